@@ -1,0 +1,27 @@
+"""fxgrow: trained PyTorch networks made wider, computing the same function and training on."""
+
+from .api import apply, grow, plan, trace, verify, widths
+from .errors import EquivalenceError, GrowError, PlanError, TraceError, WidthError
+from .plan import Plan
+from .report import Report
+from .spec import Widen
+from .widths import WidthGraph
+
+__all__ = [
+    "EquivalenceError",
+    "GrowError",
+    "Plan",
+    "PlanError",
+    "Report",
+    "TraceError",
+    "Widen",
+    "WidthError",
+    "WidthGraph",
+    "apply",
+    "grow",
+    "plan",
+    "trace",
+    "verify",
+    "widths",
+]
+__version__ = "0.1.0"

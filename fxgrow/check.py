@@ -1,0 +1,139 @@
+"""The student held against its plan, before any number is computed.
+
+It runs on meta tensors and must make the teacher's ATen calls, with the shapes and the integer arguments
+that the layouts predict and every other constant the same. So a size that the rewriting did not know of
+(``x / x.shape[1]``, a literal in an unusual place) shows here, and is pinned instead of being wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from .grown import GrownModule
+from .infer import Prediction
+from .layout import Layout, atoms, measure
+from .plan import Plan
+from .sites import describe
+from .tape import Call, Tape
+from .trace import named_inputs, named_tensors
+from .widths import WidthGraph
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """The first place where a student departs from its plan, and the widths that meet there."""
+
+    site: str
+    found: str
+    groups: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.found} at {self.site}"
+
+
+def mismatch(student: GrownModule, widths: WidthGraph, plan: Plan) -> Mismatch | None:
+    """Run a student on meta tensors in every mode; the first departure from the plan, or None."""
+    new = {name: group.size for name, group in widths.named.items()} | {w.name: w.new for w in plan.groups}
+    training = {name: module.training for name, module in student.named_modules()}
+    try:
+        for mode in widths.traced.modes:
+            student.train(mode == "train")
+            predictions = widths.predictions[mode]
+            tape = _CheckedTape(student, widths, widths.traced.tapes[mode], predictions, new)
+            found = tape.run(student)
+            if found is not None:
+                return found
+    finally:
+        for name, module in student.named_modules():
+            module.training = training[name]
+    return None
+
+
+class _Departure(Exception):
+    pass
+
+
+class _CheckedTape(Tape):
+    """A tape that stops at the first call which is not as predicted."""
+
+    def __init__(
+        self,
+        student: GrownModule,
+        widths: WidthGraph,
+        teacher: Sequence[Call],
+        predictions: Sequence[Prediction],
+        new: Mapping[str, int],
+    ) -> None:
+        inputs = widths.traced.inputs
+        super().__init__({**named_tensors(student), **named_inputs(inputs.args, inputs.kwargs)})
+        self.widths = widths
+        self.teacher = teacher
+        self.predictions = predictions
+        self.new = new
+
+    def run(self, student: GrownModule) -> Mismatch | None:
+        """Run the student; what departs first, or None."""
+        try:
+            with torch.no_grad(), self:
+                _Interpreter(student, self).run(*self.widths.traced.arguments)
+        except _Departure as departure:
+            return self._mismatch(len(self.calls) - 1, str(departure))
+        except Exception as error:
+            return self._mismatch(len(self.calls), f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        if len(self.calls) != len(self.teacher):
+            return self._mismatch(len(self.calls), "the student stops early")
+        return None
+
+    def observe(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[Any, ...]) -> None:
+        number = len(self.calls) - 1
+        mine = self.calls[-1]
+        if number >= len(self.teacher):
+            raise _Departure(f"{op} is one operation more than the teacher runs")
+        theirs, prediction = self.teacher[number], self.predictions[number]
+        if mine.op is not theirs.op or mine.inputs != theirs.inputs:
+            raise _Departure(f"{mine.op} runs where the teacher runs {theirs.op}")
+        shapes = tuple([tuple([self._size(la) for la in layouts]) for layouts in prediction.outs])
+        if mine.shapes != shapes:
+            raise _Departure(f"{op} gives {list(mine.shapes)} where the widths say {list(shapes)}")
+        for (key, value), (_, before) in zip(mine.constants, theirs.constants, strict=True):
+            if value != before and key not in prediction.sized and repr(value) != repr(before):
+                raise _Departure(f"{op} gets {value!r} where the teacher gives it {before!r}")
+        given = dict(mine.constants)
+        for argument, front, back in prediction.expected:
+            value = given.get(argument) or 0
+            expected = -self._size(back) if value < 0 else self._size(front)
+            if value != expected:
+                raise _Departure(f"{op} gets {value} where the widths say {expected}")
+
+    def _size(self, layout: Layout) -> int:
+        return measure(layout, self.new.__getitem__)
+
+    def _mismatch(self, number: int, found: str) -> Mismatch:
+        site = self.site
+        layouts: list[Layout] = []
+        if number < len(self.predictions):
+            prediction = self.predictions[number]
+            layouts = [la for out in prediction.outs for la in out]
+            layouts += [la for _, front, back in prediction.expected for la in (front, back)]
+            layouts += prediction.ins
+        names = dict.fromkeys(name for layout in layouts for name in atoms(layout))
+        grown = tuple(name for name in names if self.new[name] != self.widths.width(name))
+        return Mismatch(site, found, grown)
+
+
+class _Interpreter(fx.Interpreter):
+    """Runs the student's present graph, keeping note of the place."""
+
+    def __init__(self, student: GrownModule, tape: Tape) -> None:
+        super().__init__(student, graph=student.graph)
+        self.tape = tape
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.tape.site = describe(n)
+        return super().run_node(n)
+

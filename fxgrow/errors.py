@@ -1,0 +1,21 @@
+"""The errors of fxgrow: each names what was found, what was expected and what to do next."""
+
+
+class GrowError(ValueError):
+    """A network cannot be grown as asked; nothing was changed."""
+
+
+class TraceError(GrowError):
+    """The model cannot be turned into a graph that provably computes what the model computes."""
+
+
+class WidthError(GrowError):
+    """The widths of the model cannot be inferred, or a name in a question about them does not exist."""
+
+
+class PlanError(GrowError):
+    """The specification cannot be met: no match, two wishes that disagree, or a width that must stay."""
+
+
+class EquivalenceError(GrowError):
+    """The student does not compute what the teacher computes."""

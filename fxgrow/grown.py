@@ -1,0 +1,103 @@
+"""The module that fxgrow returns: one hierarchy of parameters, one graph per mode.
+
+FX bakes `self.training` of inlined modules into its graph (functional dropout, stochastic depth, heads
+that only exist while training). So a model whose two modes differ keeps two graphs, and train()/eval()
+switch between them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from torch import Tensor, fx, nn
+
+Mode = Literal["train", "eval"]
+
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+class GrownModule(fx.GraphModule):
+    """A GraphModule with the module tree of the model it came from and a graph for each mode.
+
+    Args:
+        root: Holds all parameters, buffers and leaf modules, under the names that the graphs use.
+        graphs: One entry where both modes compute the same, else "train" and "eval".
+        class_name: For `repr` and tracebacks.
+    """
+
+    def __init__(self, root: nn.Module, graphs: Mapping[Mode, fx.Graph], class_name: str = "GrownModule") -> None:
+        mode: Mode = "train" if root.training else "eval"
+        super().__init__(nn.Module(), fx.Graph(), class_name)
+        self.__dict__.update(as_tree(root).__dict__)  # the whole tree, in its order, used by a graph or not
+        self.__dict__["_graphs"] = dict(graphs)
+        self.graph = graphs.get(mode) or next(iter(graphs.values()))
+
+    @property
+    def graphs(self) -> Mapping[Mode, fx.Graph]:
+        """The graph of each mode; one entry where both modes share it. Change one, then `recompile()`."""
+        graphs: dict[Mode, fx.Graph] = self.__dict__["_graphs"]
+        return graphs
+
+    def train(self, mode: bool = True) -> GrownModule:
+        """Switch mode, as the model that this came from would."""
+        super().train(mode)
+        graph = self.graphs.get("train" if mode else "eval")
+        if graph is not None and graph is not self._graph:
+            self.graph = graph
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GrownModule:
+        root = copy.deepcopy(as_tree(self), memo)
+        twin = GrownModule(root, {m: copy.deepcopy(g) for m, g in self.graphs.items()}, type(self).__name__)
+        memo[id(self)] = twin
+        twin.meta = copy.deepcopy(self.meta, memo)
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        root = as_tree(self)
+        graphs = {mode: fx.GraphModule(root, graph) for mode, graph in self.graphs.items()}
+        for graph in self.graphs.values():  # building a GraphModule took the graph over
+            graph.owning_module = self
+        return _rebuild, (root, graphs, type(self).__name__, self.meta)
+
+
+def _rebuild(
+    root: nn.Module, graphs: Mapping[Mode, fx.GraphModule], class_name: str, meta: dict[str, Any]
+) -> GrownModule:
+    module = GrownModule(root, {mode: g.graph for mode, g in graphs.items()}, class_name)
+    module.meta = meta
+    return module
+
+
+def as_tree(module: nn.Module) -> nn.Module:
+    """A plain container that shares the module's children, parameters, buffers and hooks."""
+    tree = nn.Module()
+    for name in tree.__dict__:
+        tree.__dict__[name] = module.__dict__[name]
+    for name, value in module.__dict__.items():
+        if isinstance(value, Tensor):  # a plain tensor attribute: a constant of the graph
+            tree.__dict__[name] = value
+    return tree
+
+
+def skeleton(model: nn.Module, leaves: Iterable[str]) -> nn.Module:
+    """The module tree without the code of what was inlined: leaves as they are, the rest plain containers.
+
+    Containers of torch.nn keep their class, so `net.layer1[0]` still works.
+    """
+    whole = set(leaves)
+
+    def build(module: nn.Module, path: str) -> nn.Module:
+        if path in whole:
+            return module
+        tree = as_tree(module)
+        if type(module) in CONTAINERS:
+            tree.__class__ = type(module)
+        tree._modules = {
+            name: child and build(child, f"{path}.{name}".lstrip(".")) for name, child in module._modules.items()
+        }
+        return tree
+
+    return build(model, "")

@@ -1,0 +1,290 @@
+"""Runs the graphs of a model on meta tensors and collects what the rules say. Names no operator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from . import literals
+from .errors import TraceError
+from .grown import Mode
+from .layout import Layout, fixed, is_fixed, of, product
+from .literals import Attribute, Literal
+from .ops import Env, Value, rule_for
+from .sites import describe
+from .tape import Tape, first_difference
+from .trace import Traced, named_inputs, named_tensors
+from .unify import Inexpressible, Kind, Tie, Unifier, size
+
+CARRY, CONTRACT = "carry", "contract"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a call of the student must look like: the layouts of its tensors, and of its integer arguments."""
+
+    ins: tuple[Layout, ...]
+    outs: tuple[tuple[Layout, ...], ...]
+    expected: tuple[tuple[int, Layout, Layout], ...]
+    sized: tuple[int | str, ...]
+
+
+@dataclass(slots=True)
+class Findings:
+    """Everything that the rules said, in terms of `Var`."""
+
+    unifier: Unifier
+    tensors: dict[str, tuple[Layout, ...]]
+    roles: dict[tuple[str, int], set[str]]
+    uniform: list[tuple[Layout, str]]
+    replicas: list[tuple[Layout, str]]
+    notes: list[tuple[Layout, str]]
+    predictions: dict[Mode, list[Prediction]]
+    nodes: dict[tuple[Mode, str], Any]
+    literals: list[Literal]
+    attributes: list[Attribute]
+
+    @property
+    def ties(self) -> list[Tie]:
+        return self.unifier.ties
+
+
+def infer(traced: Traced) -> Findings:
+    """Run every mode of a traced model and let the rules speak.
+
+    Raises:
+        TraceError: A trace does not run what the model runs.
+    """
+    inference = Inference(traced)
+    for mode in traced.modes:
+        inference.run(mode)
+    return inference.findings
+
+
+class Inference(Env):
+    """Gives the rules their language, and remembers what they say."""
+
+    def __init__(self, traced: Traced) -> None:
+        self.traced = traced
+        self.tensors = named_tensors(traced.root)
+        self.unifier = Unifier()
+        entered = {
+            name: tuple(
+                of(self.unifier.fresh(f"{name}[{d}]", n)) if n != 0 else fixed(0) for d, n in enumerate(tensor.shape)
+            )
+            for name, tensor in self.tensors.items()
+        }
+        self.findings = Findings(self.unifier, entered, {}, [], [], [], {}, {}, [], [])
+        self.op: Any = None
+        self.node: fx.Node | None = None
+        self.mode: Mode = "eval"
+        self.outs: tuple[tuple[int, ...], ...] = ()
+        self.values: dict[int | str, Value] = {}
+        self._contracted: set[tuple[str, int]] = set()
+        self._expected: list[tuple[int, Layout, Layout]] = []
+        self._declared: dict[str, tuple[Layout, ...]] = {}
+
+    # -- running ---------------------------------------------------------------------------------
+
+    def run(self, mode: Mode) -> None:
+        """Run the graph of one mode."""
+        traced = self.traced
+        self.mode = mode
+        self.values = {
+            name: Value(layouts, name, tuple((d,) for d in range(len(layouts))))
+            for name, layouts in self.findings.tensors.items()
+        }
+        self.findings.predictions[mode] = []
+        traced.root.train(mode == "train")
+        inputs = named_inputs(traced.inputs.args, traced.inputs.kwargs)
+        tape = _InferenceTape(self, {**self.tensors, **inputs})
+        interpreter = _Interpreter(self, tape, traced.graph(mode))
+        try:
+            with torch.no_grad(), tape:
+                result = interpreter.run(*traced.arguments)
+        except TraceError:
+            raise
+        except Exception as error:
+            raise TraceError(
+                f"the trace of {traced.class_name} fails in {mode} mode where the model runs, at "
+                f"{tape.site or 'its start'}: {type(error).__name__}: {error}"
+            ) from error
+        difference = first_difference(tape.calls, traced.tapes[mode])
+        if difference:
+            raise TraceError(f"the trace of {traced.class_name} computes something else in {mode} mode: {difference}")
+        for leaf in pytree.tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                for layout in self.value(tape, leaf).layouts:
+                    self.pin(layout, "it is an output of the model")
+
+    def value(self, tape: Tape, tensor: Tensor) -> Value:
+        """What is known of a tensor; constants and inputs have fixed sizes."""
+        key = tape.value_of(tensor)
+        value = self.values.get(key)
+        if value is None:
+            value = self.values[key] = Value(tuple(fixed(n) for n in tensor.shape))
+        for layout in value.invalid:
+            self.pin(layout, f"positions of channels are used in {self.unifier.site}")
+        return value
+
+    def call(
+        self, tape: Tape, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[Any, ...]
+    ) -> None:
+        """One ATen call: apply its rule, or pin whatever it touches."""
+        self.op = op
+        self.outs = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
+        self._contracted, self._expected = set(), []
+        given = [self._given(tape, a) for a in args]
+        named = {key: self._given(tape, a) for key, a in kwargs.items()}
+        touched = list(_values((*given, *named.values())))
+        rule = rule_for(op)
+        try:
+            if rule is None:
+                raise Inexpressible(f"{op} has no rule")
+            results = self._results(rule.function(self, *given, **named))
+        except Inexpressible as error:
+            for value in touched:
+                for layout in value.layouts:
+                    self.pin(layout, f"{error} (in {self.unifier.site})")
+            results = [Value(tuple(fixed(n) for n in shape)) for shape in self.outs]
+        if op._schema.is_mutable and given and isinstance(given[0], Value) and given[0].origin:
+            for layout in given[0].layouts:
+                self.pin(layout, f"{given[0].origin} is changed in place by the model")
+        if rule is None or not rule.view:
+            self._carry(touched)
+        for out, result in zip(outs, results, strict=True):
+            if isinstance(out, Tensor):
+                self.values[tape.value_of(out)] = result
+        wide = tuple([layout for value in touched for layout in value.layouts if not is_fixed(layout)])
+        self.findings.predictions[self.mode].append(
+            Prediction(wide, tuple([r.layouts for r in results]), tuple(self._expected), rule.sized if rule else ())
+        )
+
+    def _given(self, tape: Tape, argument: Any) -> Any:
+        if isinstance(argument, Tensor):
+            return self.value(tape, argument)
+        if isinstance(argument, list | tuple) and any(isinstance(a, Tensor) for a in argument):
+            return [self.value(tape, a) if isinstance(a, Tensor) else a for a in argument]
+        return argument
+
+    def _results(self, outcome: Any) -> list[Value]:
+        parts = outcome if isinstance(outcome, list) else [outcome]
+        results = [part if isinstance(part, Value) else Value(tuple(part)) for part in parts]
+        if tuple(r.shape for r in results) != self.outs:
+            raise Inexpressible(f"the rule of {self.op} says {[r.shape for r in results]} for {list(self.outs)}")
+        return results
+
+    def _carry(self, touched: list[Value]) -> None:
+        for value in touched:
+            for dims in value.dims:
+                for dim in dims:
+                    if (value.origin, dim) not in self._contracted:
+                        self.findings.roles.setdefault((value.origin, dim), set()).add(CARRY)
+
+    def leave(self, tape: Tape, node: fx.Node, result: Any) -> None:
+        """A node of the graph is done: keep its layouts, and what it declared about sizes."""
+        self.findings.nodes[self.mode, node.name] = pytree.tree_map(
+            lambda leaf: self.values.get(tape.value_of(leaf)) if isinstance(leaf, Tensor) else None, result
+        )
+        for name, layouts in self._declared.items():
+            if node.op == "call_module":
+                self.findings.attributes.append(Attribute(str(node.target), name, layouts))
+        self.findings.literals.extend(
+            literals.of_node(node, self.mode, self.findings.nodes, self._declared)
+        )
+        self._declared = {}
+
+    # -- what a rule can say ---------------------------------------------------------------------
+
+    def unify(self, a: Layout, b: Layout) -> None:
+        self.unifier.unify(a, b)
+
+    def pin(self, layout: Layout, reason: str) -> None:
+        self.unifier.pin(layout, reason)
+
+    def cut(self, layout: Layout, position: int) -> tuple[Layout, Layout]:
+        length = size(layout)
+        if position == length:
+            return layout, fixed(0)
+        if position == 0:
+            return fixed(0), layout
+        return self.unifier.cut(layout, position)
+
+    def split(self, layout: Layout, sizes: Sequence[int], kinds: Sequence[Kind]) -> list[Layout]:
+        return self.unifier.split_into(layout, sizes, kinds)
+
+    def kinds(self, sizes: Sequence[int]) -> tuple[Kind, ...]:
+        return literals.kinds(self.node, sizes)
+
+    def count(self, size: int) -> Layout:
+        return of(self.unifier.fresh(f"groups of {self.unifier.site}", size, count=True))
+
+    def elastic(self, size: int) -> Layout:
+        return fixed(size) if size < 2 else of(self.unifier.fresh(f"constant of {self.unifier.site}", size))
+
+    def contract(self, value: Value, dim: int) -> None:
+        if not value.origin:
+            self.pin(value.layouts[dim], f"{self.unifier.site} sums over it between two activations")
+            return
+        for source in value.dims[dim]:
+            self.findings.roles.setdefault((value.origin, source), set()).add(CONTRACT)
+            self._contracted.add((value.origin, source))
+
+    def uniform(self, layouts: Sequence[Layout], reason: str) -> None:
+        wide = [layout for layout in layouts if not is_fixed(layout)]
+        if wide:
+            self.findings.uniform.append((product(layouts), f"{reason} in {self.unifier.site}"))
+            for layout in wide:
+                self.replicas_only(layout, reason)
+
+    def replicas_only(self, layout: Layout, reason: str) -> None:
+        self.findings.replicas.append((layout, f"{reason} in {self.unifier.site}"))
+
+    def expect(self, argument: int, front: Layout, back: Layout = ()) -> None:
+        self._expected.append((argument, front, back))
+
+    def declare(self, **sizes: Layout | list[Layout]) -> None:
+        self._declared.update({k: tuple(v) if isinstance(v, list) else (v,) for k, v in sizes.items()})
+
+    def note(self, layouts: Sequence[Layout], text: str) -> None:
+        self.findings.notes.extend((layout, text) for layout in layouts)
+
+
+class _InferenceTape(Tape):
+    """A tape that asks the inference at each call."""
+
+    def __init__(self, inference: Inference, names: dict[str, Tensor]) -> None:
+        super().__init__(names)
+        self.inference = inference
+
+    def observe(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[Any, ...]) -> None:
+        self.inference.call(self, op, args, kwargs, outs)
+
+
+class _Interpreter(fx.Interpreter):
+    """Runs a graph, telling the inference which node is at work."""
+
+    def __init__(self, inference: Inference, tape: Tape, graph: fx.Graph) -> None:
+        super().__init__(inference.traced.root, graph=graph)
+        self.inference = inference
+        self.tape = tape
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.inference.node = n
+        self.tape.site = self.inference.unifier.site = describe(n)
+        result = super().run_node(n)
+        self.inference.leave(self.tape, n, result)
+        return result
+
+
+def _values(arguments: Sequence[Any]) -> Iterator[Value]:
+    for argument in arguments:
+        if isinstance(argument, Value):
+            yield argument
+        elif isinstance(argument, list):
+            yield from (a for a in argument if isinstance(a, Value))

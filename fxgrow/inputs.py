@@ -1,0 +1,134 @@
+"""Example inputs: what the user gives, on the meta device, or a guess from the first layer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from .errors import TraceError
+
+SIZES = {
+    1: ((128,), (1024,), (16000,), (64,), (32,), (256,), (4096,)),
+    2: ((224, 224), (32, 32), (28, 28), (64, 64), (8, 8), (299, 299), (96, 96), (128, 128), (256, 256), (384, 384),
+        (16, 16), (48, 48), (112, 112), (160, 160), (240, 240), (320, 320), (512, 512)),
+    3: ((16, 112, 112), (32, 32, 32), (16, 16, 16), (64, 64, 64), (8, 32, 32), (8, 8, 8), (96, 96, 96)),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The arguments of one call of the model, on the meta device."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    guessed: bool = False
+
+    def __str__(self) -> str:
+        shown = [_show(a) for a in self.args] + [f"{k}={_show(v)}" for k, v in self.kwargs.items()]
+        return ", ".join(shown)
+
+    def doubled(self) -> Inputs:
+        """The same with a batch of two, for what normalises over the batch."""
+        args, kwargs = pytree.tree_map_only(Tensor, _twice, (self.args, dict(self.kwargs)))
+        return Inputs(args, kwargs, self.guessed)
+
+
+def _twice(x: Tensor) -> Tensor:
+    return torch.cat([x, x]) if x.ndim and x.shape[0] == 1 else x
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    return repr(value)
+
+
+def as_inputs(example: Any) -> Inputs:
+    """A tensor, a tuple or list of positional arguments, or a mapping of keyword arguments, as `Inputs`.
+
+    Raises:
+        TraceError: It is none of these.
+    """
+    if isinstance(example, Inputs):
+        return example
+    if isinstance(example, Tensor):
+        args, kwargs = (example,), {}
+    elif isinstance(example, tuple | list):
+        args, kwargs = tuple(example), {}
+    elif isinstance(example, Mapping):
+        args, kwargs = (), dict(example)
+    else:
+        raise TraceError(
+            f"example_inputs is a {type(example).__name__}; expected a tensor, a tuple of positional arguments "
+            "or a dict of keyword arguments"
+        )
+    args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().to("meta"), (args, kwargs))
+    return Inputs(args, kwargs)
+
+
+def bind(model: nn.Module, inputs: Inputs) -> dict[str, Any]:
+    """The arguments by the names of `forward`, defaults filled in.
+
+    Raises:
+        TraceError: They do not fit the signature.
+    """
+    try:
+        bound = inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs)
+    except TypeError as error:
+        raise TraceError(f"example_inputs do not fit {type(model).__name__}.forward: {error}") from None
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def omitted(model: nn.Module, inputs: Inputs) -> dict[str, Any]:
+    """Those optional arguments of `forward` that the inputs leave at their defaults."""
+    given = inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs).arguments
+    return absent(model, tuple(given))
+
+
+def absent(model: nn.Module, given: tuple[str, ...]) -> dict[str, Any]:
+    """The optional arguments of `forward` that are not among the given ones, with their defaults."""
+    parameters = inspect.signature(model.forward).parameters
+    return {n: p.default for n, p in parameters.items() if n not in given and p.default is not p.empty}
+
+
+def guesses(model: nn.Module) -> Iterator[Inputs]:
+    """Inputs that a model with such a first layer usually takes, likeliest first; a batch of two.
+
+    Raises:
+        TraceError: The model takes more than one input, or has no layer to tell from.
+    """
+    needed = [
+        p.name
+        for p in inspect.signature(model.forward).parameters.values()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if len(needed) > 1:
+        raise TraceError(f"{type(model).__name__}.forward takes {', '.join(needed)}: give example_inputs for them")
+    for layer in model.modules():
+        shapes = _shapes(layer)
+        if shapes:
+            weight: Tensor = layer.weight  # type: ignore[assignment]
+            for shape, dtype in shapes:
+                example = torch.empty(shape, dtype=dtype or weight.dtype, device="meta")
+                yield Inputs((example,), {}, guessed=True)
+            return
+    raise TraceError(f"{type(model).__name__} has no layer to infer its input from: give example_inputs")
+
+
+def _shapes(layer: nn.Module) -> list[tuple[tuple[int, ...], torch.dtype | None]]:
+    """Input shapes to try for a first layer, with the dtype where it is not the weight's."""
+    if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        channels, dims = layer.in_channels, len(layer.kernel_size)
+        return [((2, channels, *size), None) for size in SIZES[dims]]
+    if isinstance(layer, nn.Linear):
+        return [((2, layer.in_features), None), ((2, 16, layer.in_features), None)]
+    if isinstance(layer, nn.Embedding):
+        return [((2, 16), torch.int64)]
+    return []

@@ -1,0 +1,253 @@
+"""Sizes that the user's code states: literals in the graph and attributes of modules.
+
+``x.view(-1, 320)``, ``split([32, 32])``, ``x[:, :16]``, ``F.group_norm(x, 8)``, ``conv.out_channels``: each is
+the size of some layout, so its new value follows. One function per spelling; what is not listed here shows
+when the student's shapes are checked, and pins.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx
+
+from .grown import Mode
+from .layout import Layout
+from .ops import Value
+from .unify import Kind
+
+Path = tuple[int | str, ...]  # where in (args, kwargs) a literal stands: ("args", 1) or ("kwargs", "shape", 0)
+
+CHUNK = "chunk"  # first step of the path of a part that chunk() makes: it has no literal, until parts differ
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """An integer in the graph that is the size of a layout.
+
+    Attributes:
+        mode: The graph.
+        node: The node's name.
+        path: Where among its arguments.
+        layout: What it is the size of.
+        part: (start, stop) inside the layout where the integer is a position rather than the whole size.
+        sign: -1 where it counts from the end.
+    """
+
+    mode: Mode
+    node: str
+    path: Path
+    layout: Layout
+    part: tuple[int, int] | None = None
+    sign: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """An attribute of a module that states sizes: `conv.out_channels`, `norm.normalized_shape`."""
+
+    module: str
+    name: str
+    layouts: tuple[Layout, ...]
+
+
+Nodes = Mapping[tuple[Mode, str], Any]
+Found = tuple[Path, Layout] | tuple[Path, Layout, tuple[int, int]] | tuple[Path, Layout, tuple[int, int], int]
+Finder = Callable[[fx.Node, Value, Any], Iterator[Found]]
+
+_FINDERS: dict[Any, Finder] = {}
+
+
+def _finder(*targets: Any) -> Callable[[Finder], Finder]:
+    def register(function: Finder) -> Finder:
+        for target in targets:
+            if target in _FINDERS:
+                raise ValueError(f"{target} has a finder already")
+            _FINDERS[target] = function
+        return function
+
+    return register
+
+
+def of_node(
+    node: fx.Node, mode: Mode, nodes: Nodes, declared: Mapping[str, tuple[Layout, ...]]
+) -> Iterator[Literal]:
+    """The literals of one node, given the layouts of all nodes so far and what its rules declared."""
+    if node.op not in ("call_function", "call_method"):
+        return
+    for path, layouts in _declared(node, declared):
+        yield from (Literal(mode, node.name, path_of, layout) for path_of, layout in _each(node, path, layouts))
+    finder = _FINDERS.get(node.target)
+    source = node.args[0] if node.args else node.kwargs.get("input")
+    if finder is None or not isinstance(source, fx.Node):
+        return
+    value = nodes.get((mode, source.name))
+    if isinstance(value, Value):
+        for path, layout, *rest in finder(node, value, nodes[mode, node.name]):
+            yield Literal(mode, node.name, path, layout, *rest)
+
+
+def kinds(node: fx.Node | None, sizes: Sequence[int]) -> tuple[Kind, ...]:
+    """Which sizes of a view are literals in the user's code ("fixed"), and which follow ("width")."""
+    free: tuple[Kind, ...] = ("width",) * len(sizes)
+    if node is None or node.target not in _VIEWS:
+        return free
+    given = [value for _, value in _sizes(node, 1)]
+    if len(given) == len(sizes):
+        return tuple("fixed" if isinstance(v, int) and v >= 0 else "width" for v in given)
+    if node.target in _UNFLATTENS:
+        dim = argument(node, 1, "dim")[1]
+        given = [value for _, value in _sizes(node, 2)]
+        rank = len(sizes) - len(given) + 1
+        if isinstance(dim, int):
+            at = dim % rank
+            marks: list[Kind] = ["fixed" if isinstance(v, int) and v >= 0 else "width" for v in given]
+            return (*free[:at], *marks, *free[at + len(marks) :])
+    return free
+
+
+def argument(node: fx.Node, position: int, name: str) -> tuple[Path, Any]:
+    """Where an argument stands, and what it is."""
+    if len(node.args) > position:
+        return ("args", position), node.args[position]
+    return ("kwargs", name), node.kwargs.get(name)
+
+
+def _each(node: fx.Node, path: Path, layouts: Sequence[Layout]) -> Iterator[tuple[Path, Layout]]:
+    value = read(node, path)
+    if isinstance(value, int) and len(layouts) == 1:
+        yield path, layouts[0]
+    elif isinstance(value, list | tuple) and len(value) == len(layouts):
+        for i, layout in enumerate(layouts):
+            if isinstance(value[i], int) and value[i] >= 0:
+                yield (*path, i), layout
+
+
+def read(node: fx.Node, path: Path) -> Any:
+    """The literal at a path of a node's arguments."""
+    value: Any = node.args if path[0] == "args" else node.kwargs
+    for step in path[1:]:
+        value = getattr(value, step) if isinstance(value, slice) else value[step]
+    return value
+
+
+# -- literals that rules declare by the name of the argument ---------------------------------------
+
+_NAMED: dict[Any, tuple[tuple[int, str], ...]] = {
+    F.group_norm: ((1, "num_groups"),),
+    F.layer_norm: ((1, "normalized_shape"),),
+    **{
+        convolution: ((6, "groups"),)
+        for convolution in (F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d)
+    },
+}
+
+
+def _declared(node: fx.Node, declared: Mapping[str, tuple[Layout, ...]]) -> Iterator[tuple[Path, tuple[Layout, ...]]]:
+    for position, name in _NAMED.get(node.target, ()):
+        path, value = argument(node, position, name)
+        if name in declared and value is not None:
+            yield path, declared[name]
+
+
+# -- literals of views -------------------------------------------------------------------------------
+
+_RESHAPES = ("view", "reshape", "expand", torch.reshape)
+_UNFLATTENS = ("unflatten", torch.unflatten)
+_VIEWS = (*_RESHAPES, *_UNFLATTENS)
+
+
+def _sizes(node: fx.Node, start: int) -> list[tuple[Path, Any]]:
+    """The sizes given to a view, as varargs or as one sequence."""
+    args = node.args[start:]
+    if len(args) == 1 and isinstance(args[0], list | tuple):
+        return [(("args", start, i), v) for i, v in enumerate(args[0])]
+    if args:
+        return [(("args", start + i), v) for i, v in enumerate(args)]
+    for name in ("size", "shape", "sizes"):
+        if isinstance(node.kwargs.get(name), list | tuple):
+            return [(("kwargs", name, i), v) for i, v in enumerate(node.kwargs[name])]  # type: ignore[arg-type]
+    return []
+
+
+@_finder(*_RESHAPES)
+def _reshape(node: fx.Node, x: Value, out: Value) -> Iterator[Found]:
+    sizes = _sizes(node, 1)
+    if len(sizes) == len(out.layouts):
+        for (path, value), layout in zip(sizes, out.layouts, strict=True):
+            if isinstance(value, int) and value >= 0:
+                yield path, layout
+
+
+@_finder(*_UNFLATTENS)
+def _unflatten(node: fx.Node, x: Value, out: Value) -> Iterator[Found]:
+    dim = argument(node, 1, "dim")[1]
+    if isinstance(dim, int):
+        at = dim % len(x.layouts)
+        for (path, value), layout in zip(_sizes(node, 2), out.layouts[at:], strict=False):
+            if isinstance(value, int) and value >= 0:
+                yield path, layout
+
+
+# -- literals of parts -------------------------------------------------------------------------------
+
+
+@_finder("split", torch.split, "split_with_sizes")
+def _split(node: fx.Node, x: Value, out: Any) -> Iterator[Found]:
+    path, sizes = argument(node, 1, "split_size_or_sections")
+    if sizes is None:
+        path, sizes = argument(node, 1, "split_size")
+    dim = argument(node, 2, "dim")[1] or 0
+    if isinstance(sizes, list | tuple):
+        for i, (value, part) in enumerate(zip(sizes, out, strict=True)):
+            if isinstance(value, int):
+                yield (*path, i), part.layouts[dim]
+    elif isinstance(sizes, int):
+        yield path, out[0].layouts[dim]
+
+
+@_finder("chunk", torch.chunk)
+def _chunk(node: fx.Node, x: Value, out: Any) -> Iterator[Found]:
+    dim = argument(node, 2, "dim")[1] or 0
+    if isinstance(dim, int):
+        for i, part in enumerate(out):
+            yield (CHUNK, i), part.layouts[dim]
+
+
+@_finder("narrow", torch.narrow)
+def _narrow(node: fx.Node, x: Value, out: Value) -> Iterator[Found]:
+    dim = argument(node, 1, "dim")[1]
+    start_path, start = argument(node, 2, "start")
+    length_path, length = argument(node, 3, "length")
+    if isinstance(start, int) and isinstance(dim, int):
+        yield start_path, x.layouts[dim], (0, start)
+        if isinstance(length, int):
+            yield length_path, out.layouts[dim]
+
+
+@_finder(operator.getitem)
+def _getitem(node: fx.Node, x: Value, out: Any) -> Iterator[Found]:
+    index = node.args[1]
+    entries = index if isinstance(index, tuple) else (index,)
+    ahead = sum(1 for e in entries if e is not None and e is not Ellipsis)
+    dim = 0
+    for number, entry in enumerate(entries):
+        if entry is Ellipsis:
+            dim += len(x.layouts) - ahead
+            continue
+        if entry is None:
+            continue
+        if isinstance(entry, slice) and entry.step in (None, 1):
+            length = x.shape[dim]
+            path: Path = ("args", 1, number) if isinstance(index, tuple) else ("args", 1)
+            for name, bound in (("start", entry.start), ("stop", entry.stop)):
+                if isinstance(bound, int) and 0 < abs(bound) < length:
+                    span = (0, bound) if bound > 0 else (length + bound, length)
+                    yield (*path, name), x.layouts[dim], span, 1 if bound > 0 else -1
+        dim += 1
+

@@ -1,0 +1,28 @@
+"""Random pad: new weights from N(0, 0.1), new biases 0.1; the baseline of a public Keras script. Not exact."""
+
+from __future__ import annotations
+
+from torch import Generator, Tensor
+
+from .registry import Columns, Method, normal, register
+
+AMOUNT = 0.1
+
+
+@register
+class RandomPad(Method):
+    name = "random_pad"
+    exact = False
+    replicas = False
+    source = "the random-pad baseline of a public Keras script"
+
+    def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
+        new = columns.new.to(weight.device)
+        part = weight.index_select(columns.dim, new)
+        return weight.index_copy_(columns.dim, new, normal(part.shape, part, generator) * AMOUNT)
+
+    def produce(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
+        return self.contract(weight, columns, generator)
+
+    def bias(self, bias: Tensor, columns: Columns, generator: Generator) -> Tensor:
+        return bias.index_fill_(0, columns.new.to(bias.device), AMOUNT)

@@ -1,0 +1,26 @@
+"""Random in, zero out: new channels compute something new, and nobody listens to them yet.
+
+Exact only where channels meet by contraction alone: a mean, a norm or a maximum over channels would hear
+the new ones. The consumer's zero columns get gradients from the first step, the producer's rows after it.
+"""
+
+from __future__ import annotations
+
+from torch import Generator, Tensor
+
+from .random_init import he_rows
+from .registry import Columns, Method, register
+
+
+@register
+class ZeroOut(Method):
+    name = "zero_out"
+    exact = True
+    replicas = False
+    source = "zero-initialised outgoing weights, as in Network Morphism (arXiv 1603.01670)"
+
+    def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
+        return weight.index_fill_(columns.dim, columns.new.to(weight.device), 0.0)
+
+    def produce(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
+        return he_rows(weight, columns, generator)

@@ -1,0 +1,152 @@
+"""Sums over channels against a weight: convolutions and matrix products.
+
+The weight's summed-over dimension is the *contract* role: its new entries are split so that replicas sum
+to the original. Its other dimensions are produced by it and gathered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..layout import Layout, fixed, product
+from .pointwise import broadcast
+from .registry import Env, Outcome, Sample, Value, rule
+
+aten = torch.ops.aten
+
+
+@rule(
+    aten.convolution.default,
+    samples=[
+        Sample(lambda: nn.Conv2d(8, 5, 3)),
+        Sample(lambda: nn.Conv1d(8, 6, 3, padding=1), (8, 12)),
+        Sample(lambda: nn.Conv3d(8, 6, 2, bias=False), (8, 5, 4, 3)),
+        Sample(lambda: nn.Conv2d(8, 8, 3, groups=8)),
+        Sample(lambda: nn.Conv2d(8, 16, 3, groups=8)),
+        Sample(lambda: nn.Conv2d(8, 12, 3, groups=4)),
+        Sample(lambda: nn.Conv2d(8, 4, 3, groups=4)),
+        Sample(lambda: nn.ConvTranspose2d(8, 6, 2, stride=2)),
+        Sample(lambda: nn.ConvTranspose2d(8, 12, 2, stride=2, groups=4)),
+        Sample(lambda: nn.Conv2d(8, 6, 3, padding=1, padding_mode="circular")),
+    ],
+    sized=(8,),
+)
+def convolution(
+    env: Env,
+    x: Value,
+    weight: Value,
+    bias: Value | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Outcome:
+    """out[o] = sum_i weight[o, i] * x[i]; x (N, g*i, *S), weight (g*o, i, *K), or (g*i, o, *K) transposed."""
+    for spatial in (*x.layouts[2:], *weight.layouts[2:]):
+        env.pin(spatial, "a spatial dimension is not a width")
+    inside, out, count = (_transposed if transposed else _forward)(env, x.layouts[1], weight, groups)
+    if inside is not None:
+        env.contract(weight, inside)
+    if bias is not None:
+        env.unify(bias.layouts[0], out)
+    env.declare(in_channels=x.layouts[1], out_channels=out, groups=count)
+    env.expect(8, count)
+    return (x.layouts[0], out, *(fixed(n) for n in env.outs[0][2:]))
+
+
+def _forward(env: Env, channels: Layout, weight: Value, groups: int) -> tuple[int | None, Layout, Layout]:
+    """(contracted dimension of the weight, layout of the output channels, number of groups)"""
+    rows, inside = weight.layouts[:2]
+    if groups == 1:
+        env.unify(inside, channels)
+        return 1, rows, fixed(1)
+    per_group = weight.shape[0] // groups
+    if weight.shape[1] == 1:  # depthwise: as many groups as channels, however many outputs each
+        env.pin(inside, "a depthwise kernel sees one channel")
+        count, _ = env.split(rows, (groups, per_group), ("width", "width"))
+        env.unify(channels, count)
+        return None, rows, channels
+    count, own = env.split(channels, (groups, weight.shape[1]), ("count", "width"))
+    env.unify(inside, own)
+    other, _ = env.split(rows, (groups, per_group), ("count", "width"))
+    env.unify(count, other)
+    return 1, rows, count
+
+
+def _transposed(env: Env, channels: Layout, weight: Value, groups: int) -> tuple[int | None, Layout, Layout]:
+    rows, inside = weight.layouts[:2]
+    env.unify(rows, channels)
+    if groups == 1:
+        return 0, inside, fixed(1)
+    count, own = env.split(channels, (groups, weight.shape[0] // groups), ("count", "width"))
+    if weight.shape[0] == groups:  # depthwise: nothing is summed over
+        return None, product([count, inside]), count
+    return 0, product([count, inside]), count
+
+
+def matrix_product(env: Env, a: Value, b: Value) -> tuple[Layout, ...]:
+    """a (*batch, n, k) @ b (*batch, k, m): whichever is a weight contracts."""
+    env.unify(a.layouts[-1], b.layouts[-2])
+    if b.origin or not a.origin:
+        env.contract(b, len(b.layouts) - 2)
+        rows, columns = a.layouts[-2], b.layouts[-1]
+        env.declare(in_features=b.layouts[-2], out_features=columns)
+    else:
+        env.contract(a, len(a.layouts) - 1)
+        rows, columns = a.layouts[-2], b.layouts[-1]
+        env.declare(in_features=a.layouts[-1], out_features=rows)
+    batch = broadcast(env, [Value(a.layouts[:-2]), Value(b.layouts[:-2])])
+    return (*batch, rows, columns)
+
+
+@rule(
+    aten.mm.default,
+    aten.bmm.default,
+    samples=[
+        Sample(lambda: nn.Linear(8, 6, bias=False), (5, 8)),
+        Sample(lambda: lambda x: x @ x.transpose(-1, -2), (8, 6)),
+        Sample(lambda: lambda x: x.transpose(-1, -2) @ x, (8, 6), grows=False),
+    ],
+)
+def matmul(env: Env, a: Value, b: Value, **kwargs: Any) -> Outcome:
+    """out = a @ b"""
+    return matrix_product(env, a, b)
+
+
+@rule(
+    aten.addmm.default,
+    aten.baddbmm.default,
+    samples=[Sample(lambda: nn.Sequential(nn.Flatten(), nn.Linear(8 * 6 * 4, 6)))],
+)
+def addmm(env: Env, bias: Value, a: Value, b: Value, **kwargs: Any) -> Outcome:
+    """out = bias + a @ b"""
+    return broadcast(env, [Value(matrix_product(env, a, b)), bias])
+
+
+@rule(aten.mv.default, aten.dot.default, samples=[Sample(lambda: lambda x: x[0] @ x[0, 0], (8,), grows=False)])
+def vector_product(env: Env, a: Value, b: Value) -> Outcome:
+    """a (n, k) @ b (k), or a (k) . b (k)"""
+    env.unify(a.layouts[-1], b.layouts[0])
+    env.contract(b if b.origin or not a.origin else a, -1 if a.origin and not b.origin else 0)
+    return a.layouts[:-1]
+
+
+@rule(
+    aten.linear.default,
+    samples=[Sample(lambda: lambda x: F.linear(x, torch.ones(3, 8, dtype=x.dtype)), (5, 8), grows=False)],
+)
+def linear(env: Env, x: Value, weight: Value, bias: Value | None = None) -> Outcome:
+    """out = x @ weight.T + bias; x (*, k), weight (m, k)"""
+    env.unify(x.layouts[-1], weight.layouts[1])
+    env.contract(weight, 1)
+    if bias is not None:
+        env.unify(bias.layouts[0], weight.layouts[0])
+    env.declare(in_features=weight.layouts[1], out_features=weight.layouts[0])
+    return (*x.layouts[:-1], weight.layouts[0])

@@ -1,0 +1,145 @@
+"""Parts of a tensor: slices, splits, single entries, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..layout import Layout, concat, fixed
+from .registry import Env, Outcome, Sample, Value, rule
+
+aten = torch.ops.aten
+
+
+def with_dim(x: Value, dim: int, layout: Layout) -> tuple[Layout, ...]:
+    """x's layouts with one dimension replaced."""
+    at = dim % len(x.layouts)
+    return (*x.layouts[:at], layout, *x.layouts[at + 1 :])
+
+
+def pieces(env: Env, layout: Layout, sizes: Sequence[int]) -> list[Layout]:
+    """A dimension cut into parts of these sizes (which sum to its own)."""
+    out: list[Layout] = []
+    rest = layout
+    for length in sizes[:-1]:
+        if length == 0:
+            out.append(fixed(0))
+            continue
+        first, rest = env.cut(rest, length)
+        out.append(first)
+    return [*out, rest]
+
+
+@rule(
+    aten.slice.Tensor,
+    samples=[
+        Sample(lambda: lambda x: torch.cat([x[:, 5:], x[:, :5]], 1)),
+        Sample(lambda: lambda x: x[:, -3:] + x[:, 1:4]),
+        Sample(lambda: lambda x: x[:, :, ::2, 1:]),
+        Sample(lambda: lambda x: x.narrow(1, 2, 4)),
+        Sample(lambda: lambda x: x[:, ::2], grows=False),
+    ],
+    sized=(2, 3),
+)
+def slice_(env: Env, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Outcome:
+    """x[..., start:end:step, ...]"""
+    length, layout = x.shape[dim], x.layouts[dim]
+    low, high, _ = slice(start, end, step).indices(length)
+    if (low, high, step) == (0, length, 1):
+        return x.derived(x.layouts, x.dims)
+    if step != 1 or high <= low:
+        env.pin(layout, "a strided slice of channels")
+        return with_dim(x, dim, fixed(env.outs[0][dim]))
+    before, after = fixed(0), fixed(0)
+    if high < length:
+        layout, after = env.cut(layout, high)
+    if low > 0:
+        before, layout = env.cut(layout, low)
+    env.expect(2, before, concat([layout, after]))
+    return with_dim(x, dim, layout)
+
+
+@rule(
+    aten.split.Tensor,
+    aten.split_with_sizes.default,
+    aten.unsafe_split.Tensor,
+    samples=[
+        Sample(lambda: lambda x: torch.cat(x.chunk(2, 1)[::-1], 1)),
+        Sample(lambda: lambda x: torch.cat(x.split(3, 1)[::-1], 1)),
+        Sample(lambda: lambda x: torch.cat(x.split([1, 5, 2], dim=1)[::-1], 1)),
+    ],
+    sized=(1,),
+)
+def split(env: Env, x: Value, sizes: int | Sequence[int], dim: int = 0) -> Outcome:
+    """Neighbouring parts along dim."""
+    parts = pieces(env, x.layouts[dim], [out[dim] for out in env.outs])
+    return [with_dim(x, dim, part) for part in parts]
+
+
+def without(env: Env, x: Value, dim: int, reason: str) -> tuple[Layout, ...]:
+    """x's layouts without a dimension that is indexed entry by entry and so must stay."""
+    env.pin(x.layouts[dim], reason)
+    at = dim % len(x.layouts)
+    return (*x.layouts[:at], *x.layouts[at + 1 :])
+
+
+@rule(
+    aten.select.int,
+    samples=[Sample(lambda: lambda x: x[:, :, 0]), Sample(lambda: lambda x: x[:, 2].unsqueeze(1), grows=False)],
+)
+def select(env: Env, x: Value, dim: int, index: int) -> Outcome:
+    """x[..., index, ...]"""
+    return without(env, x, dim, "single channels are picked by number")
+
+
+@rule(
+    aten.unbind.int,
+    samples=[Sample(lambda: lambda x: sum(x.unbind(2), start=x.new_zeros(())))],
+)
+def unbind(env: Env, x: Value, dim: int = 0) -> Outcome:
+    """All entries of one dimension, each by itself."""
+    out = without(env, x, dim, "single channels are picked by number")
+    return [out for _ in env.outs]
+
+
+@rule(
+    aten.flip.default,
+    samples=[Sample(lambda: lambda x: x.flip(2)), Sample(lambda: lambda x: x.flip(1), grows=False)],
+)
+def flip(env: Env, x: Value, dims: Sequence[int]) -> Outcome:
+    """The other way round along dims, which must stay (the mapping is not symmetric)."""
+    for d in dims:
+        env.pin(x.layouts[d], "channels are reversed")
+    return x.layouts
+
+
+@rule(
+    aten.roll.default,
+    samples=[Sample(lambda: lambda x: x.roll(1, 2)), Sample(lambda: lambda x: x.roll(1, 1), grows=False)],
+)
+def roll(env: Env, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) -> Outcome:
+    """Shifted cyclically along dims, which must stay."""
+    for d in dims or range(len(x.layouts)):
+        env.pin(x.layouts[d], "channels are rolled")
+    return x.layouts
+
+
+class _Looked(nn.Module):
+    """An embedding of constant indices, added to the activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(5, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.table(torch.tensor([3, 1, 1]))  # (3, 8)
+
+
+@rule(aten.embedding.default, samples=[Sample(_Looked, (3, 8))])
+def embedding(env: Env, table: Value, index: Value, *args: object, **kwargs: object) -> Outcome:
+    """out[..., e] = table[index[...], e]"""
+    env.pin(table.layouts[0], "rows of a table are looked up by number")
+    env.declare(embedding_dim=table.layouts[1])
+    return (*index.layouts, table.layouts[1])

@@ -1,0 +1,97 @@
+"""Normalisation. Per channel (batch, instance): any mapping. Over channels (layer, group): equal replication.
+
+mean and variance over channels are the same when each channel has as many replicas as any other; a group
+norm may also grow by whole groups, each with its own statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..layout import Layout, fixed
+from .registry import Env, Outcome, Sample, Value, rule
+
+aten = torch.ops.aten
+
+
+@rule(
+    aten.native_batch_norm,
+    aten._native_batch_norm_legit,
+    aten._native_batch_norm_legit_no_training,
+    aten.cudnn_batch_norm,
+    aten._batch_norm_no_update,
+    aten._batch_norm_with_update,
+    samples=[
+        Sample(lambda: nn.BatchNorm2d(8)),
+        Sample(lambda: nn.BatchNorm1d(8), (8, 12)),
+        Sample(lambda: nn.BatchNorm3d(8), (8, 4, 3, 2)),
+        Sample(lambda: nn.BatchNorm2d(8, affine=False)),
+        Sample(lambda: nn.BatchNorm2d(8, track_running_stats=False)),
+        Sample(lambda: lambda x: F.batch_norm(x, None, None, training=True)),
+    ],
+)
+def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
+    """(x - mean) / sqrt(var + eps) * weight + bias, per channel; x (N, C, *S), the others (C,)."""
+    channels = x.layouts[1]
+    for other in args:
+        if isinstance(other, Value):
+            env.unify(channels, other.layouts[0])
+    env.uniform([layout for d, layout in enumerate(x.layouts) if d != 1], "batch statistics")
+    env.declare(num_features=channels)
+    return [x.layouts, *(((channels if n == x.shape[1] else fixed(n)),) for (n, *_) in env.outs[1:])]
+
+
+@rule(
+    aten.native_group_norm,
+    samples=[
+        Sample(lambda: nn.GroupNorm(4, 8)),
+        Sample(lambda: nn.GroupNorm(1, 8)),
+        Sample(lambda: nn.GroupNorm(8, 8, affine=False)),
+        Sample(lambda: lambda x: F.group_norm(x, 2)),
+    ],
+    sized=(3, 4, 5, 6),
+)
+def group_norm(
+    env: Env, x: Value, weight: Value | None, bias: Value | None, n: int, c: int, space: int, group: int, eps: float
+) -> Outcome:
+    """Each group of channels normalised by itself: grows by whole groups, or equally inside each."""
+    channels = x.layouts[1]
+    groups, own = env.split(channels, (group, c // group), ("width", "width"))
+    env.uniform([own, *x.layouts[2:]], "a group norm")
+    env.replicas_only(groups, "a group norm")
+    for other in (weight, bias):
+        if other is not None:
+            env.unify(channels, other.layouts[0])
+    env.declare(num_groups=groups, num_channels=channels)
+    env.expect(6, groups)
+    statistics = (x.layouts[0], groups)
+    return [x.layouts, statistics, statistics]
+
+
+@rule(
+    aten.native_layer_norm,
+    samples=[
+        Sample(lambda: nn.LayerNorm(8), (5, 8)),
+        Sample(lambda: nn.LayerNorm((8, 6, 4))),
+        Sample(lambda: nn.LayerNorm(8, elementwise_affine=False), (5, 8)),
+    ],
+    sized=(1,),
+)
+def layer_norm(
+    env: Env, x: Value, shape: Sequence[int], weight: Value | None, bias: Value | None, eps: float
+) -> Outcome:
+    """The last dimensions normalised together: equal replication only."""
+    over: tuple[Layout, ...] = x.layouts[len(x.layouts) - len(shape) :]
+    env.uniform(over, "a layer norm")
+    for other in (weight, bias):
+        if other is not None:
+            for a, b in zip(over, other.layouts, strict=True):
+                env.unify(a, b)
+    env.declare(normalized_shape=list(over))
+    statistics = (*x.layouts[: -len(shape)], *(fixed(1) for _ in shape))
+    return [x.layouts, statistics, statistics]

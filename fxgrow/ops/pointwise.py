@@ -1,0 +1,132 @@
+"""Elementwise operators: equal for any mapping, because each entry sees its own channel only.
+
+Operators that PyTorch tags `torch.Tag.pointwise` all use `pointwise`; listed are those without the tag.
+A dimension of size 1 against a larger one is broadcast: it holds one number for all channels, and stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..layout import ONE, Layout, product
+from .registry import Env, Outcome, Sample, Value, rule
+
+aten = torch.ops.aten
+
+
+def broadcast(env: Env, operands: Sequence[Value]) -> tuple[Layout, ...]:
+    """The layouts of an elementwise result, with the operands' dimensions unified."""
+    rank = max((len(v.layouts) for v in operands), default=0)
+    out: list[Layout] = []
+    for dim in range(-rank, 0):
+        here = [v.layouts[dim] for v in operands if len(v.layouts) >= -dim]
+        sizes = [v.shape[dim] for v in operands if len(v.layouts) >= -dim]
+        widest = max(sizes) if 0 not in sizes else 0
+        chosen: Layout | None = None
+        for layout, length in zip(here, sizes, strict=True):
+            if length != widest:
+                env.pin(layout, "one number is broadcast over all channels")
+            elif chosen is None:
+                chosen = layout
+            else:
+                env.unify(chosen, layout)
+        out.append(ONE if chosen is None else chosen)
+    return tuple(out)
+
+
+def tensors(args: Sequence[Any]) -> list[Value]:
+    """The tensor arguments of a call."""
+    return [a for a in args if isinstance(a, Value)]
+
+
+def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
+    return Sample(lambda: function)
+
+
+def _same_layouts(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
+    return x.layouts
+
+
+@rule(
+    aten.add.Tensor,
+    aten.hardswish,
+    aten.hardswish_,
+    aten.mish_,
+    aten.masked_fill_,
+    aten.rsub,
+    aten.where.ScalarSelf,
+    aten.where.ScalarOther,
+    samples=[
+        _on_hidden(lambda x: x + 0.5 * x),
+        _on_hidden(lambda x: x * x.sigmoid()),
+        _on_hidden(F.hardswish),
+        _on_hidden(lambda x: 1 - x),
+        _on_hidden(lambda x: torch.where(x > 0, x, 0.1 * x)),
+        _on_hidden(lambda x: x.masked_fill(x > 1, 0.5)),
+        _on_hidden(lambda x: x * x[:, :1]),
+        _on_hidden(lambda x: x.clone().relu_().add_(x).clamp_(max=2.0)),
+    ],
+)
+def pointwise(env: Env, *args: Any, **kwargs: Any) -> Outcome:
+    """out[i] = f(x[i], y[i], ...)"""
+    return broadcast(env, tensors((*args, *kwargs.values())))
+
+
+@rule(aten._prelu_kernel, samples=[Sample(lambda: nn.PReLU(8)), Sample(nn.PReLU)])
+def prelu(env: Env, x: Value, weight: Value) -> Outcome:
+    """out = max(0, x) + weight * min(0, x), weight per channel or one for all."""
+    out = broadcast(env, [x, weight])
+    env.declare(num_parameters=product(weight.layouts))
+    return out
+
+
+@rule(
+    aten.copy_,
+    aten.fill_,
+    aten.zero_,
+    samples=[_on_hidden(lambda x: torch.zeros_like(x).copy_(x)), _on_hidden(lambda x: x + torch.zeros_like(x).fill_(2.0))],
+)
+def assign(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
+    """x[i] = source[i]; the target keeps its shape."""
+    broadcast(env, [x, *tensors(args)])
+    return x.layouts
+
+
+@rule(aten.log_sigmoid_forward, samples=[_on_hidden(F.logsigmoid)])
+def log_sigmoid(env: Env, x: Value) -> Outcome:
+    """(log(sigmoid(x)), buffer of x's shape, or an empty one)"""
+    return [x.layouts, x.layouts if env.outs[1] == x.shape else tuple([((n,),) for n in env.outs[1]])]
+
+
+@rule(aten.glu, samples=[_on_hidden(lambda x: F.glu(torch.cat([x, x], 1), 1)), _on_hidden(lambda x: F.glu(x, 2))])
+def glu(env: Env, x: Value, dim: int = -1) -> Outcome:
+    """a * sigmoid(b) with x = [a, b] along dim: the halves are one width."""
+    a, b = env.cut(x.layouts[dim], env.outs[0][dim])
+    env.unify(a, b)
+    out = list(x.layouts)
+    out[dim] = a
+    return tuple(out)
+
+
+@rule(
+    aten.detach,
+    aten.alias,
+    aten.clone,
+    aten.contiguous,
+    aten._to_copy,
+    aten.lift_fresh,
+    aten.neg,
+    samples=[
+        _on_hidden(lambda x: -x.clone().contiguous()),
+        _on_hidden(lambda x: x.to(torch.float64).to(x.dtype)),
+    ],
+    view=True,
+)
+def same(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
+    """The same values (or a multiple), so that a weight still splits through it."""
+    return x.derived(x.layouts, x.dims)

@@ -1,0 +1,145 @@
+"""Operators that work inside each channel: pooling, padding of space, interpolation.
+
+Exact for any mapping of channels; the spatial dimensions themselves never grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..layout import Layout, concat, fixed
+from .registry import Env, Outcome, Sample, Value, rule
+
+aten = torch.ops.aten
+
+
+def per_channel(env: Env, x: Value, out: Sequence[int], space: int) -> tuple[Layout, ...]:
+    """x's leading layouts and the result's own sizes in its last `space` dimensions."""
+    lead = len(x.layouts) - space
+    for layout in x.layouts[lead:]:
+        env.pin(layout, "a spatial dimension is not a width")
+    return (*x.layouts[:lead], *(fixed(n) for n in out[lead:]))
+
+
+def _family(space: int, ops: Sequence[Any], builds: Sequence[Callable[[], Callable[[Tensor], Tensor]]]) -> None:
+    """One rule for operators over `space` trailing dimensions."""
+    shape = (8, 12, 6, 4)[: space + 1]
+
+    @rule(*ops, samples=[Sample(build, shape) for build in builds])
+    def spatial(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
+        """out[c] = f(x[c])"""
+        return [per_channel(env, x, out, space) for out in env.outs]
+
+
+_family(
+    1,
+    [
+        aten.avg_pool1d,
+        aten.adaptive_avg_pool1d,
+        aten.adaptive_max_pool1d,
+        aten.max_pool1d,
+        aten.reflection_pad1d.default,
+        aten.replication_pad1d.default,
+        aten.upsample_linear1d,
+        aten.upsample_nearest1d,
+        aten._upsample_nearest_exact1d,
+    ],
+    [
+        lambda: nn.AvgPool1d(2),
+        lambda: nn.MaxPool1d(2),
+        lambda: nn.AdaptiveAvgPool1d(3),
+        lambda: nn.AdaptiveMaxPool1d(3),
+        lambda: nn.ReflectionPad1d(1),
+        lambda: nn.ReplicationPad1d(1),
+        lambda: nn.Upsample(scale_factor=2, mode="linear"),
+        lambda: nn.Upsample(scale_factor=2),
+        lambda: nn.LPPool1d(2, 2),
+    ],
+)
+_family(
+    2,
+    [
+        aten.avg_pool2d.default,
+        aten.max_pool2d,
+        aten.max_pool2d_with_indices.default,
+        aten._adaptive_avg_pool2d.default,
+        aten.adaptive_max_pool2d.default,
+        aten.fractional_max_pool2d.default,
+        aten.reflection_pad2d.default,
+        aten.replication_pad2d.default,
+        aten.upsample_nearest2d,
+        aten._upsample_nearest_exact2d,
+        aten.upsample_bilinear2d,
+        aten._upsample_bilinear2d_aa,
+        aten.upsample_bicubic2d,
+        aten._upsample_bicubic2d_aa,
+    ],
+    [
+        lambda: nn.AvgPool2d(2),
+        lambda: nn.MaxPool2d(2, ceil_mode=True),
+        lambda: nn.AdaptiveAvgPool2d((3, 2)),
+        lambda: nn.AdaptiveAvgPool2d(1),
+        lambda: nn.AdaptiveMaxPool2d(2),
+        lambda: nn.LPPool2d(2, 2),
+        lambda: nn.ReflectionPad2d(1),
+        lambda: nn.ReplicationPad2d(1),
+        lambda: nn.Upsample(scale_factor=2),
+        lambda: nn.Upsample(scale_factor=2, mode="bilinear"),
+        lambda: nn.Upsample(scale_factor=2, mode="bicubic", align_corners=True),
+        lambda: lambda x: F.interpolate(x, size=(3, 3), mode="nearest-exact"),
+        lambda: lambda x: F.interpolate(x, size=(3, 3), mode="bilinear", antialias=True),
+    ],
+)
+_family(
+    3,
+    [
+        aten.avg_pool3d.default,
+        aten.max_pool3d_with_indices.default,
+        aten._adaptive_avg_pool3d.default,
+        aten.adaptive_max_pool3d.default,
+        aten.fractional_max_pool3d.default,
+        aten.reflection_pad3d.default,
+        aten.replication_pad3d.default,
+        aten.upsample_nearest3d,
+        aten._upsample_nearest_exact3d,
+        aten.upsample_trilinear3d,
+    ],
+    [
+        lambda: nn.AvgPool3d(2),
+        lambda: nn.MaxPool3d(2),
+        lambda: nn.AdaptiveAvgPool3d((3, 2, 1)),
+        lambda: nn.AdaptiveMaxPool3d(2),
+        lambda: nn.ReflectionPad3d(1),
+        lambda: nn.ReplicationPad3d(1),
+        lambda: nn.Upsample(scale_factor=2),
+        lambda: nn.Upsample(scale_factor=2, mode="trilinear"),
+    ],
+)
+
+
+@rule(
+    aten.constant_pad_nd,
+    samples=[
+        Sample(lambda: nn.ZeroPad2d((1, 2, 0, 1))),
+        Sample(lambda: nn.ConstantPad2d(-1, 0.5)),
+        Sample(lambda: lambda x: F.pad(x, (0, 0, 0, 0, 2, 3), value=0.5)),
+        Sample(lambda: lambda x: F.pad(x, (0, 0, 0, 0, -2, 0))),
+    ],
+)
+def constant_pad(env: Env, x: Value, pad: Sequence[int], value: float = 0) -> Outcome:
+    """Constants before and after; padded channels are a fixed part of the new width."""
+    out = list(x.layouts)
+    for pair in range(len(pad) // 2):
+        dim, low, high = len(out) - 1 - pair, pad[2 * pair], pad[2 * pair + 1]
+        layout, length = out[dim], x.shape[dim]
+        if low < 0:
+            layout = env.cut(layout, -low)[1]
+        if high < 0:
+            layout = env.cut(layout, length + min(low, 0) + high)[0]
+        out[dim] = concat([fixed(n) if n > 0 else () for n in (low,)] + [layout] + [fixed(n) if n > 0 else () for n in (high,)])
+    return tuple(out)

@@ -1,0 +1,71 @@
+"""Random masks. They come out alike in shape, but a wider tensor draws other numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .registry import Env, Outcome, Sample, Value, rule
+
+aten = torch.ops.aten
+
+DROPOUT = "in train mode dropout draws other masks for the wider tensor (eval mode is exact)"
+
+
+@rule(
+    aten.bernoulli_.float,
+    aten.bernoulli.p,
+    aten.bernoulli.default,
+    samples=[
+        Sample(lambda: nn.Dropout(0.3)),
+        Sample(lambda: nn.Dropout2d(0.3)),
+        Sample(lambda: lambda x: F.dropout2d(x, 0.3, training=True)),
+    ],
+)
+def bernoulli(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
+    """A mask drawn entry by entry: equal in distribution only."""
+    env.note(x.layouts, DROPOUT)
+    return x.layouts
+
+
+@rule(aten.native_dropout, samples=[Sample(lambda: nn.Dropout(0.3))])
+def native_dropout(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
+    """(masked x, mask)"""
+    env.note(x.layouts, DROPOUT)
+    return [x.layouts, x.layouts]
+
+
+@rule(
+    aten.rand_like,
+    aten.randn_like,
+    aten.normal_,
+    aten.uniform_,
+    samples=[Sample(lambda: lambda x: x + 0 * torch.rand_like(x), grows=False)],
+)
+def noise(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
+    """Noise has no replicas: the width stays."""
+    for layout in x.layouts:
+        env.pin(layout, "noise is drawn for each channel")
+    return x.layouts
+
+
+@rule(
+    aten.rrelu_with_noise,
+    aten.rrelu_with_noise_,
+    samples=[Sample(lambda: nn.RReLU())],
+)
+def rrelu(env: Env, x: Value, noise: Value, *args: Any, **kwargs: Any) -> Outcome:
+    """Leaky ReLU with a slope drawn entry by entry in train mode."""
+    env.note(x.layouts, DROPOUT)
+    for a, b in zip(x.layouts, noise.layouts, strict=True):
+        env.unify(a, b)
+    return x.layouts
+
+
+@rule(aten.rand, aten.randn, aten.randperm, samples=[Sample(lambda: lambda x: x + 0 * torch.rand(4, dtype=x.dtype))])
+def drawn(env: Env, *args: Any, **kwargs: Any) -> Outcome:
+    """Random values of a fixed shape, which pin what they meet."""
+    return tuple(((n,),) for n in env.outs[0])

@@ -1,0 +1,185 @@
+"""Reductions over dimensions. Over a growing one: a mean is exact for equal replication, a maximum for any
+mapping of replicas, a sum for none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from ..layout import ONE, Layout
+from .registry import Env, Outcome, Sample, Value, rule
+
+aten = torch.ops.aten
+
+
+def reduced(x: Value, dims: int | Sequence[int] | None) -> tuple[int, ...]:
+    """The dimensions that a reduction sums over, counted from the front."""
+    rank = len(x.layouts)
+    if dims is None or (not isinstance(dims, int) and not dims):
+        return tuple(range(rank))
+    chosen = (dims,) if isinstance(dims, int) else dims
+    return tuple(sorted(d % rank for d in chosen)) if rank else ()
+
+
+def left(x: Value, gone: Sequence[int], keep: bool) -> tuple[Layout, ...]:
+    """The layouts after a reduction."""
+    return tuple(ONE if d in gone else layout for d, layout in enumerate(x.layouts) if keep or d not in gone)
+
+
+@rule(
+    aten.mean.default,
+    aten.mean.dim,
+    samples=[
+        Sample(lambda: lambda x: x.mean((2, 3))),
+        Sample(lambda: lambda x: x * x.mean(1, keepdim=True)),
+        Sample(lambda: lambda x: x + x.mean()),
+    ],
+)
+def mean(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Outcome:
+    """mean over channels = mean over equally often replicated channels"""
+    gone = reduced(x, dim)
+    env.uniform([x.layouts[d] for d in gone], "a mean over channels")
+    return left(x, gone, keepdim)
+
+
+@rule(
+    aten.var.correction,
+    aten.std.correction,
+    samples=[
+        Sample(lambda: lambda x: x * x.var(1, correction=0, keepdim=True)),
+        Sample(lambda: lambda x: x * x.var(1, keepdim=True), grows=False),
+        Sample(lambda: lambda x: x / (1 + x.std((2, 3), keepdim=True))),
+    ],
+)
+def variance(
+    env: Env, x: Value, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
+) -> Outcome:
+    """The mean square deviation; with Bessel's correction the number of channels itself matters."""
+    gone = reduced(x, dim)
+    if correction == 0:
+        env.uniform([x.layouts[d] for d in gone], "a variance over channels")
+    else:
+        for d in gone:
+            env.pin(x.layouts[d], "an unbiased variance over channels depends on their number")
+    return left(x, gone, keepdim)
+
+
+@rule(
+    aten.var_mean.correction,
+    aten.std_mean.correction,
+    samples=[Sample(lambda: lambda x: (x - torch.var_mean(x, 1, correction=0, keepdim=True)[1]))],
+)
+def variance_and_mean(
+    env: Env, x: Value, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
+) -> Outcome:
+    """(variance, mean)"""
+    out = variance(env, x, dim, correction=correction, keepdim=keepdim)
+    return [out, out]
+
+
+@rule(
+    aten.amax,
+    aten.amin,
+    aten.max.default,
+    aten.min.default,
+    aten.all,
+    aten.any,
+    samples=[
+        Sample(lambda: lambda x: x.amax((2, 3))),
+        Sample(lambda: lambda x: x * x.amax(1, keepdim=True)),
+        Sample(lambda: lambda x: x + x.max()),
+    ],
+)
+def extreme(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Outcome:
+    """A maximum does not see replicas."""
+    gone = reduced(x, dim)
+    for d in gone:
+        env.replicas_only(x.layouts[d], "a maximum over channels")
+    return left(x, gone, keepdim)
+
+
+@rule(
+    aten.max.dim,
+    aten.min.dim,
+    samples=[
+        Sample(lambda: lambda x: x * x.max(1, keepdim=True)[0]),
+        Sample(lambda: lambda x: x + x.max(1, keepdim=True)[1], grows=False),
+    ],
+)
+def extreme_with_index(env: Env, x: Value, dim: int, keepdim: bool = False) -> Outcome:
+    """(values, indices): the values do not see replicas, the indices count them."""
+    values = extreme(env, x, dim, keepdim)
+    return [values, Value(values, invalid=(x.layouts[dim],))]
+
+
+def _order_matters(why: str, dim: int, samples: Sequence[Sample], *ops: Any) -> None:
+    """Operators over one dimension whose outcome depends on how many channels there are, or on their order."""
+
+    @rule(*ops, samples=samples)
+    def pinned(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
+        over = args[dim] if len(args) > dim else kwargs.get("dim", -1)
+        for d in reduced(x, over):
+            env.pin(x.layouts[d], why)
+        return [x.layouts if out == x.shape else tuple(((n,),) for n in out) for out in env.outs]
+
+
+_order_matters(
+    "softmax over channels counts them",
+    0,
+    [
+        Sample(lambda: lambda x: F.softmax(x, 1), grows=False),
+        Sample(lambda: lambda x: F.softmax(x, 2)),
+        Sample(lambda: lambda x: F.log_softmax(x, 1), grows=False),
+    ],
+    aten._softmax,
+    aten._log_softmax,
+    aten.softmax.int,
+    aten.log_softmax.int,
+)
+_order_matters(
+    "a running operation over channels depends on their order",
+    0,
+    [Sample(lambda: lambda x: x.cumsum(1), grows=False), Sample(lambda: lambda x: x.cumsum(2))],
+    aten.cumsum,
+    aten.cumprod,
+    aten.logcumsumexp.default,
+)
+_order_matters(
+    "sorting over channels depends on their number",
+    0,
+    [Sample(lambda: lambda x: x.sort(1)[0], grows=False), Sample(lambda: lambda x: x.sort(dim=2)[0])],
+    aten.sort.default,
+)
+
+
+@rule(
+    aten.sum.default,
+    aten.sum.dim_IntList,
+    aten.prod.dim_int,
+    aten.linalg_vector_norm,
+    aten.norm.ScalarOpt_dim,
+    aten.logsumexp,
+    aten.argmax,
+    aten.argmin,
+    samples=[
+        Sample(lambda: lambda x: x * x.sum((2, 3), keepdim=True)),
+        Sample(lambda: lambda x: x * x.sum(1, keepdim=True), grows=False),
+        Sample(lambda: lambda x: F.normalize(x, dim=1), grows=False),
+        Sample(lambda: lambda x: F.normalize(x.flatten(2), dim=2)),
+        Sample(lambda: lambda x: x * x.argmax(1, keepdim=True), grows=False),
+    ],
+)
+def total(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
+    """A sum over channels grows with their number."""
+    names = [a.name for a in env.op._schema.arguments]  # `dim` and `keepdim` stand at other places in each
+    given = {**dict(zip(names[1:], args, strict=False)), **kwargs}
+    gone = reduced(x, given.get("dim"))
+    for d in gone:
+        env.pin(x.layouts[d], "a sum, norm or index over channels depends on their number")
+    return left(x, gone, bool(given.get("keepdim", False)))
+
+

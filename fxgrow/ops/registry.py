@@ -1,0 +1,204 @@
+"""The table of rules, and the language they are written in.
+
+A rule gets the operator's arguments with every tensor replaced by a `Value` (its layouts) and returns
+the layouts of what comes out; on the way it tells the `Env` which widths are one, which must stay, and
+what has to be true of a mapping for the operator to commute with growth.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from ..layout import Layout
+from ..unify import Kind, size
+
+Outcome = Any  # tuple[Layout, ...] | Value | list[tuple[Layout, ...] | Value | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What is known of a tensor.
+
+    Attributes:
+        layouts: One layout per dimension.
+        origin: The parameter or buffer that it is a view of, or "".
+        dims: With an origin, for each dimension those of the origin that it consists of.
+        invalid: Layouts that must be pinned if the value is used at all (indices into a width, say).
+    """
+
+    layouts: tuple[Layout, ...]
+    origin: str = ""
+    dims: tuple[tuple[int, ...], ...] = ()
+    invalid: tuple[Layout, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(size(layout) for layout in self.layouts)
+
+    def derived(self, layouts: Sequence[Layout], dims: Sequence[tuple[int, ...]]) -> Value:
+        """A view of the same tensor."""
+        if not self.origin:
+            return Value(tuple(layouts))
+        return Value(tuple(layouts), self.origin, tuple(dims))
+
+
+class Env(ABC):
+    """What a rule can say. `outs` holds the shapes of the results, `kinds` what the call's literals say."""
+
+    op: Any
+    outs: tuple[tuple[int, ...], ...]
+
+    @abstractmethod
+    def unify(self, a: Layout, b: Layout) -> None:
+        """The two dimensions are one width with one mapping."""
+
+    @abstractmethod
+    def pin(self, layout: Layout, reason: str) -> None:
+        """The dimension keeps its size."""
+
+    @abstractmethod
+    def cut(self, layout: Layout, position: int) -> tuple[Layout, Layout]:
+        """The dimension before and after a position."""
+
+    @abstractmethod
+    def split(self, layout: Layout, sizes: Sequence[int], kinds: Sequence[Kind]) -> list[Layout]:
+        """The dimension seen as several."""
+
+    @abstractmethod
+    def kinds(self, sizes: Sequence[int]) -> tuple[Kind, ...]:
+        """For the sizes of a view in the user's code: "fixed" where they are literals, else "width"."""
+
+    @abstractmethod
+    def count(self, size: int) -> Layout:
+        """A new number of groups."""
+
+    @abstractmethod
+    def elastic(self, size: int) -> Layout:
+        """A dimension of constant values, which follows whatever it meets."""
+
+    @abstractmethod
+    def contract(self, value: Value, dim: int) -> None:
+        """The operator sums over this dimension of a weight, times an activation."""
+
+    @abstractmethod
+    def uniform(self, layouts: Sequence[Layout], reason: str) -> None:
+        """Exact only where every channel of these dimensions has equally many replicas."""
+
+    @abstractmethod
+    def replicas_only(self, layout: Layout, reason: str) -> None:
+        """Exact only where new channels are replicas of old ones."""
+
+    @abstractmethod
+    def expect(self, argument: int, front: Layout, back: Layout = ()) -> None:
+        """After growth this integer argument is the size of `front`; where it counts from the end, of `back`."""
+
+    @abstractmethod
+    def declare(self, **sizes: Layout | list[Layout]) -> None:
+        """Attributes or literals of these names that hold the size of this dimension (a list: of these) follow."""
+
+    @abstractmethod
+    def note(self, layouts: Sequence[Layout], text: str) -> None:
+        """What a user should know where one of these dimensions grows."""
+
+
+RuleFunction = Callable[..., Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """How to exercise a rule: a module (or function) on hidden activations, used by the generic tests.
+
+    Attributes:
+        build: Makes a callable that takes one activation of the given shape and returns one.
+        shape: Shape of that activation without the batch; its first dimension is a width.
+        grows: Whether that width can still grow.
+        exact: False where only a pin is tested, because nothing numeric comes out.
+    """
+
+    build: Callable[[], Callable[[torch.Tensor], torch.Tensor]]
+    shape: tuple[int, ...] = (8, 6, 4)
+    grows: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule and what the checks need to know of its operator."""
+
+    function: RuleFunction
+    view: bool
+    sized: tuple[int | str, ...]
+    samples: tuple[Sample, ...]
+
+
+@dataclass(slots=True)
+class _Table:
+    rules: dict[Any, Rule] = field(default_factory=dict)
+
+
+_TABLE = _Table()
+
+
+def rule(
+    *ops: Any, samples: Sequence[Sample], view: bool = False, sized: tuple[int | str, ...] = ()
+) -> Callable[[RuleFunction], RuleFunction]:
+    """Register a rule for ATen overloads.
+
+    Args:
+        ops: Overloads (`aten.relu.default`) or packets (`aten.relu`: all its overloads).
+        samples: At least one, for the generic tests.
+        view: The result is the same values in another shape, so it still is the parameter it came from.
+        sized: Arguments that are implied by the shapes and so may differ between teacher and student.
+
+    Raises:
+        ValueError: An operator has a rule already, or there is no sample.
+    """
+
+    def register(function: RuleFunction) -> RuleFunction:
+        if not samples:
+            raise ValueError(f"the rule {function.__name__} has no sample")
+        for op in ops:
+            for overload in _overloads(op):
+                if overload in _TABLE.rules:
+                    raise ValueError(f"{overload} has a rule already")
+                _TABLE.rules[overload] = Rule(function, view, sized, tuple(samples))
+        return function
+
+    return register
+
+
+def _overloads(op: Any) -> list[Any]:
+    if isinstance(op, torch._ops.OpOverload):
+        return [op]
+    if isinstance(op, torch._ops.OpOverloadPacket):
+        return [getattr(op, name) for name in op.overloads()]
+    raise ValueError(f"{op!r} is no ATen operator")
+
+
+def rules() -> Mapping[Any, Rule]:
+    """All rules by overload, read-only."""
+    return MappingProxyType(_TABLE.rules)
+
+
+def rule_for(op: Any) -> Rule | None:
+    """The rule of an overload; operators that PyTorch tags as pointwise share one."""
+    found = _TABLE.rules.get(op)
+    if found is None and is_pointwise(op):
+        return _TABLE.rules[torch.ops.aten.add.Tensor]
+    return found
+
+
+def is_pointwise(op: Any) -> bool:
+    """Whether PyTorch tags the overload, or the one that it is the in-place form of, as elementwise."""
+    if torch.Tag.pointwise in op.tags:
+        return True
+    name = op._schema.name.split("::")[1]
+    if op.namespace != "aten" or not name.endswith("_"):
+        return False
+    plain = getattr(getattr(torch.ops.aten, name[:-1], None), op._overloadname, None)
+    return plain is not None and torch.Tag.pointwise in plain.tags

@@ -1,0 +1,216 @@
+"""The same values in another shape, in another order, or side by side. Exact for any mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..layout import ONE, Layout, concat, fixed, product
+from .registry import Env, Outcome, Sample, Value, rule
+
+aten = torch.ops.aten
+
+
+@rule(
+    aten.view.default,
+    aten._unsafe_view.default,
+    aten.reshape.default,
+    aten.view_copy.default,
+    aten._reshape_alias.default,
+    samples=[
+        Sample(nn.Flatten),
+        Sample(lambda: lambda x: x.view(-1, 8 * 6 * 4)),
+        Sample(lambda: lambda x: x.reshape(x.shape[0], 2, -1, 6, 4).transpose(1, 2).reshape(x.shape)),
+        Sample(lambda: lambda x: x.flatten(2).unflatten(2, (6, 4))),
+    ],
+    view=True,
+    sized=(1,),
+)
+def view(env: Env, x: Value, shape: Sequence[int], *args: Any) -> Outcome:
+    """Dimensions merge and split in row-major order."""
+    old, new = x.shape, env.outs[0]
+    kinds = env.kinds(new)
+    layouts: list[Layout] = []
+    dims: list[tuple[int, ...]] = []
+    for mine, theirs in _aligned(old, new):
+        source = tuple(d for i in mine for d in (x.dims[i] if x.dims else ()))
+        if len(theirs) == 1 and len(mine) == 1:
+            layouts.append(x.layouts[mine[0]])
+        else:
+            whole = product([x.layouts[i] for i in mine]) if mine else ONE
+            sizes, hints = [new[i] for i in theirs], [kinds[i] for i in theirs]
+            if all(h == "fixed" for h in hints):  # all literals: which one grows is for others to say
+                hints = ["width"] * len(hints)
+            layouts.extend(env.split(whole, sizes, hints) if theirs else ())
+            if not theirs:
+                env.pin(whole, "a dimension of size 1 is dropped")
+        dims.extend([source] * len(theirs))
+    return x.derived(layouts, dims)
+
+
+def _aligned(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """Runs of old and new dimensions with equal products, as short as possible."""
+    runs: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        mine, theirs = [i] if i < len(old) else [], [j] if j < len(new) else []
+        a, b = (old[i] if mine else 1), (new[j] if theirs else 1)
+        i, j = i + len(mine), j + len(theirs)
+        if a != b and mine and theirs and 1 in (a, b):  # a lone 1 was added or dropped
+            if a == 1:
+                theirs, j = [], j - 1
+            else:
+                mine, i = [], i - 1
+            runs.append((mine, theirs))
+            continue
+        while a != b:
+            if a < b and i < len(old):
+                mine.append(i)
+                a, i = a * old[i], i + 1
+            elif j < len(new):
+                theirs.append(j)
+                b, j = b * new[j], j + 1
+            else:
+                break
+        runs.append((mine, theirs))
+    return runs
+
+
+@rule(
+    aten.permute.default,
+    samples=[Sample(lambda: lambda x: x.permute(0, 2, 3, 1).movedim(-1, 1))],
+    view=True,
+)
+def permute(env: Env, x: Value, order: Sequence[int]) -> Outcome:
+    """out[..., i, ...] = x.permute(order)"""
+    return x.derived([x.layouts[d] for d in order], [x.dims[d] for d in order] if x.dims else ())
+
+
+@rule(
+    aten.transpose.int,
+    aten.transpose_.default,
+    samples=[Sample(lambda: lambda x: x.transpose(1, -1).swapaxes(1, 3))],
+    view=True,
+)
+def transpose(env: Env, x: Value, a: int, b: int) -> Outcome:
+    """Two dimensions change places."""
+    order = list(range(len(x.layouts)))
+    order[a], order[b] = order[b], order[a]
+    return permute(env, x, order)
+
+
+@rule(aten.t.default, aten.numpy_T.default, samples=[Sample(lambda: lambda x: x[0].t().t()[None], (8,), grows=True)], view=True)
+def t(env: Env, x: Value) -> Outcome:
+    """A matrix transposed."""
+    return permute(env, x, list(range(len(x.layouts)))[::-1])
+
+
+@rule(
+    aten.unsqueeze.default,
+    aten.unsqueeze_.default,
+    samples=[Sample(lambda: lambda x: x.unsqueeze(1).squeeze(1))],
+    view=True,
+)
+def unsqueeze(env: Env, x: Value, dim: int) -> Outcome:
+    """A new dimension of size 1."""
+    at = dim % (len(x.layouts) + 1)
+    dims = (*x.dims[:at], (), *x.dims[at:])
+    return x.derived((*x.layouts[:at], ONE, *x.layouts[at:]), dims)
+
+
+@rule(
+    aten.squeeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.squeeze_.dim,
+    samples=[Sample(lambda: lambda x: x.mean((2, 3), keepdim=True).squeeze(-1).squeeze())],
+    view=True,
+)
+def squeeze(env: Env, x: Value, dim: int | Sequence[int] | None = None) -> Outcome:
+    """Dimensions of size 1 go."""
+    rank = len(x.layouts)
+    chosen = range(rank) if dim is None else [dim % rank] if isinstance(dim, int) else [d % rank for d in dim]
+    gone = [d for d in chosen if x.shape[d] == 1]
+    for d in gone:
+        env.pin(x.layouts[d], "a dimension of size 1 is dropped")
+    kept = [d for d in range(rank) if d not in gone]
+    return x.derived([x.layouts[d] for d in kept], [x.dims[d] for d in kept] if x.dims else ())
+
+
+@rule(
+    aten.expand.default,
+    samples=[
+        Sample(lambda: lambda x: x + x.mean((2, 3), keepdim=True).expand(-1, -1, 6, 4)),
+        Sample(lambda: lambda x: x * x[:, :1].expand_as(x)),
+    ],
+    view=True,
+    sized=(1,),
+)
+def expand(env: Env, x: Value, shape: Sequence[int], **kwargs: Any) -> Outcome:
+    """Dimensions of size 1 are repeated: constant along them, so they follow whatever they meet."""
+    new = env.outs[0]
+    added = len(new) - len(x.layouts)
+    layouts: list[Layout] = [env.elastic(n) for n in new[:added]]
+    for layout, before, after in zip(x.layouts, x.shape, new[added:], strict=True):
+        if before != after:
+            env.pin(layout, "one number is broadcast over all channels")
+        layouts.append(layout if before == after else env.elastic(after))
+    return x.derived(layouts, [()] * added + list(x.dims))
+
+
+@rule(
+    aten.repeat.default,
+    samples=[Sample(lambda: lambda x: x.repeat(1, 2, 1, 1)), Sample(lambda: lambda x: x.repeat(1, 1, 1, 3))],
+)
+def repeat(env: Env, x: Value, times: Sequence[int]) -> Outcome:
+    """The whole tensor again and again along a dimension."""
+    added = len(times) - len(x.layouts)
+    layouts = (ONE,) * added + x.layouts
+    return tuple(product([fixed(n), layout]) for n, layout in zip(times, layouts, strict=True))
+
+
+@rule(
+    aten.cat.default,
+    samples=[
+        Sample(lambda: lambda x: torch.cat([x, x.relu()], 1)),
+        Sample(lambda: lambda x: torch.cat([x, x], 2)),
+    ],
+)
+def cat(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
+    """One after the other along dim, tied in all others."""
+    real = [p for p in parts if p.shape != (0,)]
+    first, at = real[0], dim % len(real[0].layouts)
+    for other in real[1:]:
+        for d, (a, b) in enumerate(zip(first.layouts, other.layouts, strict=True)):
+            if d != at:
+                env.unify(a, b)
+    joined = concat([p.layouts[at] for p in real])
+    return tuple(joined if d == at else layout for d, layout in enumerate(first.layouts))
+
+
+@rule(
+    aten.stack.default,
+    samples=[Sample(lambda: lambda x: torch.stack([x, x.relu()], 1).amax(1)), Sample(lambda: lambda x: torch.stack([x, x], 2).flatten(1, 2))],
+)
+def stack(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
+    """Side by side along a new dimension, tied in all others."""
+    first = parts[0]
+    for other in parts[1:]:
+        for a, b in zip(first.layouts, other.layouts, strict=True):
+            env.unify(a, b)
+    at = dim % (len(first.layouts) + 1)
+    return (*first.layouts[:at], fixed(len(parts)), *first.layouts[at:])
+
+
+@rule(
+    aten.channel_shuffle.default,
+    aten.native_channel_shuffle.default,
+    samples=[Sample(lambda: nn.ChannelShuffle(2))],
+)
+def channel_shuffle(env: Env, x: Value, groups: int) -> Outcome:
+    """(g, k) -> (k, g) along the channels, with g a literal."""
+    count, own = env.split(x.layouts[1], (groups, x.shape[1] // groups), ("fixed", "width"))
+    return (x.layouts[0], product([own, count]), *x.layouts[2:])

@@ -1,0 +1,340 @@
+"""The plan: what growth does to each width, parameter, literal and attribute, as pure data.
+
+No tensors: a plan is JSON both ways, the same on every device and rank, and applies to the model, an
+average of it, an optimizer's state or a checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import methods
+from .errors import PlanError
+from .groups import Group
+from .layout import Layout, atoms, index_map, measure, prefix
+from .literals import CHUNK, Literal, Path
+from .seeds import generator
+from .spec import Spec, parse, to_json
+from .table import table
+from .targets import Targets, resolve
+from .widths import WidthGraph
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Width:
+    """A width group in a plan.
+
+    Attributes:
+        name: The group.
+        old: Its width in the teacher.
+        new: Its width in the student.
+        copies: For each new channel the old one that it copies: g[old:] of Net2Net's mapping g.
+        method: How the new channels are filled.
+    """
+
+    name: str
+    old: int
+    new: int
+    copies: tuple[int, ...] = ()
+    method: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPlan:
+    """A parameter or buffer that changes: the layout of each dimension, and "carry" or "contract" for each."""
+
+    name: str
+    layouts: tuple[Layout, ...]
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A literal of a graph that changes. An empty path means the whole call becomes `split(x, value, dim)`."""
+
+    mode: str
+    node: str
+    path: Path
+    value: int | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """An attribute of a module that changes."""
+
+    module: str
+    name: str
+    old: int | tuple[int, ...]
+    new: int | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A width that was not grown, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that growth changes.
+
+    Attributes:
+        model: The class of the teacher.
+        inputs: The example inputs that the widths were inferred with.
+        given: The names of the arguments of `forward` that they gave.
+        spec: What was asked for, as plain data.
+        seed: Of every random draw.
+        method: The default method.
+        groups: The width groups that occur in a tensor which changes, grown or not.
+        tensors: The parameters and buffers that change.
+        edits: The literals of the graphs that change.
+        resizes: The attributes of modules that change.
+        left: What was not grown, and why.
+        notes: What a user should know.
+    """
+
+    model: str
+    inputs: str
+    given: tuple[str, ...]
+    spec: Any
+    seed: int
+    method: str
+    groups: tuple[Width, ...]
+    tensors: tuple[TensorPlan, ...]
+    edits: tuple[Edit, ...]
+    resizes: tuple[Resize, ...]
+    left: tuple[Left, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Width]:
+        return {width.name: width for width in self.groups}
+
+    @property
+    def grown(self) -> tuple[Width, ...]:
+        """The width groups that grow."""
+        return tuple(width for width in self.groups if width.new > width.old)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every method in use preserves the function."""
+        return all(methods.method(width.method).exact for width in self.grown)
+
+    def width(self, name: str) -> Width:
+        """A group by name."""
+        return self._by_name[name]
+
+    def new_size(self, layout: Layout) -> int:
+        """The size of a dimension in the student."""
+        return measure(layout, lambda name: self._by_name[name].new)
+
+    def old_size(self, layout: Layout) -> int:
+        """The size of a dimension in the teacher."""
+        return measure(layout, lambda name: self._by_name[name].old)
+
+    def index(self, layout: Layout) -> tuple[Tensor, Tensor]:
+        """For each index of a grown dimension the old one that it copies, and whether it is the old one."""
+        return index_map(layout, lambda name: self._by_name[name].old, self._mapping)
+
+    def _mapping(self, name: str) -> Tensor:
+        width = self._by_name[name]
+        return torch.cat([torch.arange(width.old), torch.tensor(width.copies, dtype=torch.int64)])
+
+    def grows(self, layout: Layout) -> bool:
+        """Whether a dimension changes."""
+        return any(name in self._by_name and self._by_name[name].new > self._by_name[name].old for name in atoms(layout))
+
+    # -- JSON ------------------------------------------------------------------------------------
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """The plan as JSON text."""
+        data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return json.dumps({"fxgrow": VERSION, **data}, default=_as_data, indent=indent)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Read what `to_json` wrote.
+
+        Raises:
+            PlanError: It is not a plan.
+        """
+        try:
+            data = json.loads(text)
+            if data.pop("fxgrow") != VERSION:
+                raise PlanError(f"the plan was written by another version of the format (this is {VERSION})")
+            parts = {"groups": Width, "tensors": TensorPlan, "edits": Edit, "resizes": Resize, "left": Left}
+            for key, kind in parts.items():
+                data[key] = tuple(kind(**{k: _frozen(v) for k, v in item.items()}) for item in data[key])
+            data["given"], data["notes"] = tuple(data["given"]), tuple(data["notes"])
+            return cls(**data)
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise PlanError(f"this is no plan: {type(error).__name__}: {error}") from None
+
+    # -- for readers -----------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        kind = "same function" if self.exact else "NOT function-preserving"
+        title = (
+            f"Plan for {self.model}: {len(self.grown)} widths grow, {len(self.tensors)} tensors change; {kind}; "
+            f"method {self.method}, seed {self.seed}"
+        )
+        rows = [(w.name, str(w.old), str(w.new), f"{w.new / w.old:.3g}x", w.method) for w in self.grown]
+        parts = [title, table(("width", "old", "new", "factor", "method"), rows)]
+        if self.left:
+            parts.append(table(("left as it is", "why"), [(w.name, w.reason) for w in self.left], limit=140))
+        return "\n\n".join([*parts, *(f"note: {note}" for note in self.notes)])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def _as_data(value: Any) -> Any:
+    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
+
+
+def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split") -> Plan:
+    """Plan new widths for one specification.
+
+    Args:
+        widths: What `widths` found.
+        spec: A number, a mapping of patterns to widths, `Widen` objects, a list of these, or JSON.
+        seed: Of which channels are replicated, and of the shares.
+        method: How new channels are filled where a wish does not say.
+
+    Raises:
+        PlanError: A wish cannot be met; the text says which, why, and what to do.
+    """
+    wishes = parse(spec)
+    used = {method, *(wish.method for wish in wishes if wish.method)}
+    found = {name: methods.method(name) for name in used}
+    targets = resolve(widths, wishes, {name: m.exact and not m.replicas for name, m in found.items()}, method)
+    grown = {name: new for name, new in targets.new.items() if new > widths.width(name)}
+    all_widths = {
+        name: _width(group, grown.get(name, group.size), targets, seed, method)
+        for name, group in widths.named.items()
+    }
+    measured = _Measure(widths, all_widths)
+    tensors = tuple(
+        TensorPlan(t.name, t.layouts, t.roles)
+        for t in widths.tensors.values()
+        if any(measured.new(layout) != measured.old(layout) for layout in t.layouts)
+    )
+    named = {name for t in tensors for layout in t.layouts for name in atoms(layout)}
+    return Plan(
+        model=widths.traced.class_name,
+        inputs=str(widths.traced.inputs),
+        given=widths.traced.given,
+        spec=to_json(wishes),
+        seed=seed,
+        method=method,
+        groups=tuple(width for name, width in all_widths.items() if name in named or width.new > width.old),
+        tensors=tensors,
+        edits=_edits(widths, measured),
+        resizes=_resizes(widths, measured),
+        left=tuple(Left(name, reason) for name, reason in targets.left.items()),
+        notes=_notes(widths, grown, targets, found.values()),
+    )
+
+
+def _width(group: Group, new: int, targets: Targets, seed: int, default: str) -> Width:
+    if new == group.size:
+        return Width(group.name, group.size, group.size)
+    wish = targets.wish[group.name]
+    full, rest = divmod(new, group.size)
+    copies = list(range(group.size)) * (full - 1)  # replicas spread as evenly as they can be
+    if rest:
+        copies += torch.randperm(group.size, generator=generator(seed, group.name))[:rest].tolist()
+    return Width(group.name, group.size, new, tuple(copies), wish.method or default)
+
+
+class _Measure:
+    """Old and new sizes of layouts."""
+
+    def __init__(self, widths: WidthGraph, all_widths: Mapping[str, Width]) -> None:
+        self.widths = all_widths
+        self.graph = widths
+
+    def old(self, layout: Layout) -> int:
+        return measure(layout, self.graph.width)
+
+    def new(self, layout: Layout) -> int:
+        return measure(layout, lambda name: self.widths[name].new)
+
+
+def _edits(widths: WidthGraph, sizes: _Measure) -> tuple[Edit, ...]:
+    edits: list[Edit] = []
+    chunks: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for literal in widths.literals:
+        before, after = _stated(literal, sizes.old, widths), _stated(literal, sizes.new, widths)
+        if literal.path[0] == CHUNK and before is not None and after is not None:
+            chunks.setdefault((literal.mode, literal.node), []).append((before, after))
+        elif after is not None and before != after:
+            edits.append(Edit(literal.mode, literal.node, literal.path, after))
+    for (mode, node), parts in chunks.items():
+        after_all = tuple(new for _, new in parts)
+        if after_all != _chunked(sum(after_all), len(parts)) and any(old != new for old, new in parts):
+            edits.append(Edit(mode, node, (), after_all))
+    return tuple(edits)
+
+
+def _chunked(total: int, parts: int) -> tuple[int, ...]:
+    """The sizes that chunk() gives."""
+    step = -(-total // parts)
+    return tuple(min(step, total - start) for start in range(0, total, step))
+
+
+def _stated(literal: Literal, size: Callable[[Layout], int], widths: WidthGraph) -> int | None:
+    """The value of a literal, by old or by new sizes; None where it cuts through what grows."""
+    if literal.part is None:
+        return size(literal.layout)
+    start, stop = (prefix(literal.layout, at, widths.width) for at in literal.part)
+    if start is None or stop is None:
+        return None
+    return literal.sign * (size(stop) - size(start))
+
+
+def _resizes(widths: WidthGraph, sizes: _Measure) -> tuple[Resize, ...]:
+    resizes: dict[tuple[str, str], Resize] = {}
+    for attribute in widths.attributes:
+        before = tuple(sizes.old(layout) for layout in attribute.layouts)
+        after = tuple(sizes.new(layout) for layout in attribute.layouts)
+        if before == after:
+            continue
+        module = widths.traced.root.get_submodule(attribute.module)
+        stated = getattr(module, attribute.name, None)
+        if stated == before or stated == before[0]:
+            one = isinstance(stated, int)
+            resizes[attribute.module, attribute.name] = Resize(
+                attribute.module, attribute.name, before[0] if one else before, after[0] if one else after
+            )
+    return tuple(resizes.values())
+
+
+def _notes(
+    widths: WidthGraph, grown: Mapping[str, int], targets: Targets, used: Sequence[methods.Method] | Any
+) -> tuple[str, ...]:
+    notes = [*widths.traced.notes, *targets.notes]
+    notes += [
+        f"method {m.name!r} is not function-preserving: the student will not compute what the teacher does"
+        for m in used
+        if not m.exact
+    ]
+    notes += [text for layout, text in widths.statements[2] if any(name in grown for name in atoms(layout))]
+    return tuple(dict.fromkeys(notes))

@@ -1,0 +1,122 @@
+"""Plan and model to student: new tensors, new literals, new attributes, on a copy. Names no operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from .errors import PlanError
+from .fill import fill
+from .grown import GrownModule, Mode
+from .literals import argument
+from .plan import Edit, Plan, Resize, TensorPlan
+from .trace import named_tensors
+
+Make = Callable[[str, Tensor], Tensor]  # (name, the teacher's tensor) -> the student's, as plain data
+
+
+def grown_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The student's parameters and buffers, from the teacher's.
+
+    Raises:
+        PlanError: A tensor that the plan names is missing or has another shape.
+    """
+    planned = {t.name: t for t in plan.tensors}
+    missing = sorted(set(planned) - set(tensors))
+    if missing:
+        raise PlanError(f"the plan was made for {plan.model}, whose {missing[0]!r} this model does not have")
+    biased = {t.name.rpartition(".")[0] for t in plan.tensors if t.name.endswith("weight") and "contract" in t.roles}
+    grown: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        found = planned.get(name)
+        if found is None:
+            data = tensor.detach().clone()
+        else:
+            _check_shape(plan, found, tensor)
+            module, _, last = name.rpartition(".")
+            data = fill(plan, found, tensor, is_bias=last == "bias" and module in biased)
+        grown[name] = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
+    return grown
+
+
+def _check_shape(plan: Plan, found: TensorPlan, tensor: Tensor) -> None:
+    from_plan = tuple(plan.old_size(layout) for layout in found.layouts)
+    if from_plan != tuple(tensor.shape):
+        raise PlanError(
+            f"the plan expects {found.name!r} of shape {from_plan}, but it is {tuple(tensor.shape)}; "
+            "plan again for this model"
+        )
+
+
+def place(root: nn.Module, grown: Mapping[str, Tensor]) -> None:
+    """Put the student's tensors into a module tree of our own; tied ones stay tied."""
+    by_id = {id(tensor): grown[name] for name, tensor in named_tensors(root).items()}
+    for module in root.modules():
+        for values in (module._parameters, module._buffers):
+            for name, tensor in values.items():
+                if tensor is not None:
+                    values[name] = by_id[id(tensor)]
+
+
+def resize(root: nn.Module, resizes: tuple[Resize, ...]) -> None:
+    """Set the attributes that state sizes."""
+    for change in resizes:
+        setattr(root.get_submodule(change.module), change.name, change.new)
+
+
+def edit(graphs: Mapping[Mode, fx.Graph], edits: tuple[Edit, ...]) -> dict[Mode, fx.Graph]:
+    """Copies of the graphs with new literals."""
+    done: dict[Mode, fx.Graph] = {}
+    for mode, graph in graphs.items():
+        copied = fx.Graph(tracer_cls=graph._tracer_cls)
+        seen: dict[fx.Node, fx.Node] = {}
+        result = copied.graph_copy(graph, seen)
+        old_output = next(node for node in graph.nodes if node.op == "output")
+        copied.output(result).meta.update(old_output.meta)
+        nodes = {node.name: twin for node, twin in seen.items()}
+        for change in edits:
+            if change.mode == mode or (len(graphs) == 1 and change.node in nodes):
+                _edit(nodes[change.node], change)
+        copied.lint()
+        done[mode] = copied
+    return done
+
+
+def _edit(node: fx.Node, change: Edit) -> None:
+    if not change.path:  # chunk(x, n, dim) whose parts are no longer alike
+        dim = argument(node, 2, "dim")[1] or 0
+        node.target = "split" if node.op == "call_method" else torch.split
+        node.args, node.kwargs = (node.args[0] if node.args else node.kwargs["input"], change.value, dim), {}
+        return
+    kind, *steps = change.path
+    if kind == "args":
+        node.args = _replaced(node.args, steps, change.value)
+    else:
+        node.kwargs = _replaced(node.kwargs, steps, change.value)
+
+
+def _replaced(value: Any, steps: list[int | str], new: Any) -> Any:
+    if not steps:
+        return new
+    step, *rest = steps
+    if isinstance(value, slice):
+        bounds = {"start": value.start, "stop": value.stop, "step": value.step, str(step): new}
+        return slice(bounds["start"], bounds["stop"], bounds["step"])
+    if isinstance(value, Mapping):
+        return {**value, step: _replaced(value[step], rest, new)}
+    changed = [_replaced(v, rest, new) if i == step else v for i, v in enumerate(value)]
+    return tuple(changed) if isinstance(value, tuple) else changed
+
+
+def assemble(
+    root: nn.Module, graphs: Mapping[Mode, fx.Graph], grown: Mapping[str, Tensor], plan: Plan, class_name: str
+) -> GrownModule:
+    """The student from a module tree of our own, which is changed and used up."""
+    place(root, grown)
+    resize(root, plan.resizes)
+    student = GrownModule(root, edit(graphs, plan.edits), class_name)
+    student.meta["fxgrow"] = plan
+    return student

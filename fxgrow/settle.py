@@ -1,0 +1,46 @@
+"""Plan until the student's shapes are right: pin what a check finds, and plan again.
+
+Each round pins something, so it ends; what it returns has passed the check.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from torch import nn
+
+from .check import mismatch
+from .errors import PlanError
+from .plan import Left, Plan, plan
+from .rewrite import assemble, grown_tensors
+from .spec import Spec
+from .trace import clone, named_tensors
+from .widths import WidthGraph
+
+log = logging.getLogger("fxgrow")
+
+
+def settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
+    """A plan whose student provably makes the teacher's calls, with the predicted shapes.
+
+    Raises:
+        PlanError: The specification cannot be met (also where a wish meets a width that had to be pinned).
+    """
+    pinned: dict[str, str] = {}
+    while True:
+        proposal = plan(widths, spec, seed=seed, method=method)
+        root: nn.Module = clone(widths.traced.root)
+        grown = grown_tensors(proposal, named_tensors(root))
+        student = assemble(root, widths.traced.graphs, grown, proposal, proposal.model)
+        found = mismatch(student, widths, proposal)
+        if found is None:
+            left = {entry.name: entry for entry in proposal.left}
+            left.update({n: Left(n, reason) for n, reason in pinned.items() if n not in left})
+            return replace(proposal, left=tuple(left.values()))
+        if not found.groups:
+            raise PlanError(f"the student would not compute what {proposal.model} does: {found}")
+        reason = f"the model's code states a size that growth would have to change: {found}"
+        log.info("pinned %s: %s", ", ".join(found.groups), reason)
+        pinned.update(dict.fromkeys(found.groups, reason))
+        widths = widths.pin(found.groups, reason)

@@ -1,0 +1,36 @@
+"""Places in the user's code, as people would name them."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from torch import fx
+
+
+def describe(node: fx.Node) -> str:
+    """Where a node of the graph stands: ``add at layer1.0`` or ``layer1.0.bn1``."""
+    if node.op == "call_module":
+        return str(node.target)
+    if node.op == "output":
+        return "the output"
+    where = module_path(node)
+    what = operation(node)
+    return f"{what} at {where}" if where else f"{what} ({node.name})"
+
+
+def operation(node: fx.Node) -> str:
+    """The operation's short name."""
+    if isinstance(node.target, str):
+        return node.target
+    if node.target is operator.getitem:
+        return "indexing"
+    return str(getattr(node.target, "__name__", node.target))
+
+
+def module_path(node: fx.Node) -> str:
+    """The path of the innermost module whose forward the node comes from; "" for the model itself."""
+    stack: dict[str, Any] = node.meta.get("nn_module_stack", {})
+    for path, _ in reversed(list(stack.values())):
+        return str(path)
+    return ""

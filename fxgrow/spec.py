@@ -1,0 +1,173 @@
+"""What a user may ask for, in every form that they may say it in.
+
+A number, a mapping from patterns to widths, `Widen` objects, lists of these, or any of it as JSON. Knows
+names, but no widths.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from .errors import PlanError
+
+Spec = Any  # float | str (JSON) | Mapping[str, int | float | Mapping] | Widen | Sequence[Spec]
+
+EVERYTHING = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Widen:
+    """A wish for wider layers.
+
+    Attributes:
+        pattern: Glob over module and parameter names (`*` also matches dots); the name of a container
+            means everything in it; "*" means every width that can grow.
+        width: An int is the new width in channels, a float a factor.
+        multiple_of: The new width is rounded up to a multiple of this many channels.
+        method: How new channels are filled (a name of `fxgrow.methods`); None: as `grow` was told.
+        cardinality: Grouped convolutions get more groups instead of wider ones.
+        exclude: Globs over names to leave as they are.
+        indivisible: Where only whole multiples are exact (a mean or a layer norm over the channels):
+            "round_up" to the next one, or "leave" the width.
+
+    Example:
+        >>> Widen("layer3.*", 1.5, multiple_of=8)
+        Widen(pattern='layer3.*', width=1.5, multiple_of=8)
+    """
+
+    pattern: str
+    width: int | float
+    multiple_of: int = 1
+    method: str | None = None
+    cardinality: bool = False
+    exclude: tuple[str, ...] = ()
+    indivisible: Literal["round_up", "leave"] = "round_up"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pattern, str) or not self.pattern:
+            raise PlanError(f"a pattern is a non-empty string, not {self.pattern!r}")
+        if isinstance(self.width, bool) or not isinstance(self.width, int | float):
+            raise PlanError(f"{self.pattern!r}: a width is an int (channels) or a float (factor), not {self.width!r}")
+        if isinstance(self.width, int) and self.width < 1 or isinstance(self.width, float) and not 1 <= self.width < 1e6:
+            raise PlanError(
+                f"{self.pattern!r}: {self.width!r} would not grow anything; expected an int of at least the present "
+                "width, or a float of at least 1.0"
+            )
+        if isinstance(self.multiple_of, bool) or not isinstance(self.multiple_of, int) or self.multiple_of < 1:
+            raise PlanError(f"{self.pattern!r}: multiple_of is a positive int, not {self.multiple_of!r}")
+        if self.indivisible not in ("round_up", "leave"):
+            raise PlanError(f"{self.pattern!r}: indivisible is 'round_up' or 'leave', not {self.indivisible!r}")
+        exclude = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
+        object.__setattr__(self, "exclude", exclude)
+
+    @property
+    def blanket(self) -> bool:
+        """Whether it asks for everything, so that what must stay is left instead of refused."""
+        return self.pattern == EVERYTHING
+
+    @property
+    def exact_name(self) -> bool:
+        """Whether the pattern is a plain name."""
+        return not any(c in self.pattern for c in "*?[")
+
+    def __repr__(self) -> str:
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields = [f"{f.name}={given[f.name]!r}" for f in dataclasses.fields(self) if given[f.name] != f.default]
+        return f"Widen({', '.join(fields)})"
+
+
+def parse(spec: Spec) -> tuple[Widen, ...]:
+    """Every form of a specification as wishes.
+
+    Raises:
+        PlanError: It is none of the forms, or empty.
+
+    Example:
+        >>> parse({"conv1": 64, "layer3.*": 1.5})
+        (Widen(pattern='conv1', width=64), Widen(pattern='layer3.*', width=1.5))
+    """
+    wishes = tuple(_wishes(spec))
+    if not wishes:
+        raise PlanError("the specification asks for nothing")
+    return wishes
+
+
+def _wishes(spec: Spec) -> Iterable[Widen]:
+    if isinstance(spec, Widen):
+        yield spec
+    elif isinstance(spec, int | float) and not isinstance(spec, bool):
+        yield Widen(EVERYTHING, float(spec))
+    elif isinstance(spec, str):
+        yield from _wishes(_from_json(spec))
+    elif isinstance(spec, Mapping):
+        yield from _from_mapping(spec)
+    elif isinstance(spec, Sequence):
+        for part in spec:
+            yield from _wishes(part)
+    else:
+        raise PlanError(
+            f"a specification is a number, a mapping, Widen objects, a list of these or JSON, not {type(spec).__name__}"
+        )
+
+
+def _from_json(text: str) -> Spec:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise PlanError(
+            f"the specification {text!r} is not JSON ({error}); for one layer write {{{text!r}: 1.5}}"
+        ) from None
+
+
+def _from_mapping(spec: Mapping[str, Any]) -> Iterable[Widen]:
+    if "pattern" in spec and "width" in spec:  # a Widen as JSON
+        unknown = sorted(set(spec) - {f.name for f in dataclasses.fields(Widen)})
+        if unknown:
+            raise PlanError(f"Widen has no option {', '.join(map(repr, unknown))}")
+        yield Widen(**spec)
+        return
+    for pattern, value in spec.items():
+        if isinstance(value, Mapping):
+            yield from _from_mapping({"pattern": pattern, **value})
+        else:
+            yield Widen(pattern, value)
+
+
+def to_json(wishes: Iterable[Widen]) -> list[dict[str, Any]]:
+    """Wishes as plain data, which `parse` reads back."""
+    return [
+        {f.name: _plain(getattr(w, f.name)) for f in dataclasses.fields(w) if getattr(w, f.name) != f.default}
+        for w in wishes
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def match(pattern: str, tensors: Iterable[str]) -> list[str]:
+    """The parameters that a pattern means: by their own name, their module's, or that of a container.
+
+    Raises:
+        PlanError: None; close names are given.
+    """
+    names = list(tensors)
+    found = [t for t in names if fnmatchcase(t, pattern) or fnmatchcase(module_of(t), pattern)]
+    if not found:
+        found = [t for t in names if t.startswith(f"{pattern}.")]
+    if not found:
+        known = dict.fromkeys([module_of(t) for t in names] + names)
+        close = difflib.get_close_matches(pattern, known, 3, 0.5) or list(known)[:3]
+        raise PlanError(f"{pattern!r} matches no layer or parameter; close: {', '.join(close)}")
+    return found
+
+
+def module_of(tensor: str) -> str:
+    """The module that a parameter belongs to."""
+    return tensor.rpartition(".")[0]

@@ -1,0 +1,23 @@
+"""Plain tables for terminals and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, limit: int = 100) -> str:
+    """Columns aligned, numbers to the right; a cell longer than `limit` is cut."""
+    cells = [[c if len(c) <= limit else c[: limit - 1] + "…" for c in row] for row in rows]
+    widths = [max(len(c) for c in column) for column in zip(headings, *cells, strict=True)]
+    numeric = [bool(cells) and all(_is_number(c) for c in column) for column in zip(*cells, strict=True)]
+    numeric = numeric or [False] * len(headings)
+
+    def line(row: Sequence[str]) -> str:
+        padded = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)]
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(headings), line(["-" * w for w in widths]), *(line(row) for row in cells)])
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(",", "").replace(".", "").replace("-", "").replace("e", "").isdigit() or not cell

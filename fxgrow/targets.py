@@ -1,0 +1,250 @@
+"""Wishes to widths: which groups grow, to what, and what is left with which reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .errors import PlanError
+from .groups import Group, can_grow
+from .layout import Layout, atoms, measure
+from .spec import Widen, match, module_of
+from .widths import WidthGraph
+
+
+@dataclass(slots=True)
+class Targets:
+    """The outcome of resolving a specification."""
+
+    new: dict[str, int] = field(default_factory=dict)
+    wish: dict[str, Widen] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def resolve(widths: WidthGraph, wishes: Sequence[Widen], needs_replicas: Mapping[str, bool], method: str) -> Targets:
+    """The new width of each group that grows.
+
+    Args:
+        widths: The width graph.
+        wishes: What is asked for; those for "*" give way to others.
+        needs_replicas: Per method name, whether its new channels are no replicas and so must not pass
+            operators that need them.
+        method: The method of wishes that name none.
+
+    Raises:
+        PlanError: A wish cannot be met, or two disagree.
+    """
+    targets = Targets()
+    for wish in sorted(wishes, key=lambda w: w.blanket):
+        excluded = _excluded(widths, wish)
+        if wish.blanket:
+            wanted = _everything(widths, wish, excluded, targets)
+        else:
+            wanted = _named(widths, wish, excluded, targets)
+        unfit = needs_replicas[wish.method or method]
+        for name, width in wanted.items():
+            group = widths.named[name]
+            if unfit and group.replicas:
+                reason = f"{wish.method or method} adds channels that are no replicas, which {group.replicas[0]} needs"
+                if not wish.blanket:
+                    raise PlanError(f"{wish.pattern!r}: {name} cannot grow by this method: {reason}")
+                targets.left[name] = reason
+                continue
+            _ask(widths, targets, wish, name, width)
+    _same_ratios(widths, targets)
+    return targets
+
+
+def _everything(widths: WidthGraph, wish: Widen, excluded: set[str], targets: Targets) -> dict[str, int]:
+    wanted = {}
+    for group in widths.groups:
+        if group.name in targets.new:
+            continue
+        if group.name in excluded:
+            targets.left[group.name] = "the specification excludes it"
+        elif group.pinned:
+            targets.left[group.name] = "; ".join(group.pinned)
+        elif _takes_part(widths, group, wish):
+            layout = _home(widths, group)
+            width = _by_factor(widths, wish, layout, group.name, targets)
+            if width is not None:
+                wanted[group.name] = width
+    return wanted
+
+
+def _takes_part(widths: WidthGraph, group: Group, wish: Widen) -> bool:
+    """Whether this factor of a dimension is the one that grows: the group count where cardinality is asked for."""
+    if group.pinned:
+        return False
+    if wish.cardinality:
+        siblings = {n for layout in _layouts_with(widths, group.name) for b in layout if group.name in b for n in b}
+        counts = [n for n in siblings if isinstance(n, str) and widths.named[n].count and not widths.named[n].pinned]
+        if counts:
+            return group.name in counts
+    return not group.held
+
+
+def _layouts_with(widths: WidthGraph, name: str) -> list[Layout]:
+    return [widths.tensors[t].layouts[d] for t, d in widths.named[name].members]
+
+
+def _home(widths: WidthGraph, group: Group) -> Layout:
+    """The whole dimension that a group is (a part of): the one that multiples are counted on."""
+    whole = [la for la in _layouts_with(widths, group.name) if len(la) == 1]
+    return min(whole, key=lambda la: measure(la, widths.width), default=((group.name,),))
+
+
+def _named(widths: WidthGraph, wish: Widen, excluded: set[str], targets: Targets) -> dict[str, int]:
+    wanted: dict[str, int] = {}
+    refused: list[str] = []
+    for tensor in _producers(widths, match(wish.pattern, widths.tensors)):
+        layout = widths.produced(tensor)
+        names = dict.fromkeys(atoms(layout))
+        free = [n for n in names if n not in excluded and _takes_part(widths, widths.named[n], wish)]
+        if not free:
+            if not set(names) <= excluded:
+                refused.append(f"{tensor}: {_why_not(widths, list(names))}")
+            continue
+        if isinstance(wish.width, float):
+            found = {n: _by_factor(widths, wish, layout, n, targets) for n in free}
+        else:
+            found = dict(_by_width(widths, wish, tensor, layout, free, targets))
+        wanted.update({n: w for n, w in found.items() if w is not None})
+        for name in set(names) - set(free):
+            if widths.named[name].pinned:
+                targets.left[name] = "; ".join(widths.named[name].pinned)
+    if refused and (not wanted or wish.exact_name or isinstance(wish.width, int)):
+        raise PlanError(f"{wish.pattern!r} cannot be widened: " + "; ".join(dict.fromkeys(refused)))
+    for text in dict.fromkeys(refused):
+        tensor, _, reason = text.partition(": ")
+        targets.left[module_of(tensor) or tensor] = reason
+    return wanted
+
+
+def _why_not(widths: WidthGraph, names: Sequence[str]) -> str:
+    reasons = [r for n in names for r in widths.named[n].pinned]
+    held = [f"{widths.named[n].held} grows in its stead" for n in names if widths.named[n].held]
+    return "; ".join(dict.fromkeys([*reasons, *held])) or "its size is fixed"
+
+
+def _producers(widths: WidthGraph, tensors: Sequence[str]) -> list[str]:
+    """Of the matched tensors those that make a width (convolution, linear); else those that carry one."""
+    makers = [t for t in tensors if {"carry", "contract"} <= set(widths.tensors[t].roles)]
+    carriers = [t for t in tensors if widths.tensors[t].layouts and "carry" in widths.tensors[t].roles]
+    return makers or carriers
+
+
+def _excluded(widths: WidthGraph, wish: Widen) -> set[str]:
+    names: set[str] = set()
+    for pattern in wish.exclude:
+        for tensor in _producers(widths, match(pattern, widths.tensors)):
+            names |= set(atoms(widths.produced(tensor)))
+    return names
+
+
+def _by_factor(widths: WidthGraph, wish: Widen, layout: Layout, name: str, targets: Targets) -> int | None:
+    old = widths.width(name)
+    exact = old * float(wish.width)
+    return _admissible(widths, wish, layout, name, max(old, math.floor(exact + 0.5)), targets)
+
+
+def _admissible(
+    widths: WidthGraph, wish: Widen, layout: Layout, name: str, width: int, targets: Targets
+) -> int | None:
+    """The next width from `width` on that the group's constraints and `multiple_of` allow."""
+    group = widths.named[name]
+    step = group.size if group.uniform else 1
+    if width % step:
+        if wish.indivisible == "leave":
+            targets.left[name] = f"only whole multiples of {group.size} are exact: {group.uniform[0]}"
+            return None
+        rounded = -(-width // step) * step
+        targets.notes.append(
+            f"{name}: {width} rounded up to {rounded}, because only whole multiples of {group.size} are exact: "
+            f"{group.uniform[0]}"
+        )
+        width = rounded
+    if width > group.size or wish.multiple_of > 1:
+        for candidate in range(width, width + step * wish.multiple_of, step):
+            size = measure(layout, {**{n: widths.width(n) for n in atoms(layout)}, name: candidate}.__getitem__)
+            if size % wish.multiple_of == 0:
+                return candidate
+        targets.notes.append(f"{name}: no width near {width} makes a multiple of {wish.multiple_of}; left as {width}")
+    return width
+
+
+def _by_width(
+    widths: WidthGraph, wish: Widen, tensor: str, layout: Layout, free: Sequence[str], targets: Targets
+) -> dict[str, int]:
+    """The widths of the free parts of a dimension that make it as wide as asked."""
+    goal = int(wish.width)
+    old = measure(layout, widths.width)
+    label = module_of(tensor) or tensor
+    if goal < old:
+        raise PlanError(f"{wish.pattern!r}: {label} has {old} channels already, more than {goal}; fxgrow only grows")
+    new = {n: widths.width(n) for n in atoms(layout)}
+    steps = {n: measure(layout, {**new, n: new[n] + 1}.__getitem__) - old for n in free}
+    uniform = [n for n in free if widths.named[n].uniform]
+    if uniform:
+        ratio = goal / old
+        return {
+            n: w
+            for n in free
+            if (w := _admissible(widths, wish, layout, n, round(new[n] * ratio), targets)) is not None
+        }
+    missing = goal - old
+    share = missing / sum(steps[n] * new[n] for n in free)
+    for name in free:
+        new[name] += math.floor(share * widths.width(name))
+    rest = goal - measure(layout, new.__getitem__)
+    for name in sorted(free, key=lambda n: -steps[n]):
+        new[name] += rest // steps[name]
+        rest -= rest // steps[name] * steps[name]
+    if rest:
+        near = sorted({goal - rest, goal - rest + min(steps.values())})
+        raise PlanError(
+            f"{wish.pattern!r}: {label} cannot have {goal} channels, because it is made of parts of "
+            f"{min(steps.values())}; possible: {' or '.join(map(str, near))}"
+        )
+    if wish.multiple_of > 1 and goal % wish.multiple_of:
+        raise PlanError(f"{wish.pattern!r}: {goal} is no multiple of {wish.multiple_of}")
+    return {n: new[n] for n in free}
+
+
+def _ask(widths: WidthGraph, targets: Targets, wish: Widen, name: str, width: int) -> None:
+    other = targets.wish.get(name)
+    if other is not None and targets.new[name] != width:
+        mine, theirs = (_first_layer(widths, w, name) for w in (wish, other))
+        raise PlanError(
+            f"{other.pattern!r} and {wish.pattern!r} meet in one width, {name}, but ask for {targets.new[name]} and "
+            f"{width}. Give both one width.\n{widths.why(theirs, mine)}"
+        )
+    if width > widths.width(name):
+        targets.left.pop(name, None)
+    targets.new[name] = width
+    targets.wish[name] = wish
+
+
+def _first_layer(widths: WidthGraph, wish: Widen, name: str) -> str:
+    for tensor in _producers(widths, match(wish.pattern, widths.tensors)):
+        if name in atoms(widths.produced(tensor)):
+            return tensor
+    return name
+
+
+def _same_ratios(widths: WidthGraph, targets: Targets) -> None:
+    """Groups that are averaged together grow by one factor: the largest that any was asked for."""
+    for name in list(targets.new):
+        group = widths.named[name]
+        if not group.ratio:
+            continue
+        ratio = max(targets.new.get(n, widths.width(n)) // widths.width(n) for n in group.ratio)
+        for other in group.ratio:
+            width = widths.width(other) * ratio
+            if targets.new.get(other, widths.width(other)) != width:
+                targets.notes.append(f"{other} grows to {width} with {name}: {group.uniform[0]}")
+            targets.new[other] = width
+            targets.wish.setdefault(other, targets.wish[name])
+            targets.left.pop(other, None)

@@ -1,0 +1,299 @@
+"""Model to graph: a copy is traced in both modes, and each trace is checked against the model.
+
+The check compares tapes: the ATen calls of the model and of its trace on meta tensors, with the flow of
+values between them. A trace that lost a skip connection or took the wrong branch has another tape.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from .errors import GrowError, TraceError
+from .grown import CONTAINERS, Mode, skeleton
+from .inputs import Inputs, as_inputs, bind, guesses, omitted
+from .tape import Call, Tape
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A model as graphs.
+
+    Attributes:
+        root: The module tree that the graphs run on, with every tensor on the meta device.
+        graphs: A graph per mode; one entry ("eval") where both modes compute the same.
+        modes: The modes to run for every operation that the model can do to be seen.
+        inputs: The example inputs, on meta.
+        arguments: The same as positional arguments of the graphs.
+        given: The names of those arguments of `forward` that are not left at their defaults.
+        tapes: What the model itself ran in each of `modes`.
+        class_name: The class of the model.
+        notes: What a user should know of the tracing.
+    """
+
+    root: nn.Module
+    graphs: Mapping[Mode, fx.Graph]
+    modes: tuple[Mode, ...]
+    inputs: Inputs
+    arguments: tuple[Any, ...]
+    given: tuple[str, ...]
+    tapes: Mapping[Mode, list[Call]]
+    class_name: str
+    notes: tuple[str, ...] = ()
+
+    def graph(self, mode: Mode) -> fx.Graph:
+        """The graph that runs in a mode."""
+        return self.graphs.get(mode) or self.graphs["eval"]
+
+    def __str__(self) -> str:
+        nodes = sum(1 for _ in self.graphs["eval"].nodes)
+        both = "one graph for both modes" if len(self.graphs) == 1 else "a graph for each mode"
+        return f"Traced {self.class_name}: {nodes} nodes, {both}, inputs {self.inputs}"
+
+
+class Tracer(fx.Tracer):
+    """FX's tracer, stopping at modules of torch.nn and at modules whose hooks must keep running."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module stays a call in the graph."""
+        return super().is_leaf_module(m, module_qualified_name) or _hooked(m)
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+def trace(model: nn.Module, example_inputs: Any = None) -> Traced:
+    """Trace a model in both modes; the model itself is not touched.
+
+    Args:
+        model: Any module with real floating-point parameters.
+        example_inputs: A tensor, a tuple of arguments, a dict of keyword arguments; None: guessed from
+            the first layer, trying usual sizes on the meta device.
+
+    Raises:
+        TraceError: The model cannot be traced, or does not run on the inputs.
+    """
+    refuse_unknown_tensors(model)
+    if example_inputs is not None:
+        return _trace(model, as_inputs(example_inputs))
+    tried: list[str] = []
+    why = ""
+    for guess in guesses(model):
+        try:
+            return _trace(model, guess)
+        except _RunError as error:
+            tried.append(str(guess))
+            why = str(error)
+    raise TraceError(f"no input that was tried ran; give example_inputs. Tried {'; '.join(tried)}. Last: {why}")
+
+
+class _RunError(TraceError):
+    """The model itself fails on the inputs."""
+
+
+def refuse_unknown_tensors(model: nn.Module) -> None:
+    """Raise for parameters that cannot be gathered and split, by name."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TraceError("the model is a ScriptModule; give the nn.Module that it was scripted from")
+    for name, tensor in named_tensors(model).items():
+        kind = ""
+        if torch.nn.parameter.is_lazy(tensor):
+            kind = "is not initialised yet: run the model once"
+        elif tensor.is_complex():
+            kind = f"is complex ({tensor.dtype})"
+        elif tensor.is_quantized:
+            kind = f"is quantized ({tensor.dtype})"
+        elif tensor.layout != torch.strided:
+            kind = f"is sparse ({tensor.layout})"
+        elif isinstance(tensor, nn.Parameter) and not tensor.is_floating_point():
+            kind = f"holds {tensor.dtype}"
+        elif type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
+            kind = f"is a {type(tensor).__name__}"
+        if kind:
+            raise TraceError(f"{name!r} {kind}; fxgrow grows real floating-point tensors")
+    for name, module in model.named_modules():
+        if type(module).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic")):
+            raise TraceError(f"{name!r} is a quantized {type(module).__name__}; grow the float model and convert it again")
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, tied ones under their first name."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def clone(model: nn.Module, replace: Mapping[int, Any] | None = None) -> nn.Module:
+    """A deep copy that shares every tensor, or has `replace[id(tensor)]` in its place."""
+    memo: dict[int, Any] = {id(t): t for t in _all_tensors(model)}
+    memo.update(replace or {})
+    return copy.deepcopy(model, memo)
+
+
+def _all_tensors(model: nn.Module) -> Iterator[Tensor]:
+    for module in model.modules():
+        for values in (module._parameters, module._buffers, module.__dict__):
+            yield from (v for v in values.values() if isinstance(v, Tensor))
+
+
+@contextmanager
+def rng_preserved() -> Iterator[None]:
+    """Whatever runs inside, the global random states are afterwards what they were."""
+    numpy = sys.modules.get("numpy")
+    python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            if numpy is not None:
+                numpy.random.set_state(numpy_state)
+
+
+def _trace(model: nn.Module, inputs: Inputs) -> Traced:
+    with rng_preserved():
+        tapes, inputs = _run_model(model, inputs)
+    absent = omitted(model, inputs)
+    root, graphs = graph_of(model, absent)
+    modes: tuple[Mode, ...] = MODES
+    if len(graphs) == 1 and not _has_custom_leaf(root, graphs["eval"]):
+        modes = ("train",) if "train" in tapes else ("eval",)
+    for mode in modes:
+        if mode not in tapes:
+            raise _RunError(f"the model does not run in {mode} mode on {inputs}; give inputs that both modes accept")
+    to_meta(root)
+    return Traced(
+        root=root,
+        graphs=graphs,
+        modes=modes,
+        inputs=inputs,
+        arguments=tuple(bind(model, inputs).values()),
+        given=tuple(name for name in bind(model, inputs) if name not in absent),
+        tapes=tapes,
+        class_name=type(model).__name__,
+        notes=(f"example inputs were guessed: {inputs}",) if inputs.guessed else (),
+    )
+
+
+def graph_of(model: nn.Module, absent: Mapping[str, Any]) -> tuple[nn.Module, dict[Mode, fx.Graph]]:
+    """A module tree of our own, sharing the model's tensors, and its graphs: one where both modes compute the same.
+
+    Args:
+        model: The model.
+        absent: Optional arguments of `forward` that are not given, with their defaults.
+
+    Raises:
+        TraceError: It cannot be traced.
+    """
+    graphs: dict[Mode, fx.Graph] = {}
+    trees: dict[Mode, nn.Module] = {}
+    with rng_preserved():
+        for mode in MODES:
+            trees[mode] = clone(model)
+            graphs[mode] = _symbolic(trees[mode], mode, absent)
+    root = trees["eval"]
+    for name, value in vars(trees["train"]).items():
+        if isinstance(value, Tensor):  # constants that only the train graph made
+            root.__dict__.setdefault(name, value)
+    leaves = {str(node.target) for graph in graphs.values() for node in graph.nodes if node.op == "call_module"}
+    if str(graphs["train"].python_code("self").src) == str(graphs["eval"].python_code("self").src):
+        del graphs["train"]
+    leaves |= {name for name, module in root.named_modules() if name and _is_plain(module)}
+    for (_, module), (_, teacher) in zip(root.named_modules(), model.named_modules(), strict=True):
+        module.training = teacher.training
+    return skeleton(root, leaves), graphs
+
+
+def _has_custom_leaf(root: nn.Module, graph: fx.Graph) -> bool:
+    return any(node.op == "call_module" and not _is_plain(root.get_submodule(str(node.target))) for node in graph.nodes)
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether the module is of torch.nn and holds no modules of a user's."""
+    return type(module).__module__.startswith("torch.nn.") and type(module) not in CONTAINERS and not _hooked(module)
+
+
+def _symbolic(root: nn.Module, mode: Mode, absent: Mapping[str, Any]) -> fx.Graph:
+    root.train(mode == "train")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # FX cannot assert every default; the default is what it traces
+            graph = Tracer().trace(root, concrete_args=dict(absent))
+    except GrowError:
+        raise
+    except Exception as error:
+        raise TraceError(f"{type(root).__name__} cannot be traced in {mode} mode: {type(error).__name__}: {error}") from error
+    graph.lint()
+    return graph
+
+
+def to_meta(root: nn.Module) -> None:
+    """Swap every parameter and buffer of a tree of our own for its like on the meta device; ties stay."""
+    memo: dict[int, Tensor] = {}
+    for module in root.modules():
+        for values in (module._parameters, module._buffers):
+            for name, tensor in values.items():
+                if tensor is not None:
+                    values[name] = _meta_like(tensor, memo)
+
+
+def _meta_like(tensor: Tensor, memo: dict[int, Tensor]) -> Tensor:
+    known = memo.get(id(tensor))
+    if known is None:
+        meta = tensor.detach().to("meta") if tensor.device.type != "meta" else tensor.detach()
+        known = nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
+        memo[id(tensor)] = known
+    return known
+
+
+MODES: tuple[Mode, ...] = ("eval", "train")
+
+
+def _run_model(model: nn.Module, inputs: Inputs) -> tuple[dict[Mode, list[Call]], Inputs]:
+    """The model's own tape in each mode that it runs in; train mode may need a larger batch."""
+    try:
+        return {mode: _record(model, mode, inputs) for mode in MODES}, inputs
+    except _RunError as error:
+        for candidate in (inputs.doubled(), inputs):
+            tapes: dict[Mode, list[Call]] = {}
+            for mode in MODES:
+                with suppress(_RunError):
+                    tapes[mode] = _record(model, mode, candidate)
+            if len(tapes) == 2 or (tapes and candidate is inputs and not inputs.guessed):
+                return tapes, candidate
+        raise error from None
+
+
+def _record(model: nn.Module, mode: Mode, inputs: Inputs) -> list[Call]:
+    root = clone(model)
+    root.train(mode == "train")
+    to_meta(root)
+    tape = Tape({**named_tensors(root), **named_inputs(inputs.args, inputs.kwargs)})
+    try:
+        with torch.no_grad(), tape:
+            root(*inputs.args, **inputs.kwargs)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise _RunError(
+            f"{type(model).__name__} does not run on {inputs} in {mode} mode on the meta device: "
+            f"{type(error).__name__}: {reason}"
+        ) from error
+    return tape.calls
+
+
+def named_inputs(*structure: Any) -> dict[str, Tensor]:
+    """The tensors of an input structure, each with a name of its own."""
+    tensors = [leaf for leaf in pytree.tree_leaves(structure) if isinstance(leaf, Tensor)]
+    return {f"input {i}": tensor for i, tensor in enumerate(tensors)}

@@ -1,0 +1,300 @@
+"""The width graph: which dimensions belong together, and why. What `infer` found, frozen and named."""
+
+from __future__ import annotations
+
+import difflib
+import html
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import networkx as nx
+
+from .errors import WidthError
+from .groups import Group, Statement, can_grow, constrain
+from .infer import CARRY, CONTRACT, Findings, Prediction, infer
+from .layout import Layout, Var, atoms, of, only_atom, substitute
+from .literals import Attribute, Literal
+from .ops import Value
+from .table import table
+from .trace import Traced, named_tensors
+
+
+@dataclass(frozen=True, slots=True)
+class TensorWidths:
+    """A parameter or buffer: the layout of each dimension, and whether it is carried or contracted."""
+
+    name: str
+    layouts: tuple[Layout, ...]
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class WidthGraph:
+    """Every width of a model.
+
+    Attributes:
+        traced: The model as graphs.
+        named: The width groups by name, in the order of the model's parameters.
+        tensors: The layouts and roles of each parameter and buffer.
+        nodes: The layouts of each node's result, by (mode, node).
+        predictions: Per mode, for each call on the tape, what the student's must look like.
+        literals: Sizes stated in the graphs.
+        attributes: Sizes stated by modules.
+        statements: (averaged over, replicas only, notes): layouts and where.
+        ties: A networkx graph: an edge joins two widths that an operator tied; its "site" says which.
+    """
+
+    traced: Traced
+    named: Mapping[str, Group]
+    tensors: Mapping[str, TensorWidths]
+    nodes: Mapping[tuple[str, str], Any]
+    predictions: Mapping[str, list[Prediction]]
+    literals: tuple[Literal, ...]
+    attributes: tuple[Attribute, ...]
+    statements: tuple[tuple[Statement, ...], tuple[Statement, ...], tuple[Statement, ...]]
+    ties: nx.Graph
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The width groups that are a dimension of some layer, in the order of the model."""
+        return tuple(g for g in self.named.values() if g.members and not _is_kernel(g))
+
+    def width(self, name: str) -> int:
+        """The width of a group in the teacher."""
+        return self.named[name].size
+
+    def pin(self, names: Iterable[str], reason: str) -> WidthGraph:
+        """The same graph with more groups pinned, and what follows from that."""
+        chosen = set(names)
+        named = {n: replace(g, pinned=(*g.pinned, reason)) if n in chosen else g for n, g in self.named.items()}
+        uniform, replicas, _ = self.statements
+        return replace(self, named=constrain(named, uniform, replicas, _layouts(self.tensors)))
+
+    def produced(self, tensor: str) -> Layout:
+        """The layout of the width that a parameter makes: its first dimension that is carried and is a width."""
+        found = self.tensors[tensor]
+        carried = [la for la, role in zip(found.layouts, found.roles, strict=True) if role == CARRY and any(atoms(la))]
+        return carried[0] if carried else found.layouts[0] if found.layouts else ()
+
+    def why(self, a: str, b: str | None = None) -> str:
+        """Why two layers share a width (the chain of operators that ties them), or why one must stay.
+
+        Args:
+            a: A module or parameter name, or a width group.
+            b: Another one, or None.
+
+        Raises:
+            WidthError: There is no such name.
+        """
+        if b is None:
+            return "\n".join(self._why_pinned(name) for name in dict.fromkeys(atoms(self._layout(a)))) or (
+                f"{a} has a fixed size"
+            )
+        starts, ends = self._vars(a), self._vars(b)
+        paths = []
+        for start in starts:
+            for end in ends:
+                if start in self.ties and end in self.ties and nx.has_path(self.ties, start, end):
+                    paths.append(nx.shortest_path(self.ties, start, end))
+        if not paths:
+            return f"nothing ties {a} and {b}"
+        path = min(paths, key=len)
+        steps = [f"  {x} -- {self.ties.edges[x, y]['site']} -- {y}" for x, y in zip(path, path[1:], strict=False)]
+        same = set(atoms(self._layout(a))) & set(atoms(self._layout(b)))
+        head = f"{a} and {b} share one width:" if same else f"{a} and {b} hang together, but not as one width:"
+        return "\n".join([head, *steps]) if steps else f"{a} and {b} are the same dimension"
+
+    def _why_pinned(self, name: str) -> str:
+        group = self.named[name]
+        if group.pinned:
+            return f"{name} ({group.size}) must stay: " + "; ".join(group.pinned)
+        if group.held:
+            return f"{name} ({group.size}) stays, because {group.held} is the factor of the same dimension that grows"
+        if group.uniform:
+            return f"{name} ({group.size}) grows by whole multiples: " + "; ".join(group.uniform)
+        return f"{name} ({group.size}) can grow to any width"
+
+    def _layout(self, name: str) -> Layout:
+        if name in self.named:
+            return ((name,),)
+        return self.produced(self._tensor(name))
+
+    def _vars(self, name: str) -> list[str]:
+        if name in self.named and not any(t == name or t.startswith(f"{name}.") for t in self.tensors):
+            tensor, dim = self.named[name].members[0]
+            return [f"{tensor}[{dim}]"]
+        tensor = self._tensor(name)
+        at = self.tensors[tensor].layouts.index(self.produced(tensor))
+        return [f"{tensor}[{at}]"]
+
+    def _tensor(self, name: str) -> str:
+        found = [t for t in self.tensors if t == name or t.startswith(f"{name}.")]
+        if not found:
+            modules = {t.rpartition(".")[0] for t in self.tensors}
+            close = difflib.get_close_matches(name, [*modules, *self.tensors], 3)
+            raise WidthError(f"no layer or parameter {name!r}; close: {', '.join(close) or 'none'}")
+        return found[0]
+
+    def __str__(self) -> str:
+        grow = sum(can_grow(g) for g in self.groups)
+        title = f"{self.traced.class_name}: {len(self.groups)} widths, {grow} can grow; inputs {self.traced.inputs}"
+        return "\n".join([title, table(_HEADINGS, self._rows())])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows = []
+        for group in self.groups:
+            layers = list(dict.fromkeys(t.rpartition(".")[0] or t for t, _ in group.members))
+            more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+            state = self._why_pinned(group.name).partition(") ")[2]
+            rows.append((group.name, str(group.size), ", ".join(layers[:3]) + more, state))
+        return rows
+
+
+_HEADINGS = ("width", "size", "layers", "can it grow?")
+
+
+def _is_kernel(group: Group) -> bool:
+    return bool(group.pinned) and all(_KERNEL in reason for reason in group.pinned)
+
+
+_KERNEL = "is not a width"
+
+
+def widths(traced: Traced) -> WidthGraph:
+    """Infer every width of a traced model.
+
+    Raises:
+        TraceError: The trace does not compute what the model computes.
+    """
+    findings = infer(traced)
+    _settle_roles(findings, traced)
+    names = _Names(findings)
+    tensors = {
+        name: TensorWidths(
+            name, tuple(names.layout(la) for la in layouts), tuple(_role(findings, name, d) for d in range(len(layouts)))
+        )
+        for name, layouts in findings.tensors.items()
+    }
+    uniform, replicas, notes = (names.statements(s) for s in (findings.uniform, findings.replicas, findings.notes))
+    nodes = {key: _map_values(value, names) for key, value in findings.nodes.items()}
+    predictions = {mode: [names.prediction(p) for p in found] for mode, found in findings.predictions.items()}
+    literals = tuple(replace(li, layout=names.layout(li.layout)) for li in findings.literals)
+    attributes = tuple(
+        dict.fromkeys(replace(at, layouts=tuple(names.layout(la) for la in at.layouts)) for at in findings.attributes)
+    )
+    groups = _groups(findings, names, tensors)  # last: by now every width has its name
+    return WidthGraph(
+        traced,
+        constrain(groups, uniform, replicas, _layouts(tensors)),
+        tensors,
+        nodes,
+        predictions,
+        literals,
+        attributes,
+        (uniform, replicas, notes),
+        _tie_graph(findings),
+    )
+
+
+def _settle_roles(findings: Findings, traced: Traced) -> None:
+    """Pin dimensions whose tensor cannot play its part: both roles at once, none, or integers to be split."""
+    kinds = named_tensors(traced.root)
+    for name, layouts in findings.tensors.items():
+        for dim, layout in enumerate(layouts):
+            roles = findings.roles.get((name, dim), set())
+            if not roles:
+                findings.unifier.pin(layout, f"no operation uses {name}")
+            elif len(roles) > 1:
+                findings.unifier.pin(layout, f"{name} is summed over in one place and carried in another")
+            elif roles == {CONTRACT} and not kinds[name].is_floating_point():
+                findings.unifier.pin(layout, f"{name} holds integers, which cannot be split")
+
+
+def _role(findings: Findings, name: str, dim: int) -> str:
+    return CONTRACT if CONTRACT in findings.roles.get((name, dim), set()) else CARRY
+
+
+class _Names:
+    """Names for widths: the layer that makes one, else where it first occurs."""
+
+    def __init__(self, findings: Findings) -> None:
+        self.resolve = findings.unifier.resolve
+        self.of: dict[Var, str] = {}
+        self._taken: set[str] = set()
+        for produced in (True, False):
+            for tensor, layouts in findings.tensors.items():
+                for dim, layout in enumerate(layouts):
+                    var = only_atom(self.resolve(layout))
+                    makes = len(layouts) > 1 and CARRY in findings.roles.get((tensor, dim), set())
+                    if isinstance(var, Var) and var not in self.of and makes is produced:
+                        self.give(var, tensor.rpartition(".")[0] or tensor if produced else f"{tensor}[{dim}]")
+
+    def give(self, var: Var, name: str) -> str:
+        unique = name
+        number = 2
+        while unique in self._taken:
+            unique, number = f"{name} #{number}", number + 1
+        self._taken.add(unique)
+        self.of[var] = unique
+        return unique
+
+    def layout(self, layout: Layout) -> Layout:
+        """The layout in terms of names."""
+        return substitute(self.resolve(layout), self._atom)
+
+    def _atom(self, var: Var) -> Layout:
+        return of(self.of.get(var) or self.give(var, var.name.replace(".weight[0]", "")))
+
+    def statements(self, found: list[Statement]) -> tuple[Statement, ...]:
+        return tuple(dict.fromkeys((self.layout(layout), reason) for layout, reason in found))
+
+    def prediction(self, found: Prediction) -> Prediction:
+        outs = tuple(tuple(self.layout(la) for la in layouts) for layouts in found.outs)
+        expected = tuple((arg, self.layout(front), back and self.layout(back)) for arg, front, back in found.expected)
+        return Prediction(tuple(self.layout(la) for la in found.ins), outs, expected, found.sized)
+
+
+def _map_values(found: Any, names: _Names) -> Any:
+    if isinstance(found, Value):
+        return Value(tuple(names.layout(la) for la in found.layouts))
+    if isinstance(found, list | tuple):
+        return tuple(_map_values(f, names) for f in found)
+    return None
+
+
+def _groups(findings: Findings, names: _Names, tensors: Mapping[str, TensorWidths]) -> dict[str, Group]:
+    members: dict[str, list[tuple[str, int]]] = {}
+    for tensor in tensors.values():
+        for dim, layout in enumerate(tensor.layouts):
+            for name in dict.fromkeys(atoms(layout)):
+                members.setdefault(name, []).append((tensor.name, dim))
+    found = {
+        name: Group(name, var.size, tuple(members.get(name, ())), findings.unifier.reasons(var), count=var.count)
+        for var, name in names.of.items()
+    }
+    first = {name: number for number, name in enumerate(members)}
+    return dict(sorted(found.items(), key=lambda item: first.get(item[0], len(first))))
+
+
+def _layouts(tensors: Mapping[str, TensorWidths]) -> list[Layout]:
+    return [layout for tensor in tensors.values() for layout in tensor.layouts]
+
+
+def _tie_graph(findings: Findings) -> nx.Graph:
+    graph = nx.Graph()
+    for tie in findings.ties:
+        a, b = _tie_node(tie.a, findings), _tie_node(tie.b, findings)
+        if not graph.has_edge(a, b):
+            graph.add_edge(a, b, site=tie.site, whole=tie.whole)
+    return graph
+
+
+def _tie_node(var: Var, findings: Findings) -> str:
+    tensor = var.name.partition("[")[0]
+    return var.name if tensor in findings.tensors and var.name.count("[") == 1 else f"{var.name} #{var.index}"
