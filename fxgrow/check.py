@@ -19,7 +19,7 @@ from .infer import Prediction
 from .layout import Layout, atoms, measure
 from .plan import Plan
 from .sites import describe
-from .tape import Call, Tape
+from .tape import Call, Tape, same_operator
 from .trace import named_inputs, named_tensors
 from .widths import WidthGraph
 
@@ -89,13 +89,13 @@ class _CheckedTape(Tape):
             return self._mismatch(len(self.calls), "the student stops early")
         return None
 
-    def observe(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[Any, ...]) -> None:
+    def observe(self, op: Any, read: Any, outs: tuple[Any, ...]) -> None:
         number = len(self.calls) - 1
         mine = self.calls[-1]
         if number >= len(self.teacher):
             raise _Departure(f"{op} is one operation more than the teacher runs")
         theirs, prediction = self.teacher[number], self.predictions[number]
-        if mine.op is not theirs.op or mine.inputs != theirs.inputs:
+        if not same_operator(mine.op, theirs.op) or mine.inputs != theirs.inputs:
             raise _Departure(f"{mine.op} runs where the teacher runs {theirs.op}")
         shapes = tuple([tuple([self._size(la) for la in layouts]) for layouts in prediction.outs])
         if mine.shapes != shapes:

@@ -84,6 +84,7 @@ class Inference(Env):
         self.node: fx.Node | None = None
         self.mode: Mode = "eval"
         self.outs: tuple[tuple[int, ...], ...] = ()
+        self.strides: tuple[tuple[int, ...], ...] = ()
         self.values: dict[int | str, Value] = {}
         self._contracted: set[tuple[str, int]] = set()
         self._expected: list[tuple[int, Layout, Layout]] = []
@@ -132,15 +133,16 @@ class Inference(Env):
             self.pin(layout, f"positions of channels are used in {self.unifier.site}")
         return value
 
-    def call(
-        self, tape: Tape, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[Any, ...]
-    ) -> None:
+    def arguments(self, tape: Tape, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments of a call as rules take them."""
+        self.strides = tuple([a.stride() for a in args if isinstance(a, Tensor)])
+        return [self._given(tape, a) for a in args], {key: self._given(tape, a) for key, a in kwargs.items()}
+
+    def call(self, tape: Tape, op: Any, given: list[Any], named: dict[str, Any], outs: tuple[Any, ...]) -> None:
         """One ATen call: apply its rule, or pin whatever it touches."""
         self.op = op
         self.outs = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
         self._contracted, self._expected = set(), []
-        given = [self._given(tape, a) for a in args]
-        named = {key: self._given(tape, a) for key, a in kwargs.items()}
         touched = list(_values((*given, *named.values())))
         rule = rule_for(op)
         try:
@@ -262,8 +264,11 @@ class _InferenceTape(Tape):
         super().__init__(names)
         self.inference = inference
 
-    def observe(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[Any, ...]) -> None:
-        self.inference.call(self, op, args, kwargs, outs)
+    def reading(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self.inference.arguments(self, args, kwargs)
+
+    def observe(self, op: Any, read: Any, outs: tuple[Any, ...]) -> None:
+        self.inference.call(self, op, *read, outs)
 
 
 class _Interpreter(fx.Interpreter):

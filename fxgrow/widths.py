@@ -15,7 +15,7 @@ from .groups import Group, Statement, can_grow, constrain
 from .infer import CARRY, CONTRACT, Findings, Prediction, infer
 from .layout import Layout, Var, atoms, of, only_atom, substitute
 from .literals import Attribute, Literal
-from .ops import Value
+from .ops import KERNEL, Value
 from .table import table
 from .trace import Traced, named_tensors
 
@@ -160,10 +160,7 @@ _HEADINGS = ("width", "size", "layers", "can it grow?")
 
 
 def _is_kernel(group: Group) -> bool:
-    return bool(group.pinned) and all(_KERNEL in reason for reason in group.pinned)
-
-
-_KERNEL = "is not a width"
+    return KERNEL in group.pinned
 
 
 def widths(traced: Traced) -> WidthGraph:
@@ -231,6 +228,8 @@ class _Names:
             for tensor, layouts in findings.tensors.items():
                 for dim, layout in enumerate(layouts):
                     var = only_atom(self.resolve(layout))
+                    if isinstance(var, Var) and KERNEL in findings.unifier.reasons(var):
+                        continue
                     makes = len(layouts) > 1 and CARRY in findings.roles.get((tensor, dim), set())
                     if isinstance(var, Var) and var not in self.of and makes is produced:
                         self.give(var, tensor.rpartition(".")[0] or tensor if produced else f"{tensor}[{dim}]")

@@ -15,7 +15,7 @@ from torch import nn
 
 from ..layout import Layout, fixed, product
 from .pointwise import broadcast
-from .registry import Env, Outcome, Sample, Value, rule
+from .registry import KERNEL, Env, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -50,7 +50,7 @@ def convolution(
 ) -> Outcome:
     """out[o] = sum_i weight[o, i] * x[i]; x (N, g*i, *S), weight (g*o, i, *K), or (g*i, o, *K) transposed."""
     for spatial in (*x.layouts[2:], *weight.layouts[2:]):
-        env.pin(spatial, "a spatial dimension is not a width")
+        env.pin(spatial, KERNEL)
     inside, out, count = (_transposed if transposed else _forward)(env, x.layouts[1], weight, groups)
     if inside is not None:
         env.contract(weight, inside)
@@ -69,7 +69,7 @@ def _forward(env: Env, channels: Layout, weight: Value, groups: int) -> tuple[in
         return 1, rows, fixed(1)
     per_group = weight.shape[0] // groups
     if weight.shape[1] == 1:  # depthwise: as many groups as channels, however many outputs each
-        env.pin(inside, "a depthwise kernel sees one channel")
+        env.pin(inside, KERNEL)
         count, _ = env.split(rows, (groups, per_group), ("width", "width"))
         env.unify(channels, count)
         return None, rows, channels

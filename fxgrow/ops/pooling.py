@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layout import Layout, concat, fixed
-from .registry import Env, Outcome, Sample, Value, rule
+from .registry import KERNEL, Env, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -22,7 +22,7 @@ def per_channel(env: Env, x: Value, out: Sequence[int], space: int) -> tuple[Lay
     """x's leading layouts and the result's own sizes in its last `space` dimensions."""
     lead = len(x.layouts) - space
     for layout in x.layouts[lead:]:
-        env.pin(layout, "a spatial dimension is not a width")
+        env.pin(layout, KERNEL)
     return (*x.layouts[:lead], *(fixed(n) for n in out[lead:]))
 
 

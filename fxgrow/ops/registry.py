@@ -18,6 +18,8 @@ import torch
 from ..layout import Layout
 from ..unify import Kind, size
 
+KERNEL = "it is a dimension of a kernel or of space, not a width"
+
 Outcome = Any  # tuple[Layout, ...] | Value | list[tuple[Layout, ...] | Value | None]
 
 
@@ -49,10 +51,17 @@ class Value:
 
 
 class Env(ABC):
-    """What a rule can say. `outs` holds the shapes of the results, `kinds` what the call's literals say."""
+    """What a rule can say.
+
+    Attributes:
+        op: The overload at work.
+        outs: The shapes of its results.
+        strides: The strides of its tensor arguments.
+    """
 
     op: Any
     outs: tuple[tuple[int, ...], ...]
+    strides: tuple[tuple[int, ...], ...]
 
     @abstractmethod
     def unify(self, a: Layout, b: Layout) -> None:
