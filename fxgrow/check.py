@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import fx
 
-from .grown import GrownModule
-from .infer import Prediction
+from .grown import GrownModule, Mode
 from .layout import Layout, atoms, measure
+from .ops import Value
 from .plan import Plan
 from .sites import describe
-from .tape import Call, Tape, same_operator
+from .tape import Tape, same_operator
 from .trace import named_inputs, named_tensors
 from .widths import WidthGraph
 
@@ -43,8 +43,7 @@ def mismatch(student: GrownModule, widths: WidthGraph, plan: Plan) -> Mismatch |
     try:
         for mode in widths.traced.modes:
             student.train(mode == "train")
-            predictions = widths.predictions[mode]
-            tape = _CheckedTape(student, widths, widths.traced.tapes[mode], predictions, new)
+            tape = _CheckedTape(student, widths, mode, new)
             found = tape.run(student)
             if found is not None:
                 return found
@@ -65,16 +64,17 @@ class _CheckedTape(Tape):
         self,
         student: GrownModule,
         widths: WidthGraph,
-        teacher: Sequence[Call],
-        predictions: Sequence[Prediction],
+        mode: Mode,
         new: Mapping[str, int],
     ) -> None:
         inputs = widths.traced.inputs
         super().__init__({**named_tensors(student), **named_inputs(inputs.args, inputs.kwargs)})
         self.widths = widths
-        self.teacher = teacher
-        self.predictions = predictions
+        self.mode = mode
+        self.teacher = widths.traced.tapes[mode]
+        self.predictions = widths.predictions[mode]
         self.new = new
+        self.node: fx.Node | None = None
 
     def run(self, student: GrownModule) -> Mismatch | None:
         """Run the student; what departs first, or None."""
@@ -121,19 +121,40 @@ class _CheckedTape(Tape):
             layouts = [la for out in prediction.outs for la in out]
             layouts += [la for _, front, back in prediction.expected for la in (front, back)]
             layouts += prediction.ins
-        names = dict.fromkeys(name for layout in layouts for name in atoms(layout))
-        grown = tuple(name for name in names if self.new[name] != self.widths.width(name))
+        grown = self._grown(layouts) or self._grown(self._measured())
         return Mismatch(site, found, grown)
+
+    def _grown(self, layouts: Sequence[Layout]) -> tuple[str, ...]:
+        names = dict.fromkeys(name for layout in layouts for name in atoms(layout))
+        return tuple(name for name in names if self.new[name] != self.widths.width(name))
+
+    def _measured(self) -> list[Layout]:
+        """The layouts of the tensors whose sizes the node at work was given, by way of plain numbers."""
+        layouts: list[Layout] = []
+        pending = list(self.node.all_input_nodes) if self.node else []
+        seen: set[fx.Node] = set()
+        while pending:
+            node = pending.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            value = self.widths.nodes.get((self.mode, node.name))
+            if isinstance(value, Value):
+                layouts += value.layouts
+            else:
+                pending += node.all_input_nodes
+        return layouts
 
 
 class _Interpreter(fx.Interpreter):
     """Runs the student's present graph, keeping note of the place."""
 
-    def __init__(self, student: GrownModule, tape: Tape) -> None:
+    def __init__(self, student: GrownModule, tape: _CheckedTape) -> None:
         super().__init__(student, graph=student.graph)
         self.tape = tape
 
     def run_node(self, n: fx.Node) -> Any:
+        self.tape.node = n
         self.tape.site = describe(n)
         return super().run_node(n)
 

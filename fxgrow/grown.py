@@ -88,11 +88,14 @@ def skeleton(model: nn.Module, leaves: Iterable[str]) -> nn.Module:
     Containers of torch.nn keep their class, so `net.layer1[0]` still works.
     """
     whole = set(leaves)
+    built: dict[int, nn.Module] = {}  # a module that has two names stays one
 
     def build(module: nn.Module, path: str) -> nn.Module:
         if path in whole:
             return module
-        tree = as_tree(module)
+        if id(module) in built:
+            return built[id(module)]
+        tree = built[id(module)] = as_tree(module)
         if type(module) in CONTAINERS:
             tree.__class__ = type(module)
         tree._modules = {

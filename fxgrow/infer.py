@@ -17,7 +17,7 @@ from .layout import Layout, fixed, is_fixed, of, product
 from .literals import Attribute, Literal
 from .ops import Env, Value, rule_for
 from .sites import describe
-from .tape import Tape, first_difference
+from .tape import Tape, first_difference, is_uniform
 from .trace import Traced, named_inputs, named_tensors
 from .unify import Inexpressible, Kind, Tie, Unifier, size
 
@@ -124,7 +124,11 @@ class Inference(Env):
                     self.pin(layout, "it is an output of the model")
 
     def value(self, tape: Tape, tensor: Tensor) -> Value:
-        """What is known of a tensor; constants and inputs have fixed sizes."""
+        """What is known of a tensor; inputs have fixed sizes, and so have constants, but for those with one value."""
+        real = tape.constant(tensor)
+        if real is not None:
+            layouts = tuple(self.elastic(n) if is_uniform(real) else fixed(n) for n in real.shape)
+            return Value(layouts, constant=True)
         key = tape.value_of(tensor)
         value = self.values.get(key)
         if value is None:
@@ -154,9 +158,8 @@ class Inference(Env):
                 for layout in value.layouts:
                     self.pin(layout, f"{error} (in {self.unifier.site})")
             results = [Value(tuple(fixed(n) for n in shape)) for shape in self.outs]
-        if op._schema.is_mutable and given and isinstance(given[0], Value) and given[0].origin:
-            for layout in given[0].layouts:
-                self.pin(layout, f"{given[0].origin} is changed in place by the model")
+        if op._schema.is_mutable and given and isinstance(given[0], Value):
+            self._written(given[0], touched)
         if rule is None or not rule.view:
             self._carry(touched)
         for out, result in zip(outs, results, strict=True):
@@ -166,6 +169,16 @@ class Inference(Env):
         self.findings.predictions[self.mode].append(
             Prediction(wide, tuple([r.layouts for r in results]), tuple(self._expected), rule.sized if rule else ())
         )
+
+    def _written(self, target: Value, touched: list[Value]) -> None:
+        """What an in-place operation changes beside its result: a parameter, or memory that began as a constant."""
+        if target.origin:
+            for layout in target.layouts:
+                self.pin(layout, f"{target.origin} is changed in place by the model")
+        elif target.constant:
+            for value in touched:
+                for layout in value.layouts:
+                    self.pin(layout, f"it is written into a constant in {self.unifier.site}")
 
     def _given(self, tape: Tape, argument: Any) -> Any:
         if isinstance(argument, Tensor):
@@ -191,7 +204,7 @@ class Inference(Env):
     def leave(self, tape: Tape, node: fx.Node, result: Any) -> None:
         """A node of the graph is done: keep its layouts, and what it declared about sizes."""
         self.findings.nodes[self.mode, node.name] = pytree.tree_map(
-            lambda leaf: self.values.get(tape.value_of(leaf)) if isinstance(leaf, Tensor) else None, result
+            lambda leaf: self.values.get(tape.known(leaf) or 0) if isinstance(leaf, Tensor) else None, result
         )
         for name, layouts in self._declared.items():
             if node.op == "call_module":

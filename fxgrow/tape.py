@@ -7,7 +7,8 @@ student is checked against the shapes that its plan predicts, without computing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,10 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 Shape = tuple[int, ...]
 
 
+Constants = tuple[tuple[int | str, Any], ...]
 Key = int | str | tuple[int | str, int]  # a value's number or name; with a version once an alias overwrote it
 
 
@@ -28,13 +31,17 @@ class Call:
 
     op: Any
     inputs: tuple[Key, ...]
-    constants: tuple[tuple[int | str, Any], ...]
+    constants: Constants
     shapes: tuple[Shape, ...]
     site: str = ""
 
 
 class Tape(TorchDispatchMode):
     """Runs everything on the meta device and writes down each call.
+
+    What depends on no input and no parameter is a constant: its calls are not written down, its value is
+    computed for real beside the run, and whoever uses it is written down with the value's fingerprint.
+    So a constant made in `forward` and one that a trace has baked in are the same.
 
     Args:
         names: The tensors that have a name of their own (parameters and buffers, on meta).
@@ -44,17 +51,28 @@ class Tape(TorchDispatchMode):
         super().__init__()
         self.calls: list[Call] = []
         self.site = ""
-        self.held: list[Tensor] = []  # keeps ids unique while the tape lives
+        self.held: list[Any] = list(names.values())  # keeps ids unique while the tape lives
         self._value_of: dict[int, int | str] = {id(tensor): name for name, tensor in names.items()}
         self._meta_of: dict[int, Tensor] = {}
+        self._real: dict[int, Tensor] = {}  # meta tensor: the constant that it stands for
         self._written: dict[int, int] = {}  # storage: how often it was written in place
         self._read_at: dict[int, int] = {}  # tensor: that number when its value was made
+        self._unknown: set[int] = set()  # storages of constants that something unknown was written to
         self._count = 0
 
     def value_of(self, tensor: Tensor) -> int | str:
-        """The number (or name) of the value that a tensor holds; a stranger is a new constant."""
+        """The number (or name) of the value that a tensor holds."""
         value = self._value_of.get(id(tensor))
         return self._new_value(tensor) if value is None else value
+
+    def known(self, tensor: Tensor) -> int | str | None:
+        """The same, if the tensor has one yet."""
+        return self._value_of.get(id(tensor))
+
+    def constant(self, tensor: Tensor) -> Tensor | None:
+        """The real value of a constant, or None."""
+        real = self._real.get(id(tensor))
+        return None if real is None or (self._unknown and _storage(tensor) in self._unknown) else real
 
     def _new_value(self, tensor: Tensor) -> int:
         self.held.append(tensor)
@@ -65,6 +83,9 @@ class Tape(TorchDispatchMode):
 
     def _key(self, tensor: Tensor) -> Key:
         """The value as it reads now: another one if its memory was written through an alias."""
+        real = self.constant(tensor)
+        if real is not None:
+            return _fingerprint(real)
         value = self.value_of(tensor)
         written = self._written.get(_storage(tensor), 0) if self._written else 0
         return value if written == self._read_at.get(id(tensor), 0) else (value, written)
@@ -72,10 +93,35 @@ class Tape(TorchDispatchMode):
     def __torch_dispatch__(
         self, op: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if op is torch.ops.aten.unbind.int:  # FX writes an unpacked tensor as x[0], x[1], ...
+            dim = args[1] if len(args) > 1 else 0
+            return tuple([self.__torch_dispatch__(_SELECT, (), (args[0], dim, i)) for i in range(args[0].shape[dim])])
         args = tuple([self._to_meta(a) for a in args])
         kwargs = {key: self._to_meta(a) for key, a in kwargs.items()} if kwargs else {}
+        given = [t for a in (*args, *kwargs.values()) for t in _tensors(a)]
+        if not is_random(op) and all(self.constant(t) is not None for t in given):
+            return self._fold(op, args, kwargs)
         if has_device(op):
             kwargs["device"] = META
+        inputs, constants = self._read(args, kwargs)
+        out = op(*args, **kwargs)
+        outs = (out,) if isinstance(out, Tensor) else tuple(out) if isinstance(out, list | tuple) else ()
+        shapes = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
+        self.calls.append(Call(op, inputs, constants, shapes, self.site))
+        read = self.reading(op, args, kwargs)
+        if args and out is args[0] and op._schema.is_mutable:  # in place: what any alias holds is another value now
+            self._written[_storage(out)] = self._written.get(_storage(out), 0) + 1
+            if self._real.pop(id(out), None) is not None:
+                self._unknown.add(_storage(out))
+            self._new_value(out)
+        for o in outs:
+            if isinstance(o, Tensor):
+                self.value_of(o)
+        self.observe(op, read, outs)
+        return out
+
+    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Key, ...], Constants]:
+        """The keys of the tensors among the arguments, and the other arguments."""
         inputs: list[Key] = []
         constants: list[tuple[int | str, Any]] = []
         for key, value in (*enumerate(args), *kwargs.items()):
@@ -85,21 +131,29 @@ class Tape(TorchDispatchMode):
                 inputs.extend("" if v is None else self._key(v) for v in value)
             else:
                 constants.append((key, tuple(value) if isinstance(value, list) else value))
-        out = op(*args, **kwargs)
-        outs = (out,) if isinstance(out, Tensor) else tuple(out) if isinstance(out, list | tuple) else ()
-        shapes = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
-        self.calls.append(Call(op, tuple(inputs), tuple(constants), shapes, self.site))
-        if args and out is args[0] and op._schema.is_mutable:  # in place: what any alias holds is another value now
-            self._written[_storage(out)] = self._written.get(_storage(out), 0) + 1
-            read = self.reading(op, args, kwargs)
-            self._new_value(out)
-        else:
-            read = self.reading(op, args, kwargs)
-        for o in outs:
-            if isinstance(o, Tensor):
-                self.value_of(o)
-        self.observe(op, read, outs)
-        return out
+        return tuple(inputs), tuple(constants)
+
+    def _fold(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call on constants alone: computed for real, and handed on as a meta tensor that stands for the result."""
+        real_args, real_kwargs = tree_map_only(Tensor, self._real_of, (args, kwargs))
+        device = real_kwargs.get("device")
+        if device is not None and torch.device(device).type == "meta":
+            real_kwargs["device"] = CPU
+        out = op(*real_args, **real_kwargs)
+        if op._schema.is_mutable and args and isinstance(args[0], Tensor):
+            return args[0]
+        return tree_map_only(Tensor, self._stand_in, out)
+
+    def _real_of(self, tensor: Tensor) -> Tensor:
+        return self._real[id(tensor)]
+
+    def _stand_in(self, real: Tensor) -> Tensor:
+        meta = self._meta_of.get(id(real))
+        if meta is None:
+            meta = self._meta_of[id(real)] = real.detach().to("meta")
+            self._real[id(meta)] = real
+            self.held += [real, meta]
+        return meta
 
     def reading(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a subclass takes from the arguments, before results get their numbers."""
@@ -109,25 +163,46 @@ class Tape(TorchDispatchMode):
 
     def _to_meta(self, value: Any) -> Any:
         if isinstance(value, Tensor):
-            if value.device.type == "meta":
-                return value
-            meta = self._meta_of.get(id(value))
-            if meta is None:
-                meta = self._meta_of[id(value)] = value.detach().to("meta")
-                self.held.append(value)
-            return meta
+            return value if value.device.type == "meta" else self._stand_in(value)
         if isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
             return [self._to_meta(v) for v in value]
         return value
 
 
-META = torch.device("meta")
+META, CPU = torch.device("meta"), torch.device("cpu")
+_SELECT = torch.ops.aten.select.int
 
 
 @lru_cache(maxsize=None)
 def has_device(op: Any) -> bool:
     """Whether an ATen overload takes the device of its result."""
     return any(argument.name == "device" for argument in op._schema.arguments)
+
+
+@lru_cache(maxsize=None)
+def is_random(op: Any) -> bool:
+    """Whether an overload's result is no function of its arguments."""
+    return torch.Tag.nondeterministic_seeded in op.tags or "empty" in op._schema.name or "bernoulli" in op._schema.name
+
+
+def is_uniform(real: Tensor) -> bool:
+    """Whether all entries of a constant are alike, so that any mapping of its dimensions leaves it as it is."""
+    return real.numel() > 0 and bool((real == real.flatten()[0]).all())
+
+
+def _fingerprint(real: Tensor) -> str:
+    """A constant by its content; one with all entries alike by that entry, whatever its shape."""
+    if is_uniform(real):
+        return f"constant {real.dtype} {real.flatten()[0].item()}"
+    flat = real.detach().to("cpu").contiguous().flatten().view(torch.uint8)
+    return f"constant {real.dtype} {tuple(real.shape)} {hashlib.sha256(bytes(flat.untyped_storage())).hexdigest()}"
+
+
+def _tensors(argument: Any) -> Iterator[Tensor]:
+    if isinstance(argument, Tensor):
+        yield argument
+    elif isinstance(argument, list | tuple):
+        yield from (a for a in argument if isinstance(a, Tensor))
 
 
 def _storage(tensor: Tensor) -> int:

@@ -64,6 +64,8 @@ class Traced:
 class Tracer(fx.Tracer):
     """FX's tracer, stopping at modules of torch.nn and at modules whose hooks must keep running."""
 
+    proxy_buffer_attributes = True  # else what is computed from a buffer is baked into the graph
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module stays a call in the graph."""
         return super().is_leaf_module(m, module_qualified_name) or _hooked(m)

@@ -32,12 +32,14 @@ class Value:
         origin: The parameter or buffer that it is a view of, or "".
         dims: With an origin, for each dimension those of the origin that it consists of.
         invalid: Layouts that must be pinned if the value is used at all (indices into a width, say).
+        constant: Whether it depends on no input and no parameter.
     """
 
     layouts: tuple[Layout, ...]
     origin: str = ""
     dims: tuple[tuple[int, ...], ...] = ()
     invalid: tuple[Layout, ...] = ()
+    constant: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
