@@ -160,8 +160,8 @@ class Inference(Env):
             results = [Value(tuple(fixed(n) for n in shape)) for shape in self.outs]
         if op._schema.is_mutable and given and isinstance(given[0], Value):
             self._written(given[0], touched)
-        if rule is None or not rule.view:
-            self._carry(touched)
+        derived = {result.origin for result in results}
+        self._carry([value for value in touched if value.origin not in derived])
         for out, result in zip(outs, results, strict=True):
             if isinstance(out, Tensor):
                 self.values[tape.value_of(out)] = result
@@ -171,11 +171,8 @@ class Inference(Env):
         )
 
     def _written(self, target: Value, touched: list[Value]) -> None:
-        """What an in-place operation changes beside its result: a parameter, or memory that began as a constant."""
-        if target.origin:
-            for layout in target.layouts:
-                self.pin(layout, f"{target.origin} is changed in place by the model")
-        elif target.constant:
+        """Memory that began as a constant: whoever else sees it does not know what it now holds."""
+        if target.constant:
             for value in touched:
                 for layout in value.layouts:
                     self.pin(layout, f"it is written into a constant in {self.unifier.site}")

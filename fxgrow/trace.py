@@ -237,6 +237,8 @@ def _symbolic(root: nn.Module, mode: Mode, absent: Mapping[str, Any]) -> fx.Grap
         raise
     except Exception as error:
         raise TraceError(f"{type(root).__name__} cannot be traced in {mode} mode: {type(error).__name__}: {error}") from error
+    for node in graph.nodes:
+        node.type = None  # annotations of the user's module, which its source code alone could resolve
     graph.lint()
     return graph
 

@@ -8,9 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ..layout import Layout, concat, fixed
+from ..unify import Inexpressible
+from .pointwise import broadcast
 from .registry import Env, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
+
+PICKED = "single channels are picked by number"
 
 
 def with_dim(x: Value, dim: int, layout: Layout) -> tuple[Layout, ...]:
@@ -91,17 +95,7 @@ def without(env: Env, x: Value, dim: int, reason: str) -> tuple[Layout, ...]:
 )
 def select(env: Env, x: Value, dim: int, index: int) -> Outcome:
     """x[..., index, ...]"""
-    return without(env, x, dim, "single channels are picked by number")
-
-
-@rule(
-    aten.unbind.int,
-    samples=[Sample(lambda: lambda x: sum(x.unbind(2), start=x.new_zeros(())))],
-)
-def unbind(env: Env, x: Value, dim: int = 0) -> Outcome:
-    """All entries of one dimension, each by itself."""
-    out = without(env, x, dim, "single channels are picked by number")
-    return [out for _ in env.outs]
+    return without(env, x, dim, PICKED)
 
 
 @rule(
@@ -123,6 +117,76 @@ def roll(env: Env, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) ->
     """Shifted cyclically along dims, which must stay."""
     for d in dims or range(len(x.layouts)):
         env.pin(x.layouts[d], "channels are rolled")
+    return x.layouts
+
+
+@rule(
+    aten.index_select.default,
+    samples=[
+        Sample(lambda: lambda x: x.index_select(2, torch.tensor([3, 0, 0]))),
+        Sample(lambda: lambda x: x.index_select(1, torch.tensor([3, 0, 0])), grows=False),
+    ],
+)
+def index_select(env: Env, x: Value, dim: int, index: Value) -> Outcome:
+    """x[..., index, ...]"""
+    env.pin(x.layouts[dim], PICKED)
+    return with_dim(x, dim, index.layouts[0])
+
+
+@rule(
+    aten.index.Tensor,
+    samples=[
+        Sample(lambda: lambda x: x[:, :, torch.tensor([2, 0])]),
+        Sample(lambda: lambda x: x[:, torch.tensor([2, 0, 5])], grows=False),
+    ],
+)
+def index(env: Env, x: Value, indices: Sequence[Value | None]) -> Outcome:
+    """x[:, i, j]: neighbouring index tensors replace the dimensions that they pick from."""
+    used = [d for d, i in enumerate(indices) if i is not None]
+    for d in used:
+        env.pin(x.layouts[d], PICKED)
+    if used != list(range(used[0], used[-1] + 1)) or any(i is not None and i.layouts == () for i in indices):
+        raise Inexpressible("index tensors that do not stand side by side")
+    picked = broadcast(env, [i for i in indices if i is not None])
+    return (*x.layouts[: used[0]], *picked, *x.layouts[used[-1] + 1 :])
+
+
+@rule(
+    aten.gather.default,
+    samples=[
+        Sample(lambda: lambda x: x.gather(2, torch.zeros_like(x, dtype=torch.int64))),
+        Sample(lambda: lambda x: x.gather(1, torch.zeros_like(x, dtype=torch.int64)), grows=False),
+    ],
+)
+def gather(env: Env, x: Value, dim: int, index: Value, **kwargs: object) -> Outcome:
+    """out[i][j] = x[index[i][j]][j] along dim"""
+    at = dim % len(x.layouts)
+    env.pin(x.layouts[at], PICKED)
+    for d, (a, b) in enumerate(zip(x.layouts, index.layouts, strict=True)):
+        if d != at:
+            env.unify(a, b)
+    return index.layouts
+
+
+@rule(
+    aten.unfold.default,
+    samples=[Sample(lambda: lambda x: x.unfold(2, 3, 1).amax(-1)), Sample(lambda: lambda x: x.unfold(1, 2, 2), grows=False)],
+)
+def unfold(env: Env, x: Value, dim: int, length: int, step: int) -> Outcome:
+    """Windows along a dimension, which become a last one."""
+    env.pin(x.layouts[dim], "windows over channels")
+    return (*with_dim(x, dim, fixed(env.outs[0][dim])), fixed(length))
+
+
+@rule(
+    aten.triu.default,
+    aten.tril.default,
+    samples=[Sample(lambda: lambda x: x.triu() + x.tril(1)), Sample(lambda: lambda x: x.triu(), (4, 8), grows=False)],
+)
+def triangle(env: Env, x: Value, diagonal: int = 0) -> Outcome:
+    """Zero on one side of a diagonal of the last two dimensions."""
+    for layout in x.layouts[-2:]:
+        env.pin(layout, "a diagonal runs through it")
     return x.layouts
 
 

@@ -41,7 +41,9 @@ def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     for other in args:
         if isinstance(other, Value):
             env.unify(channels, other.layouts[0])
-    env.uniform([layout for d, layout in enumerate(x.layouts) if d != 1], "batch statistics")
+    for dim, layout in enumerate(x.layouts):
+        if dim != 1:
+            env.pin(layout, "the running variance is unbiased, so it counts the entries of this dimension")
     env.declare(num_features=channels)
     return [x.layouts, *(((channels if n == x.shape[1] else fixed(n)),) for (n, *_) in env.outs[1:])]
 
@@ -95,3 +97,13 @@ def layer_norm(
     env.declare(normalized_shape=list(over))
     statistics = (*x.layouts[: -len(shape)], *(fixed(1) for _ in shape))
     return [x.layouts, statistics, statistics]
+
+
+@rule(
+    aten._fused_rms_norm,
+    samples=[Sample(lambda: nn.RMSNorm(8), (5, 8)), Sample(lambda: nn.RMSNorm((8, 6, 4), elementwise_affine=False))],
+    sized=(1,),
+)
+def rms_norm(env: Env, x: Value, shape: Sequence[int], weight: Value | None, eps: float | None) -> Outcome:
+    """x / sqrt(mean(x**2) + eps) * weight over the last dimensions: equal replication only."""
+    return layer_norm(env, x, shape, weight, None, eps or 0.0)[:2]

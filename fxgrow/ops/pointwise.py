@@ -77,6 +77,21 @@ def pointwise(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     return broadcast(env, tensors((*args, *kwargs.values())))
 
 
+@rule(
+    aten.mul.Tensor,
+    aten.mul.Scalar,
+    aten.div.Tensor,
+    aten.div.Scalar,
+    samples=[_on_hidden(lambda x: x * 0.5 / 3), _on_hidden(lambda x: x * x / (1 + x * x))],
+)
+def scale(env: Env, x: Value, factor: Any) -> Outcome:
+    """out[i] = x[i] * factor[i]; a weight still splits through it, as long as the factor is none of its own."""
+    out = broadcast(env, tensors((x, factor)))
+    if isinstance(factor, Value) and (factor.origin == x.origin or len(out) != len(x.layouts)):
+        return out
+    return x.derived(out, x.dims)
+
+
 @rule(aten._prelu_kernel, samples=[Sample(lambda: nn.PReLU(8)), Sample(nn.PReLU)])
 def prelu(env: Env, x: Value, weight: Value) -> Outcome:
     """out = max(0, x) + weight * min(0, x), weight per channel or one for all."""
@@ -125,7 +140,6 @@ def glu(env: Env, x: Value, dim: int = -1) -> Outcome:
         _on_hidden(lambda x: -x.clone().contiguous()),
         _on_hidden(lambda x: x.to(torch.float64).to(x.dtype)),
     ],
-    view=True,
 )
 def same(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """The same values (or a multiple), so that a weight still splits through it."""

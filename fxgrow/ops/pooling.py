@@ -5,6 +5,7 @@ Exact for any mapping of channels; the spatial dimensions themselves never grow.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layout import Layout, concat, fixed
+from ..layout import Layout, concat, fixed, product
 from .registry import KERNEL, Env, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
@@ -120,6 +121,38 @@ _family(
         lambda: nn.Upsample(scale_factor=2, mode="trilinear"),
     ],
 )
+
+
+@rule(
+    aten.grid_sampler_2d.default,
+    aten.grid_sampler_3d.default,
+    samples=[Sample(lambda: lambda x: F.grid_sample(x, torch.zeros(x.shape[0], 3, 2, 2, dtype=x.dtype), align_corners=False))],
+)
+def grid_sample(env: Env, x: Value, grid: Value, *args: Any) -> Outcome:
+    """out[c] = x[c] at the places of the grid, the same for all channels."""
+    for layout in grid.layouts:
+        env.pin(layout, KERNEL)
+    return per_channel(env, x, env.outs[0], len(x.layouts) - 2)
+
+
+@rule(aten.im2col.default, samples=[Sample(lambda: nn.Unfold(2)), Sample(lambda: nn.Unfold(3, padding=1, stride=2))])
+def im2col(env: Env, x: Value, kernel: Sequence[int], *args: Any) -> Outcome:
+    """(N, C, *S) -> (N, C*k*k, places): each channel's window in one run."""
+    for layout in x.layouts[-2:]:
+        env.pin(layout, KERNEL)
+    window = product([x.layouts[-3], fixed(math.prod(kernel))])
+    return (*x.layouts[:-3], window, fixed(env.outs[0][-1]))
+
+
+@rule(
+    aten.col2im.default,
+    samples=[Sample(lambda: nn.Sequential(nn.Unfold(2, stride=2), nn.Fold((6, 4), 2, stride=2)))],
+)
+def col2im(env: Env, x: Value, size: Sequence[int], kernel: Sequence[int], *args: Any) -> Outcome:
+    """(N, C*k*k, places) -> (N, C, *S): overlapping windows add up, channel by channel."""
+    area = math.prod(kernel)
+    channels, _ = env.split(x.layouts[-2], (x.shape[-2] // area, area), ("width", "fixed"))
+    return (*x.layouts[:-2], channels, *(fixed(n) for n in env.outs[0][-2:]))
 
 
 @rule(

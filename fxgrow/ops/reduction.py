@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..layout import ONE, Layout
+from ..layout import ONE, Layout, fixed
 from .registry import Env, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
@@ -124,7 +124,14 @@ def _order_matters(why: str, dim: int, samples: Sequence[Sample], *ops: Any) -> 
         over = args[dim] if len(args) > dim else kwargs.get("dim", -1)
         for d in reduced(x, over):
             env.pin(x.layouts[d], why)
-        return [x.layouts if out == x.shape else tuple(((n,),) for n in out) for out in env.outs]
+        keep = len(env.outs[0]) == len(x.layouts)
+        gone = reduced(x, over)
+        return [
+            tuple(fixed(out[d]) if d in gone else la for d, la in enumerate(x.layouts))
+            if keep
+            else left(x, gone, keep=False)
+            for out in env.outs
+        ]
 
 
 _order_matters(
@@ -153,6 +160,19 @@ _order_matters(
     0,
     [Sample(lambda: lambda x: x.sort(1)[0], grows=False), Sample(lambda: lambda x: x.sort(dim=2)[0])],
     aten.sort.default,
+)
+_order_matters(
+    "an order statistic over channels depends on their number",
+    0,
+    [Sample(lambda: lambda x: x.median(1)[0], grows=False), Sample(lambda: lambda x: x.flatten(2).median(2)[0])],
+    aten.median.dim,
+)
+_order_matters(
+    "the best of several channels are picked by number",
+    1,
+    [Sample(lambda: lambda x: x.topk(2, 1)[0], grows=False), Sample(lambda: lambda x: x.topk(2, dim=2)[0])],
+    aten.topk.default,
+    aten.kthvalue.default,
 )
 
 

@@ -46,7 +46,7 @@ class Value:
         return tuple(size(layout) for layout in self.layouts)
 
     def derived(self, layouts: Sequence[Layout], dims: Sequence[tuple[int, ...]]) -> Value:
-        """A view of the same tensor."""
+        """The same tensor in another shape, or scaled: its values still split as the origin's do."""
         if not self.origin:
             return Value(tuple(layouts))
         return Value(tuple(layouts), self.origin, tuple(dims))
@@ -142,7 +142,6 @@ class Rule:
     """A rule and what the checks need to know of its operator."""
 
     function: RuleFunction
-    view: bool
     sized: tuple[int | str, ...]
     samples: tuple[Sample, ...]
 
@@ -156,14 +155,13 @@ _TABLE = _Table()
 
 
 def rule(
-    *ops: Any, samples: Sequence[Sample], view: bool = False, sized: tuple[int | str, ...] = ()
+    *ops: Any, samples: Sequence[Sample], sized: tuple[int | str, ...] = ()
 ) -> Callable[[RuleFunction], RuleFunction]:
     """Register a rule for ATen overloads.
 
     Args:
         ops: Overloads (`aten.relu.default`) or packets (`aten.relu`: all its overloads).
         samples: At least one, for the generic tests.
-        view: The result is the same values in another shape, so it still is the parameter it came from.
         sized: Arguments that are implied by the shapes and so may differ between teacher and student.
 
     Raises:
@@ -177,7 +175,7 @@ def rule(
             for overload in _overloads(op):
                 if overload in _TABLE.rules:
                     raise ValueError(f"{overload} has a rule already")
-                _TABLE.rules[overload] = Rule(function, view, sized, tuple(samples))
+                _TABLE.rules[overload] = Rule(function, sized, tuple(samples))
         return function
 
     return register

@@ -27,7 +27,6 @@ aten = torch.ops.aten
         Sample(lambda: lambda x: x.reshape(x.shape[0], 2, -1, 6, 4).transpose(1, 2).reshape(x.shape)),
         Sample(lambda: lambda x: x.flatten(2).unflatten(2, (6, 4))),
     ],
-    view=True,
     sized=(1,),
 )
 def view(env: Env, x: Value, shape: Sequence[int], *args: Any) -> Outcome:
@@ -45,7 +44,10 @@ def view(env: Env, x: Value, shape: Sequence[int], *args: Any) -> Outcome:
             sizes, hints = [new[i] for i in theirs], [kinds[i] for i in theirs]
             if all(h == "fixed" for h in hints):  # all literals: which one grows is for others to say
                 hints = ["width"] * len(hints)
-            layouts.extend(env.split(whole, sizes, hints) if theirs else ())
+            parts = env.split(whole, sizes, hints) if theirs else []
+            layouts.extend(parts)
+            if len(parts) > 1:
+                env.declare(unflattened_size=parts)
             if not theirs:
                 env.pin(whole, "a dimension of size 1 is dropped")
         dims.extend([source] * len(theirs))
@@ -100,7 +102,6 @@ def as_strided(env: Env, x: Value, shape: Sequence[int], strides: Sequence[int],
 @rule(
     aten.permute.default,
     samples=[Sample(lambda: lambda x: x.permute(0, 2, 3, 1).movedim(-1, 1))],
-    view=True,
 )
 def permute(env: Env, x: Value, order: Sequence[int]) -> Outcome:
     """out[..., i, ...] = x.permute(order)"""
@@ -111,7 +112,6 @@ def permute(env: Env, x: Value, order: Sequence[int]) -> Outcome:
     aten.transpose.int,
     aten.transpose_.default,
     samples=[Sample(lambda: lambda x: x.transpose(1, -1).swapaxes(1, 3))],
-    view=True,
 )
 def transpose(env: Env, x: Value, a: int, b: int) -> Outcome:
     """Two dimensions change places."""
@@ -120,7 +120,7 @@ def transpose(env: Env, x: Value, a: int, b: int) -> Outcome:
     return permute(env, x, order)
 
 
-@rule(aten.t.default, aten.numpy_T.default, samples=[Sample(lambda: lambda x: x[0].t().t()[None], (8,), grows=True)], view=True)
+@rule(aten.t.default, aten.numpy_T.default, samples=[Sample(lambda: lambda x: x[0].t().t()[None], (8,), grows=True)])
 def t(env: Env, x: Value) -> Outcome:
     """A matrix transposed."""
     return permute(env, x, list(range(len(x.layouts)))[::-1])
@@ -130,7 +130,6 @@ def t(env: Env, x: Value) -> Outcome:
     aten.unsqueeze.default,
     aten.unsqueeze_.default,
     samples=[Sample(lambda: lambda x: x.unsqueeze(1).squeeze(1))],
-    view=True,
 )
 def unsqueeze(env: Env, x: Value, dim: int) -> Outcome:
     """A new dimension of size 1."""
@@ -145,7 +144,6 @@ def unsqueeze(env: Env, x: Value, dim: int) -> Outcome:
     aten.squeeze.dims,
     aten.squeeze_.dim,
     samples=[Sample(lambda: lambda x: x.mean((2, 3), keepdim=True).squeeze(-1).squeeze())],
-    view=True,
 )
 def squeeze(env: Env, x: Value, dim: int | Sequence[int] | None = None) -> Outcome:
     """Dimensions of size 1 go."""
@@ -164,7 +162,6 @@ def squeeze(env: Env, x: Value, dim: int | Sequence[int] | None = None) -> Outco
         Sample(lambda: lambda x: x + x.mean((2, 3), keepdim=True).expand(-1, -1, 6, 4)),
         Sample(lambda: lambda x: x * x[:, :1].expand_as(x)),
     ],
-    view=True,
     sized=(1,),
 )
 def expand(env: Env, x: Value, shape: Sequence[int], **kwargs: Any) -> Outcome:
