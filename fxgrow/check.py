@@ -71,7 +71,7 @@ class _CheckedTape(Tape):
         super().__init__({**named_tensors(student), **named_inputs(inputs.args, inputs.kwargs)})
         self.widths = widths
         self.mode = mode
-        self.teacher = widths.traced.tapes[mode]
+        self.teacher = widths.calls[mode]
         self.predictions = widths.predictions[mode]
         self.new = new
         self.node: fx.Node | None = None

@@ -17,7 +17,7 @@ from .layout import Layout, fixed, is_fixed, of, product
 from .literals import Attribute, Literal
 from .ops import Env, Value, rule_for
 from .sites import describe
-from .tape import Tape, first_difference, is_uniform
+from .tape import Call, Tape, first_difference, is_uniform
 from .trace import Traced, named_inputs, named_tensors
 from .unify import Inexpressible, Kind, Tie, Unifier, size
 
@@ -45,6 +45,7 @@ class Findings:
     replicas: list[tuple[Layout, str]]
     notes: list[tuple[Layout, str]]
     predictions: dict[Mode, list[Prediction]]
+    calls: dict[Mode, list[Call]]
     nodes: dict[tuple[Mode, str], Any]
     literals: list[Literal]
     attributes: list[Attribute]
@@ -79,7 +80,7 @@ class Inference(Env):
             )
             for name, tensor in self.tensors.items()
         }
-        self.findings = Findings(self.unifier, entered, {}, [], [], [], {}, {}, [], [])
+        self.findings = Findings(self.unifier, entered, {}, [], [], [], {}, {}, {}, [], [])
         self.op: Any = None
         self.node: fx.Node | None = None
         self.mode: Mode = "eval"
@@ -115,9 +116,11 @@ class Inference(Env):
                 f"the trace of {traced.class_name} fails in {mode} mode where the model runs, at "
                 f"{tape.site or 'its start'}: {type(error).__name__}: {error}"
             ) from error
-        difference = first_difference(tape.calls, traced.tapes[mode])
-        if difference:
+        theirs = traced.tapes[mode]
+        if tape.result(result, self.tensors) != theirs.result:
+            difference = first_difference(tape.calls, theirs.calls)
             raise TraceError(f"the trace of {traced.class_name} computes something else in {mode} mode: {difference}")
+        self.findings.calls[mode] = tape.calls
         for leaf in pytree.tree_leaves(result):
             if isinstance(leaf, Tensor):
                 for layout in self.value(tape, leaf).layouts:
@@ -206,6 +209,9 @@ class Inference(Env):
         for name, layouts in self._declared.items():
             if node.op == "call_module":
                 self.findings.attributes.append(Attribute(str(node.target), name, layouts))
+        if node.op == "call_module":
+            module = self.traced.root.get_submodule(str(node.target))
+            self.findings.attributes.extend(literals.of_module(node, module, self.mode, self.findings.nodes))
         self.findings.literals.extend(
             literals.of_node(node, self.mode, self.findings.nodes, self._declared)
         )

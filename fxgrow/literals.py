@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import fx
+from torch import fx, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from .grown import Mode
 from .layout import Layout
@@ -251,3 +252,19 @@ def _getitem(node: fx.Node, x: Value, out: Any) -> Iterator[Found]:
                     yield (*path, name), x.layouts[dim], span, 1 if bound > 0 else -1
         dim += 1
 
+
+
+# -- attributes that modules check, by the layouts of what goes in -------------------------------------
+
+
+def of_module(node: fx.Node, module: nn.Module, mode: Mode, nodes: Nodes) -> Iterator[Attribute]:
+    """Sizes that a module of torch.nn states, where no operator's rule sees them."""
+    source = node.args[0] if node.args else None
+    value = nodes.get((mode, source.name)) if isinstance(source, fx.Node) else None
+    if not isinstance(value, Value):
+        return
+    if isinstance(module, nn.RMSNorm):
+        yield Attribute(str(node.target), "normalized_shape", value.layouts[-len(module.normalized_shape) :])
+    elif isinstance(module, _InstanceNorm):
+        channels = 1 if len(value.layouts) > 2 and value.shape[1] == module.num_features else 0
+        yield Attribute(str(node.target), "num_features", (value.layouts[channels],))

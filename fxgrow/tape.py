@@ -1,14 +1,15 @@
 """A tape: every ATen call of a run on meta tensors, with who feeds whom.
 
-Two runs with equal tapes compute the same function, because a tape holds the operators, the flow of
-values and every constant. That is how a trace is checked against the model it came from, and how a
-student is checked against the shapes that its plan predicts, without computing a single number.
+Each value has a digest: of its operator, constants and the digests of what goes in. Two runs whose results
+have equal digests compute the same function, in whatever order; that is how a trace is checked against the
+model it came from. And each value has a number, by order of birth; that is how a student is checked, call
+by call, against what its plan predicts. Neither computes a single number of the network.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 Shape = tuple[int, ...]
 
@@ -27,12 +28,22 @@ Key = int | str | tuple[int | str, int]  # a value's number or name; with a vers
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One ATen call: the operator, the values that go in, its constants by argument, the shapes that come out."""
+    """One ATen call.
+
+    Attributes:
+        op: The overload.
+        inputs: The values that go in, by number or name.
+        constants: The other arguments, by position or name.
+        shapes: Of the results.
+        digest: Of the first result.
+        site: Where it stands in the user's code.
+    """
 
     op: Any
     inputs: tuple[Key, ...]
     constants: Constants
     shapes: tuple[Shape, ...]
+    digest: int
     site: str = ""
 
 
@@ -55,6 +66,9 @@ class Tape(TorchDispatchMode):
         self._value_of: dict[int, int | str] = {id(tensor): name for name, tensor in names.items()}
         self._meta_of: dict[int, Tensor] = {}
         self._real: dict[int, Tensor] = {}  # meta tensor: the constant that it stands for
+        self._digests: dict[int, int] = {id(tensor): hash(name) for name, tensor in names.items()}
+        self._last_write: dict[int, int] = {}  # storage: the digest of what was last written to it in place
+        self._random_calls = 0
         self._written: dict[int, int] = {}  # storage: how often it was written in place
         self._read_at: dict[int, int] = {}  # tensor: that number when its value was made
         self._unknown: set[int] = set()  # storages of constants that something unknown was written to
@@ -90,6 +104,22 @@ class Tape(TorchDispatchMode):
         written = self._written.get(_storage(tensor), 0) if self._written else 0
         return value if written == self._read_at.get(id(tensor), 0) else (value, written)
 
+    def digest(self, tensor: Tensor) -> int:
+        """What a tensor holds now, as a hash of how it was computed."""
+        real = self.constant(tensor)
+        if real is not None:
+            return hash(_fingerprint(real))
+        own = self._digests.get(id(tensor), 0)
+        if isinstance(self._key(tensor), tuple):  # written through an alias since
+            return hash((own, self._last_write[_storage(tensor)]))
+        return own
+
+    def result(self, structure: Any, names: Mapping[str, Tensor]) -> tuple[tuple[int, Shape], ...]:
+        """The digests of everything that a run leaves behind: its results, and the named tensors that it changed."""
+        leaves = [leaf for leaf in tree_leaves(structure) if isinstance(leaf, Tensor)]
+        leaves = [self._to_meta(leaf) for leaf in leaves] + list(names.values())
+        return tuple([(self.digest(leaf), tuple(leaf.shape)) for leaf in leaves])
+
     def __torch_dispatch__(
         self, op: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -104,19 +134,23 @@ class Tape(TorchDispatchMode):
         if has_device(op):
             kwargs["device"] = META
         inputs, constants = self._read(args, kwargs)
+        digests = [self.digest(t) for t in given]
         out = op(*args, **kwargs)
         outs = (out,) if isinstance(out, Tensor) else tuple(out) if isinstance(out, list | tuple) else ()
         shapes = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
-        self.calls.append(Call(op, inputs, constants, shapes, self.site))
+        digest = self._digest_call(op, digests, constants)
+        self.calls.append(Call(op, inputs, constants, shapes, digest, self.site))
         read = self.reading(op, args, kwargs)
         if args and out is args[0] and op._schema.is_mutable:  # in place: what any alias holds is another value now
             self._written[_storage(out)] = self._written.get(_storage(out), 0) + 1
+            self._last_write[_storage(out)] = digest
             if self._real.pop(id(out), None) is not None:
                 self._unknown.add(_storage(out))
             self._new_value(out)
-        for o in outs:
+        for i, o in enumerate(outs):
             if isinstance(o, Tensor):
                 self.value_of(o)
+                self._digests[id(o)] = hash((digest, i)) if i else digest
         self.observe(op, read, outs)
         return out
 
@@ -132,6 +166,15 @@ class Tape(TorchDispatchMode):
             else:
                 constants.append((key, tuple(value) if isinstance(value, list) else value))
         return tuple(inputs), tuple(constants)
+
+    def _digest_call(self, op: Any, inputs: list[int], constants: Constants) -> int:
+        name = _plain_name(op)
+        if is_random(op):  # each draw is another one
+            self._random_calls += 1
+            inputs = [*inputs, self._random_calls]
+        if name in _REVERSED:
+            name, inputs = _REVERSED[name], inputs[::-1]
+        return hash((name, tuple(inputs), str(constants)))
 
     def _fold(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call on constants alone: computed for real, and handed on as a meta tensor that stands for the result."""
@@ -222,20 +265,21 @@ def _plain_name(op: Any) -> tuple[str, str]:
     return (name[:-1] if name.endswith("_") else name), op._schema.overload_name
 
 
-def first_difference(ours: list[Call], theirs: list[Call]) -> str | None:
-    """Where two tapes part, in words; None where they are equal.
-
-    Args:
-        ours: The tape to be judged.
-        theirs: The tape that is right.
-    """
-    for a, b in zip(ours, theirs, strict=False):
-        if not same_operator(a.op, b.op) or a.inputs != b.inputs or a.shapes != b.shapes or not _same_constants(a, b):
-            return f"{a.op} {a.shapes} at {a.site or '?'} where the model runs {b.op} {b.shapes}"
-    if len(ours) != len(theirs):
-        return f"{len(ours)} operations where the model runs {len(theirs)}"
-    return None
+_REVERSED = {  # python reflects `constant > proxy` to `proxy < constant`
+    ("aten::gt", "Tensor"): ("aten::lt", "Tensor"),
+    ("aten::ge", "Tensor"): ("aten::le", "Tensor"),
+}
 
 
-def _same_constants(a: Call, b: Call) -> bool:
-    return a.constants == b.constants or repr(a.constants) == repr(b.constants)  # repr: nan equals nan
+def first_difference(ours: Sequence[Call], theirs: Sequence[Call]) -> str:
+    """Where two runs with different results part, in words."""
+    known, mine = {call.digest for call in theirs}, {call.digest for call in ours}
+    strange = next((call for call in ours if call.digest not in known), None)
+    missing = next((call for call in theirs if call.digest not in mine), None)
+    if strange is not None and missing is not None:
+        return f"{strange.op} {list(strange.shapes)} at {strange.site} where the model runs {missing.op} {list(missing.shapes)}"
+    if missing is not None:
+        return f"it lacks {missing.op} {list(missing.shapes)}"
+    if strange is not None:
+        return f"{strange.op} {list(strange.shapes)} at {strange.site} is not in the model"
+    return "the results are others"

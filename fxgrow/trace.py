@@ -22,7 +22,15 @@ from torch.utils import _pytree as pytree
 from .errors import GrowError, TraceError
 from .grown import CONTAINERS, Mode, skeleton
 from .inputs import Inputs, as_inputs, bind, guesses, omitted
-from .tape import Call, Tape
+from .tape import Call, Shape, Tape
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run did: its calls, and the digests of what it left behind."""
+
+    calls: list[Call]
+    result: tuple[tuple[int, Shape], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +55,7 @@ class Traced:
     inputs: Inputs
     arguments: tuple[Any, ...]
     given: tuple[str, ...]
-    tapes: Mapping[Mode, list[Call]]
+    tapes: Mapping[Mode, Run]
     class_name: str
     notes: tuple[str, ...] = ()
 
@@ -265,13 +273,13 @@ def _meta_like(tensor: Tensor, memo: dict[int, Tensor]) -> Tensor:
 MODES: tuple[Mode, ...] = ("eval", "train")
 
 
-def _run_model(model: nn.Module, inputs: Inputs) -> tuple[dict[Mode, list[Call]], Inputs]:
+def _run_model(model: nn.Module, inputs: Inputs) -> tuple[dict[Mode, Run], Inputs]:
     """The model's own tape in each mode that it runs in; train mode may need a larger batch."""
     try:
         return {mode: _record(model, mode, inputs) for mode in MODES}, inputs
     except _RunError as error:
         for candidate in (inputs.doubled(), inputs):
-            tapes: dict[Mode, list[Call]] = {}
+            tapes: dict[Mode, Run] = {}
             for mode in MODES:
                 with suppress(_RunError):
                     tapes[mode] = _record(model, mode, candidate)
@@ -280,21 +288,22 @@ def _run_model(model: nn.Module, inputs: Inputs) -> tuple[dict[Mode, list[Call]]
         raise error from None
 
 
-def _record(model: nn.Module, mode: Mode, inputs: Inputs) -> list[Call]:
+def _record(model: nn.Module, mode: Mode, inputs: Inputs) -> Run:
     root = clone(model)
     root.train(mode == "train")
     to_meta(root)
-    tape = Tape({**named_tensors(root), **named_inputs(inputs.args, inputs.kwargs)})
+    names = named_tensors(root)
+    tape = Tape({**names, **named_inputs(inputs.args, inputs.kwargs)})
     try:
         with torch.no_grad(), tape:
-            root(*inputs.args, **inputs.kwargs)
+            result = root(*inputs.args, **inputs.kwargs)
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise _RunError(
             f"{type(model).__name__} does not run on {inputs} in {mode} mode on the meta device: "
             f"{type(error).__name__}: {reason}"
         ) from error
-    return tape.calls
+    return Run(tape.calls, tape.result(result, names))
 
 
 def named_inputs(*structure: Any) -> dict[str, Tensor]:

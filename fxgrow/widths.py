@@ -17,6 +17,7 @@ from .layout import Layout, Var, atoms, of, only_atom, substitute
 from .literals import Attribute, Literal
 from .ops import KERNEL, Value
 from .table import table
+from .tape import Call
 from .trace import Traced, named_tensors
 
 
@@ -38,7 +39,8 @@ class WidthGraph:
         named: The width groups by name, in the order of the model's parameters.
         tensors: The layouts and roles of each parameter and buffer.
         nodes: The layouts of each node's result, by (mode, node).
-        predictions: Per mode, for each call on the tape, what the student's must look like.
+        calls: Per mode, the calls of the teacher.
+        predictions: For each of them, what the student's must look like.
         literals: Sizes stated in the graphs.
         attributes: Sizes stated by modules.
         statements: (averaged over, replicas only, notes): layouts and where.
@@ -49,6 +51,7 @@ class WidthGraph:
     named: Mapping[str, Group]
     tensors: Mapping[str, TensorWidths]
     nodes: Mapping[tuple[str, str], Any]
+    calls: Mapping[str, list[Call]]
     predictions: Mapping[str, list[Prediction]]
     literals: tuple[Literal, ...]
     attributes: tuple[Attribute, ...]
@@ -191,6 +194,7 @@ def widths(traced: Traced) -> WidthGraph:
         constrain(groups, uniform, replicas, _layouts(tensors)),
         tensors,
         nodes,
+        findings.calls,
         predictions,
         literals,
         attributes,

@@ -110,6 +110,18 @@ def flip(env: Env, x: Value, dims: Sequence[int]) -> Outcome:
 
 
 @rule(
+    aten.rot90.default,
+    samples=[Sample(lambda: lambda x: x.rot90(1, (2, 3))), Sample(lambda: lambda x: x.rot90(2, (1, 2)), grows=False)],
+)
+def rot90(env: Env, x: Value, times: int = 1, dims: Sequence[int] = (0, 1)) -> Outcome:
+    """Turned in a plane of two dimensions, which must stay."""
+    out = list(flip(env, x, dims))
+    if times % 2:
+        out[dims[0]], out[dims[1]] = out[dims[1]], out[dims[0]]
+    return tuple(out)
+
+
+@rule(
     aten.roll.default,
     samples=[Sample(lambda: lambda x: x.roll(1, 2)), Sample(lambda: lambda x: x.roll(1, 1), grows=False)],
 )

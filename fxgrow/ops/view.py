@@ -10,7 +10,7 @@ from torch import nn
 
 from ..layout import ONE, Layout, concat, fixed, product
 from ..unify import Inexpressible
-from .registry import Env, Outcome, Sample, Value, rule
+from .registry import KERNEL, Env, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -229,3 +229,22 @@ def channel_shuffle(env: Env, x: Value, groups: int) -> Outcome:
     """(g, k) -> (k, g) along the channels, with g a literal."""
     count, own = env.split(x.layouts[1], (groups, x.shape[1] // groups), ("fixed", "width"))
     return (x.layouts[0], product([own, count]), *x.layouts[2:])
+
+
+@rule(aten.pixel_shuffle.default, samples=[Sample(lambda: nn.PixelShuffle(2), (16, 3, 2))])
+def pixel_shuffle(env: Env, x: Value, factor: int) -> Outcome:
+    """(N, c*r*r, H, W) -> (N, c, H*r, W*r)"""
+    area = factor * factor
+    channels, _ = env.split(x.layouts[-3], (x.shape[-3] // area, area), ("width", "fixed"))
+    for layout in x.layouts[-2:]:
+        env.pin(layout, KERNEL)
+    return (*x.layouts[:-3], channels, *(fixed(n) for n in env.outs[0][-2:]))
+
+
+@rule(aten.pixel_unshuffle.default, samples=[Sample(lambda: nn.PixelUnshuffle(2))])
+def pixel_unshuffle(env: Env, x: Value, factor: int) -> Outcome:
+    """(N, c, H*r, W*r) -> (N, c*r*r, H, W)"""
+    for layout in x.layouts[-2:]:
+        env.pin(layout, KERNEL)
+    channels = product([x.layouts[-3], fixed(factor * factor)])
+    return (*x.layouts[:-3], channels, *(fixed(n) for n in env.outs[0][-2:]))

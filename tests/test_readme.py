@@ -1,0 +1,88 @@
+"""The README, the CI script, the pins and the quickstart say and do the same."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def between(marker: str) -> str:
+    found = re.findall(f"<!-- {marker} -->\n(.*?)<!-- /{marker} -->", README, re.DOTALL)
+    assert len(found) == 1, f"README.md needs one section between {marker} comments"
+    return found[0]
+
+
+def fenced(language: str, text: str) -> str:
+    found = re.findall(f"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert len(found) == 1, f"expected one {language} block"
+    return found[0]
+
+
+def rounding_aside(text: str) -> list[str]:
+    """Its lines, with numbers such as 1.2e-16 replaced: they differ from one machine to the next."""
+    lines = [" ".join(line.split()) for line in text.strip().splitlines()]
+    return [re.sub(r"\d+(?:\.\d+)?e-\d+", "#", line) for line in lines]
+
+
+@pytest.mark.parametrize("marker", ["ci:quickstart", "ci:test"])
+def test_each_setup_command_is_one_line(marker: str) -> None:
+    command = fenced("sh", between(marker)).strip()
+    assert "\n" not in command
+    for part in command.split("&&"):
+        assert "pip install" not in part or "-c constraints.txt" in part
+
+
+def test_ci_runs_the_test_command_of_the_readme_and_repeats_none() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "ci:test" in script
+    assert "pytest" not in script
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_pre_commit_runs_the_tools_that_ci_runs() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    tools = re.findall(r"^check \.venv/bin/(ruff \w+|mypy)", script, re.MULTILINE)
+    assert len(tools) >= 3
+    for tool in tools:
+        assert f"entry: {tool}" in hooks
+
+
+def test_every_declared_dependency_is_pinned() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="the standard library has it from Python 3.11 on")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    declared = [*project["dependencies"], *(text for extra in extras for text in extra)]
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {
+        Requirement(line).name: str(Requirement(line).specifier) for line in lines if line and line[0] != "#"
+    }
+    for name in {Requirement(text).name for text in declared}:
+        assert pinned.get(name, "").startswith("=="), f"{name} has no pin in constraints.txt"
+
+
+def test_readme_example_prints_what_the_readme_says() -> None:
+    section = between("example")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(fenced("python", section), "README.md", "exec"), {})
+    assert rounding_aside(printed.getvalue()) == rounding_aside(fenced("text", section))
+
+
+def test_quickstart_grows_a_student_that_beats_its_teacher(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "quickstart.py"), "--out", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "plan.json").exists()
