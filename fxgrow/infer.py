@@ -17,7 +17,7 @@ from .layout import Layout, fixed, is_fixed, of, product
 from .literals import Attribute, Literal
 from .ops import Env, Value, rule_for
 from .sites import describe
-from .tape import Call, Tape, first_difference, is_uniform
+from .tape import Call, Tape, first_difference, is_uniform, leaf_tensors
 from .trace import Traced, named_inputs, named_tensors
 from .unify import Inexpressible, Kind, Tie, Unifier, size
 
@@ -121,10 +121,12 @@ class Inference(Env):
             difference = first_difference(tape.calls, theirs.calls)
             raise TraceError(f"the trace of {traced.class_name} computes something else in {mode} mode: {difference}")
         self.findings.calls[mode] = tape.calls
-        for leaf in pytree.tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                for layout in self.value(tape, leaf).layouts:
-                    self.pin(layout, "it is an output of the model")
+        outputs = leaf_tensors(result)
+        if not outputs:
+            raise TraceError(f"{traced.class_name} returns no tensor, so there is no function to keep")
+        for leaf in outputs:
+            for layout in self.value(tape, leaf).layouts:
+                self.pin(layout, "it is an output of the model")
 
     def value(self, tape: Tape, tensor: Tensor) -> Value:
         """What is known of a tensor; inputs have fixed sizes, and so have constants, but for those with one value."""

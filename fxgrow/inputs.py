@@ -49,27 +49,31 @@ def _show(value: Any) -> str:
     return repr(value)
 
 
-def as_inputs(example: Any) -> Inputs:
-    """A tensor, a tuple or list of positional arguments, or a mapping of keyword arguments, as `Inputs`.
+def arguments_of(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A tensor, a tuple or list of positional arguments, or a mapping of keyword arguments, as (args, kwargs).
 
     Raises:
         TraceError: It is none of these.
     """
     if isinstance(example, Inputs):
-        return example
+        return example.args, dict(example.kwargs)
     if isinstance(example, Tensor):
-        args, kwargs = (example,), {}
-    elif isinstance(example, tuple | list):
-        args, kwargs = tuple(example), {}
-    elif isinstance(example, Mapping):
-        args, kwargs = (), dict(example)
-    else:
-        raise TraceError(
-            f"example_inputs is a {type(example).__name__}; expected a tensor, a tuple of positional arguments "
-            "or a dict of keyword arguments"
-        )
-    args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().to("meta"), (args, kwargs))
-    return Inputs(args, kwargs)
+        return (example,), {}
+    if isinstance(example, tuple | list):
+        return tuple(example), {}
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    raise TraceError(
+        f"example_inputs is a {type(example).__name__}; expected a tensor, a tuple of positional arguments "
+        "or a dict of keyword arguments"
+    )
+
+
+def as_inputs(example: Any) -> Inputs:
+    """The same on the meta device."""
+    args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().to("meta"), arguments_of(example))
+    guessed = isinstance(example, Inputs) and example.guessed
+    return Inputs(args, kwargs, guessed)
 
 
 def bind(model: nn.Module, inputs: Inputs) -> dict[str, Any]:

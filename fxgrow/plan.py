@@ -145,12 +145,21 @@ class Plan:
         """The size of a dimension in the teacher."""
         return measure(layout, lambda name: self._by_name[name].old)
 
-    def index(self, layout: Layout) -> tuple[Tensor, Tensor]:
-        """For each index of a grown dimension the old one that it copies, and whether it is the old one."""
-        return index_map(layout, lambda name: self._by_name[name].old, self._mapping)
+    def index(self, layout: Layout, others: Callable[[str], int] | None = None) -> tuple[Tensor, Tensor]:
+        """For each index of a grown dimension the old one that it copies, and whether it is the old one.
 
-    def _mapping(self, name: str) -> Tensor:
-        width = self._by_name[name]
+        Args:
+            layout: The dimension's layout.
+            others: The width of groups that the plan does not name because they are in no parameter.
+        """
+
+        def old(name: str) -> int:
+            return self._by_name[name].old if name in self._by_name or others is None else others(name)
+
+        return index_map(layout, old, lambda name: self._mapping(name, old(name)))
+
+    def _mapping(self, name: str, old: int) -> Tensor:
+        width = self._by_name.get(name) or Width(name, old, old)
         return torch.cat([torch.arange(width.old), torch.tensor(width.copies, dtype=torch.int64)])
 
     def grows(self, layout: Layout) -> bool:

@@ -9,7 +9,7 @@ by call, against what its plan predicts. Neither computes a single number of the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 Shape = tuple[int, ...]
 
@@ -116,8 +116,7 @@ class Tape(TorchDispatchMode):
 
     def result(self, structure: Any, names: Mapping[str, Tensor]) -> tuple[tuple[int, Shape], ...]:
         """The digests of everything that a run leaves behind: its results, and the named tensors that it changed."""
-        leaves = [leaf for leaf in tree_leaves(structure) if isinstance(leaf, Tensor)]
-        leaves = [self._to_meta(leaf) for leaf in leaves] + list(names.values())
+        leaves = [self._to_meta(leaf) for leaf in leaf_tensors(structure)] + list(names.values())
         return tuple([(self.digest(leaf), tuple(leaf.shape)) for leaf in leaves])
 
     def __torch_dispatch__(
@@ -263,6 +262,29 @@ def _plain_name(op: Any) -> tuple[str, str]:
     if name == "aten::split_with_sizes":  # what chunk() becomes once its parts differ
         return "aten::split", "Tensor"
     return (name[:-1] if name.endswith("_") else name), op._schema.overload_name
+
+
+def leaf_tensors(structure: Any) -> list[Tensor]:
+    """Every tensor in a result of any structure: sequences, mappings, dataclasses, plain objects."""
+    found: list[Tensor] = []
+    pending, seen = [structure], set()
+    while pending:
+        value = pending.pop(0)
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, str | bytes | int | float | bool | type(None)) or id(value) in seen:
+            continue
+        else:
+            seen.add(id(value))
+            if isinstance(value, Mapping):
+                pending[:0] = list(value.values())
+            elif isinstance(value, Sequence | Set):
+                pending[:0] = list(value)
+            elif hasattr(value, "__dict__"):
+                pending[:0] = list(vars(value).values())
+            elif hasattr(type(value), "__slots__"):
+                pending[:0] = [getattr(value, name, None) for name in type(value).__slots__]
+    return found
 
 
 _REVERSED = {  # python reflects `constant > proxy` to `proxy < constant`

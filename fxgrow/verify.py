@@ -1,1 +1,171 @@
-def verify(*a): pass
+"""Teacher against student on real numbers: outputs in both modes, and every node through the mapping g."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from .errors import GrowError
+from .grown import GrownModule, Mode
+from .inputs import Inputs, absent, arguments_of, bind
+from .plan import Plan
+from .report import TOLERANCE, NodeError, Report
+from .sites import describe
+from .tape import leaf_tensors
+from .trace import graph_of, rng_preserved, trace
+from .widths import WidthGraph, widths
+
+MODES: tuple[Mode, ...] = ("eval", "train")
+
+
+def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: float | None = None) -> Report:
+    """Compare two models on inputs, in eval and in train mode, with dropout off. Neither is changed.
+
+    Args:
+        teacher: The model before growth.
+        student: The model after it.
+        inputs: Real inputs: a tensor, a tuple of arguments or a dict of keyword arguments.
+        tolerance: Largest relative error that counts as the same; None: what the dtype allows.
+
+    Raises:
+        GrowError: The outputs have other structures or shapes.
+    """
+    args, kwargs = arguments_of(inputs)
+    given = Inputs(args, kwargs)
+    errors = {mode: _outputs_apart(teacher, student, given, mode) for mode in MODES}
+    plan = getattr(student, "meta", {}).get("fxgrow") if isinstance(student, fx.GraphModule) else None
+    nodes: tuple[NodeError, ...] = ()
+    if isinstance(plan, Plan) and isinstance(student, GrownModule):
+        nodes = tuple(_nodes_apart(teacher, student, plan, given))
+    return Report(
+        errors=errors,
+        tolerance=tolerance if tolerance is not None else _tolerance(teacher),
+        nodes=nodes,
+        parameters=(_count(teacher), _count(student)),
+        flops=(_flops(teacher, given), _flops(student, given)),
+        left=tuple((entry.name, entry.reason) for entry in plan.left) if isinstance(plan, Plan) else (),
+        notes=plan.notes if isinstance(plan, Plan) else (),
+    )
+
+
+def relative_error(student: Tensor, teacher: Tensor) -> float:
+    """max |student - teacher| / max |teacher|; 0 for equal tensors, inf where one is not finite and the other is."""
+    if student.shape != teacher.shape:
+        raise GrowError(f"the student gives {tuple(student.shape)} where the teacher gives {tuple(teacher.shape)}")
+    if not teacher.numel() or torch.equal(student, teacher):
+        return 0.0
+    a, b = student.double(), teacher.double()
+    apart = float((a - b).abs().max() / b.abs().max().clamp_min(torch.finfo(torch.float64).tiny))
+    return apart if apart == apart else float("inf")
+
+
+def _outputs_apart(teacher: nn.Module, student: nn.Module, inputs: Inputs, mode: Mode) -> float:
+    ours, theirs = (leaf_tensors(_run(model, inputs, mode)) for model in (student, teacher))
+    if len(ours) != len(theirs):
+        raise GrowError(f"the student returns {len(ours)} tensors where the teacher returns {len(theirs)}")
+    return max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
+
+
+def _run(model: nn.Module, inputs: Inputs, mode: Mode) -> Any:
+    with rng_preserved(), torch.no_grad(), _in_mode(model, mode), DropoutOff():
+        torch.manual_seed(0)
+        buffers = {name: tensor.clone() for name, tensor in model.named_buffers()}
+        args, kwargs = copy.deepcopy((inputs.args, dict(inputs.kwargs)))
+        return torch.func.functional_call(model, buffers, args, kwargs)
+
+
+@contextmanager
+def _in_mode(model: nn.Module, mode: Mode) -> Iterator[None]:
+    before = [(module, module.training) for module in model.modules()]
+    model.train(mode == "train")
+    try:
+        yield
+    finally:
+        model.train(before[0][1])
+        for module, training in before:
+            module.training = training
+
+
+class DropoutOff(TorchDispatchMode):
+    """Random masks become their mean, so that train mode can be compared: dropout is the identity."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        aten = torch.ops.aten
+        if func is aten.native_dropout.default:
+            return args[0], torch.ones_like(args[0], dtype=torch.bool)
+        if func is aten.bernoulli_.float:
+            return args[0].fill_(args[1] if len(args) > 1 else 0.5)
+        if func is aten.bernoulli.p:
+            return torch.full_like(args[0], args[1])
+        return func(*args, **(kwargs or {}))
+
+
+def _nodes_apart(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: Inputs) -> Iterator[NodeError]:
+    found = widths(trace(teacher, inputs))
+    if any(w.name not in found.named for w in plan.groups):
+        return
+    root, graphs = graph_of(teacher, absent(teacher, plan.given))
+    arguments = tuple(bind(teacher, inputs).values())
+    for mode in MODES:
+        graph = graphs.get(mode) or graphs["eval"]
+        values = _record(root, graph, arguments, mode)
+        ours = _record(student, student.graphs.get(mode) or student.graphs["eval"], arguments, mode)
+        for node in graph.nodes:
+            layouts = found.nodes.get((mode, node.name)) or found.nodes.get((found.traced.modes[0], node.name))
+            theirs, mine = values.get(node.name), ours.get(node.name)
+            if isinstance(theirs, Tensor) and isinstance(mine, Tensor) and layouts is not None:
+                expected = _through(plan, found, layouts.layouts, theirs)
+                if expected.shape == mine.shape and expected.is_floating_point():
+                    error = relative_error(mine, expected)
+                    yield NodeError(node.name, describe(node), mode, tuple(mine.shape), error)
+
+
+def _through(plan: Plan, found: WidthGraph, layouts: tuple[Any, ...], tensor: Tensor) -> Tensor:
+    """The teacher's activation with each channel where the student has it."""
+    for dim, layout in enumerate(layouts):
+        if plan.grows(layout):
+            index, _ = plan.index(layout, found.width)
+            tensor = tensor.index_select(dim, index.to(tensor.device))
+    return tensor
+
+
+def _record(root: nn.Module, graph: fx.Graph, arguments: tuple[Any, ...], mode: Mode) -> Mapping[str, Any]:
+    values: dict[str, Any] = {}
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            result = super().run_node(n)
+            values[n.name] = result.clone() if isinstance(result, Tensor) else None  # may be written to later
+            return result
+
+    buffers = {name: tensor.clone() for name, tensor in root.named_buffers()}
+    with rng_preserved(), torch.no_grad(), _in_mode(root, mode), DropoutOff():
+        torch.manual_seed(0)
+        with torch.nn.utils.stateless._reparametrize_module(root, buffers):
+            Recorder(root, graph=graph).run(*copy.deepcopy(arguments))
+    return values
+
+
+def _tolerance(model: nn.Module) -> float:
+    dtypes = {p.dtype for p in model.parameters()} or {torch.get_default_dtype()}
+    return max(TOLERANCE.get(dtype, 1e-5) for dtype in dtypes)
+
+
+def _count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def _flops(model: nn.Module, inputs: Inputs) -> int:
+    with FlopCounterMode(display=False) as counter:
+        _run(model, inputs, "eval")
+    return int(counter.get_total_flops())
