@@ -18,4 +18,4 @@ class Even(Method):
     source = "Net2Wider, arXiv 1511.05641, equation 2"
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        return divide(weight, columns, None)
+        return divide(weight, columns, lambda _, parts: 1 / parts)

@@ -20,7 +20,7 @@ class Noise(Method):
     source = "the noise term of public Net2Wider scripts"
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        weight = divide(weight, columns, None)
+        weight = divide(weight, columns, lambda _, parts: 1 / parts)
         new = columns.new.to(weight.device)
         part = weight.index_select(columns.dim, new)
         noise = normal(part.shape, part, generator) * (AMOUNT * part.float().std(correction=0)).to(part)

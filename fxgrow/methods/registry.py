@@ -7,6 +7,7 @@ says what becomes of the new entries, in each of the two roles (produce and cont
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -101,49 +102,31 @@ def normal(shape: torch.Size, like: Tensor, generator: Generator) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float32).to(like)
 
 
-def divide(weight: Tensor, columns: Columns, draws: Tensor | None) -> Tensor:
+def divide(weight: Tensor, columns: Columns, fraction: Callable[[torch.Size, int], Tensor | float]) -> Tensor:
     """Split each replicated column V of a gathered weight into V_1 + ... + V_k = V, in place.
 
-    V_j = V * s_j with s_j = draws_j / sum(draws), or 1/k without draws; the last replica takes the rest
-    exactly as it rounds in the weight's dtype, so the sum is right to the last bit that the dtype has.
+    Breaks one part off after the other: V_k = V * f, then V_(k-1) = (V - V_k) * f', ...; what is left is V_1.
+    The rest is taken from the parts as they round in the weight's dtype, so the sum is right to the last bit
+    that the dtype has.
 
     Args:
         weight: Gathered along `columns.dim`.
         columns: The grown dimension.
-        draws: Positive numbers of the shape of the replicated columns; None: all equal.
+        fraction: For the shape of a part and the number of parts left (with this one), the share of the rest
+            that it gets.
     """
     dim, index = columns.dim, columns.index
-    counts = torch.bincount(index)
-    many = torch.nonzero(counts[index] > 1).flatten()  # the columns that have replicas
-    if not len(many):
-        return weight
-    old, group = torch.unique(index[many], return_inverse=True)
-    last = torch.zeros(len(old), dtype=torch.int64).scatter_reduce_(
-        0, group, torch.arange(len(many)), "amax", include_self=False
-    )
-    others = torch.ones(len(many), dtype=torch.bool)
-    others[last] = False
-    many, group, last, kept = (t.to(weight.device) for t in (many, group, last, torch.nonzero(others).flatten()))
-    whole = weight.index_select(dim, many).double()
-    shape = list(whole.shape)
-    shape[dim] = len(old)
-    if draws is None:
-        share = (1.0 / counts[index][counts[index] > 1].double()).to(weight.device)
-        share = share.reshape([-1 if d == dim else 1 for d in range(whole.ndim)])
-    else:
-        draws = draws.to(weight.device, torch.float64)
-        totals = torch.zeros(shape, dtype=torch.float64, device=weight.device).index_add_(dim, group, draws)
-        share = draws / totals.index_select(dim, group)
-    parts = (whole * share).to(weight.dtype)
-    sums = torch.zeros(shape, dtype=torch.float64, device=weight.device)
-    sums.index_add_(dim, group[kept], parts.index_select(dim, kept).double())
-    rest = whole.index_select(dim, last) - sums
-    parts.index_copy_(dim, last, rest.to(weight.dtype))
-    return weight.index_copy_(dim, many, parts)
-
-
-def replicated_shape(weight: Tensor, columns: Columns) -> torch.Size:
-    """The shape of the columns that have replicas."""
-    shape = list(weight.shape)
-    shape[columns.dim] = int((torch.bincount(columns.index)[columns.index] > 1).sum())
-    return torch.Size(shape)
+    order = torch.argsort(index, stable=True)  # replicas of one old column side by side
+    starts = torch.cumsum(torch.bincount(index), 0) - torch.bincount(index)
+    rank = torch.arange(len(index)) - starts[index[order]]  # 0 for the first of them, which keeps the rest
+    first = order[starts[index[order]]]
+    wide = weight.dtype if weight.dtype in (torch.float32, torch.float64) else torch.float32
+    for part in range(int(rank.max()), 0, -1):
+        chosen = rank == part
+        here, rest_at = order[chosen].to(weight.device), first[chosen].to(weight.device)
+        rest = weight.index_select(dim, rest_at).to(wide)
+        share = fraction(rest.shape, part + 1)
+        piece = (rest * (share.to(rest.device) if isinstance(share, Tensor) else share)).to(weight.dtype)
+        weight.index_copy_(dim, here, piece)
+        weight.index_copy_(dim, rest_at, rest.sub_(piece).to(weight.dtype))
+    return weight

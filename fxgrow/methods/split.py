@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from .registry import Columns, Method, divide, register, replicated_shape
+from .registry import Columns, Method, divide, register
 
 
 @register
@@ -21,5 +21,8 @@ class Split(Method):
     source = "Net2Wider (arXiv 1511.05641) with shares per weight"
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        draws = torch.rand(replicated_shape(weight, columns), generator=generator, dtype=torch.float32)
-        return divide(weight, columns, draws + 0.1)  # no share near zero: every replica is heard
+        def fraction(shape: torch.Size, parts: int) -> Tensor:
+            # 1/parts on average; never near 0 or 1, so that every replica is heard
+            return torch.empty(shape).uniform_(0.2 / parts, 1.8 / parts, generator=generator)
+
+        return divide(weight, columns, fraction)
