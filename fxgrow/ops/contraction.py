@@ -110,7 +110,7 @@ def matrix_product(env: Env, a: Value, b: Value) -> tuple[Layout, ...]:
     aten.mm.default,
     aten.bmm.default,
     samples=[
-        Sample(lambda: nn.Linear(8, 6, bias=False), (5, 8)),
+        Sample(lambda: nn.Linear(8, 6, bias=False), (5, 8), dim=2),
         Sample(lambda: lambda x: x @ x.transpose(-1, -2), (8, 6)),
         Sample(lambda: lambda x: x.transpose(-1, -2) @ x, (8, 6), grows=False),
     ],
@@ -130,7 +130,7 @@ def addmm(env: Env, bias: Value, a: Value, b: Value, **kwargs: Any) -> Outcome:
     return broadcast(env, [Value(matrix_product(env, a, b)), bias])
 
 
-@rule(aten.mv.default, aten.dot.default, samples=[Sample(lambda: lambda x: x[0] @ x[0, 0], (8,), grows=False)])
+@rule(aten.mv.default, aten.dot.default, samples=[Sample(lambda: lambda x: x @ x[0, 0], (5, 8), grows=False, dim=2)])
 def vector_product(env: Env, a: Value, b: Value) -> Outcome:
     """a (n, k) @ b (k), or a (k) . b (k)"""
     env.unify(a.layouts[-1], b.layouts[0])
@@ -140,7 +140,7 @@ def vector_product(env: Env, a: Value, b: Value) -> Outcome:
 
 @rule(
     aten.linear.default,
-    samples=[Sample(lambda: lambda x: F.linear(x, torch.ones(3, 8, dtype=x.dtype)), (5, 8), grows=False)],
+    samples=[Sample(lambda: lambda x: F.linear(x, torch.ones(3, 8, dtype=x.dtype)), (5, 8), grows=False, dim=2)],
 )
 def linear(env: Env, x: Value, weight: Value, bias: Value | None = None) -> Outcome:
     """out = x @ weight.T + bias; x (*, k), weight (m, k)"""

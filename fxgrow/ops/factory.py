@@ -25,7 +25,7 @@ aten = torch.ops.aten
     aten.new_full,
     aten.new_empty,
     samples=[
-        Sample(lambda: lambda x: x + torch.ones(x.shape[1], 1, 1, dtype=x.dtype)),
+        Sample(lambda: lambda x: x + x.new_ones(x.shape[1], 1, 1)),
         Sample(lambda: lambda x: torch.cat([x, x.new_zeros(x.shape)], 1)),
     ],
     sized=(0, 1),

@@ -193,7 +193,7 @@ def unfold(env: Env, x: Value, dim: int, length: int, step: int) -> Outcome:
 @rule(
     aten.triu.default,
     aten.tril.default,
-    samples=[Sample(lambda: lambda x: x.triu() + x.tril(1)), Sample(lambda: lambda x: x.triu(), (4, 8), grows=False)],
+    samples=[Sample(lambda: lambda x: x.triu() + x.tril(1)), Sample(lambda: lambda x: x.triu(), (4, 8), grows=False, dim=2)],
 )
 def triangle(env: Env, x: Value, diagonal: int = 0) -> Outcome:
     """Zero on one side of a diagonal of the last two dimensions."""
@@ -213,7 +213,7 @@ class _Looked(nn.Module):
         return x + self.table(torch.tensor([3, 1, 1]))  # (3, 8)
 
 
-@rule(aten.embedding.default, samples=[Sample(_Looked, (3, 8))])
+@rule(aten.embedding.default, samples=[Sample(_Looked, (3, 8), dim=2)])
 def embedding(env: Env, table: Value, index: Value, *args: object, **kwargs: object) -> Outcome:
     """out[..., e] = table[index[...], e]"""
     env.pin(table.layouts[0], "rows of a table are looked up by number")

@@ -51,8 +51,8 @@ def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
 @rule(
     aten.native_group_norm,
     samples=[
-        Sample(lambda: nn.GroupNorm(4, 8)),
-        Sample(lambda: nn.GroupNorm(1, 8)),
+        Sample(lambda: nn.GroupNorm(4, 8), dim=2),
+        Sample(lambda: nn.GroupNorm(1, 8), dim=2),
         Sample(lambda: nn.GroupNorm(8, 8, affine=False)),
         Sample(lambda: lambda x: F.group_norm(x, 2)),
     ],
@@ -78,9 +78,9 @@ def group_norm(
 @rule(
     aten.native_layer_norm,
     samples=[
-        Sample(lambda: nn.LayerNorm(8), (5, 8)),
+        Sample(lambda: nn.LayerNorm(8), (5, 8), dim=2),
         Sample(lambda: nn.LayerNorm((8, 6, 4))),
-        Sample(lambda: nn.LayerNorm(8, elementwise_affine=False), (5, 8)),
+        Sample(lambda: nn.LayerNorm(8, elementwise_affine=False), (5, 8), dim=2),
     ],
     sized=(1,),
 )
@@ -101,7 +101,7 @@ def layer_norm(
 
 @rule(
     aten._fused_rms_norm,
-    samples=[Sample(lambda: nn.RMSNorm(8), (5, 8)), Sample(lambda: nn.RMSNorm((8, 6, 4), elementwise_affine=False))],
+    samples=[Sample(lambda: nn.RMSNorm(8), (5, 8), dim=2), Sample(lambda: nn.RMSNorm((8, 6, 4), elementwise_affine=False))],
     sized=(1,),
 )
 def rms_norm(env: Env, x: Value, shape: Sequence[int], weight: Value | None, eps: float | None) -> Outcome:

@@ -126,7 +126,7 @@ _family(
 @rule(
     aten.grid_sampler_2d.default,
     aten.grid_sampler_3d.default,
-    samples=[Sample(lambda: lambda x: F.grid_sample(x, torch.zeros(x.shape[0], 3, 2, 2, dtype=x.dtype), align_corners=False))],
+    samples=[Sample(lambda: lambda x: F.grid_sample(x, x.new_zeros(x.shape[0], 3, 2, 2), align_corners=False))],
 )
 def grid_sample(env: Env, x: Value, grid: Value, *args: Any) -> Outcome:
     """out[c] = x[c] at the places of the grid, the same for all channels."""
@@ -161,7 +161,7 @@ def col2im(env: Env, x: Value, size: Sequence[int], kernel: Sequence[int], *args
         Sample(lambda: nn.ZeroPad2d((1, 2, 0, 1))),
         Sample(lambda: nn.ConstantPad2d(-1, 0.5)),
         Sample(lambda: lambda x: F.pad(x, (0, 0, 0, 0, 2, 3), value=0.5)),
-        Sample(lambda: lambda x: F.pad(x, (0, 0, 0, 0, -2, 0))),
+        Sample(lambda: lambda x: F.pad(x, (0, 0, 0, 0, -2, 0)), grows=False),  # the 2 is a literal that nobody edits
     ],
 )
 def constant_pad(env: Env, x: Value, pad: Sequence[int], value: float = 0) -> Outcome:

@@ -121,6 +121,7 @@ def _order_matters(why: str, dim: int, samples: Sequence[Sample], *ops: Any) -> 
 
     @rule(*ops, samples=samples)
     def pinned(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
+        """The dimension that it runs over stays."""
         over = args[dim] if len(args) > dim else kwargs.get("dim", -1)
         for d in reduced(x, over):
             env.pin(x.layouts[d], why)

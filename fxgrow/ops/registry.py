@@ -127,14 +127,15 @@ class Sample:
 
     Attributes:
         build: Makes a callable that takes one activation of the given shape and returns one.
-        shape: Shape of that activation without the batch; its first dimension is a width.
-        grows: Whether that width can still grow.
-        exact: False where only a pin is tested, because nothing numeric comes out.
+        shape: Shape of that activation without the batch.
+        grows: Whether its width can grow through the operator.
+        dim: Which dimension of the activation, counting the batch, is the width.
     """
 
     build: Callable[[], Callable[[torch.Tensor], torch.Tensor]]
     shape: tuple[int, ...] = (8, 6, 4)
     grows: bool = True
+    dim: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..layout import ONE, Layout, concat, fixed, product
@@ -23,7 +24,7 @@ aten = torch.ops.aten
     aten._reshape_alias.default,
     samples=[
         Sample(nn.Flatten),
-        Sample(lambda: lambda x: x.view(-1, 8 * 6 * 4)),
+        Sample(lambda: lambda x: x.reshape(-1, 8 * 6 * 4)),
         Sample(lambda: lambda x: x.reshape(x.shape[0], 2, -1, 6, 4).transpose(1, 2).reshape(x.shape)),
         Sample(lambda: lambda x: x.flatten(2).unflatten(2, (6, 4))),
     ],
@@ -86,7 +87,7 @@ def _aligned(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], li
     aten.as_strided.default,
     aten.as_strided_.default,
     samples=[
-        Sample(lambda: lambda x: nn.AdaptiveAvgPool2d(1)(x.contiguous(memory_format=torch.channels_last))),
+        Sample(lambda: lambda x: F.adaptive_avg_pool2d(x.contiguous(memory_format=torch.channels_last), 1)),
         Sample(lambda: lambda x: x.as_strided((x.shape[0], 8, 24), (192, 24, 1)), grows=False),
     ],
     sized=(1, 2),

@@ -1,0 +1,98 @@
+"""Every rule of the registry, exercised by the samples that stand beside it."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxgrow
+from fxgrow.ops import Rule, Sample, rules
+from fxgrow.ops.registry import rule
+from tests.check import assert_exact, randomise
+
+
+def _samples() -> Iterator[tuple[str, Sample]]:
+    seen: set[int] = set()
+    for found in rules().values():
+        if id(found.function) not in seen:
+            seen.add(id(found.function))
+            for number, sample in enumerate(found.samples):
+                yield f"{found.function.__name__}-{number}", sample
+
+
+class Sandwich(nn.Module):
+    """linear -> what is to be tested -> linear, so that the width between the two can grow."""
+
+    def __init__(self, sample: Sample) -> None:
+        super().__init__()
+        self.dim = sample.dim
+        self.make = nn.Linear(3, sample.shape[sample.dim - 1])
+        middle = sample.build()
+        self.middle = middle if isinstance(middle, nn.Module) else Call(middle)
+        width = self.middle(torch.zeros(2, *sample.shape)).flatten(1).shape[1]
+        self.use = nn.Linear(width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.make(x).movedim(-1, self.dim)  # (N, *rest, 3) -> (N, *shape)
+        return self.use(self.middle(x).flatten(1))
+
+
+class Call(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+@pytest.mark.parametrize("factor", [1.5, 2.0])
+@pytest.mark.parametrize("sample", [s for _, s in _samples()], ids=[name for name, _ in _samples()])
+def test_sample_grows_exactly_or_stays(sample: Sample, factor: float) -> None:
+    torch.manual_seed(0)
+    teacher = randomise(Sandwich(sample).double())
+    rest = [n for d, n in enumerate(sample.shape) if d != sample.dim - 1]
+    inputs = torch.randn(2, *rest, 3, dtype=torch.float64)
+    student = fxgrow.grow(teacher, factor, inputs)
+    assert_exact(teacher, student, inputs, 1e-10, changed=False)
+    grew = student.get_parameter("make.weight").shape[0] > teacher.make.out_features
+    assert grew is sample.grows, student.meta["fxgrow"]
+
+
+def test_every_rule_has_a_sample_and_a_docstring() -> None:
+    for op, found in rules().items():
+        assert isinstance(found, Rule)
+        assert found.samples, op
+        assert found.function.__doc__, op
+
+
+def test_a_second_rule_for_an_operator_is_refused() -> None:
+    with pytest.raises(ValueError, match="has a rule already"):
+        rule(torch.ops.aten.relu.default, torch.ops.aten.cat.default, samples=[Sample(nn.ReLU)])(lambda env, x: x)
+
+
+def test_a_rule_without_a_sample_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no sample"):
+        rule(torch.ops.aten.erfc.default, samples=[])(lambda env, x: x)
+
+
+def test_what_is_no_operator_is_refused() -> None:
+    with pytest.raises(ValueError, match="is no ATen operator"):
+        rule(torch.relu, samples=[Sample(nn.ReLU)])(lambda env, x: x)
+
+
+def test_an_operator_without_a_rule_pins_and_says_so() -> None:
+    class Unknown(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(torch.linalg.matrix_exp(self.a(x)))
+
+    teacher = Unknown()
+    found = fxgrow.widths(teacher, torch.randn(2, 8, 3))
+    assert "linalg_matrix_exp" in found.why("a")
+    with pytest.raises(fxgrow.PlanError, match="linalg_matrix_exp"):
+        fxgrow.plan(found, {"a": 2.0})
