@@ -57,7 +57,7 @@ def constrain(
         layouts: All layouts, for the products in which only one factor may grow.
     """
     ratios = _Ratios({name: list(group.pinned) for name, group in groups.items()})
-    while any([ratios.add(layout, reason) for layout, reason in uniform]):
+    while sum(ratios.add(layout, reason) for layout, reason in uniform):  # until nothing is new
         pass
     reasons: dict[str, dict[str, None]] = {}
     for layout, reason in replicas:

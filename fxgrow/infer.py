@@ -214,9 +214,7 @@ class Inference(Env):
         if node.op == "call_module":
             module = self.traced.root.get_submodule(str(node.target))
             self.findings.attributes.extend(literals.of_module(node, module, self.mode, self.findings.nodes))
-        self.findings.literals.extend(
-            literals.of_node(node, self.mode, self.findings.nodes, self._declared)
-        )
+        self.findings.literals.extend(literals.of_node(node, self.mode, self.findings.nodes, self._declared))
         self._declared = {}
 
     # -- what a rule can say ---------------------------------------------------------------------
@@ -286,7 +284,8 @@ class _InferenceTape(Tape):
         return self.inference.arguments(self, args, kwargs)
 
     def observe(self, op: Any, read: Any, outs: tuple[Any, ...]) -> None:
-        self.inference.call(self, op, *read, outs)
+        given, named = read
+        self.inference.call(self, op, given, named, outs)
 
 
 class _Interpreter(fx.Interpreter):

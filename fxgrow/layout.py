@@ -146,11 +146,7 @@ def substitute(layout: Layout, value_of: Callable[[Any], Layout]) -> Layout:
         [
             product(
                 [
-                    fixed(f)
-                    if isinstance(f, int)
-                    else substitute(f, value_of)
-                    if isinstance(f, tuple)
-                    else value_of(f)
+                    fixed(f) if isinstance(f, int) else substitute(f, value_of) if isinstance(f, tuple) else value_of(f)
                     for f in block
                 ]
             )

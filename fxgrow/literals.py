@@ -75,9 +75,7 @@ def _finder(*targets: Any) -> Callable[[Finder], Finder]:
     return register
 
 
-def of_node(
-    node: fx.Node, mode: Mode, nodes: Nodes, declared: Mapping[str, tuple[Layout, ...]]
-) -> Iterator[Literal]:
+def of_node(node: fx.Node, mode: Mode, nodes: Nodes, declared: Mapping[str, tuple[Layout, ...]]) -> Iterator[Literal]:
     """The literals of one node, given the layouts of all nodes so far and what its rules declared."""
     if node.op not in ("call_function", "call_method"):
         return
@@ -95,21 +93,26 @@ def of_node(
 
 def kinds(node: fx.Node | None, sizes: Sequence[int]) -> tuple[Kind, ...]:
     """Which sizes of a view are literals in the user's code ("fixed"), and which follow ("width")."""
-    free: tuple[Kind, ...] = ("width",) * len(sizes)
+    width: Kind = "width"
+    free = (width,) * len(sizes)
     if node is None or node.target not in _VIEWS:
         return free
     given = [value for _, value in _sizes(node, 1)]
     if len(given) == len(sizes):
-        return tuple("fixed" if isinstance(v, int) and v >= 0 else "width" for v in given)
+        return tuple([_kind(v) for v in given])
     if node.target in _UNFLATTENS:
         dim = argument(node, 1, "dim")[1]
         given = [value for _, value in _sizes(node, 2)]
         rank = len(sizes) - len(given) + 1
         if isinstance(dim, int):
             at = dim % rank
-            marks: list[Kind] = ["fixed" if isinstance(v, int) and v >= 0 else "width" for v in given]
+            marks = [_kind(v) for v in given]
             return (*free[:at], *marks, *free[at + len(marks) :])
     return free
+
+
+def _kind(size: Any) -> Kind:
+    return "fixed" if isinstance(size, int) and size >= 0 else "width"
 
 
 def argument(node: fx.Node, position: int, name: str) -> tuple[Path, Any]:
@@ -133,7 +136,7 @@ def read(node: fx.Node, path: Path) -> Any:
     """The literal at a path of a node's arguments."""
     value: Any = node.args if path[0] == "args" else node.kwargs
     for step in path[1:]:
-        value = getattr(value, step) if isinstance(value, slice) else value[step]
+        value = getattr(value, str(step)) if isinstance(value, slice) else value[step]
     return value
 
 
@@ -142,10 +145,7 @@ def read(node: fx.Node, path: Path) -> Any:
 _NAMED: dict[Any, tuple[tuple[int, str], ...]] = {
     F.group_norm: ((1, "num_groups"),),
     F.layer_norm: ((1, "normalized_shape"),),
-    **{
-        convolution: ((6, "groups"),)
-        for convolution in (F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d)
-    },
+    **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d), ((6, "groups"),)),
 }
 
 
@@ -251,7 +251,6 @@ def _getitem(node: fx.Node, x: Value, out: Any) -> Iterator[Found]:
                     span = (0, bound) if bound > 0 else (length + bound, length)
                     yield (*path, name), x.layouts[dim], span, 1 if bound > 0 else -1
         dim += 1
-
 
 
 # -- attributes that modules check, by the layouts of what goes in -------------------------------------

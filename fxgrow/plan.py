@@ -164,7 +164,9 @@ class Plan:
 
     def grows(self, layout: Layout) -> bool:
         """Whether a dimension changes."""
-        return any(name in self._by_name and self._by_name[name].new > self._by_name[name].old for name in atoms(layout))
+        return any(
+            name in self._by_name and self._by_name[name].new > self._by_name[name].old for name in atoms(layout)
+        )
 
     # -- JSON ------------------------------------------------------------------------------------
 
@@ -236,8 +238,7 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split"
     targets = resolve(widths, wishes, {name: m.exact and not m.replicas for name, m in found.items()}, method)
     grown = {name: new for name, new in targets.new.items() if new > widths.width(name)}
     all_widths = {
-        name: _width(group, grown.get(name, group.size), targets, seed, method)
-        for name, group in widths.named.items()
+        name: _width(group, grown.get(name, group.size), targets, seed, method) for name, group in widths.named.items()
     }
     measured = _Measure(widths, all_widths)
     tensors = tuple(

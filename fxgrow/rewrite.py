@@ -13,7 +13,7 @@ from .fill import fill
 from .grown import GrownModule, Mode
 from .literals import argument
 from .plan import Edit, Plan, Resize, TensorPlan
-from .trace import named_tensors
+from .trace import named_tensors, replace_tensors
 
 Make = Callable[[str, Tensor], Tensor]  # (name, the teacher's tensor) -> the student's, as plain data
 
@@ -54,11 +54,7 @@ def _check_shape(plan: Plan, found: TensorPlan, tensor: Tensor) -> None:
 def place(root: nn.Module, grown: Mapping[str, Tensor]) -> None:
     """Put the student's tensors into a module tree of our own; tied ones stay tied."""
     by_id = {id(tensor): grown[name] for name, tensor in named_tensors(root).items()}
-    for module in root.modules():
-        for values in (module._parameters, module._buffers):
-            for name, tensor in values.items():
-                if tensor is not None:
-                    values[name] = by_id[id(tensor)]
+    replace_tensors(root, lambda tensor: by_id[id(tensor)])
 
 
 def resize(root: nn.Module, resizes: tuple[Resize, ...]) -> None:

@@ -54,7 +54,9 @@ class Widen:
             raise PlanError(f"a pattern is a non-empty string, not {self.pattern!r}")
         if isinstance(self.width, bool) or not isinstance(self.width, int | float):
             raise PlanError(f"{self.pattern!r}: a width is an int (channels) or a float (factor), not {self.width!r}")
-        if isinstance(self.width, int) and self.width < 1 or isinstance(self.width, float) and not 1 <= self.width < 1e6:
+        if (isinstance(self.width, int) and self.width < 1) or (
+            isinstance(self.width, float) and not 1 <= self.width < 1e6
+        ):
             raise PlanError(
                 f"{self.pattern!r}: {self.width!r} would not grow anything; expected an int of at least the present "
                 "width, or a float of at least 1.0"

@@ -9,9 +9,11 @@ by call, against what its plan predicts. Neither computes a single number of the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence, Set
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -157,7 +159,7 @@ class Tape(TorchDispatchMode):
         """The keys of the tensors among the arguments, and the other arguments."""
         inputs: list[Key] = []
         constants: list[tuple[int | str, Any]] = []
-        for key, value in (*enumerate(args), *kwargs.items()):
+        for key, value in itertools.chain[tuple[int | str, Any]](enumerate(args), kwargs.items()):
             if isinstance(value, Tensor):
                 inputs.append(self._key(value))
             elif isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
@@ -215,13 +217,13 @@ META, CPU = torch.device("meta"), torch.device("cpu")
 _SELECT = torch.ops.aten.select.int
 
 
-@lru_cache(maxsize=None)
+@cache
 def has_device(op: Any) -> bool:
     """Whether an ATen overload takes the device of its result."""
     return any(argument.name == "device" for argument in op._schema.arguments)
 
 
-@lru_cache(maxsize=None)
+@cache
 def is_random(op: Any) -> bool:
     """Whether an overload's result is no function of its arguments."""
     return torch.Tag.nondeterministic_seeded in op.tags or "empty" in op._schema.name or "bernoulli" in op._schema.name
@@ -256,7 +258,7 @@ def same_operator(a: Any, b: Any) -> bool:
     return a is b or _plain_name(a) == _plain_name(b)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _plain_name(op: Any) -> tuple[str, str]:
     name: str = op._schema.name
     if name == "aten::split_with_sizes":  # what chunk() becomes once its parts differ
@@ -278,7 +280,7 @@ def leaf_tensors(structure: Any) -> list[Tensor]:
             seen.add(id(value))
             if isinstance(value, Mapping):
                 pending[:0] = list(value.values())
-            elif isinstance(value, Sequence | Set):
+            elif isinstance(value, Sequence | AbstractSet):
                 pending[:0] = list(value)
             elif hasattr(value, "__dict__"):
                 pending[:0] = list(vars(value).values())
@@ -299,7 +301,8 @@ def first_difference(ours: Sequence[Call], theirs: Sequence[Call]) -> str:
     strange = next((call for call in ours if call.digest not in known), None)
     missing = next((call for call in theirs if call.digest not in mine), None)
     if strange is not None and missing is not None:
-        return f"{strange.op} {list(strange.shapes)} at {strange.site} where the model runs {missing.op} {list(missing.shapes)}"
+        theirs_is = f"{missing.op} {list(missing.shapes)}"
+        return f"{strange.op} {list(strange.shapes)} at {strange.site} where the model runs {theirs_is}"
     if missing is not None:
         return f"it lacks {missing.op} {list(missing.shapes)}"
     if strange is not None:

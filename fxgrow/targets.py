@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .errors import PlanError
-from .groups import Group, can_grow
+from .groups import Group
 from .layout import Layout, atoms, measure
 from .spec import Widen, match, module_of
 from .widths import WidthGraph
@@ -150,9 +150,7 @@ def _by_factor(widths: WidthGraph, wish: Widen, layout: Layout, name: str, targe
     return _admissible(widths, wish, layout, name, max(old, math.floor(exact + 0.5)), targets)
 
 
-def _admissible(
-    widths: WidthGraph, wish: Widen, layout: Layout, name: str, width: int, targets: Targets
-) -> int | None:
+def _admissible(widths: WidthGraph, wish: Widen, layout: Layout, name: str, width: int, targets: Targets) -> int | None:
     """The next width from `width` on that the group's constraints and `multiple_of` allow."""
     group = widths.named[name]
     step = group.size if group.uniform else 1

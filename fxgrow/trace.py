@@ -10,7 +10,7 @@ import copy
 import random
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -136,7 +136,9 @@ def refuse_unknown_tensors(model: nn.Module) -> None:
             raise TraceError(f"{name!r} {kind}; fxgrow grows real floating-point tensors")
     for name, module in model.named_modules():
         if type(module).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic")):
-            raise TraceError(f"{name!r} is a quantized {type(module).__name__}; grow the float model and convert it again")
+            raise TraceError(
+                f"{name!r} is a quantized {type(module).__name__}; grow the float model and convert it again"
+            )
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -244,30 +246,32 @@ def _symbolic(root: nn.Module, mode: Mode, absent: Mapping[str, Any]) -> fx.Grap
     except GrowError:
         raise
     except Exception as error:
-        raise TraceError(f"{type(root).__name__} cannot be traced in {mode} mode: {type(error).__name__}: {error}") from error
+        raise TraceError(
+            f"{type(root).__name__} cannot be traced in {mode} mode: {type(error).__name__}: {error}"
+        ) from error
     for node in graph.nodes:
         node.type = None  # annotations of the user's module, which its source code alone could resolve
     graph.lint()
     return graph
 
 
-def to_meta(root: nn.Module) -> None:
-    """Swap every parameter and buffer of a tree of our own for its like on the meta device; ties stay."""
-    memo: dict[int, Tensor] = {}
+def replace_tensors(root: nn.Module, new: Callable[[Tensor], Tensor]) -> None:
+    """Put `new(tensor)` in the place of each parameter and buffer of a tree of our own; ties stay."""
+    replaced = {id(tensor): (tensor, new(tensor)) for tensor in named_tensors(root).values()}
     for module in root.modules():
-        for values in (module._parameters, module._buffers):
-            for name, tensor in values.items():
-                if tensor is not None:
-                    values[name] = _meta_like(tensor, memo)
+        tables: tuple[dict[str, Any], dict[str, Any]] = (module._parameters, module._buffers)
+        for table in tables:
+            table.update({name: replaced[id(tensor)][1] for name, tensor in table.items() if tensor is not None})
 
 
-def _meta_like(tensor: Tensor, memo: dict[int, Tensor]) -> Tensor:
-    known = memo.get(id(tensor))
-    if known is None:
-        meta = tensor.detach().to("meta") if tensor.device.type != "meta" else tensor.detach()
-        known = nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
-        memo[id(tensor)] = known
-    return known
+def to_meta(root: nn.Module) -> None:
+    """Swap every parameter and buffer of a tree of our own for its like on the meta device."""
+    replace_tensors(root, _meta_like)
+
+
+def _meta_like(tensor: Tensor) -> Tensor:
+    meta = tensor.detach() if tensor.device.type == "meta" else tensor.detach().to("meta")
+    return nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
 
 
 MODES: tuple[Mode, ...] = ("eval", "train")

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -40,7 +39,7 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
     """
     args, kwargs = arguments_of(inputs)
     given = Inputs(args, kwargs)
-    errors = {mode: _outputs_apart(teacher, student, given, mode) for mode in MODES}
+    errors: dict[str, float] = {mode: _outputs_apart(teacher, student, given, mode) for mode in MODES}
     plan = getattr(student, "meta", {}).get("fxgrow") if isinstance(student, fx.GraphModule) else None
     nodes: tuple[NodeError, ...] = ()
     if isinstance(plan, Plan) and isinstance(student, GrownModule):

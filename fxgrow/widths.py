@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import html
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ import networkx as nx
 
 from .errors import WidthError
 from .groups import Group, Statement, can_grow, constrain
+from .grown import Mode
 from .infer import CARRY, CONTRACT, Findings, Prediction, infer
 from .layout import Layout, Var, atoms, of, only_atom, substitute
 from .literals import Attribute, Literal
@@ -50,9 +52,9 @@ class WidthGraph:
     traced: Traced
     named: Mapping[str, Group]
     tensors: Mapping[str, TensorWidths]
-    nodes: Mapping[tuple[str, str], Any]
-    calls: Mapping[str, list[Call]]
-    predictions: Mapping[str, list[Prediction]]
+    nodes: Mapping[tuple[Mode, str], Any]
+    calls: Mapping[Mode, list[Call]]
+    predictions: Mapping[Mode, list[Prediction]]
     literals: tuple[Literal, ...]
     attributes: tuple[Attribute, ...]
     statements: tuple[tuple[Statement, ...], tuple[Statement, ...], tuple[Statement, ...]]
@@ -103,7 +105,7 @@ class WidthGraph:
         if not paths:
             return f"nothing ties {a} and {b}"
         path = min(paths, key=len)
-        steps = [f"  {x} -- {self.ties.edges[x, y]['site']} -- {y}" for x, y in zip(path, path[1:], strict=False)]
+        steps = [f"  {x} -- {self.ties.edges[x, y]['site']} -- {y}" for x, y in itertools.pairwise(path)]
         same = set(atoms(self._layout(a))) & set(atoms(self._layout(b)))
         head = f"{a} and {b} share one width:" if same else f"{a} and {b} hang together, but not as one width:"
         return "\n".join([head, *steps]) if steps else f"{a} and {b} are the same dimension"
@@ -150,7 +152,7 @@ class WidthGraph:
         return f"<pre>{html.escape(str(self))}</pre>"
 
     def _rows(self) -> list[tuple[str, ...]]:
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for group in self.groups:
             layers = list(dict.fromkeys(t.rpartition(".")[0] or t for t, _ in group.members))
             more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
@@ -177,7 +179,9 @@ def widths(traced: Traced) -> WidthGraph:
     names = _Names(findings)
     tensors = {
         name: TensorWidths(
-            name, tuple(names.layout(la) for la in layouts), tuple(_role(findings, name, d) for d in range(len(layouts)))
+            name,
+            tuple(names.layout(la) for la in layouts),
+            tuple(_role(findings, name, d) for d in range(len(layouts))),
         )
         for name, layouts in findings.tensors.items()
     }

@@ -3,4 +3,15 @@
 from . import even, noise, random_init, random_pad, split, zero_out
 from .registry import Columns, Method, method, names
 
-__all__ = ["Columns", "Method", "even", "method", "names", "noise", "random_init", "random_pad", "split", "zero_out"]
+__all__ = [
+    "Columns",
+    "Method",
+    "even",
+    "method",
+    "names",
+    "noise",
+    "random_init",
+    "random_pad",
+    "split",
+    "zero_out",
+]

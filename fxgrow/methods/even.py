@@ -12,6 +12,8 @@ from .registry import Columns, Method, divide, register
 
 @register
 class Even(Method):
+    """Equal shares."""
+
     name = "even"
     exact = True
     replicas = True

@@ -14,6 +14,8 @@ AMOUNT = 5e-2  # of the standard deviation of the new columns
 
 @register
 class Noise(Method):
+    """Equal shares, and noise on the new columns."""
+
     name = "noise"
     exact = False
     replicas = True

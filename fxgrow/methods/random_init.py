@@ -19,6 +19,8 @@ def he_rows(weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
 
 @register
 class RandomInit(Method):
+    """Fresh rows and columns."""
+
     name = "random_init"
     exact = False
     replicas = False

@@ -11,6 +11,8 @@ AMOUNT = 0.1
 
 @register
 class RandomPad(Method):
+    """Small random rows and columns."""
+
     name = "random_pad"
     exact = False
     replicas = False

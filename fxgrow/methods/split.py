@@ -15,6 +15,8 @@ from .registry import Columns, Method, divide, register
 
 @register
 class Split(Method):
+    """Random shares, others for each weight."""
+
     name = "split"
     exact = True
     replicas = True

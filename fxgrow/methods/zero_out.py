@@ -14,6 +14,8 @@ from .registry import Columns, Method, register
 
 @register
 class ZeroOut(Method):
+    """Fresh rows, and columns of zeros."""
+
     name = "zero_out"
     exact = True
     replicas = False

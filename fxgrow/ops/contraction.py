@@ -85,7 +85,7 @@ def _transposed(env: Env, channels: Layout, weight: Value, groups: int) -> tuple
     env.unify(rows, channels)
     if groups == 1:
         return 0, inside, fixed(1)
-    count, own = env.split(channels, (groups, weight.shape[0] // groups), ("count", "width"))
+    count, _ = env.split(channels, (groups, weight.shape[0] // groups), ("count", "width"))
     if weight.shape[0] == groups:  # depthwise: nothing is summed over
         return None, product([count, inside]), count
     return 0, product([count, inside]), count
@@ -130,7 +130,11 @@ def addmm(env: Env, bias: Value, a: Value, b: Value, **kwargs: Any) -> Outcome:
     return broadcast(env, [Value(matrix_product(env, a, b)), bias])
 
 
-@rule(aten.mv.default, aten.dot.default, samples=[Sample(lambda: lambda x: x @ x[0, 0], (5, 8), grows=False, dim=2)])
+@rule(
+    aten.mv.default,
+    aten.dot.default,
+    samples=[Sample(lambda: lambda x: x @ x[0, 0], (5, 8), grows=False, dim=2)],
+)
 def vector_product(env: Env, a: Value, b: Value) -> Outcome:
     """a (n, k) @ b (k), or a (k) . b (k)"""
     env.unify(a.layouts[-1], b.layouts[0])

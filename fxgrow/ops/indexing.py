@@ -47,7 +47,9 @@ def pieces(env: Env, layout: Layout, sizes: Sequence[int]) -> list[Layout]:
     ],
     sized=(2, 3),
 )
-def slice_(env: Env, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Outcome:
+def slice_(
+    env: Env, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Outcome:
     """x[..., start:end:step, ...]"""
     length, layout = x.shape[dim], x.layouts[dim]
     low, high, _ = slice(start, end, step).indices(length)
@@ -91,7 +93,10 @@ def without(env: Env, x: Value, dim: int, reason: str) -> tuple[Layout, ...]:
 
 @rule(
     aten.select.int,
-    samples=[Sample(lambda: lambda x: x[:, :, 0]), Sample(lambda: lambda x: x[:, 2].unsqueeze(1), grows=False)],
+    samples=[
+        Sample(lambda: lambda x: x[:, :, 0]),
+        Sample(lambda: lambda x: x[:, 2].unsqueeze(1), grows=False),
+    ],
 )
 def select(env: Env, x: Value, dim: int, index: int) -> Outcome:
     """x[..., index, ...]"""
@@ -111,7 +116,10 @@ def flip(env: Env, x: Value, dims: Sequence[int]) -> Outcome:
 
 @rule(
     aten.rot90.default,
-    samples=[Sample(lambda: lambda x: x.rot90(1, (2, 3))), Sample(lambda: lambda x: x.rot90(2, (1, 2)), grows=False)],
+    samples=[
+        Sample(lambda: lambda x: x.rot90(1, (2, 3))),
+        Sample(lambda: lambda x: x.rot90(2, (1, 2)), grows=False),
+    ],
 )
 def rot90(env: Env, x: Value, times: int = 1, dims: Sequence[int] = (0, 1)) -> Outcome:
     """Turned in a plane of two dimensions, which must stay."""
@@ -182,7 +190,10 @@ def gather(env: Env, x: Value, dim: int, index: Value, **kwargs: object) -> Outc
 
 @rule(
     aten.unfold.default,
-    samples=[Sample(lambda: lambda x: x.unfold(2, 3, 1).amax(-1)), Sample(lambda: lambda x: x.unfold(1, 2, 2), grows=False)],
+    samples=[
+        Sample(lambda: lambda x: x.unfold(2, 3, 1).amax(-1)),
+        Sample(lambda: lambda x: x.unfold(1, 2, 2), grows=False),
+    ],
 )
 def unfold(env: Env, x: Value, dim: int, length: int, step: int) -> Outcome:
     """Windows along a dimension, which become a last one."""
@@ -193,7 +204,10 @@ def unfold(env: Env, x: Value, dim: int, length: int, step: int) -> Outcome:
 @rule(
     aten.triu.default,
     aten.tril.default,
-    samples=[Sample(lambda: lambda x: x.triu() + x.tril(1)), Sample(lambda: lambda x: x.triu(), (4, 8), grows=False, dim=2)],
+    samples=[
+        Sample(lambda: lambda x: x.triu() + x.tril(1)),
+        Sample(lambda: lambda x: x.triu(), (4, 8), grows=False, dim=2),
+    ],
 )
 def triangle(env: Env, x: Value, diagonal: int = 0) -> Outcome:
     """Zero on one side of a diagonal of the last two dimensions."""

@@ -59,7 +59,15 @@ def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     sized=(3, 4, 5, 6),
 )
 def group_norm(
-    env: Env, x: Value, weight: Value | None, bias: Value | None, n: int, c: int, space: int, group: int, eps: float
+    env: Env,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    n: int,
+    c: int,
+    space: int,
+    group: int,
+    eps: float,
 ) -> Outcome:
     """Each group of channels normalised by itself: grows by whole groups, or equally inside each."""
     channels = x.layouts[1]
@@ -101,7 +109,10 @@ def layer_norm(
 
 @rule(
     aten._fused_rms_norm,
-    samples=[Sample(lambda: nn.RMSNorm(8), (5, 8), dim=2), Sample(lambda: nn.RMSNorm((8, 6, 4), elementwise_affine=False))],
+    samples=[
+        Sample(lambda: nn.RMSNorm(8), (5, 8), dim=2),
+        Sample(lambda: nn.RMSNorm((8, 6, 4), elementwise_affine=False)),
+    ],
     sized=(1,),
 )
 def rms_norm(env: Env, x: Value, shape: Sequence[int], weight: Value | None, eps: float | None) -> Outcome:

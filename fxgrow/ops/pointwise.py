@@ -104,7 +104,10 @@ def prelu(env: Env, x: Value, weight: Value) -> Outcome:
     aten.copy_,
     aten.fill_,
     aten.zero_,
-    samples=[_on_hidden(lambda x: torch.zeros_like(x).copy_(x)), _on_hidden(lambda x: x + torch.zeros_like(x).fill_(2.0))],
+    samples=[
+        _on_hidden(lambda x: torch.zeros_like(x).copy_(x)),
+        _on_hidden(lambda x: x + torch.zeros_like(x).fill_(2.0)),
+    ],
 )
 def assign(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """x[i] = source[i]; the target keeps its shape."""
@@ -118,7 +121,10 @@ def log_sigmoid(env: Env, x: Value) -> Outcome:
     return [x.layouts, x.layouts if env.outs[1] == x.shape else tuple([((n,),) for n in env.outs[1]])]
 
 
-@rule(aten.glu, samples=[_on_hidden(lambda x: F.glu(torch.cat([x, x], 1), 1)), _on_hidden(lambda x: F.glu(x, 2))])
+@rule(
+    aten.glu,
+    samples=[_on_hidden(lambda x: F.glu(torch.cat([x, x], 1), 1)), _on_hidden(lambda x: F.glu(x, 2))],
+)
 def glu(env: Env, x: Value, dim: int = -1) -> Outcome:
     """a * sigmoid(b) with x = [a, b] along dim: the halves are one width."""
     a, b = env.cut(x.layouts[dim], env.outs[0][dim])

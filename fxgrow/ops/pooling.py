@@ -135,7 +135,10 @@ def grid_sample(env: Env, x: Value, grid: Value, *args: Any) -> Outcome:
     return per_channel(env, x, env.outs[0], len(x.layouts) - 2)
 
 
-@rule(aten.im2col.default, samples=[Sample(lambda: nn.Unfold(2)), Sample(lambda: nn.Unfold(3, padding=1, stride=2))])
+@rule(
+    aten.im2col.default,
+    samples=[Sample(lambda: nn.Unfold(2)), Sample(lambda: nn.Unfold(3, padding=1, stride=2))],
+)
 def im2col(env: Env, x: Value, kernel: Sequence[int], *args: Any) -> Outcome:
     """(N, C, *S) -> (N, C*k*k, places): each channel's window in one run."""
     for layout in x.layouts[-2:]:
@@ -174,5 +177,7 @@ def constant_pad(env: Env, x: Value, pad: Sequence[int], value: float = 0) -> Ou
             layout = env.cut(layout, -low)[1]
         if high < 0:
             layout = env.cut(layout, length + min(low, 0) + high)[0]
-        out[dim] = concat([fixed(n) if n > 0 else () for n in (low,)] + [layout] + [fixed(n) if n > 0 else () for n in (high,)])
+        out[dim] = concat(
+            [fixed(n) if n > 0 else () for n in (low,)] + [layout] + [fixed(n) if n > 0 else () for n in (high,)]
+        )
     return tuple(out)

@@ -65,7 +65,12 @@ def rrelu(env: Env, x: Value, noise: Value, *args: Any, **kwargs: Any) -> Outcom
     return x.layouts
 
 
-@rule(aten.rand, aten.randn, aten.randperm, samples=[Sample(lambda: lambda x: x + 0 * torch.rand(4, dtype=x.dtype))])
+@rule(
+    aten.rand,
+    aten.randn,
+    aten.randperm,
+    samples=[Sample(lambda: lambda x: x + 0 * torch.rand(4, dtype=x.dtype))],
+)
 def drawn(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     """Random values of a fixed shape, which pin what they meet."""
     return tuple(((n,),) for n in env.outs[0])

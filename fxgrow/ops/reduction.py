@@ -55,9 +55,7 @@ def mean(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: A
         Sample(lambda: lambda x: x / (1 + x.std((2, 3), keepdim=True))),
     ],
 )
-def variance(
-    env: Env, x: Value, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
-) -> Outcome:
+def variance(env: Env, x: Value, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Outcome:
     """The mean square deviation; with Bessel's correction the number of channels itself matters."""
     gone = reduced(x, dim)
     if correction == 0:
@@ -71,7 +69,7 @@ def variance(
 @rule(
     aten.var_mean.correction,
     aten.std_mean.correction,
-    samples=[Sample(lambda: lambda x: (x - torch.var_mean(x, 1, correction=0, keepdim=True)[1]))],
+    samples=[Sample(lambda: lambda x: x - torch.var_mean(x, 1, correction=0, keepdim=True)[1])],
 )
 def variance_and_mean(
     env: Env, x: Value, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
@@ -165,7 +163,10 @@ _order_matters(
 _order_matters(
     "an order statistic over channels depends on their number",
     0,
-    [Sample(lambda: lambda x: x.median(1)[0], grows=False), Sample(lambda: lambda x: x.flatten(2).median(2)[0])],
+    [
+        Sample(lambda: lambda x: x.median(1)[0], grows=False),
+        Sample(lambda: lambda x: x.flatten(2).median(2)[0]),
+    ],
     aten.median.dim,
 )
 _order_matters(
@@ -202,5 +203,3 @@ def total(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     for d in gone:
         env.pin(x.layouts[d], "a sum, norm or index over channels depends on their number")
     return left(x, gone, bool(given.get("keepdim", False)))
-
-

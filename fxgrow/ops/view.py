@@ -121,7 +121,11 @@ def transpose(env: Env, x: Value, a: int, b: int) -> Outcome:
     return permute(env, x, order)
 
 
-@rule(aten.t.default, aten.numpy_T.default, samples=[Sample(lambda: lambda x: x[0].t().t()[None], (8,), grows=True)])
+@rule(
+    aten.t.default,
+    aten.numpy_T.default,
+    samples=[Sample(lambda: lambda x: x[0].t().t()[None], (8,), grows=True)],
+)
 def t(env: Env, x: Value) -> Outcome:
     """A matrix transposed."""
     return permute(env, x, list(range(len(x.layouts)))[::-1])
@@ -209,7 +213,10 @@ def cat(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
 
 @rule(
     aten.stack.default,
-    samples=[Sample(lambda: lambda x: torch.stack([x, x.relu()], 1).amax(1)), Sample(lambda: lambda x: torch.stack([x, x], 2).flatten(1, 2))],
+    samples=[
+        Sample(lambda: lambda x: torch.stack([x, x.relu()], 1).amax(1)),
+        Sample(lambda: lambda x: torch.stack([x, x], 2).flatten(1, 2)),
+    ],
 )
 def stack(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
     """Side by side along a new dimension, tied in all others."""
