@@ -160,9 +160,7 @@ def prepared(entry: Entry, limit: float, seed: int) -> tuple[nn.Module, tuple[An
     return calibrated(randomise(model.double(), seed), inputs, seed), inputs
 
 
-def measured(
-    row: Row, model: nn.Module, inputs: tuple[Any, ...], before: dict[str, list[Tensor]], seed: int
-) -> None:
+def measured(row: Row, model: nn.Module, inputs: tuple[Any, ...], before: dict[str, list[Tensor]], seed: int) -> None:
     """Grow the model and fill the row."""
     start = time.perf_counter()
     student = fxgrow.grow(model, row.factor, inputs, seed=seed)
@@ -211,9 +209,7 @@ def grow_model(zoo: str, entry: Entry, factors: Sequence[float], limit: float, s
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "model": lambda r: r.model,
     "factor": lambda r: f"{r.factor:g}",
-    "parameters": lambda r: (
-        f"{r.parameters / 1e6:.1f} M" + (f" → {r.parameters_grown / 1e6:.1f} M" * bool(r.nodes))
-    ),
+    "parameters": lambda r: f"{r.parameters / 1e6:.1f} M" + (f" → {r.parameters_grown / 1e6:.1f} M" * bool(r.nodes)),
     "traced": lambda r: r.traced.split(":")[0],
     "nodes": lambda r: str(r.nodes or ""),
     "weights grown": lambda r: f"{r.weights_grown}/{r.weights} ({r.share:.0%})" if r.weights else "",
@@ -263,21 +259,15 @@ def summary(rows: Sequence[Row]) -> str:
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zoo", choices=sorted(ZOOS), default="torchvision")
-    parser.add_argument(
-        "--models", nargs="+", default=["*"], metavar="GLOB", help="names of models (default: all)"
-    )
+    parser.add_argument("--models", nargs="+", default=["*"], metavar="GLOB", help="names of models (default: all)")
     parser.add_argument("--factors", nargs="+", type=float, default=[1.5, 2.0])
     parser.add_argument("--csv", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--limit-params", type=float, default=150e6, help="above it, on meta (default: 150e6)"
-    )
+    parser.add_argument("--limit-params", type=float, default=150e6, help="above it, on meta (default: 150e6)")
     return parser.parse_args(argv)
 
 

@@ -46,9 +46,7 @@ def images(size: int, channels: int = 3) -> Callable[[], tuple[Tensor]]:
     """Two random images."""
 
     def make() -> tuple[Tensor]:
-        return (
-            torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0), device="cpu"),
-        )
+        return (torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0), device="cpu"),)
 
     return make
 

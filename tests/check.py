@@ -248,9 +248,7 @@ def assert_exact(
     for mode in modes:
         expected, found = run(teacher, inputs, mode), run(student, inputs, mode)
         assert expected, "the teacher gives out no tensor"
-        assert any(bool(t.count_nonzero()) for t in expected), (
-            "the teacher's outputs are zero: nothing is tested"
-        )
+        assert any(bool(t.count_nonzero()) for t in expected), "the teacher's outputs are zero: nothing is tested"
         assert all(bool(t.isfinite().all()) for t in expected), "the teacher's outputs are not finite"
         assert [t.shape for t in expected] == [t.shape for t in found], f"{mode}: shapes differ"
         assert [t.dtype for t in expected] == [t.dtype for t in found], f"{mode}: dtypes differ"

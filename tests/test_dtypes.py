@@ -91,9 +91,7 @@ class Quantised(nn.Module):
         super().__init__()
         self.a, self.b = nn.Linear(7, 6), nn.Linear(6, 4)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # torch means to remove these tensors; there are models that have them
+            warnings.simplefilter("ignore")  # torch means to remove these tensors; there are models that have them
             packed = torch.quantize_per_tensor(torch.randn(6, 6), 0.05, 0, torch.qint8)
         self.packed = nn.Parameter(packed, requires_grad=False)
 
@@ -106,9 +104,7 @@ class Quantised(nn.Module):
     [(Spectral, (2, 3, 10), "spectrum"), (Quantised, (5, 7), "packed")],
     ids=["complex", "quantised"],
 )
-def test_unsupported_parameter_is_refused_by_name(
-    make: type[nn.Module], shape: tuple[int, ...], name: str
-) -> None:
+def test_unsupported_parameter_is_refused_by_name(make: type[nn.Module], shape: tuple[int, ...], name: str) -> None:
     teacher, x = make(), torch.randn(shape)
     teacher(x)
     with assert_untouched(teacher), pytest.raises(fxgrow.GrowError, match=name):

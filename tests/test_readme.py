@@ -65,9 +65,7 @@ def test_every_declared_dependency_is_pinned() -> None:
     extras = project["optional-dependencies"].values()
     declared = [*project["dependencies"], *(text for extra in extras for text in extra)]
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pinned = {
-        Requirement(line).name: str(Requirement(line).specifier) for line in lines if line and line[0] != "#"
-    }
+    pinned = {Requirement(line).name: str(Requirement(line).specifier) for line in lines if line and line[0] != "#"}
     for name in {Requirement(text).name for text in declared}:
         assert pinned.get(name, "").startswith("=="), f"{name} has no pin in constraints.txt"
 

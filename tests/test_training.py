@@ -61,9 +61,7 @@ class ChannelsLast(nn.Module):
 TRAINED = {
     "plain": lambda: nn.Sequential(_conv(3, 6), nn.Tanh(), _conv(6, 5), nn.SiLU(), _conv(5, 4)),
     "grouped": lambda: nn.Sequential(_conv(3, 8), nn.Tanh(), _conv(8, 12, groups=4), nn.Tanh(), _conv(12, 4)),
-    "depthwise": lambda: nn.Sequential(
-        _conv(3, 6), nn.Tanh(), _conv(6, 12, groups=6), nn.Tanh(), _conv(12, 4)
-    ),
+    "depthwise": lambda: nn.Sequential(_conv(3, 6), nn.Tanh(), _conv(6, 12, groups=6), nn.Tanh(), _conv(12, 4)),
     "residual": Residual,
     "batch norm": lambda: Residual(nn.BatchNorm2d),
     "instance norm": lambda: Residual(nn.InstanceNorm2d),

@@ -38,9 +38,7 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Module | None = None
         if stride != 1 or inside != outside:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside)
-            )
+            self.downsample = nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
@@ -173,9 +171,7 @@ class InvertedResidual(nn.Module):
 
 add(
     "inverted_residuals",
-    lambda: nn.Sequential(
-        nn.Conv2d(3, 6, 1), InvertedResidual(6, 10), InvertedResidual(6, 10), nn.Conv2d(6, 4, 1)
-    ),
+    lambda: nn.Sequential(nn.Conv2d(3, 6, 1), InvertedResidual(6, 10), InvertedResidual(6, 10), nn.Conv2d(6, 4, 1)),
     IMAGE,
 )
 
@@ -199,9 +195,7 @@ class ConvNeXtBlock(nn.Module):
 
 add(
     "convnext",
-    lambda: nn.Sequential(
-        nn.Conv2d(3, 6, 2, stride=2), ConvNeXtBlock(6), ConvNeXtBlock(6), nn.Conv2d(6, 4, 1)
-    ),
+    lambda: nn.Sequential(nn.Conv2d(3, 6, 2, stride=2), ConvNeXtBlock(6), ConvNeXtBlock(6), nn.Conv2d(6, 4, 1)),
     IMAGE,
 )
 

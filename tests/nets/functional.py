@@ -108,9 +108,7 @@ class FunctionalNorms(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.conv2d(x, self.w1)
-        x = F.batch_norm(
-            x, self.running_mean, self.running_var, self.gain, self.shift, training=self.training
-        )
+        x = F.batch_norm(x, self.running_mean, self.running_var, self.gain, self.shift, training=self.training)
         x = F.conv2d(F.relu(x), self.w2)
         return F.conv2d(F.instance_norm(x), self.w3)
 

@@ -57,9 +57,7 @@ def conv_unbatched() -> nn.Module:
 @net(IMAGE)
 def conv_one_channel_inside() -> nn.Module:
     """groups == out_channels == 1 is no depthwise convolution."""
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 3), nn.Tanh(), nn.Conv2d(6, 1, 1, groups=1), nn.Tanh(), nn.Conv2d(1, 4, 1)
-    )
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.Tanh(), nn.Conv2d(6, 1, 1, groups=1), nn.Tanh(), nn.Conv2d(1, 4, 1))
 
 
 @net((2, 1, 6, 8))
@@ -149,12 +147,10 @@ def grouped_by_4_then_by_6() -> nn.Module:
     )
 
 
-@net(IMAGE)
+@net(IMAGE, grows=("0.weight", "2.weight"))  # its outputs are the groups themselves: they grow by cardinality
 def grouped_one_output_each() -> nn.Module:
     """groups == out_channels, but each group reads two channels: no depthwise convolution."""
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 1), nn.Tanh(), nn.Conv2d(8, 4, 3, groups=4), nn.Tanh(), nn.Conv2d(4, 5, 1)
-    )
+    return nn.Sequential(nn.Conv2d(3, 8, 1), nn.Tanh(), nn.Conv2d(8, 4, 3, groups=4), nn.Tanh(), nn.Conv2d(4, 5, 1))
 
 
 # The groups of the first layer read the fixed input: only its output width grows.

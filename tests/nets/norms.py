@@ -11,9 +11,7 @@ INSTANCE_NORM = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3
 for _dims in CONV:
     for _affine in (True, False):
         for _track in (True, False):
-            _suffix = (
-                f"{_dims}d{'' if _affine else '_without_affine'}{'' if _track else '_without_statistics'}"
-            )
+            _suffix = f"{_dims}d{'' if _affine else '_without_affine'}{'' if _track else '_without_statistics'}"
             _options = {"affine": _affine, "track_running_stats": _track}
             add(
                 f"batchnorm{_suffix}",
@@ -39,9 +37,7 @@ def batchnorm_cumulative() -> nn.Module:
 
 @net(IMAGE)
 def batchnorm_on_the_input() -> nn.Module:
-    return nn.Sequential(
-        nn.BatchNorm2d(3), nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1)
-    )
+    return nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1))
 
 
 @net(IMAGE)
@@ -79,9 +75,7 @@ for _name, _options in (
 
 @net(IMAGE, any_factor=False)
 def layernorm_on_flattened_features() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 3), nn.Tanh(), nn.Flatten(), nn.LayerNorm(6 * 4 * 6), nn.Linear(6 * 4 * 6, 4)
-    )
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.Tanh(), nn.Flatten(), nn.LayerNorm(6 * 4 * 6), nn.Linear(6 * 4 * 6, 4))
 
 
 @net(IMAGE, any_factor=False)

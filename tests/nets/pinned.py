@@ -55,9 +55,7 @@ SAME_WIDTH: dict[str, Callable[[Tensor], Tensor]] = {
     "window_maximum": lambda x: F.max_pool3d(x[:, None], (3, 1, 1), 1, (1, 0, 0))[:, 0],
     "channels_against_space": lambda x: x + x.permute(0, 2, 1, 3),
     "channels_with_rows": lambda x: x * x.mean((0, 2, 3)).view(1, 1, 6, 1),
-    "gram": lambda x: (
-        (x.flatten(2) @ x.flatten(2).transpose(1, 2)).unsqueeze(-1) * x.mean((2, 3)).view(2, 6, 1, 1)
-    ),
+    "gram": lambda x: (x.flatten(2) @ x.flatten(2).transpose(1, 2)).unsqueeze(-1) * x.mean((2, 3)).view(2, 6, 1, 1),
     "channel_attention": lambda x: ((x.flatten(2) @ x.flatten(2).mT).softmax(-1) @ x.flatten(2)).view_as(x),
     "space_attention": lambda x: (x.flatten(2) @ (x.flatten(2).mT @ x.flatten(2)).softmax(-2)).view_as(x),
     "einsum_of_activations": lambda x: (
@@ -66,9 +64,7 @@ SAME_WIDTH: dict[str, Callable[[Tensor], Tensor]] = {
     "cosine": lambda x: x * F.cosine_similarity(x, x.flip(3), dim=1).unsqueeze(1),
     "arange_over_channels": lambda x: x + torch.arange(6, dtype=x.dtype).view(1, -1, 1, 1),
     "triangle": lambda x: x.transpose(1, 2).tril().transpose(1, 2),
-    "circular_over_channels": lambda x: F.pad(x.unsqueeze(1), (0, 0, 0, 0, 1, 1), mode="circular")[
-        :, 0, 1:-1
-    ],
+    "circular_over_channels": lambda x: F.pad(x.unsqueeze(1), (0, 0, 0, 0, 1, 1), mode="circular")[:, 0, 1:-1],
     "interpolated": lambda x: F.interpolate(x.transpose(1, 2), size=(6, 8), mode="bilinear").transpose(1, 2),
     "resized_channels": lambda x: F.interpolate(x.unsqueeze(1), size=(6, 6, 8), mode="trilinear").squeeze(1),
 }

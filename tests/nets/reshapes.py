@@ -82,9 +82,7 @@ THERE_AND_BACK: dict[str, Callable[[Tensor], Tensor]] = {
     "tokens_literal": lambda x: x.view(2, 6, 48).transpose(1, 2).tanh().transpose(1, 2).view(2, 6, 6, 8),
     "tokens_without_channels": lambda x: x.flatten(2).unflatten(2, (6, 8)),
     "batch_and_channels": lambda x: x.reshape(-1, 1, 6, 8).tanh().reshape(2, -1, 6, 8),
-    "batch_and_space": lambda x: (
-        x.permute(0, 2, 3, 1).reshape(-1, x.size(1)).view(2, 6, 8, -1).permute(0, 3, 1, 2)
-    ),
+    "batch_and_space": lambda x: x.permute(0, 2, 3, 1).reshape(-1, x.size(1)).view(2, 6, 8, -1).permute(0, 3, 1, 2),
     "groups": lambda x: x.view(2, 3, -1, 6, 8).tanh().view(2, -1, 6, 8),
     "groups_interleaved": lambda x: x.view(2, 3, -1, 6, 8).transpose(1, 2).reshape(2, -1, 6, 8),
     "groups_softmax": lambda x: x.view(2, 3, -1, 6, 8).softmax(dim=1).flatten(1, 2),

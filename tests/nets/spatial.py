@@ -40,9 +40,7 @@ for _dims in CONV:
     add(
         f"upsample_linear{_dims}d",
         lambda d=_dims: between(
-            nn.Upsample(
-                scale_factor=1.5, mode=("linear", "bilinear", "trilinear")[d - 1], align_corners=True
-            ),
+            nn.Upsample(scale_factor=1.5, mode=("linear", "bilinear", "trilinear")[d - 1], align_corners=True),
             d,
         ),
         INPUT[_dims],

@@ -35,9 +35,7 @@ class Inception(nn.Module):
         self.stem = nn.Conv2d(3, 6, 3, padding=1)
         self.one = nn.Conv2d(6, 3, 1)
         self.three = nn.Sequential(nn.Conv2d(6, 4, 1), nn.ReLU(), nn.Conv2d(4, 5, 3, padding=1))
-        self.wide = nn.Sequential(
-            nn.Conv2d(6, 4, (1, 3), padding=(0, 1)), nn.Conv2d(4, 4, (3, 1), padding=(1, 0))
-        )
+        self.wide = nn.Sequential(nn.Conv2d(6, 4, (1, 3), padding=(0, 1)), nn.Conv2d(4, 4, (3, 1), padding=(1, 0)))
         self.pool = nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.Conv2d(6, 3, 1))
         self.bn, self.head = nn.BatchNorm2d(15), nn.Conv2d(15, 4, 1)
 

@@ -18,9 +18,7 @@ class StandardisedConv(nn.Conv2d):
 # Rows may be copied, columns not split.
 @net(IMAGE, grows=("0.weight", "2.weight"))
 def standardised_weights() -> nn.Module:
-    return nn.Sequential(
-        StandardisedConv(3, 6, 3), nn.Tanh(), nn.Conv2d(6, 5, 1), nn.Tanh(), StandardisedConv(5, 4, 1)
-    )
+    return nn.Sequential(StandardisedConv(3, 6, 3), nn.Tanh(), nn.Conv2d(6, 5, 1), nn.Tanh(), StandardisedConv(5, 4, 1))
 
 
 @net(ROWS, grows=("a", "b"))
