@@ -164,10 +164,15 @@ def match(pattern: str, tensors: Iterable[str]) -> list[str]:
     if not found:
         found = [t for t in names if t.startswith(f"{pattern}.")]
     if not found:
-        known = dict.fromkeys([module_of(t) for t in names] + names)
+        known = dict.fromkeys(path for t in names for path in (*_containers(t), t))
         close = difflib.get_close_matches(pattern, known, 3, 0.5) or list(known)[:3]
         raise PlanError(f"{pattern!r} matches no layer or parameter; close: {', '.join(close)}")
     return found
+
+
+def _containers(tensor: str) -> list[str]:
+    steps = tensor.split(".")
+    return [".".join(steps[:n]) for n in range(1, len(steps))]
 
 
 def module_of(tensor: str) -> str:

@@ -38,34 +38,35 @@ def resolve(widths: WidthGraph, wishes: Sequence[Widen], needs_replicas: Mapping
     """
     targets = Targets()
     for wish in sorted(wishes, key=lambda w: w.blanket):
-        excluded = _excluded(widths, wish)
-        if wish.blanket:
-            wanted = _everything(widths, wish, excluded, targets)
-        else:
-            wanted = _named(widths, wish, excluded, targets)
-        unfit = needs_replicas[wish.method or method]
-        for name, width in wanted.items():
-            group = widths.named[name]
-            if unfit and group.replicas:
-                reason = f"{wish.method or method} adds channels that are no replicas, which {group.replicas[0]} needs"
-                if not wish.blanket:
-                    raise PlanError(f"{wish.pattern!r}: {name} cannot grow by this method: {reason}")
-                targets.left[name] = reason
-                continue
+        how = wish.method or method
+        unfit = _unfit(widths, how) if needs_replicas[how] else {}
+        find = _everything if wish.blanket else _named
+        for name, width in find(widths, wish, _excluded(widths, wish), unfit, targets).items():
             _ask(widths, targets, wish, name, width)
     _same_ratios(widths, targets)
     return targets
 
 
-def _everything(widths: WidthGraph, wish: Widen, excluded: set[str], targets: Targets) -> dict[str, int]:
+def _unfit(widths: WidthGraph, method: str) -> dict[str, str]:
+    """The groups that need replicas, which the method does not make, and where."""
+    return {
+        name: f"{method} adds channels that are no replicas, which {group.replicas[0]} needs"
+        for name, group in widths.named.items()
+        if group.replicas
+    }
+
+
+def _everything(
+    widths: WidthGraph, wish: Widen, excluded: set[str], unfit: Mapping[str, str], targets: Targets
+) -> dict[str, int]:
     wanted = {}
     for group in widths.groups:
         if group.name in targets.new:
             continue
         if group.name in excluded:
             targets.left[group.name] = "the specification excludes it"
-        elif group.pinned:
-            targets.left[group.name] = "; ".join(group.pinned)
+        elif group.pinned or group.name in unfit:
+            targets.left[group.name] = "; ".join(group.pinned) or unfit[group.name]
         elif _takes_part(widths, group, wish):
             layout = _home(widths, group)
             width = _by_factor(widths, wish, layout, group.name, targets)
@@ -96,17 +97,21 @@ def _home(widths: WidthGraph, group: Group) -> Layout:
     return min(whole, key=lambda la: measure(la, widths.width), default=((group.name,),))
 
 
-def _named(widths: WidthGraph, wish: Widen, excluded: set[str], targets: Targets) -> dict[str, int]:
+def _named(
+    widths: WidthGraph, wish: Widen, excluded: set[str], unfit: Mapping[str, str], targets: Targets
+) -> dict[str, int]:
     wanted: dict[str, int] = {}
     refused: list[str] = []
     for tensor in _producers(widths, match(wish.pattern, widths.tensors)):
         layout = widths.produced(tensor)
         names = dict.fromkeys(atoms(layout))
         free = [n for n in names if n not in excluded and _takes_part(widths, widths.named[n], wish)]
-        if not free:
+        fit = [n for n in free if n not in unfit]
+        if not fit:
             if not set(names) <= excluded:
-                refused.append(f"{tensor}: {_why_not(widths, list(names))}")
+                refused.append(f"{tensor}: {unfit[free[0]] if free else _why_not(widths, list(names))}")
             continue
+        free = fit
         if isinstance(wish.width, float):
             found = {n: _by_factor(widths, wish, layout, n, targets) for n in free}
         else:

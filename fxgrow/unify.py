@@ -286,8 +286,9 @@ class Unifier:
         if isinstance(factor, tuple):
             return self.split(factor, outer, kinds)
         var: Var = factor
-        first = self._part(f"{var.name}/rows", outer, kinds[0])
-        second = self._part(f"{var.name}/row", var.size // outer, kinds[1])
+        grouped = kinds[0] == "count"
+        first = self._part(f"groups of {self.site}" if grouped else f"{var.name}/rows", outer, kinds[0])
+        second = self._part(f"{self.site} per group" if grouped else f"{var.name}/row", var.size // outer, kinds[1])
         self._bind(var, product([first, second]))
         return self.resolve(first), self.resolve(second)
 

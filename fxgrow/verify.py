@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from .errors import GrowError
@@ -19,7 +20,7 @@ from .plan import Plan
 from .report import TOLERANCE, NodeError, Report
 from .sites import describe
 from .tape import leaf_tensors
-from .trace import graph_of, rng_preserved, trace
+from .trace import clone, graph_of, named_tensors, rng_preserved, trace
 from .widths import WidthGraph, widths
 
 MODES: tuple[Mode, ...] = ("eval", "train")
@@ -40,13 +41,16 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
     args, kwargs = arguments_of(inputs)
     given = Inputs(args, kwargs)
     errors: dict[str, float] = {mode: _outputs_apart(teacher, student, given, mode) for mode in MODES}
+    allowed = tolerance if tolerance is not None else _tolerance(teacher)
+    rounding = _rounding(teacher, given, [mode for mode in MODES if errors[mode] > allowed])
     plan = getattr(student, "meta", {}).get("fxgrow") if isinstance(student, fx.GraphModule) else None
     nodes: tuple[NodeError, ...] = ()
     if isinstance(plan, Plan) and isinstance(student, GrownModule):
         nodes = tuple(_nodes_apart(teacher, student, plan, given))
     return Report(
         errors=errors,
-        tolerance=tolerance if tolerance is not None else _tolerance(teacher),
+        tolerance=allowed,
+        rounding=rounding,
         nodes=nodes,
         parameters=(_count(teacher), _count(student)),
         flops=(_flops(teacher, given), _flops(student, given)),
@@ -71,6 +75,27 @@ def _outputs_apart(teacher: nn.Module, student: nn.Module, inputs: Inputs, mode:
     if len(ours) != len(theirs):
         raise GrowError(f"the student returns {len(ours)} tensors where the teacher returns {len(theirs)}")
     return max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
+
+
+def _rounding(teacher: nn.Module, inputs: Inputs, modes: Sequence[Mode]) -> dict[str, float]:
+    """How far the teacher is from itself in float64: no two ways to compute it agree better than that."""
+    if not modes or _tolerance(teacher) <= TOLERANCE[torch.float64]:
+        return {}
+    precise = clone(teacher, {id(t): _precise(t) for t in named_tensors(teacher).values()})
+    args, kwargs = tree_map_only(Tensor, _precise, (inputs.args, dict(inputs.kwargs)))
+    found: dict[str, float] = {}
+    for mode in modes:
+        theirs = leaf_tensors(_run(precise, Inputs(args, kwargs), mode))
+        ours = leaf_tensors(_run(teacher, inputs, mode))
+        found[mode] = max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
+    return found
+
+
+def _precise(tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor.detach().clone()
+    data = tensor.detach().double()
+    return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
 
 
 def _run(model: nn.Module, inputs: Inputs, mode: Mode) -> Any:

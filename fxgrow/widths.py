@@ -63,7 +63,7 @@ class WidthGraph:
     @property
     def groups(self) -> tuple[Group, ...]:
         """The width groups that are a dimension of some layer, in the order of the model."""
-        return tuple(g for g in self.named.values() if g.members and not _is_kernel(g))
+        return tuple(g for g in self.named.values() if g.members and not _is_no_width(g))
 
     def width(self, name: str) -> int:
         """The width of a group in the teacher."""
@@ -164,8 +164,9 @@ class WidthGraph:
 _HEADINGS = ("width", "size", "layers", "can it grow?")
 
 
-def _is_kernel(group: Group) -> bool:
-    return KERNEL in group.pinned
+def _is_no_width(group: Group) -> bool:
+    """Kernel sizes, and the ones of a shape like (C, 1, 1)."""
+    return KERNEL in group.pinned or (group.size == 1 and bool(group.pinned))
 
 
 def widths(traced: Traced) -> WidthGraph:
@@ -240,7 +241,8 @@ class _Names:
                         continue
                     makes = len(layouts) > 1 and CARRY in findings.roles.get((tensor, dim), set())
                     if isinstance(var, Var) and var not in self.of and makes is produced:
-                        self.give(var, tensor.rpartition(".")[0] or tensor if produced else f"{tensor}[{dim}]")
+                        role = findings.roles.get((tensor, dim), set())
+                        self.give(var, _name(tensor, dim, produced=produced, contracted=CONTRACT in role))
 
     def give(self, var: Var, name: str) -> str:
         unique = name
@@ -265,6 +267,11 @@ class _Names:
         outs = tuple(tuple(self.layout(la) for la in layouts) for layouts in found.outs)
         expected = tuple((arg, self.layout(front), back and self.layout(back)) for arg, front, back in found.expected)
         return Prediction(tuple(self.layout(la) for la in found.ins), outs, expected, found.sized)
+
+
+def _name(tensor: str, dim: int, *, produced: bool, contracted: bool) -> str:
+    layer = tensor.rpartition(".")[0] or tensor
+    return layer if produced else f"input of {layer}" if contracted else f"{tensor}[{dim}]"
 
 
 def _map_values(found: Any, names: _Names) -> Any:

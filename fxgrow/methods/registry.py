@@ -106,8 +106,8 @@ def divide(weight: Tensor, columns: Columns, fraction: Callable[[torch.Size, int
     """Split each replicated column V of a gathered weight into V_1 + ... + V_k = V, in place.
 
     Breaks one part off after the other: V_k = V * f, then V_(k-1) = (V - V_k) * f', ...; what is left is V_1.
-    The rest is taken from the parts as they round in the weight's dtype, so the sum is right to the last bit
-    that the dtype has.
+    Each part is first rounded to a multiple of the last bit of what it is taken from, (p + V) - V in the
+    weight's own dtype, so that V - p has no rounding at all: the parts sum to V exactly, in every dtype.
 
     Args:
         weight: Gathered along `columns.dim`.
@@ -117,16 +117,17 @@ def divide(weight: Tensor, columns: Columns, fraction: Callable[[torch.Size, int
     """
     dim, index = columns.dim, columns.index
     order = torch.argsort(index, stable=True)  # replicas of one old column side by side
-    starts = torch.cumsum(torch.bincount(index), 0) - torch.bincount(index)
-    rank = torch.arange(len(index)) - starts[index[order]]  # 0 for the first of them, which keeps the rest
-    first = order[starts[index[order]]]
-    wide = weight.dtype if weight.dtype in (torch.float32, torch.float64) else torch.float32
+    counts = torch.bincount(index)
+    starts = (torch.cumsum(counts, 0) - counts)[index[order]]
+    rank = torch.arange(len(index)) - starts  # 0 for the first of them, which keeps the rest
+    first = order[starts]
     for part in range(int(rank.max()), 0, -1):
         chosen = rank == part
         here, rest_at = order[chosen].to(weight.device), first[chosen].to(weight.device)
-        rest = weight.index_select(dim, rest_at).to(wide)
+        rest = weight.index_select(dim, rest_at)
         share = fraction(rest.shape, part + 1)
         piece = (rest * (share.to(rest.device) if isinstance(share, Tensor) else share)).to(weight.dtype)
+        piece = piece.add_(rest).sub_(rest)
         weight.index_copy_(dim, here, piece)
-        weight.index_copy_(dim, rest_at, rest.sub_(piece).to(weight.dtype))
+        weight.index_copy_(dim, rest_at, rest.sub_(piece))
     return weight
