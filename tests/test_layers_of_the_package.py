@@ -1,0 +1,70 @@
+"""Each file imports only from layers above it, and torch types stay out of the lowest ones."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "fxgrow"
+
+# From the bottom up; a file may import from any earlier line. Folders count as one layer.
+LAYERS = (
+    "errors", "seeds", "table", "layout", "unify", "inputs", "grown", "tape", "sites", "trace", "ops", "literals",
+    "infer", "groups", "widths", "spec", "targets", "methods", "plan", "fill", "rewrite", "check", "settle", "report",
+    "verify", "api", "__init__",
+)  # fmt: skip
+
+
+def _layer(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def _imports(path: Path) -> set[str]:
+    """The layers that a file imports from, its own excepted."""
+    inside = len(path.relative_to(PACKAGE).parts) > 1
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        if node.level == 1 and inside:
+            continue
+        names = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+        found.update(names)
+    return found
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(PACKAGE)) for p in FILES])
+def test_file_imports_only_from_lower_layers(path: Path) -> None:
+    mine = LAYERS.index(_layer(path))
+    for other in _imports(path):
+        assert LAYERS.index(other) < mine, f"{path.name} imports {other}, which stands above it"
+
+
+@pytest.mark.parametrize("folder", ["ops", "methods"])
+def test_files_of_a_registry_do_not_form_cycles(folder: str) -> None:
+    graph = {
+        path.stem: {
+            node.module.split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module
+        }
+        for path in (PACKAGE / folder).glob("*.py")
+        if path.stem != "__init__"
+    }
+    while graph:
+        free = [name for name, needs in graph.items() if not needs & graph.keys()]
+        assert free, f"a cycle among {sorted(graph)}"
+        for name in free:
+            del graph[name]
+
+
+def test_no_import_is_hidden_in_a_function() -> None:
+    for path in FILES:
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                hidden = [n for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)]
+                assert not hidden, f"{path.name}:{function.lineno} imports inside {function.name}"

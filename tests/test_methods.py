@@ -1,0 +1,133 @@
+"""Ways to fill new channels: each one that claims to be exact is, in every dtype, and says so if it is not."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import fxgrow
+from fxgrow import methods
+from fxgrow.methods import Columns
+from fxgrow.methods.registry import register
+from fxgrow.seeds import generator
+from tests.check import assert_exact, randomise
+from tests.nets import NETS
+
+EXACT = [name for name in methods.names() if methods.method(name).exact]
+BASELINES = [name for name in methods.names() if not methods.method(name).exact]
+X = torch.randn(4, 3, 9, 7, dtype=torch.float64)
+
+
+def _columns(copies: list[int], old: int) -> Columns:
+    index = torch.tensor([*range(old), *copies])
+    return Columns(1, index, torch.arange(len(index)) < old)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["split", "even"])
+def test_parts_sum_to_the_weight_without_rounding(name: str, dtype: torch.dtype) -> None:
+    weight = torch.randn(6, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+    columns = _columns([2, 0, 2, 2, 1], 4)
+    grown = methods.method(name).contract(weight.index_select(1, columns.index), columns, generator(0, "w"))
+    sums = torch.zeros(6, 4, 3, dtype=torch.float64).index_add_(1, columns.index, grown.double())
+    assert torch.equal(sums, weight.double())
+    assert torch.equal(grown[:, 3], weight[:, 3])  # not replicated, so not touched
+
+
+def test_shares_differ_per_weight() -> None:
+    weight = torch.ones(50, 1, dtype=torch.float64)
+    grown = methods.method("split").contract(weight.expand(50, 2).clone(), _columns([0], 1), generator(0, "w"))
+    assert len(set(grown[:, 1].tolist())) == 50
+    assert 0.05 < float(grown.min()) < float(grown.max()) < 0.95  # no replica is mute
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("net", ["res_net", "dense_net", "unet"])
+def test_exact_methods_are_exact(net: str, name: str) -> None:
+    teacher = randomise(NETS[net].make().double())
+    inputs = tuple(t.double() for t in NETS[net].inputs())
+    student = fxgrow.grow(teacher, 1.5, inputs, method=name)
+    assert student.meta["fxgrow"].exact
+    assert_exact(teacher, student, inputs, 1e-10)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_say_that_they_are_not_exact(name: str) -> None:
+    teacher = randomise(NETS["res_net"].make().double())
+    inputs = tuple(t.double() for t in NETS["res_net"].inputs())
+    student = fxgrow.grow(teacher, 1.5, inputs, method=name)
+    plan = student.meta["fxgrow"]
+    assert not plan.exact
+    assert any("not function-preserving" in note for note in plan.notes)
+    assert "NOT function-preserving" in str(plan)
+    report = fxgrow.verify(teacher, student, inputs)
+    assert not report.exact
+    assert any("not function-preserving" in note for note in report.notes)
+    with pytest.raises(fxgrow.EquivalenceError, match="the first to depart is"):
+        report.check()
+
+
+def test_even_split_keeps_replicas_equal_and_the_default_parts_them() -> None:
+    gap = {}
+    for name in ("even", "split"):
+        torch.manual_seed(0)
+        teacher = torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.Tanh(), torch.nn.Linear(6, 3)).double()
+        student = fxgrow.grow(teacher, 2.0, method=name)
+        optimizer = torch.optim.Adam(student.parameters(), lr=1e-2)
+        x, y = torch.randn(64, 5, dtype=torch.float64), torch.randn(64, 3, dtype=torch.float64)
+        for _ in range(20):
+            optimizer.zero_grad()
+            torch.nn.functional.mse_loss(student(x), y).backward()
+            optimizer.step()
+        rows = student.get_parameter("0.weight").detach()
+        gap[name] = float((rows[:6] - rows[6:]).abs().max())
+    assert gap["even"] < 1e-12
+    assert gap["split"] > 1e-2
+
+
+def test_zero_out_is_refused_where_a_norm_hears_new_channels() -> None:
+    teacher = torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.LayerNorm(6), torch.nn.Linear(6, 3))
+    with pytest.raises(fxgrow.PlanError, match="no replicas, which a layer norm"):
+        fxgrow.grow(teacher, {"0": 12}, method="zero_out")
+    student = fxgrow.grow(teacher, 2.0, method="zero_out")
+    assert student.get_parameter("0.weight").shape == (6, 5)
+    assert any("no replicas" in left.reason for left in student.meta["fxgrow"].left)
+
+
+def test_zero_out_trains_its_new_channels() -> None:
+    """Random rows in, zero columns out: the columns move at the first step, so the rows at the second."""
+    torch.manual_seed(0)
+    teacher = torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.Tanh(), torch.nn.Linear(6, 3)).double()
+    student = fxgrow.grow(teacher, 2.0, method="zero_out")
+    assert torch.equal(student.get_parameter("2.weight")[:, 6:], torch.zeros(3, 6, dtype=torch.float64))
+    assert float(student.get_parameter("0.weight").detach()[6:].abs().min()) > 0
+    student(torch.randn(8, 5, dtype=torch.float64)).square().sum().backward()
+    gradient = student.get_parameter("2.weight").grad
+    assert gradient is not None
+    assert float(gradient[:, 6:].abs().min()) > 0
+
+
+def test_unknown_method_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(fxgrow.PlanError, match="even, noise, random_init, random_pad, split, zero_out"):
+        fxgrow.grow(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)), 2.0, method="magic")
+
+
+def test_a_second_method_of_one_name_is_refused() -> None:
+    class Again(methods.Method):
+        name = "split"
+
+        def contract(self, weight: Tensor, columns: Columns, generator: torch.Generator) -> Tensor:
+            return weight
+
+    with pytest.raises(ValueError, match="already"):
+        register(Again)
+
+
+def test_methods_can_differ_by_layer() -> None:
+    teacher = NETS["res_net"].make()
+    wishes = [
+        fxgrow.Widen("layer1.*.conv1", 2.0, method="even"),
+        fxgrow.Widen("layer2.*.conv1", 2.0, method="zero_out"),
+    ]
+    student = fxgrow.grow(teacher, wishes, NETS["res_net"].inputs())
+    assert {w.method for w in student.meta["fxgrow"].grown} == {"even", "zero_out"}
+    assert fxgrow.verify(teacher, student, NETS["res_net"].inputs()).exact

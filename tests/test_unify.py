@@ -1,0 +1,108 @@
+"""Layouts and their unification: what is found to be one width, and what is pinned."""
+
+import pytest
+import torch
+
+from fxgrow.layout import Var, concat, fixed, index_map, measure, of, prefix, product, show
+from fxgrow.unify import Inexpressible, Unifier, size
+
+
+def _vars(*sizes: int) -> tuple[Unifier, list[Var]]:
+    unifier = Unifier()
+    unifier.site = "here"
+    return unifier, [unifier.fresh("abcdef"[i], n) for i, n in enumerate(sizes)]
+
+
+def test_normal_form() -> None:
+    a, b = "a", "b"
+    assert product([of(a), fixed(7), fixed(7)]) == (("a", 49),)
+    assert concat([fixed(3), fixed(5), of(a)]) == ((8,), ("a",))
+    assert product([concat([of(a), of(b)]), fixed(4)]) == (("a", 4), ("b", 4))
+    assert show(product([fixed(2), concat([of(a), of(b)])])) == "2*(a + b)"
+
+
+def test_one_width() -> None:
+    u, (a, b) = _vars(8, 8)
+    u.unify(of(a), of(b))
+    assert u.resolve(of(b)) == of(a)
+
+
+def test_pin_follows_into_what_a_width_becomes() -> None:
+    u, (a, b, c) = _vars(8, 3, 5)
+    u.pin(of(a), "because")
+    u.unify(of(a), concat([of(b), of(c)]))
+    assert u.reasons(b) == u.reasons(c) == ("because",)
+
+
+def test_meeting_a_fixed_size_pins_and_names_the_place() -> None:
+    u, (a,) = _vars(8)
+    u.unify(of(a), fixed(8))
+    assert u.reasons(a) == ("meets the fixed size 8 in here",)
+
+
+def test_concatenations_are_cut_at_each_others_seams() -> None:
+    u, (a, b, c, d) = _vars(3, 5, 4, 4)
+    u.unify(concat([of(a), of(b)]), concat([of(c), of(d)]))
+    assert u.resolve(of(c))[0] == (a,)
+    assert u.resolve(of(b))[-1] == (d,)
+    assert size(u.resolve(of(b))) == 5
+
+
+def test_products_are_split_into_common_factors() -> None:
+    u, (a, b) = _vars(8, 4)
+    u.unify(product([fixed(4), of(b)]), product([fixed(2), of(a)]))  # 4*b with b = 4, 2*a with a = 8
+    ((rows, inner),) = u.resolve(of(a))
+    assert (rows.size, inner) == (2, b)
+    assert u.reasons(rows)  # it met the literal 2
+    assert not u.reasons(b)
+
+
+def test_rows_of_a_concatenation_are_made_alike() -> None:
+    u, (a, b) = _vars(6, 6)
+    rows, row = u.split(concat([of(a), of(b)]), 2, ("fixed", "width"))
+    assert rows == fixed(2)
+    assert u.resolve(of(b)) == u.resolve(of(a)) == row
+
+
+def test_a_cut_through_one_copy_pins_that_copy_alone() -> None:
+    u, (a,) = _vars(5)
+    first, second = u.cut(product([of(a), fixed(2)]), 5)  # 5*2 cut in the middle of the third pair
+    assert (size(first), size(second)) == (5, 5)
+    pinned = [v.size for v in (*_atoms(first), *_atoms(second)) if u.reasons(v)]
+    free = [v.size for v in (*_atoms(first), *_atoms(second)) if not u.reasons(v)]
+    assert sum(free) == 4
+    assert all(n == 1 for n in pinned)
+
+
+def _atoms(layout: tuple) -> list[Var]:
+    return [f for block in layout for f in block if isinstance(f, Var)]
+
+
+def test_what_has_no_common_factors_is_refused() -> None:
+    u, (a, b, c, d) = _vars(4, 3, 6, 2)
+    with pytest.raises(Inexpressible):
+        u.unify(product([of(a), of(b)]), product([of(c), of(d)]))
+
+
+def test_a_width_is_no_part_of_itself() -> None:
+    u, (a, one) = _vars(4, 1)
+    with pytest.raises(Inexpressible, match="part of itself"):
+        u.unify(of(a), product([of(a), of(one)]))
+
+
+def test_index_map_of_product_and_concatenation() -> None:
+    mapping = {"a": torch.tensor([0, 1, 0]), "b": torch.tensor([0, 1])}
+    layout = concat([product([of("a"), fixed(2)]), of("b")])  # a*2 + b, a: 2 -> 3
+    index, original = index_map(layout, lambda _: 2, mapping.__getitem__)
+    assert index.tolist() == [0, 1, 2, 3, 0, 1, 4, 5]
+    assert original.tolist() == [True] * 4 + [False] * 2 + [True] * 2
+    assert len(index) == measure(layout, lambda name: len(mapping[name]))
+
+
+def test_prefix_stops_at_what_can_grow() -> None:
+    layout = concat([of("a"), fixed(4), of("b")])
+    sizes = {"a": 3, "b": 5}.__getitem__
+    assert prefix(layout, 0, sizes) == fixed(0)
+    assert prefix(layout, 3, sizes) == of("a")
+    assert prefix(layout, 5, sizes) == concat([of("a"), fixed(2)])
+    assert prefix(layout, 9, sizes) is None
