@@ -346,5 +346,7 @@ def _notes(
         for m in used
         if not m.exact
     ]
+    if not grown:
+        notes.append("no width grows: the student is a copy of the teacher")
     notes += [text for layout, text in widths.statements[2] if any(name in grown for name in atoms(layout))]
     return tuple(dict.fromkeys(notes))

@@ -68,6 +68,7 @@ class Tape(TorchDispatchMode):
         self._value_of: dict[int, int | str] = {id(tensor): name for name, tensor in names.items()}
         self._meta_of: dict[int, Tensor] = {}
         self._real: dict[int, Tensor] = {}  # meta tensor: the constant that it stands for
+        self._fingerprints: dict[int, tuple[int, str]] = {}  # constant: version of its data, print
         self._digests: dict[int, int] = {id(tensor): hash(name) for name, tensor in names.items()}
         self._last_write: dict[int, int] = {}  # storage: the digest of what was last written to it in place
         self._random_calls = 0
@@ -90,6 +91,12 @@ class Tape(TorchDispatchMode):
         real = self._real.get(id(tensor))
         return None if real is None or (self._unknown and _storage(tensor) in self._unknown) else real
 
+    def _fingerprint(self, real: Tensor) -> str:
+        known = self._fingerprints.get(id(real))
+        if known is None or known[0] != real._version:
+            known = self._fingerprints[id(real)] = (real._version, _fingerprint(real))
+        return known[1]
+
     def _new_value(self, tensor: Tensor) -> int:
         self.held.append(tensor)
         self._count += 1
@@ -101,7 +108,7 @@ class Tape(TorchDispatchMode):
         """The value as it reads now: another one if its memory was written through an alias."""
         real = self.constant(tensor)
         if real is not None:
-            return _fingerprint(real)
+            return self._fingerprint(real)
         value = self.value_of(tensor)
         written = self._written.get(_storage(tensor), 0) if self._written else 0
         return value if written == self._read_at.get(id(tensor), 0) else (value, written)
@@ -110,7 +117,7 @@ class Tape(TorchDispatchMode):
         """What a tensor holds now, as a hash of how it was computed."""
         real = self.constant(tensor)
         if real is not None:
-            return hash(_fingerprint(real))
+            return hash(self._fingerprint(real))
         own = self._digests.get(id(tensor), 0)
         if isinstance(self._key(tensor), tuple):  # written through an alias since
             return hash((own, self._last_write[_storage(tensor)]))

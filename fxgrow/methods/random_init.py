@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Generator, Tensor
 
-from .registry import Columns, Method, normal, register
-
-
-def he_rows(weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-    """The new entries of a dimension drawn from N(0, 2 / fan_in), in place (He et al., arXiv 1502.01852)."""
-    fan_in = max(1, weight[0].numel()) if weight.ndim > 1 else 1
-    new = columns.new.to(weight.device)
-    part = weight.index_select(columns.dim, new)
-    return weight.index_copy_(columns.dim, new, normal(part.shape, part, generator) * math.sqrt(2.0 / fan_in))
+from .registry import Columns, Method, he_rows, register
 
 
 @register

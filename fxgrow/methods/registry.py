@@ -6,6 +6,7 @@ says what becomes of the new entries, in each of the two roles (produce and cont
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,6 +101,14 @@ def names() -> tuple[str, ...]:
 def normal(shape: torch.Size, like: Tensor, generator: Generator) -> Tensor:
     """Standard normal numbers, drawn on the CPU so that every device gets the same, in like's dtype."""
     return torch.randn(shape, generator=generator, dtype=torch.float32).to(like)
+
+
+def he_rows(weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
+    """The new entries of a dimension drawn from N(0, 2 / fan_in), in place (He et al., arXiv 1502.01852)."""
+    fan_in = max(1, weight[0].numel()) if weight.ndim > 1 else 1
+    new = columns.new.to(weight.device)
+    part = weight.index_select(columns.dim, new)
+    return weight.index_copy_(columns.dim, new, normal(part.shape, part, generator) * math.sqrt(2.0 / fan_in))
 
 
 def divide(weight: Tensor, columns: Columns, fraction: Callable[[torch.Size, int], Tensor | float]) -> Tensor:

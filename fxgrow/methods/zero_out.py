@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from .random_init import he_rows
-from .registry import Columns, Method, register
+from .registry import Columns, Method, he_rows, register
 
 
 @register

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..layout import Layout, fixed, product
-from .pointwise import broadcast
-from .registry import KERNEL, Env, Outcome, Sample, Value, rule
+from .registry import KERNEL, Env, Outcome, Sample, Value, broadcast, rule
 
 aten = torch.ops.aten
 

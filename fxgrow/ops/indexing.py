@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from ..layout import Layout, concat, fixed
 from ..unify import Inexpressible
-from .pointwise import broadcast
-from .registry import Env, Outcome, Sample, Value, rule
+from .registry import Env, Outcome, Sample, Value, broadcast, rule
 
 aten = torch.ops.aten
 

@@ -6,42 +6,17 @@ A dimension of size 1 against a larger one is broadcast: it holds one number for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layout import ONE, Layout, product
-from .registry import Env, Outcome, Sample, Value, rule
+from ..layout import product
+from .registry import Env, Outcome, Sample, Value, broadcast, rule, tensors
 
 aten = torch.ops.aten
-
-
-def broadcast(env: Env, operands: Sequence[Value]) -> tuple[Layout, ...]:
-    """The layouts of an elementwise result, with the operands' dimensions unified."""
-    rank = max((len(v.layouts) for v in operands), default=0)
-    out: list[Layout] = []
-    for dim in range(-rank, 0):
-        here = [v.layouts[dim] for v in operands if len(v.layouts) >= -dim]
-        sizes = [v.shape[dim] for v in operands if len(v.layouts) >= -dim]
-        widest = max(sizes) if 0 not in sizes else 0
-        chosen: Layout | None = None
-        for layout, length in zip(here, sizes, strict=True):
-            if length != widest:
-                env.pin(layout, "one number is broadcast over all channels")
-            elif chosen is None:
-                chosen = layout
-            else:
-                env.unify(chosen, layout)
-        out.append(ONE if chosen is None else chosen)
-    return tuple(out)
-
-
-def tensors(args: Sequence[Any]) -> list[Value]:
-    """The tensor arguments of a call."""
-    return [a for a in args if isinstance(a, Value)]
 
 
 def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:

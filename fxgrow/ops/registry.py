@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..layout import Layout
+from ..layout import ONE, Layout
 from ..unify import Kind, size
 
 KERNEL = "it is a dimension of a kernel or of space, not a width"
@@ -116,6 +116,31 @@ class Env(ABC):
     @abstractmethod
     def note(self, layouts: Sequence[Layout], text: str) -> None:
         """What a user should know where one of these dimensions grows."""
+
+
+def broadcast(env: Env, operands: Sequence[Value]) -> tuple[Layout, ...]:
+    """The layouts of an elementwise result, with the operands' dimensions unified."""
+    rank = max((len(v.layouts) for v in operands), default=0)
+    out: list[Layout] = []
+    for dim in range(-rank, 0):
+        here = [v.layouts[dim] for v in operands if len(v.layouts) >= -dim]
+        sizes = [v.shape[dim] for v in operands if len(v.layouts) >= -dim]
+        widest = max(sizes) if 0 not in sizes else 0
+        chosen: Layout | None = None
+        for layout, length in zip(here, sizes, strict=True):
+            if length != widest:
+                env.pin(layout, "one number is broadcast over all channels")
+            elif chosen is None:
+                chosen = layout
+            else:
+                env.unify(chosen, layout)
+        out.append(ONE if chosen is None else chosen)
+    return tuple(out)
+
+
+def tensors(args: Sequence[Any]) -> list[Value]:
+    """The tensor arguments of a call."""
+    return [a for a in args if isinstance(a, Value)]
 
 
 RuleFunction = Callable[..., Outcome]
