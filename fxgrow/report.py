@@ -88,7 +88,7 @@ class Report:
         ]
         parts = [f"Report: {verdict}", table(("what", "figure"), rows)]
         worst = sorted(self.nodes, key=lambda n: -n.error)[:5]
-        if worst:
+        if worst and not self.exact:
             shown = [(n.site, n.mode, "x".join(map(str, n.shape)), f"{n.error:.1e}") for n in worst]
             parts.append(table(("largest at", "mode", "shape", "error"), shown))
         if self.left:

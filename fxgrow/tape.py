@@ -93,8 +93,9 @@ class Tape(TorchDispatchMode):
 
     def _fingerprint(self, real: Tensor) -> str:
         known = self._fingerprints.get(id(real))
-        if known is None or known[0] != real._version:
-            known = self._fingerprints[id(real)] = (real._version, _fingerprint(real))
+        version = 0 if real.is_inference() else real._version
+        if known is None or known[0] != version:
+            known = self._fingerprints[id(real)] = (version, _fingerprint(real))
         return known[1]
 
     def _new_value(self, tensor: Tensor) -> int:
