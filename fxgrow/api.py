@@ -35,7 +35,7 @@ def trace(model: nn.Module, example_inputs: Any = None) -> Traced:
     Example:
         >>> import torch, fxgrow
         >>> print(fxgrow.trace(torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2))))
-        Traced Sequential: 4 nodes, one graph for both modes, inputs float32[2, 4]
+        Traced Sequential: 4 nodes, one graph for both modes, inputs float[2, 4]
 
     Source: torch.fx (Reed et al., arXiv 2112.08429).
     """

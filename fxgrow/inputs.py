@@ -45,7 +45,8 @@ def _twice(x: Tensor) -> Tensor:
 
 def _show(value: Any) -> str:
     if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+        kind = "float" if value.is_floating_point() else str(value.dtype).removeprefix("torch.")
+        return f"{kind}{list(value.shape)}"
     return repr(value)
 
 

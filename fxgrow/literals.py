@@ -24,7 +24,7 @@ from .unify import Kind
 
 Path = tuple[int | str, ...]  # where in (args, kwargs) a literal stands: ("args", 1) or ("kwargs", "shape", 0)
 
-CHUNK = "chunk"  # first step of the path of a part that chunk() makes: it has no literal, until parts differ
+PART = "part"  # first step of the path of one of several equal parts: it has no literal, until parts differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,14 +210,19 @@ def _split(node: fx.Node, x: Value, out: Any) -> Iterator[Found]:
                 yield (*path, i), part.layouts[dim]
     elif isinstance(sizes, int):
         yield path, out[0].layouts[dim]
+        yield from _parts(out, dim)
 
 
 @_finder("chunk", torch.chunk)
 def _chunk(node: fx.Node, x: Value, out: Any) -> Iterator[Found]:
     dim = argument(node, 2, "dim")[1] or 0
     if isinstance(dim, int):
-        for i, part in enumerate(out):
-            yield (CHUNK, i), part.layouts[dim]
+        yield from _parts(out, dim)
+
+
+def _parts(out: Sequence[Value], dim: int) -> Iterator[Found]:
+    for i, part in enumerate(out):
+        yield (PART, i), part.layouts[dim]
 
 
 @_finder("narrow", torch.narrow)
@@ -247,7 +252,7 @@ def _getitem(node: fx.Node, x: Value, out: Any) -> Iterator[Found]:
             length = x.shape[dim]
             path: Path = ("args", 1, number) if isinstance(index, tuple) else ("args", 1)
             for name, bound in (("start", entry.start), ("stop", entry.stop)):
-                if isinstance(bound, int) and 0 < abs(bound) < length:
+                if isinstance(bound, int) and 0 < abs(bound) <= length:
                     span = (0, bound) if bound > 0 else (length + bound, length)
                     yield (*path, name), x.layouts[dim], span, 1 if bound > 0 else -1
         dim += 1

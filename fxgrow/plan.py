@@ -21,7 +21,7 @@ from . import methods
 from .errors import PlanError
 from .groups import Group
 from .layout import Layout, atoms, index_map, measure, prefix
-from .literals import CHUNK, Literal, Path
+from .literals import PART, Literal, Path
 from .seeds import generator
 from .spec import Spec, parse, to_json
 from .table import table
@@ -61,7 +61,7 @@ class TensorPlan:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A literal of a graph that changes. An empty path means the whole call becomes `split(x, value, dim)`."""
+    """A literal of a graph that changes. An empty path: the call becomes `split(x, value, dim)`."""
 
     mode: str
     node: str
@@ -289,25 +289,29 @@ class _Measure:
 
 
 def _edits(widths: WidthGraph, sizes: _Measure) -> tuple[Edit, ...]:
-    edits: list[Edit] = []
-    chunks: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    edits: dict[tuple[str, str, Path], Edit] = {}
+    parts: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for literal in widths.literals:
         before, after = _stated(literal, sizes.old, widths), _stated(literal, sizes.new, widths)
-        if literal.path[0] == CHUNK and before is not None and after is not None:
-            chunks.setdefault((literal.mode, literal.node), []).append((before, after))
-        elif after is not None and before != after:
-            edits.append(Edit(literal.mode, literal.node, literal.path, after))
-    for (mode, node), parts in chunks.items():
-        after_all = tuple(new for _, new in parts)
-        if after_all != _chunked(sum(after_all), len(parts)) and any(old != new for old, new in parts):
-            edits.append(Edit(mode, node, (), after_all))
-    return tuple(edits)
+        if before is None or after is None:
+            continue
+        if literal.path[0] == PART:
+            parts.setdefault((literal.mode, literal.node), []).append((before, after))
+        elif before != after:
+            edits[literal.mode, literal.node, literal.path] = Edit(literal.mode, literal.node, literal.path, after)
+    for (mode, node), pairs in parts.items():
+        new = tuple(after for _, after in pairs)
+        if any(before != after for before, after in pairs) and not _equal_parts(new):
+            edits = {key: edit for key, edit in edits.items() if key[:2] != (mode, node)}
+            edits[mode, node, ()] = Edit(mode, node, (), new)
+    return tuple(edits.values())
 
 
-def _chunked(total: int, parts: int) -> tuple[int, ...]:
-    """The sizes that chunk() gives."""
-    step = -(-total // parts)
-    return tuple(min(step, total - start) for start in range(0, total, step))
+def _equal_parts(sizes: Sequence[int]) -> bool:
+    """Whether split(size) and chunk(number) give these: all alike, but for a smaller last one."""
+    step, total = sizes[0], sum(sizes)
+    alike = all(size == step for size in sizes[:-1]) and 0 < sizes[-1] <= step
+    return alike and step == -(-total // len(sizes))
 
 
 def _stated(literal: Literal, size: Callable[[Layout], int], widths: WidthGraph) -> int | None:

@@ -82,7 +82,7 @@ def edit(graphs: Mapping[Mode, fx.Graph], edits: tuple[Edit, ...]) -> dict[Mode,
 
 
 def _edit(node: fx.Node, change: Edit) -> None:
-    if not change.path:  # chunk(x, n, dim) whose parts are no longer alike
+    if not change.path:  # chunk(x, number, dim) or split(x, size, dim) whose parts are no longer alike
         dim = argument(node, 2, "dim")[1] or 0
         node.target = "split" if node.op == "call_method" else torch.split
         node.args, node.kwargs = (node.args[0] if node.args else node.kwargs["input"], change.value, dim), {}

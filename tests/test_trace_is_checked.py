@@ -176,3 +176,28 @@ def test_nothing_to_keep_is_refused() -> None:
 
     with pytest.raises(fxgrow.TraceError, match="returns no tensor"):
         fxgrow.grow(Silent(), 2.0, X)
+
+
+class Parts(nn.Module):
+    """Equal parts by chunk and by split, of which only one is asked to grow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 4), nn.Linear(6, 4)
+        self.c, self.d = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([self.a(x), self.b(x)], -1)
+        halves, quads = x.chunk(2, -1), x.split(4, dim=-1)
+        first, second, third, fourth = halves[0], halves[1], quads[0], quads[1]
+        whole = x[:, 0:8]
+        return self.c(first * 2 + third) + self.d(second - fourth + whole[:, -4:])
+
+
+@pytest.mark.parametrize("spec", [{"a": 6}, {"b": 6}, {"a": 5, "b": 7}, 2.0], ids=repr)
+def test_equal_parts_that_become_unequal_are_split_by_size(spec: object) -> None:
+    torch.manual_seed(0)
+    teacher = Parts().double()
+    student = fxgrow.grow(teacher, spec, X.double())
+    assert student.meta["fxgrow"].grown
+    assert fxgrow.verify(teacher, student, X.double()).exact
