@@ -86,6 +86,7 @@ class Inference(Env):
         self.mode: Mode = "eval"
         self.outs: tuple[tuple[int, ...], ...] = ()
         self.strides: tuple[tuple[int, ...], ...] = ()
+        self.dtypes: tuple[torch.dtype, ...] = ()
         self.values: dict[int | str, Value] = {}
         self._contracted: set[tuple[str, int]] = set()
         self._expected: list[tuple[int, Layout, Layout]] = []
@@ -145,6 +146,7 @@ class Inference(Env):
     def arguments(self, tape: Tape, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments of a call as rules take them."""
         self.strides = tuple([a.stride() for a in args if isinstance(a, Tensor)])
+        self.dtypes = tuple([a.dtype for a in args if isinstance(a, Tensor)])
         return [self._given(tape, a) for a in args], {key: self._given(tape, a) for key, a in kwargs.items()}
 
     def call(self, tape: Tape, op: Any, given: list[Any], named: dict[str, Any], outs: tuple[Any, ...]) -> None:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layout import product
+from ..layout import Layout, product
 from .registry import Env, Outcome, Sample, Value, broadcast, rule, tensors
 
 aten = torch.ops.aten
@@ -55,16 +55,33 @@ def pointwise(env: Env, *args: Any, **kwargs: Any) -> Outcome:
 @rule(
     aten.mul.Tensor,
     aten.mul.Scalar,
+    samples=[_on_hidden(lambda x: x * 0.5), _on_hidden(lambda x: x * x)],
+)
+def multiply(env: Env, x: Value, factor: Any) -> Outcome:
+    """out[i] = x[i] * factor[i]; whichever is a weight of the result's shape still splits through it."""
+    out = broadcast(env, tensors((x, factor)))
+    if not isinstance(factor, Value):
+        return _scaled(env, x, None, out) or out
+    return _scaled(env, x, factor, out) or _scaled(env, factor, x, out) or out
+
+
+@rule(
     aten.div.Tensor,
     aten.div.Scalar,
-    samples=[_on_hidden(lambda x: x * 0.5 / 3), _on_hidden(lambda x: x * x / (1 + x * x))],
+    samples=[_on_hidden(lambda x: x / 3), _on_hidden(lambda x: x / (1 + x * x))],
 )
-def scale(env: Env, x: Value, factor: Any) -> Outcome:
-    """out[i] = x[i] * factor[i]; a weight still splits through it, as long as the factor is none of its own."""
-    out = broadcast(env, tensors((x, factor)))
-    if isinstance(factor, Value) and (factor.origin == x.origin or len(out) != len(x.layouts)):
-        return out
-    return x.derived(out, x.dims)
+def divide(env: Env, x: Value, divisor: Any) -> Outcome:
+    """out[i] = x[i] / divisor[i]; as for `multiply`, but for the numerator only."""
+    out = broadcast(env, tensors((x, divisor)))
+    return _scaled(env, x, divisor if isinstance(divisor, Value) else None, out) or out
+
+
+def _scaled(env: Env, weight: Value, factor: Value | None, out: tuple[Layout, ...]) -> Value | None:
+    """A weight times something that is neither broadcast over by it nor made of it; None where it is not that."""
+    whole = bool(weight.origin) and weight.shape == env.outs[0]
+    if not whole or (factor is not None and factor.origin == weight.origin):
+        return None
+    return weight.derived(out, weight.dims)
 
 
 @rule(aten._prelu_kernel, samples=[Sample(lambda: nn.PReLU(8)), Sample(nn.PReLU)])
@@ -114,14 +131,19 @@ def glu(env: Env, x: Value, dim: int = -1) -> Outcome:
     aten.alias,
     aten.clone,
     aten.contiguous,
-    aten._to_copy,
     aten.lift_fresh,
     aten.neg,
-    samples=[
-        _on_hidden(lambda x: -x.clone().contiguous()),
-        _on_hidden(lambda x: x.to(torch.float64).to(x.dtype)),
-    ],
+    samples=[_on_hidden(lambda x: -x.clone().contiguous())],
 )
 def same(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """The same values (or a multiple), so that a weight still splits through it."""
     return x.derived(x.layouts, x.dims)
+
+
+@rule(aten._to_copy, samples=[_on_hidden(lambda x: x.to(torch.float64).to(x.dtype))])
+def cast(env: Env, x: Value, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Outcome:
+    """The same values in another dtype; parts of a weight survive it where nothing is rounded away."""
+    before = env.dtypes[0]
+    if dtype is None or (dtype.is_floating_point and torch.promote_types(before, dtype) == dtype):
+        return x.derived(x.layouts, x.dims)
+    return x.layouts

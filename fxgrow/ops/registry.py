@@ -59,11 +59,13 @@ class Env(ABC):
         op: The overload at work.
         outs: The shapes of its results.
         strides: The strides of its tensor arguments.
+        dtypes: Their dtypes.
     """
 
     op: Any
     outs: tuple[tuple[int, ...], ...]
     strides: tuple[tuple[int, ...], ...]
+    dtypes: tuple[torch.dtype, ...]
 
     @abstractmethod
     def unify(self, a: Layout, b: Layout) -> None:

@@ -221,3 +221,29 @@ class ScaledWeights(nn.Module):
         x = torch.tanh(F.conv2d(x, self.w1 * 0.5))
         x = torch.tanh(F.conv2d(x, self.w2 * self.gain))
         return F.conv2d(x, self.w3 / 3)
+
+
+@net(IMAGE, grows=("w1", "w2", "w3"))
+class ScaledFromTheLeft(ScaledWeights):
+    """The same with the factors first: which operand is the weight must not depend on its place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(F.conv2d(x, 0.5 * self.w1))
+        x = torch.tanh(F.conv2d(x, self.gain * self.w2))
+        return F.conv2d(x, torch.mul(torch.full((1,), 0.3, dtype=x.dtype), self.w3))
+
+
+@net(IMAGE, grows="none")  # the parts of a weight survive neither a cast that rounds nor one to its truth
+class CastWeights(ScaledWeights):
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(F.conv2d(x, self.w1.double().to(x.dtype)))
+        x = torch.tanh(F.conv2d(x, self.w2.bool().to(x.dtype) * self.gain))
+        return F.conv2d(x, self.w3.bfloat16().to(x.dtype))
+
+
+@net(IMAGE, grows="none")
+class SquaredWeights(ScaledWeights):
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(F.conv2d(x, self.w1))
+        x = torch.tanh(F.conv2d(x, self.w2 * self.w2 * self.gain))
+        return F.conv2d(x, self.w3 / self.w3.abs().sqrt())
