@@ -15,7 +15,7 @@ from .grown import GrownModule
 from .inputs import absent
 from .plan import Plan
 from .report import Report
-from .rewrite import assemble, grown_tensors
+from .rewrite import assemble, check_code, grown_tensors
 from .spec import Spec
 from .trace import Traced, graph_of, named_tensors
 from .widths import WidthGraph
@@ -101,7 +101,7 @@ def apply(plan: Plan, model: nn.Module) -> GrownModule:
             in its dtypes.
 
     Raises:
-        PlanError: The model has other parameters than the plan.
+        PlanError: The model has other parameters than the plan, or another forward.
         TraceError: It cannot be traced.
 
     Example:
@@ -114,7 +114,9 @@ def apply(plan: Plan, model: nn.Module) -> GrownModule:
     with torch.inference_mode(False):
         tracing.refuse_unknown_tensors(model)
         root, graphs = graph_of(model, absent(model, plan.given))
-        return assemble(root, graphs, grown_tensors(plan, named_tensors(root)), plan, type(model).__name__)
+        grown = grown_tensors(plan, named_tensors(root))
+        check_code(plan, graphs)
+        return assemble(root, graphs, grown, plan, type(model).__name__)
 
 
 def grow(

@@ -19,8 +19,8 @@ from .layout import Layout, atoms, measure
 from .ops import Value
 from .plan import Plan
 from .sites import describe
-from .tape import Tape, same_operator
-from .trace import named_inputs, named_tensors
+from .tape import Tape, plain_leaves, same_operator
+from .trace import named_inputs, named_tensors, rng_preserved
 from .widths import WidthGraph
 
 
@@ -79,14 +79,16 @@ class _CheckedTape(Tape):
     def run(self, student: GrownModule) -> Mismatch | None:
         """Run the student; what departs first, or None."""
         try:
-            with torch.no_grad(), self:
-                _Interpreter(student, self).run(*self.widths.traced.arguments)
+            with rng_preserved(), torch.no_grad(), self:
+                result = _Interpreter(student, self).run(*self.widths.traced.arguments)
         except _Departure as departure:
             return self._mismatch(len(self.calls) - 1, str(departure))
         except Exception as error:  # noqa: BLE001 - whatever the model raises where a size is not what it expects
             return self._mismatch(len(self.calls), f"{type(error).__name__}: {str(error).splitlines()[0]}")
         if len(self.calls) != len(self.teacher):
             return self._mismatch(len(self.calls), "the student stops early")
+        if plain_leaves(result) != self.widths.numbers[self.mode]:
+            return self._mismatch(len(self.calls), f"{plain_leaves(result)} is returned besides tensors")
         return None
 
     def observe(self, op: Any, read: Any, outs: tuple[Any, ...]) -> None:
@@ -100,8 +102,9 @@ class _CheckedTape(Tape):
         shapes = tuple([tuple([self._size(la) for la in layouts]) for layouts in prediction.outs])
         if mine.shapes != shapes:
             raise _Departure(f"{op} gives {list(mine.shapes)} where the widths say {list(shapes)}")
+        implied = {*prediction.sized, *(argument for argument, _, _ in prediction.expected)}
         for (key, value), (_, before) in zip(mine.constants, theirs.constants, strict=True):
-            if value != before and key not in prediction.sized and repr(value) != repr(before):
+            if value != before and key not in implied and repr(value) != repr(before):
                 raise _Departure(f"{op} gets {value!r} where the teacher gives it {before!r}")
         given = dict(mine.constants)
         for argument, front, back in prediction.expected:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,8 @@ from .layout import Layout, fixed, is_fixed, of, product
 from .literals import Attribute, Literal
 from .ops import Env, Value, rule_for
 from .sites import describe
-from .tape import Call, Tape, first_difference, is_uniform, leaf_tensors
-from .trace import Traced, named_inputs, named_tensors
+from .tape import Call, Tape, first_difference, is_uniform, leaf_tensors, plain_leaves
+from .trace import Traced, named_inputs, named_tensors, plain_tensors, rng_preserved
 from .unify import Inexpressible, Kind, Tie, Unifier, size
 
 CARRY, CONTRACT = "carry", "contract"
@@ -41,11 +42,13 @@ class Findings:
     unifier: Unifier
     tensors: dict[str, tuple[Layout, ...]]
     roles: dict[tuple[str, int], set[str]]
+    contractions: list[tuple[Layout, str, tuple[int, ...], str]]
     uniform: list[tuple[Layout, str]]
     replicas: list[tuple[Layout, str]]
     notes: list[tuple[Layout, str]]
     predictions: dict[Mode, list[Prediction]]
     calls: dict[Mode, list[Call]]
+    numbers: dict[Mode, list[Any]]
     nodes: dict[tuple[Mode, str], Any]
     literals: list[Literal]
     attributes: list[Attribute]
@@ -62,8 +65,9 @@ def infer(traced: Traced) -> Findings:
         TraceError: A trace does not run what the model runs.
     """
     inference = Inference(traced)
-    for mode in traced.modes:
-        inference.run(mode)
+    with rng_preserved():
+        for mode in traced.modes:
+            inference.run(mode)
     return inference.findings
 
 
@@ -80,7 +84,7 @@ class Inference(Env):
             )
             for name, tensor in self.tensors.items()
         }
-        self.findings = Findings(self.unifier, entered, {}, [], [], [], {}, {}, {}, [], [])
+        self.findings = Findings(self.unifier, entered, {}, [], [], [], [], {}, {}, {}, {}, [], [])
         self.op: Any = None
         self.node: fx.Node | None = None
         self.mode: Mode = "eval"
@@ -88,7 +92,7 @@ class Inference(Env):
         self.strides: tuple[tuple[int, ...], ...] = ()
         self.dtypes: tuple[torch.dtype, ...] = ()
         self.values: dict[int | str, Value] = {}
-        self._contracted: set[tuple[str, int]] = set()
+        self._contracted: Counter[tuple[int, int]] = Counter()  # (value, dimension) of the call at work
         self._expected: list[tuple[int, Layout, Layout]] = []
         self._declared: dict[str, tuple[Layout, ...]] = {}
 
@@ -105,7 +109,7 @@ class Inference(Env):
         self.findings.predictions[mode] = []
         traced.root.train(mode == "train")
         inputs = named_inputs(traced.inputs.args, traced.inputs.kwargs)
-        tape = _InferenceTape(self, {**self.tensors, **inputs})
+        tape = _InferenceTape(self, {**self.tensors, **inputs}, plain_tensors(traced.root))
         interpreter = _Interpreter(self, tape, traced.graph(mode))
         try:
             with torch.no_grad(), tape:
@@ -122,6 +126,7 @@ class Inference(Env):
             difference = first_difference(tape.calls, theirs.calls)
             raise TraceError(f"the trace of {traced.class_name} computes something else in {mode} mode: {difference}")
         self.findings.calls[mode] = tape.calls
+        self.findings.numbers[mode] = plain_leaves(result)
         outputs = leaf_tensors(result)
         if not outputs:
             raise TraceError(f"{traced.class_name} returns no tensor, so there is no function to keep")
@@ -153,14 +158,14 @@ class Inference(Env):
         """One ATen call: apply its rule, or pin whatever it touches."""
         self.op = op
         self.outs = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
-        self._contracted, self._expected = set(), []
+        self._contracted, self._expected = Counter(), []
         touched = list(_values((*given, *named.values())))
         rule = rule_for(op)
         try:
             if rule is None:
                 raise Inexpressible(f"{op} has no rule")
             results = self._results(rule.function(self, *given, **named))
-        except Inexpressible as error:
+        except (Inexpressible, IndexError, ValueError, TypeError) as error:  # an odd call, such as cat of nothing
             for value in touched:
                 for layout in value.layouts:
                     self.pin(layout, f"{error} (in {self.unifier.site})")
@@ -200,10 +205,12 @@ class Inference(Env):
 
     def _carry(self, touched: list[Value]) -> None:
         for value in touched:
-            for dims in value.dims:
-                for dim in dims:
-                    if (value.origin, dim) not in self._contracted:
-                        self.findings.roles.setdefault((value.origin, dim), set()).add(CARRY)
+            for dim, sources in enumerate(value.dims):
+                if self._contracted[id(value), dim]:  # of an argument that is given twice, only one contracts
+                    self._contracted[id(value), dim] -= 1
+                    continue
+                for source in sources:
+                    self.findings.roles.setdefault((value.origin, source), set()).add(CARRY)
 
     def leave(self, tape: Tape, node: fx.Node, result: Any) -> None:
         """A node of the graph is done: keep its layouts, and what it declared about sizes."""
@@ -251,9 +258,10 @@ class Inference(Env):
         if not value.origin:
             self.pin(value.layouts[dim], f"{self.unifier.site} sums over it between two activations")
             return
+        self.findings.contractions.append((value.layouts[dim], value.origin, value.dims[dim], self.unifier.site))
         for source in value.dims[dim]:
             self.findings.roles.setdefault((value.origin, source), set()).add(CONTRACT)
-            self._contracted.add((value.origin, source))
+        self._contracted[id(value), dim % len(value.layouts)] += 1
 
     def uniform(self, layouts: Sequence[Layout], reason: str) -> None:
         wide = [layout for layout in layouts if not is_fixed(layout)]
@@ -278,8 +286,8 @@ class Inference(Env):
 class _InferenceTape(Tape):
     """A tape that asks the inference at each call."""
 
-    def __init__(self, inference: Inference, names: dict[str, Tensor]) -> None:
-        super().__init__(names)
+    def __init__(self, inference: Inference, names: dict[str, Tensor], attributes: Iterable[Tensor]) -> None:
+        super().__init__(names, attributes)
         self.inference = inference
 
     def reading(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -26,6 +26,7 @@ from .seeds import generator
 from .spec import Spec, parse, to_json
 from .table import table
 from .targets import Targets, resolve
+from .trace import fingerprint
 from .widths import WidthGraph
 
 VERSION = 1
@@ -95,6 +96,7 @@ class Plan:
         model: The class of the teacher.
         inputs: The example inputs that the widths were inferred with.
         given: The names of the arguments of `forward` that they gave.
+        code: A fingerprint of the model's graphs.
         spec: What was asked for, as plain data.
         seed: Of every random draw.
         method: The default method.
@@ -109,6 +111,7 @@ class Plan:
     model: str
     inputs: str
     given: tuple[str, ...]
+    code: str
     spec: Any
     seed: int
     method: str
@@ -136,6 +139,10 @@ class Plan:
     def width(self, name: str) -> Width:
         """A group by name."""
         return self._by_name[name]
+
+    def method_of(self, name: str) -> str:
+        """How a group's new channels are filled; "" where it does not grow."""
+        return self._by_name[name].method if name in self._by_name else ""
 
     def new_size(self, layout: Layout) -> int:
         """The size of a dimension in the student."""
@@ -251,6 +258,7 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split"
         model=widths.traced.class_name,
         inputs=str(widths.traced.inputs),
         given=widths.traced.given,
+        code=fingerprint(widths.traced.graphs),
         spec=to_json(wishes),
         seed=seed,
         method=method,

@@ -13,7 +13,7 @@ from .fill import fill
 from .grown import GrownModule, Mode
 from .literals import argument
 from .plan import Edit, Plan, Resize, TensorPlan
-from .trace import named_tensors, replace_tensors
+from .trace import fingerprint, named_tensors, replace_tensors
 
 Make = Callable[[str, Tensor], Tensor]  # (name, the teacher's tensor) -> the student's, as plain data
 
@@ -39,6 +39,7 @@ def grown_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
             module, _, last = name.rpartition(".")
             data = fill(plan, found, tensor, is_bias=last == "bias" and module in biased)
         grown[name] = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
+        grown[name].__dict__.update(tensor.__dict__)  # marks that users put on parameters
     return grown
 
 
@@ -105,6 +106,16 @@ def _replaced(value: Any, steps: list[int | str], new: Any) -> Any:
         return {**value, step: _replaced(value[step], rest, new)}
     changed = [_replaced(v, rest, new) if i == step else v for i, v in enumerate(value)]
     return tuple(changed) if isinstance(value, tuple) else changed
+
+
+def check_code(plan: Plan, graphs: Mapping[Mode, fx.Graph]) -> None:
+    """Whether a model runs the code that a plan was made for.
+
+    Raises:
+        PlanError: It does not.
+    """
+    if fingerprint(graphs) != plan.code:
+        raise PlanError(f"the plan was made for another forward of {plan.model} than this model's; plan again for it")
 
 
 def assemble(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
+
+from .errors import TraceError
 
 Shape = tuple[int, ...]
 
@@ -58,10 +60,13 @@ class Tape(TorchDispatchMode):
 
     Args:
         names: The tensors that have a name of their own (parameters and buffers, on meta).
+        attributes: Tensors that are plain attributes of modules; a write to one is state that no
+            `state_dict` holds, and is refused.
     """
 
-    def __init__(self, names: Mapping[str, Tensor]) -> None:
+    def __init__(self, names: Mapping[str, Tensor], attributes: Iterable[Tensor] = ()) -> None:
         super().__init__()
+        self._attributes = {_storage(tensor) for tensor in attributes}
         self.calls: list[Call] = []
         self.site = ""
         self.held: list[Any] = list(names.values())  # keeps ids unique while the tape lives
@@ -89,7 +94,7 @@ class Tape(TorchDispatchMode):
     def constant(self, tensor: Tensor) -> Tensor | None:
         """The real value of a constant, or None."""
         real = self._real.get(id(tensor))
-        return None if real is None or (self._unknown and _storage(tensor) in self._unknown) else real
+        return None if real is None or (self._unknown and _storage(real) in self._unknown) else real
 
     def _fingerprint(self, real: Tensor) -> str:
         known = self._fingerprints.get(id(real))
@@ -138,6 +143,7 @@ class Tape(TorchDispatchMode):
         args = tuple([self._to_meta(a) for a in args])
         kwargs = {key: self._to_meta(a) for key, a in kwargs.items()} if kwargs else {}
         given = [t for a in (*args, *kwargs.values()) for t in _tensors(a)]
+        self._refuse_state(op, args)
         if not is_random(op) and all(self.constant(t) is not None for t in given):
             return self._fold(op, args, kwargs)
         if has_device(op):
@@ -153,8 +159,9 @@ class Tape(TorchDispatchMode):
         if args and out is args[0] and op._schema.is_mutable:  # in place: what any alias holds is another value now
             self._written[_storage(out)] = self._written.get(_storage(out), 0) + 1
             self._last_write[_storage(out)] = digest
-            if self._real.pop(id(out), None) is not None:
-                self._unknown.add(_storage(out))
+            real = self._real.pop(id(out), None)
+            if real is not None:
+                self._unknown.add(_storage(real))
             self._new_value(out)
         for i, o in enumerate(outs):
             if isinstance(o, Tensor):
@@ -162,6 +169,15 @@ class Tape(TorchDispatchMode):
                 self._digests[id(o)] = hash((digest, i)) if i else digest
         self.observe(op, read, outs)
         return out
+
+    def _refuse_state(self, op: Any, args: tuple[Any, ...]) -> None:
+        if self._attributes and op._schema.is_mutable and args and isinstance(args[0], Tensor):
+            real = self._real.get(id(args[0]))
+            if real is not None and _storage(real) in self._attributes:
+                raise TraceError(
+                    f"{self.site or 'forward'} writes into a tensor that is neither a parameter nor a buffer, or that "
+                    "tracing would make a constant; register it as a buffer, or write `x = x + y` for `x += y`"
+                )
 
     def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Key, ...], Constants]:
         """The keys of the tensors among the arguments, and the other arguments."""
@@ -276,13 +292,22 @@ def _plain_name(op: Any) -> tuple[str, str]:
 
 def leaf_tensors(structure: Any) -> list[Tensor]:
     """Every tensor in a result of any structure: sequences, mappings, dataclasses, plain objects."""
-    found: list[Tensor] = []
+    return [leaf for leaf in _leaves(structure) if isinstance(leaf, Tensor)]
+
+
+def plain_leaves(structure: Any) -> list[Any]:
+    """Every number, string or truth value in it."""
+    return [leaf for leaf in _leaves(structure) if not isinstance(leaf, Tensor)]
+
+
+def _leaves(structure: Any) -> list[Any]:
+    found: list[Any] = []
     pending, seen = [structure], set()
     while pending:
         value = pending.pop(0)
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor | str | bytes | int | float | bool):
             found.append(value)
-        elif isinstance(value, str | bytes | int | float | bool | type(None)) or id(value) in seen:
+        elif value is None or id(value) in seen:
             continue
         else:
             seen.add(id(value))

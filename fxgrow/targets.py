@@ -23,13 +23,13 @@ class Targets:
     notes: list[str] = field(default_factory=list)
 
 
-def resolve(widths: WidthGraph, wishes: Sequence[Widen], needs_replicas: Mapping[str, bool], method: str) -> Targets:
+def resolve(widths: WidthGraph, wishes: Sequence[Widen], no_replicas: Mapping[str, bool], method: str) -> Targets:
     """The new width of each group that grows.
 
     Args:
         widths: The width graph.
         wishes: What is asked for; those for "*" give way to others.
-        needs_replicas: Per method name, whether its new channels are no replicas and so must not pass
+        no_replicas: Per method name, whether its new channels are no replicas and so must not pass
             operators that need them.
         method: The method of wishes that name none.
 
@@ -39,7 +39,7 @@ def resolve(widths: WidthGraph, wishes: Sequence[Widen], needs_replicas: Mapping
     targets = Targets()
     for wish in sorted(wishes, key=lambda w: w.blanket):
         how = wish.method or method
-        unfit = _unfit(widths, how) if needs_replicas[how] else {}
+        unfit = _unfit(widths, how) if no_replicas[how] else {}
         find = _everything if wish.blanket else _named
         for name, width in find(widths, wish, _excluded(widths, wish), unfit, targets).items():
             _ask(widths, targets, wish, name, width)
@@ -59,12 +59,14 @@ def _unfit(widths: WidthGraph, method: str) -> dict[str, str]:
 def _everything(
     widths: WidthGraph, wish: Widen, excluded: set[str], unfit: Mapping[str, str], targets: Targets
 ) -> dict[str, int]:
+    if isinstance(wish.width, int):
+        raise PlanError(f"one width of {wish.width} channels for everything? For a factor write {float(wish.width)!r}")
     wanted = {}
     for group in widths.groups:
         if group.name in targets.new:
             continue
-        if group.name in excluded:
-            targets.left[group.name] = "the specification excludes it"
+        if group.name in excluded or group.ratio & excluded:
+            targets.left[group.name] = "the specification excludes it, or what has to grow by the same factor"
         elif group.pinned or group.name in unfit:
             targets.left[group.name] = "; ".join(group.pinned) or unfit[group.name]
         elif _takes_part(widths, group, wish):
@@ -93,7 +95,8 @@ def _layouts_with(widths: WidthGraph, name: str) -> list[Layout]:
 
 def _home(widths: WidthGraph, group: Group) -> Layout:
     """The whole dimension that a group is (a part of): the one that multiples are counted on."""
-    whole = [la for la in _layouts_with(widths, group.name) if len(la) == 1]
+    carried = [(t, d) for t, d in group.members if widths.tensors[t].roles[d] == "carry"]
+    whole = [la for t, d in carried if len(la := widths.tensors[t].layouts[d]) == 1]
     return min(whole, key=lambda la: measure(la, widths.width), default=((group.name,),))
 
 
@@ -105,10 +108,11 @@ def _named(
     for tensor in _producers(widths, match(wish.pattern, widths.tensors)):
         layout = widths.produced(tensor)
         names = dict.fromkeys(atoms(layout))
-        free = [n for n in names if n not in excluded and _takes_part(widths, widths.named[n], wish)]
+        outside = {n for n in names if n in excluded or widths.named[n].ratio & excluded}
+        free = [n for n in names if n not in outside and _takes_part(widths, widths.named[n], wish)]
         fit = [n for n in free if n not in unfit]
         if not fit:
-            if not set(names) <= excluded:
+            if not set(names) <= outside:
                 refused.append(f"{tensor}: {unfit[free[0]] if free else _why_not(widths, list(names))}")
             continue
         free = fit
@@ -238,13 +242,23 @@ def _first_layer(widths: WidthGraph, wish: Widen, name: str) -> str:
 
 
 def _same_ratios(widths: WidthGraph, targets: Targets) -> None:
-    """Groups that are averaged together grow by one factor: the largest that any was asked for."""
+    """Groups that are averaged together grow by one factor; two that are asked for by name must agree on it.
+
+    Raises:
+        PlanError: They do not.
+    """
     for name in list(targets.new):
         group = widths.named[name]
-        if not group.ratio:
-            continue
-        ratio = max(targets.new.get(n, widths.width(n)) // widths.width(n) for n in group.ratio)
-        for other in group.ratio:
+        asked = {n: targets.new[n] // widths.width(n) for n in sorted(group.ratio) if n in targets.new}
+        by_name = {n: ratio for n, ratio in asked.items() if not targets.wish[n].blanket}
+        if len(set(by_name.values())) > 1:
+            a, b = (next(n for n in by_name if by_name[n] == r) for r in (min(by_name.values()), max(by_name.values())))
+            raise PlanError(
+                f"{targets.wish[a].pattern!r} and {targets.wish[b].pattern!r} ask for {a} x{by_name[a]} and "
+                f"{b} x{by_name[b]}, but they must grow by one factor: {group.uniform[0]}"
+            )
+        ratio = max((by_name or asked).values(), default=1)
+        for other in sorted(group.ratio):
             width = widths.width(other) * ratio
             if targets.new.get(other, widths.width(other)) != width:
                 targets.notes.append(f"{other} grows to {width} with {name}: {group.uniform[0]}")

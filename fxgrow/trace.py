@@ -7,6 +7,8 @@ values between them. A trace that lost a skip connection or took the wrong branc
 from __future__ import annotations
 
 import copy
+import hashlib
+import inspect
 import random
 import sys
 import warnings
@@ -22,7 +24,7 @@ from torch.utils import _pytree as pytree
 from .errors import GrowError, TraceError
 from .grown import CONTAINERS, Mode, skeleton
 from .inputs import Inputs, as_inputs, bind, guesses, omitted
-from .tape import Call, Shape, Tape
+from .tape import Call, Shape, Tape, is_random
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,29 @@ class Tracer(fx.Tracer):
 
     proxy_buffer_attributes = True  # else what is computed from a buffer is baked into the graph
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._context = _context()
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """A node, unless the user's code has switched to a context that the graph would lose."""
+        if _context() != self._context:
+            raise TraceError(
+                "forward switches gradients or autocast (torch.no_grad(), torch.autocast()), which a graph does not keep"
+            )
+        return super().create_node(*args, **kwargs)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module stays a call in the graph."""
-        return super().is_leaf_module(m, module_qualified_name) or _hooked(m)
+        return super().is_leaf_module(m, module_qualified_name) or _hooked(m) or _has_extra_state(m)
+
+
+def _context() -> tuple[bool, ...]:
+    return (torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda"))
+
+
+def _has_extra_state(module: nn.Module) -> bool:
+    return type(module).get_extra_state is not nn.Module.get_extra_state
 
 
 def _hooked(module: nn.Module) -> bool:
@@ -98,7 +120,10 @@ def trace(model: nn.Module, example_inputs: Any = None) -> Traced:
     """
     refuse_unknown_tensors(model)
     if example_inputs is not None:
-        return _trace(model, as_inputs(example_inputs))
+        try:
+            return _trace(model, as_inputs(example_inputs))
+        except _RunError as error:
+            raise TraceError(str(error)) from error.__cause__
     tried: list[str] = []
     why = ""
     for guess in guesses(model):
@@ -116,6 +141,13 @@ class _RunError(TraceError):
 
 def refuse_unknown_tensors(model: nn.Module) -> None:
     """Raise for parameters that cannot be gathered and split, by name."""
+    if not isinstance(model, nn.Module):
+        raise TraceError(f"the model is a {type(model).__name__}; expected an nn.Module")
+    for name, parameter in inspect.signature(model.forward).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise TraceError(
+                f"{type(model).__name__}.forward takes {parameter}; give {name} a signature of single arguments"
+            )
     if isinstance(model, torch.jit.ScriptModule):
         raise TraceError("the model is a ScriptModule; give the nn.Module that it was scripted from")
     for name, tensor in named_tensors(model).items():
@@ -132,8 +164,10 @@ def refuse_unknown_tensors(model: nn.Module) -> None:
             kind = f"holds {tensor.dtype}"
         elif type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
             kind = f"is a {type(tensor).__name__}"
+        elif tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
+            kind = "has hooks of its own, which would not fit its grown shape; remove them and add them to the student"
         if kind:
-            raise TraceError(f"{name!r} {kind}; fxgrow grows real floating-point tensors")
+            raise TraceError(f"{name!r} {kind}; fxgrow grows plain real floating-point tensors")
     for name, module in model.named_modules():
         if type(module).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic")):
             raise TraceError(
@@ -147,16 +181,24 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def clone(model: nn.Module, replace: Mapping[int, Any] | None = None) -> nn.Module:
-    """A deep copy that shares every tensor, or has `replace[id(tensor)]` in its place."""
-    memo: dict[int, Any] = {id(t): t for t in _all_tensors(model)}
+    """A deep copy that shares parameters and buffers, or has `replace[id(tensor)]` in the place of one.
+
+    Raises:
+        TraceError: Some attribute of the model cannot be copied.
+    """
+    memo: dict[int, Any] = {id(t): t.detach().clone() for t in plain_tensors(model)}
+    memo.update({id(t): t for t in named_tensors(model).values()})
     memo.update(replace or {})
-    return copy.deepcopy(model, memo)
+    try:
+        return copy.deepcopy(model, memo)
+    except (TypeError, RuntimeError, copy.Error) as error:
+        raise TraceError(f"{type(model).__name__} cannot be copied: {error}") from error
 
 
-def _all_tensors(model: nn.Module) -> Iterator[Tensor]:
+def plain_tensors(model: nn.Module) -> Iterator[Tensor]:
+    """The tensors that are plain attributes of modules, neither parameters nor buffers."""
     for module in model.modules():
-        for values in (module._parameters, module._buffers, module.__dict__):
-            yield from (v for v in values.values() if isinstance(v, Tensor))
+        yield from (v for v in vars(module).values() if isinstance(v, Tensor))
 
 
 @contextmanager
@@ -180,7 +222,8 @@ def _trace(model: nn.Module, inputs: Inputs) -> Traced:
     absent = omitted(model, inputs)
     root, graphs = graph_of(model, absent)
     modes: tuple[Mode, ...] = MODES
-    if len(graphs) == 1 and not _has_custom_leaf(root, graphs["eval"]):
+    random_in_eval = "eval" in tapes and any(is_random(call.op) for call in tapes["eval"].calls)
+    if len(graphs) == 1 and not random_in_eval and not _has_custom_leaf(root, graphs["eval"]):
         modes = ("train",) if "train" in tapes else ("eval",)
     for mode in modes:
         if mode not in tapes:
@@ -195,7 +238,7 @@ def _trace(model: nn.Module, inputs: Inputs) -> Traced:
         given=tuple(name for name in bind(model, inputs) if name not in absent),
         tapes=tapes,
         class_name=type(model).__name__,
-        notes=(f"example inputs were guessed: {inputs}",) if inputs.guessed else (),
+        notes=tuple(_notes(model, inputs, graphs)),
     )
 
 
@@ -228,6 +271,27 @@ def graph_of(model: nn.Module, absent: Mapping[str, Any]) -> tuple[nn.Module, di
     return skeleton(root, leaves), graphs
 
 
+def fingerprint(graphs: Mapping[Mode, fx.Graph]) -> str:
+    """A hash of what the graphs compute: the same for every copy of a model, on every device."""
+    lines = [
+        f"{mode} {n.op} {n.name} {getattr(n.target, '__name__', n.target)} {n.args} {n.kwargs}"
+        for mode in sorted(graphs)
+        for n in graphs[mode].nodes
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _notes(model: nn.Module, inputs: Inputs, graphs: Mapping[Mode, fx.Graph]) -> Iterator[str]:
+    if inputs.guessed:
+        yield f"example inputs were guessed: {inputs}"
+    other = [name for name, m in model.named_modules() if m.training != model.training and not _is_plain(m)]
+    if len(graphs) > 1 and other:
+        yield (
+            f"{other[0]} is not in the mode of the model: what its own code does by mode will follow the model's; "
+            "layers of torch.nn in it keep theirs"
+        )
+
+
 def _has_custom_leaf(root: nn.Module, graph: fx.Graph) -> bool:
     return any(node.op == "call_module" and not _is_plain(root.get_submodule(str(node.target))) for node in graph.nodes)
 
@@ -239,16 +303,19 @@ def _is_plain(module: nn.Module) -> bool:
 
 def _symbolic(root: nn.Module, mode: Mode, absent: Mapping[str, Any]) -> fx.Graph:
     root.train(mode == "train")
+    drawn = _python_random_state()
+    name = type(root).__name__
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # FX cannot assert every default; the default is what it traces
             graph = Tracer().trace(root, concrete_args=dict(absent))
-    except GrowError:
-        raise
+    except GrowError as error:
+        raise TraceError(f"{name} cannot be traced in {mode} mode: {error}") from error
     except Exception as error:
-        raise TraceError(
-            f"{type(root).__name__} cannot be traced in {mode} mode: {type(error).__name__}: {error}"
-        ) from error
+        reason = str(error).strip().split("\n")[0]
+        raise TraceError(f"{name} cannot be traced in {mode} mode: {type(error).__name__}: {reason}") from error
+    if _python_random_state() != drawn:
+        raise TraceError(f"{name}.forward draws from Python's or numpy's random numbers; a graph would freeze one draw")
     for node in graph.nodes:
         node.type = None  # annotations of the user's module, which its source code alone could resolve
     graph.lint()
@@ -296,15 +363,43 @@ def _record(model: nn.Module, mode: Mode, inputs: Inputs) -> Run:
     root = clone(model)
     root.train(mode == "train")
     to_meta(root)
+    before = _attributes(root)
+    run = _record_once(root, mode, inputs)
+    changed = [key for key, value in _attributes(root).items() if before.get(key, root) is not value]
+    if changed and _record_once(root, mode, inputs).result != run.result:
+        raise TraceError(
+            f"{type(model).__name__}.forward keeps state in {', '.join(changed[:3])} from call to call; register it as a buffer"
+        )
+    return run
+
+
+def _attributes(root: nn.Module) -> dict[str, Any]:
+    return {
+        f"{path}.{key}".lstrip("."): value
+        for path, module in root.named_modules()
+        for key, value in vars(module).items()
+        if not key.startswith("_") and key != "training"
+    }
+
+
+def _python_random_state() -> tuple[Any, ...]:
+    numpy = sys.modules.get("numpy")
+    state = numpy.random.get_state() if numpy else ("", b"", 0)
+    return random.getstate(), bytes(state[1]), state[2]
+
+
+def _record_once(root: nn.Module, mode: Mode, inputs: Inputs) -> Run:
     names = named_tensors(root)
-    tape = Tape({**names, **named_inputs(inputs.args, inputs.kwargs)})
+    tape = Tape({**names, **named_inputs(inputs.args, inputs.kwargs)}, plain_tensors(root))
     try:
         with torch.no_grad(), tape:
             result = root(*inputs.args, **inputs.kwargs)
+    except GrowError:
+        raise
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise _RunError(
-            f"{type(model).__name__} does not run on {inputs} in {mode} mode on the meta device: "
+            f"{type(root).__name__} does not run on {inputs} in {mode} mode on the meta device: "
             f"{type(error).__name__}: {reason}"
         ) from error
     return Run(tape.calls, tape.result(result, names))

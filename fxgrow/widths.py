@@ -42,6 +42,7 @@ class WidthGraph:
         tensors: The layouts and roles of each parameter and buffer.
         nodes: The layouts of each node's result, by (mode, node).
         calls: Per mode, the calls of the teacher.
+        numbers: Per mode, what it returns besides tensors.
         predictions: For each of them, what the student's must look like.
         literals: Sizes stated in the graphs.
         attributes: Sizes stated by modules.
@@ -54,6 +55,7 @@ class WidthGraph:
     tensors: Mapping[str, TensorWidths]
     nodes: Mapping[tuple[Mode, str], Any]
     calls: Mapping[Mode, list[Call]]
+    numbers: Mapping[Mode, list[Any]]
     predictions: Mapping[Mode, list[Prediction]]
     literals: tuple[Literal, ...]
     attributes: tuple[Attribute, ...]
@@ -200,6 +202,7 @@ def widths(traced: Traced) -> WidthGraph:
         tensors,
         nodes,
         findings.calls,
+        findings.numbers,
         predictions,
         literals,
         attributes,
@@ -211,6 +214,14 @@ def widths(traced: Traced) -> WidthGraph:
 def _settle_roles(findings: Findings, traced: Traced) -> None:
     """Pin dimensions whose tensor cannot play its part: both roles at once, none, or integers to be split."""
     kinds = named_tensors(traced.root)
+    resolve = findings.unifier.resolve
+    for layout, origin, dims, site in findings.contractions:
+        own = {var for dim in dims for var in atoms(resolve(findings.tensors[origin][dim]))}
+        summed = set(atoms(resolve(layout)))
+        for var in summed - own:  # the weight was expanded along it: it has no entries there that could be split
+            findings.unifier.pin(of(var), f"{site} sums over it, but {origin} has one entry for all of it")
+        for var in own - summed:  # a factor of the same dimension that is carried: a dimension has one role
+            findings.unifier.pin(of(var), f"{site} sums over a part of the dimension of {origin} that holds it")
     for name, layouts in findings.tensors.items():
         for dim, layout in enumerate(layouts):
             roles = findings.roles.get((name, dim), set())

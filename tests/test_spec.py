@@ -221,3 +221,14 @@ def test_tables_can_be_read() -> None:
             assert part in str(shown)
             assert part in shown._repr_html_()
         assert len(str(shown).splitlines()) < 60
+
+
+def test_groups_of_a_transposed_convolution_grow_inside_only() -> None:
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ConvTranspose2d(8, 12, 2, groups=4), nn.Conv2d(12, 5, 1)).double()
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    for spec in (2.0, Widen("*", 2.0, cardinality=True), Widen("1", 1.5, cardinality=True)):
+        student = fxgrow.grow(teacher, spec, x)
+        assert student.get_submodule("1").groups == 4
+        assert student.meta["fxgrow"].grown
+        assert fxgrow.verify(teacher, student, x).exact

@@ -136,7 +136,8 @@ def divide(weight: Tensor, columns: Columns, fraction: Callable[[torch.Size, int
         rest = weight.index_select(dim, rest_at)
         share = fraction(rest.shape, part + 1)
         piece = (rest * (share.to(rest.device) if isinstance(share, Tensor) else share)).to(weight.dtype)
-        piece = piece.add_(rest).sub_(rest)
+        rounded = (piece + rest) - rest
+        piece = torch.where(rounded.isfinite(), rounded, piece)  # twice the largest numbers overflows
         weight.index_copy_(dim, here, piece)
         weight.index_copy_(dim, rest_at, rest.sub_(piece))
     return weight

@@ -85,6 +85,7 @@ def _transposed(env: Env, channels: Layout, weight: Value, groups: int) -> tuple
     if groups == 1:
         return 0, inside, fixed(1)
     count, _ = env.split(channels, (groups, weight.shape[0] // groups), ("count", "width"))
+    env.pin(count, "the groups of a transposed convolution share a dimension with what it sums over")
     if weight.shape[0] == groups:  # depthwise: nothing is summed over
         return None, product([count, inside]), count
     return 0, product([count, inside]), count

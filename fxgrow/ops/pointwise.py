@@ -23,10 +23,6 @@ def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
     return Sample(lambda: function)
 
 
-def _same_layouts(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
-    return x.layouts
-
-
 @rule(
     aten.add.Tensor,
     aten.hardswish,

@@ -15,6 +15,13 @@ aten = torch.ops.aten
 DROPOUT = "in train mode dropout draws other masks for the wider tensor (eval mode is exact)"
 
 
+def _masked(env: Env, x: Value) -> None:
+    env.note(x.layouts, DROPOUT)
+    if env.mode == "eval":
+        for layout in x.layouts:
+            env.pin(layout, "random numbers are drawn for each channel in eval mode too")
+
+
 @rule(
     aten.bernoulli_.float,
     aten.bernoulli.p,
@@ -22,19 +29,19 @@ DROPOUT = "in train mode dropout draws other masks for the wider tensor (eval mo
     samples=[
         Sample(lambda: nn.Dropout(0.3)),
         Sample(lambda: nn.Dropout2d(0.3)),
-        Sample(lambda: lambda x: F.dropout2d(x, 0.3, training=True)),
+        Sample(lambda: lambda x: F.dropout2d(x, 0.3, training=True), grows=False),
     ],
 )
 def bernoulli(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """A mask drawn entry by entry: equal in distribution only."""
-    env.note(x.layouts, DROPOUT)
+    _masked(env, x)
     return x.layouts
 
 
 @rule(aten.native_dropout, samples=[Sample(lambda: nn.Dropout(0.3))])
 def native_dropout(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """(masked x, mask)"""
-    env.note(x.layouts, DROPOUT)
+    _masked(env, x)
     return [x.layouts, x.layouts]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ..grown import Mode
 from ..layout import ONE, Layout
 from ..unify import Kind, size
 
@@ -58,11 +59,13 @@ class Env(ABC):
     Attributes:
         op: The overload at work.
         outs: The shapes of its results.
+        mode: "train" or "eval".
         strides: The strides of its tensor arguments.
         dtypes: Their dtypes.
     """
 
     op: Any
+    mode: Mode
     outs: tuple[tuple[int, ...], ...]
     strides: tuple[tuple[int, ...], ...]
     dtypes: tuple[torch.dtype, ...]

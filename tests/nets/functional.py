@@ -247,3 +247,17 @@ class SquaredWeights(ScaledWeights):
         x = torch.tanh(F.conv2d(x, self.w1))
         x = torch.tanh(F.conv2d(x, self.w2 * self.w2 * self.gain))
         return F.conv2d(x, self.w3 / self.w3.abs().sqrt())
+
+
+@net(IMAGE, grows=("a.weight", "b.weight"))
+class ExpandedWeight(nn.Module):
+    """A sum over channels written as a convolution with one number, expanded: that width must stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 5, 1), nn.Conv2d(5, 6, 1), nn.Conv2d(6, 4, 1)
+        self.w = param(1, 1, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.b(torch.tanh(self.a(x))))
+        return self.c(x * F.conv2d(x, self.w.expand(1, 6, 1, 1)))
