@@ -249,8 +249,14 @@ def has_device(op: Any) -> bool:
 
 @cache
 def is_random(op: Any) -> bool:
-    """Whether an overload's result is no function of its arguments."""
-    return torch.Tag.nondeterministic_seeded in op.tags or "empty" in op._schema.name or "bernoulli" in op._schema.name
+    """Whether an overload's result is no function of its arguments: drawn, or not initialised."""
+    return draws(op) or "empty" in op._schema.name
+
+
+@lru_cache(maxsize=None)
+def draws(op: Any) -> bool:
+    """Whether an overload draws random numbers."""
+    return torch.Tag.nondeterministic_seeded in op.tags or "bernoulli" in op._schema.name
 
 
 def is_uniform(real: Tensor) -> bool:

@@ -24,7 +24,7 @@ from torch.utils import _pytree as pytree
 from .errors import GrowError, TraceError
 from .grown import CONTAINERS, Mode, skeleton
 from .inputs import Inputs, as_inputs, bind, guesses, omitted
-from .tape import Call, Shape, Tape, is_random
+from .tape import Call, Shape, Tape, draws
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Tracer(fx.Tracer):
         """A node, unless the user's code has switched to a context that the graph would lose."""
         if _context() != self._context:
             raise TraceError(
-                "forward switches gradients or autocast (torch.no_grad(), torch.autocast()), which a graph does not keep"
+                "forward switches gradients or autocast (torch.no_grad(), torch.autocast()), which a graph loses"
             )
         return super().create_node(*args, **kwargs)
 
@@ -145,9 +145,7 @@ def refuse_unknown_tensors(model: nn.Module) -> None:
         raise TraceError(f"the model is a {type(model).__name__}; expected an nn.Module")
     for name, parameter in inspect.signature(model.forward).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise TraceError(
-                f"{type(model).__name__}.forward takes {parameter}; give {name} a signature of single arguments"
-            )
+            raise TraceError(f"{type(model).__name__}.forward takes {parameter}; give it single arguments for {name}")
     if isinstance(model, torch.jit.ScriptModule):
         raise TraceError("the model is a ScriptModule; give the nn.Module that it was scripted from")
     for name, tensor in named_tensors(model).items():
@@ -222,7 +220,7 @@ def _trace(model: nn.Module, inputs: Inputs) -> Traced:
     absent = omitted(model, inputs)
     root, graphs = graph_of(model, absent)
     modes: tuple[Mode, ...] = MODES
-    random_in_eval = "eval" in tapes and any(is_random(call.op) for call in tapes["eval"].calls)
+    random_in_eval = "eval" in tapes and any(draws(call.op) for call in tapes["eval"].calls)
     if len(graphs) == 1 and not random_in_eval and not _has_custom_leaf(root, graphs["eval"]):
         modes = ("train",) if "train" in tapes else ("eval",)
     for mode in modes:
@@ -368,7 +366,8 @@ def _record(model: nn.Module, mode: Mode, inputs: Inputs) -> Run:
     changed = [key for key, value in _attributes(root).items() if before.get(key, root) is not value]
     if changed and _record_once(root, mode, inputs).result != run.result:
         raise TraceError(
-            f"{type(model).__name__}.forward keeps state in {', '.join(changed[:3])} from call to call; register it as a buffer"
+            f"{type(model).__name__}.forward keeps state in {', '.join(changed[:3])} from call to call; "
+            "register it as a buffer"
         )
     return run
 

@@ -25,7 +25,8 @@ class Split(Method):
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
         def fraction(shape: torch.Size, parts: int) -> Tensor:
             # 1/parts on average; never near 0 or 1, so that every replica is heard
-            return torch.empty(shape, dtype=torch.float32, device="cpu").uniform_(
+            draws = torch.empty(shape, dtype=torch.float32, device="cpu")
+            return draws.uniform_(0.2 / parts, 1.8 / parts, generator=generator)
                 0.2 / parts, 1.8 / parts, generator=generator
             )
 
