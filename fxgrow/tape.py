@@ -253,7 +253,7 @@ def is_random(op: Any) -> bool:
     return draws(op) or "empty" in op._schema.name
 
 
-@lru_cache(maxsize=None)
+@cache
 def draws(op: Any) -> bool:
     """Whether an overload draws random numbers."""
     return torch.Tag.nondeterministic_seeded in op.tags or "bernoulli" in op._schema.name

@@ -27,7 +27,5 @@ class Split(Method):
             # 1/parts on average; never near 0 or 1, so that every replica is heard
             draws = torch.empty(shape, dtype=torch.float32, device="cpu")
             return draws.uniform_(0.2 / parts, 1.8 / parts, generator=generator)
-                0.2 / parts, 1.8 / parts, generator=generator
-            )
 
         return divide(weight, columns, fraction)
