@@ -82,7 +82,7 @@ class _CheckedTape(Tape):
             with rng_preserved(), torch.no_grad(), self:
                 result = _Interpreter(student, self).run(*self.widths.traced.arguments)
         except _Departure as departure:
-            return self._mismatch(len(self.calls) - 1, str(departure))
+            return self._mismatch(len(self.calls) - 1, str(departure).splitlines()[0])
         except Exception as error:  # noqa: BLE001 - whatever the model raises where a size is not what it expects
             return self._mismatch(len(self.calls), f"{type(error).__name__}: {str(error).splitlines()[0]}")
         if len(self.calls) != len(self.teacher):

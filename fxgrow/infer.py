@@ -114,8 +114,8 @@ class Inference(Env):
         try:
             with torch.no_grad(), tape:
                 result = interpreter.run(*traced.arguments)
-        except TraceError:
-            raise
+        except TraceError as error:
+            raise TraceError(str(error).splitlines()[0]) from None  # FX appends the node to the message
         except Exception as error:
             raise TraceError(
                 f"the trace of {traced.class_name} fails in {mode} mode where the model runs, at "

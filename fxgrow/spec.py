@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -52,6 +53,9 @@ class Widen:
     def __post_init__(self) -> None:
         if not isinstance(self.pattern, str) or not self.pattern:
             raise PlanError(f"a pattern is a non-empty string, not {self.pattern!r}")
+        if isinstance(self.width, numbers.Real) and not isinstance(self.width, bool):  # numpy's numbers too
+            whole = isinstance(self.width, numbers.Integral)
+            object.__setattr__(self, "width", int(self.width) if whole else float(self.width))
         if isinstance(self.width, bool) or not isinstance(self.width, int | float):
             raise PlanError(f"{self.pattern!r}: a width is an int (channels) or a float (factor), not {self.width!r}")
         if (isinstance(self.width, int) and self.width < 1) or (
@@ -65,8 +69,10 @@ class Widen:
             raise PlanError(f"{self.pattern!r}: multiple_of is a positive int, not {self.multiple_of!r}")
         if self.indivisible not in ("round_up", "leave"):
             raise PlanError(f"{self.pattern!r}: indivisible is 'round_up' or 'leave', not {self.indivisible!r}")
-        exclude = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
-        object.__setattr__(self, "exclude", exclude)
+        exclude = (self.exclude,) if isinstance(self.exclude, str) else self.exclude
+        if not isinstance(exclude, list | tuple) or not all(isinstance(pattern, str) for pattern in exclude):
+            raise PlanError(f"{self.pattern!r}: exclude is a pattern or a list of patterns, not {self.exclude!r}")
+        object.__setattr__(self, "exclude", tuple(exclude))
 
     @property
     def blanket(self) -> bool:

@@ -1,0 +1,194 @@
+"""Ways in which a student could be wrong without an error, each found by trying: grown exactly, left, or refused."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fxgrow
+from fxgrow import Widen
+from tests.check import assert_exact, randomise
+
+X = torch.randn(5, 6, dtype=torch.float64)
+Forward = Callable[["Net", Tensor], object]
+
+
+class Net(nn.Module):
+    """Two linear layers, a parameter, and whatever is to be tried between them."""
+
+    def __init__(self, forward: Forward, *shape: int) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.w = nn.Parameter(torch.randn(shape or (1,)))
+        self.total = torch.zeros(3, dtype=torch.float64)
+        self.body = forward
+
+    def forward(self, x: Tensor) -> object:
+        return self.body(self, x)
+
+
+def _accumulate(net: Net, x: Tensor) -> Tensor:
+    total = torch.tensor(0.0, dtype=x.dtype)
+    total += net.b(net.a(x)).sum()
+    return total
+
+
+def _count(net: Net, x: Tensor) -> Tensor:
+    net.total += 1
+    return net.b(net.a(x)) + net.total
+
+
+def _remember(net: Net, x: Tensor) -> Tensor:
+    y = net.b(net.a(x))
+    net.memory = y + getattr(net, "memory", 0)
+    return net.memory
+
+
+def _no_grad(net: Net, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        h = net.a(x)
+    return net.b(h)
+
+
+def _autocast(net: Net, x: Tensor) -> Tensor:
+    with torch.autocast("cpu"):
+        return net.b(net.a(x))
+
+
+def _python_random(net: Net, x: Tensor) -> Tensor:
+    h = net.a(x)
+    return net.b(h) if random.random() < 0.5 else net.b(-h)
+
+
+REFUSED: dict[str, tuple[Forward, str]] = {
+    "a constant that is added to": (_accumulate, "neither a parameter nor a buffer"),
+    "a plain tensor that counts": (_count, "neither a parameter nor a buffer"),
+    "state in an attribute": (_remember, "keeps state in memory"),
+    "no_grad inside": (_no_grad, "switches gradients or autocast"),
+    "autocast inside": (_autocast, "switches gradients or autocast"),
+    "python random": (_python_random, "Python's or numpy's random"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_graph_would_lose_is_refused(name: str) -> None:
+    forward, reason = REFUSED[name]
+    teacher = Net(forward).double()
+    before = teacher.total.clone()
+    with pytest.raises(fxgrow.TraceError, match=reason):
+        fxgrow.grow(teacher, 2.0, X)
+    assert torch.equal(teacher.total, before)
+
+
+EXACT: dict[str, tuple[Forward, tuple[int, ...]]] = {
+    "a weight times its transpose": (lambda m, x: (m.b(m.a(x)), m.w @ m.w.t()), (4, 8)),
+    "the same with the weight in use": (lambda m, x: (m.b(m.a(x)), (m.a(x) @ m.w) @ m.w.t()), (8, 8)),
+    "a weight dotted with itself": (lambda m, x: m.b(m.a(x)) * m.w.dot(m.w), (8,)),
+    "a flat weight": (lambda m, x: F.linear(m.b(m.a(x)).repeat(1, 2), m.w.view(8, 6)) @ m.b.weight.t(), (48,)),
+    "an expanded row": (lambda m, x: torch.tanh(m.a(x)) @ m.w.expand(8, 3), (1, 3)),
+    "an expanded matrix": (lambda m, x: torch.tanh(m.a(x)) @ m.w.unsqueeze(0).expand(8, 3), (3,)),
+    "every other channel": (lambda m, x: m.b(m.a(x)) + m.a(x)[:, x.shape[1] - 6 :: 3], ()),
+    "a number besides tensors": (lambda m, x: (m.b(m.a(x)), m.a(x).shape[1]), ()),
+    "a random mask in eval mode": (lambda m, x: m.b(m.a(x) * torch.bernoulli(torch.sigmoid(m.a(x)))), ()),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_grown_exactly_or_left(name: str) -> None:
+    forward, shape = EXACT[name]
+    torch.manual_seed(0)
+    teacher = randomise(Net(forward, *shape).double())
+    student = fxgrow.grow(teacher, 2.0, X)
+    assert_exact(teacher, student, X, 1e-10, changed=False)
+    plain = [
+        [leaf for leaf in out if isinstance(leaf, int)] for out in (teacher(X), student(X)) if isinstance(out, tuple)
+    ]
+    assert not plain or plain[0] == plain[1]
+
+
+def test_plain_tensors_of_the_student_are_its_own() -> None:
+    teacher = Net(lambda m, x: m.b(m.a(x)) * m.total).double()
+    student = fxgrow.grow(teacher, 2.0, X)
+    student.total.add_(7)
+    assert torch.equal(teacher.total, torch.zeros(3, dtype=torch.float64))
+
+
+class Joined(nn.Module):
+    def __init__(self, norm: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 3), nn.Linear(6, 5), nn.Linear(8, 2)
+        self.norm = nn.LayerNorm(8) if norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.norm(torch.cat([self.a(x), self.b(x)], -1)))
+
+
+def test_two_methods_meet_in_one_consumer() -> None:
+    torch.manual_seed(0)
+    teacher = Joined(norm=False).double()
+    for first, second in (("split", "zero_out"), ("zero_out", "even")):
+        student = fxgrow.grow(teacher, [Widen("a", 2.0, method=first), Widen("b", 2.0, method=second)], X)
+        assert_exact(teacher, student, X, 1e-10)
+
+
+def test_what_is_normalised_together_is_asked_for_alike_or_refused() -> None:
+    teacher = Joined(norm=True)
+    x = X.float()
+    for spec in ({"a": 6, "b": 15}, [{"a": 6}, {"b": 5}]):
+        with pytest.raises(fxgrow.PlanError, match=r"'b' and 'a'|'a' and 'b'.*one factor"):
+            fxgrow.grow(teacher, spec, x)
+    plan = fxgrow.grow(teacher, Widen("*", 2.0, exclude="b"), x).meta["fxgrow"]
+    assert not plan.grown
+    assert any(entry.name == "a" and "excludes" in entry.reason for entry in plan.left)
+
+
+def test_one_width_for_everything_is_refused() -> None:
+    with pytest.raises(fxgrow.PlanError, match=r"write 16\.0"):
+        fxgrow.grow(Joined(norm=False), {"*": 16}, X.float())
+
+
+def test_multiples_count_on_the_whole_dimension_of_grouped_convolutions() -> None:
+    teacher = nn.Sequential(nn.Conv2d(3, 12, 1), nn.Conv2d(12, 12, 3, groups=4), nn.Conv2d(12, 5, 1))
+    student = fxgrow.grow(teacher, Widen("*", 1.5, multiple_of=8), torch.randn(2, 3, 6, 5))
+    assert student.get_parameter("0.weight").shape[0] == 24
+
+
+def test_a_plan_is_for_one_forward() -> None:
+    class Other(Joined):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.c(self.norm(torch.cat([-self.a(x), self.b(x)], -1)))
+
+    plan = fxgrow.plan(fxgrow.widths(Joined(norm=False), X.float()), 2.0)
+    with pytest.raises(fxgrow.PlanError, match="another forward"):
+        fxgrow.apply(plan, Other(norm=False))
+
+
+def test_marks_on_parameters_stay_and_hooks_on_them_are_refused_by_name() -> None:
+    teacher = Joined(norm=False)
+    teacher.a.weight.no_decay = True  # type: ignore[attr-defined]
+    assert fxgrow.grow(teacher, 2.0, X.float()).get_parameter("a.weight").no_decay
+    teacher.b.weight.register_hook(lambda grad: grad)
+    with pytest.raises(fxgrow.TraceError, match=r"'b\.weight' has hooks"):
+        fxgrow.grow(teacher, 2.0, X.float())
+
+
+@pytest.mark.parametrize("model", [None, lambda x: x], ids=["None", "a function"])
+def test_what_is_no_module_is_refused(model: object) -> None:
+    with pytest.raises(fxgrow.TraceError, match="expected an nn.Module"):
+        fxgrow.grow(model, 2.0, X)
+
+
+def test_single_arguments_are_asked_for() -> None:
+    class Many(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(6, 3)
+
+        def forward(self, *xs: Tensor) -> Tensor:
+            return self.a(xs[0])
+
+    with pytest.raises(fxgrow.TraceError, match=r"\*xs"):
+        fxgrow.grow(Many(), 2.0, X.float())
