@@ -11,6 +11,7 @@ from . import settle as settling
 from . import trace as tracing
 from . import verify as verifying
 from . import widths as inference
+from .errors import PlanError
 from .grown import GrownModule
 from .inputs import absent
 from .plan import Plan
@@ -88,6 +89,8 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split"
 
     Source: Net2Net (Chen, Goodfellow, Shlens, arXiv 1511.05641), section 2.1.
     """
+    if not isinstance(widths, WidthGraph):
+        raise PlanError(f"plan takes what fxgrow.widths found, not a {type(widths).__name__}")
     with torch.inference_mode(False):
         return settling.settle(widths, spec, seed=seed, method=method)
 
@@ -111,6 +114,8 @@ def apply(plan: Plan, model: nn.Module) -> GrownModule:
         >>> student.get_submodule("0")
         Linear(in_features=4, out_features=16, bias=True)
     """
+    if not isinstance(plan, Plan):
+        raise PlanError(f"apply takes a Plan (Plan.from_json reads one), not a {type(plan).__name__}")
     with torch.inference_mode(False):
         tracing.refuse_unknown_tensors(model)
         root, graphs = graph_of(model, absent(model, plan.given))

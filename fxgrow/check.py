@@ -124,12 +124,19 @@ class _CheckedTape(Tape):
             layouts = [la for out in prediction.outs for la in out]
             layouts += [la for _, front, back in prediction.expected for la in (front, back)]
             layouts += prediction.ins
-        grown = self._grown(layouts) or self._grown(self._measured())
+        grown = self._grown(layouts) or self._grown(self._measured()) or self._grown(self._around())
         return Mismatch(site, found, grown)
 
     def _grown(self, layouts: Sequence[Layout]) -> tuple[str, ...]:
         names = dict.fromkeys(name for layout in layouts for name in atoms(layout))
         return tuple(name for name in names if self.new[name] != self.widths.width(name))
+
+    def _around(self) -> list[Layout]:
+        """The layouts of a leaf's parameters, where it refuses to run before its first operation; else all."""
+        inside = f"{self.node.target}." if self.node is not None and self.node.op == "call_module" else ""
+        tensors = self.widths.tensors.values()
+        own = [layout for t in tensors if inside and t.name.startswith(inside) for layout in t.layouts]
+        return own if self._grown(own) else [layout for t in tensors for layout in t.layouts]
 
     def _measured(self) -> list[Layout]:
         """The layouts of the tensors whose sizes the node at work was given, by way of plain numbers."""

@@ -197,9 +197,23 @@ class Plan:
             for key, kind in parts.items():
                 data[key] = tuple(kind(**{k: _frozen(v) for k, v in item.items()}) for item in data[key])
             data["given"], data["notes"] = tuple(data["given"]), tuple(data["notes"])
-            return cls(**data)
+            found = cls(**data)
+            found._check()
+            return found
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise PlanError(f"this is no plan: {type(error).__name__}: {error}") from None
+
+    def _check(self) -> None:
+        """Raise for a plan that contradicts itself."""
+        for w in self.groups:
+            if len(w.copies) != w.new - w.old or any(not 0 <= c < w.old for c in w.copies):
+                raise PlanError(f"the plan's {w.name!r} grows from {w.old} to {w.new} with copies that do not fit")
+            if w.new > w.old:
+                methods.method(w.method)
+        for t in self.tensors:
+            missing = {name for layout in t.layouts for name in atoms(layout)} - self._by_name.keys()
+            if missing or len(t.roles) != len(t.layouts) or not {*t.roles} <= {"carry", "contract"}:
+                raise PlanError(f"the plan's {t.name!r} has unknown widths or roles")
 
     # -- for readers -----------------------------------------------------------------------------
 
@@ -240,8 +254,8 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split"
         PlanError: A wish cannot be met; the text says which, why, and what to do.
     """
     wishes = parse(spec)
-    used = {method, *(wish.method for wish in wishes if wish.method)}
-    found = {name: methods.method(name) for name in used}
+    used = [methods.method(name) for name in (method, *(wish.method for wish in wishes if wish.method))]
+    found = {how.name: how for how in used}
     targets = resolve(widths, wishes, {name: m.exact and not m.replicas for name, m in found.items()}, method)
     grown = {name: new for name, new in targets.new.items() if new > widths.width(name)}
     all_widths = {

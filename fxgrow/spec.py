@@ -115,7 +115,7 @@ def _wishes(spec: Spec) -> Iterable[Widen]:
         yield from _wishes(_from_json(spec))
     elif isinstance(spec, Mapping):
         yield from _from_mapping(spec)
-    elif isinstance(spec, Sequence):
+    elif isinstance(spec, Sequence) and not isinstance(spec, bytes | bytearray):
         for part in spec:
             yield from _wishes(part)
     else:
@@ -128,9 +128,8 @@ def _from_json(text: str) -> Spec:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise PlanError(
-            f"the specification {text!r} is not JSON ({error}); for one layer write {{{text!r}: 1.5}}"
-        ) from None
+        advice = f"; for one layer write {{{text!r}: 1.5}}" if text[:1] not in "{[" else ""
+        raise PlanError(f"the specification {text!r} is not JSON ({error}){advice}") from None
 
 
 def _from_mapping(spec: Mapping[str, Any]) -> Iterable[Widen]:
@@ -142,6 +141,8 @@ def _from_mapping(spec: Mapping[str, Any]) -> Iterable[Widen]:
         return
     for pattern, value in spec.items():
         if isinstance(value, Mapping):
+            if "width" not in value:
+                raise PlanError(f"{pattern!r}: the options {dict(value)!r} lack a width")
             yield from _from_mapping({"pattern": pattern, **value})
         else:
             yield Widen(pattern, value)

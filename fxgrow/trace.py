@@ -11,10 +11,12 @@ import hashlib
 import inspect
 import random
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -250,6 +252,9 @@ def graph_of(model: nn.Module, absent: Mapping[str, Any]) -> tuple[nn.Module, di
     Raises:
         TraceError: It cannot be traced.
     """
+    for key, default in absent.items():
+        if default is not None and not isinstance(default, bool | int | float | str):
+            raise TraceError(f"the default of {key!r} is a {type(default).__name__}, which a graph cannot hold")
     graphs: dict[Mode, fx.Graph] = {}
     trees: dict[Mode, nn.Module] = {}
     with rng_preserved():
@@ -299,6 +304,30 @@ def _is_plain(module: nn.Module) -> bool:
     return type(module).__module__.startswith("torch.nn.") and type(module) not in CONTAINERS and not _hooked(module)
 
 
+def _place(error: BaseException) -> str:
+    """Where in the user's code an error arose: the last frame that is neither of torch nor of this package."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = str(Path(__file__).parent)
+    theirs = [f for f in frames if not f.filename.startswith((own, str(Path(torch.__file__).parent), "<"))]
+    return f" (at {theirs[-1].filename}:{theirs[-1].lineno}: {theirs[-1].line})" if theirs else ""
+
+
+@contextmanager
+def _no_custom_backward() -> Iterator[None]:
+    """Refuse autograd Functions: FX would inline their forward and lose their backward."""
+    apply = torch.autograd.Function.__dict__["apply"]
+
+    def refuse(cls: type, *args: Any, **kwargs: Any) -> Any:
+        raise TraceError(f"forward applies the autograd Function {cls.__name__}, whose backward a graph would lose")
+
+    function: Any = torch.autograd.Function
+    function.apply = classmethod(refuse)
+    try:
+        yield
+    finally:
+        function.apply = apply
+
+
 def _symbolic(root: nn.Module, mode: Mode, absent: Mapping[str, Any]) -> fx.Graph:
     root.train(mode == "train")
     drawn = _python_random_state()
@@ -306,12 +335,19 @@ def _symbolic(root: nn.Module, mode: Mode, absent: Mapping[str, Any]) -> fx.Grap
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # FX cannot assert every default; the default is what it traces
-            graph = Tracer().trace(root, concrete_args=dict(absent))
+            with _no_custom_backward():
+                graph = Tracer().trace(root, concrete_args=dict(absent))
     except GrowError as error:
         raise TraceError(f"{name} cannot be traced in {mode} mode: {error}") from error
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
-        raise TraceError(f"{name} cannot be traced in {mode} mode: {type(error).__name__}: {reason}") from error
+        where = _place(error)
+        raise TraceError(f"{name} cannot be traced in {mode} mode: {type(error).__name__}: {reason}{where}") from error
+    for path, module in root.named_modules():
+        for key, value in (*module._buffers.items(), *module._parameters.items()):
+            if isinstance(value, fx.Proxy):
+                where = f"{path}.{key}".lstrip(".")
+                raise TraceError(f"{name}.forward assigns to {where!r}; change it in place, as in {key}.copy_(...)")
     if _python_random_state() != drawn:
         raise TraceError(f"{name}.forward draws from Python's or numpy's random numbers; a graph would freeze one draw")
     for node in graph.nodes:
@@ -399,7 +435,7 @@ def _record_once(root: nn.Module, mode: Mode, inputs: Inputs) -> Run:
         reason = str(error).strip().split("\n")[0]
         raise _RunError(
             f"{type(root).__name__} does not run on {inputs} in {mode} mode on the meta device: "
-            f"{type(error).__name__}: {reason}"
+            f"{type(error).__name__}: {reason}{_place(error)}"
         ) from error
     return Run(tape.calls, tape.result(result, names))
 

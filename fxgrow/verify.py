@@ -20,7 +20,7 @@ from .plan import Plan
 from .report import TOLERANCE, NodeError, Report
 from .sites import describe
 from .tape import leaf_tensors
-from .trace import clone, graph_of, named_tensors, rng_preserved, trace
+from .trace import clone, fingerprint, graph_of, named_tensors, rng_preserved, trace
 from .widths import WidthGraph, widths
 
 MODES: tuple[Mode, ...] = ("eval", "train")
@@ -42,7 +42,8 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
     given = Inputs(args, kwargs)
     errors: dict[str, float] = {mode: _outputs_apart(teacher, student, given, mode) for mode in MODES}
     allowed = tolerance if tolerance is not None else _tolerance(teacher)
-    rounding = _rounding(teacher, given, [mode for mode in MODES if errors[mode] > allowed])
+    beyond = [mode for mode in MODES if errors[mode] > allowed] if tolerance is None else []
+    rounding = _rounding(teacher, given, beyond)
     plan = getattr(student, "meta", {}).get("fxgrow") if isinstance(student, fx.GraphModule) else None
     nodes: tuple[NodeError, ...] = ()
     if isinstance(plan, Plan) and isinstance(student, GrownModule):
@@ -138,8 +139,10 @@ class DropoutOff(TorchDispatchMode):
 
 def _nodes_apart(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: Inputs) -> Iterator[NodeError]:
     found = widths(trace(teacher, inputs))
-    if any(w.name not in found.named for w in plan.groups):
-        return
+    if plan.code != fingerprint(found.traced.graphs) or any(
+        w.name not in found.named or found.width(w.name) != w.old for w in plan.groups
+    ):
+        return  # the student was grown from another model, such as an earlier student
     root, graphs = graph_of(teacher, absent(teacher, plan.given))
     arguments = tuple(bind(teacher, inputs).values())
     for mode in MODES:

@@ -88,7 +88,7 @@ def method(name: str) -> Method:
     Raises:
         PlanError: There is none.
     """
-    if name not in _METHODS:
+    if not isinstance(name, str) or name not in _METHODS:
         raise PlanError(f"no method {name!r}; there are {', '.join(names())}")
     return _METHODS[name]
 
