@@ -11,14 +11,16 @@ from . import settle as settling
 from . import trace as tracing
 from . import verify as verifying
 from . import widths as inference
+from .copies import named_tensors
 from .errors import PlanError
 from .grown import GrownModule
 from .inputs import absent
 from .plan import Plan
+from .refuse import refuse_unknown_tensors
 from .report import Report
 from .rewrite import assemble, check_code, grown_tensors
 from .spec import Spec
-from .trace import Traced, graph_of, named_tensors
+from .trace import Traced, graph_of
 from .widths import WidthGraph
 
 
@@ -117,7 +119,7 @@ def apply(plan: Plan, model: nn.Module) -> GrownModule:
     if not isinstance(plan, Plan):
         raise PlanError(f"apply takes a Plan (Plan.from_json reads one), not a {type(plan).__name__}")
     with torch.inference_mode(False):
-        tracing.refuse_unknown_tensors(model)
+        refuse_unknown_tensors(model)
         root, graphs = graph_of(model, absent(model, plan.given))
         grown = grown_tensors(plan, named_tensors(root))
         check_code(plan, graphs)

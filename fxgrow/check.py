@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import fx
 
+from .copies import named_tensors, rng_preserved
 from .grown import GrownModule, Mode
 from .layout import Layout, atoms, measure
 from .ops import Value
 from .plan import Plan
+from .record import named_inputs
 from .sites import describe
 from .tape import Tape, plain_leaves, same_operator
-from .trace import named_inputs, named_tensors, rng_preserved
 from .widths import WidthGraph
 
 

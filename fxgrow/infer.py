@@ -12,14 +12,16 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from . import literals
+from .copies import named_tensors, plain_tensors, rng_preserved
 from .errors import TraceError
 from .grown import Mode
 from .layout import Layout, fixed, is_fixed, of, product
 from .literals import Attribute, Literal
 from .ops import Env, Value, rule_for
+from .record import named_inputs
 from .sites import describe
 from .tape import Call, Tape, first_difference, is_uniform, leaf_tensors, plain_leaves
-from .trace import Traced, named_inputs, named_tensors, plain_tensors, rng_preserved
+from .trace import Traced
 from .unify import Inexpressible, Kind, Tie, Unifier, size
 
 CARRY, CONTRACT = "carry", "contract"

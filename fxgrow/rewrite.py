@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from .copies import named_tensors, replace_tensors
 from .errors import PlanError
 from .fill import fill
 from .grown import GrownModule, Mode
 from .literals import argument
 from .plan import Edit, Plan, Resize, TensorPlan
-from .trace import fingerprint, named_tensors, replace_tensors
+from .trace import fingerprint
 
 Make = Callable[[str, Tensor], Tensor]  # (name, the teacher's tensor) -> the student's, as plain data
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from torch import nn
 
 from .check import mismatch
+from .copies import clone, named_tensors
 from .errors import PlanError
 from .plan import Left, Plan, plan
 from .rewrite import assemble, grown_tensors
 from .spec import Spec
-from .trace import clone, named_tensors
 from .widths import WidthGraph
 
 log = logging.getLogger("fxgrow")

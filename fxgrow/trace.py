@@ -6,35 +6,25 @@ values between them. A trace that lost a skip connection or took the wrong branc
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import inspect
 import random
 import sys
-import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
+from .copies import clone, rng_preserved, to_meta
 from .errors import GrowError, TraceError
 from .grown import CONTAINERS, Mode, skeleton
 from .inputs import Inputs, as_inputs, bind, guesses, omitted
-from .tape import Call, Shape, Tape, draws
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What one run did: its calls, and the digests of what it left behind."""
-
-    calls: list[Call]
-    result: tuple[tuple[int, Shape], ...]
+from .record import MODES, Run, RunError, place, run_model
+from .refuse import refuse_unknown_tensors
+from .tape import draws
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,101 +114,22 @@ def trace(model: nn.Module, example_inputs: Any = None) -> Traced:
     if example_inputs is not None:
         try:
             return _trace(model, as_inputs(example_inputs))
-        except _RunError as error:
+        except RunError as error:
             raise TraceError(str(error)) from error.__cause__
     tried: list[str] = []
     why = ""
     for guess in guesses(model):
         try:
             return _trace(model, guess)
-        except _RunError as error:
+        except RunError as error:
             tried.append(str(guess))
             why = str(error)
     raise TraceError(f"no input that was tried ran; give example_inputs. Tried {'; '.join(tried)}. Last: {why}")
 
 
-class _RunError(TraceError):
-    """The model itself fails on the inputs."""
-
-
-def refuse_unknown_tensors(model: nn.Module) -> None:
-    """Raise for parameters that cannot be gathered and split, by name."""
-    if not isinstance(model, nn.Module):
-        raise TraceError(f"the model is a {type(model).__name__}; expected an nn.Module")
-    for name, parameter in inspect.signature(model.forward).parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise TraceError(f"{type(model).__name__}.forward takes {parameter}; give it single arguments for {name}")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise TraceError("the model is a ScriptModule; give the nn.Module that it was scripted from")
-    for name, tensor in named_tensors(model).items():
-        kind = ""
-        if torch.nn.parameter.is_lazy(tensor):
-            kind = "is not initialised yet: run the model once"
-        elif tensor.is_complex():
-            kind = f"is complex ({tensor.dtype})"
-        elif tensor.is_quantized:
-            kind = f"is quantized ({tensor.dtype})"
-        elif tensor.layout != torch.strided:
-            kind = f"is sparse ({tensor.layout})"
-        elif isinstance(tensor, nn.Parameter) and not tensor.is_floating_point():
-            kind = f"holds {tensor.dtype}"
-        elif type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
-            kind = f"is a {type(tensor).__name__}"
-        elif tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
-            kind = "has hooks of its own, which would not fit its grown shape; remove them and add them to the student"
-        if kind:
-            raise TraceError(f"{name!r} {kind}; fxgrow grows plain real floating-point tensors")
-    for name, module in model.named_modules():
-        if type(module).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic")):
-            raise TraceError(
-                f"{name!r} is a quantized {type(module).__name__}; grow the float model and convert it again"
-            )
-
-
-def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, tied ones under their first name."""
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
-
-
-def clone(model: nn.Module, replace: Mapping[int, Any] | None = None) -> nn.Module:
-    """A deep copy that shares parameters and buffers, or has `replace[id(tensor)]` in the place of one.
-
-    Raises:
-        TraceError: Some attribute of the model cannot be copied.
-    """
-    memo: dict[int, Any] = {id(t): t.detach().clone() for t in plain_tensors(model)}
-    memo.update({id(t): t for t in named_tensors(model).values()})
-    memo.update(replace or {})
-    try:
-        return copy.deepcopy(model, memo)
-    except (TypeError, RuntimeError, copy.Error) as error:
-        raise TraceError(f"{type(model).__name__} cannot be copied: {error}") from error
-
-
-def plain_tensors(model: nn.Module) -> Iterator[Tensor]:
-    """The tensors that are plain attributes of modules, neither parameters nor buffers."""
-    for module in model.modules():
-        yield from (v for v in vars(module).values() if isinstance(v, Tensor))
-
-
-@contextmanager
-def rng_preserved() -> Iterator[None]:
-    """Whatever runs inside, the global random states are afterwards what they were."""
-    numpy = sys.modules.get("numpy")
-    python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices):
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            if numpy is not None:
-                numpy.random.set_state(numpy_state)
-
-
 def _trace(model: nn.Module, inputs: Inputs) -> Traced:
     with rng_preserved():
-        tapes, inputs = _run_model(model, inputs)
+        tapes, inputs = run_model(model, inputs)
     absent = omitted(model, inputs)
     root, graphs = graph_of(model, absent)
     modes: tuple[Mode, ...] = MODES
@@ -227,7 +138,7 @@ def _trace(model: nn.Module, inputs: Inputs) -> Traced:
         modes = ("train",) if "train" in tapes else ("eval",)
     for mode in modes:
         if mode not in tapes:
-            raise _RunError(f"the model does not run in {mode} mode on {inputs}; give inputs that both modes accept")
+            raise RunError(f"the model does not run in {mode} mode on {inputs}; give inputs that both modes accept")
     to_meta(root)
     return Traced(
         root=root,
@@ -304,14 +215,6 @@ def _is_plain(module: nn.Module) -> bool:
     return type(module).__module__.startswith("torch.nn.") and type(module) not in CONTAINERS and not _hooked(module)
 
 
-def _place(error: BaseException) -> str:
-    """Where in the user's code an error arose: the last frame that is neither of torch nor of this package."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = str(Path(__file__).parent)
-    theirs = [f for f in frames if not f.filename.startswith((own, str(Path(torch.__file__).parent), "<"))]
-    return f" (at {theirs[-1].filename}:{theirs[-1].lineno}: {theirs[-1].line})" if theirs else ""
-
-
 @contextmanager
 def _no_custom_backward() -> Iterator[None]:
     """Refuse autograd Functions: FX would inline their forward and lose their backward."""
@@ -341,7 +244,7 @@ def _symbolic(root: nn.Module, mode: Mode, absent: Mapping[str, Any]) -> fx.Grap
         raise TraceError(f"{name} cannot be traced in {mode} mode: {error}") from error
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
-        where = _place(error)
+        where = place(error)
         raise TraceError(f"{name} cannot be traced in {mode} mode: {type(error).__name__}: {reason}{where}") from error
     for path, module in root.named_modules():
         for key, value in (*module._buffers.items(), *module._parameters.items()):
@@ -356,91 +259,7 @@ def _symbolic(root: nn.Module, mode: Mode, absent: Mapping[str, Any]) -> fx.Grap
     return graph
 
 
-def replace_tensors(root: nn.Module, new: Callable[[Tensor], Tensor]) -> None:
-    """Put `new(tensor)` in the place of each parameter and buffer of a tree of our own; ties stay."""
-    replaced = {id(tensor): (tensor, new(tensor)) for tensor in named_tensors(root).values()}
-    for module in root.modules():
-        tables: tuple[dict[str, Any], dict[str, Any]] = (module._parameters, module._buffers)
-        for table in tables:
-            table.update({name: replaced[id(tensor)][1] for name, tensor in table.items() if tensor is not None})
-
-
-def to_meta(root: nn.Module) -> None:
-    """Swap every parameter and buffer of a tree of our own for its like on the meta device."""
-    replace_tensors(root, _meta_like)
-
-
-def _meta_like(tensor: Tensor) -> Tensor:
-    meta = tensor.detach() if tensor.device.type == "meta" else tensor.detach().to("meta")
-    return nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
-
-
-MODES: tuple[Mode, ...] = ("eval", "train")
-
-
-def _run_model(model: nn.Module, inputs: Inputs) -> tuple[dict[Mode, Run], Inputs]:
-    """The model's own tape in each mode that it runs in; train mode may need a larger batch."""
-    try:
-        return {mode: _record(model, mode, inputs) for mode in MODES}, inputs
-    except _RunError as error:
-        for candidate in (inputs.doubled(), inputs):
-            tapes: dict[Mode, Run] = {}
-            for mode in MODES:
-                with suppress(_RunError):
-                    tapes[mode] = _record(model, mode, candidate)
-            if len(tapes) == 2 or (tapes and candidate is inputs and not inputs.guessed):
-                return tapes, candidate
-        raise error from None
-
-
-def _record(model: nn.Module, mode: Mode, inputs: Inputs) -> Run:
-    root = clone(model)
-    root.train(mode == "train")
-    to_meta(root)
-    before = _attributes(root)
-    run = _record_once(root, mode, inputs)
-    changed = [key for key, value in _attributes(root).items() if before.get(key, root) is not value]
-    if changed and _record_once(root, mode, inputs).result != run.result:
-        raise TraceError(
-            f"{type(model).__name__}.forward keeps state in {', '.join(changed[:3])} from call to call; "
-            "register it as a buffer"
-        )
-    return run
-
-
-def _attributes(root: nn.Module) -> dict[str, Any]:
-    return {
-        f"{path}.{key}".lstrip("."): value
-        for path, module in root.named_modules()
-        for key, value in vars(module).items()
-        if not key.startswith("_") and key != "training"
-    }
-
-
 def _python_random_state() -> tuple[Any, ...]:
     numpy = sys.modules.get("numpy")
     state = numpy.random.get_state() if numpy else ("", b"", 0)
     return random.getstate(), bytes(state[1]), state[2]
-
-
-def _record_once(root: nn.Module, mode: Mode, inputs: Inputs) -> Run:
-    names = named_tensors(root)
-    tape = Tape({**names, **named_inputs(inputs.args, inputs.kwargs)}, plain_tensors(root))
-    try:
-        with torch.no_grad(), tape:
-            result = root(*inputs.args, **inputs.kwargs)
-    except GrowError:
-        raise
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        raise _RunError(
-            f"{type(root).__name__} does not run on {inputs} in {mode} mode on the meta device: "
-            f"{type(error).__name__}: {reason}{_place(error)}"
-        ) from error
-    return Run(tape.calls, tape.result(result, names))
-
-
-def named_inputs(*structure: Any) -> dict[str, Tensor]:
-    """The tensors of an input structure, each with a name of its own."""
-    tensors = [leaf for leaf in pytree.tree_leaves(structure) if isinstance(leaf, Tensor)]
-    return {f"input {i}": tensor for i, tensor in enumerate(tensors)}

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
+from .copies import clone, named_tensors, rng_preserved
 from .errors import GrowError
 from .grown import GrownModule, Mode
 from .inputs import Inputs, absent, arguments_of, bind
@@ -20,7 +21,7 @@ from .plan import Plan
 from .report import TOLERANCE, NodeError, Report
 from .sites import describe
 from .tape import leaf_tensors
-from .trace import clone, fingerprint, graph_of, named_tensors, rng_preserved, trace
+from .trace import fingerprint, graph_of, trace
 from .widths import WidthGraph, widths
 
 MODES: tuple[Mode, ...] = ("eval", "train")

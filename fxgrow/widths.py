@@ -11,6 +11,7 @@ from typing import Any
 
 import networkx as nx
 
+from .copies import named_tensors
 from .errors import WidthError
 from .groups import Group, Statement, can_grow, constrain
 from .grown import Mode
@@ -20,7 +21,7 @@ from .literals import Attribute, Literal
 from .ops import KERNEL, Value
 from .table import table
 from .tape import Call
-from .trace import Traced, named_tensors
+from .trace import Traced
 
 
 @dataclass(frozen=True, slots=True)

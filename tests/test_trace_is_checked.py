@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow.check import mismatch
+from fxgrow.copies import clone, named_tensors
 from fxgrow.rewrite import assemble, grown_tensors
-from fxgrow.trace import clone, named_tensors
 
 X = torch.randn(2, 6)
 

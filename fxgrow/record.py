@@ -1,0 +1,103 @@
+"""What a model does: its tapes on meta tensors, in each mode, checked for state that no graph would keep."""
+
+from __future__ import annotations
+
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from .copies import clone, named_tensors, plain_tensors, to_meta
+from .errors import GrowError, TraceError
+from .grown import Mode
+from .inputs import Inputs
+from .tape import Call, Shape, Tape
+
+MODES: tuple[Mode, ...] = ("eval", "train")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run did: its calls, and the digests of what it left behind."""
+
+    calls: list[Call]
+    result: tuple[tuple[int, Shape], ...]
+
+
+class RunError(TraceError):
+    """The model itself fails on the inputs."""
+
+
+def run_model(model: nn.Module, inputs: Inputs) -> tuple[dict[Mode, Run], Inputs]:
+    """The model's own tape in each mode that it runs in; train mode may need a larger batch."""
+    try:
+        return {mode: _record(model, mode, inputs) for mode in MODES}, inputs
+    except RunError as error:
+        for candidate in (inputs.doubled(), inputs):
+            tapes: dict[Mode, Run] = {}
+            for mode in MODES:
+                with suppress(RunError):
+                    tapes[mode] = _record(model, mode, candidate)
+            if len(tapes) == 2 or (tapes and candidate is inputs and not inputs.guessed):
+                return tapes, candidate
+        raise error from None
+
+
+def _record(model: nn.Module, mode: Mode, inputs: Inputs) -> Run:
+    root = clone(model)
+    root.train(mode == "train")
+    to_meta(root)
+    before = _attributes(root)
+    run = _record_once(root, mode, inputs)
+    changed = [key for key, value in _attributes(root).items() if before.get(key, root) is not value]
+    if changed and _record_once(root, mode, inputs).result != run.result:
+        raise TraceError(
+            f"{type(model).__name__}.forward keeps state in {', '.join(changed[:3])} from call to call; "
+            "register it as a buffer"
+        )
+    return run
+
+
+def _record_once(root: nn.Module, mode: Mode, inputs: Inputs) -> Run:
+    names = named_tensors(root)
+    tape = Tape({**names, **named_inputs(inputs.args, inputs.kwargs)}, plain_tensors(root))
+    try:
+        with torch.no_grad(), tape:
+            result = root(*inputs.args, **inputs.kwargs)
+    except GrowError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise RunError(
+            f"{type(root).__name__} does not run on {inputs} in {mode} mode on the meta device: "
+            f"{type(error).__name__}: {reason}{place(error)}"
+        ) from error
+    return Run(tape.calls, tape.result(result, names))
+
+
+def _attributes(root: nn.Module) -> dict[str, Any]:
+    return {
+        f"{path}.{key}".lstrip("."): value
+        for path, module in root.named_modules()
+        for key, value in vars(module).items()
+        if not key.startswith("_") and key != "training"
+    }
+
+
+def named_inputs(*structure: Any) -> dict[str, Tensor]:
+    """The tensors of an input structure, each with a name of its own."""
+    tensors = [leaf for leaf in pytree.tree_leaves(structure) if isinstance(leaf, Tensor)]
+    return {f"input {i}": tensor for i, tensor in enumerate(tensors)}
+
+
+def place(error: BaseException) -> str:
+    """Where in the user's code an error arose: the last frame that is neither of torch nor of this package."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = str(Path(__file__).parent)
+    theirs = [f for f in frames if not f.filename.startswith((own, str(Path(torch.__file__).parent), "<"))]
+    return f" (at {theirs[-1].filename}:{theirs[-1].lineno}: {theirs[-1].line})" if theirs else ""
