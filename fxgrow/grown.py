@@ -43,6 +43,7 @@ class GrownModule(fx.GraphModule):
     def train(self, mode: bool = True) -> GrownModule:
         """Switch mode, as the model that this came from would."""
         super().train(mode)
+        _apply_overrides(self, "train" if mode else "eval")
         graph = self.graphs.get("train" if mode else "eval")
         if graph is not None and graph is not self._graph:
             self.graph = graph
@@ -71,13 +72,27 @@ def _rebuild(
     return module
 
 
+MODE_OVERRIDES = "_fxgrow_mode_overrides"  # on a root: per mode, the modules that train()/eval() leave otherwise
+
+
+def set_mode(root: nn.Module, mode: Mode) -> None:
+    """Switch a module tree as the model that it came from would, whose train() may keep parts in eval mode."""
+    root.train(mode == "train")
+    _apply_overrides(root, mode)
+
+
+def _apply_overrides(root: nn.Module, mode: Mode) -> None:
+    for name, training in root.__dict__.get(MODE_OVERRIDES, {}).get(mode, {}).items():
+        root.get_submodule(name).training = training
+
+
 def as_tree(module: nn.Module) -> nn.Module:
     """A plain container that shares the module's children, parameters, buffers and hooks."""
     tree = nn.Module()
     for name in tree.__dict__:
         tree.__dict__[name] = module.__dict__[name]
     for name, value in module.__dict__.items():
-        if isinstance(value, Tensor):  # a plain tensor attribute: a constant of the graph
+        if isinstance(value, Tensor) or name == MODE_OVERRIDES:  # a plain tensor is a constant of the graph
             tree.__dict__[name] = value
     return tree
 

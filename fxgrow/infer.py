@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from . import literals
 from .copies import named_tensors, plain_tensors, rng_preserved
 from .errors import TraceError
-from .grown import Mode
+from .grown import Mode, set_mode
 from .layout import Layout, fixed, is_fixed, of, product
 from .literals import Attribute, Literal
 from .ops import Env, Value, rule_for
@@ -109,7 +109,7 @@ class Inference(Env):
             for name, layouts in self.findings.tensors.items()
         }
         self.findings.predictions[mode] = []
-        traced.root.train(mode == "train")
+        set_mode(traced.root, mode)
         inputs = named_inputs(traced.inputs.args, traced.inputs.kwargs)
         tape = _InferenceTape(self, {**self.tensors, **inputs}, plain_tensors(traced.root))
         interpreter = _Interpreter(self, tape, traced.graph(mode))

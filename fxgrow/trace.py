@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 
 from .copies import clone, rng_preserved, to_meta
 from .errors import GrowError, TraceError
-from .grown import CONTAINERS, Mode, skeleton
+from .grown import CONTAINERS, MODE_OVERRIDES, Mode, skeleton
 from .inputs import Inputs, as_inputs, bind, guesses, omitted
 from .record import MODES, Run, RunError, place, run_model
 from .refuse import refuse_unknown_tensors
@@ -176,6 +176,10 @@ def graph_of(model: nn.Module, absent: Mapping[str, Any]) -> tuple[nn.Module, di
     for name, value in vars(trees["train"]).items():
         if isinstance(value, Tensor):  # constants that only the train graph made
             root.__dict__.setdefault(name, value)
+    root.__dict__[MODE_OVERRIDES] = {
+        mode: {name: m.training for name, m in tree.named_modules() if name and m.training != (mode == "train")}
+        for mode, tree in trees.items()
+    }
     leaves = {str(node.target) for graph in graphs.values() for node in graph.nodes if node.op == "call_module"}
     if str(graphs["train"].python_code("self").src) == str(graphs["eval"].python_code("self").src):
         del graphs["train"]

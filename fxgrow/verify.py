@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .copies import clone, named_tensors, rng_preserved
 from .errors import GrowError
-from .grown import GrownModule, Mode
+from .grown import GrownModule, Mode, set_mode
 from .inputs import Inputs, absent, arguments_of, bind
 from .plan import Plan
 from .report import TOLERANCE, NodeError, Report
@@ -111,7 +111,7 @@ def _run(model: nn.Module, inputs: Inputs, mode: Mode) -> Any:
 @contextmanager
 def _in_mode(model: nn.Module, mode: Mode) -> Iterator[None]:
     before = [(module, module.training) for module in model.modules()]
-    model.train(mode == "train")
+    set_mode(model, mode)
     try:
         yield
     finally:

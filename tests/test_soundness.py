@@ -1,5 +1,7 @@
 """Ways in which a student could be wrong without an error, each found by trying: grown exactly, left, or refused."""
 
+import copy
+import pickle
 import random
 from collections.abc import Callable
 
@@ -283,3 +285,40 @@ def test_wrong_calls_are_growth_errors(call: Callable[[nn.Module, fxgrow.Plan], 
     plan = fxgrow.plan(fxgrow.widths(model, X.float()), 2.0)
     with pytest.raises(fxgrow.GrowError):
         call(model, plan)
+
+
+class Frozen(nn.Module):
+    """Keeps its batch norm and a functional dropout in eval mode, whatever train() is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.body, self.b = nn.Linear(6, 8), nn.Sequential(nn.BatchNorm1d(8), Dropped()), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.body(self.a(x)))
+
+    def train(self, mode: bool = True) -> "Frozen":
+        super().train(mode)
+        self.body.eval()
+        return self
+
+
+class Dropped(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x, 0.5, self.training)
+
+
+def test_a_model_that_overrides_train_keeps_its_modes() -> None:
+    torch.manual_seed(0)
+    teacher = randomise(Frozen().double())
+    student = fxgrow.grow(teacher, 2.0, X)
+    copies = (student, copy.deepcopy(student), pickle.loads(pickle.dumps(student)))
+    for model in copies:
+        assert model.get_parameter("a.weight").shape == (16, 6)
+        for training in (True, False, True):
+            model.train(training)
+            teacher.train(training)
+            assert model.get_submodule("body.0").training is False
+            assert model.training is training
+            assert torch.allclose(model(X), teacher(X), rtol=1e-12, atol=1e-12)
+    assert fxgrow.verify(teacher, student, X).exact
