@@ -14,6 +14,7 @@ from typing import Any, Literal
 from torch import Tensor, fx, nn
 
 Mode = Literal["train", "eval"]
+MODES: tuple[Mode, ...] = ("eval", "train")
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -70,6 +71,11 @@ def _rebuild(
     module = GrownModule(root, {mode: g.graph for mode, g in graphs.items()}, class_name)
     module.meta = meta
     return module
+
+
+def graph_for(graphs: Mapping[Mode, fx.Graph], mode: Mode) -> fx.Graph:
+    """The graph that runs in a mode: its own, or the one that both modes share."""
+    return graphs.get(mode) or graphs["eval"]
 
 
 MODE_OVERRIDES = "_fxgrow_mode_overrides"  # on a root: per mode, the modules that train()/eval() leave otherwise

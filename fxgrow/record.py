@@ -14,11 +14,9 @@ from torch.utils import _pytree as pytree
 
 from .copies import clone, named_tensors, plain_tensors, to_meta
 from .errors import GrowError, TraceError
-from .grown import Mode
+from .grown import MODES, Mode
 from .inputs import Inputs
 from .tape import Call, Shape, Tape
-
-MODES: tuple[Mode, ...] = ("eval", "train")
 
 
 @dataclass(frozen=True, slots=True)

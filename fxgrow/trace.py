@@ -20,9 +20,9 @@ from torch import Tensor, fx, nn
 
 from .copies import clone, rng_preserved, to_meta
 from .errors import GrowError, TraceError
-from .grown import CONTAINERS, MODE_OVERRIDES, Mode, skeleton
+from .grown import CONTAINERS, MODE_OVERRIDES, MODES, Mode, graph_for, skeleton
 from .inputs import Inputs, as_inputs, bind, guesses, omitted
-from .record import MODES, Run, RunError, place, run_model
+from .record import Run, RunError, place, run_model
 from .refuse import refuse_unknown_tensors
 from .tape import draws
 
@@ -55,7 +55,7 @@ class Traced:
 
     def graph(self, mode: Mode) -> fx.Graph:
         """The graph that runs in a mode."""
-        return self.graphs.get(mode) or self.graphs["eval"]
+        return graph_for(self.graphs, mode)
 
     def __str__(self) -> str:
         nodes = sum(1 for _ in self.graphs["eval"].nodes)

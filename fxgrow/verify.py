@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .copies import clone, named_tensors, rng_preserved
 from .errors import GrowError
-from .grown import GrownModule, Mode, set_mode
+from .grown import MODES, GrownModule, Mode, graph_for, set_mode
 from .inputs import Inputs, absent, arguments_of, bind
 from .plan import Plan
 from .report import TOLERANCE, NodeError, Report
@@ -23,8 +23,6 @@ from .sites import describe
 from .tape import leaf_tensors
 from .trace import fingerprint, graph_of, trace
 from .widths import WidthGraph, widths
-
-MODES: tuple[Mode, ...] = ("eval", "train")
 
 
 def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: float | None = None) -> Report:
@@ -147,9 +145,9 @@ def _nodes_apart(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: I
     root, graphs = graph_of(teacher, absent(teacher, plan.given))
     arguments = tuple(bind(teacher, inputs).values())
     for mode in MODES:
-        graph = graphs.get(mode) or graphs["eval"]
+        graph = graph_for(graphs, mode)
         values = _record(root, graph, arguments, mode)
-        ours = _record(student, student.graphs.get(mode) or student.graphs["eval"], arguments, mode)
+        ours = _record(student, graph_for(student.graphs, mode), arguments, mode)
         for node in graph.nodes:
             layouts = found.nodes.get((mode, node.name)) or found.nodes.get((found.traced.modes[0], node.name))
             theirs, mine = values.get(node.name), ours.get(node.name)
