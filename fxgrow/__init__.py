@@ -4,6 +4,7 @@ from .api import apply, grow, plan, trace, verify, widths
 from .errors import EquivalenceError, GrowError, PlanError, TraceError, WidthError
 from .plan import Plan
 from .report import Report
+from .rewrite import plan_of
 from .spec import Widen
 from .widths import WidthGraph
 
@@ -20,6 +21,7 @@ __all__ = [
     "apply",
     "grow",
     "plan",
+    "plan_of",
     "trace",
     "verify",
     "widths",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,27 +14,32 @@ from . import verify as verifying
 from . import widths as inference
 from .copies import named_tensors
 from .errors import PlanError
-from .grown import GrownModule
-from .inputs import absent
-from .plan import Plan
+from .grown import Output
+from .plan import Plan, example_of
 from .refuse import refuse_unknown_tensors
 from .report import Report
-from .rewrite import assemble, check_code, grown_tensors
+from .rewrite import check_code, check_tensors, student_of
 from .spec import Spec
-from .trace import Traced, graph_of
+from .trace import Traced
 from .widths import WidthGraph
 
+LeafModules = Iterable[str | type]
 
-def trace(model: nn.Module, example_inputs: Any = None) -> Traced:
+
+def trace(
+    model: nn.Module, example_inputs: Any = None, *, output: Output = "graph", leaf_modules: LeafModules = ()
+) -> Traced:
     """A model as graphs, one for each mode or one for both. The model is not touched.
 
     Args:
         model: Any module with real floating-point parameters, on any device, in either mode.
         example_inputs: A tensor, a tuple of positional arguments or a dict of keyword arguments; only shapes and
             dtypes count. None: guessed from the first layer, trying usual sizes.
+        output: "graph" takes the model's code into a graph as far as it can be; "module" runs it as it is.
+        leaf_modules: Names or classes of submodules that stay calls in the graph.
 
     Raises:
-        TraceError: It cannot be traced, or does not run on the inputs.
+        TraceError: The model does not run on the inputs, or holds what fxgrow does not grow.
 
     Example:
         >>> import torch, fxgrow
@@ -43,15 +49,23 @@ def trace(model: nn.Module, example_inputs: Any = None) -> Traced:
     Source: torch.fx (Reed et al., arXiv 2112.08429).
     """
     with torch.inference_mode(False):
-        return tracing.trace(model, example_inputs)
+        return tracing.trace(model, example_inputs, output=output, leaf_modules=leaf_modules)
 
 
-def widths(model: nn.Module | Traced, example_inputs: Any = None) -> WidthGraph:
+def widths(
+    model: nn.Module | Traced,
+    example_inputs: Any = None,
+    *,
+    output: Output = "graph",
+    leaf_modules: LeafModules = (),
+) -> WidthGraph:
     """Which dimensions of a model are one width, which can grow, and why the others cannot.
 
     Args:
         model: The model, or what `trace` made of it.
         example_inputs: As for `trace`.
+        output: As for `trace`.
+        leaf_modules: As for `trace`.
 
     Raises:
         TraceError: As `trace`; also where the trace does not compute what the model computes.
@@ -65,7 +79,11 @@ def widths(model: nn.Module | Traced, example_inputs: Any = None) -> WidthGraph:
         1 (2) must stay: it is an output of the model
     """
     with torch.inference_mode(False):
-        traced = model if isinstance(model, Traced) else tracing.trace(model, example_inputs)
+        traced = (
+            model
+            if isinstance(model, Traced)
+            else trace(model, example_inputs, output=output, leaf_modules=leaf_modules)
+        )
         return inference.widths(traced)
 
 
@@ -97,13 +115,14 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split"
         return settling.settle(widths, spec, seed=seed, method=method)
 
 
-def apply(plan: Plan, model: nn.Module) -> GrownModule:
+def apply(plan: Plan, model: nn.Module, example_inputs: Any = None) -> nn.Module:
     """The student that a plan makes of a model: the one it was made for, or another with the same shapes.
 
     Args:
         plan: From `plan`, or read from JSON.
         model: The teacher, or an average or a checkpoint of it. It is not touched; the student is on its device,
             in its dtypes.
+        example_inputs: As for `trace`; None: those that the plan was made with.
 
     Raises:
         PlanError: The model has other parameters than the plan, or another forward.
@@ -120,15 +139,26 @@ def apply(plan: Plan, model: nn.Module) -> GrownModule:
         raise PlanError(f"apply takes a Plan (Plan.from_json reads one), not a {type(plan).__name__}")
     with torch.inference_mode(False):
         refuse_unknown_tensors(model)
-        root, graphs = graph_of(model, absent(model, plan.given))
-        grown = grown_tensors(plan, named_tensors(root))
-        check_code(plan, graphs)
-        return assemble(root, graphs, grown, plan, type(model).__name__)
+        tensors = named_tensors(model)
+        check_tensors(plan, tensors)
+        example = example_inputs if example_inputs is not None else example_of(plan, tensors.values())
+        if example is None:
+            raise PlanError("the plan could not hold its example inputs, which are no plain data: give example_inputs")
+        traced = tracing.trace(model, example, leaf_modules=plan.leaves, output=plan.output)
+        check_code(plan, traced)
+        return student_of(traced, plan, model)
 
 
 def grow(
-    model: nn.Module, spec: Spec, example_inputs: Any = None, *, seed: int = 0, method: str = "split"
-) -> GrownModule:
+    model: nn.Module,
+    spec: Spec,
+    example_inputs: Any = None,
+    *,
+    seed: int = 0,
+    method: str = "split",
+    output: Output = "graph",
+    leaf_modules: LeafModules = (),
+) -> nn.Module:
     """A wider model that computes the same function and trains on.
 
     Args:
@@ -137,9 +167,12 @@ def grow(
         example_inputs: As for `trace`.
         seed: As for `plan`.
         method: As for `plan`.
+        output: "graph" gives a GraphModule; "module" a copy of the model, of its own class, with grown parameters
+            and attributes, where widths whose sizes the code itself states stay.
+        leaf_modules: As for `trace`.
 
     Returns:
-        A GraphModule with the teacher's `state_dict` keys, device and dtypes; `student.meta["fxgrow"]` is its `Plan`.
+        The student, with the teacher's `state_dict` keys, device and dtypes; `plan_of(student)` is its `Plan`.
 
     Raises:
         GrowError: With the reason; nothing was changed.
@@ -154,8 +187,10 @@ def grow(
 
     Source: Net2Wider (arXiv 1511.05641), with shares per weight.
     """
-    found = widths(model, example_inputs)
-    return apply(plan(found, spec, seed=seed, method=method), model)
+    found = widths(model, example_inputs, output=output, leaf_modules=leaf_modules)
+    proposal = plan(found, spec, seed=seed, method=method)
+    with torch.inference_mode(False):
+        return student_of(found.traced, proposal, model)
 
 
 def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: float | None = None) -> Report:

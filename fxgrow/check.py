@@ -12,16 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx, nn
 
-from .copies import named_tensors, rng_preserved
-from .grown import GrownModule, Mode
+from .copies import clone, named_tensors, rng_preserved
+from .grown import GrownModule, Mode, graph_for, set_mode
+from .interpret import Runner
 from .layout import Layout, atoms, measure
 from .ops import Value
 from .plan import Plan
+from .proxy import guard
 from .record import named_inputs
-from .sites import describe
+from .sites import PLACE
 from .tape import Tape, plain_leaves, same_operator
+from .tracer import explain
 from .widths import WidthGraph
 
 
@@ -37,88 +40,122 @@ class Mismatch:
         return f"{self.found} at {self.site}"
 
 
-def mismatch(student: GrownModule, widths: WidthGraph, plan: Plan) -> Mismatch | None:
-    """Run a student on meta tensors in every mode; the first departure from the plan, or None."""
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a check found.
+
+    Attributes:
+        mismatches: Where the student departs from its plan; empty where it does not.
+        obsolete: (mode, node) of guards that the student's own widths would trip.
+    """
+
+    mismatches: tuple[Mismatch, ...]
+    obsolete: tuple[tuple[Mode, str], ...]
+
+
+def check(student: GrownModule, widths: WidthGraph, plan: Plan) -> Verdict:
+    """Run a student on meta tensors in every mode, and hold it against its plan."""
     new = {name: group.size for name, group in widths.named.items()} | {w.name: w.new for w in plan.groups}
-    training = {name: module.training for name, module in student.named_modules()}
-    try:
-        for mode in widths.traced.modes:
-            student.train(mode == "train")
-            tape = _CheckedTape(student, widths, mode, new)
-            found = tape.run(student)
-            if found is not None:
-                return found
-    finally:
-        for name, module in student.named_modules():
-            module.training = training[name]
-    return None
+    mismatches: dict[Mismatch, None] = {}
+    obsolete: dict[tuple[Mode, str], None] = {}
+    for mode in widths.traced.modes:
+        ran = clone(student) if widths.traced.runs_code else student
+        set_mode(ran, mode)
+        tape = _CheckedTape(ran, graph_for(student.graphs, mode), widths, mode, new)
+        tape.run(ran)
+        mismatches.update(dict.fromkeys(tape.mismatches))
+        obsolete.update(dict.fromkeys((mode, node) for node in tape.obsolete))
+    return Verdict(tuple(mismatches), tuple(obsolete))
 
 
 class _Departure(Exception):
-    pass
+    """The student does something else than the teacher; nothing after it can be compared."""
 
 
 class _CheckedTape(Tape):
-    """A tape that stops at the first call which is not as predicted."""
+    """A tape that compares each call with what is predicted.
+
+    Where only sizes are wrong, the call's result gets the predicted ones and the run goes on, so that one run
+    finds every such place.
+    """
 
     def __init__(
         self,
-        student: GrownModule,
+        student: nn.Module,
+        graph: fx.Graph,
         widths: WidthGraph,
         mode: Mode,
         new: Mapping[str, int],
     ) -> None:
         inputs = widths.traced.inputs
         super().__init__({**named_tensors(student), **named_inputs(inputs.args, inputs.kwargs)})
+        self.graph = graph
         self.widths = widths
         self.mode = mode
         self.teacher = widths.calls[mode]
         self.predictions = widths.predictions[mode]
         self.new = new
         self.node: fx.Node | None = None
+        self.mismatches: list[Mismatch] = []
+        self.obsolete: list[str] = []
 
-    def run(self, student: GrownModule) -> Mismatch | None:
-        """Run the student; what departs first, or None."""
+    def run(self, student: nn.Module) -> None:
+        """Run the student."""
         try:
             with rng_preserved(), torch.no_grad(), self:
-                result = _Interpreter(student, self).run(*self.widths.traced.arguments)
+                result = _Runner(student, self.graph, self).run_on(self.widths.traced.arguments)
         except _Departure as departure:
-            return self._mismatch(len(self.calls) - 1, str(departure).splitlines()[0])
+            self._found(len(self.calls), str(departure).splitlines()[0])
+            return
         except Exception as error:  # noqa: BLE001 - whatever the model raises where a size is not what it expects
-            return self._mismatch(len(self.calls), f"{type(error).__name__}: {str(error).splitlines()[0]}")
+            self._found(len(self.calls), explain(error))
+            return
         if len(self.calls) != len(self.teacher):
-            return self._mismatch(len(self.calls), "the student stops early")
-        if plain_leaves(result) != self.widths.numbers[self.mode]:
-            return self._mismatch(len(self.calls), f"{plain_leaves(result)} is returned besides tensors")
-        return None
+            self._found(len(self.calls), "the student stops early")
+        elif plain_leaves(result) != self.widths.numbers[self.mode]:
+            self._found(len(self.calls), f"{plain_leaves(result)} is returned besides tensors")
 
-    def observe(self, op: Any, read: Any, outs: tuple[Any, ...]) -> None:
-        number = len(self.calls) - 1
-        mine = self.calls[-1]
+    def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        number = len(self.calls)
         if number >= len(self.teacher):
             raise _Departure(f"{op} is one operation more than the teacher runs")
         theirs, prediction = self.teacher[number], self.predictions[number]
-        if not same_operator(mine.op, theirs.op) or mine.inputs != theirs.inputs:
-            raise _Departure(f"{mine.op} runs where the teacher runs {theirs.op}")
+        inputs, constants = self._read(args, kwargs)
+        if not same_operator(op, theirs.op) or inputs != theirs.inputs:
+            raise _Departure(f"{op} runs where the teacher runs {theirs.op}")
         shapes = tuple([tuple([self._size(la) for la in layouts]) for layouts in prediction.outs])
-        if mine.shapes != shapes:
-            raise _Departure(f"{op} gives {list(mine.shapes)} where the widths say {list(shapes)}")
+        try:
+            out = super().execute(op, args, kwargs)
+        except Exception as error:  # noqa: BLE001 - the operator refuses sizes that do not fit
+            self._found(number, f"{op} fails: {str(error).splitlines()[0]}")
+            return self._predicted(op, shapes, args)
+        outs = (out,) if isinstance(out, Tensor) else tuple(out) if isinstance(out, list | tuple) else ()
+        given = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
+        if given != shapes:
+            self._found(number, f"{op} gives {list(given)} where the widths say {list(shapes)}")
+            return self._predicted(op, shapes, args)
         implied = {*prediction.sized, *(argument for argument, _, _ in prediction.expected)}
-        for (key, value), (_, before) in zip(mine.constants, theirs.constants, strict=True):
+        for (key, value), (_, before) in zip(constants, theirs.constants, strict=True):
             if value != before and key not in implied and repr(value) != repr(before):
-                raise _Departure(f"{op} gets {value!r} where the teacher gives it {before!r}")
-        given = dict(mine.constants)
+                self._found(number, f"{op} gets {value!r} where the teacher gives it {before!r}")
+        named = dict(constants)
         for argument, front, back in prediction.expected:
-            value = given.get(argument) or 0
+            value = named.get(argument) or 0
             expected = -self._size(back) if value < 0 else self._size(front)
             if value != expected:
-                raise _Departure(f"{op} gets {value} where the widths say {expected}")
+                self._found(number, f"{op} gets {value} where the widths say {expected}")
+        return out
+
+    def _predicted(self, op: Any, shapes: Sequence[Sequence[int]], args: tuple[Any, ...]) -> Any:
+        dtype = next((a.dtype for a in args if isinstance(a, Tensor)), torch.get_default_dtype())
+        outs = [torch.empty(tuple(shape), dtype=dtype, device="meta") for shape in shapes]
+        returns = op._schema.returns
+        return outs[0] if len(returns) == 1 and str(returns[0].type) == "Tensor" else tuple(outs)
 
     def _size(self, layout: Layout) -> int:
         return measure(layout, self.new.__getitem__)
 
-    def _mismatch(self, number: int, found: str) -> Mismatch:
-        site = self.site
+    def _found(self, number: int, found: str) -> None:
         layouts: list[Layout] = []
         if number < len(self.predictions):
             prediction = self.predictions[number]
@@ -126,18 +163,25 @@ class _CheckedTape(Tape):
             layouts += [la for _, front, back in prediction.expected for la in (front, back)]
             layouts += prediction.ins
         grown = self._grown(layouts) or self._grown(self._measured()) or self._grown(self._around())
-        return Mismatch(site, found, grown)
+        where = str(self.node.meta.get(PLACE, "")) if self.node is not None and not self.called else ""
+        self.mismatches.append(
+            Mismatch(f"{self.site_of(None)} ({where})" if where else self.site_of(None), found, grown)
+        )
 
     def _grown(self, layouts: Sequence[Layout]) -> tuple[str, ...]:
         names = dict.fromkeys(name for layout in layouts for name in atoms(layout))
         return tuple(name for name in names if self.new[name] != self.widths.width(name))
 
     def _around(self) -> list[Layout]:
-        """The layouts of a leaf's parameters, where it refuses to run before its first operation; else all."""
-        inside = f"{self.node.target}." if self.node is not None and self.node.op == "call_module" else ""
+        """The layouts of the parameters of the module at work, where it refuses to run on; else of all."""
         tensors = self.widths.tensors.values()
-        own = [layout for t in tensors if inside and t.name.startswith(inside) for layout in t.layouts]
-        return own if self._grown(own) else [layout for t in tensors for layout in t.layouts]
+        path = self.module
+        while path:
+            own = [layout for t in tensors if t.name.startswith(f"{path}.") for layout in t.layouts]
+            if self._grown(own):
+                return own
+            path = path.rpartition(".")[0]
+        return [layout for t in tensors for layout in t.layouts]
 
     def _measured(self) -> list[Layout]:
         """The layouts of the tensors whose sizes the node at work was given, by way of plain numbers."""
@@ -157,14 +201,18 @@ class _CheckedTape(Tape):
         return layouts
 
 
-class _Interpreter(fx.Interpreter):
-    """Runs the student's present graph, keeping note of the place."""
+class _Runner(Runner):
+    """Runs the student's graph, keeping note of the place."""
 
-    def __init__(self, student: GrownModule, tape: _CheckedTape) -> None:
-        super().__init__(student, graph=student.graph)
-        self.tape = tape
+    tape: _CheckedTape
 
     def run_node(self, n: fx.Node) -> Any:
         self.tape.node = n
-        self.tape.site = describe(n)
         return super().run_node(n)
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if target is guard:
+            if args[0] != args[1] and self.tape.node is not None:
+                self.tape.obsolete.append(self.tape.node.name)
+            return None
+        return super().call_function(target, args, kwargs)

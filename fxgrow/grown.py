@@ -13,7 +13,10 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
+from .whole import WHOLE, graph_of_whole
+
 Mode = Literal["train", "eval"]
+Output = Literal["graph", "module"]
 MODES: tuple[Mode, ...] = ("eval", "train")
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -44,6 +47,9 @@ class GrownModule(fx.GraphModule):
     def train(self, mode: bool = True) -> GrownModule:
         """Switch mode, as the model that this came from would."""
         super().train(mode)
+        whole = self.__dict__.get(WHOLE)
+        if whole is not None:  # its own train(), which may keep parts in eval mode
+            whole.train(mode)
         _apply_overrides(self, "train" if mode else "eval")
         graph = self.graphs.get("train" if mode else "eval")
         if graph is not None and graph is not self._graph:
@@ -59,6 +65,8 @@ class GrownModule(fx.GraphModule):
 
     def __reduce__(self) -> tuple[Any, ...]:
         root = as_tree(self)
+        if WHOLE in root.__dict__:
+            return _rebuild, (root, {}, type(self).__name__, self.meta)
         graphs = {mode: fx.GraphModule(root, graph) for mode, graph in self.graphs.items()}
         for graph in self.graphs.values():  # building a GraphModule took the graph over
             graph.owning_module = self
@@ -68,7 +76,8 @@ class GrownModule(fx.GraphModule):
 def _rebuild(
     root: nn.Module, graphs: Mapping[Mode, fx.GraphModule], class_name: str, meta: dict[str, Any]
 ) -> GrownModule:
-    module = GrownModule(root, {mode: g.graph for mode, g in graphs.items()}, class_name)
+    taken: dict[Mode, fx.Graph] = {mode: g.graph for mode, g in graphs.items()}
+    module = GrownModule(root, taken or {"eval": graph_of_whole(root.__dict__[WHOLE])}, class_name)
     module.meta = meta
     return module
 
@@ -84,6 +93,8 @@ MODE_OVERRIDES = "_fxgrow_mode_overrides"  # on a root: per mode, the modules th
 def set_mode(root: nn.Module, mode: Mode) -> None:
     """Switch a module tree as the model that it came from would, whose train() may keep parts in eval mode."""
     root.train(mode == "train")
+    if WHOLE in root.__dict__:
+        root.__dict__[WHOLE].train(mode == "train")
     _apply_overrides(root, mode)
 
 
@@ -98,9 +109,31 @@ def as_tree(module: nn.Module) -> nn.Module:
     for name in tree.__dict__:
         tree.__dict__[name] = module.__dict__[name]
     for name, value in module.__dict__.items():
-        if isinstance(value, Tensor) or name == MODE_OVERRIDES:  # a plain tensor is a constant of the graph
+        if isinstance(value, Tensor) or name in (MODE_OVERRIDES, WHOLE):  # a plain tensor is a constant of the graph
             tree.__dict__[name] = value
     return tree
+
+
+def module_at(root: nn.Module, path: str) -> nn.Module:
+    """The module of a path; for "" the user's own, where the root keeps it."""
+    return root.get_submodule(path) if path else root.__dict__.get(WHOLE, root)
+
+
+def keep(model: nn.Module) -> nn.Module:
+    """A tree that shares everything with a model, and keeps it."""
+    tree = as_tree(model)
+    tree.__dict__[WHOLE] = model
+    return tree
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether a module is of torch.nn, runs no hooks and holds no modules of a user's class."""
+    return _is_torchs(module) and all(_is_torchs(child) for child in module.modules())
+
+
+def _is_torchs(module: nn.Module) -> bool:
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    return type(module).__module__.startswith("torch.nn.") and type(module) not in CONTAINERS and not hooked
 
 
 def skeleton(model: nn.Module, leaves: Iterable[str]) -> nn.Module:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from . import literals
 from .copies import named_tensors, plain_tensors, rng_preserved
 from .errors import TraceError
 from .grown import Mode, set_mode
+from .interpret import Runner
 from .layout import Layout, fixed, is_fixed, of, product
 from .literals import Attribute, Literal
 from .ops import Env, Value, rule_for
@@ -89,6 +90,7 @@ class Inference(Env):
         self.findings = Findings(self.unifier, entered, {}, [], [], [], [], {}, {}, {}, {}, [], [])
         self.op: Any = None
         self.node: fx.Node | None = None
+        self.called: str | None = None  # the module whose own code is at work
         self.mode: Mode = "eval"
         self.outs: tuple[tuple[int, ...], ...] = ()
         self.strides: tuple[tuple[int, ...], ...] = ()
@@ -109,13 +111,14 @@ class Inference(Env):
             for name, layouts in self.findings.tensors.items()
         }
         self.findings.predictions[mode] = []
-        set_mode(traced.root, mode)
+        root = traced.fresh()
+        set_mode(root, mode)
         inputs = named_inputs(traced.inputs.args, traced.inputs.kwargs)
-        tape = _InferenceTape(self, {**self.tensors, **inputs}, plain_tensors(traced.root))
-        interpreter = _Interpreter(self, tape, traced.graph(mode))
+        tape = _InferenceTape(self, {**self.tensors, **inputs}, plain_tensors(root))
+        runner = _Runner(self, root, tape, traced.graph(mode))
         try:
             with torch.no_grad(), tape:
-                result = interpreter.run(*traced.arguments)
+                result = runner.run_on(traced.arguments)
         except TraceError as error:
             raise TraceError(str(error).splitlines()[0]) from None  # FX appends the node to the message
         except Exception as error:
@@ -125,7 +128,7 @@ class Inference(Env):
             ) from error
         theirs = traced.tapes[mode]
         if tape.result(result, self.tensors) != theirs.result:
-            difference = first_difference(tape.calls, theirs.calls)
+            difference, _ = first_difference(tape.calls, theirs.calls)
             raise TraceError(f"the trace of {traced.class_name} computes something else in {mode} mode: {difference}")
         self.findings.calls[mode] = tape.calls
         self.findings.numbers[mode] = plain_leaves(result)
@@ -219,12 +222,6 @@ class Inference(Env):
         self.findings.nodes[self.mode, node.name] = pytree.tree_map(
             lambda leaf: self.values.get(tape.known(leaf) or 0) if isinstance(leaf, Tensor) else None, result
         )
-        for name, layouts in self._declared.items():
-            if node.op == "call_module":
-                self.findings.attributes.append(Attribute(str(node.target), name, layouts))
-        if node.op == "call_module":
-            module = self.traced.root.get_submodule(str(node.target))
-            self.findings.attributes.extend(literals.of_module(node, module, self.mode, self.findings.nodes))
         self.findings.literals.extend(literals.of_node(node, self.mode, self.findings.nodes, self._declared))
         self._declared = {}
 
@@ -279,7 +276,17 @@ class Inference(Env):
         self._expected.append((argument, front, back))
 
     def declare(self, **sizes: Layout | list[Layout]) -> None:
-        self._declared.update({k: tuple(v) if isinstance(v, list) else (v,) for k, v in sizes.items()})
+        found = {k: tuple(v) if isinstance(v, list) else (v,) for k, v in sizes.items()}
+        self._declared.update(found)
+        if self.called is not None:
+            self.findings.attributes += [Attribute(self.called, name, layouts) for name, layouts in found.items()]
+
+    def enter(self, tape: Tape, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """A module is called: sizes that it states of what goes in."""
+        if args and isinstance(args[0], Tensor):
+            value = self.values.get(tape.known(args[0]) or 0)
+            if value is not None:
+                self.findings.attributes.extend(literals.of_module(tape.module, module, value))
 
     def note(self, layouts: Sequence[Layout], text: str) -> None:
         self.findings.notes.extend((layout, text) for layout in layouts)
@@ -292,25 +299,29 @@ class _InferenceTape(Tape):
         super().__init__(names, attributes)
         self.inference = inference
 
+    def entered(self, module: Any, args: tuple[Any, ...]) -> None:
+        self.inference.enter(self, module, args)
+
     def reading(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.inference.arguments(self, args, kwargs)
 
     def observe(self, op: Any, read: Any, outs: tuple[Any, ...]) -> None:
         given, named = read
+        self.inference.unifier.site = self.site_of(op)
+        self.inference.called = self.module if self.called else None
         self.inference.call(self, op, given, named, outs)
 
 
-class _Interpreter(fx.Interpreter):
+class _Runner(Runner):
     """Runs a graph, telling the inference which node is at work."""
 
-    def __init__(self, inference: Inference, tape: Tape, graph: fx.Graph) -> None:
-        super().__init__(inference.traced.root, graph=graph)
+    def __init__(self, inference: Inference, root: nn.Module, tape: Tape, graph: fx.Graph) -> None:
+        super().__init__(root, graph, tape)
         self.inference = inference
-        self.tape = tape
 
     def run_node(self, n: fx.Node) -> Any:
         self.inference.node = n
-        self.tape.site = self.inference.unifier.site = describe(n)
+        self.inference.unifier.site = describe(n)
         result = super().run_node(n)
         self.inference.leave(self.tape, n, result)
         return result

@@ -29,6 +29,10 @@ class Inputs:
     kwargs: Mapping[str, Any]
     guessed: bool = False
 
+    def named(self, model: nn.Module) -> tuple[str, ...]:
+        """The names of the arguments of `forward` that they give."""
+        return tuple(_bound(model, self).arguments)
+
     def __str__(self) -> str:
         shown = [_show(a) for a in self.args] + [f"{k}={_show(v)}" for k, v in self.kwargs.items()]
         return ", ".join(shown)
@@ -77,30 +81,80 @@ def as_inputs(example: Any) -> Inputs:
     return Inputs(args, kwargs, guessed)
 
 
+def parameters_of(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    """The arguments of `forward` by name."""
+    return inspect.signature(model.forward).parameters
+
+
+PLAIN = (bool, int, float, str, type(None))
+
+
+def stars_of(parameter: inspect.Parameter) -> str:
+    """What stands before an argument's name: "*", "**" or nothing."""
+    return (
+        "*" if parameter.kind is parameter.VAR_POSITIONAL else "**" if parameter.kind is parameter.VAR_KEYWORD else ""
+    )
+
+
+def default_in_code(parameter: inspect.Parameter) -> Any:
+    """The default of an argument, where code can spell it; else None."""
+    default = parameter.default
+    return default if isinstance(default, PLAIN) or default == () else None
+
+
 def bind(model: nn.Module, inputs: Inputs) -> dict[str, Any]:
-    """The arguments by the names of `forward`, defaults filled in.
+    """The arguments by the names of `forward`, defaults filled in; `*args` as a tuple, `**kwargs` as a dict.
 
     Raises:
         TraceError: They do not fit the signature.
     """
-    try:
-        bound = inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs)
-    except TypeError as error:
-        raise TraceError(f"example_inputs do not fit {type(model).__name__}.forward: {error}") from None
+    bound = _bound(model, inputs)
     bound.apply_defaults()
     return dict(bound.arguments)
 
 
-def omitted(model: nn.Module, inputs: Inputs) -> dict[str, Any]:
-    """Those optional arguments of `forward` that the inputs leave at their defaults."""
-    given = inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs).arguments
-    return absent(model, tuple(given))
+def _bound(model: nn.Module, inputs: Inputs) -> inspect.BoundArguments:
+    try:
+        return inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs)
+    except TypeError as error:
+        raise TraceError(f"example_inputs do not fit {type(model).__name__}.forward: {error}") from None
 
 
-def absent(model: nn.Module, given: tuple[str, ...]) -> dict[str, Any]:
-    """The optional arguments of `forward` that are not among the given ones, with their defaults."""
-    parameters = inspect.signature(model.forward).parameters
-    return {n: p.default for n, p in parameters.items() if n not in given and p.default is not p.empty}
+# -- as plain data -------------------------------------------------------------------------------------
+
+
+def to_data(structure: Any) -> Any:
+    """A structure of tensors and plain values as JSON can hold it: of tensors the shape, and the dtype of integers.
+
+    Raises:
+        TypeError: It holds something else.
+    """
+    if isinstance(structure, Tensor):
+        kind = "float" if structure.is_floating_point() else str(structure.dtype).removeprefix("torch.")
+        return {"tensor": list(structure.shape), "dtype": kind}
+    if isinstance(structure, bool | int | float | str) or structure is None:
+        return structure
+    if isinstance(structure, tuple | list):
+        return {type(structure).__name__: [to_data(entry) for entry in structure]}
+    if type(structure) is dict:
+        return {"dict": [[to_data(key), to_data(value)] for key, value in structure.items()]}
+    raise TypeError(f"a {type(structure).__name__} cannot be written down")
+
+
+def from_data(data: Any, dtype: torch.dtype) -> Any:
+    """What `to_data` wrote, with tensors on the meta device, the floating ones of a dtype."""
+    if not isinstance(data, Mapping):
+        return data
+    if "tensor" in data:
+        kind = dtype if data["dtype"] == "float" else getattr(torch, data["dtype"])
+        return torch.empty(data["tensor"], dtype=kind, device="meta")
+    if "dict" in data:
+        return {from_data(key, dtype): from_data(value, dtype) for key, value in data["dict"]}
+    (kind, entries), *_ = data.items()
+    return (tuple if kind == "tuple" else list)([from_data(entry, dtype) for entry in entries])
+
+
+# -- guesses -------------------------------------------------------------------------------------------
 
 
 def guesses(model: nn.Module) -> Iterator[Inputs]:

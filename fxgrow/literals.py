@@ -261,14 +261,10 @@ def _getitem(node: fx.Node, x: Value, out: Any) -> Iterator[Found]:
 # -- attributes that modules check, by the layouts of what goes in -------------------------------------
 
 
-def of_module(node: fx.Node, module: nn.Module, mode: Mode, nodes: Nodes) -> Iterator[Attribute]:
-    """Sizes that a module of torch.nn states, where no operator's rule sees them."""
-    source = node.args[0] if node.args else None
-    value = nodes.get((mode, source.name)) if isinstance(source, fx.Node) else None
-    if not isinstance(value, Value):
-        return
+def of_module(path: str, module: nn.Module, value: Value) -> Iterator[Attribute]:
+    """Sizes that a module of torch.nn states, where no operator's rule sees them; `value` is what goes in."""
     if isinstance(module, nn.RMSNorm):
-        yield Attribute(str(node.target), "normalized_shape", value.layouts[-len(module.normalized_shape) :])
+        yield Attribute(path, "normalized_shape", value.layouts[-len(module.normalized_shape) :])
     elif isinstance(module, _InstanceNorm):
         channels = 1 if len(value.layouts) > 2 and value.shape[1] == module.num_features else 0
-        yield Attribute(str(node.target), "num_features", (value.layouts[channels],))
+        yield Attribute(path, "num_features", (value.layouts[channels],))

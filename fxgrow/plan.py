@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,16 +20,19 @@ from torch import Tensor
 from . import methods
 from .errors import PlanError
 from .groups import Group
+from .grown import Output, module_at
+from .inputs import Inputs, from_data, to_data
 from .layout import Layout, atoms, index_map, measure, prefix
 from .literals import PART, Literal, Path
 from .seeds import generator
 from .spec import Spec, parse, to_json
 from .table import table
 from .targets import Targets, resolve
-from .trace import fingerprint
 from .widths import WidthGraph
 
-VERSION = 1
+VERSION = 2
+
+DROP = "drop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,10 @@ class TensorPlan:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A literal of a graph that changes. An empty path: the call becomes `split(x, value, dim)`."""
+    """A literal of a graph that changes.
+
+    An empty path: the call becomes `split(x, value, dim)`. The path `(DROP,)`: the node, a guard, goes.
+    """
 
     mode: str
     node: str
@@ -94,8 +100,10 @@ class Plan:
 
     Attributes:
         model: The class of the teacher.
-        inputs: The example inputs that the widths were inferred with.
-        given: The names of the arguments of `forward` that they gave.
+        inputs: The example inputs that the widths were inferred with, in words.
+        example: The same as plain data, tensors by shape and dtype; None where they hold something else.
+        leaves: The modules that were to stay calls (`leaf_modules`).
+        output: What the student is: a graph, or a module of the model's own class.
         code: A fingerprint of the model's graphs.
         spec: What was asked for, as plain data.
         seed: Of every random draw.
@@ -110,7 +118,9 @@ class Plan:
 
     model: str
     inputs: str
-    given: tuple[str, ...]
+    example: Any
+    leaves: tuple[str, ...]
+    output: Output
     code: str
     spec: Any
     seed: int
@@ -196,7 +206,7 @@ class Plan:
             parts = {"groups": Width, "tensors": TensorPlan, "edits": Edit, "resizes": Resize, "left": Left}
             for key, kind in parts.items():
                 data[key] = tuple(kind(**{k: _frozen(v) for k, v in item.items()}) for item in data[key])
-            data["given"], data["notes"] = tuple(data["given"]), tuple(data["notes"])
+            data["leaves"], data["notes"] = tuple(data["leaves"]), tuple(data["notes"])
             found = cls(**data)
             found._check()
             return found
@@ -271,8 +281,10 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split"
     return Plan(
         model=widths.traced.class_name,
         inputs=str(widths.traced.inputs),
-        given=widths.traced.given,
-        code=fingerprint(widths.traced.graphs),
+        example=_example(widths.traced.inputs),
+        leaves=tuple(sorted(widths.traced.asked)),
+        output=widths.traced.output,
+        code=widths.traced.fingerprint(),
         spec=to_json(wishes),
         seed=seed,
         method=method,
@@ -294,6 +306,27 @@ def _width(group: Group, new: int, targets: Targets, seed: int, default: str) ->
     if rest:
         copies += torch.randperm(group.size, generator=generator(seed, group.name))[:rest].tolist()
     return Width(group.name, group.size, new, tuple(copies), wish.method or default)
+
+
+def example_of(plan: Plan, tensors: Iterable[Tensor]) -> Inputs | None:
+    """The example inputs that a plan was made with, on the meta device; None where it could not hold them.
+
+    Args:
+        plan: The plan.
+        tensors: Those of the model, which say the dtype.
+    """
+    if plan.example is None:
+        return None
+    dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.get_default_dtype())
+    args, kwargs = from_data(plan.example, dtype)
+    return Inputs(args, kwargs)
+
+
+def _example(inputs: Inputs) -> Any:
+    try:
+        return to_data((inputs.args, dict(inputs.kwargs)))
+    except TypeError:
+        return None
 
 
 class _Measure:
@@ -353,7 +386,7 @@ def _resizes(widths: WidthGraph, sizes: _Measure) -> tuple[Resize, ...]:
         after = tuple(sizes.new(layout) for layout in attribute.layouts)
         if before == after:
             continue
-        module = widths.traced.root.get_submodule(attribute.module)
+        module = module_at(widths.traced.root, attribute.module)
         stated = getattr(module, attribute.name, None)
         if stated == before or stated == before[0]:
             one = isinstance(stated, int)

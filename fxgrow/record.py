@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,15 +15,24 @@ from .copies import clone, named_tensors, plain_tensors, to_meta
 from .errors import GrowError, TraceError
 from .grown import MODES, Mode
 from .inputs import Inputs
+from .interpret import watched
+from .sites import NOT_THEIRS
 from .tape import Call, Shape, Tape
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run did: its calls, and the digests of what it left behind."""
+    """What one run did.
+
+    Attributes:
+        calls: Its calls.
+        result: The digests of what it left behind.
+        stateful: The modules that keep something in attributes which the next run sees.
+    """
 
     calls: list[Call]
     result: tuple[tuple[int, Shape], ...]
+    stateful: frozenset[str] = frozenset()
 
 
 class RunError(TraceError):
@@ -34,19 +42,24 @@ class RunError(TraceError):
 def run_model(model: nn.Module, inputs: Inputs) -> tuple[dict[Mode, Run], Inputs]:
     """The model's own tape in each mode that it runs in; train mode may need a larger batch."""
     try:
-        return {mode: _record(model, mode, inputs) for mode in MODES}, inputs
+        return {mode: record(model, mode, inputs) for mode in MODES}, inputs
     except RunError as error:
         for candidate in (inputs.doubled(), inputs):
             tapes: dict[Mode, Run] = {}
             for mode in MODES:
                 with suppress(RunError):
-                    tapes[mode] = _record(model, mode, candidate)
+                    tapes[mode] = record(model, mode, candidate)
             if len(tapes) == 2 or (tapes and candidate is inputs and not inputs.guessed):
                 return tapes, candidate
         raise error from None
 
 
-def _record(model: nn.Module, mode: Mode, inputs: Inputs) -> Run:
+def record(model: nn.Module, mode: Mode, inputs: Inputs) -> Run:
+    """What the model itself does in a mode.
+
+    Raises:
+        RunError: It fails.
+    """
     root = clone(model)
     root.train(mode == "train")
     to_meta(root)
@@ -54,10 +67,7 @@ def _record(model: nn.Module, mode: Mode, inputs: Inputs) -> Run:
     run = _record_once(root, mode, inputs)
     changed = [key for key, value in _attributes(root).items() if before.get(key, root) is not value]
     if changed and _record_once(root, mode, inputs).result != run.result:
-        raise TraceError(
-            f"{type(model).__name__}.forward keeps state in {', '.join(changed[:3])} from call to call; "
-            "register it as a buffer"
-        )
+        return replace(run, stateful=frozenset(key.rpartition(".")[0] for key in changed))
     return run
 
 
@@ -65,7 +75,7 @@ def _record_once(root: nn.Module, mode: Mode, inputs: Inputs) -> Run:
     names = named_tensors(root)
     tape = Tape({**names, **named_inputs(inputs.args, inputs.kwargs)}, plain_tensors(root))
     try:
-        with torch.no_grad(), tape:
+        with torch.no_grad(), tape, watched(root, tape):
             result = root(*inputs.args, **inputs.kwargs)
     except GrowError:
         raise
@@ -95,7 +105,5 @@ def named_inputs(*structure: Any) -> dict[str, Tensor]:
 
 def place(error: BaseException) -> str:
     """Where in the user's code an error arose: the last frame that is neither of torch nor of this package."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = str(Path(__file__).parent)
-    theirs = [f for f in frames if not f.filename.startswith((own, str(Path(torch.__file__).parent), "<"))]
+    theirs = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(NOT_THEIRS)]
     return f" (at {theirs[-1].filename}:{theirs[-1].lineno}: {theirs[-1].line})" if theirs else ""

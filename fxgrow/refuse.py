@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import torch
 from torch import Tensor, nn
 
@@ -15,9 +13,6 @@ def refuse_unknown_tensors(model: nn.Module) -> None:
     """Raise for parameters that cannot be gathered and split, by name."""
     if not isinstance(model, nn.Module):
         raise TraceError(f"the model is a {type(model).__name__}; expected an nn.Module")
-    for name, parameter in inspect.signature(model.forward).parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise TraceError(f"{type(model).__name__}.forward takes {parameter}; give it single arguments for {name}")
     if isinstance(model, torch.jit.ScriptModule):
         raise TraceError("the model is a ScriptModule; give the nn.Module that it was scripted from")
     for name, tensor in named_tensors(model).items():

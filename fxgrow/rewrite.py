@@ -11,10 +11,12 @@ from torch import Tensor, fx, nn
 from .copies import named_tensors, replace_tensors
 from .errors import PlanError
 from .fill import fill
-from .grown import GrownModule, Mode
+from .grown import GrownModule, Mode, module_at
 from .literals import argument
-from .plan import Edit, Plan, Resize, TensorPlan
-from .trace import fingerprint
+from .plan import DROP, Edit, Plan, Resize, TensorPlan
+from .trace import Traced
+from .tracer import Retracer
+from .whole import WHOLE
 
 Make = Callable[[str, Tensor], Tensor]  # (name, the teacher's tensor) -> the student's, as plain data
 
@@ -25,10 +27,8 @@ def grown_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
     Raises:
         PlanError: A tensor that the plan names is missing or has another shape.
     """
+    check_tensors(plan, tensors)
     planned = {t.name: t for t in plan.tensors}
-    missing = sorted(set(planned) - set(tensors))
-    if missing:
-        raise PlanError(f"the plan was made for {plan.model}, whose {missing[0]!r} this model does not have")
     biased = {t.name.rpartition(".")[0] for t in plan.tensors if t.name.endswith("weight") and "contract" in t.roles}
     grown: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -36,12 +36,24 @@ def grown_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
         if found is None:
             data = tensor.detach().clone()
         else:
-            _check_shape(plan, found, tensor)
             module, _, last = name.rpartition(".")
             data = fill(plan, found, tensor, is_bias=last == "bias" and module in biased)
         grown[name] = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
         grown[name].__dict__.update(tensor.__dict__)  # marks that users put on parameters
     return grown
+
+
+def check_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
+    """Whether a model has the parameters that a plan was made for.
+
+    Raises:
+        PlanError: One is missing, or has another shape.
+    """
+    missing = sorted({t.name for t in plan.tensors} - set(tensors))
+    if missing:
+        raise PlanError(f"the plan was made for {plan.model}, whose {missing[0]!r} this model does not have")
+    for found in plan.tensors:
+        _check_shape(plan, found, tensors[found.name])
 
 
 def _check_shape(plan: Plan, found: TensorPlan, tensor: Tensor) -> None:
@@ -62,14 +74,14 @@ def place(root: nn.Module, grown: Mapping[str, Tensor]) -> None:
 def resize(root: nn.Module, resizes: tuple[Resize, ...]) -> None:
     """Set the attributes that state sizes."""
     for change in resizes:
-        setattr(root.get_submodule(change.module), change.name, change.new)
+        setattr(module_at(root, change.module), change.name, change.new)
 
 
 def edit(graphs: Mapping[Mode, fx.Graph], edits: tuple[Edit, ...]) -> dict[Mode, fx.Graph]:
     """Copies of the graphs with new literals."""
     done: dict[Mode, fx.Graph] = {}
     for mode, graph in graphs.items():
-        copied = fx.Graph(tracer_cls=graph._tracer_cls)
+        copied = fx.Graph(tracer_cls=Retracer)
         seen: dict[fx.Node, fx.Node] = {}
         result = copied.graph_copy(graph, seen)
         old_output = next(node for node in graph.nodes if node.op == "output")
@@ -84,6 +96,9 @@ def edit(graphs: Mapping[Mode, fx.Graph], edits: tuple[Edit, ...]) -> dict[Mode,
 
 
 def _edit(node: fx.Node, change: Edit) -> None:
+    if change.path == (DROP,):
+        node.graph.erase_node(node)
+        return
     if not change.path:  # chunk(x, number, dim) or split(x, size, dim) whose parts are no longer alike
         dim = argument(node, 2, "dim")[1] or 0
         node.target = "split" if node.op == "call_method" else torch.split
@@ -109,14 +124,38 @@ def _replaced(value: Any, steps: list[int | str], new: Any) -> Any:
     return tuple(changed) if isinstance(value, tuple) else changed
 
 
-def check_code(plan: Plan, graphs: Mapping[Mode, fx.Graph]) -> None:
+def check_code(plan: Plan, traced: Traced) -> None:
     """Whether a model runs the code that a plan was made for.
 
     Raises:
         PlanError: It does not.
     """
-    if fingerprint(graphs) != plan.code:
+    if traced.fingerprint() != plan.code:
         raise PlanError(f"the plan was made for another forward of {plan.model} than this model's; plan again for it")
+
+
+OWN_PLAN = "_fxgrow_plan"  # in the attributes of a student of the user's own class
+
+
+def plan_of(student: nn.Module) -> Plan | None:
+    """The plan that made a student; None where fxgrow did not make it."""
+    plan = student.meta.get("fxgrow") if isinstance(student, fx.GraphModule) else vars(student).get(OWN_PLAN)
+    return plan if isinstance(plan, Plan) else None
+
+
+def student_of(traced: Traced, plan: Plan, model: nn.Module) -> nn.Module:
+    """The student of a model that was traced, or of a copy of it, in the form that the plan says.
+
+    Raises:
+        PlanError: The model has other parameters than the plan.
+    """
+    root = traced.tree(model)
+    student = assemble(root, traced.graphs, grown_tensors(plan, named_tensors(root)), plan, type(model).__name__)
+    if plan.output == "graph":
+        return student
+    own: nn.Module = root.__dict__[WHOLE]
+    own.__dict__[OWN_PLAN] = plan
+    return own
 
 
 def assemble(

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from torch import nn
 
-from .check import mismatch
+from .check import check
 from .copies import clone, named_tensors
 from .errors import PlanError
-from .plan import Left, Plan, plan
+from .plan import DROP, Edit, Left, Plan, plan
 from .rewrite import assemble, grown_tensors
 from .spec import Spec
 from .widths import WidthGraph
@@ -33,14 +33,19 @@ def settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
         root: nn.Module = clone(widths.traced.root)
         grown = grown_tensors(proposal, named_tensors(root))
         student = assemble(root, widths.traced.graphs, grown, proposal, proposal.model)
-        found = mismatch(student, widths, proposal)
-        if found is None:
+        verdict = check(student, widths, proposal)
+        if not verdict.mismatches:
             left = {entry.name: entry for entry in proposal.left}
             left.update({n: Left(n, reason) for n, reason in pinned.items() if n not in left})
-            return replace(proposal, left=tuple(left.values()))
-        if not found.groups:
-            raise PlanError(f"the student would not compute what {proposal.model} does: {found}")
-        reason = f"the model's code states a size that growth would have to change: {found}"
-        log.info("pinned %s: %s", ", ".join(found.groups), reason)
-        pinned.update(dict.fromkeys(found.groups, reason))
-        widths = widths.pin(found.groups, reason)
+            edits = (*proposal.edits, *(Edit(mode, node, (DROP,), 0) for mode, node in verdict.obsolete))
+            return replace(proposal, left=tuple(left.values()), edits=edits)
+        reasons: dict[str, list[str]] = {}
+        for found in verdict.mismatches:
+            if not found.groups:
+                raise PlanError(f"the student would not compute what {proposal.model} does: {found}")
+            reason = f"the model's code states a size that growth would have to change: {found}"
+            reasons.setdefault(reason, []).extend(found.groups)
+        for reason, names in reasons.items():
+            log.info("pinned %s: %s", ", ".join(names), reason)
+            pinned.update({name: reason for name in names if name not in pinned})
+            widths = widths.pin(names, reason)

@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 import operator
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import fx
+
+PLACE = "fxgrow_place"  # in node.meta: file and line of the user's code
+
+NOT_THEIRS = (f"{Path(__file__).parent}{os.sep}", f"{Path(torch.__file__).parent}{os.sep}", "<")  # not user's code
+
+
+def caller() -> str:
+    """The innermost line of code that is neither torch's nor ours: ``net.py:12``; "" where there is none."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if not frame.f_code.co_filename.startswith(NOT_THEIRS):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
 
 
 def describe(node: fx.Node) -> str:

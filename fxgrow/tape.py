@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from .errors import TraceError
+from .meta import META, on_meta
 
 Shape = tuple[int, ...]
 
@@ -41,6 +42,7 @@ class Call:
         shapes: Of the results.
         digest: Of the first result.
         site: Where it stands in the user's code.
+        module: The path of the innermost module at work.
     """
 
     op: Any
@@ -49,6 +51,7 @@ class Call:
     shapes: tuple[Shape, ...]
     digest: int
     site: str = ""
+    module: str = ""
 
 
 class Tape(TorchDispatchMode):
@@ -68,7 +71,10 @@ class Tape(TorchDispatchMode):
         super().__init__()
         self._attributes = {_storage(tensor) for tensor in attributes}
         self.calls: list[Call] = []
-        self.site = ""
+        self.site = ""  # where the run is: a node of a graph, or a layer
+        self.inside: str | None = None  # the module whose own code is running, where no graph tells the place
+        self.module = ""  # the innermost module at work
+        self.called = False  # whether its own code is running, not a graph that its code was inlined into
         self.held: list[Any] = list(names.values())  # keeps ids unique while the tape lives
         self._value_of: dict[int, int | str] = {id(tensor): name for name, tensor in names.items()}
         self._meta_of: dict[int, Tensor] = {}
@@ -150,11 +156,11 @@ class Tape(TorchDispatchMode):
             kwargs["device"] = META
         inputs, constants = self._read(args, kwargs)
         digests = [self.digest(t) for t in given]
-        out = op(*args, **kwargs)
+        out = self.execute(op, args, kwargs)
         outs = (out,) if isinstance(out, Tensor) else tuple(out) if isinstance(out, list | tuple) else ()
         shapes = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
         digest = self._digest_call(op, digests, constants)
-        self.calls.append(Call(op, inputs, constants, shapes, digest, self.site))
+        self.calls.append(Call(op, inputs, constants, shapes, digest, self.site_of(op), self.module))
         read = self.reading(op, args, kwargs)
         if args and out is args[0] and op._schema.is_mutable:  # in place: what any alias holds is another value now
             self._written[_storage(out)] = self._written.get(_storage(out), 0) + 1
@@ -169,6 +175,10 @@ class Tape(TorchDispatchMode):
                 self._digests[id(o)] = hash((digest, i)) if i else digest
         self.observe(op, read, outs)
         return out
+
+    def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The result of a call."""
+        return on_meta(op, args, kwargs)
 
     def _refuse_state(self, op: Any, args: tuple[Any, ...]) -> None:
         if self._attributes and op._schema.is_mutable and args and isinstance(args[0], Tensor):
@@ -223,6 +233,16 @@ class Tape(TorchDispatchMode):
             self.held += [real, meta]
         return meta
 
+    def site_of(self, op: Any) -> str:
+        """Where the run is, in words."""
+        if self.inside is None or op is None:
+            return self.site
+        name = op._schema.name.split("::")[1]
+        return f"{name} at {self.inside}" if self.inside else name
+
+    def entered(self, module: Any, args: tuple[Any, ...]) -> None:
+        """What a subclass does when a module is called."""
+
     def reading(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a subclass takes from the arguments, before results get their numbers."""
 
@@ -237,7 +257,7 @@ class Tape(TorchDispatchMode):
         return value
 
 
-META, CPU = torch.device("meta"), torch.device("cpu")
+CPU = torch.device("cpu")
 _SELECT = torch.ops.aten.select.int
 
 
@@ -334,16 +354,23 @@ _REVERSED = {  # python reflects `constant > proxy` to `proxy < constant`
 }
 
 
-def first_difference(ours: Sequence[Call], theirs: Sequence[Call]) -> str:
-    """Where two runs with different results part, in words."""
+def first_difference(ours: Sequence[Call], theirs: Sequence[Call]) -> tuple[str, str]:
+    """Where two runs with different results part: in words, and the path of the module."""
     known, mine = {call.digest for call in theirs}, {call.digest for call in ours}
     strange = next((call for call in ours if call.digest not in known), None)
     missing = next((call for call in theirs if call.digest not in mine), None)
     if strange is not None and missing is not None:
         theirs_is = f"{missing.op} {list(missing.shapes)}"
-        return f"{strange.op} {list(strange.shapes)} at {strange.site} where the model runs {theirs_is}"
+        text = f"{strange.op} {list(strange.shapes)} at {strange.site} where the model runs {theirs_is}"
+        return text, _common(strange.module, missing.module)
     if missing is not None:
-        return f"it lacks {missing.op} {list(missing.shapes)}"
+        return f"it lacks {missing.op} {list(missing.shapes)}", missing.module
     if strange is not None:
-        return f"{strange.op} {list(strange.shapes)} at {strange.site} is not in the model"
-    return "the results are others"
+        return f"{strange.op} {list(strange.shapes)} at {strange.site} is not in the model", strange.module
+    return "the results are others", ""
+
+
+def _common(a: str, b: str) -> str:
+    """The innermost module that holds both."""
+    pairs = zip(a.split("."), b.split("."), strict=False)
+    return ".".join([x for x, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)])

@@ -1,30 +1,36 @@
-"""Model to graph: a copy is traced in both modes, and each trace is checked against the model.
+"""Model to graph, by a ladder; each rung is checked against the model.
 
-The check compares tapes: the ATen calls of the model and of its trace on meta tensors, with the flow of
-values between them. A trace that lost a skip connection or took the wrong branch has another tape.
+1. FX with proxies that carry values (`tracer`): control flow on shapes follows the example inputs.
+2. The smallest submodule that cannot be traced, or whose trace computes something else, becomes a leaf.
+3. The whole model is one call (`whole`).
+
+The check compares tapes: the ATen calls of the model and of its trace on meta tensors, with the flow of values
+between them. A trace that lost a skip connection or took the wrong branch has another tape.
 """
 
 from __future__ import annotations
 
 import hashlib
-import random
-import sys
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from .copies import clone, rng_preserved, to_meta
+from .copies import clone, named_tensors, plain_tensors, rng_preserved, to_meta
 from .errors import GrowError, TraceError
-from .grown import CONTAINERS, MODE_OVERRIDES, MODES, Mode, graph_for, skeleton
-from .inputs import Inputs, as_inputs, bind, guesses, omitted
-from .record import Run, RunError, place, run_model
+from .grown import MODE_OVERRIDES, Mode, Output, graph_for, is_layer, keep, set_mode, skeleton
+from .inputs import Inputs, as_inputs, bind, guesses
+from .interpret import Runner
+from .proxy import VALUE, guard
+from .record import Run, RunError, named_inputs, run_model
 from .refuse import refuse_unknown_tensors
-from .tape import draws
+from .tape import Tape, draws, first_difference
+from .tracer import explain, is_hooked, symbolic_trace
+from .whole import graph_of_whole, refusing_graph
+
+ROUNDS = 12  # of finding leaves; after that the whole model is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +42,15 @@ class Traced:
         graphs: A graph per mode; one entry ("eval") where both modes compute the same.
         modes: The modes to run for every operation that the model can do to be seen.
         inputs: The example inputs, on meta.
-        arguments: The same as positional arguments of the graphs.
-        given: The names of those arguments of `forward` that are not left at their defaults.
-        tapes: What the model itself ran in each of `modes`.
+        arguments: The same by the names of the arguments of `forward`, defaults filled in.
+        tapes: What the model itself ran in each mode that it runs in.
         class_name: The class of the model.
+        leaves: The modules that stay calls in the graphs.
+        asked: Those of them that were asked for.
+        whole: Whether the model is one call.
+        output: What a student is to be: a graph, or a module of the model's own class.
+        constants: Tensors that tracing put on the root.
+        overrides: Per mode, the modules that `train()` and `eval()` leave in another mode.
         notes: What a user should know of the tracing.
     """
 
@@ -47,162 +58,275 @@ class Traced:
     graphs: Mapping[Mode, fx.Graph]
     modes: tuple[Mode, ...]
     inputs: Inputs
-    arguments: tuple[Any, ...]
-    given: tuple[str, ...]
+    arguments: Mapping[str, Any]
     tapes: Mapping[Mode, Run]
     class_name: str
+    leaves: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
+    whole: bool = False
+    output: Output = "graph"
+    constants: Mapping[str, Tensor] | None = None
+    overrides: Mapping[Mode, Mapping[str, bool]] | None = None
     notes: tuple[str, ...] = ()
 
     def graph(self, mode: Mode) -> fx.Graph:
         """The graph that runs in a mode."""
         return graph_for(self.graphs, mode)
 
+    @property
+    def runs_code(self) -> bool:
+        """Whether code of the user's classes runs inside the graphs."""
+        return self.whole or any(not is_layer(self.root.get_submodule(leaf)) for leaf in self.leaves)
+
+    def fresh(self) -> nn.Module:
+        """The root for one run: a copy where code of the user's runs, which may keep state on it."""
+        return clone(self.root) if self.runs_code else self.root
+
+    def tree(self, model: nn.Module) -> nn.Module:
+        """The module tree that the graphs run on, made of a copy of a model of the same code, with its tensors."""
+        copied = clone(model)
+        if self.whole:
+            root = keep(copied)
+        else:
+            root = skeleton(copied, self.leaves)
+            root.__dict__.update(self.constants or {})
+        root.__dict__[MODE_OVERRIDES] = self.overrides or {}
+        return root
+
+    def fingerprint(self) -> str:
+        """A hash of what the model computes: the same for every copy of it, on every device, in every process."""
+        lines = [
+            f"{mode} {n.op} {n.name} {getattr(n.target, '__name__', n.target)} {n.args} {n.kwargs}"
+            for mode in sorted(self.graphs)
+            for n in self.graphs[mode].nodes
+        ]
+        if self.runs_code:
+            lines += [f"{c.op} {c.inputs} {c.constants} {c.shapes}" for run in self.tapes.values() for c in run.calls]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
     def __str__(self) -> str:
+        if self.whole:
+            return f"Traced {self.class_name}: as one call, inputs {self.inputs}"
         nodes = sum(1 for _ in self.graphs["eval"].nodes)
         both = "one graph for both modes" if len(self.graphs) == 1 else "a graph for each mode"
         return f"Traced {self.class_name}: {nodes} nodes, {both}, inputs {self.inputs}"
 
 
-class Tracer(fx.Tracer):
-    """FX's tracer, stopping at modules of torch.nn and at modules whose hooks must keep running."""
-
-    proxy_buffer_attributes = True  # else what is computed from a buffer is baked into the graph
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._context = _context()
-
-    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        """A node, unless the user's code has switched to a context that the graph would lose."""
-        if _context() != self._context:
-            raise TraceError(
-                "forward switches gradients or autocast (torch.no_grad(), torch.autocast()), which a graph loses"
-            )
-        return super().create_node(*args, **kwargs)
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether a module stays a call in the graph."""
-        return super().is_leaf_module(m, module_qualified_name) or _hooked(m) or _has_extra_state(m)
-
-
-def _context() -> tuple[bool, ...]:
-    return (torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda"))
-
-
-def _has_extra_state(module: nn.Module) -> bool:
-    return type(module).get_extra_state is not nn.Module.get_extra_state
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
-
-
-def trace(model: nn.Module, example_inputs: Any = None) -> Traced:
+def trace(
+    model: nn.Module, example_inputs: Any = None, *, leaf_modules: Iterable[str | type] = (), output: Output = "graph"
+) -> Traced:
     """Trace a model in both modes; the model itself is not touched.
 
     Args:
         model: Any module with real floating-point parameters.
         example_inputs: A tensor, a tuple of arguments, a dict of keyword arguments; None: guessed from
             the first layer, trying usual sizes on the meta device.
+        leaf_modules: Names or classes of submodules to keep as calls.
+        output: "module" keeps the whole model as one call.
 
     Raises:
-        TraceError: The model cannot be traced, or does not run on the inputs.
+        TraceError: The model does not run on the inputs, or holds what fxgrow does not grow.
     """
     refuse_unknown_tensors(model)
+    leaves = _named_leaves(model, leaf_modules)
     if example_inputs is not None:
         try:
-            return _trace(model, as_inputs(example_inputs))
+            return _trace(model, as_inputs(example_inputs), leaves, output)
         except RunError as error:
             raise TraceError(str(error)) from error.__cause__
     tried: list[str] = []
     why = ""
     for guess in guesses(model):
         try:
-            return _trace(model, guess)
+            return _trace(model, guess, leaves, output)
         except RunError as error:
             tried.append(str(guess))
             why = str(error)
     raise TraceError(f"no input that was tried ran; give example_inputs. Tried {'; '.join(tried)}. Last: {why}")
 
 
-def _trace(model: nn.Module, inputs: Inputs) -> Traced:
+def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[str]:
+    modules = dict(model.named_modules())
+    found: set[str] = set()
+    for leaf in [wanted] if isinstance(wanted, str | type) else wanted:
+        names = [n for n, m in modules.items() if n and (n == leaf or (isinstance(leaf, type) and isinstance(m, leaf)))]
+        if not names:
+            raise TraceError(f"leaf_modules names {leaf!r}, but the model has no such module")
+        found.update(names)
+    return frozenset(found)
+
+
+def _trace(model: nn.Module, inputs: Inputs, leaves: frozenset[str], output: Output) -> Traced:
     with rng_preserved():
         tapes, inputs = run_model(model, inputs)
-    absent = omitted(model, inputs)
-    root, graphs = graph_of(model, absent)
-    modes: tuple[Mode, ...] = MODES
-    random_in_eval = "eval" in tapes and any(draws(call.op) for call in tapes["eval"].calls)
-    if len(graphs) == 1 and not random_in_eval and not _has_custom_leaf(root, graphs["eval"]):
-        modes = ("train",) if "train" in tapes else ("eval",)
-    for mode in modes:
-        if mode not in tapes:
-            raise RunError(f"the model does not run in {mode} mode on {inputs}; give inputs that both modes accept")
-    to_meta(root)
-    return Traced(
-        root=root,
-        graphs=graphs,
-        modes=modes,
-        inputs=inputs,
-        arguments=tuple(bind(model, inputs).values()),
-        given=tuple(name for name in bind(model, inputs) if name not in absent),
-        tapes=tapes,
-        class_name=type(model).__name__,
-        notes=tuple(_notes(model, inputs, graphs)),
-    )
+        drawn = _Draft(model, inputs, tapes, leaves)
+        for run in tapes.values():
+            leaves |= run.stateful
+        if output == "module":
+            return replace(drawn.as_whole(""), output=output)
+        if is_hooked(model):
+            return drawn.as_whole("it has hooks of its own")
+        try:
+            return drawn.climb(leaves)
+        except TraceError as error:
+            return drawn.as_whole(str(error))
 
 
-def graph_of(model: nn.Module, absent: Mapping[str, Any]) -> tuple[nn.Module, dict[Mode, fx.Graph]]:
-    """A module tree of our own, sharing the model's tensors, and its graphs: one where both modes compute the same.
+class _Draft:
+    """One model on its way to a graph."""
 
-    Args:
-        model: The model.
-        absent: Optional arguments of `forward` that are not given, with their defaults.
+    def __init__(self, model: nn.Module, inputs: Inputs, tapes: Mapping[Mode, Run], asked: frozenset[str]) -> None:
+        self.model = model
+        self.asked = asked
+        self.inputs = inputs
+        self.tapes = tapes
+        self.name = type(model).__name__
+        self.arguments = bind(model, inputs)
+        self.why: dict[str, str] = {}  # of the leaves that were found
 
-    Raises:
-        TraceError: It cannot be traced.
-    """
-    for key, default in absent.items():
-        if default is not None and not isinstance(default, bool | int | float | str):
-            raise TraceError(f"the default of {key!r} is a {type(default).__name__}, which a graph cannot hold")
-    graphs: dict[Mode, fx.Graph] = {}
-    trees: dict[Mode, nn.Module] = {}
-    with rng_preserved():
-        for mode in MODES:
-            trees[mode] = clone(model)
-            graphs[mode] = _symbolic(trees[mode], mode, absent)
-    root = trees["eval"]
-    for name, value in vars(trees["train"]).items():
-        if isinstance(value, Tensor):  # constants that only the train graph made
-            root.__dict__.setdefault(name, value)
-    root.__dict__[MODE_OVERRIDES] = {
-        mode: {name: m.training for name, m in tree.named_modules() if name and m.training != (mode == "train")}
-        for mode, tree in trees.items()
-    }
-    leaves = {str(node.target) for graph in graphs.values() for node in graph.nodes if node.op == "call_module"}
-    if str(graphs["train"].python_code("self").src) == str(graphs["eval"].python_code("self").src):
-        del graphs["train"]
-    leaves |= {name for name, module in root.named_modules() if name and _is_plain(module)}
-    for (_, module), (_, teacher) in zip(root.named_modules(), model.named_modules(), strict=True):
-        module.training = teacher.training
-    return skeleton(root, leaves), graphs
+    # -- the whole -------------------------------------------------------------------------------
+
+    def as_whole(self, why: str) -> Traced:
+        """The model as one call."""
+        notes = [f"{self.name} is kept as one call, because {why}"] if why else []
+        tree = clone(self.model)
+        to_meta(tree)
+        root = keep(tree)
+        return self._traced(
+            root, {"eval": graph_of_whole(self.model)}, notes=notes, whole=True, modes=tuple(self.tapes)
+        )
+
+    # -- the ladder ------------------------------------------------------------------------------
+
+    def climb(self, leaves: frozenset[str]) -> Traced:
+        """Trace with more and more leaves until the trace computes what the model computes.
+
+        Raises:
+            TraceError: The model's own forward cannot be traced.
+        """
+        if "" in leaves:
+            raise TraceError("its forward keeps state in attributes from call to call")
+        for _ in range(ROUNDS):
+            graphs: dict[Mode, fx.Graph] = {}
+            trees: dict[Mode, nn.Module] = {}
+            found: dict[str, str] = {}
+            for mode in self.tapes:
+                trees[mode] = clone(self.model)
+                graphs[mode], new = self._symbolic(trees[mode], mode, leaves)
+                found.update(new)
+            if not found:
+                traced = self._assembled(graphs, trees, leaves)
+                found = self._differences(traced)
+            if not found:
+                return traced
+            self.why.update(found)
+            leaves |= frozenset(found)
+            if "" in leaves:
+                raise TraceError(found[""])
+        raise TraceError(f"even with {len(leaves)} of its modules kept as calls it cannot be traced")
+
+    def _symbolic(self, tree: nn.Module, mode: Mode, leaves: frozenset[str]) -> tuple[fx.Graph, dict[str, str]]:
+        tree.train(mode == "train")
+        to_meta(tree)
+        inputs = named_inputs(self.inputs.args, self.inputs.kwargs)
+        return symbolic_trace(tree, self.inputs, Tape({**named_tensors(tree), **inputs}), leaves)
+
+    def _assembled(
+        self, graphs: dict[Mode, fx.Graph], trees: Mapping[Mode, nn.Module], leaves: frozenset[str]
+    ) -> Traced:
+        overrides = {
+            mode: {name: m.training for name, m in tree.named_modules() if name and m.training != (mode == "train")}
+            for mode, tree in trees.items()
+        }
+        called = {str(node.target) for graph in graphs.values() for node in graph.nodes if node.op == "call_module"}
+        constants = {
+            key: value
+            for tree in trees.values()
+            for key, value in vars(tree).items()
+            if isinstance(value, Tensor) and not hasattr(self.model, key)
+        }
+        for graph in graphs.values():
+            for node in graph.nodes:
+                node.meta.pop(VALUE, None)
+        sources = [str(graph.python_code("self").src) for graph in graphs.values()]
+        if len(self.tapes) == 1:
+            missing: Mode = "train" if "eval" in self.tapes else "eval"
+            graphs[missing] = refusing_graph(self.model, missing)
+        elif len(set(sources)) == 1:
+            graphs = {"eval": graphs["eval"]}
+        tree = clone(self.model)
+        plain = {name for name, module in tree.named_modules() if name and is_layer(module)}
+        root = skeleton(tree, called | plain)
+        root.__dict__.update(constants)
+        to_meta(root)
+        return self._traced(
+            root,
+            graphs,
+            leaves=frozenset(called | plain),
+            constants=constants,
+            overrides=overrides,
+            modes=self._modes(root, graphs),
+            notes=self._notes(graphs, called),
+        )
+
+    def _differences(self, traced: Traced) -> dict[str, str]:
+        """The smallest module where a trace departs from the model, and how; empty where they compute the same."""
+        for mode, theirs in self.tapes.items():
+            root = traced.fresh()
+            set_mode(root, mode)
+            names = named_tensors(root)
+            inputs = named_inputs(self.inputs.args, self.inputs.kwargs)
+            tape = Tape({**names, **inputs}, plain_tensors(root))
+            try:
+                with torch.no_grad(), tape:
+                    result = Runner(root, traced.graph(mode), tape).run_on(self.arguments)
+            except GrowError as error:
+                return {tape.module: str(error).splitlines()[0]}
+            except Exception as error:  # noqa: BLE001 - whatever the trace raises where the model runs
+                return {tape.module: explain(error)}
+            if tape.result(result, names) != theirs.result:
+                difference, module = first_difference(tape.calls, theirs.calls)
+                while module in traced.leaves:  # a leaf runs the model's own code: what it is given is what differs
+                    module = module.rpartition(".")[0]
+                return {module: f"its trace computes something else in {mode} mode: {difference}"}
+        return {}
+
+    # -- the result ------------------------------------------------------------------------------
+
+    def _traced(self, root: nn.Module, graphs: dict[Mode, fx.Graph], **more: Any) -> Traced:
+        for (_, module), (_, teacher) in zip(root.named_modules(), self.model.named_modules(), strict=True):
+            module.training = teacher.training
+        return Traced(
+            root=root,
+            graphs=graphs,
+            inputs=self.inputs,
+            arguments=self.arguments,
+            tapes=self.tapes,
+            class_name=self.name,
+            asked=self.asked,
+            **more,
+        )
+
+    def _modes(self, root: nn.Module, graphs: Mapping[Mode, fx.Graph]) -> tuple[Mode, ...]:
+        """The modes whose runs show every operation."""
+        random_in_eval = "eval" in self.tapes and any(draws(call.op) for call in self.tapes["eval"].calls)
+        if len(graphs) == 1 and not random_in_eval and not _has_custom_leaf(root, graphs["eval"]):
+            return ("train",) if "train" in self.tapes else ("eval",)
+        return tuple(self.tapes)
+
+    def _notes(self, graphs: Mapping[Mode, fx.Graph], called: set[str]) -> tuple[str, ...]:
+        return tuple(_notes(self.model, self.inputs, graphs, {p: why for p, why in self.why.items() if p in called}))
 
 
-def fingerprint(graphs: Mapping[Mode, fx.Graph]) -> str:
-    """A hash of what the graphs compute: the same for every copy of a model, on every device."""
-    lines = [
-        f"{mode} {n.op} {n.name} {getattr(n.target, '__name__', n.target)} {n.args} {n.kwargs}"
-        for mode in sorted(graphs)
-        for n in graphs[mode].nodes
-    ]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-def _notes(model: nn.Module, inputs: Inputs, graphs: Mapping[Mode, fx.Graph]) -> Iterator[str]:
+def _notes(model: nn.Module, inputs: Inputs, graphs: Mapping[Mode, fx.Graph], why: Mapping[str, str]) -> Iterator[str]:
     if inputs.guessed:
         yield f"example inputs were guessed: {inputs}"
-    other = [name for name, m in model.named_modules() if m.training != model.training and not _is_plain(m)]
+    for path, reason in why.items():
+        yield f"{path} is kept as a call, because {reason}"
+    guards = [n for graph in graphs.values() for n in graph.nodes if n.target is guard]
+    if guards:
+        yield "the model's code asks for sizes or arguments; the student refuses inputs that would answer otherwise"
+    other = [name for name, m in model.named_modules() if m.training != model.training and not is_layer(m)]
     if len(graphs) > 1 and other:
         yield (
             f"{other[0]} is not in the mode of the model: what its own code does by mode will follow the model's; "
@@ -211,59 +335,4 @@ def _notes(model: nn.Module, inputs: Inputs, graphs: Mapping[Mode, fx.Graph]) ->
 
 
 def _has_custom_leaf(root: nn.Module, graph: fx.Graph) -> bool:
-    return any(node.op == "call_module" and not _is_plain(root.get_submodule(str(node.target))) for node in graph.nodes)
-
-
-def _is_plain(module: nn.Module) -> bool:
-    """Whether the module is of torch.nn and holds no modules of a user's."""
-    return type(module).__module__.startswith("torch.nn.") and type(module) not in CONTAINERS and not _hooked(module)
-
-
-@contextmanager
-def _no_custom_backward() -> Iterator[None]:
-    """Refuse autograd Functions: FX would inline their forward and lose their backward."""
-    apply = torch.autograd.Function.__dict__["apply"]
-
-    def refuse(cls: type, *args: Any, **kwargs: Any) -> Any:
-        raise TraceError(f"forward applies the autograd Function {cls.__name__}, whose backward a graph would lose")
-
-    function: Any = torch.autograd.Function
-    function.apply = classmethod(refuse)
-    try:
-        yield
-    finally:
-        function.apply = apply
-
-
-def _symbolic(root: nn.Module, mode: Mode, absent: Mapping[str, Any]) -> fx.Graph:
-    root.train(mode == "train")
-    drawn = _python_random_state()
-    name = type(root).__name__
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # FX cannot assert every default; the default is what it traces
-            with _no_custom_backward():
-                graph = Tracer().trace(root, concrete_args=dict(absent))
-    except GrowError as error:
-        raise TraceError(f"{name} cannot be traced in {mode} mode: {error}") from error
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        where = place(error)
-        raise TraceError(f"{name} cannot be traced in {mode} mode: {type(error).__name__}: {reason}{where}") from error
-    for path, module in root.named_modules():
-        for key, value in (*module._buffers.items(), *module._parameters.items()):
-            if isinstance(value, fx.Proxy):
-                where = f"{path}.{key}".lstrip(".")
-                raise TraceError(f"{name}.forward assigns to {where!r}; change it in place, as in {key}.copy_(...)")
-    if _python_random_state() != drawn:
-        raise TraceError(f"{name}.forward draws from Python's or numpy's random numbers; a graph would freeze one draw")
-    for node in graph.nodes:
-        node.type = None  # annotations of the user's module, which its source code alone could resolve
-    graph.lint()
-    return graph
-
-
-def _python_random_state() -> tuple[Any, ...]:
-    numpy = sys.modules.get("numpy")
-    state = numpy.random.get_state() if numpy else ("", b"", 0)
-    return random.getstate(), bytes(state[1]), state[2]
+    return any(node.op == "call_module" and not is_layer(root.get_submodule(str(node.target))) for node in graph.nodes)

@@ -16,12 +16,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from .copies import clone, named_tensors, rng_preserved
 from .errors import GrowError
 from .grown import MODES, GrownModule, Mode, graph_for, set_mode
-from .inputs import Inputs, absent, arguments_of, bind
-from .plan import Plan
+from .inputs import Inputs, arguments_of, bind
+from .interpret import Runner
+from .plan import Plan, example_of
 from .report import TOLERANCE, NodeError, Report
+from .rewrite import plan_of
 from .sites import describe
-from .tape import leaf_tensors
-from .trace import fingerprint, graph_of, trace
+from .tape import Tape, leaf_tensors
+from .trace import trace
+from .whole import WHOLE
 from .widths import WidthGraph, widths
 
 
@@ -43,9 +46,9 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
     allowed = tolerance if tolerance is not None else _tolerance(teacher)
     beyond = [mode for mode in MODES if errors[mode] > allowed] if tolerance is None else []
     rounding = _rounding(teacher, given, beyond)
-    plan = getattr(student, "meta", {}).get("fxgrow") if isinstance(student, fx.GraphModule) else None
+    plan = plan_of(student)
     nodes: tuple[NodeError, ...] = ()
-    if isinstance(plan, Plan) and isinstance(student, GrownModule):
+    if plan is not None and isinstance(student, GrownModule) and WHOLE not in vars(student):
         nodes = tuple(_nodes_apart(teacher, student, plan, given))
     return Report(
         errors=errors,
@@ -54,8 +57,8 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
         nodes=nodes,
         parameters=(_count(teacher), _count(student)),
         flops=(_flops(teacher, given), _flops(student, given)),
-        left=tuple((entry.name, entry.reason) for entry in plan.left) if isinstance(plan, Plan) else (),
-        notes=plan.notes if isinstance(plan, Plan) else (),
+        left=tuple((entry.name, entry.reason) for entry in plan.left) if plan is not None else (),
+        notes=plan.notes if plan is not None else (),
     )
 
 
@@ -137,15 +140,16 @@ class DropoutOff(TorchDispatchMode):
 
 
 def _nodes_apart(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: Inputs) -> Iterator[NodeError]:
-    found = widths(trace(teacher, inputs))
-    if plan.code != fingerprint(found.traced.graphs) or any(
+    traced = trace(teacher, example_of(plan, named_tensors(teacher).values()) or inputs, leaf_modules=plan.leaves)
+    found = widths(traced)
+    if plan.code != traced.fingerprint() or any(
         w.name not in found.named or found.width(w.name) != w.old for w in plan.groups
     ):
         return  # the student was grown from another model, such as an earlier student
-    root, graphs = graph_of(teacher, absent(teacher, plan.given))
-    arguments = tuple(bind(teacher, inputs).values())
+    root = traced.tree(teacher)
+    arguments = bind(teacher, inputs)
     for mode in MODES:
-        graph = graph_for(graphs, mode)
+        graph = traced.graph(mode)
         values = _record(root, graph, arguments, mode)
         ours = _record(student, graph_for(student.graphs, mode), arguments, mode)
         for node in graph.nodes:
@@ -167,10 +171,10 @@ def _through(plan: Plan, found: WidthGraph, layouts: tuple[Any, ...], tensor: Te
     return tensor
 
 
-def _record(root: nn.Module, graph: fx.Graph, arguments: tuple[Any, ...], mode: Mode) -> Mapping[str, Any]:
+def _record(root: nn.Module, graph: fx.Graph, arguments: Mapping[str, Any], mode: Mode) -> Mapping[str, Any]:
     values: dict[str, Any] = {}
 
-    class Recorder(fx.Interpreter):
+    class Recorder(Runner):
         def run_node(self, n: fx.Node) -> Any:
             result = super().run_node(n)
             values[n.name] = result.clone() if isinstance(result, Tensor) else None  # may be written to later
@@ -180,7 +184,7 @@ def _record(root: nn.Module, graph: fx.Graph, arguments: tuple[Any, ...], mode: 
     with rng_preserved(), torch.no_grad(), _in_mode(root, mode), DropoutOff():
         torch.manual_seed(0)
         with torch.nn.utils.stateless._reparametrize_module(root, buffers):
-            Recorder(root, graph=graph).run(*copy.deepcopy(arguments))
+            Recorder(root, graph, Tape({})).run_on(copy.deepcopy(arguments))
     return values
 
 

@@ -4,6 +4,7 @@ import copy
 import pickle
 import random
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow import Widen
-from tests.check import assert_exact, randomise
+from tests.check import assert_exact, randomise, relative_error
 
 X = torch.randn(5, 6, dtype=torch.float64)
 Forward = Callable[["Net", Tensor], object]
@@ -78,10 +79,9 @@ def _python_random(net: Net, x: Tensor) -> Tensor:
     return net.b(h) if random.random() < 0.5 else net.b(-h)
 
 
-REFUSED: dict[str, tuple[Forward, str]] = {
+KEPT: dict[str, tuple[Forward, str]] = {
     "a constant that is added to": (_accumulate, "neither a parameter nor a buffer"),
-    "a plain tensor that counts": (_count, "neither a parameter nor a buffer"),
-    "state in an attribute": (_remember, "keeps state in memory"),
+    "state in an attribute": (_remember, "keeps state in attributes"),
     "no_grad inside": (_no_grad, "switches gradients or autocast"),
     "autocast inside": (_autocast, "switches gradients or autocast"),
     "a backward of its own": (_reversed, "autograd Function _Reverse"),
@@ -89,12 +89,34 @@ REFUSED: dict[str, tuple[Forward, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_a_graph_would_lose_is_refused(name: str) -> None:
-    forward, reason = REFUSED[name]
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("name", KEPT)
+def test_code_whose_effects_a_graph_would_lose_stays_code(name: str, output: Literal["graph", "module"]) -> None:
+    """The student runs it, grown, with its effects: state, gradients, another draw each time."""
+    forward, reason = KEPT[name]
+    torch.manual_seed(0)
     teacher = Net(forward).double()
+    student = fxgrow.grow(teacher, 2.0, X, output=output)
+    assert output == "module" or any(reason in note for note in fxgrow.plan_of(student).notes)
+    assert student.get_parameter("a.weight").shape[0] == 2 * teacher.a.weight.shape[0]
+    gradients = []
+    for model in (teacher, student):
+        random.seed(0)
+        x = X.clone().requires_grad_()
+        outs = [model(x) for _ in range(4)]
+        (grad,) = torch.autograd.grad(sum(out.double().sum() for out in outs), x, allow_unused=True)
+        gradients.append((outs, grad))
+    (theirs, grad), (ours, mine) = gradients
+    tolerance = 0.05 if name == "autocast inside" else 1e-10  # bfloat16 rounds either way
+    assert max(relative_error([a], [b]) for a, b in zip(ours, theirs, strict=True)) < tolerance
+    assert (grad is None) == (mine is None)
+    assert grad is None or relative_error([mine], [grad]) < tolerance
+
+
+def test_a_plain_tensor_that_is_written_to_is_refused() -> None:
+    teacher = Net(_count).double()
     before = teacher.total.clone()
-    with pytest.raises(fxgrow.TraceError, match=reason):
+    with pytest.raises(fxgrow.TraceError, match="neither a parameter nor a buffer"):
         fxgrow.grow(teacher, 2.0, X)
     assert torch.equal(teacher.total, before)
 
@@ -196,19 +218,6 @@ def test_what_is_no_module_is_refused(model: object) -> None:
         fxgrow.grow(model, 2.0, X)
 
 
-def test_single_arguments_are_asked_for() -> None:
-    class Many(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a = nn.Linear(6, 3)
-
-        def forward(self, *xs: Tensor) -> Tensor:
-            return self.a(xs[0])
-
-    with pytest.raises(fxgrow.TraceError, match=r"\*xs"):
-        fxgrow.grow(Many(), 2.0, X.float())
-
-
 class Stepping(Joined):
     """Counts its calls in a buffer, by assignment."""
 
@@ -221,18 +230,36 @@ class Stepping(Joined):
         return super().forward(x)
 
 
-def test_a_buffer_that_is_assigned_is_a_growth_error() -> None:
-    with pytest.raises(fxgrow.TraceError):
-        fxgrow.grow(Stepping(), 2.0, X.float())
+def test_a_buffer_that_is_assigned_stays_assigned() -> None:
+    torch.manual_seed(0)
+    teacher = Stepping().double()
+    student = fxgrow.grow(teacher, 2.0, X)
+    assert student.get_parameter("c.weight").shape[1] == 2 * teacher.c.weight.shape[1]
+    assert_exact(teacher, student, X, 1e-10, changed=True)
+    before = int(student.get_buffer("calls"))
+    student(X)
+    assert int(student.get_buffer("calls")) == before + 1
+    copied = copy.deepcopy(student)
+    copied(X)
+    assert (int(student.get_buffer("calls")), int(copied.get_buffer("calls"))) == (before + 1, before + 2)
 
 
-def test_defaults_that_a_graph_cannot_hold_are_refused_by_name() -> None:
+def test_optional_arguments_keep_their_names_and_refuse_what_was_not_traced() -> None:
     class Sized(Joined):
-        def forward(self, x: Tensor, sizes: tuple[int, ...] = ()) -> Tensor:
-            return super().forward(x)
+        def forward(self, x: Tensor, sizes: tuple[int, ...] = (), scale: float = 1.0) -> Tensor:
+            return super().forward(x) * (scale if not sizes else 0.0)
 
-    with pytest.raises(fxgrow.TraceError, match="'sizes'"):
-        fxgrow.grow(Sized(norm=False), 2.0, X.float())
+    torch.manual_seed(0)
+    teacher = Sized(norm=False).double()
+    student = fxgrow.grow(teacher, 2.0, X)
+    assert torch.allclose(student(X, sizes=()), teacher(X))
+    assert torch.allclose(student(X, scale=1.0), teacher(X))
+    with pytest.raises(fxgrow.GrowError, match="another path"):
+        student(X, sizes=(3,))
+    with pytest.raises(fxgrow.GrowError, match="another path"):
+        student(X, scale=2.0)
+    own = fxgrow.grow(teacher, 2.0, X, output="module")
+    assert torch.allclose(own(X, (), 2.0), teacher(X, (), 2.0))
 
 
 def test_a_student_can_be_grown_and_verified_again() -> None:

@@ -20,21 +20,6 @@ Make = TypeVar("Make", bound=Callable[[], nn.Module])
 Inputs = tuple[Any, ...] | dict[str, Any]
 
 
-UNTRACED = {  # control flow on sizes, iterated or written-to proxies, constructors given sizes, isinstance on a proxy
-    "size_dependent",
-    "flatten_by_view_len",
-    "flatten_by_view_num_flat_features",
-    "there_and_back_by_unbind_batch",
-    "maxout_of_halves",
-    "cat_with_zeros",
-    "width_as_number_branch",
-    "width_as_number_loop",
-    "instance_test",
-    "written_in_place",
-    "channels_written_in_place",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Net:
     """One entry.
@@ -53,11 +38,6 @@ class Net:
     arguments: tuple[Any, ...] | dict[str, Any]
     grows: Grows
     any_factor: bool
-
-    @property
-    def refused(self) -> bool:
-        """Whether torch.fx by itself cannot trace it, so that growth is refused with the reason."""
-        return self.name in UNTRACED
 
     def make(self) -> nn.Module:
         """The module, the same at each call."""

@@ -1,0 +1,66 @@
+"""Running graphs and modules with an eye on the place: which node, which module is at work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import fx, nn
+from torch.nn.modules import module as torch_module
+
+from .grown import is_layer
+from .sites import describe, module_path
+from .tape import Tape
+from .whole import WHOLE
+
+
+class Runner(fx.Interpreter):
+    """Runs a graph on arguments by name, telling a tape which place it is at."""
+
+    def __init__(self, root: nn.Module, graph: fx.Graph, tape: Tape) -> None:
+        super().__init__(root, graph=graph)
+        self.tape = tape
+        self._arguments: Mapping[str, Any] = {}
+
+    def run_on(self, arguments: Mapping[str, Any]) -> Any:
+        """The graph's result."""
+        self._arguments = arguments
+        with watched(self.module, self.tape):
+            return self.run()
+
+    def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
+        return self._arguments[str(target).lstrip("*")]
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.tape.site, self.tape.inside, self.tape.module, self.tape.called = describe(n), None, module_path(n), False
+        return super().run_node(n)
+
+
+@contextmanager
+def watched(root: nn.Module, tape: Tape) -> Iterator[None]:
+    """Inside, the tape knows which module of the tree is at work."""
+    whole = root.__dict__.get(WHOLE)
+    paths = {id(module): name for name, module in (whole or root).named_modules()}
+    stack: list[tuple[str, str | None, str, bool]] = []
+
+    def enter(module: nn.Module, args: Any) -> None:
+        stack.append((tape.site, tape.inside, tape.module, tape.called))
+        path = paths.get(id(module))
+        if path is not None:
+            tape.module, tape.called = path, True
+            tape.site, tape.inside = (path, None) if is_layer(module) else (path or "forward", path)
+            tape.entered(module, args)
+
+    def leave(module: nn.Module, args: Any, result: Any) -> None:
+        tape.site, tape.inside, tape.module, tape.called = stack.pop()
+
+    handles = [
+        torch_module.register_module_forward_pre_hook(enter),
+        torch_module.register_module_forward_hook(leave, always_call=True),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,195 @@
+"""Proxies that know what they stand for, so that Python can ask: how long, how wide, which branch.
+
+Each node of a graph under construction holds the value that the example inputs give it there: a tensor on
+the meta device, a shape, a number. Arithmetic on shapes stays symbolic (`h // 2` is a node); only where Python
+needs a plain answer (`if`, `range`, `math`, unpacking) the value answers, and a guard is put into the graph that
+refuses inputs which would have answered otherwise.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.proxy import Attribute
+from torch.utils import _pytree as pytree
+
+from .errors import GrowError, TraceError
+
+VALUE = "fxgrow_value"  # in node.meta while tracing: what the node gives on the example inputs
+
+# What does not depend on sizes: answered at once, without a node or a guard.
+_ANSWERED = frozenset((
+    "ndim", "is_cuda", "is_cpu", "is_meta", "is_mps", "is_xpu", "is_quantized", "is_sparse", "is_mkldnn", "is_nested",
+    "is_leaf", "layout", "names", "requires_grad", "grad_fn", "grad",
+    "dim", "ndimension", "is_floating_point", "is_complex", "is_contiguous", "is_inference", "get_device", "type",
+    "element_size",
+))  # fmt: skip
+_MAPPING_METHODS: dict[str, Callable[..., Any]] = {  # a proxy per entry, under its real key
+    "values": lambda proxy, value: [proxy[key] for key in value],
+    "items": lambda proxy, value: [(key, proxy[key]) for key in value],
+    "get": lambda proxy, value, key, default=None: proxy[key] if key in value else default,
+}
+_PLACEMENT = ("device", "dtype")  # whether a model is moved or cast decides no guard
+
+
+def guard(value: Any, expected: Any) -> None:
+    """In a traced graph: stop where the inputs would have taken another path through the model's code.
+
+    Raises:
+        GrowError: `value` is not what the example inputs gave.
+    """
+    if value is not expected and value != expected:
+        raise GrowError(
+            f"these inputs would take another path through the model's code than the example inputs that it was "
+            f"grown with ({value!r} instead of {expected!r}); grow it with such inputs as the example"
+        )
+
+
+fx.node.has_side_effect(guard)
+
+
+class MetaProxy(fx.Proxy):
+    """A proxy with a value."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """What `isinstance` sees."""
+        return type(self.node.meta[VALUE])
+
+    def __getattr__(self, name: str) -> Any:
+        value = self.node.meta[VALUE]
+        if not hasattr(value, name):
+            raise AttributeError(f"{type(value).__name__!r} object has no attribute {name!r}")
+        if isinstance(value, Tensor) and name in _ANSWERED:
+            return getattr(value, name)
+        if isinstance(value, Mapping) and name in _MAPPING_METHODS:
+            return functools.partial(_MAPPING_METHODS[name], self, value)
+        found = getattr(type(value), name, None)
+        if callable(found) and not isinstance(found, type):
+            return Attribute(self, name)
+        return self.tracer.create_proxy("call_function", getattr, (self, name), {})
+
+    def __bool__(self) -> bool:
+        return bool(self.answer(bool))
+
+    def __int__(self) -> int:
+        return int(self.answer(int))
+
+    def __index__(self) -> int:
+        return int(self.answer(operator.index))
+
+    def __float__(self) -> float:
+        return float(self.answer(float))
+
+    def __len__(self) -> int:
+        return len(self._sized())
+
+    def __contains__(self, item: Any) -> bool:
+        value = self._sized()
+        if isinstance(value, Mapping):
+            return item in value
+        return any(bool(entry == item) for entry in self)
+
+    def __iter__(self) -> Iterator[Any]:
+        value = self._sized()
+        if isinstance(value, Mapping):
+            return iter(list(value))
+        return iter([self[i] for i in range(len(value))])  # type: ignore[index]
+
+    def __reversed__(self) -> Iterator[Any]:
+        return iter(list(self)[::-1])
+
+    def _sized(self) -> Any:
+        """The value, for questions about its length, which a graph cannot take back."""
+        value = self.node.meta[VALUE]
+        if isinstance(value, Tensor):
+            length: Any = self.tracer.create_proxy("call_function", getattr, (self, "shape"), {})[0]  # type: ignore[index]
+            length.answer(int)
+        elif not isinstance(value, torch.Size | tuple | list | Mapping):
+            raise TraceError(f"a {type(value).__name__} is iterated over")
+        return value
+
+    def keys(self) -> Any:
+        value = self.node.meta[VALUE]
+        return list(value.keys()) if isinstance(value, Mapping) else self.__getattr__("keys")
+
+    # -- numbers ---------------------------------------------------------------------------------
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
+
+    def __ceil__(self) -> Any:
+        return self.tracer.create_proxy("call_function", math.ceil, (self,), {})
+
+    def __floor__(self) -> Any:
+        return self.tracer.create_proxy("call_function", math.floor, (self,), {})
+
+    def __trunc__(self) -> Any:
+        return self.tracer.create_proxy("call_function", math.trunc, (self,), {})
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return self.tracer.create_proxy("call_function", round, (self,) if digits is None else (self, digits), {})
+
+    def __divmod__(self, other: Any) -> Any:
+        return (self // other, self % other)
+
+    def __format__(self, spec: str) -> str:
+        value = self.node.meta[VALUE]
+        return repr(self) if isinstance(value, Tensor) else format(value, spec)
+
+    def answer(self, convert: Callable[[Any], Any]) -> Any:
+        """The plain value, with a guard beside it.
+
+        Raises:
+            TraceError: It depends on the numbers in a tensor.
+        """
+        value = self.node.meta[VALUE]
+        if isinstance(value, Tensor):
+            raise TraceError("the code asks for the numbers in a tensor")
+        if depends_on_numbers(self.node):
+            raise TraceError("the code asks for a number that was taken out of a tensor")
+        tracer: Any = self.tracer
+        tracer.answered(self.node, value)
+        return convert(value)
+
+
+def depends_on_numbers(node: fx.Node) -> bool:
+    """Whether a plain value was taken out of a tensor's numbers rather than its shape."""
+    return any(_is_number_of(n) for n in _plain_ancestors(node))
+
+
+def guards(node: fx.Node) -> bool:
+    """Whether a plain value could be another one for other inputs; devices and dtypes do not count."""
+    sources = [n for a in _plain_ancestors(node) for n in (a, *a.all_input_nodes)]
+    if any(n.target is getattr and n.args[1] in _PLACEMENT for n in sources):
+        return False
+    return any(n.op != "get_attr" and (n.op == "placeholder" or isinstance(n.meta[VALUE], Tensor)) for n in sources)
+
+
+def is_symbolic(structure: Any) -> bool:
+    """Whether an argument holds tensors, so that it becomes a proxy."""
+    return any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(structure))
+
+
+def _plain_ancestors(node: fx.Node) -> Iterator[fx.Node]:
+    """The node, and what it was computed from up to the tensors."""
+    pending, seen = [node], set()
+    while pending:
+        current = pending.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        yield current
+        pending += [n for n in current.all_input_nodes if not isinstance(n.meta.get(VALUE), Tensor)]
+
+
+def _is_number_of(node: fx.Node) -> bool:
+    if node.op == "call_method" and node.target in ("item", "tolist", "__int__", "__float__", "__bool__"):
+        return True
+    return node.op == "call_function" and node.target in (torch.equal, torch.allclose, torch.is_nonzero)

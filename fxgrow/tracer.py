@@ -1,0 +1,361 @@
+"""The tracer: FX's, with proxies that carry values, and leaves where Python defeats it.
+
+A submodule whose code cannot be traced stays a call in the graph (a *leaf*): the smallest one, because the
+innermost module whose forward fails is the first to see the failure. What a graph would silently lose counts as
+a failure too: gradients or autocast switched inside `forward`, autograd Functions, draws from Python's random
+numbers, buffers that are assigned.
+"""
+
+from __future__ import annotations
+
+import builtins
+import collections
+import functools
+import operator
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from .errors import TraceError
+from .inputs import PLAIN, Inputs, bind, default_in_code, parameters_of, stars_of
+from .proxy import VALUE, MetaProxy, guard, guards, is_symbolic
+from .record import place
+from .sites import PLACE, caller
+from .tape import Tape
+from .whole import refuse
+
+_FACTORIES = (
+    "arange", "as_tensor", "empty", "eye", "full", "linspace", "logspace", "ones", "rand", "randint", "randn",
+    "randperm", "scalar_tensor", "tensor", "tril_indices", "triu_indices", "zeros",
+)  # fmt: skip
+
+
+class Restart(BaseException):
+    """A leaf was found whose failed attempt has left traces in the tree: begin again with it."""
+
+
+class Tracer(fx.Tracer):
+    """Traces a module tree of our own, whose tensors are on the meta device.
+
+    Args:
+        inputs: The example inputs.
+        tape: Runs every operation for its value.
+        leaves: Paths of modules that stay calls.
+    """
+
+    proxy_buffer_attributes = True  # else what is computed from a buffer is baked into the graph
+
+    def __init__(self, inputs: Inputs, tape: Tape, leaves: frozenset[str]) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.tape = tape
+        self.forced = leaves
+        self.found: dict[str, str] = {}  # leaves that were found, and why
+        self._answered: dict[fx.Node, None] = {}
+        self._context = _context()
+        self._computing = False
+
+    # -- nodes and their values ------------------------------------------------------------------
+
+    def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
+        """A node, unless the user's code has switched to a context that the graph would lose."""
+        if _context() != self._context:
+            raise TraceError(
+                "forward switches gradients or autocast (torch.no_grad(), torch.autocast()), which a graph loses"
+            )
+        node = super().create_node(kind, *args, **kwargs)
+        if kind == "placeholder":
+            return node
+        node.meta[PLACE] = caller()
+        if kind != "output":
+            node.meta[VALUE] = self._compute(node)
+        return node
+
+    def proxy(self, node: fx.Node) -> MetaProxy:
+        return MetaProxy(node, self)
+
+    def _compute(self, node: fx.Node) -> Any:
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta[VALUE])
+        self._computing = True
+        try:
+            with torch.no_grad(), self.tape:
+                if node.op == "call_function":
+                    function: Any = node.target
+                    return function(*args, **kwargs)
+                if node.op == "call_method":
+                    return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+                if node.op == "call_module":
+                    return self.root.get_submodule(str(node.target))(*args, **kwargs)
+                return functools.reduce(getattr, str(node.target).split("."), self.root)
+        finally:
+            self._computing = False
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """An attribute of a module: parameters and buffers are proxies while tracing."""
+        return attr_val if self._computing else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def answered(self, node: fx.Node, value: Any) -> None:
+        """Python was told a plain value: guard it, once."""
+        if node not in self._answered and guards(node) and isinstance(value, PLAIN):
+            self._answered[node] = None
+            self.create_node("call_function", guard, (node, value), {})
+
+    def create_arg(self, a: Any) -> Any:
+        """What stands for a value among the arguments of a node."""
+        if type(a) is MetaProxy:
+            return a.node
+        if type(a) is collections.OrderedDict:
+            return self.create_node("call_function", type(a), (self.create_arg(list(a.items())),), {})
+        if is_dataclass(a) and not isinstance(a, type):
+            given = {f.name: self.create_arg(getattr(a, f.name)) for f in fields(a) if f.init}
+            return self.create_node("call_function", type(a), (), given)
+        return super().create_arg(a)
+
+    # -- the root --------------------------------------------------------------------------------
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """Placeholders under the names of the model's arguments; what holds no tensor keeps the example's value."""
+        root: nn.Module = self.root
+        bound, given = bind(root, self.inputs), set(self.inputs.named(root))
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        frozen: dict[str, tuple[fx.Node, Any]] = {}
+        for name, parameter in parameters_of(root).items():
+            value = bound.get(name, () if parameter.kind is parameter.VAR_POSITIONAL else {})
+            stars = stars_of(parameter)
+            held = default_in_code(parameter)
+            default = () if stars or parameter.default is parameter.empty else (held,)
+            node = self.graph.create_node("placeholder", f"{stars}{name}", default, {})
+            node.meta[VALUE] = value
+            symbolic = is_symbolic(value)
+            passed: Any = self.proxy(node) if symbolic else value
+            if not symbolic and not stars:
+                expected = value if name in given else held
+                if isinstance(expected, PLAIN) or expected == ():
+                    frozen[name] = (node, expected)
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                args += list(passed)
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                kwargs.update(dict(passed.items()))
+            elif parameter.kind is parameter.KEYWORD_ONLY:
+                kwargs[name] = passed
+            else:
+                args.append(passed)
+        if frozen:
+            asked, expected = ({n: pair[i] for n, pair in frozen.items()} for i in (0, 1))
+            self.create_node("call_function", guard, (asked, expected), {})
+
+        def forward() -> Any:
+            return root.forward(*args, **kwargs)
+
+        return forward, []
+
+    # -- leaves ----------------------------------------------------------------------------------
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module stays a call in the graph."""
+        return (
+            module_qualified_name in self.forced
+            or super().is_leaf_module(m, module_qualified_name)
+            or is_hooked(m)
+            or _has_extra_state(m)
+        )
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Inline a module's code, or keep it as a call."""
+        if self._computing:
+            return forward(*args, **kwargs)
+        path = self.path_of_module(m)
+        if self.is_leaf_module(m, path):
+            return super().call_module(m, forward, args, kwargs)
+        last, stack, counts, asked = self._last(), self.module_stack.copy(), dict(self.num_calls), len(self._answered)
+        try:
+            with nothing_lost(m):
+                return super().call_module(m, forward, args, kwargs)
+        except Exception as error:  # noqa: BLE001 - whatever the user's code raises when it meets a proxy
+            self.found[path] = explain(error)
+        for node in reversed(list(self.graph.nodes)):
+            if node is last:
+                break
+            self.graph.erase_node(node)
+        self.module_stack, self.num_calls = stack, counts
+        self._answered = dict(list(self._answered.items())[:asked])
+        try:
+            return self.create_proxy("call_module", path, args, kwargs)  # go on, to see which others fail
+        except Exception as error:
+            raise Restart from error
+
+    def _last(self) -> fx.Node | None:
+        return next(iter(reversed(self.graph.nodes)), None)
+
+
+def symbolic_trace(
+    root: nn.Module, inputs: Inputs, tape: Tape, leaves: frozenset[str]
+) -> tuple[fx.Graph, dict[str, str]]:
+    """The graph of a module tree whose tensors are on meta, and the leaves that had to be made (path: why).
+
+    Where leaves were found the graph is of no use: trace again, a fresh copy, with these leaves.
+
+    Raises:
+        TraceError: The root's own code cannot be traced.
+    """
+    tracer = Tracer(inputs, tape, leaves)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with nothing_lost(root), _patched(tracer):
+                graph = tracer.trace(root)
+    except Restart:
+        return tracer.graph, tracer.found
+    except Exception as error:
+        if tracer.found:
+            return tracer.graph, tracer.found
+        raise TraceError(explain(error)) from error
+    for node in reversed(graph.nodes):
+        node.type = None  # annotations of the user's module, which its source code alone could resolve
+        if not node.users and _is_plain(node):
+            graph.erase_node(node)
+    graph.lint()
+    return graph, tracer.found
+
+
+def _is_plain(node: fx.Node) -> bool:
+    """Whether a node only asks for a size: nothing is lost with it where nobody wants to know."""
+    return node.target in (getattr, operator.getitem) and not isinstance(node.meta[VALUE], Tensor)
+
+
+def explain(error: BaseException) -> str:
+    """An exception in one line, with the place in the user's code."""
+    reason = str(error).strip().split("\n")[0]
+    kind = "" if isinstance(error, TraceError) else f"{type(error).__name__}: "
+    return f"{kind}{reason}{place(error)}"
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether hooks have to run when the module is called."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+def _has_extra_state(module: nn.Module) -> bool:
+    return type(module).get_extra_state is not nn.Module.get_extra_state
+
+
+def _context() -> tuple[bool, ...]:
+    return (torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda"))
+
+
+# -- what a graph would lose ---------------------------------------------------------------------------
+
+
+@contextmanager
+def nothing_lost(module: nn.Module) -> Iterator[None]:
+    """Refuse code whose effects beside the graph would be lost.
+
+    Raises:
+        TraceError: Random numbers of Python or numpy were drawn, or a buffer or parameter was assigned.
+    """
+    before = _python_random_state()
+    yield
+    if _python_random_state() != before:
+        raise TraceError("forward draws from Python's or numpy's random numbers; a graph would freeze one draw")
+    for key, value in (*module._buffers.items(), *module._parameters.items()):
+        if issubclass(type(value), fx.Proxy):
+            raise TraceError(f"forward assigns to {key!r}; a graph keeps only changes in place, as in {key}.copy_(...)")
+
+
+def _python_random_state() -> tuple[Any, ...]:
+    numpy = sys.modules.get("numpy")
+    state = numpy.random.get_state() if numpy else ("", b"", 0)
+    return random.getstate(), bytes(state[1]), state[2]
+
+
+# -- what Python gives no proxy a chance to see --------------------------------------------------------
+
+
+@contextmanager
+def _patched(tracer: fx.Tracer) -> Iterator[None]:
+    """`len`, the factories of torch and autograd Functions see proxies while tracing."""
+    targets: list[tuple[Any, str, Any]] = [(builtins, "len", _length)]
+    targets += [(torch, name, _recorded(tracer, getattr(torch, name))) for name in _FACTORIES]
+    targets += [(torch.autograd.Function, "apply", classmethod(_refuse_proxies))]
+    before = [(owner, name, vars(owner)[name]) for owner, name, _ in targets]
+    for owner, name, new in targets:
+        setattr(owner, name, new)
+    try:
+        yield
+    finally:
+        for owner, name, old in before:
+            setattr(owner, name, old)
+
+
+_len = len
+
+
+def _length(value: Any) -> Any:
+    if type(value) is MetaProxy and isinstance(value.node.meta[VALUE], Tensor):
+        return value.shape[0]
+    return _len(value)
+
+
+def _recorded(tracer: fx.Tracer, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A factory of torch that becomes a node where its arguments hold proxies, which C++ would not recognise."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if any(issubclass(type(leaf), fx.Proxy) for leaf in pytree.tree_leaves((args, kwargs))):
+            return tracer.create_proxy("call_function", function, args, kwargs)
+        return function(*args, **kwargs)
+
+    return call
+
+
+_apply = torch.autograd.Function.__dict__["apply"]
+
+
+def _refuse_proxies(cls: type, *args: Any, **kwargs: Any) -> Any:
+    if any(type(leaf) is MetaProxy for leaf in pytree.tree_leaves((args, kwargs))):
+        raise TraceError(f"forward applies the autograd Function {cls.__name__}, whose backward a graph would lose")
+    return _apply.__get__(None, cls)(*args, **kwargs)
+
+
+# -- reading a graph back from its code ----------------------------------------------------------------
+
+
+class _CodeProxy(fx.Proxy):
+    """A proxy for code that FX wrote: what a graph can hold, and FX's own proxy cannot."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
+
+    def __round__(self, *digits: Any) -> Any:
+        return self.tracer.create_proxy("call_function", round, (self, *digits), {})
+
+
+class Retracer(fx.Tracer):
+    """What unpickling a GraphModule traces its code with."""
+
+    proxy_buffer_attributes = True
+
+    def __init__(self) -> None:
+        super().__init__(autowrap_functions=(guard, refuse))
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _CodeProxy(node, self)
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        with _patched(self):
+            return super().trace(root, concrete_args)
