@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from .copies import clone, named_tensors, rng_preserved
-from .grown import GrownModule, Mode, graph_for, set_mode
+from .grown import GrownModule, Mode, graph_for, is_layer, set_mode
 from .interpret import Runner
 from .layout import Layout, atoms, measure
 from .ops import Value
@@ -35,6 +35,7 @@ class Mismatch:
     site: str
     found: str
     groups: tuple[str, ...]
+    module: str = ""
 
     def __str__(self) -> str:
         return f"{self.found} at {self.site}"
@@ -90,6 +91,9 @@ class _CheckedTape(Tape):
         inputs = widths.traced.inputs
         super().__init__({**named_tensors(student), **named_inputs(inputs.args, inputs.kwargs)})
         self.graph = graph
+        self.layers = {
+            name for name, module in student.named_modules() if is_layer(module) and not any(module.children())
+        }
         self.widths = widths
         self.mode = mode
         self.teacher = widths.calls[mode]
@@ -167,6 +171,13 @@ class _CheckedTape(Tape):
         self.mismatches.append(
             Mismatch(f"{self.site_of(None)} ({where})" if where else self.site_of(None), found, grown)
         )
+
+    def _code(self) -> str:
+        """The innermost module at work whose code is not a layer's."""
+        path = self.module
+        while path and path in self.layers:
+            path = path.rpartition(".")[0]
+        return path
 
     def _grown(self, layouts: Sequence[Layout]) -> tuple[str, ...]:
         names = dict.fromkeys(name for layout in layouts for name in atoms(layout))

@@ -141,20 +141,18 @@ def skeleton(model: nn.Module, leaves: Iterable[str]) -> nn.Module:
 
     Containers of torch.nn keep their class, so `net.layer1[0]` still works.
     """
-    whole = set(leaves)
+    whole = {id(model.get_submodule(path)) for path in leaves}  # a module may have several paths
     built: dict[int, nn.Module] = {}  # a module that has two names stays one
 
-    def build(module: nn.Module, path: str) -> nn.Module:
-        if path in whole:
+    def build(module: nn.Module) -> nn.Module:
+        if id(module) in whole:
             return module
         if id(module) in built:
             return built[id(module)]
         tree = built[id(module)] = as_tree(module)
         if type(module) in CONTAINERS:
             tree.__class__ = type(module)
-        tree._modules = {
-            name: child and build(child, f"{path}.{name}".lstrip(".")) for name, child in module._modules.items()
-        }
+        tree._modules = {name: child and build(child) for name, child in module._modules.items()}
         return tree
 
-    return build(model, "")
+    return build(model)

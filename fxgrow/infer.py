@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 from torch.utils import _pytree as pytree
 
 from . import literals
 from .copies import named_tensors, plain_tensors, rng_preserved
 from .errors import TraceError
-from .grown import Mode, set_mode
+from .grown import Mode, is_layer, set_mode
 from .interpret import Runner
 from .layout import Layout, fixed, is_fixed, of, product
-from .literals import Attribute, Literal
+from .literals import Attribute, Literal, Spelling
 from .ops import Env, Value, rule_for
 from .record import named_inputs
 from .sites import describe
+from .stated import Source, Stated, remembered, stated_in
 from .tape import Call, Tape, first_difference, is_uniform, leaf_tensors, plain_leaves
 from .trace import Traced
 from .unify import Inexpressible, Kind, Tie, Unifier, size
+from .whole import call
 
 CARRY, CONTRACT = "carry", "contract"
 
@@ -71,6 +76,7 @@ def infer(traced: Traced) -> Findings:
     with rng_preserved():
         for mode in traced.modes:
             inference.run(mode)
+        inference.settle_stated()
     return inference.findings
 
 
@@ -90,6 +96,8 @@ class Inference(Env):
         self.findings = Findings(self.unifier, entered, {}, [], [], [], [], {}, {}, {}, {}, [], [])
         self.op: Any = None
         self.node: fx.Node | None = None
+        self.spelling: Spelling | None = None  # the call at work, where no graph has a node for it
+        self.stated: dict[Source, Layout] = {}  # what the attributes of modules are the sizes of
         self.called: str | None = None  # the module whose own code is at work
         self.mode: Mode = "eval"
         self.outs: tuple[tuple[int, ...], ...] = ()
@@ -117,7 +125,7 @@ class Inference(Env):
         tape = _InferenceTape(self, {**self.tensors, **inputs}, plain_tensors(root))
         runner = _Runner(self, root, tape, traced.graph(mode))
         try:
-            with torch.no_grad(), tape:
+            with torch.no_grad(), tape, remembered(root) if traced.runs_code else nullcontext():
                 result = runner.run_on(traced.arguments)
         except TraceError as error:
             raise TraceError(str(error).splitlines()[0]) from None  # FX appends the node to the message
@@ -219,11 +227,53 @@ class Inference(Env):
 
     def leave(self, tape: Tape, node: fx.Node, result: Any) -> None:
         """A node of the graph is done: keep its layouts, and what it declared about sizes."""
-        self.findings.nodes[self.mode, node.name] = pytree.tree_map(
-            lambda leaf: self.values.get(tape.known(leaf) or 0) if isinstance(leaf, Tensor) else None, result
-        )
-        self.findings.literals.extend(literals.of_node(node, self.mode, self.findings.nodes, self._declared))
+        self.findings.nodes[self.mode, node.name] = self._known(tape, result)
+        for literal in literals.of_node(node, self.mode, self.findings.nodes, self._declared):
+            self.findings.literals.append(literal)
+            if literal.part is None and literal.path[0] != literals.PART:
+                self._state(literals.read(node, literal.path), literal.layout)
         self._declared = {}
+
+    def _state(self, value: Any, layout: Layout) -> None:
+        """A size in the user's code is that of a layout; if it was read from an attribute, that follows."""
+        if type(value) is Stated:
+            self.stated[value.source] = layout
+
+    def spelled(self, tape: Tape, spelling: Spelling, run: Callable[[], Any]) -> Any:
+        """Run a call of code that is in no graph, and see which of its sizes are attributes."""
+        before, declared = self.spelling, self._declared
+        self.spelling, self._declared = spelling, {}
+        try:
+            result = run()
+            source = literals.source_of(spelling)
+            if any(stated_in((spelling.args, spelling.kwargs))):
+                known = self.values.get(tape.known(source) or 0) if isinstance(source, Tensor) else None
+                for path, layout, *rest in literals.sizes_of(
+                    spelling, known, self._known(tape, result), self._declared
+                ):
+                    if not rest and path[0] != literals.PART:
+                        self._state(literals.read(spelling, path), layout)
+            return result
+        finally:
+            self.spelling, self._declared = before, {**declared, **self._declared}
+
+    def _known(self, tape: Tape, structure: Any) -> Any:
+        return pytree.tree_map(
+            lambda leaf: self.values.get(tape.known(leaf) or 0) if isinstance(leaf, Tensor) else None, structure
+        )
+
+    def settle_stated(self) -> None:
+        """Attributes whose layout is known, and every other place in the graphs that they were passed on to."""
+        self.findings.attributes += [Attribute(path, name, (la,)) for (path, name), la in self.stated.items()]
+        found = {(li.mode, li.node, li.path) for li in self.findings.literals}
+        for mode in self.traced.modes:
+            for node in self.traced.graph(mode).nodes:
+                for kind, arguments in (("args", node.args), ("kwargs", node.kwargs)):
+                    for steps, value in stated_in(arguments):
+                        path: literals.Path = (kind, *steps)
+                        if value.source in self.stated and (mode, node.name, path) not in found:
+                            layout = self.stated[value.source]
+                            self.findings.literals.append(Literal(mode, node.name, path, layout))
 
     # -- what a rule can say ---------------------------------------------------------------------
 
@@ -245,7 +295,7 @@ class Inference(Env):
         return self.unifier.split_into(layout, sizes, kinds)
 
     def kinds(self, sizes: Sequence[int]) -> tuple[Kind, ...]:
-        return literals.kinds(self.node, sizes)
+        return literals.kinds(self.spelling or self.node, sizes)
 
     def count(self, size: int) -> Layout:
         return of(self.unifier.fresh(f"groups of {self.unifier.site}", size, count=True))
@@ -287,6 +337,21 @@ class Inference(Env):
             value = self.values.get(tape.known(args[0]) or 0)
             if value is not None:
                 self.findings.attributes.extend(literals.of_module(tape.module, module, value))
+        if isinstance(module, nn.MultiheadAttention):
+            self._attention(tape, module, args)
+
+    def _attention(self, tape: Tape, module: nn.MultiheadAttention, args: tuple[Any, ...]) -> None:
+        """Its heads are rows of its weights, of which any number may be; their size is a literal."""
+        for name, given in zip(("embed_dim", "kdim", "vdim"), args, strict=False):
+            value = self.values.get(tape.known(given) or 0) if isinstance(given, Tensor) else None
+            if value is not None:
+                self.findings.attributes.append(Attribute(tape.module, name, value.layouts[-1:]))
+        sizes, kinds = [module.num_heads, module.head_dim], ["count", "fixed"]
+        if module.in_proj_weight is not None:
+            sizes, kinds = [3, *sizes], ["fixed", *kinds]
+        rows = module.in_proj_weight if module.in_proj_weight is not None else module.q_proj_weight
+        parts = self.unifier.split_into(self.value(tape, rows).layouts[0], sizes, kinds)
+        self.findings.attributes.append(Attribute(tape.module, "num_heads", (parts[-2],)))
 
     def note(self, layouts: Sequence[Layout], text: str) -> None:
         self.findings.notes.extend((layout, text) for layout in layouts)
@@ -322,9 +387,39 @@ class _Runner(Runner):
     def run_node(self, n: fx.Node) -> Any:
         self.inference.node = n
         self.inference.unifier.site = describe(n)
-        result = super().run_node(n)
+        with _Spelled(self.inference, self.tape) if _runs_code(self.module, n) else nullcontext():
+            result = super().run_node(n)
         self.inference.leave(self.tape, n, result)
         return result
+
+
+def _runs_code(root: nn.Module, node: fx.Node) -> bool:
+    """Whether a node runs code of the user's, which no graph shows."""
+    if node.op == "call_module":
+        return not is_layer(root.get_submodule(str(node.target)))
+    module = getattr(node.target, "__module__", None) or "torch"
+    return node.op == "call_function" and (module == call.__module__ or module.split(".")[0] not in _KNOWN)
+
+
+_KNOWN = ("torch", "_operator", "builtins", "math", "fxgrow")
+
+
+class _Spelled(TorchFunctionMode):
+    """Sees the calls of torch that code in no graph makes, as it spells them."""
+
+    def __init__(self, inference: Inference, tape: Tape) -> None:
+        super().__init__()
+        self.inference = inference
+        self.tape = tape
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        target = func.__name__ if is_tensor_method_or_property(func) else func
+        if target == "__getitem__":
+            target = operator.getitem
+        return self.inference.spelled(self.tape, Spelling(target, args, named), lambda: func(*args, **named))
 
 
 def _values(arguments: Sequence[Any]) -> Iterator[Value]:

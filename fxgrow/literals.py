@@ -20,6 +20,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from .grown import Mode
 from .layout import Layout
 from .ops import Value
+from .stated import Stated
 from .unify import Kind
 
 Path = tuple[int | str, ...]  # where in (args, kwargs) a literal stands: ("args", 1) or ("kwargs", "shape", 0)
@@ -57,9 +58,21 @@ class Attribute:
     layouts: tuple[Layout, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """A call as the user's code spells it, where no graph has a node for it."""
+
+    target: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    name: str = ""
+    op: str = "call_function"
+
+
 Nodes = Mapping[tuple[Mode, str], Any]
 Found = tuple[Path, Layout] | tuple[Path, Layout, tuple[int, int]] | tuple[Path, Layout, tuple[int, int], int]
-Finder = Callable[[fx.Node, Value, Any], Iterator[Found]]
+Call = fx.Node | Spelling
+Finder = Callable[[Call, Value, Any], Iterator[Found]]
 
 _FINDERS: dict[Any, Finder] = {}
 
@@ -79,50 +92,72 @@ def of_node(node: fx.Node, mode: Mode, nodes: Nodes, declared: Mapping[str, tupl
     """The literals of one node, given the layouts of all nodes so far and what its rules declared."""
     if node.op not in ("call_function", "call_method"):
         return
-    for path, layouts in _declared(node, declared):
-        yield from (Literal(mode, node.name, path_of, layout) for path_of, layout in _each(node, path, layouts))
-    finder = _FINDERS.get(node.target)
-    source = node.args[0] if node.args else node.kwargs.get("input")
-    if finder is None or not isinstance(source, fx.Node):
-        return
-    value = nodes.get((mode, source.name))
-    if isinstance(value, Value):
-        for path, layout, *rest in finder(node, value, nodes[mode, node.name]):
-            yield Literal(mode, node.name, path, layout, *rest)
+    source = source_of(node)
+    value = nodes.get((mode, source.name)) if isinstance(source, fx.Node) else None
+    for path, layout, *rest in sizes_of(node, value, nodes[mode, node.name], declared):
+        yield Literal(mode, node.name, path, layout, *rest)
 
 
-def kinds(node: fx.Node | None, sizes: Sequence[int]) -> tuple[Kind, ...]:
-    """Which sizes of a view are literals in the user's code ("fixed"), and which follow ("width")."""
+def source_of(call: Call) -> Any:
+    """The first argument: the tensor that a call is about."""
+    return call.args[0] if call.args else call.kwargs.get("input")
+
+
+def sizes_of(call: Call, value: Any, out: Any, declared: Mapping[str, tuple[Layout, ...]]) -> Iterator[Found]:
+    """The sizes that a call states: where among its arguments, and of which layout.
+
+    Args:
+        call: The call.
+        value: What is known of its first argument.
+        out: What is known of its result.
+        declared: What the rules of its operators declared.
+    """
+    for path, layouts in _declared(call, declared):
+        yield from _each(call, path, layouts)
+    finder = _FINDERS.get(call.target)
+    if finder is not None and isinstance(value, Value):
+        yield from finder(call, value, out)
+
+
+def kinds(node: Call | None, sizes: Sequence[int]) -> tuple[Kind, ...]:
+    """Which sizes of a view are literals in the user's code ("count"), and which follow ("width")."""
     width: Kind = "width"
     free = (width,) * len(sizes)
     if node is None or node.target not in _VIEWS:
         return free
+    kind = _kind_in_code if isinstance(node, Spelling) else _kind
     given = [value for _, value in _sizes(node, 1)]
     if len(given) == len(sizes):
-        return tuple([_kind(v) for v in given])
+        return tuple([kind(v) for v in given])
     if node.target in _UNFLATTENS:
         dim = argument(node, 1, "dim")[1]
         given = [value for _, value in _sizes(node, 2)]
         rank = len(sizes) - len(given) + 1
         if isinstance(dim, int):
             at = dim % rank
-            marks = [_kind(v) for v in given]
+            marks = [kind(v) for v in given]
             return (*free[:at], *marks, *free[at + len(marks) :])
     return free
 
 
 def _kind(size: Any) -> Kind:
-    return "fixed" if isinstance(size, int) and size >= 0 else "width"
+    """A literal is a number of rows, which grows only where the width beside it cannot."""
+    return "count" if isinstance(size, int) and size >= 0 else "width"
 
 
-def argument(node: fx.Node, position: int, name: str) -> tuple[Path, Any]:
+def _kind_in_code(size: Any) -> Kind:
+    """Without a graph a plain integer may be a literal or the size of a tensor; an attribute is a literal."""
+    return "count" if type(size) is Stated else "width"
+
+
+def argument(node: Call, position: int, name: str) -> tuple[Path, Any]:
     """Where an argument stands, and what it is."""
     if len(node.args) > position:
         return ("args", position), node.args[position]
     return ("kwargs", name), node.kwargs.get(name)
 
 
-def _each(node: fx.Node, path: Path, layouts: Sequence[Layout]) -> Iterator[tuple[Path, Layout]]:
+def _each(node: Call, path: Path, layouts: Sequence[Layout]) -> Iterator[tuple[Path, Layout]]:
     value = read(node, path)
     if isinstance(value, int) and len(layouts) == 1:
         yield path, layouts[0]
@@ -132,7 +167,7 @@ def _each(node: fx.Node, path: Path, layouts: Sequence[Layout]) -> Iterator[tupl
                 yield (*path, i), layout
 
 
-def read(node: fx.Node, path: Path) -> Any:
+def read(node: Call, path: Path) -> Any:
     """The literal at a path of a node's arguments."""
     value: Any = node.args if path[0] == "args" else node.kwargs
     for step in path[1:]:
@@ -149,7 +184,7 @@ _NAMED: dict[Any, tuple[tuple[int, str], ...]] = {
 }
 
 
-def _declared(node: fx.Node, declared: Mapping[str, tuple[Layout, ...]]) -> Iterator[tuple[Path, tuple[Layout, ...]]]:
+def _declared(node: Call, declared: Mapping[str, tuple[Layout, ...]]) -> Iterator[tuple[Path, tuple[Layout, ...]]]:
     for position, name in _NAMED.get(node.target, ()):
         path, value = argument(node, position, name)
         if name in declared and value is not None:
@@ -163,7 +198,7 @@ _UNFLATTENS = ("unflatten", torch.unflatten)
 _VIEWS = (*_RESHAPES, *_UNFLATTENS)
 
 
-def _sizes(node: fx.Node, start: int) -> list[tuple[Path, Any]]:
+def _sizes(node: Call, start: int) -> list[tuple[Path, Any]]:
     """The sizes given to a view, as varargs or as one sequence."""
     args = node.args[start:]
     if len(args) == 1 and isinstance(args[0], list | tuple):
@@ -177,7 +212,7 @@ def _sizes(node: fx.Node, start: int) -> list[tuple[Path, Any]]:
 
 
 @_finder(*_RESHAPES)
-def _reshape(node: fx.Node, x: Value, out: Value) -> Iterator[Found]:
+def _reshape(node: Call, x: Value, out: Value) -> Iterator[Found]:
     sizes = _sizes(node, 1)
     if len(sizes) == len(out.layouts):
         for (path, value), layout in zip(sizes, out.layouts, strict=True):
@@ -186,7 +221,7 @@ def _reshape(node: fx.Node, x: Value, out: Value) -> Iterator[Found]:
 
 
 @_finder(*_UNFLATTENS)
-def _unflatten(node: fx.Node, x: Value, out: Value) -> Iterator[Found]:
+def _unflatten(node: Call, x: Value, out: Value) -> Iterator[Found]:
     dim = argument(node, 1, "dim")[1]
     if isinstance(dim, int):
         at = dim % len(x.layouts)
@@ -199,7 +234,7 @@ def _unflatten(node: fx.Node, x: Value, out: Value) -> Iterator[Found]:
 
 
 @_finder("split", torch.split, "split_with_sizes")
-def _split(node: fx.Node, x: Value, out: Any) -> Iterator[Found]:
+def _split(node: Call, x: Value, out: Any) -> Iterator[Found]:
     path, sizes = argument(node, 1, "split_size_or_sections")
     if sizes is None:
         path, sizes = argument(node, 1, "split_size")
@@ -214,7 +249,7 @@ def _split(node: fx.Node, x: Value, out: Any) -> Iterator[Found]:
 
 
 @_finder("chunk", torch.chunk)
-def _chunk(node: fx.Node, x: Value, out: Any) -> Iterator[Found]:
+def _chunk(node: Call, x: Value, out: Any) -> Iterator[Found]:
     dim = argument(node, 2, "dim")[1] or 0
     if isinstance(dim, int):
         yield from _parts(out, dim)
@@ -226,7 +261,7 @@ def _parts(out: Sequence[Value], dim: int) -> Iterator[Found]:
 
 
 @_finder("narrow", torch.narrow)
-def _narrow(node: fx.Node, x: Value, out: Value) -> Iterator[Found]:
+def _narrow(node: Call, x: Value, out: Value) -> Iterator[Found]:
     dim = argument(node, 1, "dim")[1]
     start_path, start = argument(node, 2, "start")
     length_path, length = argument(node, 3, "length")
@@ -237,7 +272,7 @@ def _narrow(node: fx.Node, x: Value, out: Value) -> Iterator[Found]:
 
 
 @_finder(operator.getitem)
-def _getitem(node: fx.Node, x: Value, out: Any) -> Iterator[Found]:
+def _getitem(node: Call, x: Value, out: Any) -> Iterator[Found]:
     index = node.args[1]
     entries = index if isinstance(index, tuple) else (index,)
     ahead = sum(1 for e in entries if e is not None and e is not Ellipsis)

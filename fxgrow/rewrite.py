@@ -14,6 +14,7 @@ from .fill import fill
 from .grown import GrownModule, Mode, module_at
 from .literals import argument
 from .plan import DROP, Edit, Plan, Resize, TensorPlan
+from .stated import plain, stated_in
 from .trace import Traced
 from .tracer import Retracer
 from .whole import WHOLE
@@ -87,6 +88,9 @@ def edit(graphs: Mapping[Mode, fx.Graph], edits: tuple[Edit, ...]) -> dict[Mode,
         old_output = next(node for node in graph.nodes if node.op == "output")
         copied.output(result).meta.update(old_output.meta)
         nodes = {node.name: twin for node, twin in seen.items()}
+        for twin in nodes.values():
+            if any(stated_in((twin.args, twin.kwargs))):
+                twin.args, twin.kwargs = plain((twin.args, twin.kwargs))
         for change in edits:
             if change.mode == mode or (len(graphs) == 1 and change.node in nodes):
                 _edit(nodes[change.node], change)

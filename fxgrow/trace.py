@@ -26,6 +26,7 @@ from .interpret import Runner
 from .proxy import VALUE, guard
 from .record import Run, RunError, named_inputs, run_model
 from .refuse import refuse_unknown_tensors
+from .stated import remembered
 from .tape import Tape, draws, first_difference
 from .tracer import explain, is_hooked, symbolic_trace
 from .whole import graph_of_whole, refusing_graph
@@ -45,6 +46,7 @@ class Traced:
         arguments: The same by the names of the arguments of `forward`, defaults filled in.
         tapes: What the model itself ran in each mode that it runs in.
         class_name: The class of the model.
+        classes: The class of each module by its path.
         leaves: The modules that stay calls in the graphs.
         asked: Those of them that were asked for.
         whole: Whether the model is one call.
@@ -61,6 +63,7 @@ class Traced:
     arguments: Mapping[str, Any]
     tapes: Mapping[Mode, Run]
     class_name: str
+    classes: Mapping[str, type]
     leaves: frozenset[str] = frozenset()
     asked: frozenset[str] = frozenset()
     whole: bool = False
@@ -229,7 +232,8 @@ class _Draft:
         tree.train(mode == "train")
         to_meta(tree)
         inputs = named_inputs(self.inputs.args, self.inputs.kwargs)
-        return symbolic_trace(tree, self.inputs, Tape({**named_tensors(tree), **inputs}), leaves)
+        with remembered(tree):
+            return symbolic_trace(tree, self.inputs, Tape({**named_tensors(tree), **inputs}), leaves)
 
     def _assembled(
         self, graphs: dict[Mode, fx.Graph], trees: Mapping[Mode, nn.Module], leaves: frozenset[str]
@@ -303,6 +307,7 @@ class _Draft:
             arguments=self.arguments,
             tapes=self.tapes,
             class_name=self.name,
+            classes={path: type(module) for path, module in self.model.named_modules()},
             asked=self.asked,
             **more,
         )

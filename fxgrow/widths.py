@@ -79,6 +79,35 @@ class WidthGraph:
         uniform, replicas, _ = self.statements
         return replace(self, named=constrain(named, uniform, replicas, _layouts(self.tensors)))
 
+    def tie(self, together: Mapping[frozenset[str], str]) -> WidthGraph:
+        """The same graph with groups that have to grow by one factor, and why."""
+        more = tuple((tuple((name,) for name in sorted(names)), reason) for names, reason in together.items())
+        uniform, replicas, notes = self.statements
+        named = constrain(self.named, (*uniform, *more), replicas, _layouts(self.tensors)) if more else self.named
+        return replace(self, named=named, statements=((*uniform, *more), replicas, notes))
+
+    def alike(self, path: str, names: Iterable[str]) -> list[tuple[str, ...]]:
+        """The groups that play the part of these ones in the other modules of a module's class."""
+        kind = self.traced.classes.get(path)
+        inside = f"{path}."
+        parts: dict[str, tuple[str, int, int]] = {}
+        for tensor in self.tensors.values():
+            if path and tensor.name.startswith(inside):
+                for dim, layout in enumerate(tensor.layouts):
+                    for position, name in enumerate(atoms(layout)):
+                        parts.setdefault(name, (tensor.name.removeprefix(inside), dim, position))
+        found = []
+        for other, its_kind in self.traced.classes.items():
+            if its_kind is kind and other != path:
+                theirs = [self._part(other, *parts[name]) for name in names if name in parts]
+                found.append(tuple(name for name in theirs if name))
+        return [theirs for theirs in found if theirs]
+
+    def _part(self, path: str, tensor: str, dim: int, position: int) -> str:
+        found = self.tensors.get(f"{path}.{tensor}")
+        inside = list(atoms(found.layouts[dim])) if found is not None and dim < len(found.layouts) else []
+        return inside[position] if position < len(inside) else ""
+
     def produced(self, tensor: str) -> Layout:
         """The layout of the width that a parameter makes: its first dimension that is carried and is a width."""
         found = self.tensors[tensor]

@@ -43,7 +43,7 @@ def view(env: Env, x: Value, shape: Sequence[int], *args: Any) -> Outcome:
         else:
             whole = product([x.layouts[i] for i in mine]) if mine else ONE
             sizes, hints = [new[i] for i in theirs], [kinds[i] for i in theirs]
-            if all(h == "fixed" for h in hints):  # all literals: which one grows is for others to say
+            if all(h == "count" for h in hints):  # all literals: which one grows is for others to say
                 hints = ["width"] * len(hints)
             parts = env.split(whole, sizes, hints) if theirs else []
             layouts.extend(parts)

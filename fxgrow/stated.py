@@ -1,0 +1,81 @@
+"""Integers that remember the attribute they were read from: `self.num_heads`, wherever it is passed on to.
+
+A size that a module states may turn up as an argument of many operations. Once one of them tells which width it
+is the size of, all of them follow, and so does the attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import fx, nn
+
+from .grown import is_layer
+from .whole import WHOLE
+
+Source = tuple[str, str]  # (path of the module, name of the attribute)
+
+
+class Stated(int):
+    """An integer with a source."""
+
+    source: Source
+
+    @classmethod
+    def of(cls, value: int, source: Source) -> Stated:
+        """The same integer, from there."""
+        stated = cls(value)
+        stated.source = source
+        return stated
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, (int(self),)  # copies and pickles are plain
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> int:
+        return int(self)
+
+    def __copy__(self) -> int:
+        return int(self)
+
+
+@contextmanager
+def remembered(root: nn.Module) -> Iterator[None]:
+    """Inside, the integer attributes of users' modules know where they are from."""
+    whole = root.__dict__.get(WHOLE)
+    before: list[tuple[dict[str, Any], str, int]] = []
+    for path, module in (whole or root).named_modules():
+        if is_layer(module):
+            continue
+        attributes = vars(module)
+        for name, value in attributes.items():
+            if type(value) is int and value > 1 and not name.startswith("_"):
+                before.append((attributes, name, value))
+                attributes[name] = Stated.of(value, (path, name))
+    try:
+        yield
+    finally:
+        for attributes, name, value in before:
+            if type(attributes.get(name)) is Stated:
+                attributes[name] = value
+
+
+def stated_in(arguments: Any) -> Iterator[tuple[tuple[int | str, ...], Stated]]:
+    """Every such integer among the arguments of a node, with its path."""
+    if type(arguments) is Stated:
+        yield (), arguments
+    elif isinstance(arguments, tuple | list):
+        for i, entry in enumerate(arguments):
+            yield from (((i, *path), found) for path, found in stated_in(entry))
+    elif isinstance(arguments, dict):
+        for key, entry in arguments.items():
+            yield from (((key, *path), found) for path, found in stated_in(entry))
+    elif isinstance(arguments, slice):
+        for name in ("start", "stop"):
+            yield from (((name, *path), found) for path, found in stated_in(getattr(arguments, name)))
+
+
+def plain(arguments: Any) -> Any:
+    """The same arguments with plain integers."""
+    return fx.node.map_aggregate(arguments, lambda leaf: int(leaf) if type(leaf) is Stated else leaf)
