@@ -5,11 +5,12 @@ of a family) to the file of its family; nothing else changes.
 """
 
 from . import contraction, factory, indexing, normalization, pointwise, pooling, random, reduction, view
-from .registry import KERNEL, Env, Rule, Sample, Value, rule_for, rules
+from .registry import KERNEL, Env, Exact, Rule, Sample, Value, rule_for, rules
 
 __all__ = [
     "KERNEL",
     "Env",
+    "Exact",
     "Rule",
     "Sample",
     "Value",

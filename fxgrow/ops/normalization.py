@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..layout import Layout, fixed
-from .registry import Env, Outcome, Sample, Value, rule
+from .registry import Env, Exact, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -34,6 +34,7 @@ aten = torch.ops.aten
         Sample(lambda: nn.BatchNorm2d(8, track_running_stats=False)),
         Sample(lambda: lambda x: F.batch_norm(x, None, None, training=True)),
     ],
+    exact=Exact(any="channels", pinned="batch and space"),
 )
 def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """(x - mean) / sqrt(var + eps) * weight + bias, per channel; x (N, C, *S), the others (C,)."""
@@ -57,6 +58,7 @@ def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
         Sample(lambda: lambda x: F.group_norm(x, 2)),
     ],
     sized=(3, 4, 5, 6),
+    exact=Exact(replicas="whole groups", equal="the channels inside each group, and space"),
 )
 def group_norm(
     env: Env,
@@ -91,6 +93,7 @@ def group_norm(
         Sample(lambda: nn.LayerNorm(8, elementwise_affine=False), (5, 8), dim=2),
     ],
     sized=(1,),
+    exact=Exact(any="the other dimensions", equal="the dimensions normalised over"),
 )
 def layer_norm(
     env: Env, x: Value, shape: Sequence[int], weight: Value | None, bias: Value | None, eps: float
@@ -114,6 +117,7 @@ def layer_norm(
         Sample(lambda: nn.RMSNorm((8, 6, 4), elementwise_affine=False)),
     ],
     sized=(1,),
+    exact=Exact(any="the other dimensions", equal="the dimensions normalised over"),
 )
 def rms_norm(env: Env, x: Value, shape: Sequence[int], weight: Value | None, eps: float | None) -> Outcome:
     """x / sqrt(mean(x**2) + eps) * weight over the last dimensions: equal replication only."""

@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layout import Layout, concat, fixed, product
-from .registry import KERNEL, Env, Outcome, Sample, Value, rule
+from .registry import KERNEL, Env, Exact, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
+
+PER_CHANNEL = Exact(any="channels and the batch", pinned="space")
 
 
 def per_channel(env: Env, x: Value, out: Sequence[int], space: int) -> tuple[Layout, ...]:
@@ -31,7 +33,7 @@ def _family(space: int, ops: Sequence[Any], builds: Sequence[Callable[[], Callab
     """One rule for operators over `space` trailing dimensions."""
     shape = (8, 12, 6, 4)[: space + 1]
 
-    @rule(*ops, samples=[Sample(build, shape) for build in builds])
+    @rule(*ops, samples=[Sample(build, shape) for build in builds], exact=PER_CHANNEL)
     def spatial(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
         """out[c] = f(x[c])"""
         return [per_channel(env, x, out, space) for out in env.outs]
@@ -127,6 +129,7 @@ _family(
     aten.grid_sampler_2d.default,
     aten.grid_sampler_3d.default,
     samples=[Sample(lambda: lambda x: F.grid_sample(x, x.new_zeros(x.shape[0], 3, 2, 2), align_corners=False))],
+    exact=Exact(any="channels", pinned="space and the grid"),
 )
 def grid_sample(env: Env, x: Value, grid: Value, *args: Any) -> Outcome:
     """out[c] = x[c] at the places of the grid, the same for all channels."""
@@ -138,6 +141,7 @@ def grid_sample(env: Env, x: Value, grid: Value, *args: Any) -> Outcome:
 @rule(
     aten.im2col.default,
     samples=[Sample(lambda: nn.Unfold(2)), Sample(lambda: nn.Unfold(3, padding=1, stride=2))],
+    exact=Exact(any="channels", pinned="space and the window"),
 )
 def im2col(env: Env, x: Value, kernel: Sequence[int], *args: Any) -> Outcome:
     """(N, C, *S) -> (N, C*k*k, places): each channel's window in one run."""
@@ -150,6 +154,7 @@ def im2col(env: Env, x: Value, kernel: Sequence[int], *args: Any) -> Outcome:
 @rule(
     aten.col2im.default,
     samples=[Sample(lambda: nn.Sequential(nn.Unfold(2, stride=2), nn.Fold((6, 4), 2, stride=2)))],
+    exact=Exact(any="channels", pinned="space and the window"),
 )
 def col2im(env: Env, x: Value, size: Sequence[int], kernel: Sequence[int], *args: Any) -> Outcome:
     """(N, C*k*k, places) -> (N, C, *S): overlapping windows add up, channel by channel."""
@@ -166,6 +171,7 @@ def col2im(env: Env, x: Value, size: Sequence[int], kernel: Sequence[int], *args
         Sample(lambda: lambda x: F.pad(x, (0, 0, 0, 0, 2, 3), value=0.5)),
         Sample(lambda: lambda x: F.pad(x, (0, 0, 0, 0, -2, 0)), grows=False),  # the 2 is a literal that nobody edits
     ],
+    exact=Exact(any="every dimension, with the padding as fixed parts"),
 )
 def constant_pad(env: Env, x: Value, pad: Sequence[int], value: float = 0) -> Outcome:
     """Constants before and after; padded channels are a fixed part of the new width."""

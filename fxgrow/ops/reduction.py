@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ..layout import ONE, Layout, fixed
-from .registry import Env, Outcome, Sample, Value, rule
+from .registry import Env, Exact, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -38,6 +38,7 @@ def left(x: Value, gone: Sequence[int], keep: bool) -> tuple[Layout, ...]:
         Sample(lambda: lambda x: x * x.mean(1, keepdim=True)),
         Sample(lambda: lambda x: x + x.mean()),
     ],
+    exact=Exact(any="the other dimensions", equal="the dimensions averaged over"),
 )
 def mean(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Outcome:
     """mean over channels = mean over equally often replicated channels"""
@@ -54,6 +55,9 @@ def mean(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: A
         Sample(lambda: lambda x: x * x.var(1, keepdim=True), grows=False),
         Sample(lambda: lambda x: x / (1 + x.std((2, 3), keepdim=True))),
     ],
+    exact=Exact(
+        any="the other dimensions", equal="the dimensions averaged over", pinned="the same with Bessel's correction"
+    ),
 )
 def variance(env: Env, x: Value, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Outcome:
     """The mean square deviation; with Bessel's correction the number of channels itself matters."""
@@ -70,6 +74,9 @@ def variance(env: Env, x: Value, dim: Any = None, *, correction: float | None = 
     aten.var_mean.correction,
     aten.std_mean.correction,
     samples=[Sample(lambda: lambda x: x - torch.var_mean(x, 1, correction=0, keepdim=True)[1])],
+    exact=Exact(
+        any="the other dimensions", equal="the dimensions averaged over", pinned="the same with Bessel's correction"
+    ),
 )
 def variance_and_mean(
     env: Env, x: Value, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
@@ -91,6 +98,7 @@ def variance_and_mean(
         Sample(lambda: lambda x: x * x.amax(1, keepdim=True)),
         Sample(lambda: lambda x: x + x.max()),
     ],
+    exact=Exact(any="the other dimensions", replicas="the dimensions reduced"),
 )
 def extreme(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Outcome:
     """A maximum does not see replicas."""
@@ -107,6 +115,9 @@ def extreme(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs
         Sample(lambda: lambda x: x * x.max(1, keepdim=True)[0]),
         Sample(lambda: lambda x: x + x.max(1, keepdim=True)[1], grows=False),
     ],
+    exact=Exact(
+        any="the other dimensions", replicas="the dimension reduced", pinned="the same, where indices are used"
+    ),
 )
 def extreme_with_index(env: Env, x: Value, dim: int, keepdim: bool = False) -> Outcome:
     """(values, indices): the values do not see replicas, the indices count them."""
@@ -117,7 +128,7 @@ def extreme_with_index(env: Env, x: Value, dim: int, keepdim: bool = False) -> O
 def _order_matters(why: str, dim: int, samples: Sequence[Sample], *ops: Any) -> None:
     """Operators over one dimension whose outcome depends on how many channels there are, or on their order."""
 
-    @rule(*ops, samples=samples)
+    @rule(*ops, samples=samples, exact=Exact(any="the other dimensions", pinned="the dimension that it runs over"))
     def pinned(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
         """The dimension that it runs over stays."""
         over = args[dim] if len(args) > dim else kwargs.get("dim", -1)
@@ -194,6 +205,7 @@ _order_matters(
         Sample(lambda: lambda x: F.normalize(x.flatten(2), dim=2)),
         Sample(lambda: lambda x: x * x.argmax(1, keepdim=True), grows=False),
     ],
+    exact=Exact(any="the other dimensions", pinned="the dimensions reduced"),
 )
 def total(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """A sum over channels grows with their number."""
