@@ -1,6 +1,7 @@
 """Every rule of the registry, exercised by the samples that stand beside it."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 import fxgrow
 from fxgrow.groups import can_grow
 from fxgrow.layout import atoms
-from fxgrow.ops import Exact, Rule, Sample, rules
+from fxgrow.ops import Exact, Rule, Sample, rule_for, rules
 from fxgrow.ops.registry import rule
 from tests.check import assert_exact, randomise
 
@@ -41,6 +42,7 @@ class Sandwich(nn.Module):
 
 
 ANY = Exact(any="every dimension")
+FUNCTIONS = list({id(r.function): r for r in rules().values()}.values())
 
 
 class Call(nn.Module):
@@ -65,11 +67,16 @@ def test_sample_grows_exactly_or_stays(sample: Sample, factor: float) -> None:
     assert grew is sample.grows, student.meta["fxgrow"]
 
 
-def _verdict(sample: Sample) -> str:
-    """For which mappings the rules let the sample's width grow: the name of a field of `Exact`."""
+@cache
+def _widths(sample: Sample) -> fxgrow.WidthGraph:
     teacher = Sandwich(sample).double()
     rest = [n for d, n in enumerate(sample.shape) if d != sample.dim - 1]
-    found = fxgrow.widths(teacher, torch.randn(2, *rest, 3, dtype=torch.float64))
+    return fxgrow.widths(teacher, torch.randn(2, *rest, 3, dtype=torch.float64))
+
+
+def _verdict(sample: Sample) -> str:
+    """For which mappings the rules let the sample's width grow: the name of a field of `Exact`."""
+    found = _widths(sample)
     groups = [found.named[name] for name in atoms(found.tensors["make.weight"].layouts[0])]
     free = [g for g in groups if can_grow(g)]
     if not free:
@@ -77,15 +84,20 @@ def _verdict(sample: Sample) -> str:
     return "equal" if any(g.uniform for g in free) else "replicas" if any(g.replicas for g in free) else "any"
 
 
-@pytest.mark.parametrize(
-    "found", {id(r.function): r for r in rules().values()}.values(), ids=lambda r: r.function.__name__
-)
+@pytest.mark.parametrize("found", FUNCTIONS, ids=lambda r: r.function.__name__)
 def test_what_a_rule_claims_is_what_its_samples_show(found: Rule) -> None:
     """Each kind of growth that a sample shows is claimed, and each kind of growth that is claimed is shown."""
     claimed = {kind for kind in ("any", "replicas", "equal", "pinned") if getattr(found.exact, kind)}
     shown = {_verdict(sample) for sample in found.samples}
     assert shown <= claimed
     assert claimed - shown <= {"pinned"}, "no sample shows it"
+
+
+@pytest.mark.parametrize("found", FUNCTIONS, ids=lambda r: r.function.__name__)
+def test_a_sample_reaches_its_rule(found: Rule) -> None:
+    """A rule for operators that PyTorch always takes apart before would never be tested."""
+    calls = {call.op for sample in found.samples for calls in _widths(sample).calls.values() for call in calls}
+    assert any(rule_for(op) is not None and rule_for(op).function is found.function for op in calls)
 
 
 def test_every_rule_has_a_sample_and_a_docstring() -> None:

@@ -4,7 +4,19 @@ Importing this package registers them all. To add an operator, add one decorated
 of a family) to the file of its family; nothing else changes.
 """
 
-from . import contraction, factory, indexing, normalization, pointwise, pooling, random, reduction, view
+from . import (
+    attention,
+    contraction,
+    factory,
+    fourier,
+    indexing,
+    normalization,
+    pointwise,
+    pooling,
+    random,
+    reduction,
+    view,
+)
 from .registry import KERNEL, Env, Exact, Rule, Sample, Value, rule_for, rules
 
 __all__ = [
@@ -14,8 +26,10 @@ __all__ = [
     "Rule",
     "Sample",
     "Value",
+    "attention",
     "contraction",
     "factory",
+    "fourier",
     "indexing",
     "normalization",
     "pointwise",

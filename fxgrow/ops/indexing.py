@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..layout import Layout, concat, fixed
 from ..unify import Inexpressible
-from .registry import Env, Exact, Outcome, Sample, Value, broadcast, rule
+from .registry import Env, Exact, Outcome, Sample, Value, broadcast, rule, tensors
 
 aten = torch.ops.aten
 
@@ -262,6 +262,9 @@ def _written(env: Env, x: Value, dim: int, index: Value, source: Value | None) -
             for d, (a, b) in enumerate(zip(x.layouts, other.layouts, strict=True)):
                 if d != at:
                     env.unify(a, b)
+        elif other is not None:  # one index for all other dimensions, or one number for all entries
+            for layout in other.layouts:
+                env.pin(layout, WRITTEN)
     return x.layouts
 
 
@@ -281,9 +284,9 @@ class _Bag(nn.Module):
     samples=[Sample(lambda: _Bag("mean"), (3, 8), dim=2), Sample(lambda: _Bag("max"), (3, 8), dim=2)],
     exact=Exact(any="the features of the table", pinned="its rows"),
 )
-def embedding_bag(env: Env, table: Value, index: Value, offsets: Value, *args: object) -> Outcome:
+def embedding_bag(env: Env, table: Value, *args: object) -> Outcome:
     """out[b, e] = sum, mean or maximum of table[index[i], e] over the i of bag b"""
-    for layout in (table.layouts[0], *index.layouts, *offsets.layouts):
+    for layout in (table.layouts[0], *(layout for other in tensors(args) for layout in other.layouts)):
         env.pin(layout, "rows of a table are looked up by number")
     env.declare(embedding_dim=table.layouts[1])
     features = table.layouts[1]

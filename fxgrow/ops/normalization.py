@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from ..layout import Layout, fixed
 from .registry import Env, Exact, Outcome, Sample, Value, rule
@@ -90,6 +91,7 @@ def group_norm(
     samples=[
         Sample(lambda: nn.LayerNorm(8), (5, 8), dim=2),
         Sample(lambda: nn.LayerNorm((8, 6, 4))),
+        Sample(lambda: nn.LayerNorm(4)),
         Sample(lambda: nn.LayerNorm(8, elementwise_affine=False), (5, 8), dim=2),
     ],
     sized=(1,),
@@ -111,14 +113,20 @@ def layer_norm(
 
 
 @rule(
-    aten._fused_rms_norm,
+    aten._weight_norm_interface.default,
     samples=[
-        Sample(lambda: nn.RMSNorm(8), (5, 8), dim=2),
-        Sample(lambda: nn.RMSNorm((8, 6, 4), elementwise_affine=False)),
+        Sample(lambda: nn.Sequential(weight_norm(nn.Conv2d(8, 8, 1)), nn.Conv2d(8, 8, 3, groups=8)), grows=False),
+        Sample(lambda: nn.Sequential(nn.Conv2d(8, 8, 1), weight_norm(nn.Conv2d(8, 16, 3, groups=8)))),
+        Sample(lambda: weight_norm(nn.Linear(8, 6), dim=1), (5, 8), grows=False, dim=2),
     ],
-    sized=(1,),
-    exact=Exact(any="the other dimensions", equal="the dimensions normalised over"),
+    exact=Exact(any="the dimension with a norm of its own", pinned="the dimensions normalised over"),
 )
-def rms_norm(env: Env, x: Value, shape: Sequence[int], weight: Value | None, eps: float | None) -> Outcome:
-    """x / sqrt(mean(x**2) + eps) * weight over the last dimensions: equal replication only."""
-    return layer_norm(env, x, shape, weight, None, eps or 0.0)[:2]
+def weight_normalised(env: Env, v: Value, g: Value, dim: int = 0) -> Outcome:
+    """g * v / |v|, with one norm for each entry of dim; |v| changes where an input channel is split."""
+    at = dim % len(v.layouts)
+    for d, (a, b) in enumerate(zip(v.layouts, g.layouts, strict=True)):
+        if d == at:
+            env.unify(a, b)
+        else:
+            env.pin(a, f"weight_norm takes the norm of {v.origin or 'a weight'} over it")
+    return [v.layouts, g.layouts]

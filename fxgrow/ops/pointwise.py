@@ -28,7 +28,12 @@ def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
     aten.hardswish,
     aten.hardswish_,
     aten.mish_,
+    aten.masked_fill.Tensor,
     aten.masked_fill_,
+    aten.floor_divide,
+    aten.floor_divide_,
+    aten.complex.default,
+    aten.polar.default,
     aten.rsub,
     aten.where.ScalarSelf,
     aten.where.ScalarOther,
@@ -39,6 +44,8 @@ def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
         _on_hidden(lambda x: 1 - x),
         _on_hidden(lambda x: torch.where(x > 0, x, 0.1 * x)),
         _on_hidden(lambda x: x.masked_fill(x > 1, 0.5)),
+        _on_hidden(lambda x: x.masked_fill(x > 1, torch.tensor(0.5, dtype=x.dtype))),
+        _on_hidden(lambda x: torch.complex(x, x.tanh()).abs()),
         _on_hidden(lambda x: x * x[:, :1]),
         _on_hidden(lambda x: x.clone().relu_().add_(x).clamp_(max=2.0)),
     ],
@@ -152,7 +159,7 @@ def same(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
 
 @rule(
     aten._to_copy,
-    samples=[_on_hidden(lambda x: x.to(torch.float64).to(x.dtype))],
+    samples=[_on_hidden(lambda x: x * (x > 0).to(x.dtype))],
     exact=Exact(any="every dimension"),
 )
 def cast(env: Env, x: Value, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Outcome:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from .registry import Env, Exact, Outcome, Sample, Value, rule
 
@@ -39,9 +39,14 @@ def bernoulli(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     return x.layouts
 
 
+class _Dropped(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return aten.native_dropout(x, 0.3, True)[0] if self.training else x
+
+
 @rule(
     aten.native_dropout,
-    samples=[Sample(lambda: nn.Dropout(0.3))],
+    samples=[Sample(_Dropped)],
     exact=Exact(any="every dimension, but for the masks that are drawn"),
 )
 def native_dropout(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
@@ -53,9 +58,16 @@ def native_dropout(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
 @rule(
     aten.rand_like,
     aten.randn_like,
+    aten.randint_like,
+    aten.poisson.default,
+    aten.exponential_,
+    aten.random_,
     aten.normal_,
     aten.uniform_,
-    samples=[Sample(lambda: lambda x: x + 0 * torch.rand_like(x), grows=False)],
+    samples=[
+        Sample(lambda: lambda x: x + 0 * torch.rand_like(x), grows=False),
+        Sample(lambda: lambda x: x + 0 * torch.empty_like(x).exponential_(), grows=False),
+    ],
     exact=Exact(pinned="every dimension"),
 )
 def noise(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
@@ -91,6 +103,7 @@ def rrelu(
 @rule(
     aten.rand,
     aten.randn,
+    aten.randint,
     aten.randperm,
     samples=[Sample(lambda: lambda x: x + 0 * torch.rand(8, 1, 1, dtype=x.dtype), grows=False)],
     exact=Exact(pinned="every dimension"),

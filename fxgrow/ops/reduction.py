@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from ..layout import ONE, Layout, fixed
 from .registry import Env, Exact, Outcome, Sample, Value, rule
@@ -37,6 +38,8 @@ def left(x: Value, gone: Sequence[int], keep: bool) -> tuple[Layout, ...]:
         Sample(lambda: lambda x: x.mean((2, 3))),
         Sample(lambda: lambda x: x * x.mean(1, keepdim=True)),
         Sample(lambda: lambda x: x + x.mean()),
+        Sample(lambda: nn.RMSNorm(8), (5, 8), dim=2),
+        Sample(lambda: nn.RMSNorm((8, 6, 4), elementwise_affine=False)),
     ],
     exact=Exact(any="the other dimensions", equal="the dimensions averaged over"),
 )
@@ -73,7 +76,10 @@ def variance(env: Env, x: Value, dim: Any = None, *, correction: float | None = 
 @rule(
     aten.var_mean.correction,
     aten.std_mean.correction,
-    samples=[Sample(lambda: lambda x: x - torch.var_mean(x, 1, correction=0, keepdim=True)[1])],
+    samples=[
+        Sample(lambda: lambda x: x - torch.var_mean(x, 1, correction=0, keepdim=True)[1]),
+        Sample(lambda: lambda x: x - torch.std_mean(x, (2, 3), keepdim=True)[0]),
+    ],
     exact=Exact(
         any="the other dimensions", equal="the dimensions averaged over", pinned="the same with Bessel's correction"
     ),
@@ -113,6 +119,7 @@ def extreme(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs
     aten.min.dim,
     samples=[
         Sample(lambda: lambda x: x * x.max(1, keepdim=True)[0]),
+        Sample(lambda: lambda x: x.min(2)[0]),
         Sample(lambda: lambda x: x + x.max(1, keepdim=True)[1], grows=False),
     ],
     exact=Exact(
@@ -123,6 +130,20 @@ def extreme_with_index(env: Env, x: Value, dim: int, keepdim: bool = False) -> O
     """(values, indices): the values do not see replicas, the indices count them."""
     values = extreme(env, x, dim, keepdim)
     return [values, Value(values, invalid=(x.layouts[dim],))]
+
+
+@rule(
+    aten.aminmax.default,
+    samples=[
+        Sample(lambda: lambda x: x - x.aminmax(dim=1, keepdim=True)[0]),
+        Sample(lambda: lambda x: x.aminmax(dim=2)[1]),
+    ],
+    exact=Exact(any="the other dimensions", replicas="the dimensions reduced"),
+)
+def extremes(env: Env, x: Value, *, dim: int | None = None, keepdim: bool = False) -> Outcome:
+    """(minimum, maximum)"""
+    out = extreme(env, x, dim, keepdim)
+    return [out, out]
 
 
 def _order_matters(why: str, dim: int, samples: Sequence[Sample], *ops: Any) -> None:
@@ -151,8 +172,10 @@ _order_matters(
         Sample(lambda: lambda x: F.softmax(x, 1), grows=False),
         Sample(lambda: lambda x: F.softmax(x, 2)),
         Sample(lambda: lambda x: F.log_softmax(x, 1), grows=False),
+        Sample(lambda: lambda x: F.scaled_dot_product_attention(x, x, x)),
     ],
     aten._softmax,
+    aten._safe_softmax,
     aten._log_softmax,
     aten.softmax.int,
     aten.log_softmax.int,
@@ -160,16 +183,30 @@ _order_matters(
 _order_matters(
     "a running operation over channels depends on their order",
     0,
-    [Sample(lambda: lambda x: x.cumsum(1), grows=False), Sample(lambda: lambda x: x.cumsum(2))],
+    [
+        Sample(lambda: lambda x: x.cumsum(1), grows=False),
+        Sample(lambda: lambda x: x.clone().cumsum_(2)),
+        Sample(lambda: lambda x: x.cummax(2)[0]),
+        Sample(lambda: lambda x: x.cummin(1)[0], grows=False),
+    ],
     aten.cumsum,
+    aten.cumsum_,
     aten.cumprod,
+    aten.cumprod_,
+    aten.cummax,
+    aten.cummin,
     aten.logcumsumexp.default,
 )
 _order_matters(
     "sorting over channels depends on their number",
     0,
-    [Sample(lambda: lambda x: x.sort(1)[0], grows=False), Sample(lambda: lambda x: x.sort(dim=2)[0])],
+    [
+        Sample(lambda: lambda x: x.sort(1)[0], grows=False),
+        Sample(lambda: lambda x: x.sort(dim=2)[0]),
+        Sample(lambda: lambda x: x.sort(stable=True, dim=2)[0]),
+    ],
     aten.sort.default,
+    aten.sort.stable,
 )
 _order_matters(
     "an order statistic over channels depends on their number",
@@ -177,8 +214,11 @@ _order_matters(
     [
         Sample(lambda: lambda x: x.median(1)[0], grows=False),
         Sample(lambda: lambda x: x.flatten(2).median(2)[0]),
+        Sample(lambda: lambda x: x.flatten(2).nanmedian(2)[0]),
     ],
     aten.median.dim,
+    aten.nanmedian.dim,
+    aten.mode.default,
 )
 _order_matters(
     "the best of several channels are picked by number",
@@ -192,7 +232,11 @@ _order_matters(
 @rule(
     aten.sum.default,
     aten.sum.dim_IntList,
+    aten.nansum.default,
+    aten.prod.default,
     aten.prod.dim_int,
+    aten.median.default,
+    aten.count_nonzero,
     aten.linalg_vector_norm,
     aten.norm.ScalarOpt_dim,
     aten.logsumexp,
@@ -204,6 +248,8 @@ _order_matters(
         Sample(lambda: lambda x: F.normalize(x, dim=1), grows=False),
         Sample(lambda: lambda x: F.normalize(x.flatten(2), dim=2)),
         Sample(lambda: lambda x: x * x.argmax(1, keepdim=True), grows=False),
+        Sample(lambda: lambda x: x * x.prod(), grows=False),
+        Sample(lambda: lambda x: x.nansum((2, 3))),
     ],
     exact=Exact(any="the other dimensions", pinned="the dimensions reduced"),
 )
