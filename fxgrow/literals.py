@@ -146,6 +146,7 @@ _NAMED: dict[Any, tuple[tuple[int, str], ...]] = {
     F.group_norm: ((1, "num_groups"),),
     F.layer_norm: ((1, "normalized_shape"),),
     **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d), ((6, "groups"),)),
+    **dict.fromkeys((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), ((6, "groups"),)),
 }
 
 

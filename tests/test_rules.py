@@ -1,7 +1,9 @@
 """Every rule of the registry, exercised by the samples that stand beside it."""
 
+import runpy
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -143,3 +145,9 @@ def test_an_operator_without_a_rule_pins_and_says_so() -> None:
     assert "linalg_matrix_exp" in found.why("a")
     with pytest.raises(fxgrow.PlanError, match="linalg_matrix_exp"):
         fxgrow.plan(found, {"a": 2.0})
+
+
+def test_the_table_of_operators_is_up_to_date() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    page = runpy.run_path(str(docs / "operators.py"))["page"]()
+    assert (docs / "operators.md").read_text() == page, "run python docs/operators.py"

@@ -146,17 +146,23 @@ def extremes(env: Env, x: Value, *, dim: int | None = None, keepdim: bool = Fals
     return [out, out]
 
 
-def _order_matters(why: str, dim: int, samples: Sequence[Sample], *ops: Any) -> None:
-    """Operators over one dimension whose outcome depends on how many channels there are, or on their order."""
+def _order_matters(name: str, why: str, dim: int, samples: Sequence[Sample], *ops: Any) -> None:
+    """One rule for operators over one dimension whose outcome depends on how many channels there are, or their order.
 
-    @rule(*ops, samples=samples, exact=Exact(any="the other dimensions", pinned="the dimension that it runs over"))
+    Args:
+        name: Of the rule.
+        why: What is said where the dimension is a width.
+        dim: Where it stands among the arguments after the tensor.
+        samples: Of the rule.
+        ops: The operators.
+    """
+
     def pinned(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
-        """The dimension that it runs over stays."""
         over = args[dim] if len(args) > dim else kwargs.get("dim", -1)
-        for d in reduced(x, over):
+        gone = reduced(x, over)
+        for d in gone:
             env.pin(x.layouts[d], why)
         keep = len(env.outs[0]) == len(x.layouts)
-        gone = reduced(x, over)
         return [
             tuple(fixed(out[d]) if d in gone else la for d, la in enumerate(x.layouts))
             if keep
@@ -164,8 +170,13 @@ def _order_matters(why: str, dim: int, samples: Sequence[Sample], *ops: Any) -> 
             for out in env.outs
         ]
 
+    pinned.__name__, pinned.__doc__ = name, f"Along one dimension, which must stay: {why}."
+    exact = Exact(any="the other dimensions", pinned="the dimension that it runs over")
+    rule(*ops, samples=samples, exact=exact)(pinned)
+
 
 _order_matters(
+    "softmax",
     "softmax over channels counts them",
     0,
     [
@@ -181,6 +192,7 @@ _order_matters(
     aten.log_softmax.int,
 )
 _order_matters(
+    "running",
     "a running operation over channels depends on their order",
     0,
     [
@@ -198,6 +210,7 @@ _order_matters(
     aten.logcumsumexp.default,
 )
 _order_matters(
+    "sort",
     "sorting over channels depends on their number",
     0,
     [
@@ -209,6 +222,7 @@ _order_matters(
     aten.sort.stable,
 )
 _order_matters(
+    "middle",
     "an order statistic over channels depends on their number",
     0,
     [
@@ -221,6 +235,7 @@ _order_matters(
     aten.mode.default,
 )
 _order_matters(
+    "best",
     "the best of several channels are picked by number",
     1,
     [Sample(lambda: lambda x: x.topk(2, 1)[0], grows=False), Sample(lambda: lambda x: x.topk(2, dim=2)[0])],
