@@ -110,10 +110,12 @@ def test_every_rule_has_a_sample_and_a_docstring() -> None:
 
 
 def test_a_second_rule_for_an_operator_is_refused() -> None:
+    before = dict(rules())
     with pytest.raises(ValueError, match="has a rule already"):
         rule(torch.ops.aten.relu.default, torch.ops.aten.cat.default, samples=[Sample(nn.ReLU)], exact=ANY)(
             lambda env, x: x
         )
+    assert dict(rules()) == before
 
 
 def test_a_rule_without_a_sample_is_refused() -> None:

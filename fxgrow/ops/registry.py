@@ -225,11 +225,11 @@ def rule(
             raise ValueError(f"the rule {function.__name__} has no sample")
         if exact == Exact():
             raise ValueError(f"the rule {function.__name__} does not say when it is exact")
-        for op in ops:
-            for overload in _overloads(op):
-                if overload in _TABLE.rules:
-                    raise ValueError(f"{overload} has a rule already")
-                _TABLE.rules[overload] = Rule(function, sized, tuple(samples), exact)
+        overloads = [overload for op in ops for overload in _overloads(op)]
+        for overload in overloads:
+            if overload in _TABLE.rules:
+                raise ValueError(f"{overload} has a rule already")
+        _TABLE.rules.update(dict.fromkeys(overloads, Rule(function, sized, tuple(samples), exact)))
         return function
 
     return register
