@@ -89,10 +89,15 @@ def of_node(node: fx.Node, mode: Mode, nodes: Nodes, declared: Mapping[str, tupl
     if isinstance(value, Value):
         for path, layout, *rest in finder(node, value, nodes[mode, node.name]):
             yield Literal(mode, node.name, path, layout, *rest)
+        if node.target in _RESHAPES:
+            yield from _divisors(node, mode, nodes[mode, node.name])
 
 
 def kinds(node: fx.Node | None, sizes: Sequence[int]) -> tuple[Kind, ...]:
-    """Which sizes of a view are literals in the user's code ("fixed"), and which follow ("width")."""
+    """Which sizes of a view are literals in the user's code, and which follow ("width").
+
+    A literal (a number of groups or heads) is a "count": it grows where what it is a factor with cannot.
+    """
     width: Kind = "width"
     free = (width,) * len(sizes)
     if node is None or node.target not in _VIEWS:
@@ -112,7 +117,7 @@ def kinds(node: fx.Node | None, sizes: Sequence[int]) -> tuple[Kind, ...]:
 
 
 def _kind(size: Any) -> Kind:
-    return "fixed" if isinstance(size, int) and size >= 0 else "width"
+    return "count" if isinstance(size, int) and size >= 0 else "width"
 
 
 def argument(node: fx.Node, position: int, name: str) -> tuple[Path, Any]:
@@ -186,6 +191,17 @@ def _reshape(node: fx.Node, x: Value, out: Value) -> Iterator[Found]:
                 yield path, layout
 
 
+def _divisors(node: fx.Node, mode: Mode, out: Value) -> Iterator[Literal]:
+    """The 8 of ``x.view(n, t, 8, c // 8)``: a literal of another node that says how many parts there are here."""
+    sizes = _sizes(node, 1)
+    if len(sizes) == len(out.layouts):
+        for _, size in sizes:
+            if isinstance(size, fx.Node) and size.target is operator.floordiv:
+                for (_, value), layout in zip(sizes, out.layouts, strict=True):
+                    if isinstance(value, int) and value == size.args[1]:
+                        yield Literal(mode, size.name, ("args", 1), layout)
+
+
 @_finder(*_UNFLATTENS)
 def _unflatten(node: fx.Node, x: Value, out: Value) -> Iterator[Found]:
     dim = argument(node, 1, "dim")[1]
@@ -194,6 +210,18 @@ def _unflatten(node: fx.Node, x: Value, out: Value) -> Iterator[Found]:
         for (path, value), layout in zip(_sizes(node, 2), out.layouts[at:], strict=False):
             if isinstance(value, int) and value >= 0:
                 yield path, layout
+
+
+# -- literals of norms -------------------------------------------------------------------------------
+
+
+@_finder(F.rms_norm)  # PyTorch takes it apart on the meta device, so no rule declares its shape
+def _rms_norm(node: fx.Node, x: Value, out: Value) -> Iterator[Found]:
+    path, shape = argument(node, 1, "normalized_shape")
+    if isinstance(shape, list | tuple):
+        for i, (length, layout) in enumerate(zip(shape, x.layouts[-len(shape) :], strict=True)):
+            if isinstance(length, int):
+                yield (*path, i), layout
 
 
 # -- literals of parts -------------------------------------------------------------------------------
@@ -273,3 +301,15 @@ def of_module(node: fx.Node, module: nn.Module, mode: Mode, nodes: Nodes) -> Ite
     elif isinstance(module, _InstanceNorm):
         channels = 1 if len(value.layouts) > 2 and value.shape[1] == module.num_features else 0
         yield Attribute(str(node.target), "num_features", (value.layouts[channels],))
+    elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        yield from _recurrent(str(node.target), module, value, nodes[mode, node.name])
+
+
+def _recurrent(name: str, module: nn.RNNBase | nn.RNNCellBase, x: Value, out: Any) -> Iterator[Attribute]:
+    """Sizes of a recurrent layer: of its input, its state, and the state's projection."""
+    yield Attribute(name, "input_size", (x.layouts[-1],))
+    state = out[1] if isinstance(module, nn.RNNBase) else out
+    shown, hidden = state if isinstance(state, list | tuple) else (state, state)
+    yield Attribute(name, "hidden_size", (hidden.layouts[-1],))
+    if isinstance(module, nn.RNNBase) and module.proj_size:
+        yield Attribute(name, "proj_size", (shown.layouts[-1],))

@@ -88,7 +88,7 @@ class Env(ABC):
 
     @abstractmethod
     def kinds(self, sizes: Sequence[int]) -> tuple[Kind, ...]:
-        """For the sizes of a view in the user's code: "fixed" where they are literals, else "width"."""
+        """For the sizes of a view in the user's code: "count" where they are literals, else "width"."""
 
     @abstractmethod
     def count(self, size: int) -> Layout:

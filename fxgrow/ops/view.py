@@ -29,7 +29,7 @@ aten = torch.ops.aten
         Sample(lambda: lambda x: x.flatten(2).unflatten(2, (6, 4))),
     ],
     sized=(1,),
-    exact=Exact(any="every dimension, with the literals of the code as fixed factors"),
+    exact=Exact(any="every dimension; of its factors those that are no literals of the code, if they can"),
 )
 def view(env: Env, x: Value, shape: Sequence[int], *args: Any) -> Outcome:
     """Dimensions merge and split in row-major order."""
@@ -44,7 +44,7 @@ def view(env: Env, x: Value, shape: Sequence[int], *args: Any) -> Outcome:
         else:
             whole = product([x.layouts[i] for i in mine]) if mine else ONE
             sizes, hints = [new[i] for i in theirs], [kinds[i] for i in theirs]
-            if all(h == "fixed" for h in hints):  # all literals: which one grows is for others to say
+            if all(h == "count" for h in hints):  # all literals: which one grows is for others to say
                 hints = ["width"] * len(hints)
             parts = env.split(whole, sizes, hints) if theirs else []
             layouts.extend(parts)
