@@ -123,10 +123,11 @@ def layer_norm(
 )
 def weight_normalised(env: Env, v: Value, g: Value, dim: int = 0) -> Outcome:
     """g * v / |v|, with one norm for each entry of dim; |v| changes where an input channel is split."""
-    at = dim % len(v.layouts)
-    for d, (a, b) in enumerate(zip(v.layouts, g.layouts, strict=True)):
-        if d == at:
-            env.unify(a, b)
-        else:
-            env.pin(a, f"weight_norm takes the norm of {v.origin or 'a weight'} over it")
+    own = dim % len(v.layouts) if len(g.layouts) == len(v.layouts) else None  # None: one norm for all of v
+    if own is not None:
+        env.unify(v.layouts[own], g.layouts[own])
+    for tensor in (v, g):
+        for d, layout in enumerate(tensor.layouts):
+            if d != own:
+                env.pin(layout, f"weight_norm takes the norm of {v.origin or 'a weight'} over it")
     return [v.layouts, g.layouts]
