@@ -332,13 +332,17 @@ class Inference(Env):
             self.findings.attributes += [Attribute(self.called, name, layouts) for name, layouts in found.items()]
 
     def enter(self, tape: Tape, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """A module is called: sizes that it states of what goes in."""
+        """A module is called."""
+        if isinstance(module, nn.MultiheadAttention):
+            self._attention(tape, module, args)
+
+    def leave_module(self, tape: Tape, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+        """A module returns: sizes that it states of what goes in and what comes out."""
         if args and isinstance(args[0], Tensor):
             value = self.values.get(tape.known(args[0]) or 0)
             if value is not None:
-                self.findings.attributes.extend(literals.of_module(tape.module, module, value))
-        if isinstance(module, nn.MultiheadAttention):
-            self._attention(tape, module, args)
+                known = self._known(tape, result)
+                self.findings.attributes.extend(literals.of_module(tape.module, module, value, known))
 
     def _attention(self, tape: Tape, module: nn.MultiheadAttention, args: tuple[Any, ...]) -> None:
         """Its heads are rows of its weights, of which any number may be; their size is a literal."""
@@ -346,7 +350,8 @@ class Inference(Env):
             value = self.values.get(tape.known(given) or 0) if isinstance(given, Tensor) else None
             if value is not None:
                 self.findings.attributes.append(Attribute(tape.module, name, value.layouts[-1:]))
-        sizes, kinds = [module.num_heads, module.head_dim], ["count", "fixed"]
+        sizes: list[int] = [module.num_heads, module.head_dim]
+        kinds: list[Kind] = ["count", "fixed"]
         if module.in_proj_weight is not None:
             sizes, kinds = [3, *sizes], ["fixed", *kinds]
         rows = module.in_proj_weight if module.in_proj_weight is not None else module.q_proj_weight
@@ -366,6 +371,9 @@ class _InferenceTape(Tape):
 
     def entered(self, module: Any, args: tuple[Any, ...]) -> None:
         self.inference.enter(self, module, args)
+
+    def left(self, module: Any, args: tuple[Any, ...], result: Any) -> None:
+        self.inference.leave_module(self, module, args, result)
 
     def reading(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.inference.arguments(self, args, kwargs)

@@ -53,6 +53,8 @@ def watched(root: nn.Module, tape: Tape) -> Iterator[None]:
             tape.entered(module, args)
 
     def leave(module: nn.Module, args: Any, result: Any) -> None:
+        if id(module) in paths:
+            tape.left(module, args, result)
         tape.site, tape.inside, tape.module, tape.called = stack.pop()
 
     handles = [

@@ -96,6 +96,8 @@ def of_node(node: fx.Node, mode: Mode, nodes: Nodes, declared: Mapping[str, tupl
     value = nodes.get((mode, source.name)) if isinstance(source, fx.Node) else None
     for path, layout, *rest in sizes_of(node, value, nodes[mode, node.name], declared):
         yield Literal(mode, node.name, path, layout, *rest)
+    if node.target in _RESHAPES and isinstance(nodes[mode, node.name], Value):
+        yield from _divisors(node, mode, nodes[mode, node.name])
 
 
 def source_of(call: Call) -> Any:
@@ -120,7 +122,10 @@ def sizes_of(call: Call, value: Any, out: Any, declared: Mapping[str, tuple[Layo
 
 
 def kinds(node: Call | None, sizes: Sequence[int]) -> tuple[Kind, ...]:
-    """Which sizes of a view are literals in the user's code ("count"), and which follow ("width")."""
+    """Which sizes of a view are literals in the user's code, and which follow ("width").
+
+    A literal (a number of groups or heads) is a "count": it grows where what it is a factor with cannot.
+    """
     width: Kind = "width"
     free = (width,) * len(sizes)
     if node is None or node.target not in _VIEWS:
@@ -181,6 +186,7 @@ _NAMED: dict[Any, tuple[tuple[int, str], ...]] = {
     F.group_norm: ((1, "num_groups"),),
     F.layer_norm: ((1, "normalized_shape"),),
     **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d), ((6, "groups"),)),
+    **dict.fromkeys((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), ((6, "groups"),)),
 }
 
 
@@ -220,6 +226,17 @@ def _reshape(node: Call, x: Value, out: Value) -> Iterator[Found]:
                 yield path, layout
 
 
+def _divisors(node: fx.Node, mode: Mode, out: Value) -> Iterator[Literal]:
+    """The 8 of ``x.view(n, t, 8, c // 8)``: a literal of another node that says how many parts there are here."""
+    sizes = _sizes(node, 1)
+    if len(sizes) == len(out.layouts):
+        for _, size in sizes:
+            if isinstance(size, fx.Node) and size.target is operator.floordiv:
+                for (_, value), layout in zip(sizes, out.layouts, strict=True):
+                    if isinstance(value, int) and value == size.args[1]:
+                        yield Literal(mode, size.name, ("args", 1), layout)
+
+
 @_finder(*_UNFLATTENS)
 def _unflatten(node: Call, x: Value, out: Value) -> Iterator[Found]:
     dim = argument(node, 1, "dim")[1]
@@ -228,6 +245,18 @@ def _unflatten(node: Call, x: Value, out: Value) -> Iterator[Found]:
         for (path, value), layout in zip(_sizes(node, 2), out.layouts[at:], strict=False):
             if isinstance(value, int) and value >= 0:
                 yield path, layout
+
+
+# -- literals of norms -------------------------------------------------------------------------------
+
+
+@_finder(F.rms_norm)  # PyTorch takes it apart on the meta device, so no rule declares its shape
+def _rms_norm(node: Call, x: Value, out: Value) -> Iterator[Found]:
+    path, shape = argument(node, 1, "normalized_shape")
+    if isinstance(shape, list | tuple):
+        for i, (length, layout) in enumerate(zip(shape, x.layouts[-len(shape) :], strict=True)):
+            if isinstance(length, int):
+                yield (*path, i), layout
 
 
 # -- literals of parts -------------------------------------------------------------------------------
@@ -296,10 +325,29 @@ def _getitem(node: Call, x: Value, out: Any) -> Iterator[Found]:
 # -- attributes that modules check, by the layouts of what goes in -------------------------------------
 
 
-def of_module(path: str, module: nn.Module, value: Value) -> Iterator[Attribute]:
-    """Sizes that a module of torch.nn states, where no operator's rule sees them; `value` is what goes in."""
+def of_module(path: str, module: nn.Module, value: Value, out: Any) -> Iterator[Attribute]:
+    """Sizes that a module of torch.nn states, where no operator's rule sees them.
+
+    Args:
+        path: The module's.
+        module: The module.
+        value: What is known of what goes in.
+        out: What is known of what comes out.
+    """
     if isinstance(module, nn.RMSNorm):
         yield Attribute(path, "normalized_shape", value.layouts[-len(module.normalized_shape) :])
     elif isinstance(module, _InstanceNorm):
         channels = 1 if len(value.layouts) > 2 and value.shape[1] == module.num_features else 0
         yield Attribute(path, "num_features", (value.layouts[channels],))
+    elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        yield from _recurrent(path, module, value, out)
+
+
+def _recurrent(name: str, module: nn.RNNBase | nn.RNNCellBase, x: Value, out: Any) -> Iterator[Attribute]:
+    """Sizes of a recurrent layer: of its input, its state, and the state's projection."""
+    yield Attribute(name, "input_size", (x.layouts[-1],))
+    state = out[1] if isinstance(module, nn.RNNBase) else out
+    shown, hidden = state if isinstance(state, list | tuple) else (state, state)
+    yield Attribute(name, "hidden_size", (hidden.layouts[-1],))
+    if isinstance(module, nn.RNNBase) and module.proj_size:
+        yield Attribute(name, "proj_size", (shown.layouts[-1],))

@@ -243,6 +243,9 @@ class Tape(TorchDispatchMode):
     def entered(self, module: Any, args: tuple[Any, ...]) -> None:
         """What a subclass does when a module is called."""
 
+    def left(self, module: Any, args: tuple[Any, ...], result: Any) -> None:
+        """What a subclass does when a module returns."""
+
     def reading(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a subclass takes from the arguments, before results get their numbers."""
 

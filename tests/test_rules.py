@@ -1,13 +1,18 @@
 """Every rule of the registry, exercised by the samples that stand beside it."""
 
+import runpy
 from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow.ops import Rule, Sample, rules
+from fxgrow.groups import can_grow
+from fxgrow.layout import atoms
+from fxgrow.ops import Exact, Rule, Sample, rule_for, rules
 from fxgrow.ops.registry import rule
 from tests.check import assert_exact, randomise
 
@@ -38,6 +43,10 @@ class Sandwich(nn.Module):
         return self.use(self.middle(x).flatten(1))
 
 
+ANY = Exact(any="every dimension")
+FUNCTIONS = list({id(r.function): r for r in rules().values()}.values())
+
+
 class Call(nn.Module):
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -60,6 +69,39 @@ def test_sample_grows_exactly_or_stays(sample: Sample, factor: float) -> None:
     assert grew is sample.grows, student.meta["fxgrow"]
 
 
+@cache
+def _widths(sample: Sample) -> fxgrow.WidthGraph:
+    teacher = Sandwich(sample).double()
+    rest = [n for d, n in enumerate(sample.shape) if d != sample.dim - 1]
+    return fxgrow.widths(teacher, torch.randn(2, *rest, 3, dtype=torch.float64))
+
+
+def _verdict(sample: Sample) -> str:
+    """For which mappings the rules let the sample's width grow: the name of a field of `Exact`."""
+    found = _widths(sample)
+    groups = [found.named[name] for name in atoms(found.tensors["make.weight"].layouts[0])]
+    free = [g for g in groups if can_grow(g)]
+    if not free:
+        return "pinned"
+    return "equal" if any(g.uniform for g in free) else "replicas" if any(g.replicas for g in free) else "any"
+
+
+@pytest.mark.parametrize("found", FUNCTIONS, ids=lambda r: r.function.__name__)
+def test_what_a_rule_claims_is_what_its_samples_show(found: Rule) -> None:
+    """Each kind of growth that a sample shows is claimed, and each kind of growth that is claimed is shown."""
+    claimed = {kind for kind in ("any", "replicas", "equal", "pinned") if getattr(found.exact, kind)}
+    shown = {_verdict(sample) for sample in found.samples}
+    assert shown <= claimed
+    assert claimed - shown <= {"pinned"}, "no sample shows it"
+
+
+@pytest.mark.parametrize("found", FUNCTIONS, ids=lambda r: r.function.__name__)
+def test_a_sample_reaches_its_rule(found: Rule) -> None:
+    """A rule for operators that PyTorch always takes apart before would never be tested."""
+    calls = {call.op for sample in found.samples for calls in _widths(sample).calls.values() for call in calls}
+    assert any(rule_for(op) is not None and rule_for(op).function is found.function for op in calls)
+
+
 def test_every_rule_has_a_sample_and_a_docstring() -> None:
     for op, found in rules().items():
         assert isinstance(found, Rule)
@@ -68,18 +110,27 @@ def test_every_rule_has_a_sample_and_a_docstring() -> None:
 
 
 def test_a_second_rule_for_an_operator_is_refused() -> None:
+    before = dict(rules())
     with pytest.raises(ValueError, match="has a rule already"):
-        rule(torch.ops.aten.relu.default, torch.ops.aten.cat.default, samples=[Sample(nn.ReLU)])(lambda env, x: x)
+        rule(torch.ops.aten.relu.default, torch.ops.aten.cat.default, samples=[Sample(nn.ReLU)], exact=ANY)(
+            lambda env, x: x
+        )
+    assert dict(rules()) == before
 
 
 def test_a_rule_without_a_sample_is_refused() -> None:
     with pytest.raises(ValueError, match="has no sample"):
-        rule(torch.ops.aten.erfc.default, samples=[])(lambda env, x: x)
+        rule(torch.ops.aten.erfc.default, samples=[], exact=ANY)(lambda env, x: x)
+
+
+def test_a_rule_that_does_not_say_when_it_is_exact_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not say when it is exact"):
+        rule(torch.ops.aten.erfc.default, samples=[Sample(nn.ReLU)], exact=Exact())(lambda env, x: x)
 
 
 def test_what_is_no_operator_is_refused() -> None:
     with pytest.raises(ValueError, match="is no ATen operator"):
-        rule(torch.relu, samples=[Sample(nn.ReLU)])(lambda env, x: x)
+        rule(torch.relu, samples=[Sample(nn.ReLU)], exact=ANY)(lambda env, x: x)
 
 
 def test_an_operator_without_a_rule_pins_and_says_so() -> None:
@@ -96,3 +147,9 @@ def test_an_operator_without_a_rule_pins_and_says_so() -> None:
     assert "linalg_matrix_exp" in found.why("a")
     with pytest.raises(fxgrow.PlanError, match="linalg_matrix_exp"):
         fxgrow.plan(found, {"a": 2.0})
+
+
+def test_the_table_of_operators_is_up_to_date() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    page = runpy.run_path(str(docs / "operators.py"))["page"]()
+    assert (docs / "operators.md").read_text() == page, "run python docs/operators.py"

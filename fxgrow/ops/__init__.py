@@ -4,17 +4,32 @@ Importing this package registers them all. To add an operator, add one decorated
 of a family) to the file of its family; nothing else changes.
 """
 
-from . import contraction, factory, indexing, normalization, pointwise, pooling, random, reduction, view
-from .registry import KERNEL, Env, Rule, Sample, Value, rule_for, rules
+from . import (
+    attention,
+    contraction,
+    factory,
+    fourier,
+    indexing,
+    normalization,
+    pointwise,
+    pooling,
+    random,
+    reduction,
+    view,
+)
+from .registry import KERNEL, Env, Exact, Rule, Sample, Value, rule_for, rules
 
 __all__ = [
     "KERNEL",
     "Env",
+    "Exact",
     "Rule",
     "Sample",
     "Value",
+    "attention",
     "contraction",
     "factory",
+    "fourier",
     "indexing",
     "normalization",
     "pointwise",

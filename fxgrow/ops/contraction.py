@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from ..layout import Layout, fixed, product
-from .registry import KERNEL, Env, Outcome, Sample, Value, broadcast, rule
+from .registry import KERNEL, Env, Exact, Outcome, Sample, Value, broadcast, rule
 
 aten = torch.ops.aten
 
@@ -31,9 +31,14 @@ aten = torch.ops.aten
         Sample(lambda: nn.Conv2d(8, 4, 3, groups=4)),
         Sample(lambda: nn.ConvTranspose2d(8, 6, 2, stride=2)),
         Sample(lambda: nn.ConvTranspose2d(8, 12, 2, stride=2, groups=4)),
+        Sample(lambda: nn.ConvTranspose1d(8, 8, 3, groups=8), (8, 12)),
+        Sample(lambda: nn.ConvTranspose3d(8, 16, 2, groups=8), (8, 3, 2, 2)),
         Sample(lambda: nn.Conv2d(8, 6, 3, padding=1, padding_mode="circular")),
     ],
     sized=(8,),
+    exact=Exact(
+        any="channels, inside each group or by whole groups; input channels split", pinned="space and the kernel"
+    ),
 )
 def convolution(
     env: Env,
@@ -48,8 +53,10 @@ def convolution(
     groups: int,
 ) -> Outcome:
     """out[o] = sum_i weight[o, i] * x[i]; x (N, g*i, *S), weight (g*o, i, *K), or (g*i, o, *K) transposed."""
-    for spatial in (*x.layouts[2:], *weight.layouts[2:]):
-        env.pin(spatial, KERNEL)
+    for kernel in weight.layouts[2:]:
+        env.pin(kernel, KERNEL)
+    for space in x.layouts[2:]:
+        env.pin(space, "a convolution slides over it")
     inside, out, count = (_transposed if transposed else _forward)(env, x.layouts[1], weight, groups)
     if inside is not None:
         env.contract(weight, inside)
@@ -85,9 +92,9 @@ def _transposed(env: Env, channels: Layout, weight: Value, groups: int) -> tuple
     if groups == 1:
         return 0, inside, fixed(1)
     count, _ = env.split(channels, (groups, weight.shape[0] // groups), ("count", "width"))
-    env.pin(count, "the groups of a transposed convolution share a dimension with what it sums over")
     if weight.shape[0] == groups:  # depthwise: nothing is summed over
         return None, product([count, inside]), count
+    env.pin(count, "the groups of a transposed convolution share a dimension with what it sums over")
     return 0, product([count, inside]), count
 
 
@@ -114,6 +121,10 @@ def matrix_product(env: Env, a: Value, b: Value) -> tuple[Layout, ...]:
         Sample(lambda: lambda x: x @ x.transpose(-1, -2), (8, 6)),
         Sample(lambda: lambda x: x.transpose(-1, -2) @ x, (8, 6), grows=False),
     ],
+    exact=Exact(
+        any="rows, columns, the batch, and the sum over a weight's entries, which split",
+        pinned="a sum over two activations",
+    ),
 )
 def matmul(env: Env, a: Value, b: Value, **kwargs: Any) -> Outcome:
     """out = a @ b"""
@@ -122,35 +133,55 @@ def matmul(env: Env, a: Value, b: Value, **kwargs: Any) -> Outcome:
 
 @rule(
     aten.addmm.default,
+    aten.addmm_.default,
     aten.baddbmm.default,
-    samples=[Sample(lambda: nn.Sequential(nn.Flatten(), nn.Linear(8 * 6 * 4, 6)))],
+    aten.baddbmm_.default,
+    samples=[
+        Sample(lambda: nn.Sequential(nn.Flatten(), nn.Linear(8 * 6 * 4, 6))),
+        Sample(lambda: lambda x: x.clone().baddbmm_(x, x.transpose(1, 2) @ x), (5, 8), grows=False, dim=2),
+    ],
+    exact=Exact(any="as for a product", pinned="as for a product"),
 )
 def addmm(env: Env, bias: Value, a: Value, b: Value, **kwargs: Any) -> Outcome:
     """out = bias + a @ b"""
     return broadcast(env, [Value(matrix_product(env, a, b)), bias])
 
 
+class _Vector(nn.Module):
+    """x (N, *, 8) @ vector (8)"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vector = nn.Parameter(torch.randn(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.vector
+
+
+class _Spectral(nn.Module):
+    """A linear layer divided by its largest singular value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = spectral_norm(nn.Linear(8, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
 @rule(
     aten.mv.default,
     aten.dot.default,
-    samples=[Sample(lambda: lambda x: x @ x[0, 0], (5, 8), grows=False, dim=2)],
+    aten.vdot.default,
+    samples=[
+        Sample(_Vector, (5, 8), dim=2),
+        Sample(lambda: lambda x: x @ x[0, 0], (5, 8), grows=False, dim=2),
+        Sample(_Spectral, (5, 8), grows=False, dim=2),
+    ],
+    exact=Exact(any="rows, and the sum over a weight's entries, which split", pinned="a sum over two activations"),
 )
 def vector_product(env: Env, a: Value, b: Value) -> Outcome:
     """a (n, k) @ b (k), or a (k) . b (k)"""
     env.unify(a.layouts[-1], b.layouts[0])
     env.contract(b if b.origin or not a.origin else a, -1 if a.origin and not b.origin else 0)
     return a.layouts[:-1]
-
-
-@rule(
-    aten.linear.default,
-    samples=[Sample(lambda: lambda x: F.linear(x, torch.ones(3, 8, dtype=x.dtype)), (5, 8), grows=False, dim=2)],
-)
-def linear(env: Env, x: Value, weight: Value, bias: Value | None = None) -> Outcome:
-    """out = x @ weight.T + bias; x (*, k), weight (m, k)"""
-    env.unify(x.layouts[-1], weight.layouts[1])
-    env.contract(weight, 1)
-    if bias is not None:
-        env.unify(bias.layouts[0], weight.layouts[0])
-    env.declare(in_features=weight.layouts[1], out_features=weight.layouts[0])
-    return (*x.layouts[:-1], weight.layouts[0])

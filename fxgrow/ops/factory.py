@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .registry import Env, Outcome, Sample, Value, rule
+from .registry import Env, Exact, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -29,6 +29,7 @@ aten = torch.ops.aten
         Sample(lambda: lambda x: torch.cat([x, x.new_zeros(x.shape)], 1)),
     ],
     sized=(0, 1),
+    exact=Exact(any="every dimension"),
 )
 def constant(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     """All entries alike."""
@@ -41,19 +42,8 @@ def constant(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     aten.full_like,
     aten.empty_like,
     samples=[Sample(lambda: lambda x: x + torch.ones_like(x))],
+    exact=Exact(any="every dimension"),
 )
 def like(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """All entries alike, in x's shape."""
     return x.layouts
-
-
-@rule(
-    aten.arange,
-    aten.linspace,
-    aten.eye,
-    aten.scalar_tensor,
-    samples=[Sample(lambda: lambda x: x + torch.arange(4, dtype=x.dtype))],
-)
-def numbered(env: Env, *args: Any, **kwargs: Any) -> Outcome:
-    """Values that depend on the index: fixed sizes, which pin what they meet."""
-    return tuple(((n,),) for n in env.outs[0])

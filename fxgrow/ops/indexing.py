@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layout import Layout, concat, fixed
 from ..unify import Inexpressible
-from .registry import Env, Outcome, Sample, Value, broadcast, rule
+from .registry import Env, Exact, Outcome, Sample, Value, broadcast, rule, tensors
 
 aten = torch.ops.aten
 
 PICKED = "single channels are picked by number"
+WRITTEN = "single channels are written to by number"
 
 
 def with_dim(x: Value, dim: int, layout: Layout) -> tuple[Layout, ...]:
@@ -44,7 +46,8 @@ def pieces(env: Env, layout: Layout, sizes: Sequence[int]) -> list[Layout]:
         Sample(lambda: lambda x: x.narrow(1, 2, 4)),
         Sample(lambda: lambda x: x[:, ::2], grows=False),
     ],
-    sized=(3,),  # implied by the start and the shape; the start is expected, or the same
+    sized=(3,),  # implied by the start and the shape; the start is expected, or the same,
+    exact=Exact(any="the dimension, cut where the slice begins and ends", pinned="a strided slice"),
 )
 def slice_(
     env: Env, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
@@ -76,6 +79,7 @@ def slice_(
         Sample(lambda: lambda x: torch.cat(x.split([1, 5, 2], dim=1)[::-1], 1)),
     ],
     sized=(1,),
+    exact=Exact(any="the dimension, cut into the parts"),
 )
 def split(env: Env, x: Value, sizes: int | Sequence[int], dim: int = 0) -> Outcome:
     """Neighbouring parts along dim."""
@@ -96,6 +100,7 @@ def without(env: Env, x: Value, dim: int, reason: str) -> tuple[Layout, ...]:
         Sample(lambda: lambda x: x[:, :, 0]),
         Sample(lambda: lambda x: x[:, 2].unsqueeze(1), grows=False),
     ],
+    exact=Exact(any="the other dimensions", pinned="the dimension indexed"),
 )
 def select(env: Env, x: Value, dim: int, index: int) -> Outcome:
     """x[..., index, ...]"""
@@ -105,6 +110,7 @@ def select(env: Env, x: Value, dim: int, index: int) -> Outcome:
 @rule(
     aten.flip.default,
     samples=[Sample(lambda: lambda x: x.flip(2)), Sample(lambda: lambda x: x.flip(1), grows=False)],
+    exact=Exact(any="the other dimensions", pinned="the dimensions reversed"),
 )
 def flip(env: Env, x: Value, dims: Sequence[int]) -> Outcome:
     """The other way round along dims, which must stay (the mapping is not symmetric)."""
@@ -119,6 +125,7 @@ def flip(env: Env, x: Value, dims: Sequence[int]) -> Outcome:
         Sample(lambda: lambda x: x.rot90(1, (2, 3))),
         Sample(lambda: lambda x: x.rot90(2, (1, 2)), grows=False),
     ],
+    exact=Exact(any="the other dimensions", pinned="the plane of rotation"),
 )
 def rot90(env: Env, x: Value, times: int = 1, dims: Sequence[int] = (0, 1)) -> Outcome:
     """Turned in a plane of two dimensions, which must stay."""
@@ -131,6 +138,7 @@ def rot90(env: Env, x: Value, times: int = 1, dims: Sequence[int] = (0, 1)) -> O
 @rule(
     aten.roll.default,
     samples=[Sample(lambda: lambda x: x.roll(1, 2)), Sample(lambda: lambda x: x.roll(1, 1), grows=False)],
+    exact=Exact(any="the other dimensions", pinned="the dimensions rolled"),
 )
 def roll(env: Env, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) -> Outcome:
     """Shifted cyclically along dims, which must stay."""
@@ -145,6 +153,7 @@ def roll(env: Env, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) ->
         Sample(lambda: lambda x: x.index_select(2, torch.tensor([3, 0, 0]))),
         Sample(lambda: lambda x: x.index_select(1, torch.tensor([3, 0, 0])), grows=False),
     ],
+    exact=Exact(any="the other dimensions", pinned="the dimension indexed"),
 )
 def index_select(env: Env, x: Value, dim: int, index: Value) -> Outcome:
     """x[..., index, ...]"""
@@ -158,6 +167,7 @@ def index_select(env: Env, x: Value, dim: int, index: Value) -> Outcome:
         Sample(lambda: lambda x: x[:, :, torch.tensor([2, 0])]),
         Sample(lambda: lambda x: x[:, torch.tensor([2, 0, 5])], grows=False),
     ],
+    exact=Exact(any="the other dimensions", pinned="the dimensions indexed"),
 )
 def index(env: Env, x: Value, indices: Sequence[Value | None]) -> Outcome:
     """x[:, i, j]: neighbouring index tensors replace the dimensions that they pick from."""
@@ -176,6 +186,7 @@ def index(env: Env, x: Value, indices: Sequence[Value | None]) -> Outcome:
         Sample(lambda: lambda x: x.gather(2, torch.zeros_like(x, dtype=torch.int64))),
         Sample(lambda: lambda x: x.gather(1, torch.zeros_like(x, dtype=torch.int64)), grows=False),
     ],
+    exact=Exact(any="the other dimensions", pinned="the dimension indexed"),
 )
 def gather(env: Env, x: Value, dim: int, index: Value, **kwargs: object) -> Outcome:
     """out[i][j] = x[index[i][j]][j] along dim"""
@@ -191,13 +202,15 @@ def gather(env: Env, x: Value, dim: int, index: Value, **kwargs: object) -> Outc
     aten.unfold.default,
     samples=[
         Sample(lambda: lambda x: x.unfold(2, 3, 1).amax(-1)),
+        Sample(lambda: lambda x: x.unfold(-1, 3, 1)),
         Sample(lambda: lambda x: x.unfold(1, 2, 2), grows=False),
     ],
+    exact=Exact(any="the other dimensions", pinned="the dimension unfolded"),
 )
 def unfold(env: Env, x: Value, dim: int, length: int, step: int) -> Outcome:
     """Windows along a dimension, which become a last one."""
-    env.pin(x.layouts[dim], "windows over channels")
-    return (*with_dim(x, dim, fixed(env.outs[0][dim])), fixed(length))
+    env.pin(x.layouts[dim], "windows slide over channels")
+    return (*with_dim(x, dim, fixed(env.outs[0][dim % len(x.layouts)])), fixed(length))
 
 
 @rule(
@@ -207,6 +220,7 @@ def unfold(env: Env, x: Value, dim: int, length: int, step: int) -> Outcome:
         Sample(lambda: lambda x: x.triu() + x.tril(1)),
         Sample(lambda: lambda x: x.triu(), (4, 8), grows=False, dim=2),
     ],
+    exact=Exact(any="the other dimensions", pinned="the last two"),
 )
 def triangle(env: Env, x: Value, diagonal: int = 0) -> Outcome:
     """Zero on one side of a diagonal of the last two dimensions."""
@@ -226,9 +240,92 @@ class _Looked(nn.Module):
         return x + self.table(torch.tensor([3, 1, 1]))  # (3, 8)
 
 
-@rule(aten.embedding.default, samples=[Sample(_Looked, (3, 8), dim=2)])
+@rule(
+    aten.embedding.default,
+    samples=[Sample(_Looked, (3, 8), dim=2)],
+    exact=Exact(any="the features of the table", pinned="its rows"),
+)
 def embedding(env: Env, table: Value, index: Value, *args: object, **kwargs: object) -> Outcome:
     """out[..., e] = table[index[...], e]"""
     env.pin(table.layouts[0], "rows of a table are looked up by number")
     env.declare(embedding_dim=table.layouts[1])
     return (*index.layouts, table.layouts[1])
+
+
+def _written(env: Env, x: Value, dim: int, index: Value, source: Value | None) -> tuple[Layout, ...]:
+    """x with entries along dim written by number: that dimension stays, the others are those of what is written."""
+    at = dim % len(x.layouts)
+    env.pin(x.layouts[at], WRITTEN)
+    for other in (index, source):
+        if other is not None and len(other.layouts) == len(x.layouts):
+            env.pin(other.layouts[at], WRITTEN)
+            for d, (a, b) in enumerate(zip(x.layouts, other.layouts, strict=True)):
+                if d != at:
+                    env.unify(a, b)
+        elif other is not None:  # one index for all other dimensions, or one number for all entries
+            for layout in other.layouts:
+                env.pin(layout, WRITTEN)
+    return x.layouts
+
+
+class _Bag(nn.Module):
+    """The mean of some rows of a table, added to the activation."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.table = nn.EmbeddingBag(5, 8, mode=mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.table(torch.tensor([[3, 1, 1]]))  # (1, 8)
+
+
+@rule(
+    aten._embedding_bag.default,
+    samples=[Sample(lambda: _Bag("mean"), (3, 8), dim=2), Sample(lambda: _Bag("max"), (3, 8), dim=2)],
+    exact=Exact(any="the features of the table", pinned="its rows"),
+)
+def embedding_bag(env: Env, table: Value, *args: object) -> Outcome:
+    """out[b, e] = sum, mean or maximum of table[index[i], e] over the i of bag b"""
+    for layout in (table.layouts[0], *(layout for other in tensors(args) for layout in other.layouts)):
+        env.pin(layout, "rows of a table are looked up by number")
+    env.declare(embedding_dim=table.layouts[1])
+    features = table.layouts[1]
+    return [tuple([features if d == 1 else fixed(n) for d, n in enumerate(out)]) for out in env.outs]
+
+
+@rule(
+    aten.scatter.src,
+    aten.scatter.value,
+    aten.scatter_.src,
+    aten.scatter_.value,
+    aten.scatter_add.default,
+    aten.scatter_add_.default,
+    samples=[
+        Sample(lambda: lambda x: x.scatter(2, torch.zeros_like(x, dtype=torch.int64), x)),
+        Sample(lambda: lambda x: x.scatter_add(1, torch.zeros_like(x, dtype=torch.int64), x), grows=False),
+        Sample(lambda: lambda x: F.softmax(x, 2) * torch.zeros_like(x).scatter_(2, x.argmax(2, keepdim=True), 1.0)),
+    ],
+    exact=Exact(any="the other dimensions", pinned="the dimension written to by number"),
+)
+def scatter(env: Env, x: Value, dim: int, index: Value, source: Value | float, **kwargs: object) -> Outcome:
+    """out[index[i][j]][j] = source[i][j] along dim"""
+    return _written(env, x, dim, index, source if isinstance(source, Value) else None)
+
+
+@rule(
+    aten.index_add.default,
+    aten.index_add_.default,
+    aten.index_copy.default,
+    aten.index_copy_.default,
+    aten.index_fill.int_Scalar,
+    aten.index_fill_.int_Scalar,
+    samples=[
+        Sample(lambda: lambda x: x.index_add(2, torch.tensor([3, 0]), x[:, :, :2])),
+        Sample(lambda: lambda x: x.index_copy(1, torch.tensor([3, 0]), x[:, 1:3]), grows=False),
+        Sample(lambda: lambda x: x.index_fill(1, torch.tensor([3, 0]), 0.5), grows=False),
+    ],
+    exact=Exact(any="the other dimensions", pinned="the dimension written to by number"),
+)
+def index_write(env: Env, x: Value, dim: int, index: Value, source: Value | float, **kwargs: object) -> Outcome:
+    """out[..., index, ...] = source"""
+    return _written(env, x, dim, index, source if isinstance(source, Value) else None)

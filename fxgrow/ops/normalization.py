@@ -12,9 +12,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from ..layout import Layout, fixed
-from .registry import Env, Outcome, Sample, Value, rule
+from .registry import Env, Exact, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -34,6 +35,7 @@ aten = torch.ops.aten
         Sample(lambda: nn.BatchNorm2d(8, track_running_stats=False)),
         Sample(lambda: lambda x: F.batch_norm(x, None, None, training=True)),
     ],
+    exact=Exact(any="channels", pinned="batch and space"),
 )
 def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """(x - mean) / sqrt(var + eps) * weight + bias, per channel; x (N, C, *S), the others (C,)."""
@@ -57,6 +59,7 @@ def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
         Sample(lambda: lambda x: F.group_norm(x, 2)),
     ],
     sized=(3, 4, 5, 6),
+    exact=Exact(replicas="whole groups", equal="the channels inside each group, and space"),
 )
 def group_norm(
     env: Env,
@@ -88,9 +91,11 @@ def group_norm(
     samples=[
         Sample(lambda: nn.LayerNorm(8), (5, 8), dim=2),
         Sample(lambda: nn.LayerNorm((8, 6, 4))),
+        Sample(lambda: nn.LayerNorm(4)),
         Sample(lambda: nn.LayerNorm(8, elementwise_affine=False), (5, 8), dim=2),
     ],
     sized=(1,),
+    exact=Exact(any="the other dimensions", equal="the dimensions normalised over"),
 )
 def layer_norm(
     env: Env, x: Value, shape: Sequence[int], weight: Value | None, bias: Value | None, eps: float
@@ -108,13 +113,21 @@ def layer_norm(
 
 
 @rule(
-    aten._fused_rms_norm,
+    aten._weight_norm_interface.default,
     samples=[
-        Sample(lambda: nn.RMSNorm(8), (5, 8), dim=2),
-        Sample(lambda: nn.RMSNorm((8, 6, 4), elementwise_affine=False)),
+        Sample(lambda: nn.Sequential(weight_norm(nn.Conv2d(8, 8, 1)), nn.Conv2d(8, 8, 3, groups=8)), grows=False),
+        Sample(lambda: nn.Sequential(nn.Conv2d(8, 8, 1), weight_norm(nn.Conv2d(8, 16, 3, groups=8)))),
+        Sample(lambda: weight_norm(nn.Linear(8, 6), dim=1), (5, 8), grows=False, dim=2),
     ],
-    sized=(1,),
+    exact=Exact(any="the dimension with a norm of its own", pinned="the dimensions normalised over"),
 )
-def rms_norm(env: Env, x: Value, shape: Sequence[int], weight: Value | None, eps: float | None) -> Outcome:
-    """x / sqrt(mean(x**2) + eps) * weight over the last dimensions: equal replication only."""
-    return layer_norm(env, x, shape, weight, None, eps or 0.0)[:2]
+def weight_normalised(env: Env, v: Value, g: Value, dim: int = 0) -> Outcome:
+    """g * v / |v|, with one norm for each entry of dim; |v| changes where an input channel is split."""
+    own = dim % len(v.layouts) if len(g.layouts) == len(v.layouts) else None  # None: one norm for all of v
+    if own is not None:
+        env.unify(v.layouts[own], g.layouts[own])
+    for tensor in (v, g):
+        for d, layout in enumerate(tensor.layouts):
+            if d != own:
+                env.pin(layout, f"weight_norm takes the norm of {v.origin or 'a weight'} over it")
+    return [v.layouts, g.layouts]

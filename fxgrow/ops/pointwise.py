@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layout import Layout, product
-from .registry import Env, Outcome, Sample, Value, broadcast, rule, tensors
+from .registry import Env, Exact, Outcome, Sample, Value, broadcast, rule, tensors
 
 aten = torch.ops.aten
 
@@ -28,7 +28,12 @@ def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
     aten.hardswish,
     aten.hardswish_,
     aten.mish_,
+    aten.masked_fill.Tensor,
     aten.masked_fill_,
+    aten.floor_divide,
+    aten.floor_divide_,
+    aten.complex.default,
+    aten.polar.default,
     aten.rsub,
     aten.where.ScalarSelf,
     aten.where.ScalarOther,
@@ -39,9 +44,12 @@ def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
         _on_hidden(lambda x: 1 - x),
         _on_hidden(lambda x: torch.where(x > 0, x, 0.1 * x)),
         _on_hidden(lambda x: x.masked_fill(x > 1, 0.5)),
+        _on_hidden(lambda x: x.masked_fill(x > 1, torch.tensor(0.5, dtype=x.dtype))),
+        _on_hidden(lambda x: torch.complex(x, x.tanh()).abs()),
         _on_hidden(lambda x: x * x[:, :1]),
         _on_hidden(lambda x: x.clone().relu_().add_(x).clamp_(max=2.0)),
     ],
+    exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
 )
 def pointwise(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     """out[i] = f(x[i], y[i], ...)"""
@@ -52,6 +60,7 @@ def pointwise(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     aten.mul.Tensor,
     aten.mul.Scalar,
     samples=[_on_hidden(lambda x: x * 0.5), _on_hidden(lambda x: x * x)],
+    exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
 )
 def multiply(env: Env, x: Value, factor: Any) -> Outcome:
     """out[i] = x[i] * factor[i]; whichever is a weight of the result's shape still splits through it."""
@@ -65,6 +74,7 @@ def multiply(env: Env, x: Value, factor: Any) -> Outcome:
     aten.div.Tensor,
     aten.div.Scalar,
     samples=[_on_hidden(lambda x: x / 3), _on_hidden(lambda x: x / (1 + x * x))],
+    exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
 )
 def divide(env: Env, x: Value, divisor: Any) -> Outcome:
     """out[i] = x[i] / divisor[i]; as for `multiply`, but for the numerator only."""
@@ -80,7 +90,11 @@ def _scaled(env: Env, weight: Value, factor: Value | None, out: tuple[Layout, ..
     return weight.derived(out, weight.dims)
 
 
-@rule(aten._prelu_kernel, samples=[Sample(lambda: nn.PReLU(8)), Sample(nn.PReLU)])
+@rule(
+    aten._prelu_kernel,
+    samples=[Sample(lambda: nn.PReLU(8)), Sample(nn.PReLU)],
+    exact=Exact(any="every dimension", pinned="one slope for all channels"),
+)
 def prelu(env: Env, x: Value, weight: Value) -> Outcome:
     """out = max(0, x) + weight * min(0, x), weight per channel or one for all."""
     out = broadcast(env, [x, weight])
@@ -96,6 +110,7 @@ def prelu(env: Env, x: Value, weight: Value) -> Outcome:
         _on_hidden(lambda x: torch.zeros_like(x).copy_(x)),
         _on_hidden(lambda x: x + torch.zeros_like(x).fill_(2.0)),
     ],
+    exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
 )
 def assign(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """x[i] = source[i]; the target keeps its shape."""
@@ -103,7 +118,11 @@ def assign(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     return x.layouts
 
 
-@rule(aten.log_sigmoid_forward, samples=[_on_hidden(F.logsigmoid)])
+@rule(
+    aten.log_sigmoid_forward,
+    samples=[_on_hidden(F.logsigmoid)],
+    exact=Exact(any="every dimension"),
+)
 def log_sigmoid(env: Env, x: Value) -> Outcome:
     """(log(sigmoid(x)), buffer of x's shape, or an empty one)"""
     return [x.layouts, x.layouts if env.outs[1] == x.shape else tuple([((n,),) for n in env.outs[1]])]
@@ -112,6 +131,7 @@ def log_sigmoid(env: Env, x: Value) -> Outcome:
 @rule(
     aten.glu,
     samples=[_on_hidden(lambda x: F.glu(torch.cat([x, x], 1), 1)), _on_hidden(lambda x: F.glu(x, 2))],
+    exact=Exact(any="the dimension, as two equal halves; all others"),
 )
 def glu(env: Env, x: Value, dim: int = -1) -> Outcome:
     """a * sigmoid(b) with x = [a, b] along dim: the halves are one width."""
@@ -130,13 +150,18 @@ def glu(env: Env, x: Value, dim: int = -1) -> Outcome:
     aten.lift_fresh,
     aten.neg,
     samples=[_on_hidden(lambda x: -x.clone().contiguous())],
+    exact=Exact(any="every dimension"),
 )
 def same(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """The same values (or a multiple), so that a weight still splits through it."""
     return x.derived(x.layouts, x.dims)
 
 
-@rule(aten._to_copy, samples=[_on_hidden(lambda x: x.to(torch.float64).to(x.dtype))])
+@rule(
+    aten._to_copy,
+    samples=[_on_hidden(lambda x: x * (x > 0).to(x.dtype))],
+    exact=Exact(any="every dimension"),
+)
 def cast(env: Env, x: Value, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Outcome:
     """The same values in another dtype; parts of a weight survive it where nothing is rounded away."""
     before = env.dtypes[0]

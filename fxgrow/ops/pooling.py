@@ -14,16 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layout import Layout, concat, fixed, product
-from .registry import KERNEL, Env, Outcome, Sample, Value, rule
+from .registry import KERNEL, Env, Exact, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
+
+PER_CHANNEL = Exact(any="channels and the batch", pinned="space")
 
 
 def per_channel(env: Env, x: Value, out: Sequence[int], space: int) -> tuple[Layout, ...]:
     """x's leading layouts and the result's own sizes in its last `space` dimensions."""
     lead = len(x.layouts) - space
     for layout in x.layouts[lead:]:
-        env.pin(layout, KERNEL)
+        env.pin(layout, f"{env.op} runs over it, as over space")
     return (*x.layouts[:lead], *(fixed(n) for n in out[lead:]))
 
 
@@ -31,7 +33,7 @@ def _family(space: int, ops: Sequence[Any], builds: Sequence[Callable[[], Callab
     """One rule for operators over `space` trailing dimensions."""
     shape = (8, 12, 6, 4)[: space + 1]
 
-    @rule(*ops, samples=[Sample(build, shape) for build in builds])
+    @rule(*ops, samples=[Sample(build, shape) for build in builds], exact=PER_CHANNEL)
     def spatial(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
         """out[c] = f(x[c])"""
         return [per_channel(env, x, out, space) for out in env.outs]
@@ -70,7 +72,6 @@ _family(
         aten.max_pool2d_with_indices.default,
         aten._adaptive_avg_pool2d.default,
         aten.adaptive_max_pool2d.default,
-        aten.fractional_max_pool2d.default,
         aten.reflection_pad2d.default,
         aten.replication_pad2d.default,
         aten.upsample_nearest2d,
@@ -103,7 +104,6 @@ _family(
         aten.max_pool3d_with_indices.default,
         aten._adaptive_avg_pool3d.default,
         aten.adaptive_max_pool3d.default,
-        aten.fractional_max_pool3d.default,
         aten.reflection_pad3d.default,
         aten.replication_pad3d.default,
         aten.upsample_nearest3d,
@@ -124,9 +124,74 @@ _family(
 
 
 @rule(
+    aten.fractional_max_pool2d.default,
+    aten.fractional_max_pool3d.default,
+    samples=[
+        Sample(lambda: lambda x: F.fractional_max_pool2d(x, 2, 2, _random_samples=0.25 + 0 * x[:, :, 0, :2])),
+        Sample(lambda: nn.FractionalMaxPool2d(2, output_size=2), grows=False),
+    ],
+    exact=Exact(any="channels, where the regions are given", pinned="channels, where regions are drawn for each"),
+)
+def fractional_pool(env: Env, x: Value, kernel: Sequence[int], size: Sequence[int], where: Value) -> Outcome:
+    """The maximum over regions of each channel's own; x (N, C, *S), where (N, C, number of S)."""
+    space = where.shape[-1]
+    env.unify(x.layouts[-space - 1], where.layouts[1])
+    for layout in (where.layouts[0], where.layouts[2]):
+        env.pin(layout, KERNEL)
+    return [per_channel(env, x, out, space) for out in env.outs]
+
+
+class _Unpooled(nn.Module):
+    """What is left of a map where it has its maxima."""
+
+    def __init__(self, pool: nn.Module, back: nn.Module) -> None:
+        super().__init__()
+        self.pool, self.back = pool, back
+
+    def forward(self, x: Tensor) -> Tensor:
+        values, where = self.pool(x)
+        return self.back(values, where)
+
+
+@rule(
+    aten.max_unpool2d.default,
+    aten.max_unpool3d.default,
+    samples=[
+        Sample(lambda: _Unpooled(nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2))),
+        Sample(lambda: _Unpooled(nn.MaxPool3d(2, return_indices=True), nn.MaxUnpool3d(2)), (8, 4, 2, 2)),
+    ],
+    exact=PER_CHANNEL,
+)
+def max_unpool(env: Env, x: Value, where: Value, *args: Any) -> Outcome:
+    """out[c, where[c, i]] = x[c, i]; both (N, C, *S)"""
+    for a, b in zip(x.layouts, where.layouts, strict=True):
+        env.unify(a, b)
+    return per_channel(env, x, env.outs[0], 2 if env.op is aten.max_unpool2d.default else 3)
+
+
+def _grids(x: Tensor) -> Tensor:
+    theta = x.flatten(0, 1)  # (N*C, 2, 3)
+    return F.affine_grid(theta, [theta.shape[0], 1, 2, 4], align_corners=False).view(x.shape[0], x.shape[1], 16)
+
+
+@rule(
+    aten.affine_grid_generator.default,
+    samples=[Sample(lambda: _grids, (8, 2, 3)), Sample(lambda: _grids, (8, 2, 3), grows=False, dim=2)],
+    sized=(1,),
+    exact=Exact(any="the batch", pinned="the matrix and space"),
+)
+def affine_grid(env: Env, theta: Value, size: Sequence[int], *args: Any) -> Outcome:
+    """theta (N, d, d+1) -> grid (N, *S, d)"""
+    for layout in theta.layouts[1:]:
+        env.pin(layout, "it holds an affine map")
+    return (theta.layouts[0], *(fixed(n) for n in env.outs[0][1:]))
+
+
+@rule(
     aten.grid_sampler_2d.default,
     aten.grid_sampler_3d.default,
     samples=[Sample(lambda: lambda x: F.grid_sample(x, x.new_zeros(x.shape[0], 3, 2, 2), align_corners=False))],
+    exact=Exact(any="channels", pinned="space and the grid"),
 )
 def grid_sample(env: Env, x: Value, grid: Value, *args: Any) -> Outcome:
     """out[c] = x[c] at the places of the grid, the same for all channels."""
@@ -138,6 +203,7 @@ def grid_sample(env: Env, x: Value, grid: Value, *args: Any) -> Outcome:
 @rule(
     aten.im2col.default,
     samples=[Sample(lambda: nn.Unfold(2)), Sample(lambda: nn.Unfold(3, padding=1, stride=2))],
+    exact=Exact(any="channels", pinned="space and the window"),
 )
 def im2col(env: Env, x: Value, kernel: Sequence[int], *args: Any) -> Outcome:
     """(N, C, *S) -> (N, C*k*k, places): each channel's window in one run."""
@@ -150,6 +216,7 @@ def im2col(env: Env, x: Value, kernel: Sequence[int], *args: Any) -> Outcome:
 @rule(
     aten.col2im.default,
     samples=[Sample(lambda: nn.Sequential(nn.Unfold(2, stride=2), nn.Fold((6, 4), 2, stride=2)))],
+    exact=Exact(any="channels", pinned="space and the window"),
 )
 def col2im(env: Env, x: Value, size: Sequence[int], kernel: Sequence[int], *args: Any) -> Outcome:
     """(N, C*k*k, places) -> (N, C, *S): overlapping windows add up, channel by channel."""
@@ -166,6 +233,7 @@ def col2im(env: Env, x: Value, size: Sequence[int], kernel: Sequence[int], *args
         Sample(lambda: lambda x: F.pad(x, (0, 0, 0, 0, 2, 3), value=0.5)),
         Sample(lambda: lambda x: F.pad(x, (0, 0, 0, 0, -2, 0)), grows=False),  # the 2 is a literal that nobody edits
     ],
+    exact=Exact(any="every dimension, with the padding as fixed parts"),
 )
 def constant_pad(env: Env, x: Value, pad: Sequence[int], value: float = 0) -> Outcome:
     """Constants before and after; padded channels are a fixed part of the new width."""

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from .registry import Env, Outcome, Sample, Value, rule
+from .registry import Env, Exact, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -31,6 +31,7 @@ def _masked(env: Env, x: Value) -> None:
         Sample(lambda: nn.Dropout2d(0.3)),
         Sample(lambda: lambda x: F.dropout2d(x, 0.3, training=True), grows=False),
     ],
+    exact=Exact(any="every dimension, but for the masks that are drawn", pinned="masks drawn in eval mode"),
 )
 def bernoulli(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """A mask drawn entry by entry: equal in distribution only."""
@@ -38,7 +39,16 @@ def bernoulli(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     return x.layouts
 
 
-@rule(aten.native_dropout, samples=[Sample(lambda: nn.Dropout(0.3))])
+class _Dropped(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return aten.native_dropout(x, 0.3, True)[0] if self.training else x
+
+
+@rule(
+    aten.native_dropout,
+    samples=[Sample(_Dropped)],
+    exact=Exact(any="every dimension, but for the masks that are drawn"),
+)
 def native_dropout(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """(masked x, mask)"""
     _masked(env, x)
@@ -48,9 +58,17 @@ def native_dropout(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
 @rule(
     aten.rand_like,
     aten.randn_like,
+    aten.randint_like,
+    aten.poisson.default,
+    aten.exponential_,
+    aten.random_,
     aten.normal_,
     aten.uniform_,
-    samples=[Sample(lambda: lambda x: x + 0 * torch.rand_like(x), grows=False)],
+    samples=[
+        Sample(lambda: lambda x: x + 0 * torch.rand_like(x), grows=False),
+        Sample(lambda: lambda x: x + 0 * torch.empty_like(x).exponential_(), grows=False),
+    ],
+    exact=Exact(pinned="every dimension"),
 )
 def noise(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """Noise has no replicas: the width stays."""
@@ -63,10 +81,20 @@ def noise(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     aten.rrelu_with_noise,
     aten.rrelu_with_noise_,
     samples=[Sample(lambda: nn.RReLU())],
+    exact=Exact(any="every dimension, but for the slopes that are drawn"),
 )
-def rrelu(env: Env, x: Value, noise: Value, *args: Any, **kwargs: Any) -> Outcome:
+def rrelu(
+    env: Env,
+    x: Value,
+    noise: Value,
+    lower: float = 0.125,
+    upper: float = 0.333,
+    training: bool = False,
+    *args: Any,
+) -> Outcome:
     """Leaky ReLU with a slope drawn entry by entry in train mode."""
-    env.note(x.layouts, DROPOUT)
+    if training:
+        _masked(env, x)
     for a, b in zip(x.layouts, noise.layouts, strict=True):
         env.unify(a, b)
     return x.layouts
@@ -75,8 +103,10 @@ def rrelu(env: Env, x: Value, noise: Value, *args: Any, **kwargs: Any) -> Outcom
 @rule(
     aten.rand,
     aten.randn,
+    aten.randint,
     aten.randperm,
-    samples=[Sample(lambda: lambda x: x + 0 * torch.rand(4, dtype=x.dtype))],
+    samples=[Sample(lambda: lambda x: x + 0 * torch.rand(8, 1, 1, dtype=x.dtype), grows=False)],
+    exact=Exact(pinned="every dimension"),
 )
 def drawn(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     """Random values of a fixed shape, which pin what they meet."""

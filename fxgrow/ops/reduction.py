@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from ..layout import ONE, Layout, fixed
-from .registry import Env, Outcome, Sample, Value, rule
+from .registry import Env, Exact, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -37,7 +38,10 @@ def left(x: Value, gone: Sequence[int], keep: bool) -> tuple[Layout, ...]:
         Sample(lambda: lambda x: x.mean((2, 3))),
         Sample(lambda: lambda x: x * x.mean(1, keepdim=True)),
         Sample(lambda: lambda x: x + x.mean()),
+        Sample(lambda: nn.RMSNorm(8), (5, 8), dim=2),
+        Sample(lambda: nn.RMSNorm((8, 6, 4), elementwise_affine=False)),
     ],
+    exact=Exact(any="the other dimensions", equal="the dimensions averaged over"),
 )
 def mean(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Outcome:
     """mean over channels = mean over equally often replicated channels"""
@@ -54,6 +58,9 @@ def mean(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: A
         Sample(lambda: lambda x: x * x.var(1, keepdim=True), grows=False),
         Sample(lambda: lambda x: x / (1 + x.std((2, 3), keepdim=True))),
     ],
+    exact=Exact(
+        any="the other dimensions", equal="the dimensions averaged over", pinned="the same with Bessel's correction"
+    ),
 )
 def variance(env: Env, x: Value, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Outcome:
     """The mean square deviation; with Bessel's correction the number of channels itself matters."""
@@ -69,7 +76,13 @@ def variance(env: Env, x: Value, dim: Any = None, *, correction: float | None = 
 @rule(
     aten.var_mean.correction,
     aten.std_mean.correction,
-    samples=[Sample(lambda: lambda x: x - torch.var_mean(x, 1, correction=0, keepdim=True)[1])],
+    samples=[
+        Sample(lambda: lambda x: x - torch.var_mean(x, 1, correction=0, keepdim=True)[1]),
+        Sample(lambda: lambda x: x - torch.std_mean(x, (2, 3), keepdim=True)[0]),
+    ],
+    exact=Exact(
+        any="the other dimensions", equal="the dimensions averaged over", pinned="the same with Bessel's correction"
+    ),
 )
 def variance_and_mean(
     env: Env, x: Value, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
@@ -91,6 +104,7 @@ def variance_and_mean(
         Sample(lambda: lambda x: x * x.amax(1, keepdim=True)),
         Sample(lambda: lambda x: x + x.max()),
     ],
+    exact=Exact(any="the other dimensions", replicas="the dimensions reduced"),
 )
 def extreme(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Outcome:
     """A maximum does not see replicas."""
@@ -105,8 +119,12 @@ def extreme(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs
     aten.min.dim,
     samples=[
         Sample(lambda: lambda x: x * x.max(1, keepdim=True)[0]),
+        Sample(lambda: lambda x: x.min(2)[0]),
         Sample(lambda: lambda x: x + x.max(1, keepdim=True)[1], grows=False),
     ],
+    exact=Exact(
+        any="the other dimensions", replicas="the dimension reduced", pinned="the same, where indices are used"
+    ),
 )
 def extreme_with_index(env: Env, x: Value, dim: int, keepdim: bool = False) -> Outcome:
     """(values, indices): the values do not see replicas, the indices count them."""
@@ -114,17 +132,37 @@ def extreme_with_index(env: Env, x: Value, dim: int, keepdim: bool = False) -> O
     return [values, Value(values, invalid=(x.layouts[dim],))]
 
 
-def _order_matters(why: str, dim: int, samples: Sequence[Sample], *ops: Any) -> None:
-    """Operators over one dimension whose outcome depends on how many channels there are, or on their order."""
+@rule(
+    aten.aminmax.default,
+    samples=[
+        Sample(lambda: lambda x: x - x.aminmax(dim=1, keepdim=True)[0]),
+        Sample(lambda: lambda x: x.aminmax(dim=2)[1]),
+    ],
+    exact=Exact(any="the other dimensions", replicas="the dimensions reduced"),
+)
+def extremes(env: Env, x: Value, *, dim: int | None = None, keepdim: bool = False) -> Outcome:
+    """(minimum, maximum)"""
+    out = extreme(env, x, dim, keepdim)
+    return [out, out]
 
-    @rule(*ops, samples=samples)
+
+def _order_matters(name: str, why: str, dim: int, samples: Sequence[Sample], *ops: Any) -> None:
+    """One rule for operators over one dimension whose outcome depends on how many channels there are, or their order.
+
+    Args:
+        name: Of the rule.
+        why: What is said where the dimension is a width.
+        dim: Where it stands among the arguments after the tensor.
+        samples: Of the rule.
+        ops: The operators.
+    """
+
     def pinned(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
-        """The dimension that it runs over stays."""
         over = args[dim] if len(args) > dim else kwargs.get("dim", -1)
-        for d in reduced(x, over):
+        gone = reduced(x, over)
+        for d in gone:
             env.pin(x.layouts[d], why)
         keep = len(env.outs[0]) == len(x.layouts)
-        gone = reduced(x, over)
         return [
             tuple(fixed(out[d]) if d in gone else la for d, la in enumerate(x.layouts))
             if keep
@@ -132,44 +170,72 @@ def _order_matters(why: str, dim: int, samples: Sequence[Sample], *ops: Any) -> 
             for out in env.outs
         ]
 
+    pinned.__name__, pinned.__doc__ = name, f"Along one dimension, which must stay: {why}."
+    exact = Exact(any="the other dimensions", pinned="the dimension that it runs over")
+    rule(*ops, samples=samples, exact=exact)(pinned)
+
 
 _order_matters(
+    "softmax",
     "softmax over channels counts them",
     0,
     [
         Sample(lambda: lambda x: F.softmax(x, 1), grows=False),
         Sample(lambda: lambda x: F.softmax(x, 2)),
         Sample(lambda: lambda x: F.log_softmax(x, 1), grows=False),
+        Sample(lambda: lambda x: F.scaled_dot_product_attention(x, x, x)),
     ],
     aten._softmax,
+    aten._safe_softmax,
     aten._log_softmax,
     aten.softmax.int,
     aten.log_softmax.int,
 )
 _order_matters(
+    "running",
     "a running operation over channels depends on their order",
     0,
-    [Sample(lambda: lambda x: x.cumsum(1), grows=False), Sample(lambda: lambda x: x.cumsum(2))],
+    [
+        Sample(lambda: lambda x: x.cumsum(1), grows=False),
+        Sample(lambda: lambda x: x.clone().cumsum_(2)),
+        Sample(lambda: lambda x: x.cummax(2)[0]),
+        Sample(lambda: lambda x: x.cummin(1)[0], grows=False),
+    ],
     aten.cumsum,
+    aten.cumsum_,
     aten.cumprod,
+    aten.cumprod_,
+    aten.cummax,
+    aten.cummin,
     aten.logcumsumexp.default,
 )
 _order_matters(
+    "sort",
     "sorting over channels depends on their number",
     0,
-    [Sample(lambda: lambda x: x.sort(1)[0], grows=False), Sample(lambda: lambda x: x.sort(dim=2)[0])],
+    [
+        Sample(lambda: lambda x: x.sort(1)[0], grows=False),
+        Sample(lambda: lambda x: x.sort(dim=2)[0]),
+        Sample(lambda: lambda x: x.sort(stable=True, dim=2)[0]),
+    ],
     aten.sort.default,
+    aten.sort.stable,
 )
 _order_matters(
+    "middle",
     "an order statistic over channels depends on their number",
     0,
     [
         Sample(lambda: lambda x: x.median(1)[0], grows=False),
         Sample(lambda: lambda x: x.flatten(2).median(2)[0]),
+        Sample(lambda: lambda x: x.flatten(2).nanmedian(2)[0]),
     ],
     aten.median.dim,
+    aten.nanmedian.dim,
+    aten.mode.default,
 )
 _order_matters(
+    "best",
     "the best of several channels are picked by number",
     1,
     [Sample(lambda: lambda x: x.topk(2, 1)[0], grows=False), Sample(lambda: lambda x: x.topk(2, dim=2)[0])],
@@ -181,7 +247,11 @@ _order_matters(
 @rule(
     aten.sum.default,
     aten.sum.dim_IntList,
+    aten.nansum.default,
+    aten.prod.default,
     aten.prod.dim_int,
+    aten.median.default,
+    aten.count_nonzero,
     aten.linalg_vector_norm,
     aten.norm.ScalarOpt_dim,
     aten.logsumexp,
@@ -193,7 +263,10 @@ _order_matters(
         Sample(lambda: lambda x: F.normalize(x, dim=1), grows=False),
         Sample(lambda: lambda x: F.normalize(x.flatten(2), dim=2)),
         Sample(lambda: lambda x: x * x.argmax(1, keepdim=True), grows=False),
+        Sample(lambda: lambda x: x * x.prod(), grows=False),
+        Sample(lambda: lambda x: x.nansum((2, 3))),
     ],
+    exact=Exact(any="the other dimensions", pinned="the dimensions reduced"),
 )
 def total(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """A sum over channels grows with their number."""

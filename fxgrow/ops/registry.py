@@ -88,7 +88,7 @@ class Env(ABC):
 
     @abstractmethod
     def kinds(self, sizes: Sequence[int]) -> tuple[Kind, ...]:
-        """For the sizes of a view in the user's code: "fixed" where they are literals, else "width"."""
+        """For the sizes of a view in the user's code: "count" where they are literals, else "width"."""
 
     @abstractmethod
     def count(self, size: int) -> Layout:
@@ -169,12 +169,32 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Exact:
+    """For which mappings g: [new] -> [old] an operator commutes with growth, by what happens to a dimension.
+
+    Each attribute names the dimensions of which it is true, and is "" where it is true of none.
+
+    Attributes:
+        any: Whatever the new channels hold.
+        replicas: Where new channels are replicas of old ones.
+        equal: Where every channel has equally many replicas.
+        pinned: Never: the dimension keeps its size.
+    """
+
+    any: str = ""
+    replicas: str = ""
+    equal: str = ""
+    pinned: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule and what the checks need to know of its operator."""
+    """A rule and what the checks and the documentation need to know of its operator."""
 
     function: RuleFunction
     sized: tuple[int | str, ...]
     samples: tuple[Sample, ...]
+    exact: Exact
 
 
 @dataclass(slots=True)
@@ -186,27 +206,30 @@ _TABLE = _Table()
 
 
 def rule(
-    *ops: Any, samples: Sequence[Sample], sized: tuple[int | str, ...] = ()
+    *ops: Any, samples: Sequence[Sample], exact: Exact, sized: tuple[int | str, ...] = ()
 ) -> Callable[[RuleFunction], RuleFunction]:
     """Register a rule for ATen overloads.
 
     Args:
         ops: Overloads (`aten.relu.default`) or packets (`aten.relu`: all its overloads).
         samples: At least one, for the generic tests.
+        exact: For which mappings the operator is exact.
         sized: Arguments that are implied by the shapes and so may differ between teacher and student.
 
     Raises:
-        ValueError: An operator has a rule already, or there is no sample.
+        ValueError: An operator has a rule already, or there is no sample, or nothing said about exactness.
     """
 
     def register(function: RuleFunction) -> RuleFunction:
         if not samples:
             raise ValueError(f"the rule {function.__name__} has no sample")
-        for op in ops:
-            for overload in _overloads(op):
-                if overload in _TABLE.rules:
-                    raise ValueError(f"{overload} has a rule already")
-                _TABLE.rules[overload] = Rule(function, sized, tuple(samples))
+        if exact == Exact():
+            raise ValueError(f"the rule {function.__name__} does not say when it is exact")
+        overloads = [overload for op in ops for overload in _overloads(op)]
+        for overload in overloads:
+            if overload in _TABLE.rules:
+                raise ValueError(f"{overload} has a rule already")
+        _TABLE.rules.update(dict.fromkeys(overloads, Rule(function, sized, tuple(samples), exact)))
         return function
 
     return register

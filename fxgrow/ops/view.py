@@ -11,7 +11,7 @@ from torch import nn
 
 from ..layout import ONE, Layout, concat, fixed, product
 from ..unify import Inexpressible
-from .registry import KERNEL, Env, Outcome, Sample, Value, rule
+from .registry import KERNEL, Env, Exact, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -29,6 +29,7 @@ aten = torch.ops.aten
         Sample(lambda: lambda x: x.flatten(2).unflatten(2, (6, 4))),
     ],
     sized=(1,),
+    exact=Exact(any="every dimension; of its factors those that are no literals of the code, if they can"),
 )
 def view(env: Env, x: Value, shape: Sequence[int], *args: Any) -> Outcome:
     """Dimensions merge and split in row-major order."""
@@ -91,6 +92,7 @@ def _aligned(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], li
         Sample(lambda: lambda x: x.as_strided((x.shape[0], 8, 24), (192, 24, 1)), grows=False),
     ],
     sized=(1, 2),
+    exact=Exact(any="every dimension, where the strides are the tensor's own", pinned="every dimension, else"),
 )
 def as_strided(env: Env, x: Value, shape: Sequence[int], strides: Sequence[int], *args: Any) -> Outcome:
     """Only where it restates x's own strides, as pooling to one pixel does in channels-last memory."""
@@ -103,6 +105,7 @@ def as_strided(env: Env, x: Value, shape: Sequence[int], strides: Sequence[int],
 @rule(
     aten.permute.default,
     samples=[Sample(lambda: lambda x: x.permute(0, 2, 3, 1).movedim(-1, 1))],
+    exact=Exact(any="every dimension"),
 )
 def permute(env: Env, x: Value, order: Sequence[int]) -> Outcome:
     """out[..., i, ...] = x.permute(order)"""
@@ -113,6 +116,7 @@ def permute(env: Env, x: Value, order: Sequence[int]) -> Outcome:
     aten.transpose.int,
     aten.transpose_.default,
     samples=[Sample(lambda: lambda x: x.transpose(1, -1).swapaxes(1, 3))],
+    exact=Exact(any="every dimension"),
 )
 def transpose(env: Env, x: Value, a: int, b: int) -> Outcome:
     """Two dimensions change places."""
@@ -125,6 +129,7 @@ def transpose(env: Env, x: Value, a: int, b: int) -> Outcome:
     aten.t.default,
     aten.numpy_T.default,
     samples=[Sample(lambda: lambda x: x[0].t().t()[None], (8,), grows=True)],
+    exact=Exact(any="every dimension"),
 )
 def t(env: Env, x: Value) -> Outcome:
     """A matrix transposed."""
@@ -135,6 +140,7 @@ def t(env: Env, x: Value) -> Outcome:
     aten.unsqueeze.default,
     aten.unsqueeze_.default,
     samples=[Sample(lambda: lambda x: x.unsqueeze(1).squeeze(1))],
+    exact=Exact(any="every dimension"),
 )
 def unsqueeze(env: Env, x: Value, dim: int) -> Outcome:
     """A new dimension of size 1."""
@@ -149,6 +155,7 @@ def unsqueeze(env: Env, x: Value, dim: int) -> Outcome:
     aten.squeeze.dims,
     aten.squeeze_.dim,
     samples=[Sample(lambda: lambda x: x.mean((2, 3), keepdim=True).squeeze(-1).squeeze())],
+    exact=Exact(any="every dimension left"),
 )
 def squeeze(env: Env, x: Value, dim: int | Sequence[int] | None = None) -> Outcome:
     """Dimensions of size 1 go."""
@@ -168,6 +175,7 @@ def squeeze(env: Env, x: Value, dim: int | Sequence[int] | None = None) -> Outco
         Sample(lambda: lambda x: x * x[:, :1].expand_as(x)),
     ],
     sized=(1,),
+    exact=Exact(any="every dimension", pinned="a dimension of size 1 that is expanded"),
 )
 def expand(env: Env, x: Value, shape: Sequence[int], **kwargs: Any) -> Outcome:
     """Dimensions of size 1 are repeated: constant along them, so they follow whatever they meet."""
@@ -184,6 +192,7 @@ def expand(env: Env, x: Value, shape: Sequence[int], **kwargs: Any) -> Outcome:
 @rule(
     aten.repeat.default,
     samples=[Sample(lambda: lambda x: x.repeat(1, 2, 1, 1)), Sample(lambda: lambda x: x.repeat(1, 1, 1, 3))],
+    exact=Exact(any="every dimension, with the number of copies as a fixed factor"),
 )
 def repeat(env: Env, x: Value, times: Sequence[int]) -> Outcome:
     """The whole tensor again and again along a dimension."""
@@ -198,6 +207,7 @@ def repeat(env: Env, x: Value, times: Sequence[int]) -> Outcome:
         Sample(lambda: lambda x: torch.cat([x, x.relu()], 1)),
         Sample(lambda: lambda x: torch.cat([x, x], 2)),
     ],
+    exact=Exact(any="every dimension; the joined ones side by side"),
 )
 def cat(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
     """One after the other along dim, tied in all others."""
@@ -217,6 +227,7 @@ def cat(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
         Sample(lambda: lambda x: torch.stack([x, x.relu()], 1).amax(1)),
         Sample(lambda: lambda x: torch.stack([x, x], 2).flatten(1, 2)),
     ],
+    exact=Exact(any="every dimension of the parts"),
 )
 def stack(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
     """Side by side along a new dimension, tied in all others."""
@@ -232,6 +243,7 @@ def stack(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
     aten.channel_shuffle.default,
     aten.native_channel_shuffle.default,
     samples=[Sample(lambda: nn.ChannelShuffle(2))],
+    exact=Exact(any="the channels inside each group"),
 )
 def channel_shuffle(env: Env, x: Value, groups: int) -> Outcome:
     """(g, k) -> (k, g) along the channels, with g a literal."""
@@ -239,7 +251,11 @@ def channel_shuffle(env: Env, x: Value, groups: int) -> Outcome:
     return (x.layouts[0], product([own, count]), *x.layouts[2:])
 
 
-@rule(aten.pixel_shuffle.default, samples=[Sample(lambda: nn.PixelShuffle(2), (16, 3, 2))])
+@rule(
+    aten.pixel_shuffle.default,
+    samples=[Sample(lambda: nn.PixelShuffle(2), (16, 3, 2))],
+    exact=Exact(any="channels", pinned="space"),
+)
 def pixel_shuffle(env: Env, x: Value, factor: int) -> Outcome:
     """(N, c*r*r, H, W) -> (N, c, H*r, W*r)"""
     area = factor * factor
@@ -249,7 +265,11 @@ def pixel_shuffle(env: Env, x: Value, factor: int) -> Outcome:
     return (*x.layouts[:-3], channels, *(fixed(n) for n in env.outs[0][-2:]))
 
 
-@rule(aten.pixel_unshuffle.default, samples=[Sample(lambda: nn.PixelUnshuffle(2))])
+@rule(
+    aten.pixel_unshuffle.default,
+    samples=[Sample(lambda: nn.PixelUnshuffle(2))],
+    exact=Exact(any="channels", pinned="space"),
+)
 def pixel_unshuffle(env: Env, x: Value, factor: int) -> Outcome:
     """(N, c, H*r, W*r) -> (N, c*r*r, H, W)"""
     for layout in x.layouts[-2:]:
