@@ -18,7 +18,7 @@ from .methods import Columns, Where, take
 from .plan import Plan, TensorPlan
 from .seeds import generator
 
-PART = 1 << 18  # entries of a new tensor that are made at a time
+PART = 1 << 17  # entries of a new tensor that are made at a time
 MANY = 8  # runs of an index map, from which on they are no faster than an index
 
 

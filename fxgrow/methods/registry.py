@@ -183,22 +183,24 @@ def divide(weight: Tensor, columns: Columns, share: Callable[[torch.Size, int], 
             here, rest_at = rest_at, here
         rest = take(weight, dim, rest_at)
         numerators, scale = share(rest.shape, parts)
-        piece = _piece(rest, numerators.to(rest), scale)
-        put(weight, dim, here, piece)
+        place = take(weight, dim, here) if isinstance(here, slice) else torch.empty_like(rest)
+        piece = _piece(rest, numerators.to(rest), scale, place)
+        if not isinstance(here, slice):
+            put(weight, dim, here, piece)
         rest.sub_(piece)
         if not isinstance(rest_at, slice):  # else it is a view of the weight
             put(weight, dim, rest_at, rest)
     return weight
 
 
-def _piece(rest: Tensor, numerators: Tensor, scale: float) -> Tensor:
-    """A share of each of some numbers, by whose taking away nothing is rounded."""
-    piece = torch.addcmul(rest, rest, numerators, value=scale)
-    if piece.is_cpu and math.isfinite(float(piece.sum(dtype=_SUM.get(piece.dtype)))):
-        return piece.sub_(rest)
+def _piece(rest: Tensor, numerators: Tensor, scale: float, place: Tensor) -> Tensor:
+    """A share of each of some numbers, by whose taking away nothing is rounded, written to a place for it."""
+    more = torch.addcmul(rest, rest, numerators, value=scale)
+    if more.is_cpu and math.isfinite(float(more.sum(dtype=_SUM.get(more.dtype)))):
+        return torch.sub(more, rest, out=place)
     half = rest * 0.5  # twice the largest numbers overflows
     half = torch.addcmul(half, half, numerators, value=scale).sub_(half)
-    return torch.where(piece.isfinite(), piece - rest, half * 2)
+    return place.copy_(torch.where(more.isfinite(), more - rest, half * 2))
 
 
 _SUM = {torch.float16: torch.float32, torch.bfloat16: torch.float32}  # what finite numbers are summed in
