@@ -1,6 +1,12 @@
-"""A tensor of the teacher to a tensor of the student: gathered by the plan, then filled by the method."""
+"""A tensor of the teacher to a tensor of the student: gathered by the plan, then filled by the method.
+
+A large tensor is made some rows at a time, which stay in the processor's cache meanwhile, and little is held
+beside the student. Where it is cut depends on its shape alone, so that every device draws the same shares.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -8,66 +14,166 @@ from torch import Tensor
 from . import methods
 from .errors import PlanError
 from .layout import Layout, atoms
-from .methods import Columns
+from .methods import Columns, Where, take
 from .plan import Plan, TensorPlan
 from .seeds import generator
 
+PART = 1 << 17  # entries of a new tensor that are made at a time
+MANY = 8  # runs of an index map, from which on they are no faster than an index
 
-def fill(plan: Plan, found: TensorPlan, tensor: Tensor, *, is_bias: bool) -> Tensor:
-    """The grown tensor, new memory on the same device, in the same dtype and memory format.
 
-    Args:
-        plan: The plan.
-        found: The tensor's part of it.
-        tensor: The teacher's tensor, of the old shape.
-        is_bias: Whether it is the bias of a layer that contracts.
+class Filling:
+    """Fills tensors by one plan. The index maps, which many tensors share, are made once."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._maps: dict[tuple[Layout, torch.device], IndexMap] = {}
+        self._columns: dict[tuple[Layout, int, str, torch.device], Columns] = {}
+
+    def __call__(self, found: TensorPlan, tensor: Tensor, *, is_bias: bool) -> Tensor:
+        """The grown tensor: new memory on the same device, in the same dtype and memory format.
+
+        Args:
+            found: The tensor's part of the plan.
+            tensor: The teacher's tensor, of the old shape.
+            is_bias: Whether it is the bias of a layer that contracts.
+
+        Raises:
+            PlanError: Two methods meet in one product of widths.
+        """
+        tensor = tensor.detach()
+        shape = [self.plan.new_size(layout) for layout in found.layouts]
+        used = [(dim, name) for dim in range(len(shape)) for name in self._methods(found, dim)]
+        if not used:
+            return tensor.clone(memory_format=memory_format(tensor))
+        memory = memory_format(tensor)
+        grown = torch.empty(shape, dtype=tensor.dtype, device=tensor.device, memory_format=memory)
+        if tensor.device.type == "meta" or not grown.numel():
+            return grown
+        columns = [self._column(found.layouts[dim], dim, name, tensor.device) for dim, name in used]
+        draws = [generator(self.plan.seed, f"{found.name}[{dim}]") for dim, _ in used]
+        hows = [methods.method(name) for _, name in used]
+        along, step = _parts(found, grown, hows)
+        maps = {dim: self._map(found.layouts[dim], tensor.device) for dim, _ in used}
+        for start in range(0, grown.shape[along], step):
+            target = grown.narrow(along, start, min(step, grown.shape[along] - start))
+            part = _gather(tensor, target, maps, along, start)
+            for how, column, drawn in zip(hows, columns, draws, strict=True):
+                part = _by_method(found, part, column, how, drawn, is_bias=is_bias)
+            if part is not target:
+                target.copy_(part)
+        return grown
+
+    def _methods(self, found: TensorPlan, dim: int) -> tuple[str, ...]:
+        """The methods by which a dimension grows: none where it does not, else one or more."""
+        layout = found.layouts[dim]
+        used = _methods(self.plan, layout)
+        if len(used) > 1:
+            inside = [names for block in layout if len(names := _methods(self.plan, (block,))) > 1]
+            if inside:
+                raise PlanError(
+                    f"{found.name} has a dimension that is a product of widths grown by {' and '.join(inside[0])}"
+                )
+        return used
+
+    # -- made once -------------------------------------------------------------------------------
+
+    def _map(self, layout: Layout, device: torch.device) -> IndexMap:
+        key = (layout, device)
+        if key not in self._maps:
+            self._maps[key] = IndexMap(*self.plan.index(layout), device)
+        return self._maps[key]
+
+    def _column(self, layout: Layout, dim: int, name: str, device: torch.device) -> Columns:
+        key = (layout, dim, name, device)
+        if key not in self._columns:
+            found = self._map(layout, device)
+            index, original = _of_method(self.plan, layout, name, found.index, found.original)
+            self._columns[key] = Columns(dim, index, original, device)
+        return self._columns[key]
+
+
+class IndexMap:
+    """The index map of one layout, for use on one device.
+
+    Attributes:
+        index: As `Plan.index` gives it, on the CPU.
+        original: The same.
+        there: The index on the device.
+        runs: Ranges of old entries that make the new ones, one after the other; empty where they would be many.
     """
-    grown = tensor.detach()
-    columns: list[tuple[str, Columns]] = []
-    for dim, layout in enumerate(found.layouts):
-        if plan.grows(layout):
-            index, original = plan.index(layout)
-            grown = grown.index_select(dim, index.to(grown.device))
-            columns += [(name, _of_method(plan, found, dim, name, index, original)) for name in _methods(plan, layout)]
-    if not columns:
-        grown = grown.clone()
-    if tensor.device.type != "meta":
-        for name, column in columns:
-            grown = _by_method(plan, found, grown, column, methods.method(name), is_bias=is_bias)
-    return like_memory_of(tensor, grown)
+
+    def __init__(self, index: Tensor, original: Tensor, device: torch.device) -> None:
+        self.index, self.original, self.there = index, original, index.to(device)
+        seams = torch.nonzero(index.diff() != 1).flatten().tolist()
+        starts = [0, *(seam + 1 for seam in seams)] if len(seams) < MANY else []
+        stops = [*starts[1:], len(index)]
+        self.runs = [slice(int(index[a]), int(index[a]) + b - a) for a, b in zip(starts, stops, strict=False)]
+        moved = torch.nonzero(index != torch.arange(len(index)))
+        self._same = int(moved[0]) if len(moved) else len(index)  # as many entries are where they were
+
+    def part(self, start: int, stop: int) -> Where:
+        """Where the new entries from `start` to `stop` come from."""
+        return slice(start, stop) if stop <= self._same else self.there[start:stop]
+
+    def gather(self, source: Tensor, dim: int, target: Tensor | None = None) -> Tensor:
+        """The source gathered along a dimension: in the target where that is possible, else apart."""
+        if target is not None and self.runs:
+            start = 0
+            for run in self.runs:
+                target.narrow(dim, start, run.stop - run.start).copy_(take(source, dim, run))
+                start += run.stop - run.start
+            return target
+        if target is not None and target.is_contiguous():
+            return torch.index_select(source, dim, self.there, out=target)
+        return source.index_select(dim, self.there)
+
+
+def _parts(found: TensorPlan, grown: Tensor, hows: Sequence[methods.Method]) -> tuple[int, int]:
+    """Along which dimension a tensor is made by parts, and how many entries of it at a time."""
+    if "carry" not in found.roles or not all(how.separable for how in hows):
+        return 0, grown.shape[0]
+    along = found.roles.index("carry")
+    return along, max(1, PART * grown.shape[along] // grown.numel())
+
+
+def _gather(tensor: Tensor, target: Tensor, maps: Mapping[int, IndexMap], along: int, start: int) -> Tensor:
+    """The entries from `start` on that fill the target: in it where it is contiguous, else apart."""
+    stop = start + target.shape[along]
+    source = take(tensor, along, maps[along].part(start, stop) if along in maps else slice(start, stop))
+    *others, last = [dim for dim in maps if dim != along] or [None]
+    for dim in others:
+        source = maps[dim].gather(source, dim)
+    return target.copy_(source) if last is None else maps[last].gather(source, last, target)
 
 
 def _methods(plan: Plan, layout: Layout) -> tuple[str, ...]:
-    """The methods by which a dimension grows, one or more."""
-    return tuple(dict.fromkeys(plan.method_of(n) for n in atoms(layout) if plan.method_of(n)))
+    return tuple(dict.fromkeys(method for n in atoms(layout) if (method := plan.method_of(n))))
 
 
-def _of_method(plan: Plan, found: TensorPlan, dim: int, name: str, index: Tensor, original: Tensor) -> Columns:
-    """The columns of one method; those of the others look as if they had not grown.
-
-    Raises:
-        PlanError: Two methods meet in one product of widths.
-    """
-    layout = found.layouts[dim]
+def _of_method(plan: Plan, layout: Layout, name: str, index: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
+    """The index map for one method: what others grow looks as if it had not grown."""
     if len(_methods(plan, layout)) == 1:
-        return Columns(dim, index, original)
+        return index, original
     index, original, start = index.clone(), original.clone(), 0
     for block in layout:
         stop = start + plan.new_size((block,))
-        inside = _methods(plan, (block,))
-        if len(inside) > 1:
-            raise PlanError(f"{found.name} has a dimension that is a product of widths grown by {' and '.join(inside)}")
-        if inside != (name,):
+        if _methods(plan, (block,)) != (name,):
             index[start:stop] = torch.arange(start, stop) + len(index) + int(index.max())  # old entries of their own
             original[start:stop] = True
         start = stop
-    return Columns(dim, index, original)
+    return index, original
 
 
 def _by_method(
-    plan: Plan, found: TensorPlan, grown: Tensor, column: Columns, how: methods.Method, *, is_bias: bool
+    found: TensorPlan,
+    grown: Tensor,
+    column: Columns,
+    how: methods.Method,
+    draws: torch.Generator,
+    *,
+    is_bias: bool,
 ) -> Tensor:
-    draws = generator(plan.seed, f"{found.name}[{column.dim}]")
     if found.roles[column.dim] == "contract":
         return how.contract(grown, column, draws)
     if "contract" in found.roles:
@@ -77,9 +183,9 @@ def _by_method(
     return grown
 
 
-def like_memory_of(tensor: Tensor, grown: Tensor) -> Tensor:
-    """The grown tensor in the memory format of the old one."""
+def memory_format(tensor: Tensor) -> torch.memory_format:
+    """How a tensor lies in memory: channels last, or else contiguous."""
     for memory, rank in ((torch.channels_last, 4), (torch.channels_last_3d, 5)):
         if tensor.ndim == rank and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=memory):
-            return grown.contiguous(memory_format=memory)
-    return grown.contiguous()
+            return memory
+    return torch.contiguous_format

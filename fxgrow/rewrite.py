@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from .copies import named_tensors, replace_tensors
 from .errors import PlanError
-from .fill import fill
+from .fill import Filling
 from .grown import GrownModule, Mode, module_at
 from .literals import argument
 from .plan import DROP, Edit, Plan, Resize, TensorPlan
@@ -31,6 +31,7 @@ def grown_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
     check_tensors(plan, tensors)
     planned = {t.name: t for t in plan.tensors}
     biased = {t.name.rpartition(".")[0] for t in plan.tensors if t.name.endswith("weight") and "contract" in t.roles}
+    fill = Filling(plan)
     grown: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         found = planned.get(name)
@@ -38,7 +39,7 @@ def grown_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
             data = tensor.detach().clone()
         else:
             module, _, last = name.rpartition(".")
-            data = fill(plan, found, tensor, is_bias=last == "bias" and module in biased)
+            data = fill(found, tensor, is_bias=last == "bias" and module in biased)
         grown[name] = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
         grown[name].__dict__.update(tensor.__dict__)  # marks that users put on parameters
     return grown

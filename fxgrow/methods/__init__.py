@@ -1,11 +1,12 @@
 """Ways to fill new channels, a file each. Importing this package registers them."""
 
 from . import even, noise, random_init, random_pad, split, zero_out
-from .registry import Columns, Method, method, names
+from .registry import Columns, Method, Where, method, names, take
 
 __all__ = [
     "Columns",
     "Method",
+    "Where",
     "even",
     "method",
     "names",
@@ -13,5 +14,6 @@ __all__ = [
     "random_init",
     "random_pad",
     "split",
+    "take",
     "zero_out",
 ]

@@ -5,6 +5,7 @@ Exact, but replicas stay equal under deterministic training: they get the same g
 
 from __future__ import annotations
 
+import torch
 from torch import Generator, Tensor
 
 from .registry import Columns, Method, divide, register
@@ -17,7 +18,8 @@ class Even(Method):
     name = "even"
     exact = True
     replicas = True
+    separable = True
     source = "Net2Wider, arXiv 1511.05641, equation 2"
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        return divide(weight, columns, lambda _, parts: 1 / parts)
+        return divide(weight, columns, lambda _, parts: (torch.ones(()), 1 / parts))

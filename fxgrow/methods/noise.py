@@ -5,6 +5,7 @@ What the public Net2Net scripts do to part the replicas; here as a baseline.
 
 from __future__ import annotations
 
+import torch
 from torch import Generator, Tensor
 
 from .registry import Columns, Method, divide, normal, register
@@ -22,8 +23,7 @@ class Noise(Method):
     source = "the noise term of public Net2Wider scripts"
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        weight = divide(weight, columns, lambda _, parts: 1 / parts)
-        new = columns.new.to(weight.device)
-        part = weight.index_select(columns.dim, new)
+        weight = divide(weight, columns, lambda _, parts: (torch.ones(()), 1 / parts))
+        part = weight.index_select(columns.dim, columns.new)
         noise = normal(part.shape, part, generator) * (AMOUNT * part.float().std(correction=0)).to(part)
-        return weight.index_copy_(columns.dim, new, part + noise)
+        return weight.index_copy_(columns.dim, columns.new, part + noise)

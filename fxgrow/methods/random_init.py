@@ -23,4 +23,4 @@ class RandomInit(Method):
         return he_rows(weight, columns, generator)
 
     def bias(self, bias: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        return bias.index_fill_(0, columns.new.to(bias.device), 0.0)
+        return bias.index_fill_(0, columns.new, 0.0)

@@ -19,12 +19,11 @@ class RandomPad(Method):
     source = "the random-pad baseline of a public Keras script"
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        new = columns.new.to(weight.device)
-        part = weight.index_select(columns.dim, new)
-        return weight.index_copy_(columns.dim, new, normal(part.shape, part, generator) * AMOUNT)
+        part = weight.index_select(columns.dim, columns.new)
+        return weight.index_copy_(columns.dim, columns.new, normal(part.shape, part, generator) * AMOUNT)
 
     def produce(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
         return self.contract(weight, columns, generator)
 
     def bias(self, bias: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        return bias.index_fill_(0, columns.new.to(bias.device), AMOUNT)
+        return bias.index_fill_(0, columns.new, AMOUNT)

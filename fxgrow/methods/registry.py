@@ -10,14 +10,20 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Generator, Tensor
 
 from ..errors import PlanError
 
+CPU = torch.device("cpu")
 
-@dataclass(frozen=True, slots=True)
+
+Where = slice | Tensor  # positions along a dimension: a range, which needs no copy, or int64 of shape (n,)
+
+
+@dataclass(frozen=True)
 class Columns:
     """One grown dimension of a weight.
 
@@ -25,16 +31,61 @@ class Columns:
         dim: The dimension.
         index: The old index that each new one copies, int64, shape (new,).
         original: Whether it is the old entry itself, bool, shape (new,).
+        device: Where the weight is.
     """
 
     dim: int
     index: Tensor
     original: Tensor
+    device: torch.device = CPU
 
-    @property
+    @cached_property
     def new(self) -> Tensor:
-        """The positions of the new entries, int64."""
-        return torch.nonzero(~self.original).flatten()
+        """The positions of the new entries, int64, on the weight's device."""
+        return torch.nonzero(~self.original).flatten().to(self.device)
+
+    @cached_property
+    def rounds(self) -> tuple[tuple[Where, Where, int, bool], ...]:
+        """How replicas are broken off, the last ones first.
+
+        Returns:
+            For each round the replicas, the entries that they are taken from, the number of parts left with
+            this one, and whether nothing has been taken from any of these entries yet.
+        """
+        index = self.index
+        order = torch.argsort(index, stable=True)  # replicas of one old column side by side
+        counts = torch.bincount(index)
+        starts = (torch.cumsum(counts, 0) - counts)[index[order]]
+        rank, first = torch.empty_like(order), torch.empty_like(order)
+        rank[order] = torch.arange(len(index)) - starts  # 0 for the first of them, which keeps the rest
+        first[order] = order[starts]
+        found: list[tuple[Where, Where, int, bool]] = []
+        for part in range(int(rank.max()), 0, -1):
+            here = torch.nonzero(rank == part).flatten()
+            fresh = bool((counts[index[here]] == part + 1).all())
+            found.append((where(here, self.device), where(first[here], self.device), part + 1, fresh))
+        return tuple(found)
+
+
+def where(positions: Tensor, device: torch.device) -> Where:
+    """Positions (int64, on the CPU) for use on a device; as a range where they are one."""
+    start, number = int(positions[0]), len(positions)
+    if torch.equal(positions, torch.arange(start, start + number)):
+        return slice(start, start + number)
+    return positions.to(device)
+
+
+def take(tensor: Tensor, dim: int, at: Where) -> Tensor:
+    """The entries of a dimension at some positions: a view where they are a range."""
+    return tensor.narrow(dim, at.start, at.stop - at.start) if isinstance(at, slice) else tensor.index_select(dim, at)
+
+
+def put(tensor: Tensor, dim: int, at: Where, entries: Tensor) -> None:
+    """Write entries of a dimension."""
+    if isinstance(at, slice):
+        tensor.narrow(dim, at.start, at.stop - at.start).copy_(entries)
+    else:
+        tensor.index_copy_(dim, at, entries)
 
 
 class Method(ABC):
@@ -44,12 +95,15 @@ class Method(ABC):
         name: What users call it.
         exact: Whether the student computes what the teacher computes.
         replicas: Whether new channels are replicas, so that means, norms and maxima over channels allow it.
+        separable: Whether it only changes weights that contract, each index of the other dimensions by itself, so
+            that it can be given a weight part by part.
         source: The paper or code that it comes from.
     """
 
     name: str
     exact: bool
     replicas: bool
+    separable: bool = False
     source: str
 
     @abstractmethod
@@ -106,38 +160,47 @@ def normal(shape: torch.Size, like: Tensor, generator: Generator) -> Tensor:
 def he_rows(weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
     """The new entries of a dimension drawn from N(0, 2 / fan_in), in place (He et al., arXiv 1502.01852)."""
     fan_in = max(1, weight[0].numel()) if weight.ndim > 1 else 1
-    new = columns.new.to(weight.device)
-    part = weight.index_select(columns.dim, new)
-    return weight.index_copy_(columns.dim, new, normal(part.shape, part, generator) * math.sqrt(2.0 / fan_in))
+    part = weight.index_select(columns.dim, columns.new)
+    return weight.index_copy_(columns.dim, columns.new, normal(part.shape, part, generator) * math.sqrt(2.0 / fan_in))
 
 
-def divide(weight: Tensor, columns: Columns, fraction: Callable[[torch.Size, int], Tensor | float]) -> Tensor:
-    """Split each replicated column V of a gathered weight into V_1 + ... + V_k = V, in place.
+def divide(weight: Tensor, columns: Columns, share: Callable[[torch.Size, int], tuple[Tensor, float]]) -> Tensor:
+    """Split each replicated column V of a gathered weight into V_1 + ... + V_k = V, in place, without any rounding.
 
-    Breaks one part off after the other: V_k = V * f, then V_(k-1) = (V - V_k) * f', ...; what is left is V_1.
-    Each part is first rounded to a multiple of the last bit of what it is taken from, (p + V) - V in the
-    weight's own dtype, so that V - p has no rounding at all: the parts sum to V exactly, in every dtype.
+    Breaks one part off after the other: V_k = s V, then V_(k-1) = s' (V - V_k), ...; what is left is V_1. With
+    0 < s < 1, t = (1 + s) V in the weight's own dtype lies between V and 2 V, so that t - V has no rounding
+    (Sterbenz), and is a multiple of V's last bit no larger than V, so that V - (t - V) has none either.
 
     Args:
         weight: Gathered along `columns.dim`.
         columns: The grown dimension.
-        fraction: For the shape of a part and the number of parts left (with this one), the share of the rest
-            that it gets.
+        share: For the shape of a part and the number of parts left (with this one), the share of the rest that
+            it gets, as numerators (of that shape, or one for all) and the number that they are multiplied with.
     """
-    dim, index = columns.dim, columns.index
-    order = torch.argsort(index, stable=True)  # replicas of one old column side by side
-    counts = torch.bincount(index)
-    starts = (torch.cumsum(counts, 0) - counts)[index[order]]
-    rank = torch.arange(len(index)) - starts  # 0 for the first of them, which keeps the rest
-    first = order[starts]
-    for part in range(int(rank.max()), 0, -1):
-        chosen = rank == part
-        here, rest_at = order[chosen].to(weight.device), first[chosen].to(weight.device)
-        rest = weight.index_select(dim, rest_at)
-        share = fraction(rest.shape, part + 1)
-        piece = (rest * (share.to(rest.device) if isinstance(share, Tensor) else share)).to(weight.dtype)
-        rounded = (piece + rest) - rest
-        piece = torch.where(rounded.isfinite(), rounded, piece)  # twice the largest numbers overflows
-        weight.index_copy_(dim, here, piece)
-        weight.index_copy_(dim, rest_at, rest.sub_(piece))
+    dim = columns.dim
+    for here, rest_at, parts, fresh in columns.rounds:
+        if fresh and parts == 2:  # two replicas are alike: the new one keeps the rest, where it lies already
+            here, rest_at = rest_at, here
+        rest = take(weight, dim, rest_at)
+        numerators, scale = share(rest.shape, parts)
+        place = take(weight, dim, here) if isinstance(here, slice) else torch.empty_like(rest)
+        piece = _piece(rest, numerators.to(rest), scale, place)
+        if not isinstance(here, slice):
+            put(weight, dim, here, piece)
+        rest.sub_(piece)
+        if not isinstance(rest_at, slice):  # else it is a view of the weight
+            put(weight, dim, rest_at, rest)
     return weight
+
+
+def _piece(rest: Tensor, numerators: Tensor, scale: float, place: Tensor) -> Tensor:
+    """A share of each of some numbers, by whose taking away nothing is rounded, written to a place for it."""
+    more = torch.addcmul(rest, rest, numerators, value=scale)
+    if more.is_cpu and math.isfinite(float(more.sum(dtype=_SUM.get(more.dtype)))):
+        return torch.sub(more, rest, out=place)
+    half = rest * 0.5  # twice the largest numbers overflows
+    half = torch.addcmul(half, half, numerators, value=scale).sub_(half)
+    return place.copy_(torch.where(more.isfinite(), more - rest, half * 2))
+
+
+_SUM = {torch.float16: torch.float32, torch.bfloat16: torch.float32}  # what finite numbers are summed in

@@ -7,6 +7,8 @@ leaves them equal for ever, one share per replica nearly so).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Generator, Tensor
 
@@ -20,12 +22,22 @@ class Split(Method):
     name = "split"
     exact = True
     replicas = True
+    separable = True
     source = "Net2Wider (arXiv 1511.05641) with shares per weight"
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        def fraction(shape: torch.Size, parts: int) -> Tensor:
-            # 1/parts on average; never near 0 or 1, so that every replica is heard
-            draws = torch.empty(shape, dtype=torch.float32, device="cpu")
-            return draws.uniform_(0.2 / parts, 1.8 / parts, generator=generator)
+        def share(shape: torch.Size, parts: int) -> tuple[Tensor, float]:
+            return _numerators(shape, generator), 2 / (_LEAST + _MOST) / parts  # 1/parts on average
 
-        return divide(weight, columns, fraction)
+        return divide(weight, columns, share)
+
+
+_LEAST, _MOST = 0x10, 0x10 + 0x7F  # 0.2 and 1.8 times the average: never near 0 or 1, so that every replica is heard
+
+
+def _numerators(shape: torch.Size, generator: Generator) -> Tensor:
+    """Integers from _LEAST to _MOST, uint8: a draw of 64 bits gives eight."""
+    number = math.prod(shape)
+    draws = torch.empty(-(-number // 8), dtype=torch.int64, device="cpu").random_(generator=generator)
+    draws.bitwise_and_(0x7F7F_7F7F_7F7F_7F7F).add_(0x1010_1010_1010_1010)
+    return draws.view(torch.uint8)[:number].view(shape)

@@ -21,7 +21,7 @@ class ZeroOut(Method):
     source = "zero-initialised outgoing weights, as in Network Morphism (arXiv 1603.01670)"
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        return weight.index_fill_(columns.dim, columns.new.to(weight.device), 0.0)
+        return weight.index_fill_(columns.dim, columns.new, 0.0)
 
     def produce(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
         return he_rows(weight, columns, generator)

@@ -1,0 +1,393 @@
+"""How long growing takes and what it holds, as ratios within one run.
+
+    OMP_NUM_THREADS=1 python benchmarks/grow_speed.py --markdown docs/speed.md
+
+Four questions, a table each:
+
+- stages: each stage of `fxgrow.grow` against `copy.deepcopy` of the student and a forward pass of the teacher;
+- pruning: against torch_pruning, which analyses the same dependencies in order to remove channels (skipped where
+  it is not installed): `build_dependency` against trace + widths, and with all groups pruned by a third against
+  the whole of `grow` by 1.5;
+- nodes: milliseconds per node on generated chains, residual and dense nets;
+- memory: the most that `fxgrow.apply` holds, from the allocations that torch's profiler reports.
+
+Seconds depend on the machine and on what else it does. So the things compared take turns, on one thread, and each
+is the median of its repeats.
+"""
+
+import argparse
+import copy
+import gc
+import importlib.util
+import platform
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import fxgrow
+from benchmarks.torchvision_shim import import_torchvision
+
+COMMAND = "OMP_NUM_THREADS=1 python benchmarks/grow_speed.py --markdown docs/speed.md"
+FACTOR = 1.5
+STAGES = ("resnet50", "resnet152")
+PRUNED = (
+    "alexnet", "vgg16_bn", "resnet18", "resnet50", "resnet101", "wide_resnet50_2", "resnext50_32x4d", "densenet121",
+    "densenet169", "googlenet", "inception_v3", "squeezenet1_1", "mobilenet_v2", "mobilenet_v3_small",
+    "mobilenet_v3_large", "mnasnet1_0", "shufflenet_v2_x1_0", "efficientnet_b0", "efficientnet_v2_s",
+    "regnet_x_800mf", "regnet_y_400mf", "convnext_tiny",
+)  # fmt: skip
+NODES = (100, 300, 1000, 3000, 10000)
+
+
+@dataclass(slots=True)
+class Table:
+    """What one question gave."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """As Markdown, with columns aligned so that a terminal shows them well too."""
+        widths = [max(len(cell) for cell in column) for column in zip(self.head, *self.rows, strict=True)]
+        rule = tuple("-" * max(3, width) for width in widths)
+        table = [
+            "| " + " | ".join(cell.ljust(max(3, width)) for cell, width in zip(row, widths, strict=True)) + " |"
+            for row in (self.head, rule, *self.rows)
+        ]
+        return [f"## {self.title}", "", *table, *(line for remark in self.remarks for line in ("", remark))]
+
+
+class Clock:
+    """Times of several things that take turns."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, list[float]] = {}
+
+    def __call__(self, name: str, action: Callable[[], Any]) -> Any:
+        gc.collect()
+        start = time.perf_counter()
+        result = action()
+        self.times.setdefault(name, []).append(time.perf_counter() - start)
+        return result
+
+    def median(self, *names: str) -> float:
+        """The sum of the medians."""
+        return sum(statistics.median(self.times[name]) for name in names)
+
+
+def built(name: str) -> tuple[nn.Module, Tensor]:
+    """A torchvision model with random weights, in eval mode, and one image."""
+    models = import_torchvision().models
+    options = {"aux_logits": True, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    torch.manual_seed(0)
+    model = models.get_model(name, weights=None, **options).eval()
+    return model, torch.randn(1, 3, *(2 * [299 if name == "inception_v3" else 224]))
+
+
+# -- stages ----------------------------------------------------------------------------------------
+
+
+def stages(names: Sequence[str], repeats: int) -> Table:
+    """Each stage of growing against a copy of the student."""
+    head = ("", *(f"{name} {unit}" for name in names for unit in ("ms", "/ copy")))
+    columns = [_stages(name, repeats) for name in names]
+    table = Table("Stages", head)
+    for label in columns[0]:
+        cells = [(f"{column[label] * 1e3:.0f}", f"{column[label] / column[COPY]:.2f}") for column in columns]
+        table.rows.append((label, *(cell for pair in cells for cell in pair)))
+    table.remarks.append(
+        f"By {FACTOR}, batch of one at 224 x 224. Rewriting is `apply` without the tracing of the model: new tensors, "
+        "literals, attributes, assembly."
+    )
+    return table
+
+
+COPY = "copy.deepcopy(student)"
+
+
+def _stages(name: str, repeats: int) -> dict[str, float]:
+    model, x = built(name)
+    student = fxgrow.grow(model, FACTOR, x)
+    clock = Clock()
+    for _ in range(repeats):
+        clock("copy", lambda: copy.deepcopy(student))
+        with torch.no_grad():
+            clock("forward", lambda: model(x))
+        traced = clock("trace", lambda: fxgrow.trace(model, x))
+        found = clock("widths", lambda traced=traced: fxgrow.widths(traced))
+        plan = clock("plan", lambda found=found: fxgrow.plan(found, FACTOR))
+        clock("apply", lambda plan=plan: fxgrow.apply(plan, model))
+        clock("retrace", lambda plan=plan: tracing_of(plan, model))
+        clock("grow", lambda: fxgrow.grow(model, FACTOR, x))
+    return {
+        COPY: clock.median("copy"),
+        "forward pass of the teacher": clock.median("forward"),
+        "trace": clock.median("trace"),
+        "widths": clock.median("widths"),
+        "plan, with its check on meta": clock.median("plan"),
+        "apply": clock.median("apply"),
+        "rewriting alone": clock.median("apply") - clock.median("retrace"),
+        "grow": clock.median("grow"),
+    }
+
+
+def tracing_of(plan: fxgrow.Plan, model: nn.Module) -> Any:
+    """The part of `apply` that is tracing."""
+    from fxgrow.inputs import absent
+    from fxgrow.trace import graph_of
+
+    return graph_of(model, absent(model, plan.given))
+
+
+# -- pruning ---------------------------------------------------------------------------------------
+
+
+def pruning(names: Sequence[str], repeats: int) -> Table | None:
+    """Our analysis and the whole of growing against torch_pruning's."""
+    if importlib.util.find_spec("torch_pruning") is None:
+        return None
+    head = ("model", "build_dependency ms", "trace + widths ms", "ratio", "and pruned ms", "grow ms", "ratio")
+    table = Table("Against torch_pruning", head)
+    ratios: tuple[list[float], list[float]] = ([], [])
+    for name in names:
+        clock, failure = _pruning(name, repeats)
+        analysis, ours = clock.median("build"), clock.median("trace", "widths")
+        ratios[0].append(ours / analysis)
+        row = [name, f"{analysis * 1e3:.0f}", f"{ours * 1e3:.0f}", f"{ours / analysis:.2f}"]
+        grow = clock.median("grow")
+        if failure:
+            row += [failure, f"{grow * 1e3:.0f}", ""]
+        else:
+            whole = analysis + clock.median("prune")
+            ratios[1].append(grow / whole)
+            row += [f"{whole * 1e3:.0f}", f"{grow * 1e3:.0f}", f"{grow / whole:.2f}"]
+        table.rows.append(tuple(row))
+        print(" | ".join(row), file=sys.stderr, flush=True)
+    if ratios[1]:
+        table.remarks.append(
+            f"Median ratio: {statistics.median(ratios[0]):.2f} for the analysis, {statistics.median(ratios[1]):.2f} "
+            "for the whole (below one, fxgrow is faster). torch_pruning runs the model once, on the CPU, and prunes it "
+            "in place; fxgrow runs it on the meta device, in train and eval mode, and makes a new model."
+        )
+    return table
+
+
+def _pruning(name: str, repeats: int) -> tuple[Clock, str]:
+    import torch_pruning
+
+    model, x = built(name)
+    heads = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1:]
+    clock, failure = Clock(), ""
+
+    def build(target: nn.Module) -> Any:
+        return torch_pruning.DependencyGraph().build_dependency(target, example_inputs=x)
+
+    def prune(graph: Any, ignored: list[nn.Module]) -> None:
+        for group in graph.get_all_groups(ignored_layers=ignored, root_module_types=[nn.Conv2d, nn.Linear]):
+            out = group[0].dep.target.module
+            width = out.out_channels if isinstance(out, nn.Conv2d) else out.out_features
+            group.prune(idxs=list(range(width // 3)))
+
+    for _ in range(repeats):
+        memo: dict[int, Any] = {}
+        target = copy.deepcopy(model, memo)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            graph = clock("build", lambda target=target: build(target))
+            try:
+                ignored = [memo[id(m)] for m in heads]
+                clock("prune", lambda graph=graph, ignored=ignored: prune(graph, ignored))
+            except Exception as error:  # noqa: BLE001 (whatever it may raise where it cannot prune)
+                failure = f"fails: {type(error).__name__}"
+        traced = clock("trace", lambda: fxgrow.trace(model, x))
+        clock("widths", lambda traced=traced: fxgrow.widths(traced))
+        clock("grow", lambda: fxgrow.grow(model, FACTOR, x))
+    return clock, failure
+
+
+# -- nodes -----------------------------------------------------------------------------------------
+
+
+class Chain(nn.Module):
+    """A sequence of convolutions, batch norms and activations of two channels."""
+
+    def __init__(self, nodes: int) -> None:
+        super().__init__()
+        kinds = (lambda: nn.Conv2d(2, 2, 1), lambda: nn.BatchNorm2d(2), nn.ReLU)
+        self.body = nn.Sequential(*(kinds[i % 3]() for i in range(nodes - 3)))
+        self.head = nn.Conv2d(2, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+
+class Residual(nn.Module):
+    """Blocks of five nodes whose results are added up, so that one width runs through all of them."""
+
+    def __init__(self, nodes: int) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 2, 1))
+            for _ in range((nodes - 4) // 5)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(x)
+
+
+class Dense(nn.Module):
+    """Blocks of six convolutions, each of which sees all before it, and a transition after each block."""
+
+    def __init__(self, nodes: int) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 2, 1), nn.Conv2d(2, 2, 1)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList([*(nn.Conv2d(2 + i, 1, 1) for i in range(6)), nn.Conv2d(8, 2, 1)])
+            for _ in range((nodes - 4) // 19)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(torch.cat([x, x[:, :1]], 1))
+        for *layers, transition in self.blocks:
+            for layer in layers:
+                x = torch.cat([x, layer(x).relu()], 1)
+            x = transition(x)
+        return self.head(x)
+
+
+def nodes(sizes: Sequence[int], repeats: int) -> Table:
+    """Milliseconds per node by the size of the graph."""
+    head = ("net", "nodes", "trace", "widths", "plan", "apply", "in all", "/ smallest")
+    table = Table("Milliseconds per node", head)
+    for kind, channels in ((Chain, 2), (Residual, 2), (Dense, 2)):
+        smallest = None
+        for size in sizes:
+            model, x = kind(size).eval(), torch.randn(1, channels, 2, 2)
+            clock = Clock()
+            for _ in range(repeats if size < 3000 else 1):
+                traced = clock("trace", lambda model=model, x=x: fxgrow.trace(model, x))
+                found = clock("widths", lambda traced=traced: fxgrow.widths(traced))
+                plan = clock("plan", lambda found=found: fxgrow.plan(found, 2.0))
+                clock("apply", lambda plan=plan, model=model: fxgrow.apply(plan, model))
+            number = len(traced.graph("eval").nodes)
+            per_node = [clock.median(stage) / number * 1e3 for stage in ("trace", "widths", "plan", "apply")]
+            smallest = smallest or sum(per_node)
+            cells = [f"{ms:.2f}" for ms in (*per_node, sum(per_node))]
+            table.rows.append((kind.__name__.lower(), str(number), *cells, f"{sum(per_node) / smallest:.2f}"))
+            print(" | ".join(table.rows[-1]), file=sys.stderr, flush=True)
+    table.remarks.append("Two channels and images of 2 x 2, so that neither weights nor activations matter.")
+    return table
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+
+def memory(names: Sequence[str]) -> Table:
+    """The most that `apply` holds beside the teacher."""
+    head = ("model", "student MB", "largest tensor MB", "most held MB", "beyond the student, in largest tensors")
+    table = Table("Memory", head)
+    for name in names:
+        model, x = built(name)
+        plan = fxgrow.plan(fxgrow.widths(model, x), FACTOR)
+        student, most = held(lambda plan=plan, model=model: fxgrow.apply(plan, model))
+        sizes = [tensor.numel() * tensor.element_size() for tensor in student.state_dict().values()]
+        cells = [f"{size / 1e6:.1f}" for size in (sum(sizes), max(sizes), most)]
+        table.rows.append((name, *cells, f"{(most - sum(sizes)) / max(sizes):.2f}"))
+    table.remarks.append(
+        "`apply` alone; the sum of all that torch's allocator gave and got back, by its profiler, at its highest."
+    )
+    return table
+
+
+def held(action: Callable[[], Any]) -> tuple[Any, int]:
+    """What an action returns, and the most bytes of tensors that were alive at once of those it made."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        result = action()
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    alive = most = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        alive += event.nbytes()
+        most = max(most, alive)
+    return result, most
+
+
+# -- the page --------------------------------------------------------------------------------------
+
+
+def write_markdown(path: Path, tables: Sequence[Table]) -> None:
+    """The page of documentation."""
+    text = [
+        "# How fast it grows",
+        "",
+        "Made by a script, not by hand:",
+        "",
+        f"    {COMMAND}",
+        "",
+        f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()} ({processor()}), one",
+        "thread. Things that are compared took turns in one run, and each is the median of its repeats; other jobs",
+        "ran on the machine, so only the ratios mean anything.",
+    ]
+    for table in tables:
+        text += ["", *table.lines()]
+    path.write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def processor() -> str:
+    """The name of the processor, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown processor"
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=("stages", "pruning", "nodes", "memory"))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="small models, once: shows that it runs, measures nothing")
+    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; the exit status."""
+    options = arguments(argv)
+    torch.set_num_threads(1)
+    repeats = 1 if options.quick else options.repeats
+    small = ("squeezenet1_1",)
+    questions: dict[str, Callable[[], Table | None]] = {
+        "stages": lambda: stages(small if options.quick else STAGES, repeats),
+        "pruning": lambda: pruning(small if options.quick else PRUNED, repeats),
+        "nodes": lambda: nodes((60, 120) if options.quick else NODES, repeats),
+        "memory": lambda: memory(small if options.quick else STAGES),
+    }
+    fxgrow.grow(Residual(60), FACTOR, torch.randn(1, 2, 2, 2))  # what is imported or cached at the first call
+    found = [ask() for name, ask in questions.items() if options.only is None or name in options.only]
+    tables = [table for table in found if table is not None]
+    for table in tables:
+        print("\n".join(table.lines()), end="\n\n", flush=True)
+    if options.markdown:
+        write_markdown(options.markdown, tables)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
