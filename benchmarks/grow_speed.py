@@ -146,10 +146,8 @@ def _stages(name: str, repeats: int) -> dict[str, float]:
 
 def tracing_of(plan: fxgrow.Plan, model: nn.Module) -> Any:
     """The part of `apply` that is tracing."""
-    from fxgrow.inputs import absent
-    from fxgrow.trace import graph_of
-
-    return graph_of(model, absent(model, plan.given))
+    example = example_of(plan, named_tensors(model).values())
+    return tracing.trace(model, example, leaf_modules=plan.leaves, output=plan.output)
 
 
 # -- pruning ---------------------------------------------------------------------------------------

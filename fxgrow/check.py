@@ -30,12 +30,21 @@ from .widths import WidthGraph
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """The first place where a student departs from its plan, and the widths that meet there."""
+    """A place where a student departs from its plan.
+
+    Attributes:
+        site: Where.
+        found: What happens there.
+        groups: The widths that meet there.
+        module: The innermost module whose code is no layer's.
+        around: The widths that grow in that module.
+    """
 
     site: str
     found: str
     groups: tuple[str, ...]
-    module: str = ""
+    module: str
+    around: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"{self.found} at {self.site}"
@@ -168,9 +177,10 @@ class _CheckedTape(Tape):
             layouts += prediction.ins
         grown = self._grown(layouts) or self._grown(self._measured()) or self._grown(self._around())
         where = str(self.node.meta.get(PLACE, "")) if self.node is not None and not self.called else ""
-        self.mismatches.append(
-            Mismatch(f"{self.site_of(None)} ({where})" if where else self.site_of(None), found, grown)
-        )
+        site, code = self.site_of(None), self._code()
+        inside = tuple(t.layouts for t in self.widths.tensors.values() if code and t.name.startswith(f"{code}."))
+        around = self._grown([layout for layouts in inside for layout in layouts])
+        self.mismatches.append(Mismatch(f"{site} ({where})" if where else site, found, grown, code, around))
 
     def _code(self) -> str:
         """The innermost module at work whose code is not a layer's."""

@@ -141,10 +141,10 @@ def _gather(tensor: Tensor, target: Tensor, maps: Mapping[int, IndexMap], along:
     """The entries from `start` on that fill the target: in it where it is contiguous, else apart."""
     stop = start + target.shape[along]
     source = take(tensor, along, maps[along].part(start, stop) if along in maps else slice(start, stop))
-    *others, last = [dim for dim in maps if dim != along] or [None]
-    for dim in others:
+    across = [dim for dim in maps if dim != along]
+    for dim in across[:-1]:
         source = maps[dim].gather(source, dim)
-    return target.copy_(source) if last is None else maps[last].gather(source, last, target)
+    return maps[across[-1]].gather(source, across[-1], target) if across else target.copy_(source)
 
 
 def _methods(plan: Plan, layout: Layout) -> tuple[str, ...]:

@@ -25,7 +25,8 @@ class Group:
         ratio: The groups that grow by the same factor as this one (uniform groups only).
         replicas: Why new channels must be replicas; empty where they may be anything.
         held: The group that grows in its stead, where both are factors of one dimension.
-        count: Whether it is a number of convolution groups.
+        count: Whether it is a number of rows: groups of a convolution, heads, or what a literal says.
+        constant: Whether it is a dimension of constant values that meets no other.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Group:
     replicas: tuple[str, ...] = ()
     held: str = ""
     count: bool = False
+    constant: bool = False
 
 
 Statement = tuple[Layout, str]

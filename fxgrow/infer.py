@@ -264,6 +264,14 @@ class Inference(Env):
 
     def settle_stated(self) -> None:
         """Attributes whose layout is known, and every other place in the graphs that they were passed on to."""
+        for layer, module in self.traced.root.named_modules():
+            if isinstance(module, nn.Linear):  # also where its weight is used and itself is not called
+                rows, columns = self.findings.tensors.get(f"{layer}.weight", (None, None))
+                if rows is not None and columns is not None:
+                    self.findings.attributes += [
+                        Attribute(layer, "out_features", (rows,)),
+                        Attribute(layer, "in_features", (columns,)),
+                    ]
         self.findings.attributes += [Attribute(path, name, (la,)) for (path, name), la in self.stated.items()]
         found = {(li.mode, li.node, li.path) for li in self.findings.literals}
         for mode in self.traced.modes:
@@ -301,7 +309,9 @@ class Inference(Env):
         return of(self.unifier.fresh(f"groups of {self.unifier.site}", size, count=True))
 
     def elastic(self, size: int) -> Layout:
-        return fixed(size) if size < 2 else of(self.unifier.fresh(f"constant of {self.unifier.site}", size))
+        return (
+            fixed(size) if size < 2 else of(self.unifier.fresh(f"constant of {self.unifier.site}", size, elastic=True))
+        )
 
     def contract(self, value: Value, dim: int) -> None:
         if not value.origin:

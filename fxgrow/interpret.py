@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -55,7 +56,9 @@ def watched(root: nn.Module, tape: Tape) -> Iterator[None]:
     def leave(module: nn.Module, args: Any, result: Any) -> None:
         if id(module) in paths:
             tape.left(module, args, result)
-        tape.site, tape.inside, tape.module, tape.called = stack.pop()
+        before = stack.pop()
+        if sys.exc_info()[0] is None:  # else the place where it failed is what counts
+            tape.site, tape.inside, tape.module, tape.called = before
 
     handles = [
         torch_module.register_module_forward_pre_hook(enter),

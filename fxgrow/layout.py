@@ -27,12 +27,13 @@ from torch import Tensor
 class Var:
     """A width while it is being inferred; identity is what counts, `index` orders them by birth."""
 
-    __slots__ = ("count", "index", "name", "size")
+    __slots__ = ("count", "elastic", "index", "name", "size")
 
-    def __init__(self, name: str, size: int, index: int, *, count: bool = False) -> None:
+    def __init__(self, name: str, size: int, index: int, *, count: bool = False, elastic: bool = False) -> None:
         self.name = name
         self.size = size
         self.index = index
+        self.elastic = elastic  # a dimension of constant values, which has whatever size it meets
         self.count = count  # a number of convolution groups: grows only where the spec asks for it
 
     def __repr__(self) -> str:

@@ -21,6 +21,8 @@ from .rewrite import assemble, grown_tensors
 from .spec import Spec
 from .widths import WidthGraph
 
+FEW = 4  # widths that are tried to be grown by one factor, where a size goes wrong
+
 log = logging.getLogger("fxgrow")
 
 
@@ -31,6 +33,7 @@ class _Mends:
     pins: dict[str, str] = field(default_factory=dict)
     ties: dict[frozenset[str], str] = field(default_factory=dict)
     tried: set[frozenset[str]] = field(default_factory=set)
+    mended: set[str] = field(default_factory=set)  # in this round
 
     def on(self, widths: WidthGraph) -> WidthGraph:
         """The widths with all of it."""
@@ -39,13 +42,24 @@ class _Mends:
             widths = widths.pin([name for name, why in self.pins.items() if why == reason], reason)
         return widths
 
-    def add(self, names: Sequence[str], reason: str) -> None:
-        """Widths that meet where a size goes wrong: they grow by one factor, or where that was in vain, stay."""
+    def add(self, names: Sequence[str], around: Sequence[str], reason: str) -> None:
+        """Widths that meet where a size goes wrong.
+
+        They grow by one factor; or with the others in that code (`heads` and `C` in `C // heads`); or, where all
+        that was in vain, stay.
+        """
         together = frozenset(names)
-        if len(together) > 1 and together not in self.tried:
-            self.tried.add(together)
-            self.ties[together] = reason
+        if together | set(around) <= self.mended:  # by what an earlier place of this round tells
             return
+        for candidate in (together, together | frozenset(around)):
+            if 1 < len(candidate) <= FEW and candidate not in self.tried:
+                self.tried.add(candidate)
+                self.ties[candidate] = reason
+                self.mended |= candidate
+                return
+        if together <= self.mended:
+            return
+        self.mended |= together
         self.ties = {tied: why for tied, why in self.ties.items() if not tied & together}
         self.pins.update({name: reason for name in names if name not in self.pins})
 
@@ -68,12 +82,18 @@ def settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
             left.update({n: Left(n, reason) for n, reason in mends.pins.items() if n not in left})
             edits = (*proposal.edits, *(Edit(mode, node, (DROP,), 0) for mode, node in verdict.obsolete))
             return replace(proposal, left=tuple(left.values()), edits=edits)
+        mends.mended.clear()
         growing = {width.name for width in proposal.grown}
         for found in verdict.mismatches:
             if not found.groups:
                 raise PlanError(f"the student would not compute what {proposal.model} does: {found}")
             reason = f"the model's code states a size that growth would have to change: {found}"
             log.info("%s: %s", ", ".join(found.groups), reason)
-            mends.add(found.groups, reason)
-            for theirs in widths.alike(found.module, found.groups):  # the same code, with the same outcome
-                mends.add([name for name in theirs if name in growing], reason)
+            constants = [name for name in found.groups if widths.named[name].constant]
+            if constants:  # a literal says how many
+                mends.pins.update(dict.fromkeys(constants, reason))
+                continue
+            mends.add(found.groups, found.around, reason)
+            for theirs, around in widths.alike(found.module, found.groups, found.around):  # the same code
+                if growing.issuperset(theirs):
+                    mends.add(theirs, [name for name in around if name in growing], reason)

@@ -65,10 +65,10 @@ class Unifier:
         self._pins: dict[Var, dict[str, None]] = {}
         self._born = 0
 
-    def fresh(self, name: str, size: int, *, count: bool = False) -> Var:
+    def fresh(self, name: str, size: int, *, count: bool = False, elastic: bool = False) -> Var:
         """A new width."""
         self._born += 1
-        return Var(name, size, self._born, count=count)
+        return Var(name, size, self._born, count=count, elastic=elastic)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -124,6 +124,7 @@ class Unifier:
         left, right = only_atom(a), only_atom(b)
         if isinstance(left, Var) and isinstance(right, Var):
             older, younger = (left, right) if left.index < right.index else (right, left)
+            older.elastic = older.elastic and younger.elastic
             self._bind(younger, of(older))
         elif isinstance(left, Var):
             self._bind(left, b)
@@ -138,7 +139,7 @@ class Unifier:
             self._unify_factors(list(a[0]), list(b[0]))
 
     def _bind(self, var: Var, value: Layout) -> None:
-        if is_fixed(value):
+        if is_fixed(value) and not var.elastic:
             self.pin(of(var), f"meets the fixed size {var.size} in {self.site}")
             return
         if var in atoms(value):

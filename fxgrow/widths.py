@@ -86,8 +86,8 @@ class WidthGraph:
         named = constrain(self.named, (*uniform, *more), replicas, _layouts(self.tensors)) if more else self.named
         return replace(self, named=named, statements=((*uniform, *more), replicas, notes))
 
-    def alike(self, path: str, names: Iterable[str]) -> list[tuple[str, ...]]:
-        """The groups that play the part of these ones in the other modules of a module's class."""
+    def alike(self, path: str, *names: Iterable[str]) -> list[tuple[tuple[str, ...], ...]]:
+        """The groups that play the parts of these ones in the other modules of a module's class."""
         kind = self.traced.classes.get(path)
         inside = f"{path}."
         parts: dict[str, tuple[str, int, int]] = {}
@@ -99,9 +99,9 @@ class WidthGraph:
         found = []
         for other, its_kind in self.traced.classes.items():
             if its_kind is kind and other != path:
-                theirs = [self._part(other, *parts[name]) for name in names if name in parts]
-                found.append(tuple(name for name in theirs if name))
-        return [theirs for theirs in found if theirs]
+                theirs = [[self._part(other, *parts[name]) for name in some if name in parts] for some in names]
+                found.append(tuple(tuple(dict.fromkeys(filter(None, some))) for some in theirs))
+        return [theirs for theirs in found if theirs[0]]
 
     def _part(self, path: str, tensor: str, dim: int, position: int) -> str:
         found = self.tensors.get(f"{path}.{tensor}")
@@ -330,7 +330,14 @@ def _groups(findings: Findings, names: _Names, tensors: Mapping[str, TensorWidth
             for name in dict.fromkeys(atoms(layout)):
                 members.setdefault(name, []).append((tensor.name, dim))
     found = {
-        name: Group(name, var.size, tuple(members.get(name, ())), findings.unifier.reasons(var), count=var.count)
+        name: Group(
+            name,
+            var.size,
+            tuple(members.get(name, ())),
+            findings.unifier.reasons(var),
+            count=var.count,
+            constant=var.elastic,
+        )
         for var, name in names.of.items()
     }
     first = {name: number for number, name in enumerate(members)}
