@@ -77,6 +77,8 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     elif kind is list:
         twin = memo[id(value)] = []
         twin.extend(_copied(v, memo) for v in value)
+    elif kind is set and not value:
+        twin = memo[id(value)] = set()
     else:
         twin = copy.deepcopy(value, memo)
     return twin
