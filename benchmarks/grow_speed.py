@@ -11,8 +11,8 @@ Four questions, a table each:
 - nodes: milliseconds per node on generated chains, residual and dense nets;
 - memory: the most that `fxgrow.apply` holds, from the allocations that torch's profiler reports.
 
-Seconds depend on the machine and on what else it does. So the things compared take turns, on one thread, and each
-is the median of its repeats.
+Seconds depend on the machine and on what else it does. So it is processor time on one thread, the things that are
+compared take turns, and each is the median of its repeats.
 """
 
 import argparse
@@ -37,6 +37,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
+from fxgrow.copies import named_tensors
+from fxgrow.plan import example_of
 
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/grow_speed.py --markdown docs/speed.md"
 FACTOR = 1.5
@@ -71,16 +73,16 @@ class Table:
 
 
 class Clock:
-    """Times of several things that take turns."""
+    """Processor times of several things that take turns."""
 
     def __init__(self) -> None:
         self.times: dict[str, list[float]] = {}
 
     def __call__(self, name: str, action: Callable[[], Any]) -> Any:
         gc.collect()
-        start = time.perf_counter()
+        start = time.process_time()
         result = action()
-        self.times.setdefault(name, []).append(time.perf_counter() - start)
+        self.times.setdefault(name, []).append(time.process_time() - start)
         return result
 
     def median(self, *names: str) -> float:
@@ -147,7 +149,7 @@ def _stages(name: str, repeats: int) -> dict[str, float]:
 def tracing_of(plan: fxgrow.Plan, model: nn.Module) -> Any:
     """The part of `apply` that is tracing."""
     example = example_of(plan, named_tensors(model).values())
-    return tracing.trace(model, example, leaf_modules=plan.leaves, output=plan.output)
+    return fxgrow.trace(model, example, leaf_modules=plan.leaves, output=plan.output)
 
 
 # -- pruning ---------------------------------------------------------------------------------------
@@ -162,16 +164,15 @@ def pruning(names: Sequence[str], repeats: int) -> Table | None:
     ratios: tuple[list[float], list[float]] = ([], [])
     for name in names:
         clock, failure = _pruning(name, repeats)
-        analysis, ours = clock.median("build"), clock.median("trace", "widths")
-        ratios[0].append(ours / analysis)
-        row = [name, f"{analysis * 1e3:.0f}", f"{ours * 1e3:.0f}", f"{ours / analysis:.2f}"]
-        grow = clock.median("grow")
-        if failure:
-            row += [failure, f"{grow * 1e3:.0f}", ""]
-        else:
-            whole = analysis + clock.median("prune")
-            ratios[1].append(grow / whole)
-            row += [f"{whole * 1e3:.0f}", f"{grow * 1e3:.0f}", f"{grow / whole:.2f}"]
+        row = [name]
+        for found, theirs, ours in ((ratios[0], ("build",), ("trace", "widths")), (ratios[1], THEIRS, ("grow",))):
+            mine = clock.median(*ours)
+            if all(part in clock.times for part in theirs):
+                other = clock.median(*theirs)
+                found.append(mine / other)
+                row += [f"{other * 1e3:.0f}", f"{mine * 1e3:.0f}", f"{mine / other:.2f}"]
+            else:
+                row += [failure, f"{mine * 1e3:.0f}", ""]
         table.rows.append(tuple(row))
         print(" | ".join(row), file=sys.stderr, flush=True)
     if ratios[1]:
@@ -181,6 +182,9 @@ def pruning(names: Sequence[str], repeats: int) -> Table | None:
             "in place; fxgrow runs it on the meta device, in train and eval mode, and makes a new model."
         )
     return table
+
+
+THEIRS = ("build", "prune")
 
 
 def _pruning(name: str, repeats: int) -> tuple[Clock, str]:
@@ -204,8 +208,8 @@ def _pruning(name: str, repeats: int) -> tuple[Clock, str]:
         target = copy.deepcopy(model, memo)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            graph = clock("build", lambda target=target: build(target))
             try:
+                graph = clock("build", lambda target=target: build(target))
                 ignored = [memo[id(m)] for m in heads]
                 clock("prune", lambda graph=graph, ignored=ignored: prune(graph, ignored))
             except Exception as error:  # noqa: BLE001 (whatever it may raise where it cannot prune)
@@ -339,8 +343,8 @@ def write_markdown(path: Path, tables: Sequence[Table]) -> None:
         f"    {COMMAND}",
         "",
         f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()} ({processor()}), one",
-        "thread. Things that are compared took turns in one run, and each is the median of its repeats; other jobs",
-        "ran on the machine, so only the ratios mean anything.",
+        "thread, processor time. What is compared took turns in one run, and each is the median of its repeats;",
+        "other jobs ran on the machine, so only the ratios mean anything.",
     ]
     for table in tables:
         text += ["", *table.lines()]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import copyreg
 import random
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import NoneType
 from typing import Any
 
 import torch
@@ -36,9 +39,52 @@ def clone(model: nn.Module, replace: Mapping[int, Any] | None = None) -> nn.Modu
     memo.update({id(t): t for t in named_tensors(model).values()})
     memo.update(replace or {})
     try:
+        _copy_modules(model, memo)
         return copy.deepcopy(model, memo)
     except (TypeError, RuntimeError, copy.Error) as error:
         raise TraceError(f"{type(model).__name__} cannot be copied: {error}") from error
+
+
+def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> None:
+    """Do for modules what deepcopy does, much faster: it takes most of its time over what needs no copy."""
+    modules = [module for module in model.modules() if id(module) not in memo]
+    plain = {kind for kind in {type(module) for module in modules} if _copied_plainly(kind)}
+    copies = [(module, object.__new__(type(module))) for module in modules if type(module) in plain]
+    memo.update({id(module): twin for module, twin in copies})
+    for module, twin in reversed(copies):  # children first
+        state = {name: _copied(value, memo) for name, value in module.__dict__.items()}
+        twin.__setstate__(state)
+
+
+def _copied_plainly(kind: type[nn.Module]) -> bool:
+    """Whether a module's class leaves it to deepcopy how it is copied."""
+    if kind in copyreg.dispatch_table or any("__slots__" in vars(base) for base in kind.__mro__):
+        return False
+    hooks = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__new__")
+    return all(getattr(kind, name, None) is getattr(nn.Module, name, None) for name in hooks)
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    kind = type(value)
+    if kind in _UNCHANGING or (kind is tuple and all(type(v) in _UNCHANGING for v in value)):
+        return value
+    if id(value) in memo:
+        return memo[id(value)]
+    twin: Any
+    if kind is dict or kind is OrderedDict:
+        twin = memo[id(value)] = kind()
+        twin.update((_copied(key, memo), _copied(v, memo)) for key, v in value.items())
+    elif kind is list:
+        twin = memo[id(value)] = []
+        twin.extend(_copied(v, memo) for v in value)
+    elif kind is set and not value:
+        twin = memo[id(value)] = set()
+    else:
+        twin = copy.deepcopy(value, memo)
+    return twin
+
+
+_UNCHANGING = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torch.Size}
 
 
 def replace_tensors(root: nn.Module, new: Callable[[Tensor], Tensor]) -> None:

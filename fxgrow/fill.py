@@ -141,10 +141,10 @@ def _gather(tensor: Tensor, target: Tensor, maps: Mapping[int, IndexMap], along:
     """The entries from `start` on that fill the target: in it where it is contiguous, else apart."""
     stop = start + target.shape[along]
     source = take(tensor, along, maps[along].part(start, stop) if along in maps else slice(start, stop))
-    across = [dim for dim in maps if dim != along]
-    for dim in across[:-1]:
+    inner = [dim for dim in maps if dim != along]
+    for dim in inner[:-1]:
         source = maps[dim].gather(source, dim)
-    return maps[across[-1]].gather(source, across[-1], target) if across else target.copy_(source)
+    return maps[inner[-1]].gather(source, inner[-1], target) if inner else target.copy_(source)
 
 
 def _methods(plan: Plan, layout: Layout) -> tuple[str, ...]:

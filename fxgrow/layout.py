@@ -143,6 +143,9 @@ def _number(block: Block) -> int:
 
 def substitute(layout: Layout, value_of: Callable[[Any], Layout]) -> Layout:
     """The layout with each atom replaced by `value_of(atom)`, in normal form."""
+    only = only_atom(layout)
+    if only is not None:  # nearly all are
+        return value_of(only)
     return concat(
         [
             product(

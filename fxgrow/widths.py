@@ -274,6 +274,7 @@ class _Names:
         self.resolve = findings.unifier.resolve
         self.of: dict[Var, str] = {}
         self._taken: set[str] = set()
+        self._named: dict[Layout, Layout] = {}
         for produced in (True, False):
             for tensor, layouts in findings.tensors.items():
                 for dim, layout in enumerate(layouts):
@@ -296,7 +297,10 @@ class _Names:
 
     def layout(self, layout: Layout) -> Layout:
         """The layout in terms of names."""
-        return substitute(self.resolve(layout), self._atom)
+        named = self._named.get(layout)
+        if named is None:
+            named = self._named[layout] = substitute(self.resolve(layout), self._atom)
+        return named
 
     def _atom(self, var: Var) -> Layout:
         return of(self.of.get(var) or self.give(var, var.name.replace(".weight[0]", "")))

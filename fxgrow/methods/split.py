@@ -32,12 +32,12 @@ class Split(Method):
         return divide(weight, columns, share)
 
 
-_LEAST, _MOST = 0x10, 0x10 + 0x7F  # 0.2 and 1.8 times the average: never near 0 or 1, so that every replica is heard
+_LEAST, _MOST = 0x0800, 0x0800 + 0x3FFF  # 0.2 and 1.8 times the average: never near 0 or 1, so that each is heard
 
 
 def _numerators(shape: torch.Size, generator: Generator) -> Tensor:
-    """Integers from _LEAST to _MOST, uint8: a draw of 64 bits gives eight."""
+    """Integers from _LEAST to _MOST, int16: a draw of 64 bits gives four."""
     number = math.prod(shape)
-    draws = torch.empty(-(-number // 8), dtype=torch.int64, device="cpu").random_(generator=generator)
-    draws.bitwise_and_(0x7F7F_7F7F_7F7F_7F7F).add_(0x1010_1010_1010_1010)
-    return draws.view(torch.uint8)[:number].view(shape)
+    draws = torch.empty(-(-number // 4), dtype=torch.int64, device="cpu").random_(generator=generator)
+    draws.bitwise_and_(0x3FFF_3FFF_3FFF_3FFF).add_(0x0800_0800_0800_0800)
+    return draws.view(torch.int16)[:number].view(shape)
