@@ -27,6 +27,8 @@ from benchmarks.zoos import Arguments, Entry
 from tests.check import NoRandomness, grown, randomise, relative_error, run
 
 TOLERANCE = 1e-10
+# A model that makes float32 tensors inside does not run in float64.
+TOLERANCES = {torch.float64: TOLERANCE, torch.float32: 1e-5}
 SHARE = 0.95
 MODES = ("eval", "train")
 GROWABLE = (
@@ -70,6 +72,7 @@ class Row:
     mlps: int = 0
     mlps_grown: int = 0
     frames: str = ""  # of a crash: the last lines of code, innermost first
+    tolerance: float = TOLERANCE
 
     @property
     def key(self) -> tuple[str, str, float, str]:
@@ -99,7 +102,7 @@ class Row:
     def exact(self) -> bool:
         """Whether all that was compared is equal."""
         # "not <=" rather than ">": a NaN must not pass.
-        return all(e <= TOLERANCE for e in self.errors) if self.errors else self.shapes == "equal"
+        return all(e <= self.tolerance for e in self.errors) if self.errors else self.shapes == "equal"
 
     @property
     def passed(self) -> bool:
@@ -129,8 +132,8 @@ class Row:
     @property
     def place(self) -> str:
         """The line of the model's code that a refusal names."""
-        found = re.search(r"\(at (?:.*/)?site-packages/([^()]*:\d+:.*)", self.failure)
-        return found.group(1)[:160].rstrip(")") if found else ""
+        found = re.search(r"\(at (?:.*/)?([^/ ]+/[^/ ]+:\d+: .*?)\)(?: \[[\w.]+:\d+\])?$", self.failure)
+        return found.group(1)[:160] if found else ""
 
     @property
     def top_pins(self) -> str:
@@ -174,7 +177,7 @@ def describe(error: BaseException) -> str:
     """The exception's type, its message, and the last line of code that it came from."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" [{Path(frames[-1].filename).name}:{frames[-1].lineno}]" if frames else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:600]}{place}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:4000]}{place}"
 
 
 def innermost(error: BaseException, count: int = 8) -> str:
@@ -198,16 +201,16 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def copied(inputs: Arguments, device: str = "cpu", jitter: int = 0) -> Arguments:
-    """The inputs in float64, at any depth; with a jitter, numbers that differ by rounding."""
+def copied(inputs: Arguments, dtype: torch.dtype, device: str = "cpu", jitter: int = 0) -> Arguments:
+    """The inputs in a dtype, at any depth; with a jitter, numbers that differ by rounding."""
 
     def one(tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
             return tensor.to(device, copy=True)
-        new = tensor.to(device, torch.float64, copy=True)
+        new = tensor.to(device, dtype, copy=True)
         if jitter:
             generator = torch.Generator().manual_seed(jitter)
-            new *= 1 + 4e-16 * torch.randn(new.shape, generator=generator, dtype=torch.float64)
+            new *= 1 + 2 * torch.finfo(dtype).eps * torch.randn(new.shape, generator=generator, dtype=dtype)
         return new
 
     return pytree.tree_map_only(Tensor, one, inputs)
@@ -231,7 +234,7 @@ def calibrated(model: nn.Module, inputs: Arguments, seed: int) -> nn.Module:
     with torch.no_grad(), torch.random.fork_rng(), NoRandomness():
         torch.manual_seed(seed)
         if norms:
-            call(model.train(), copied(inputs))
+            call(model.train(), inputs)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             if norm.running_mean is None or norm.running_var is None:
@@ -250,34 +253,41 @@ class Teacher:
     model: nn.Module
     entry: Entry
     device: str
+    dtype: torch.dtype
     outputs: dict[str, list[Tensor]] = field(default_factory=dict)
 
     def run(self, model: nn.Module, mode: str, seed: int = 0, jitter: int = 0) -> list[Tensor]:
         """All outputs of a model on this teacher's inputs."""
-        inputs: Any = copied(self.entry.given(mode), self.device, jitter)  # type: ignore[arg-type]
-        return run(model, inputs, mode, seed)  # type: ignore[arg-type]
+        return run(model, self.inputs(mode, jitter), mode, seed)  # type: ignore[arg-type]
+
+    def inputs(self, mode: str, jitter: int = 0) -> Any:
+        """New inputs of a mode, in the model's dtype and on its device."""
+        return copied(self.entry.given(mode), self.dtype, self.device, jitter)  # type: ignore[arg-type]
 
 
 def prepared(entry: Entry, limit: float, skip: float, seed: int) -> Teacher:
-    """The teacher in float64, randomised, or on meta above the limit; in the first way in which it runs.
+    """The teacher, randomised, or on meta above the limit; in the first way in which it runs.
+
+    In float64, or in float32 where the model insists on it.
 
     Raises:
         Skip: it does not run, or is too large.
     """
-    failures = []
-    attempt: Entry | None = entry
-    while attempt is not None:
-        try:
-            return _prepared(attempt, limit, skip, seed)
-        except Skip:
-            raise
-        except Exception as error:  # noqa: BLE001 (whatever a model may raise)
-            failures.append(describe(error))
-        attempt = attempt.fallback
+    failures: list[str] = []
+    for dtype in TOLERANCES:
+        attempt: Entry | None = entry
+        while attempt is not None and (dtype == torch.float64 or any("ouble" in f or "float64" in f for f in failures)):
+            try:
+                return _prepared(attempt, limit, skip, seed, dtype)
+            except Skip:
+                raise
+            except Exception as error:  # noqa: BLE001 (whatever a model may raise)
+                failures.append(describe(error))
+            attempt = attempt.fallback
     raise Skip(f"it does not run without fxgrow either: {failures[-1]}")
 
 
-def _prepared(entry: Entry, limit: float, skip: float, seed: int) -> Teacher:
+def _prepared(entry: Entry, limit: float, skip: float, seed: int, dtype: torch.dtype) -> Teacher:
     if skip < math.inf:
         # Much cheaper than to build it; a model that cannot be built on meta is built.
         size = 0
@@ -289,11 +299,11 @@ def _prepared(entry: Entry, limit: float, skip: float, seed: int) -> Teacher:
     model = entry.build()
     if (size := parameters(model)) > skip:
         raise Skip(f"it has {size / 1e6:.0f} million parameters")
-    if size > limit:
-        teacher = Teacher(model.to("meta").double(), entry, "meta")
+    teacher = Teacher(model.to(dtype), entry, "meta" if size > limit else "cpu", dtype)
+    if teacher.device == "meta":
+        model.to("meta")
     else:
-        model = calibrated(randomise(model.double(), seed), entry.given("train"), seed)
-        teacher = Teacher(model, entry, "cpu")
+        calibrated(randomise(model, seed), teacher.inputs("train"), seed)
     teacher.outputs = {mode: teacher.run(model, mode) for mode in MODES}
     if not any(teacher.outputs.values()):
         raise Skip("its outputs hold no tensor")
@@ -306,7 +316,7 @@ def measured(row: Row, teacher: Teacher, seed: int) -> None:
     """Grow the model and fill the row."""
     model = teacher.model
     options: dict[str, Any] = {} if row.output == "graph" else {"output": row.output}
-    inputs = copied(teacher.entry.given("train"), teacher.device)
+    inputs = teacher.inputs("train")
     start = time.perf_counter()
     student = fxgrow.grow(model, row.factor, inputs, seed=seed, **options)
     row.seconds = time.perf_counter() - start
@@ -390,7 +400,7 @@ def grow_model(
 
 
 def _grow(row: Row, teacher: Teacher, seed: int) -> None:
-    row.parameters = parameters(teacher.model)
+    row.parameters, row.tolerance = parameters(teacher.model), TOLERANCES[teacher.dtype]
     row.sensitivity = None if teacher.device == "meta" else sensitivity(teacher.outputs["eval"])
     try:
         measured(row, teacher, seed)

@@ -170,6 +170,11 @@ def summary(rows: Sequence[Row]) -> str:
     )
 
 
+def models_of(rows: Sequence[Row]) -> dict[str, Row]:
+    """One row of each model."""
+    return {row.model: row for row in rows}
+
+
 def findings(rows: Sequence[Row]) -> Iterator[str]:
     """Markdown: what failed, grouped by reason, and what stayed in the models that grew."""
     for kind in ("WRONG", "crash", "unstable", "timeout", "refused", "skipped"):
@@ -180,9 +185,12 @@ def findings(rows: Sequence[Row]) -> Iterator[str]:
         if groups:
             yield from ("", f"### {kind}", "")
         for reason, some in sorted(groups.items(), key=lambda item: -len({r.model for r in item[1]})):
-            models = list({row.model: row for row in some}.values())
-            yield f"- {len(models)} models: {reason}"
-            for row in models[: 99 if kind in ("WRONG", "crash", "unstable") else 2]:
+            models = list(models_of(some).values())
+            yield f"- {len(models)} models: {reason[:200]}"
+            # Two examples, and one of each line of code; all of what should never happen.
+            places = list({row.place: row for row in models}.values())
+            examples = (places + [row for row in models if row not in places])[: min(max(2, len(places)), 8)]
+            for row in models if kind in ("WRONG", "crash", "unstable") else examples:
                 detail = row.place or row.frames or f"{row.error}, noise {row.noise}" * (not row.failure)
                 yield f"  - {row.zoo}/{row.model} x{row.factor:g}" + f": {detail}" * bool(detail)
     stayed: dict[str, list[Row]] = collections.defaultdict(list)
@@ -193,9 +201,8 @@ def findings(rows: Sequence[Row]) -> Iterator[str]:
     if stayed:
         yield from ("", "### Commonest reasons for widths that stayed, where less than 95 % of the weights grew", "")
     for reason, some in sorted(stayed.items(), key=lambda item: -len({r.model for r in item[1]})):
-        models = {row.model: row for row in some}
-        examples = ", ".join(f"{row.zoo}/{name} ({row.share:.0%})" for name, row in list(models.items())[:2])
-        yield f"- {len(models)} models: {reason or 'none given'} ({examples})"
+        two = ", ".join(f"{row.zoo}/{name} ({row.share:.0%})" for name, row in list(models_of(some).items())[:2])
+        yield f"- {len(models_of(some))} models: {reason or 'none given'} ({two})"
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:

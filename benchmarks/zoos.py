@@ -125,14 +125,10 @@ def torchvision_dense_zoo() -> Iterator[Entry]:
             build = functools.partial(models.get_model, name, weights=None, weights_backbone=None, num_classes=5)
         yield Entry(name, build, images(64), family="segmentation")
     for name in models.list_models(module=models.video):
-        options: dict[str, Any] = {}
-        shape = (2, 3, 4, 48, 48)
-        if name.startswith("mvit"):
-            options, shape = {"spatial_size": (64, 64), "temporal_size": 4}, (2, 3, 4, 64, 64)
-        elif name == "s3d":  # it pools over two by seven by seven of what is left
-            shape = (2, 3, 16, 224, 224)
-        build = functools.partial(models.get_model, name, weights=None, num_classes=5, **options)
-        yield Entry(name, build, noise(shape), family="video")
+        # S3D pools over two by seven by seven of what is left.
+        shape = (2, 3, 16, 224, 224) if name == "s3d" else (2, 3, 4, 64, 64)
+        build = functools.partial(models.get_model, name, weights=None, num_classes=5)
+        yield Entry(name, _small_mvit(name) if name.startswith("mvit") else build, noise(shape), family="video")
     for name in models.list_models(module=models.optical_flow):
         pair = named(noise((2, 3, 128, 128), (2, 3, 128, 128)), "image1", "image2", num_flow_updates=2)
         yield Entry(name, functools.partial(models.get_model, name, weights=None), pair, family="flow")
@@ -140,6 +136,21 @@ def torchvision_dense_zoo() -> Iterator[Entry]:
         options = {"num_classes": 5, **_detector(name)}
         build = functools.partial(models.get_model, name, weights=None, weights_backbone=None, **options)
         yield Entry(name, build, _photographs, _photographs_and_targets, family="detection")
+
+
+def _small_mvit(name: str) -> Callable[[], nn.Module]:
+    """Its builders take no other size of clips than 16 x 224 x 224, which takes minutes; the model does."""
+
+    def build() -> nn.Module:
+        mvit = importlib.import_module("torchvision.models.video.mvit")
+        make = mvit._mvit
+        mvit._mvit = lambda **options: make(**{**options, "spatial_size": (64, 64), "temporal_size": 4})
+        try:
+            return getattr(mvit, name)(num_classes=5)
+        finally:
+            mvit._mvit = make
+
+    return build
 
 
 def _detector(name: str) -> dict[str, Any]:
@@ -200,25 +211,32 @@ def timm_zoo() -> Iterator[Entry]:
         yield first_that_runs(tries)
 
 
-# Names and shapes of what pytorchcv's models take that are not images.
-PYTORCHCV_INPUTS: dict[str, tuple[tuple[int, ...], ...]] = {
-    "voca": ((2, 1, 16, 29), (2,)),
-    "nvpattexp": ((2, 1, 3072), (2, 1, 116)),
-    "raft": ((2, 3, 128, 128), (2, 3, 128, 128)),
-    "superpointnet": ((2, 1, 64, 64),),
-    "visemenet": ((2, 8, 195),),
+def _and_persons(shape: tuple[int, ...], persons: tuple[int, ...] = (2,)) -> Callable[[], tuple[Tensor, ...]]:
+    """Noise, and the numbers of the persons whose faces are to speak."""
+    return lambda: (*noise(shape)(), torch.full(persons, 3, device="cpu"))
+
+
+# What pytorchcv's models take that are not made for two images in colour, by file.
+PYTORCHCV_INPUTS: dict[str, Callable[[], tuple[Tensor, ...]]] = {
+    "voca": _and_persons((2, 1, 16, 29)),
+    "nvpattexp": _and_persons((2, 8, 16, 29)),
+    "visemenet": _and_persons((34, 8, 195), (34, 76)),
+    "raft": noise((2, 3, 128, 128), (2, 3, 128, 128)),
+    "superpointnet": images(64, channels=1),
+    "pfpcnet": noise((2, 1, 320, 240)),
+    "propainter_rfc": noise((2, 3, 2, 64, 64), (2, 3, 1, 64, 64)),
 }
 
 
 @zoo("pytorchcv")
 def pytorchcv_zoo() -> Iterator[Entry]:
     """All names that pytorchcv has, at 64 or 96 pixels, or at the size of the model."""
+    import_torchvision()
     provider = importlib.import_module("pytorchcv.model_provider")
     for name, make in provider._models.items():
         family = make.__module__.rsplit(".", 1)[-1]
-        shapes = PYTORCHCV_INPUTS.get(family)
-        if shapes:
-            yield Entry(name, functools.partial(make, pretrained=False), noise(*shapes), family=family)
+        if family in PYTORCHCV_INPUTS:
+            yield Entry(name, functools.partial(make, pretrained=False), PYTORCHCV_INPUTS[family], family=family)
             continue
         if family.startswith(("jasper", "quartznet")):
             speech = named(noise((2, 64, 64)), "x", x_len=torch.tensor([64, 48]))
@@ -226,7 +244,7 @@ def pytorchcv_zoo() -> Iterator[Entry]:
             yield Entry(name, build, speech, family=family)
             continue
         tries = []
-        for size in (32,) if "cifar" in name or "svhn" in name else (64, 96, 224, 256, 480):
+        for size in (32,) if "cifar" in name or "svhn" in name else (64, 96, 224, 299, 480):
             build = functools.partial(make, pretrained=False)
             tries.append(Entry(name, build, images(size), family=family))
             sized = functools.partial(make, pretrained=False, in_size=(size, size))
