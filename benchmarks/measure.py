@@ -125,7 +125,9 @@ class Row:
         """Why it failed, names and numbers left out: rows of one reason are one finding."""
         text = re.sub(r"\w+ cannot be traced in \w+ mode: ", "", self.failure)
         text = re.sub(r"\((at|in) [^()]*/[^()]*:\d+:.*|\[[\w.]+:\d+\]$", "", text)
-        text = re.sub(r"\w+ does not run on .* in \w+ mode on the meta device", "does not run on meta", text)
+        text = re.sub(
+            r"\w+ does not run on .* in (\w+) mode on the meta device", r"does not run on meta, \1 mode", text
+        )
         text = re.sub(r"\w+\.forward", "forward", text)
         return _anonymous(text).strip()
 

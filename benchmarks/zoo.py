@@ -197,7 +197,7 @@ def findings(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         if not row.failure and row.share < SHARE:
             for pin in row.top_pins.split("; "):
-                stayed[re.sub(r"^\d+x ", "", pin)].append(row)
+                stayed[re.sub(r"^\d+x | \(?(in|at) .*$", "", pin)].append(row)
     if stayed:
         yield from ("", "### Commonest reasons for widths that stayed, where less than 95 % of the weights grew", "")
     for reason, some in sorted(stayed.items(), key=lambda item: -len({r.model for r in item[1]})):
