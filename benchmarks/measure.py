@@ -30,6 +30,8 @@ TOLERANCE = 1e-10
 # A model that makes float32 tensors inside does not run in float64.
 TOLERANCES = {torch.float64: TOLERANCE, torch.float32: 1e-5}
 SHARE = 0.95
+# With outputs that depend on the inputs by less than this, nothing was tested.
+BLIND = 1e-6
 MODES = ("eval", "train")
 GROWABLE = (
     nn.Linear,
@@ -118,6 +120,8 @@ class Row:
             # A network that amplifies rounding by so much says nothing about growth.
             chaotic = self.noise is not None and all(e <= 100 * self.noise for e in self.errors)
             return "unstable" if chaotic else "WRONG"
+        if self.sensitivity is not None and self.sensitivity < BLIND:
+            return "blind"
         return "grown" if self.parameters_grown != self.parameters else "unchanged"
 
     @property

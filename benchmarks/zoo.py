@@ -10,7 +10,8 @@ device, where only shapes can be compared.
 
 A row is one of: grown (and exact), unchanged (exact, but nothing grew), refused (a GrowError says why), skipped
 (the model does not run without fxgrow either), timeout, crash (an exception that is no GrowError), unstable (the
-outputs change as much when the inputs are rounded differently), and WRONG.
+outputs change as much when the inputs are rounded differently), blind (exact, but the outputs hardly depend on the
+inputs: nothing was tested), and WRONG.
 
 The exit status is 1 if a model fails, an error exceeds 1e-10, or a share is below 95 %; skipped models do not
 count.
@@ -177,11 +178,11 @@ def models_of(rows: Sequence[Row]) -> dict[str, Row]:
 
 def findings(rows: Sequence[Row]) -> Iterator[str]:
     """Markdown: what failed, grouped by reason, and what stayed in the models that grew."""
-    for kind in ("WRONG", "crash", "unstable", "timeout", "refused", "skipped"):
+    for kind in ("WRONG", "crash", "unstable", "blind", "timeout", "refused", "skipped"):
         groups: dict[str, list[Row]] = collections.defaultdict(list)
         for row in rows:
             if row.status == kind:
-                groups[row.reason or "the outputs differ"].append(row)
+                groups[row.reason or {"blind": "nothing was tested"}.get(kind, "the outputs differ")].append(row)
         if groups:
             yield from ("", f"### {kind}", "")
         for reason, some in sorted(groups.items(), key=lambda item: -len({r.model for r in item[1]})):

@@ -253,6 +253,8 @@ def test_a_network_that_amplifies_rounding_is_called_unstable() -> None:
     assert row.status == "WRONG"
     row.error_eval = float("nan")
     assert row.status == "WRONG"
+    row.error_eval, row.sensitivity = 0.0, 0.0
+    assert row.status == "blind", "equal outputs that do not depend on the inputs show nothing"
 
 
 @pytest.mark.parametrize(
