@@ -4,11 +4,17 @@
 
 For each model and factor: whether it traces, the share of convolution and linear weights whose shape
 changed, what stayed and why, the largest relative error of the outputs in eval and in train mode, and the
-seconds that `fxgrow.grow` took. Errors are computed here, in float64, with randomised statistics and affine
-weights and dropout off, without `fxgrow.verify`. Models above --limit-params are grown on the meta device,
-where only shapes can be compared.
+seconds that `fxgrow.grow` took. Errors are computed in measure.py, in float64, with randomised statistics and
+affine weights and dropout off, without `fxgrow.verify`. Models above --limit-params are grown on the meta
+device, where only shapes can be compared.
 
-The exit status is 1 if a model fails, an error exceeds 1e-10, or a share is below 95 %.
+A row is one of: grown (and exact), unchanged (exact, but nothing grew), refused (a GrowError says why), skipped
+(the model does not run without fxgrow either), timeout, crash (an exception that is no GrowError), unstable (the
+outputs change as much when the inputs are rounded differently), blind (exact, but the outputs hardly depend on the
+inputs: nothing was tested), and WRONG.
+
+The exit status is 1 if a model fails, an error exceeds 1e-10, or a share is below 95 %; skipped models do not
+count.
 """
 
 import argparse
@@ -22,195 +28,25 @@ import platform
 import re
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import fxgrow
-from benchmarks.zoos import ZOOS, Entry
-from tests.check import NoRandomness, given, grown, randomise, relative_error, run
+from benchmarks.measure import SHARE, TOLERANCE, Row, grow_model
+from benchmarks.zoos import PER_FAMILY, ZOOS, Entry
 
+__all__ = ["SHARE", "TOLERANCE", "Row", "grow_model", "main"]
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/zoo.py --zoo torchvision --csv zoo.csv --markdown docs/zoo.md"
-TOLERANCE = 1e-10
-SHARE = 0.95
-GROWABLE = (
-    nn.Linear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-)
-
-
-@dataclass(slots=True)
-class Row:
-    """What one model at one factor gave."""
-
-    zoo: str
-    model: str
-    factor: float
-    parameters: int = 0
-    parameters_grown: int = 0
-    traced: str = ""  # "yes", or the exception that says why not
-    nodes: int = 0
-    weights: int = 0
-    weights_grown: int = 0
-    error_eval: float | None = None
-    error_train: float | None = None
-    sensitivity: float | None = None  # how far the outputs depend on the inputs at all
-    shapes: str = ""  # "equal" or "differ", where that is all that can be compared
-    seconds: float = 0.0
-    failure: str = ""
-    pins: str = ""  # "name: reason" of all widths that stayed, one a line
-    notes: str = ""
-
-    @property
-    def share(self) -> float:
-        """The share of convolution and linear weights whose shape changed."""
-        return self.weights_grown / self.weights if self.weights else 0.0
-
-    @property
-    def error(self) -> str:
-        """The larger error, as the tables show it."""
-        if self.failure:
-            return "failed"
-        if self.shapes:
-            return f"shapes {self.shapes}"
-        return f"{max(self.error_eval or 0, self.error_train or 0):.1e}"
-
-    @property
-    def passed(self) -> bool:
-        """Whether this counts as right."""
-        errors = [e for e in (self.error_eval, self.error_train) if e is not None]
-        # "not <=" rather than ">": a NaN must not pass.
-        exact = all(e <= TOLERANCE for e in errors) if errors else self.shapes == "equal"
-        return not self.failure and exact and self.share >= SHARE
-
-    @property
-    def top_pins(self) -> str:
-        """The three commonest reasons, names and numbers left out."""
-        reasons = (re.sub(r'"[^"]*"|\d+', "…", line.split(": ", 1)[-1]) for line in self.pins.splitlines())
-        return "; ".join(f"{n}x {reason}" for reason, n in collections.Counter(reasons).most_common(3))
-
-
-def describe(error: BaseException) -> str:
-    """The exception's type, its message, and the last line of code that it came from."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" [{Path(frames[-1].filename).name}:{frames[-1].lineno}]" if frames else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}{place}"
-
-
-def attempt(action: Callable[[], Any]) -> tuple[Any, str]:
-    """The result, or None and why there is none: one model's crash must not stop the others."""
-    try:
-        return action(), ""
-    except Exception as error:  # noqa: BLE001 (whatever a model or the growth of it may raise)
-        return None, describe(error)
-
-
-def sensitivity(outputs: Sequence[Tensor]) -> float:
-    """How far the outputs for two samples differ, relative to their size: near 0, errors say nothing."""
-    first = outputs[0]
-    return float((first[0] - first[1]).abs().max() / first.abs().max()) if len(first) > 1 else math.nan
-
-
-def parameters(model: nn.Module) -> int:
-    """The number of parameters."""
-    return sum(p.numel() for p in model.parameters())
-
-
-def calibrated(model: nn.Module, inputs: tuple[Any, ...], seed: int) -> nn.Module:
-    """Give batch norms statistics near those of their inputs.
-
-    With statistics that have nothing to do with its inputs, a deep model forgets them: the outputs for two
-    samples differ by 1e-13, all the rest comes from biases, and an error inside would not be seen either.
-    """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-    with torch.no_grad(), torch.random.fork_rng(), NoRandomness():
-        torch.manual_seed(seed)
-        model.train()(*inputs)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            if norm.running_mean is None or norm.running_var is None:
-                continue
-            mean, var = norm.running_mean, norm.running_var
-            var.clamp_(min=0.1 * float(var.mean()) + 1e-3)
-            mean.add_(var.sqrt() * (torch.rand_like(var) - 0.5))
-            var.mul_(0.5 + 1.5 * torch.rand_like(var))
-    return model
-
-
-def prepared(entry: Entry, limit: float, seed: int) -> tuple[nn.Module, tuple[Any, ...]]:
-    """The teacher in float64, randomised, or on meta above the limit; and its inputs."""
-    torch.manual_seed(seed)
-    model = entry.build()
-    inputs = tuple(given(entry.inputs(), torch.float64))
-    if parameters(model) > limit:
-        return model.to("meta").double(), tuple(v.to("meta") if isinstance(v, Tensor) else v for v in inputs)
-    return calibrated(randomise(model.double(), seed), inputs, seed), inputs
-
-
-def measured(row: Row, model: nn.Module, inputs: tuple[Any, ...], before: dict[str, list[Tensor]], seed: int) -> None:
-    """Grow the model and fill the row."""
-    start = time.perf_counter()
-    student = fxgrow.grow(model, row.factor, inputs, seed=seed)
-    row.seconds = time.perf_counter() - start
-    row.nodes = len(student.graph.nodes)
-    row.parameters_grown = parameters(student)
-    plan = student.meta["fxgrow"]
-    row.pins = "\n".join(f"{left.name}: {left.reason}" for left in plan.left)
-    row.notes = "\n".join(plan.notes)
-    changed = grown(model, student)
-    names = {f"{name}.weight".lstrip(".") for name, m in model.named_modules() if isinstance(m, GROWABLE)}
-    row.weights, row.weights_grown = len(names), len(names & changed)
-    after = {mode: run(student, inputs, mode) for mode in before}
-    if any(t.is_meta for ts in before.values() for t in ts):
-        shapes = [[[t.shape for t in ts] for ts in outputs.values()] for outputs in (before, after)]
-        row.shapes = "equal" if shapes[0] == shapes[1] else "differ"
-        return
-    row.error_eval = relative_error(before["eval"], after["eval"])
-    row.error_train = relative_error(before["train"], after["train"])
-
-
-def grow_model(zoo: str, entry: Entry, factors: Sequence[float], limit: float, seed: int) -> Iterator[Row]:
-    """One row per factor."""
-    made, failure = attempt(lambda: prepared(entry, limit, seed))
-    if made is None:
-        yield from (Row(zoo, entry.name, factor, failure=f"build: {failure}") for factor in factors)
-        return
-    model, inputs = made
-    before, failure = attempt(lambda: {mode: run(model, inputs, mode) for mode in ("eval", "train")})
-    if before is None:
-        yield from (Row(zoo, entry.name, factor, failure=f"teacher: {failure}") for factor in factors)
-        return
-    traced, why = attempt(lambda: fxgrow.trace(model, inputs))
-    for factor in factors:
-        row = Row(zoo, entry.name, factor, parameters(model), traced="yes" if traced is not None else why)
-        meta = any(t.is_meta for t in before["eval"])
-        row.sensitivity = None if meta else sensitivity(before["eval"])
-        if not meta and not all(bool(t.isfinite().all()) for ts in before.values() for t in ts):
-            row.failure = "teacher: its outputs are not finite"
-        else:
-            _, row.failure = attempt(lambda row=row: measured(row, model, inputs, before, seed))
-        gc.collect()
-        yield row
 
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "model": lambda r: r.model,
-    "factor": lambda r: f"{r.factor:g}",
+    "factor": lambda r: f"{r.factor:g}" + " module" * (r.output == "module"),
+    "result": lambda r: r.status,
     "parameters": lambda r: f"{r.parameters / 1e6:.1f} M" + (f" → {r.parameters_grown / 1e6:.1f} M" * bool(r.nodes)),
     "traced": lambda r: r.traced.split(":")[0],
     "nodes": lambda r: str(r.nodes or ""),
@@ -220,12 +56,12 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "seconds": lambda r: f"{r.seconds:.1f}",
     "remarks": lambda r: r.failure or r.top_pins,
 }
-WIDTHS = (22, 6, 20, 10, 5, 16, 12, 13, 7, 0)
+WIDTHS = (34, 6, 9, 20, 10, 5, 16, 12, 13, 7, 0)
 
 
 def line(cells: Sequence[str]) -> str:
     """One line of the table on the terminal."""
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=True)).rstrip()
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=True)).rstrip()[:300]
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
@@ -233,8 +69,8 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
     fields = [f.name for f in dataclasses.fields(Row)]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*fields, "share", "passed"])
-        writer.writerows([*(getattr(r, f) for f in fields), f"{r.share:.4f}", r.passed] for r in rows)
+        writer.writerow([*fields, "share", "passed", "status"])
+        writer.writerows([*(getattr(r, f) for f in fields), f"{r.share:.4f}", r.passed, r.status] for r in rows)
 
 
 def write_markdown(path: Path, rows: Sequence[Row], command: str) -> None:
@@ -304,7 +140,7 @@ def read_csv(path: Path) -> list[Row]:
     """The rows that `write_csv` wrote."""
     with path.open(newline="", encoding="utf-8") as file:
         return [
-            Row(**{f.name: _read(record[f.name], f.type) for f in dataclasses.fields(Row)})
+            Row(**{f.name: _read(record[f.name], f.type) for f in dataclasses.fields(Row) if f.name in record})
             for record in csv.DictReader(file)
         ]
 
@@ -316,16 +152,58 @@ def _read(text: str, kind: Any) -> Any:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """One sentence on all rows."""
-    errors = [e for r in rows for e in (r.error_eval, r.error_train) if e is not None]
+    """A few sentences on all rows."""
+    errors = [e for r in rows if r.status != "unstable" for e in r.errors]
     weights = sum(r.weights for r in rows)
     share = sum(r.weights_grown for r in rows) / weights if weights else 0.0
+    kinds = collections.Counter(r.status for r in rows)
+    mlps = (
+        f", of {sum(r.mlps for r in rows)} MLP widths {sum(r.mlps_grown for r in rows)}"
+        if any(r.mlps for r in rows)
+        else ""
+    )
     return (
         f"{sum(r.passed for r in rows)} of {len(rows)} passed ({len({r.model for r in rows})} models): "
         f"{sum(bool(r.failure) for r in rows)} failed, largest error {max(errors, default=math.nan):.1e}, "
-        f"{share:.1%} of the convolution and linear weights grew, "
-        f"{sum(r.seconds for r in rows):.0f} s in grow()."
+        f"{share:.1%} of the convolution and linear weights grew{mlps}, "
+        f"{sum(r.seconds for r in rows):.0f} s in grow(). "
+        f"By result: {', '.join(f'{kind} {n}' for kind, n in kinds.most_common())}."
     )
+
+
+def models_of(rows: Sequence[Row]) -> dict[str, Row]:
+    """One row of each model."""
+    return {row.model: row for row in rows}
+
+
+def findings(rows: Sequence[Row]) -> Iterator[str]:
+    """Markdown: what failed, grouped by reason, and what stayed in the models that grew."""
+    for kind in ("WRONG", "crash", "unstable", "blind", "timeout", "refused", "skipped"):
+        groups: dict[str, list[Row]] = collections.defaultdict(list)
+        for row in rows:
+            if row.status == kind:
+                groups[row.reason or {"blind": "nothing was tested"}.get(kind, "the outputs differ")].append(row)
+        if groups:
+            yield from ("", f"### {kind}", "")
+        for reason, some in sorted(groups.items(), key=lambda item: -len({r.model for r in item[1]})):
+            models = list(models_of(some).values())
+            yield f"- {len(models)} models: {reason[:200]}"
+            # Two examples, and one of each line of code; all of what should never happen.
+            places = list({row.place: row for row in models}.values())
+            examples = (places + [row for row in models if row not in places])[: min(max(2, len(places)), 8)]
+            for row in models if kind in ("WRONG", "crash", "unstable") else examples:
+                detail = row.place or row.frames or f"{row.error}, noise {row.noise}" * (not row.failure)
+                yield f"  - {row.zoo}/{row.model} x{row.factor:g}" + f": {detail}" * bool(detail)
+    stayed: dict[str, list[Row]] = collections.defaultdict(list)
+    for row in rows:
+        if not row.failure and row.share < SHARE:
+            for pin in row.top_pins.split("; "):
+                stayed[re.sub(r"^\d+x | \(?(in|at) .*$", "", pin)].append(row)
+    if stayed:
+        yield from ("", "### Commonest reasons for widths that stayed, where less than 95 % of the weights grew", "")
+    for reason, some in sorted(stayed.items(), key=lambda item: -len({r.model for r in item[1]})):
+        two = ", ".join(f"{row.zoo}/{name} ({row.share:.0%})" for name, row in list(models_of(some).items())[:2])
+        yield f"- {len(models_of(some))} models: {reason or 'none given'} ({two})"
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -340,32 +218,75 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit-params", type=float, default=150e6, help="above it, on meta (default: 150e6)")
+    parser.add_argument("--skip-params", type=float, default=math.inf, help="above it, not at all")
+    parser.add_argument("--limit-seconds", type=float, default=0, help="for one model (default: any)")
+    parser.add_argument("--output", choices=("graph", "module", "both"), default="graph", help="of fxgrow.grow")
+    parser.add_argument("--per-family", type=int, metavar="N", help="at most so many models of a family; 0: all")
+    parser.add_argument("--shard", default="0/1", metavar="I/N", help="each N-th model, from the I-th on")
+    parser.add_argument("--resume", action="store_true", help="keep the rows of --csv and do what is missing")
+    parser.add_argument("--findings", type=Path, metavar="FILE", help="failures grouped by reason, as Markdown")
     return parser.parse_args(argv)
+
+
+def chosen(options: argparse.Namespace) -> Iterator[Entry]:
+    """The entries that the options ask for."""
+    index, count = map(int, options.shard.split("/"))
+    most = PER_FAMILY.get(options.zoo, 0) if options.per_family is None else options.per_family
+    if options.models != ["*"] and options.per_family is None:
+        most = 0
+    families: collections.Counter[str] = collections.Counter()
+    position = 0
+    for entry in ZOOS[options.zoo]():
+        if not any(fnmatch.fnmatch(entry.name, pattern) for pattern in options.models):
+            continue
+        families[entry.family] += 1
+        if most and families[entry.family] > most:
+            continue
+        if position % count == index:
+            yield entry
+        position += 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the zoo; the exit status."""
     options = arguments(argv)
-    if options.render and options.markdown:
-        write_markdown(options.markdown, read_csv(options.render), COMMAND)
+    if options.render:
+        rows = read_csv(options.render)
+        if options.markdown:
+            write_markdown(options.markdown, rows, COMMAND)
+        if options.findings:
+            options.findings.write_text("\n".join(findings(rows)) + "\n", encoding="utf-8")
         return 0
     torch.set_num_threads(options.threads)
     start = time.perf_counter()
-    rows: list[Row] = []
+    rows = read_csv(options.csv) if options.resume and options.csv and options.csv.exists() else []
+    done = {row.key for row in rows}
+    outputs = ("graph", "module") if options.output == "both" else (options.output,)
     print(line(list(COLUMNS)))
-    for entry in ZOOS[options.zoo]():
-        if not any(fnmatch.fnmatch(entry.name, pattern) for pattern in options.models):
-            continue
-        for row in grow_model(options.zoo, entry, options.factors, options.limit_params, options.seed):
+    for entry in chosen(options):
+        factors = [f for f in options.factors if any((options.zoo, entry.name, f, o) not in done for o in outputs)]
+        limits = {"skip": options.skip_params, "seconds": options.limit_seconds}
+        for row in (
+            grow_model(options.zoo, entry, factors, options.limit_params, options.seed, outputs=outputs, **limits)
+            if factors
+            else ()
+        ):
+            if row.key in done:
+                continue
             rows.append(row)
             print(line([cell(row) for cell in COLUMNS.values()]), flush=True)
-            if options.csv:  # after each row: a run that is stopped leaves what it has
-                write_csv(options.csv, rows)
+            if row.status == "WRONG":
+                print(f"{'!' * 20} WRONG: {row.model} x{row.factor:g} {row.failure or row.errors}", flush=True)
+        if options.csv and factors:  # after each model: a run that is stopped leaves what it has
+            write_csv(options.csv, rows)
         gc.collect()
     if options.markdown:
         write_markdown(options.markdown, rows, COMMAND)
+    if options.findings:
+        options.findings.write_text("\n".join(findings(rows)) + "\n", encoding="utf-8")
     print(f"\n{summary(rows)} {time.perf_counter() - start:.0f} s in all.")
-    return 0 if rows and all(row.passed for row in rows) else 1
+    counted = [row for row in rows if row.status != "skipped"]
+    return 0 if counted and all(row.passed for row in counted) else 1
 
 
 if __name__ == "__main__":
