@@ -34,6 +34,14 @@ def test_pin_follows_into_what_a_width_becomes() -> None:
     assert u.reasons(b) == u.reasons(c) == ("because",)
 
 
+def test_a_width_beside_a_factor_of_size_1_is_that_width() -> None:
+    """As where one class token is flattened together with the batch."""
+    u, (token, batch) = _vars(1, 2)
+    u.unify(of(batch), product([of(token), of(batch)]))
+    assert u.reasons(token) == ("a factor of size 1 in here",)
+    assert u.reasons(batch) == ()
+
+
 def test_meeting_a_fixed_size_pins_and_names_the_place() -> None:
     u, (a,) = _vars(8)
     u.unify(of(a), fixed(8))
