@@ -92,12 +92,6 @@ def test_what_has_no_common_factors_is_refused() -> None:
         u.unify(product([of(a), of(b)]), product([of(c), of(d)]))
 
 
-def test_a_width_is_no_part_of_itself() -> None:
-    u, (a, one) = _vars(4, 1)
-    with pytest.raises(Inexpressible, match="part of itself"):
-        u.unify(of(a), product([of(a), of(one)]))
-
-
 def test_index_map_of_product_and_concatenation() -> None:
     mapping = {"a": torch.tensor([0, 1, 0]), "b": torch.tensor([0, 1])}
     layout = concat([product([of("a"), fixed(2)]), of("b")])  # a*2 + b, a: 2 -> 3
