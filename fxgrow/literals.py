@@ -301,8 +301,29 @@ def of_module(node: fx.Node, module: nn.Module, mode: Mode, nodes: Nodes) -> Ite
     elif isinstance(module, _InstanceNorm):
         channels = 1 if len(value.layouts) > 2 and value.shape[1] == module.num_features else 0
         yield Attribute(str(node.target), "num_features", (value.layouts[channels],))
+    elif isinstance(module, nn.MultiheadAttention):
+        for i, (name, size) in enumerate((("query", "embed_dim"), ("key", "kdim"), ("value", "vdim"))):
+            given = argument(node, i, name)[1]
+            found = nodes.get((mode, given.name)) if isinstance(given, fx.Node) else None
+            if isinstance(found, Value):
+                yield Attribute(str(node.target), size, (found.layouts[-1],))
     elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
         yield from _recurrent(str(node.target), module, value, nodes[mode, node.name])
+
+
+_STATED: dict[type[nn.Module], dict[str, int]] = {  # attribute: the dimension of `weight` that it states
+    nn.Linear: {"out_features": 0, "in_features": 1},
+    nn.Embedding: {"num_embeddings": 0, "embedding_dim": 1},
+}
+
+
+def of_weights(root: nn.Module, tensors: Mapping[str, tuple[Layout, ...]]) -> Iterator[Attribute]:
+    """Sizes that a module states of its weight, also where another module uses that weight."""
+    for name, module in root.named_modules():
+        weight = tensors.get(f"{name}.weight".lstrip("."))
+        for kind, stated in _STATED.items():
+            if isinstance(module, kind) and weight is not None:
+                yield from (Attribute(name, size, (weight[dim],)) for size, dim in stated.items())
 
 
 def _recurrent(name: str, module: nn.RNNBase | nn.RNNCellBase, x: Value, out: Any) -> Iterator[Attribute]:
