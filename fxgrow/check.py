@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .copies import clone, named_tensors, rng_preserved
+from .copies import clone, named_tensors, own_copy, same_randomness
 from .grown import GrownModule, Mode, graph_for, is_layer, set_mode
+from .inputs import for_a_run
 from .interpret import Runner
 from .layout import Layout, atoms, measure
 from .ops import Value
@@ -69,7 +70,8 @@ def check(student: GrownModule, widths: WidthGraph, plan: Plan) -> Verdict:
     mismatches: dict[Mismatch, None] = {}
     obsolete: dict[tuple[Mode, str], None] = {}
     for mode in widths.traced.modes:
-        ran = clone(student) if widths.traced.runs_code else student
+        copied = own_copy if widths.traced.inputs.real else clone
+        ran = copied(student) if widths.traced.inputs.real or widths.traced.runs_code else student
         set_mode(ran, mode)
         tape = _CheckedTape(ran, graph_for(student.graphs, mode), widths, mode, new)
         tape.run(ran)
@@ -97,8 +99,9 @@ class _CheckedTape(Tape):
         mode: Mode,
         new: Mapping[str, int],
     ) -> None:
-        inputs = widths.traced.inputs
-        super().__init__({**named_tensors(student), **named_inputs(inputs.args, inputs.kwargs)})
+        self.arguments = for_a_run(widths.traced.arguments)
+        names = {**named_tensors(student), **named_inputs(self.arguments)}
+        super().__init__(names, real=widths.traced.inputs.real)
         self.graph = graph
         self.layers = {
             name for name, module in student.named_modules() if is_layer(module) and not any(module.children())
@@ -115,8 +118,8 @@ class _CheckedTape(Tape):
     def run(self, student: nn.Module) -> None:
         """Run the student."""
         try:
-            with rng_preserved(), torch.no_grad(), self:
-                result = _Runner(student, self.graph, self).run_on(self.widths.traced.arguments)
+            with same_randomness(), torch.no_grad(), self:
+                result = _Runner(student, self.graph, self).run_on(self.arguments)
         except _Departure as departure:
             self._found(len(self.calls), str(departure).splitlines()[0])
             return

@@ -106,6 +106,27 @@ def _meta_like(tensor: Tensor) -> Tensor:
     return nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
 
 
+def own_copy(model: nn.Module) -> nn.Module:
+    """A deep copy with parameters and buffers of its own, which shares no memory with the model."""
+    return clone(model, {id(t): _copy_of(t) for t in named_tensors(model).values()})
+
+
+def _copy_of(tensor: Tensor) -> Tensor:
+    data = tensor.detach().clone()
+    return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
+
+
+@contextmanager
+def same_randomness() -> Iterator[None]:
+    """Whatever runs inside draws the same random numbers each time, and the global random states stay."""
+    with rng_preserved():
+        torch.manual_seed(0)
+        random.seed(0)
+        if "numpy" in sys.modules:
+            sys.modules["numpy"].random.seed(0)
+        yield
+
+
 @contextmanager
 def rng_preserved() -> Iterator[None]:
     """Whatever runs inside, the global random states are afterwards what they were."""

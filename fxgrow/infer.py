@@ -15,9 +15,10 @@ from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 from torch.utils import _pytree as pytree
 
 from . import literals
-from .copies import named_tensors, plain_tensors, rng_preserved
+from .copies import named_tensors, plain_tensors, same_randomness
 from .errors import TraceError
 from .grown import Mode, is_layer, set_mode
+from .inputs import for_a_run
 from .interpret import Runner
 from .layout import Layout, fixed, is_fixed, of, product
 from .literals import Attribute, Literal, Spelling
@@ -73,10 +74,10 @@ def infer(traced: Traced) -> Findings:
         TraceError: A trace does not run what the model runs.
     """
     inference = Inference(traced)
-    with rng_preserved():
-        for mode in traced.modes:
+    for mode in traced.modes:
+        with same_randomness():
             inference.run(mode)
-        inference.settle_stated()
+    inference.settle_stated()
     return inference.findings
 
 
@@ -121,12 +122,13 @@ class Inference(Env):
         self.findings.predictions[mode] = []
         root = traced.fresh()
         set_mode(root, mode)
-        inputs = named_inputs(traced.inputs.args, traced.inputs.kwargs)
-        tape = _InferenceTape(self, {**self.tensors, **inputs}, plain_tensors(root))
+        tensors, arguments = named_tensors(root), for_a_run(traced.arguments)
+        names = {**tensors, **named_inputs(arguments)}
+        tape = _InferenceTape(self, names, plain_tensors(root), real=traced.inputs.real)
         runner = _Runner(self, root, tape, traced.graph(mode))
         try:
             with torch.no_grad(), tape, remembered(root) if traced.runs_code else nullcontext():
-                result = runner.run_on(traced.arguments)
+                result = runner.run_on(arguments)
         except TraceError as error:
             raise TraceError(str(error).splitlines()[0]) from None  # FX appends the node to the message
         except Exception as error:
@@ -135,7 +137,7 @@ class Inference(Env):
                 f"{tape.site or 'its start'}: {type(error).__name__}: {error}"
             ) from error
         theirs = traced.tapes[mode]
-        if tape.result(result, self.tensors) != theirs.result:
+        if tape.result(result, tensors) != theirs.result:
             difference, _ = first_difference(tape.calls, theirs.calls)
             raise TraceError(f"the trace of {traced.class_name} computes something else in {mode} mode: {difference}")
         self.findings.calls[mode] = tape.calls
@@ -375,8 +377,10 @@ class Inference(Env):
 class _InferenceTape(Tape):
     """A tape that asks the inference at each call."""
 
-    def __init__(self, inference: Inference, names: dict[str, Tensor], attributes: Iterable[Tensor]) -> None:
-        super().__init__(names, attributes)
+    def __init__(
+        self, inference: Inference, names: dict[str, Tensor], attributes: Iterable[Tensor], *, real: bool
+    ) -> None:
+        super().__init__(names, attributes, real=real)
         self.inference = inference
 
     def entered(self, module: Any, args: tuple[Any, ...]) -> None:

@@ -23,11 +23,19 @@ SIZES = {
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The arguments of one call of the model, on the meta device."""
+    """The arguments of one call of the model, on the meta device.
+
+    Attributes:
+        args: By position.
+        kwargs: By name.
+        guessed: Whether they are a guess.
+        real: Whether they are real tensors, because the model asks for the numbers in them.
+    """
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     guessed: bool = False
+    real: bool = False
 
     def named(self, model: nn.Module) -> tuple[str, ...]:
         """The names of the arguments of `forward` that they give."""
@@ -41,6 +49,11 @@ class Inputs:
         """The same with a batch of two, for what normalises over the batch."""
         args, kwargs = pytree.tree_map_only(Tensor, _twice, (self.args, dict(self.kwargs)))
         return Inputs(args, kwargs, self.guessed)
+
+
+def for_a_run(arguments: Any) -> Any:
+    """The same arguments with tensors of their own, where they are real: a run may write to them."""
+    return pytree.tree_map_only(Tensor, lambda t: t if t.device.type == "meta" else t.detach().clone(), arguments)
 
 
 def _twice(x: Tensor) -> Tensor:
@@ -72,6 +85,13 @@ def arguments_of(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         f"example_inputs is a {type(example).__name__}; expected a tensor, a tuple of positional arguments "
         "or a dict of keyword arguments"
     )
+
+
+def as_real_inputs(example: Any) -> Inputs | None:
+    """The same as they are, or None where they are on the meta device."""
+    args, kwargs = arguments_of(example)
+    tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    return None if any(t.device.type == "meta" for t in tensors) else Inputs(args, kwargs, real=True)
 
 
 def as_inputs(example: Any) -> Inputs:

@@ -343,6 +343,21 @@ def of_module(path: str, module: nn.Module, value: Value, out: Any) -> Iterator[
         yield from _recurrent(path, module, value, out)
 
 
+_STATED: dict[type[nn.Module], dict[str, int]] = {  # attribute: the dimension of `weight` that it states
+    nn.Linear: {"out_features": 0, "in_features": 1},
+    nn.Embedding: {"num_embeddings": 0, "embedding_dim": 1},
+}
+
+
+def of_weights(root: nn.Module, tensors: Mapping[str, tuple[Layout, ...]]) -> Iterator[Attribute]:
+    """Sizes that a module states of its weight, also where another module uses that weight."""
+    for name, module in root.named_modules():
+        weight = tensors.get(f"{name}.weight".lstrip("."))
+        for kind, stated in _STATED.items():
+            if isinstance(module, kind) and weight is not None:
+                yield from (Attribute(name, size, (weight[dim],)) for size, dim in stated.items())
+
+
 def _recurrent(name: str, module: nn.RNNBase | nn.RNNCellBase, x: Value, out: Any) -> Iterator[Attribute]:
     """Sizes of a recurrent layer: of its input, its state, and the state's projection."""
     yield Attribute(name, "input_size", (x.layouts[-1],))

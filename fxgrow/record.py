@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from .copies import clone, named_tensors, plain_tensors, to_meta
+from .copies import clone, named_tensors, own_copy, plain_tensors, same_randomness, to_meta
 from .errors import GrowError, TraceError
 from .grown import MODES, Mode
-from .inputs import Inputs
+from .inputs import Inputs, bind, for_a_run
 from .interpret import watched
 from .sites import NOT_THEIRS
 from .tape import Call, Shape, Tape
@@ -60,9 +60,10 @@ def record(model: nn.Module, mode: Mode, inputs: Inputs) -> Run:
     Raises:
         RunError: It fails.
     """
-    root = clone(model)
+    root = own_copy(model) if inputs.real else clone(model)
     root.train(mode == "train")
-    to_meta(root)
+    if not inputs.real:
+        to_meta(root)
     before = _attributes(root)
     run = _record_once(root, mode, inputs)
     changed = [key for key, value in _attributes(root).items() if before.get(key, root) is not value]
@@ -73,16 +74,19 @@ def record(model: nn.Module, mode: Mode, inputs: Inputs) -> Run:
 
 def _record_once(root: nn.Module, mode: Mode, inputs: Inputs) -> Run:
     names = named_tensors(root)
-    tape = Tape({**names, **named_inputs(inputs.args, inputs.kwargs)}, plain_tensors(root))
+    args, kwargs = for_a_run((inputs.args, dict(inputs.kwargs)))
+    given = named_inputs(bind(root, Inputs(args, kwargs)))
+    tape = Tape({**names, **given}, plain_tensors(root), real=inputs.real)
     try:
-        with torch.no_grad(), tape, watched(root, tape):
-            result = root(*inputs.args, **inputs.kwargs)
+        with same_randomness(), torch.no_grad(), tape, watched(root, tape):
+            result = root(*args, **kwargs)
     except GrowError:
         raise
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
+        where = "" if inputs.real else " on the meta device"
         raise RunError(
-            f"{type(root).__name__} does not run on {inputs} in {mode} mode on the meta device: "
+            f"{type(root).__name__} does not run on {inputs} in {mode} mode{where}: "
             f"{type(error).__name__}: {reason}{place(error)}"
         ) from error
     return Run(tape.calls, tape.result(result, names))
@@ -97,7 +101,7 @@ def _attributes(root: nn.Module) -> dict[str, Any]:
     }
 
 
-def named_inputs(*structure: Any) -> dict[str, Tensor]:
+def named_inputs(structure: Any) -> dict[str, Tensor]:
     """The tensors of an input structure, each with a name of its own."""
     tensors = [leaf for leaf in pytree.tree_leaves(structure) if isinstance(leaf, Tensor)]
     return {f"input {i}": tensor for i, tensor in enumerate(tensors)}

@@ -65,10 +65,12 @@ class Tape(TorchDispatchMode):
         names: The tensors that have a name of their own (parameters and buffers, on meta).
         attributes: Tensors that are plain attributes of modules; a write to one is state that no
             `state_dict` holds, and is refused.
+        real: Run on the tensors as they are, where the model asks for the numbers in them.
     """
 
-    def __init__(self, names: Mapping[str, Tensor], attributes: Iterable[Tensor] = ()) -> None:
+    def __init__(self, names: Mapping[str, Tensor], attributes: Iterable[Tensor] = (), *, real: bool = False) -> None:
         super().__init__()
+        self.real = real
         self._attributes = {_storage(tensor) for tensor in attributes}
         self.calls: list[Call] = []
         self.site = ""  # where the run is: a node of a graph, or a layer
@@ -152,9 +154,9 @@ class Tape(TorchDispatchMode):
         self._refuse_state(op, args)
         if not is_random(op) and all(self.constant(t) is not None for t in given):
             return self._fold(op, args, kwargs)
-        if op is _NUMBER and self.called and self.inside is None:
+        if op is _NUMBER and self.called and self.inside is None and not self.real:
             return 1.0 if given[0].is_floating_point() else 1  # a layer of torch.nn asks how often it ran: say once
-        if has_device(op):
+        if has_device(op) and not self.real:
             kwargs["device"] = META
         inputs, constants = self._read(args, kwargs)
         digests = [self.digest(t) for t in given]
@@ -180,7 +182,7 @@ class Tape(TorchDispatchMode):
 
     def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result of a call."""
-        return on_meta(op, args, kwargs)
+        return op(*args, **kwargs) if self.real else on_meta(op, args, kwargs)
 
     def _refuse_state(self, op: Any, args: tuple[Any, ...]) -> None:
         if self._attributes and op._schema.is_mutable and args and isinstance(args[0], Tensor):
@@ -228,6 +230,10 @@ class Tape(TorchDispatchMode):
         return self._real[id(tensor)]
 
     def _stand_in(self, real: Tensor) -> Tensor:
+        if self.real:  # nothing has to stand for it
+            self._real[id(real)] = real
+            self.held.append(real)
+            return real
         meta = self._meta_of.get(id(real))
         if meta is None:
             meta = self._meta_of[id(real)] = real.detach().to("meta")
@@ -256,7 +262,8 @@ class Tape(TorchDispatchMode):
 
     def _to_meta(self, value: Any) -> Any:
         if isinstance(value, Tensor):
-            return value if value.device.type == "meta" else self._stand_in(value)
+            known = id(value) in self._value_of or id(value) in self._real if self.real else value.is_meta
+            return value if known else self._stand_in(value)
         if isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
             return [self._to_meta(v) for v in value]
         return value

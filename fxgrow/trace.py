@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .copies import clone, named_tensors, plain_tensors, rng_preserved, to_meta
+from .copies import clone, named_tensors, own_copy, plain_tensors, same_randomness, to_meta
 from .errors import GrowError, TraceError
 from .grown import MODE_OVERRIDES, Mode, Output, graph_for, is_layer, keep, set_mode, skeleton
-from .inputs import Inputs, as_inputs, bind, guesses
+from .inputs import Inputs, as_inputs, as_real_inputs, bind, for_a_run, guesses
 from .interpret import Runner
 from .proxy import VALUE, guard
 from .record import Run, RunError, named_inputs, run_model
@@ -83,6 +83,8 @@ class Traced:
 
     def fresh(self) -> nn.Module:
         """The root for one run: a copy where code of the user's runs, which may keep state on it."""
+        if self.inputs.real:
+            return own_copy(self.root)
         return clone(self.root) if self.runs_code else self.root
 
     def tree(self, model: nn.Module) -> nn.Module:
@@ -103,7 +105,7 @@ class Traced:
             for mode in sorted(self.graphs)
             for n in self.graphs[mode].nodes
         ]
-        if self.runs_code:
+        if self.runs_code and not self.inputs.real:
             lines += [f"{c.op} {c.inputs} {c.constants} {c.shapes}" for run in self.tapes.values() for c in run.calls]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -136,7 +138,7 @@ def trace(
         try:
             return _trace(model, as_inputs(example_inputs), leaves, output)
         except RunError as error:
-            raise TraceError(str(error)) from error.__cause__
+            return _trace_for_real(model, example_inputs, leaves, output, error)
     tried: list[str] = []
     why = ""
     for guess in guesses(model):
@@ -146,6 +148,22 @@ def trace(
             tried.append(str(guess))
             why = str(error)
     raise TraceError(f"no input that was tried ran; give example_inputs. Tried {'; '.join(tried)}. Last: {why}")
+
+
+def _trace_for_real(model: nn.Module, example: Any, leaves: frozenset[str], output: Output, why: RunError) -> Traced:
+    """Trace with real tensors a model that does not run on meta ones: it asks for the numbers in them.
+
+    Raises:
+        TraceError: It does not run on them either.
+    """
+    inputs = as_real_inputs(example)
+    if inputs is None or any(t.is_meta for t in named_tensors(model).values()):
+        raise TraceError(f"{why}; if it asks for the numbers in a tensor, give real example_inputs") from why.__cause__
+    try:
+        traced = _trace(model, inputs, leaves, output)
+    except RunError as error:
+        raise TraceError(str(error)) from error.__cause__
+    return replace(traced, notes=(*traced.notes, "the model asks for the numbers in tensors: it was run for real"))
 
 
 def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[str]:
@@ -160,7 +178,7 @@ def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[s
 
 
 def _trace(model: nn.Module, inputs: Inputs, leaves: frozenset[str], output: Output) -> Traced:
-    with rng_preserved():
+    with same_randomness():
         tapes, inputs = run_model(model, inputs)
         drawn = _Draft(model, inputs, tapes, leaves)
         for run in tapes.values():
@@ -192,9 +210,7 @@ class _Draft:
     def as_whole(self, why: str) -> Traced:
         """The model as one call."""
         notes = [f"{self.name} is kept as one call, because {why}"] if why else []
-        tree = clone(self.model)
-        to_meta(tree)
-        root = keep(tree)
+        root = keep(self._own(clone(self.model)))
         return self._traced(
             root, {"eval": graph_of_whole(self.model)}, notes=notes, whole=True, modes=tuple(self.tapes)
         )
@@ -214,7 +230,7 @@ class _Draft:
             trees: dict[Mode, nn.Module] = {}
             found: dict[str, str] = {}
             for mode in self.tapes:
-                trees[mode] = clone(self.model)
+                trees[mode] = self._own(clone(self.model))
                 graphs[mode], new = self._symbolic(trees[mode], mode, leaves)
                 found.update(new)
             if not found:
@@ -230,10 +246,17 @@ class _Draft:
 
     def _symbolic(self, tree: nn.Module, mode: Mode, leaves: frozenset[str]) -> tuple[fx.Graph, dict[str, str]]:
         tree.train(mode == "train")
+        arguments = for_a_run(self.arguments)
+        tape = Tape({**named_tensors(tree), **named_inputs(arguments)}, real=self.inputs.real)
+        with remembered(tree), same_randomness():
+            return symbolic_trace(tree, arguments, self.inputs.named(self.model), tape, leaves)
+
+    def _own(self, tree: nn.Module) -> nn.Module:
+        """A copy of the model, on meta or with tensors of its own."""
+        if self.inputs.real:
+            return own_copy(tree)
         to_meta(tree)
-        inputs = named_inputs(self.inputs.args, self.inputs.kwargs)
-        with remembered(tree):
-            return symbolic_trace(tree, self.inputs, Tape({**named_tensors(tree), **inputs}), leaves)
+        return tree
 
     def _assembled(
         self, graphs: dict[Mode, fx.Graph], trees: Mapping[Mode, nn.Module], leaves: frozenset[str]
@@ -260,9 +283,8 @@ class _Draft:
             graphs = {"eval": graphs["eval"]}
         tree = clone(self.model)
         plain = {name for name, module in tree.named_modules() if name and is_layer(module)}
-        root = skeleton(tree, called | plain)
+        root = self._own(skeleton(tree, called | plain))
         root.__dict__.update(constants)
-        to_meta(root)
         return self._traced(
             root,
             graphs,
@@ -279,11 +301,11 @@ class _Draft:
             root = traced.fresh()
             set_mode(root, mode)
             names = named_tensors(root)
-            inputs = named_inputs(self.inputs.args, self.inputs.kwargs)
-            tape = Tape({**names, **inputs}, plain_tensors(root))
+            arguments = for_a_run(self.arguments)
+            tape = Tape({**names, **named_inputs(arguments)}, plain_tensors(root), real=self.inputs.real)
             try:
-                with torch.no_grad(), tape:
-                    result = Runner(root, traced.graph(mode), tape).run_on(self.arguments)
+                with same_randomness(), torch.no_grad(), tape:
+                    result = Runner(root, traced.graph(mode), tape).run_on(arguments)
             except GrowError as error:
                 return {tape.module: str(error).splitlines()[0]}
             except Exception as error:  # noqa: BLE001 - whatever the trace raises where the model runs

@@ -15,7 +15,7 @@ import operator
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -25,7 +25,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from .errors import TraceError
-from .inputs import PLAIN, Inputs, bind, default_in_code, parameters_of, stars_of
+from .inputs import PLAIN, default_in_code, parameters_of, stars_of
 from .proxy import VALUE, MetaProxy, guard, guards, is_symbolic
 from .record import place
 from .sites import PLACE, caller
@@ -46,16 +46,17 @@ class Tracer(fx.Tracer):
     """Traces a module tree of our own, whose tensors are on the meta device.
 
     Args:
-        inputs: The example inputs.
+        arguments: The example inputs by the names of the arguments of `forward`.
+        given: Which of these the example gives.
         tape: Runs every operation for its value.
         leaves: Paths of modules that stay calls.
     """
 
     proxy_buffer_attributes = True  # else what is computed from a buffer is baked into the graph
 
-    def __init__(self, inputs: Inputs, tape: Tape, leaves: frozenset[str]) -> None:
+    def __init__(self, arguments: Mapping[str, Any], given: Sequence[str], tape: Tape, leaves: frozenset[str]) -> None:
         super().__init__()
-        self.inputs = inputs
+        self.arguments, self.given = arguments, given
         self.tape = tape
         self.forced = leaves
         self.found: dict[str, str] = {}  # leaves that were found, and why
@@ -126,12 +127,11 @@ class Tracer(fx.Tracer):
     ) -> tuple[Callable[..., Any], list[Any]]:
         """Placeholders under the names of the model's arguments; what holds no tensor keeps the example's value."""
         root: nn.Module = self.root
-        bound, given = bind(root, self.inputs), set(self.inputs.named(root))
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         frozen: dict[str, tuple[fx.Node, Any]] = {}
         for name, parameter in parameters_of(root).items():
-            value = bound.get(name, () if parameter.kind is parameter.VAR_POSITIONAL else {})
+            value = self.arguments.get(name, () if parameter.kind is parameter.VAR_POSITIONAL else {})
             stars = stars_of(parameter)
             held = default_in_code(parameter)
             default = () if stars or parameter.default is parameter.empty else (held,)
@@ -140,7 +140,7 @@ class Tracer(fx.Tracer):
             symbolic = is_symbolic(value)
             passed: Any = self.proxy(node) if symbolic else value
             if not symbolic and not stars:
-                expected = value if name in given else held
+                expected = value if name in self.given else held
                 if isinstance(expected, PLAIN) or expected == ():
                     frozen[name] = (node, expected)
             if parameter.kind is parameter.VAR_POSITIONAL:
@@ -202,7 +202,7 @@ class Tracer(fx.Tracer):
 
 
 def symbolic_trace(
-    root: nn.Module, inputs: Inputs, tape: Tape, leaves: frozenset[str]
+    root: nn.Module, arguments: Mapping[str, Any], given: Sequence[str], tape: Tape, leaves: frozenset[str]
 ) -> tuple[fx.Graph, dict[str, str]]:
     """The graph of a module tree whose tensors are on meta, and the leaves that had to be made (path: why).
 
@@ -211,7 +211,7 @@ def symbolic_trace(
     Raises:
         TraceError: The root's own code cannot be traced.
     """
-    tracer = Tracer(inputs, tape, leaves)
+    tracer = Tracer(arguments, given, tape, leaves)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

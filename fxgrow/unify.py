@@ -142,6 +142,9 @@ class Unifier:
         if is_fixed(value) and not var.elastic:
             self.pin(of(var), f"meets the fixed size {var.size} in {self.site}")
             return
+        if len(value) == 1 and var in value[0]:  # the sizes agree, so all other factors are of size 1
+            self.pin((tuple([f for f in value[0] if f is not var]),), f"a factor of size 1 in {self.site}")
+            return
         if var in atoms(value):
             raise Inexpressible(f"{var.name} would be a part of itself")
         self._value[var] = value

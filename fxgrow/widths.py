@@ -17,7 +17,7 @@ from .groups import Group, Statement, can_grow, constrain
 from .grown import Mode
 from .infer import CARRY, CONTRACT, Findings, Prediction, infer
 from .layout import Layout, Var, atoms, of, only_atom, substitute
-from .literals import Attribute, Literal
+from .literals import Attribute, Literal, of_weights
 from .ops import KERNEL, Value
 from .table import table
 from .tape import Call
@@ -222,8 +222,9 @@ def widths(traced: Traced) -> WidthGraph:
     nodes = {key: _map_values(value, names) for key, value in findings.nodes.items()}
     predictions = {mode: [names.prediction(p) for p in found] for mode, found in findings.predictions.items()}
     literals = tuple(replace(li, layout=names.layout(li.layout)) for li in findings.literals)
+    stated = [*findings.attributes, *of_weights(traced.root, findings.tensors)]
     attributes = tuple(
-        dict.fromkeys(replace(at, layouts=tuple(names.layout(la) for la in at.layouts)) for at in findings.attributes)
+        dict.fromkeys(replace(at, layouts=tuple(names.layout(la) for la in at.layouts)) for at in stated)
     )
     groups = _groups(findings, names, tensors)  # last: by now every width has its name
     return WidthGraph(

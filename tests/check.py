@@ -208,6 +208,9 @@ SIZES: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
     nn.PReLU: {"num_parameters": ("weight", 0)},
     nn.GroupNorm: {"num_channels": ("weight", 0)},
     nn.Embedding: {"num_embeddings": ("weight", 0), "embedding_dim": ("weight", 1)},
+    nn.MultiheadAttention: {"embed_dim": ("in_proj_weight", 1), "kdim": ("in_proj_weight", 1)},
+    nn.GRU: {"input_size": ("weight_ih_l0", 1), "hidden_size": ("weight_hh_l0", 1)},
+    nn.RNNCellBase: {"input_size": ("weight_ih", 1), "hidden_size": ("weight_hh", 1)},
 }
 
 

@@ -34,6 +34,14 @@ def test_pin_follows_into_what_a_width_becomes() -> None:
     assert u.reasons(b) == u.reasons(c) == ("because",)
 
 
+def test_a_width_beside_a_factor_of_size_1_is_that_width() -> None:
+    """As where one class token is flattened together with the batch."""
+    u, (token, batch) = _vars(1, 2)
+    u.unify(of(batch), product([of(token), of(batch)]))
+    assert u.reasons(token) == ("a factor of size 1 in here",)
+    assert u.reasons(batch) == ()
+
+
 def test_meeting_a_fixed_size_pins_and_names_the_place() -> None:
     u, (a,) = _vars(8)
     u.unify(of(a), fixed(8))
@@ -82,12 +90,6 @@ def test_what_has_no_common_factors_is_refused() -> None:
     u, (a, b, c, d) = _vars(4, 3, 6, 2)
     with pytest.raises(Inexpressible):
         u.unify(product([of(a), of(b)]), product([of(c), of(d)]))
-
-
-def test_a_width_is_no_part_of_itself() -> None:
-    u, (a, one) = _vars(4, 1)
-    with pytest.raises(Inexpressible, match="part of itself"):
-        u.unify(of(a), product([of(a), of(one)]))
 
 
 def test_index_map_of_product_and_concatenation() -> None:

@@ -43,10 +43,10 @@ def attention(env: Env, query: Value, key: Value, value: Value, *args: Any, **kw
         for d in (0, 1):
             env.unify(a.layouts[d], b.layouts[d])
     for layout in (query.layouts[3], *key.layouts[2:], *value.layouts[2:]):
-        env.pin(layout, "attention sums over it between two activations")
+        env.keep(layout, "a sum over two activations")
     for mask in tensors((*args, *kwargs.values())):
         for layout in mask.layouts:
-            env.pin(layout, "an attention mask has a place for each key")
+            env.keep(layout, "an attention mask has a place for each key")
     rows = query.layouts[:3]
     logs = rows if env.outs[1] == query.shape[:3] else tuple(fixed(n) for n in env.outs[1])
     rest = [tuple([fixed(n) for n in out]) for out in env.outs[2:]]
@@ -64,6 +64,6 @@ def attention(env: Env, query: Value, key: Value, value: Value, *args: Any, **kw
 def distances(env: Env, a: Value, b: Value, *args: Any) -> Outcome:
     """out[i, j] = |a[i] - b[j]|; a (*, n, k), b (*, m, k)"""
     for x in (a, b):
-        env.pin(x.layouts[-1], "a distance sums over it between two activations")
+        env.keep(x.layouts[-1], "a sum over two activations")
     batch = broadcast(env, [Value(a.layouts[:-2]), Value(b.layouts[:-2])])
     return (*batch, a.layouts[-2], b.layouts[-2])

@@ -56,7 +56,7 @@ def convolution(
     for kernel in weight.layouts[2:]:
         env.pin(kernel, KERNEL)
     for space in x.layouts[2:]:
-        env.pin(space, "a convolution slides over it")
+        env.keep(space, "a convolution slides over it")
     inside, out, count = (_transposed if transposed else _forward)(env, x.layouts[1], weight, groups)
     if inside is not None:
         env.contract(weight, inside)
@@ -94,7 +94,7 @@ def _transposed(env: Env, channels: Layout, weight: Value, groups: int) -> tuple
     count, _ = env.split(channels, (groups, weight.shape[0] // groups), ("count", "width"))
     if weight.shape[0] == groups:  # depthwise: nothing is summed over
         return None, product([count, inside]), count
-    env.pin(count, "the groups of a transposed convolution share a dimension with what it sums over")
+    env.keep(count, "the groups of a transposed convolution share a dimension with what it sums over")
     return 0, product([count, inside]), count
 
 

@@ -29,7 +29,7 @@ def fourier(env: Env, x: Value, dims: Sequence[int], *args: Any) -> Outcome:
     """A discrete Fourier transform over dims, each channel by itself."""
     over = {d % len(x.layouts) for d in dims}
     for d in over:
-        env.pin(x.layouts[d], "a Fourier transform sums over it")
+        env.keep(x.layouts[d], "a Fourier transform sums over it")
     return tuple(
         fixed(n) if d in over else layout for d, (n, layout) in enumerate(zip(env.outs[0], x.layouts, strict=True))
     )
@@ -53,7 +53,7 @@ class _Filter(nn.Module):
 )
 def view_as_complex(env: Env, x: Value) -> Outcome:
     """(*, 2) -> (*)"""
-    env.pin(x.layouts[-1], "it holds the real and the imaginary part")
+    env.keep(x.layouts[-1], "it holds the real and the imaginary part")
     return x.layouts[:-1]
 
 

@@ -58,7 +58,7 @@ def slice_(
     if (low, high, step) == (0, length, 1):
         return x.derived(x.layouts, x.dims)
     if step != 1 or high <= low:
-        env.pin(layout, "a strided slice of channels")
+        env.keep(layout, "a strided slice of channels")
         return with_dim(x, dim, fixed(env.outs[0][dim]))
     before, after = fixed(0), fixed(0)
     if high < length:
@@ -89,7 +89,7 @@ def split(env: Env, x: Value, sizes: int | Sequence[int], dim: int = 0) -> Outco
 
 def without(env: Env, x: Value, dim: int, reason: str) -> tuple[Layout, ...]:
     """x's layouts without a dimension that is indexed entry by entry and so must stay."""
-    env.pin(x.layouts[dim], reason)
+    env.keep(x.layouts[dim], reason)
     at = dim % len(x.layouts)
     return (*x.layouts[:at], *x.layouts[at + 1 :])
 
@@ -115,7 +115,7 @@ def select(env: Env, x: Value, dim: int, index: int) -> Outcome:
 def flip(env: Env, x: Value, dims: Sequence[int]) -> Outcome:
     """The other way round along dims, which must stay (the mapping is not symmetric)."""
     for d in dims:
-        env.pin(x.layouts[d], "channels are reversed")
+        env.keep(x.layouts[d], "channels are reversed")
     return x.layouts
 
 
@@ -143,7 +143,7 @@ def rot90(env: Env, x: Value, times: int = 1, dims: Sequence[int] = (0, 1)) -> O
 def roll(env: Env, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) -> Outcome:
     """Shifted cyclically along dims, which must stay."""
     for d in dims or range(len(x.layouts)):
-        env.pin(x.layouts[d], "channels are rolled")
+        env.keep(x.layouts[d], "channels are rolled")
     return x.layouts
 
 
@@ -157,7 +157,7 @@ def roll(env: Env, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) ->
 )
 def index_select(env: Env, x: Value, dim: int, index: Value) -> Outcome:
     """x[..., index, ...]"""
-    env.pin(x.layouts[dim], PICKED)
+    env.keep(x.layouts[dim], PICKED)
     return with_dim(x, dim, index.layouts[0])
 
 
@@ -173,7 +173,7 @@ def index(env: Env, x: Value, indices: Sequence[Value | None]) -> Outcome:
     """x[:, i, j]: neighbouring index tensors replace the dimensions that they pick from."""
     used = [d for d, i in enumerate(indices) if i is not None]
     for d in used:
-        env.pin(x.layouts[d], PICKED)
+        env.keep(x.layouts[d], PICKED)
     if used != list(range(used[0], used[-1] + 1)) or any(i is not None and i.layouts == () for i in indices):
         raise Inexpressible("index tensors that do not stand side by side")
     picked = broadcast(env, [i for i in indices if i is not None])
@@ -191,7 +191,7 @@ def index(env: Env, x: Value, indices: Sequence[Value | None]) -> Outcome:
 def gather(env: Env, x: Value, dim: int, index: Value, **kwargs: object) -> Outcome:
     """out[i][j] = x[index[i][j]][j] along dim"""
     at = dim % len(x.layouts)
-    env.pin(x.layouts[at], PICKED)
+    env.keep(x.layouts[at], PICKED)
     for d, (a, b) in enumerate(zip(x.layouts, index.layouts, strict=True)):
         if d != at:
             env.unify(a, b)
@@ -209,7 +209,7 @@ def gather(env: Env, x: Value, dim: int, index: Value, **kwargs: object) -> Outc
 )
 def unfold(env: Env, x: Value, dim: int, length: int, step: int) -> Outcome:
     """Windows along a dimension, which become a last one."""
-    env.pin(x.layouts[dim], "windows slide over channels")
+    env.keep(x.layouts[dim], "windows slide over channels")
     return (*with_dim(x, dim, fixed(env.outs[0][dim % len(x.layouts)])), fixed(length))
 
 
@@ -225,7 +225,7 @@ def unfold(env: Env, x: Value, dim: int, length: int, step: int) -> Outcome:
 def triangle(env: Env, x: Value, diagonal: int = 0) -> Outcome:
     """Zero on one side of a diagonal of the last two dimensions."""
     for layout in x.layouts[-2:]:
-        env.pin(layout, "a diagonal runs through it")
+        env.keep(layout, "a diagonal runs through it")
     return x.layouts
 
 
@@ -247,7 +247,7 @@ class _Looked(nn.Module):
 )
 def embedding(env: Env, table: Value, index: Value, *args: object, **kwargs: object) -> Outcome:
     """out[..., e] = table[index[...], e]"""
-    env.pin(table.layouts[0], "rows of a table are looked up by number")
+    env.keep(table.layouts[0], "rows of a table are looked up by number")
     env.declare(embedding_dim=table.layouts[1])
     return (*index.layouts, table.layouts[1])
 
@@ -255,16 +255,16 @@ def embedding(env: Env, table: Value, index: Value, *args: object, **kwargs: obj
 def _written(env: Env, x: Value, dim: int, index: Value, source: Value | None) -> tuple[Layout, ...]:
     """x with entries along dim written by number: that dimension stays, the others are those of what is written."""
     at = dim % len(x.layouts)
-    env.pin(x.layouts[at], WRITTEN)
+    env.keep(x.layouts[at], WRITTEN)
     for other in (index, source):
         if other is not None and len(other.layouts) == len(x.layouts):
-            env.pin(other.layouts[at], WRITTEN)
+            env.keep(other.layouts[at], WRITTEN)
             for d, (a, b) in enumerate(zip(x.layouts, other.layouts, strict=True)):
                 if d != at:
                     env.unify(a, b)
         elif other is not None:  # one index for all other dimensions, or one number for all entries
             for layout in other.layouts:
-                env.pin(layout, WRITTEN)
+                env.keep(layout, WRITTEN)
     return x.layouts
 
 
@@ -287,7 +287,7 @@ class _Bag(nn.Module):
 def embedding_bag(env: Env, table: Value, *args: object) -> Outcome:
     """out[b, e] = sum, mean or maximum of table[index[i], e] over the i of bag b"""
     for layout in (table.layouts[0], *(layout for other in tensors(args) for layout in other.layouts)):
-        env.pin(layout, "rows of a table are looked up by number")
+        env.keep(layout, "rows of a table are looked up by number")
     env.declare(embedding_dim=table.layouts[1])
     features = table.layouts[1]
     return [tuple([features if d == 1 else fixed(n) for d, n in enumerate(out)]) for out in env.outs]

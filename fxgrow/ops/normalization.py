@@ -45,7 +45,7 @@ def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
             env.unify(channels, other.layouts[0])
     for dim, layout in enumerate(x.layouts):
         if dim != 1:
-            env.pin(layout, "the running variance is unbiased, so it counts the entries of this dimension")
+            env.keep(layout, "the running variance is unbiased, so it counts the entries of this dimension")
     env.declare(num_features=channels)
     return [x.layouts, *(((channels if n == x.shape[1] else fixed(n)),) for (n, *_) in env.outs[1:])]
 
@@ -129,5 +129,5 @@ def weight_normalised(env: Env, v: Value, g: Value, dim: int = 0) -> Outcome:
     for tensor in (v, g):
         for d, layout in enumerate(tensor.layouts):
             if d != own:
-                env.pin(layout, f"weight_norm takes the norm of {v.origin or 'a weight'} over it")
+                env.keep(layout, f"weight_norm takes the norm of {v.origin or 'a weight'} over it")
     return [v.layouts, g.layouts]

@@ -25,7 +25,7 @@ def per_channel(env: Env, x: Value, out: Sequence[int], space: int) -> tuple[Lay
     """x's leading layouts and the result's own sizes in its last `space` dimensions."""
     lead = len(x.layouts) - space
     for layout in x.layouts[lead:]:
-        env.pin(layout, f"{env.op} runs over it, as over space")
+        env.keep(layout, "it runs over this dimension, as over space")
     return (*x.layouts[:lead], *(fixed(n) for n in out[lead:]))
 
 
@@ -183,7 +183,7 @@ def _grids(x: Tensor) -> Tensor:
 def affine_grid(env: Env, theta: Value, size: Sequence[int], *args: Any) -> Outcome:
     """theta (N, d, d+1) -> grid (N, *S, d)"""
     for layout in theta.layouts[1:]:
-        env.pin(layout, "it holds an affine map")
+        env.keep(layout, "it holds an affine map")
     return (theta.layouts[0], *(fixed(n) for n in env.outs[0][1:]))
 
 
@@ -196,7 +196,7 @@ def affine_grid(env: Env, theta: Value, size: Sequence[int], *args: Any) -> Outc
 def grid_sample(env: Env, x: Value, grid: Value, *args: Any) -> Outcome:
     """out[c] = x[c] at the places of the grid, the same for all channels."""
     for layout in grid.layouts:
-        env.pin(layout, KERNEL)
+        env.keep(layout, "it is a dimension of the grid")
     return per_channel(env, x, env.outs[0], len(x.layouts) - 2)
 
 
@@ -208,7 +208,7 @@ def grid_sample(env: Env, x: Value, grid: Value, *args: Any) -> Outcome:
 def im2col(env: Env, x: Value, kernel: Sequence[int], *args: Any) -> Outcome:
     """(N, C, *S) -> (N, C*k*k, places): each channel's window in one run."""
     for layout in x.layouts[-2:]:
-        env.pin(layout, KERNEL)
+        env.keep(layout, "windows slide over it")
     window = product([x.layouts[-3], fixed(math.prod(kernel))])
     return (*x.layouts[:-3], window, fixed(env.outs[0][-1]))
 

@@ -19,7 +19,7 @@ def _masked(env: Env, x: Value) -> None:
     env.note(x.layouts, DROPOUT)
     if env.mode == "eval":
         for layout in x.layouts:
-            env.pin(layout, "random numbers are drawn for each channel in eval mode too")
+            env.keep(layout, "random numbers are drawn for each channel in eval mode too")
 
 
 @rule(
@@ -73,7 +73,7 @@ def native_dropout(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
 def noise(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """Noise has no replicas: the width stays."""
     for layout in x.layouts:
-        env.pin(layout, "noise is drawn for each channel")
+        env.keep(layout, "noise is drawn for each channel")
     return x.layouts
 
 

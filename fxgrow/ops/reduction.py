@@ -69,7 +69,7 @@ def variance(env: Env, x: Value, dim: Any = None, *, correction: float | None = 
         env.uniform([x.layouts[d] for d in gone], "a variance over channels")
     else:
         for d in gone:
-            env.pin(x.layouts[d], "an unbiased variance over channels depends on their number")
+            env.keep(x.layouts[d], "an unbiased variance over channels depends on their number")
     return left(x, gone, keepdim)
 
 
@@ -161,7 +161,9 @@ def _order_matters(name: str, why: str, dim: int, samples: Sequence[Sample], *op
         over = args[dim] if len(args) > dim else kwargs.get("dim", -1)
         gone = reduced(x, over)
         for d in gone:
-            env.pin(x.layouts[d], why)
+            env.keep(x.layouts[d], why)
+        if name == "softmax" and len(x.layouts) == 4 and gone == (3,):  # (N, heads, queries, keys)
+            env.declare(num_heads=x.layouts[1])
         keep = len(env.outs[0]) == len(x.layouts)
         return [
             tuple(fixed(out[d]) if d in gone else la for d, la in enumerate(x.layouts))
@@ -274,5 +276,5 @@ def total(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     given = {**dict(zip(names[1:], args, strict=False)), **kwargs}
     gone = reduced(x, given.get("dim"))
     for d in gone:
-        env.pin(x.layouts[d], "a sum, norm or index over channels depends on their number")
+        env.keep(x.layouts[d], "its result over channels depends on their number")
     return left(x, gone, bool(given.get("keepdim", False)))

@@ -78,6 +78,10 @@ class Env(ABC):
     def pin(self, layout: Layout, reason: str) -> None:
         """The dimension keeps its size."""
 
+    def keep(self, layout: Layout, why: str) -> None:
+        """As `pin`, for what the operator at work does to the dimension; the reason names the operator."""
+        self.pin(layout, f"{self.op._schema.name.partition('::')[2]}: {why}")
+
     @abstractmethod
     def cut(self, layout: Layout, position: int) -> tuple[Layout, Layout]:
         """The dimension before and after a position."""
@@ -134,7 +138,7 @@ def broadcast(env: Env, operands: Sequence[Value]) -> tuple[Layout, ...]:
         chosen: Layout | None = None
         for layout, length in zip(here, sizes, strict=True):
             if length != widest:
-                env.pin(layout, "one number is broadcast over all channels")
+                env.keep(layout, "one number is broadcast over all channels")
             elif chosen is None:
                 chosen = layout
             else:

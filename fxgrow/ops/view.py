@@ -11,7 +11,7 @@ from torch import nn
 
 from ..layout import ONE, Layout, concat, fixed, product
 from ..unify import Inexpressible
-from .registry import KERNEL, Env, Exact, Outcome, Sample, Value, rule
+from .registry import Env, Exact, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -51,7 +51,7 @@ def view(env: Env, x: Value, shape: Sequence[int], *args: Any) -> Outcome:
             if len(parts) > 1:
                 env.declare(unflattened_size=parts)
             if not theirs:
-                env.pin(whole, "a dimension of size 1 is dropped")
+                env.keep(whole, "a dimension of size 1 is dropped")
         dims.extend([source] * len(theirs))
     return x.derived(layouts, dims)
 
@@ -163,7 +163,7 @@ def squeeze(env: Env, x: Value, dim: int | Sequence[int] | None = None) -> Outco
     chosen = range(rank) if dim is None else [dim % rank] if isinstance(dim, int) else [d % rank for d in dim]
     gone = [d for d in chosen if x.shape[d] == 1]
     for d in gone:
-        env.pin(x.layouts[d], "a dimension of size 1 is dropped")
+        env.keep(x.layouts[d], "a dimension of size 1 is dropped")
     kept = [d for d in range(rank) if d not in gone]
     return x.derived([x.layouts[d] for d in kept], [x.dims[d] for d in kept] if x.dims else ())
 
@@ -184,7 +184,7 @@ def expand(env: Env, x: Value, shape: Sequence[int], **kwargs: Any) -> Outcome:
     layouts: list[Layout] = [env.elastic(n) for n in new[:added]]
     for layout, before, after in zip(x.layouts, x.shape, new[added:], strict=True):
         if before != after:
-            env.pin(layout, "one number is broadcast over all channels")
+            env.keep(layout, "one number is broadcast over all channels")
         layouts.append(layout if before == after else env.elastic(after))
     return x.derived(layouts, [()] * added + list(x.dims))
 
@@ -261,7 +261,7 @@ def pixel_shuffle(env: Env, x: Value, factor: int) -> Outcome:
     area = factor * factor
     channels, _ = env.split(x.layouts[-3], (x.shape[-3] // area, area), ("width", "fixed"))
     for layout in x.layouts[-2:]:
-        env.pin(layout, KERNEL)
+        env.keep(layout, "it is a dimension of space")
     return (*x.layouts[:-3], channels, *(fixed(n) for n in env.outs[0][-2:]))
 
 
@@ -273,6 +273,6 @@ def pixel_shuffle(env: Env, x: Value, factor: int) -> Outcome:
 def pixel_unshuffle(env: Env, x: Value, factor: int) -> Outcome:
     """(N, c, H*r, W*r) -> (N, c*r*r, H, W)"""
     for layout in x.layouts[-2:]:
-        env.pin(layout, KERNEL)
+        env.keep(layout, "it is a dimension of space")
     channels = product([x.layouts[-3], fixed(factor * factor)])
     return (*x.layouts[:-3], channels, *(fixed(n) for n in env.outs[0][-2:]))

@@ -5,6 +5,7 @@ Each entry says how to build the network, what to feed it, and which weights hav
 
 from tests.nets import (
     activations,
+    attention,
     blocks,
     dropouts,
     functional,
@@ -24,6 +25,7 @@ from tests.nets.registry import NETS, Net
 
 FAMILIES = (
     activations,
+    attention,
     blocks,
     dropouts,
     functional,

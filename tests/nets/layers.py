@@ -1,9 +1,12 @@
 """Layers with weights: convolutions, linear layers, embeddings."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.nets.registry import CONV, IMAGE, INPUT, ROWS, SIGNAL, TOKENS, VOLUME, add, net
+from tests.nets.registry import CONV, IMAGE, INPUT, ROWS, SIGNAL, TOKENS, VOLUME, add, net, param
+
+TRANSPOSED: dict[int, type[nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
 
 @net(SIGNAL)
@@ -212,3 +215,76 @@ class PixelShuffles(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.c(self.down(self.b(self.up(self.a(x).tanh())).tanh()))
+
+
+for _dims, _transposed in TRANSPOSED.items():
+    for _multiplier in (1, 2):
+        add(
+            f"conv_transpose{_dims}d_depthwise_multiplier{_multiplier}",
+            lambda conv=CONV[_dims], up=_transposed, m=_multiplier: nn.Sequential(
+                conv(3, 6, 1), nn.Tanh(), up(6, 6 * m, 2, stride=2, groups=6), nn.Tanh(), conv(6 * m, 4, 1)
+            ),
+            INPUT[_dims],
+        )
+    add(
+        f"conv_transpose{_dims}d_grouped",
+        lambda conv=CONV[_dims], up=_transposed: nn.Sequential(
+            conv(3, 8, 1), nn.Tanh(), up(8, 12, 2, groups=4, bias=False), nn.Tanh(), conv(12, 4, 1)
+        ),
+        INPUT[_dims],
+    )
+
+
+@net(IMAGE)
+class FunctionalConvTranspose2d(nn.Module):
+    """The number of groups stands as a literal in the call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.w, self.b = nn.Conv2d(3, 6, 1), param(6, 2, 2, 2), nn.Conv2d(12, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(torch.tanh(F.conv_transpose2d(self.a(x), self.w, None, 2, 0, 0, 6)))
+
+
+for _mode in ("sum", "mean", "max"):
+    add(
+        f"embedding_bag_{_mode}",
+        lambda mode=_mode: nn.Sequential(nn.EmbeddingBag(10, 6, mode=mode), nn.Linear(6, 4)),
+        lambda g: torch.randint(10, (2, 5), generator=g),
+        grows=("0.weight", "1.weight"),
+    )
+
+
+class Recurrent(nn.Module):
+    """linear -> a recurrent layer -> linear."""
+
+    def __init__(self, layer: nn.Module, width: int) -> None:
+        super().__init__()
+        self.a, self.layer, self.b = nn.Linear(7, 8), layer, nn.Linear(width, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.layer(self.a(x))[0])
+
+
+for _kind in (nn.RNN, nn.LSTM, nn.GRU):
+    add(
+        f"recurrent_{_kind.__name__.lower()}",
+        lambda kind=_kind: Recurrent(kind(8, 6, 2, batch_first=True, bidirectional=True), 12),
+        TOKENS,
+    )
+
+
+@net(ROWS)
+class RecurrentCells(nn.Module):
+    """One step of each kind of cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.h, self.b = nn.Linear(7, 8), nn.Linear(7, 6), nn.Linear(6, 4)
+        self.rnn, self.gru, self.lstm = nn.RNNCell(8, 6), nn.GRUCell(8, 6), nn.LSTMCell(8, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, h = torch.tanh(self.a(x)), torch.tanh(self.h(x))
+        h = self.gru(x, self.rnn(x, h))
+        return self.b(self.lstm(x, (h, h))[0])

@@ -1,7 +1,12 @@
 """Normalisation layers and normalisation written by hand."""
 
+import warnings
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from tests.nets.registry import CONV, IMAGE, INPUT, ROWS, TOKENS, Between, add, between, net
 
@@ -180,3 +185,64 @@ add(
     lambda: Between(LayerScale(6), nn.Linear(7, 6), nn.Linear(6, 4)),
     TOKENS,
 )
+
+
+add("batchnorm_synchronised", lambda: between(nn.SyncBatchNorm(6)), IMAGE)
+
+
+@net(TOKENS, any_factor=False)
+class FunctionalRMSNorm(nn.Module):
+    """The normalised shape stands as a number in the call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.gain = nn.Linear(7, 6), nn.Linear(6, 4), nn.Parameter(torch.rand(6) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(F.rms_norm(self.a(x), (6,), self.gain, 1e-3))
+
+
+BY_HAND: dict[str, Callable[[Tensor], Tensor]] = {
+    "rsqrt": lambda x: x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6),
+    "power": lambda x: x * ((x**2).mean(1, keepdim=True) - x.mean(1, keepdim=True) ** 2 + 1e-6) ** -0.5,
+    "var_mean": lambda x: (x - x.mean(1, True)) / (torch.var_mean(x, 1, unbiased=False, keepdim=True)[0] + 1e-6).sqrt(),
+    "channels_last": lambda x: F.layer_norm(x.permute(0, 2, 3, 1), (6,)).permute(0, 3, 1, 2),
+}
+for _name, _function in BY_HAND.items():
+    add(f"norm_by_hand_{_name}", lambda f=_function: between(f), IMAGE, any_factor=False)
+
+
+# The norm of a row is another one once its entries are split: what goes into a normalised weight stays.
+def _weight_norm_by_hook(layer: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PyTorch deprecates it, but models use it
+        return nn.utils.weight_norm(layer)
+
+
+for _name, _norm, _parts in (
+    ("", parametrizations.weight_norm, ("1.parametrizations.weight.original0", "1.parametrizations.weight.original1")),
+    ("_by_hook", _weight_norm_by_hook, ("1.weight_g", "1.weight_v")),
+):
+    add(
+        f"weight_norm{_name}",
+        lambda norm=_norm: nn.Sequential(nn.Conv2d(3, 6, 1), norm(nn.Conv2d(6, 5, 3)), nn.Conv2d(5, 4, 1)),
+        IMAGE,
+        grows=(*_parts, "2.weight"),
+    )
+    add(
+        f"weight_norm_depthwise{_name}",
+        lambda norm=_norm: nn.Sequential(nn.Conv2d(3, 6, 1), norm(nn.Conv2d(6, 6, 3, groups=6)), nn.Conv2d(6, 4, 1)),
+        IMAGE,
+        grows=("0.weight", *_parts, "2.weight"),
+    )
+
+# The largest singular value is that of the whole matrix: both its widths stay.
+for _name, _norm in (("", parametrizations.spectral_norm), ("_by_hook", nn.utils.spectral_norm)):
+    add(
+        f"spectral_norm{_name}",
+        lambda norm=_norm: nn.Sequential(
+            nn.Conv2d(3, 7, 1), nn.Conv2d(7, 6, 1), norm(nn.Conv2d(6, 5, 3)), nn.Conv2d(5, 6, 1), nn.Conv2d(6, 4, 1)
+        ),
+        IMAGE,
+        grows=("0.weight", "3.weight"),
+    )

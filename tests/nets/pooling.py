@@ -149,8 +149,7 @@ class PyramidPooling(nn.Module):
         return self.fc(torch.cat(bins, dim=1))
 
 
-# The positions of the maxima go through a second pooling operator: it may be pinned.
-@net(IMAGE, grows=("stem.weight",))
+@net(IMAGE)
 class Unpooling(nn.Module):
     """SegNet: max pooling, then unpooling to where the maxima were."""
 
@@ -167,9 +166,10 @@ class Unpooling(nn.Module):
         return self.head(self.unpool(x.tanh(), where))
 
 
-# The random regions are one set per channel, kept as a buffer here: it may be pinned.
-@net(IMAGE, grows=("stem.weight",))
+@net(IMAGE)
 class FractionalPooling(nn.Module):
+    """The random regions are one set per channel, kept as a buffer."""
+
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 5, 1)

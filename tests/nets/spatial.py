@@ -141,3 +141,31 @@ class BlurPoolExpanded(nn.Module):
         x = torch.tanh(self.a(x))
         kernel = self.kernel.expand(x.size(1), -1, -1, -1)
         return self.b(F.conv2d(x, kernel, padding=1, groups=x.size(1)))
+
+
+@net(IMAGE)
+class GlobalFilter(nn.Module):
+    """GFNet: a learned filter in the frequency domain, one per channel, its complex numbers as pairs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 4, 1)
+        self.filter = nn.Parameter(torch.randn(6, 6, 5, 2))  # (C, H, W // 2 + 1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.fft.rfft2(torch.tanh(self.a(x)), norm="ortho") * torch.view_as_complex(self.filter)
+        return self.b(torch.fft.irfft2(x, s=(6, 8), norm="ortho"))
+
+
+@net(IMAGE)
+class SpatialTransformer(nn.Module):
+    """The map decides by which affine map it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.where = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 4, 1), nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.a(x))
+        grid = F.affine_grid(self.where(x.mean((2, 3))).view(-1, 2, 3), x.size(), align_corners=False)
+        return self.b(F.grid_sample(x, grid, align_corners=False))

@@ -15,6 +15,22 @@ class StandardisedConv(nn.Conv2d):
         return F.conv2d(x, (self.weight - mean) / (var + 1e-5).sqrt(), self.bias, self.stride, self.padding)
 
 
+class NormalisedWeightConv(nn.Conv2d):
+    """The same as a batch norm of the weight, as ResNetV2 and NFNet have it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.weight.reshape(1, self.out_channels, -1)
+        weight = F.batch_norm(rows, None, None, training=True, momentum=0.0, eps=1e-6).reshape_as(self.weight)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+
+@net(IMAGE, grows=("0.weight", "2.weight"))
+def batch_normalised_weights() -> nn.Module:
+    return nn.Sequential(
+        NormalisedWeightConv(3, 6, 3), nn.Tanh(), nn.Conv2d(6, 5, 1), nn.Tanh(), NormalisedWeightConv(5, 4, 1)
+    )
+
+
 # Rows may be copied, columns not split.
 @net(IMAGE, grows=("0.weight", "2.weight"))
 def standardised_weights() -> nn.Module:
