@@ -26,7 +26,7 @@ from .ops import Env, Value, rule_for
 from .record import named_inputs
 from .sites import describe
 from .stated import Source, Stated, remembered, stated_in
-from .tape import Call, Tape, first_difference, is_uniform, leaf_tensors, plain_leaves
+from .tape import Call, Tape, decides, first_difference, is_uniform, leaf_tensors, plain_leaves
 from .trace import Traced
 from .unify import Inexpressible, Kind, Tie, Unifier, size
 from .whole import call
@@ -42,6 +42,7 @@ class Prediction:
     outs: tuple[tuple[Layout, ...], ...]
     expected: tuple[tuple[int, Layout, Layout], ...]
     sized: tuple[int | str, ...]
+    decided: Any = None  # the result itself, where its size or value depends on numbers in tensors
 
 
 @dataclass(slots=True)
@@ -192,9 +193,16 @@ class Inference(Env):
         for out, result in zip(outs, results, strict=True):
             if isinstance(out, Tensor):
                 self.values[tape.value_of(out)] = result
+        decided = outs if tape.real and decides(op) else None
         wide = tuple([layout for value in touched for layout in value.layouts if not is_fixed(layout)])
         self.findings.predictions[self.mode].append(
-            Prediction(wide, tuple([r.layouts for r in results]), tuple(self._expected), rule.sized if rule else ())
+            Prediction(
+                wide,
+                tuple([r.layouts for r in results]),
+                tuple(self._expected),
+                rule.sized if rule else (),
+                decided,
+            )
         )
 
     def _written(self, target: Value, touched: list[Value]) -> None:
@@ -266,14 +274,6 @@ class Inference(Env):
 
     def settle_stated(self) -> None:
         """Attributes whose layout is known, and every other place in the graphs that they were passed on to."""
-        for layer, module in self.traced.root.named_modules():
-            if isinstance(module, nn.Linear):  # also where its weight is used and itself is not called
-                rows, columns = self.findings.tensors.get(f"{layer}.weight", (None, None))
-                if rows is not None and columns is not None:
-                    self.findings.attributes += [
-                        Attribute(layer, "out_features", (rows,)),
-                        Attribute(layer, "in_features", (columns,)),
-                    ]
         self.findings.attributes += [Attribute(path, name, (la,)) for (path, name), la in self.stated.items()]
         found = {(li.mode, li.node, li.path) for li in self.findings.literals}
         for mode in self.traced.modes:

@@ -161,7 +161,7 @@ class Tape(TorchDispatchMode):
         inputs, constants = self._read(args, kwargs)
         digests = [self.digest(t) for t in given]
         out = self.execute(op, args, kwargs)
-        outs = (out,) if isinstance(out, Tensor) else tuple(out) if isinstance(out, list | tuple) else ()
+        outs = results_of(out)
         shapes = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
         digest = self._digest_call(op, digests, constants)
         self.calls.append(Call(op, inputs, constants, shapes, digest, self.site_of(op), self.module))
@@ -270,6 +270,13 @@ class Tape(TorchDispatchMode):
 
 
 CPU = torch.device("cpu")
+
+
+def results_of(out: Any) -> tuple[Any, ...]:
+    """What an operator returns, as a tuple."""
+    return () if out is None else tuple(out) if isinstance(out, list | tuple) else (out,)
+
+
 _NUMBER = torch.ops.aten._local_scalar_dense.default
 _SELECT = torch.ops.aten.select.int
 
@@ -290,6 +297,12 @@ def is_random(op: Any) -> bool:
 def draws(op: Any) -> bool:
     """Whether an overload draws random numbers."""
     return torch.Tag.nondeterministic_seeded in op.tags or "bernoulli" in op._schema.name
+
+
+@cache
+def decides(op: Any) -> bool:
+    """Whether the size of a result, or a plain number, depends on the numbers in tensors."""
+    return torch.Tag.dynamic_output_shape in op.tags or op is _NUMBER or op.namespace not in ("aten", "prims")
 
 
 def is_uniform(real: Tensor) -> bool:

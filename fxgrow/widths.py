@@ -312,7 +312,7 @@ class _Names:
     def prediction(self, found: Prediction) -> Prediction:
         outs = tuple(tuple(self.layout(la) for la in layouts) for layouts in found.outs)
         expected = tuple((arg, self.layout(front), back and self.layout(back)) for arg, front, back in found.expected)
-        return Prediction(tuple(self.layout(la) for la in found.ins), outs, expected, found.sized)
+        return Prediction(tuple(self.layout(la) for la in found.ins), outs, expected, found.sized, found.decided)
 
 
 def _name(tensor: str, dim: int, *, produced: bool, contracted: bool) -> str:
