@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..layout import fixed
+from ..unify import Inexpressible
 from .registry import Env, Exact, Outcome, Sample, Value, broadcast, rule, tensors
 
 aten = torch.ops.aten
@@ -39,6 +40,9 @@ def _dims(x: Tensor) -> Tensor:
 )
 def attention(env: Env, query: Value, key: Value, value: Value, *args: Any, **kwargs: Any) -> Outcome:
     """softmax(query @ key.T) @ value, head by head; query (N, heads, L, E), key and value (N, heads, S, E)."""
+    names = [a.name for a in env.op._schema.arguments[3:]]  # `dropout_p` stands at another place in each
+    if {**dict(zip(names, args, strict=False)), **kwargs}.get("dropout_p"):
+        raise Inexpressible(f"{env.op} draws a mask for each head")
     for a, b in ((query, key), (key, value)):
         for d in (0, 1):
             env.unify(a.layouts[d], b.layouts[d])
