@@ -26,7 +26,7 @@ from .ops import Env, Value, rule_for
 from .record import named_inputs
 from .sites import describe
 from .stated import Source, Stated, remembered, stated_in
-from .tape import Call, Tape, decides, first_difference, is_uniform, leaf_tensors, plain_leaves
+from .tape import Call, Tape, decides, first_difference, is_uniform, leaf_tensors, plain_leaves, tensors_in
 from .trace import Traced
 from .unify import Inexpressible, Kind, Tie, Unifier, size
 from .whole import call
@@ -167,7 +167,7 @@ class Inference(Env):
     def arguments(self, tape: Tape, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments of a call as rules take them."""
         self.strides = tuple([a.stride() for a in args if isinstance(a, Tensor)])
-        self.dtypes = tuple([a.dtype for a in args if isinstance(a, Tensor)])
+        self.dtypes = tuple([t.dtype for a in args for t in tensors_in(a)])
         return [self._given(tape, a) for a in args], {key: self._given(tape, a) for key, a in kwargs.items()}
 
     def call(self, tape: Tape, op: Any, given: list[Any], named: dict[str, Any], outs: tuple[Any, ...]) -> None:

@@ -303,8 +303,9 @@ def _width(group: Group, new: int, targets: Targets, seed: int, default: str) ->
     wish = targets.wish[group.name]
     full, rest = divmod(new, group.size)
     copies = list(range(group.size)) * (full - 1)  # replicas spread as evenly as they can be
-    if rest:
-        copies += torch.randperm(group.size, generator=generator(seed, group.name))[:rest].tolist()
+    if rest:  # neighbours from a random one on: which channels they are does not matter, and runs are copied fast
+        start = int(torch.randint(group.size, (), generator=generator(seed, group.name)))
+        copies += [(start + i) % group.size for i in range(rest)]
     return Width(group.name, group.size, new, tuple(copies), wish.method or default)
 
 

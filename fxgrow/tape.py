@@ -150,7 +150,7 @@ class Tape(TorchDispatchMode):
             return tuple([self.__torch_dispatch__(_SELECT, (), (args[0], dim, i)) for i in range(args[0].shape[dim])])
         args = tuple([self._to_meta(a) for a in args])
         kwargs = {key: self._to_meta(a) for key, a in kwargs.items()} if kwargs else {}
-        given = [t for a in (*args, *kwargs.values()) for t in _tensors(a)]
+        given = [t for a in (*args, *kwargs.values()) for t in tensors_in(a)]
         self._refuse_state(op, args)
         if not is_random(op) and all(self.constant(t) is not None for t in given):
             return self._fold(op, args, kwargs)
@@ -318,7 +318,8 @@ def _fingerprint(real: Tensor) -> str:
     return f"constant {real.dtype} {tuple(real.shape)} {hashlib.sha256(bytes(flat.untyped_storage())).hexdigest()}"
 
 
-def _tensors(argument: Any) -> Iterator[Tensor]:
+def tensors_in(argument: Any) -> Iterator[Tensor]:
+    """The tensors of one argument of a call."""
     if isinstance(argument, Tensor):
         yield argument
     elif isinstance(argument, list | tuple):

@@ -28,9 +28,14 @@ from .record import Run, RunError, named_inputs, run_model
 from .refuse import refuse_unknown_tensors
 from .stated import remembered
 from .tape import Tape, draws, first_difference
-from .tracer import explain, is_hooked, symbolic_trace
+from .tracer import Attempt, explain, is_hooked, symbolic_trace
 from .whole import graph_of_whole, refusing_graph
 
+NUMBERS = (
+    "the model asks for the numbers in tensors, so it was run for real; what it does for other numbers than the "
+    "example's was not looked at"
+)
+UNSEEN = " (what it does for other kinds of input was not looked at)"
 ROUNDS = 12  # of finding leaves; after that the whole model is one
 
 
@@ -163,7 +168,7 @@ def _trace_for_real(model: nn.Module, example: Any, leaves: frozenset[str], outp
         traced = _trace(model, inputs, leaves, output)
     except RunError as error:
         raise TraceError(str(error)) from error.__cause__
-    return replace(traced, notes=(*traced.notes, "the model asks for the numbers in tensors: it was run for real"))
+    return replace(traced, notes=(*traced.notes, NUMBERS))
 
 
 def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[str]:
@@ -209,7 +214,7 @@ class _Draft:
 
     def as_whole(self, why: str) -> Traced:
         """The model as one call."""
-        notes = [f"{self.name} is kept as one call, because {why}"] if why else []
+        notes = [f"{self.name} is kept as one call{UNSEEN}, because {why}"] if why else []
         root = keep(self._own(clone(self.model)))
         return self._traced(
             root, {"eval": graph_of_whole(self.model)}, notes=notes, whole=True, modes=tuple(self.tapes)
@@ -229,13 +234,16 @@ class _Draft:
             graphs: dict[Mode, fx.Graph] = {}
             trees: dict[Mode, nn.Module] = {}
             found: dict[str, str] = {}
+            same: dict[Mode, bool] = {}
             for mode in self.tapes:
                 trees[mode] = self._own(clone(self.model))
-                graphs[mode], new = self._symbolic(trees[mode], mode, leaves)
-                found.update(new)
+                attempt, same[mode] = self._symbolic(trees[mode], mode, leaves)
+                graphs[mode] = attempt.graph
+                found.update(attempt.found)
             if not found:
                 traced = self._assembled(graphs, trees, leaves)
-                found = self._differences(traced)
+                if traced.constants or not all(same.values()):  # a constant may be written to, run after run
+                    found = self._differences(traced)
             if not found:
                 return traced
             self.why.update(found)
@@ -244,12 +252,15 @@ class _Draft:
                 raise TraceError(found[""])
         raise TraceError(f"even with {len(leaves)} of its modules kept as calls it cannot be traced")
 
-    def _symbolic(self, tree: nn.Module, mode: Mode, leaves: frozenset[str]) -> tuple[fx.Graph, dict[str, str]]:
+    def _symbolic(self, tree: nn.Module, mode: Mode, leaves: frozenset[str]) -> tuple[Attempt, bool]:
+        """An attempt to trace, and whether its values are the model's."""
         tree.train(mode == "train")
         arguments = for_a_run(self.arguments)
-        tape = Tape({**named_tensors(tree), **named_inputs(arguments)}, real=self.inputs.real)
+        names = named_tensors(tree)
+        tape = Tape({**names, **named_inputs(arguments)}, real=self.inputs.real)
         with remembered(tree), same_randomness():
-            return symbolic_trace(tree, arguments, self.inputs.named(self.model), tape, leaves)
+            attempt = symbolic_trace(tree, arguments, self.inputs.named(self.model), tape, leaves)
+        return attempt, not attempt.found and tape.result(attempt.result, names) == self.tapes[mode].result
 
     def _own(self, tree: nn.Module) -> nn.Module:
         """A copy of the model, on meta or with tensors of its own."""
@@ -284,7 +295,7 @@ class _Draft:
         tree = clone(self.model)
         plain = {name for name, module in tree.named_modules() if name and is_layer(module)}
         root = self._own(skeleton(tree, called | plain))
-        root.__dict__.update(constants)
+        root.__dict__.update(constants, **{MODE_OVERRIDES: overrides})
         return self._traced(
             root,
             graphs,
@@ -349,7 +360,7 @@ def _notes(model: nn.Module, inputs: Inputs, graphs: Mapping[Mode, fx.Graph], wh
     if inputs.guessed:
         yield f"example inputs were guessed: {inputs}"
     for path, reason in why.items():
-        yield f"{path} is kept as a call, because {reason}"
+        yield f"{path} is kept as a call{UNSEEN}, because {reason}"
     guards = [n for graph in graphs.values() for n in graph.nodes if n.target is guard]
     if guards:
         yield "the model's code asks for sizes or arguments; the student refuses inputs that would answer otherwise"

@@ -17,7 +17,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -201,12 +201,25 @@ class Tracer(fx.Tracer):
         return next(iter(reversed(self.graph.nodes)), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of an attempt to trace.
+
+    Attributes:
+        graph: The graph; of no use where leaves were found.
+        found: The leaves that had to be made (path: why): trace again, a fresh copy, with these.
+        result: What the graph returned on the example inputs.
+    """
+
+    graph: fx.Graph
+    found: Mapping[str, str]
+    result: Any = None
+
+
 def symbolic_trace(
     root: nn.Module, arguments: Mapping[str, Any], given: Sequence[str], tape: Tape, leaves: frozenset[str]
-) -> tuple[fx.Graph, dict[str, str]]:
-    """The graph of a module tree whose tensors are on meta, and the leaves that had to be made (path: why).
-
-    Where leaves were found the graph is of no use: trace again, a fresh copy, with these leaves.
+) -> Attempt:
+    """Trace a module tree of our own.
 
     Raises:
         TraceError: The root's own code cannot be traced.
@@ -218,17 +231,19 @@ def symbolic_trace(
             with nothing_lost(root), _patched(tracer):
                 graph = tracer.trace(root)
     except Restart:
-        return tracer.graph, tracer.found
+        return Attempt(tracer.graph, tracer.found)
     except Exception as error:
         if tracer.found:
-            return tracer.graph, tracer.found
+            return Attempt(tracer.graph, tracer.found)
         raise TraceError(explain(error)) from error
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    result = fx.node.map_arg(output.args[0], lambda node: node.meta[VALUE])
     for node in reversed(graph.nodes):
         node.type = None  # annotations of the user's module, which its source code alone could resolve
         if not node.users and _is_plain(node):
             graph.erase_node(node)
     graph.lint()
-    return graph, tracer.found
+    return Attempt(graph, tracer.found, result)
 
 
 def _is_plain(node: fx.Node) -> bool:

@@ -290,8 +290,21 @@ def test_refusals_to_trace_name_the_place() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x if x.sum() > 0 else -x)
 
-    with pytest.raises(fxgrow.TraceError, match=r"test_soundness\.py:\d+"):
-        fxgrow.grow(Branch(norm=False), 2.0, X.float())
+    with pytest.raises(fxgrow.TraceError, match=r"test_soundness\.py:\d+.*give real example_inputs"):
+        fxgrow.grow(Branch(norm=False), 2.0, X.float().to("meta"))
+
+
+def test_code_that_asks_for_numbers_is_run_for_real_and_says_so() -> None:
+    class Branch(Joined):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x if x.sum() > 0 else -x)
+
+    torch.manual_seed(0)
+    teacher = Branch(norm=False).double()
+    student = fxgrow.grow(teacher, 2.0, X)
+    assert_exact(teacher, student, X, 1e-10, changed=True)
+    assert_exact(teacher, student, -X, 1e-10, changed=True)
+    assert any("run for real" in note for note in fxgrow.plan_of(student).notes)
 
 
 @pytest.mark.parametrize(

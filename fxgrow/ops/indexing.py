@@ -180,6 +180,28 @@ def index(env: Env, x: Value, indices: Sequence[Value | None]) -> Outcome:
     return (*x.layouts[: used[0]], *picked, *x.layouts[used[-1] + 1 :])
 
 
+def _filled(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[x > 0.5] = 0.1
+    return x
+
+
+@rule(
+    aten.index_put.default,
+    aten.index_put_.default,
+    samples=[Sample(lambda: _filled)],
+    exact=Exact(any="all dimensions, where a mask of x's shape says which entries get one number", pinned="else"),
+)
+def index_put(env: Env, x: Value, indices: Sequence[Value | None], source: Value, *args: object) -> Outcome:
+    """x[mask] = number"""
+    mask = indices[0]
+    one_number = all(n == 1 for n in source.shape)
+    if len(indices) != 1 or mask is None or env.dtypes[1] != torch.bool or mask.shape != x.shape or not one_number:
+        raise Inexpressible("channels are written by number")
+    broadcast(env, [x, mask])
+    return x.layouts
+
+
 @rule(
     aten.gather.default,
     samples=[

@@ -61,7 +61,7 @@ class Env(ABC):
         outs: The shapes of its results.
         mode: "train" or "eval".
         strides: The strides of its tensor arguments.
-        dtypes: Their dtypes.
+        dtypes: The dtypes of all its tensors, those in lists too.
     """
 
     op: Any
