@@ -48,7 +48,7 @@ class Inputs:
     def doubled(self) -> Inputs:
         """The same with a batch of two, for what normalises over the batch."""
         args, kwargs = pytree.tree_map_only(Tensor, _twice, (self.args, dict(self.kwargs)))
-        return Inputs(args, kwargs, self.guessed)
+        return Inputs(args, kwargs, self.guessed, self.real)
 
 
 def for_a_run(arguments: Any) -> Any:

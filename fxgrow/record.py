@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from .copies import clone, named_tensors, own_copy, plain_tensors, same_randomness, to_meta
+from .copies import clone, named_tensors, own_copy, plain_tensors, same_randomness
 from .errors import GrowError, TraceError
 from .grown import MODES, Mode
 from .inputs import Inputs, bind, for_a_run
@@ -55,15 +55,13 @@ def run_model(model: nn.Module, inputs: Inputs) -> tuple[dict[Mode, Run], Inputs
 
 
 def record(model: nn.Module, mode: Mode, inputs: Inputs) -> Run:
-    """What the model itself does in a mode.
+    """What a model does in a mode; it is on the meta device, or runs for real.
 
     Raises:
         RunError: It fails.
     """
     root = own_copy(model) if inputs.real else clone(model)
     root.train(mode == "train")
-    if not inputs.real:
-        to_meta(root)
     before = _attributes(root)
     run = _record_once(root, mode, inputs)
     changed = [key for key, value in _attributes(root).items() if before.get(key, root) is not value]

@@ -183,6 +183,9 @@ def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[s
 
 
 def _trace(model: nn.Module, inputs: Inputs, leaves: frozenset[str], output: Output) -> Traced:
+    if not inputs.real:
+        model = clone(model)
+        to_meta(model)
     with same_randomness():
         tapes, inputs = run_model(model, inputs)
         drawn = _Draft(model, inputs, tapes, leaves)
@@ -263,11 +266,8 @@ class _Draft:
         return attempt, not attempt.found and tape.result(attempt.result, names) == self.tapes[mode].result
 
     def _own(self, tree: nn.Module) -> nn.Module:
-        """A copy of the model, on meta or with tensors of its own."""
-        if self.inputs.real:
-            return own_copy(tree)
-        to_meta(tree)
-        return tree
+        """A copy whose tensors may be written to: on meta they hold nothing."""
+        return own_copy(tree) if self.inputs.real else tree
 
     def _assembled(
         self, graphs: dict[Mode, fx.Graph], trees: Mapping[Mode, nn.Module], leaves: frozenset[str]
