@@ -55,12 +55,11 @@ fx.node.has_side_effect(guard)
 
 
 class MetaProxy(fx.Proxy):
-    """A proxy with a value."""
+    """A proxy with a value.
 
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        """What `isinstance` sees."""
-        return type(self.node.meta[VALUE])
+    Its class stays its own: C++ asks an object for its `__class__`, and would take a proxy's memory for a tensor's.
+    What Python asks by `isinstance`, the tracer answers with the value's class.
+    """
 
     def __getattr__(self, name: str) -> Any:
         value = self.node.meta[VALUE]

@@ -303,8 +303,8 @@ def _python_random_state() -> tuple[Any, ...]:
 
 @contextmanager
 def _patched(tracer: fx.Tracer) -> Iterator[None]:
-    """`len`, the factories of torch and autograd Functions see proxies while tracing."""
-    targets: list[tuple[Any, str, Any]] = [(builtins, "len", _length)]
+    """`len`, `isinstance`, the factories of torch and autograd Functions see proxies while tracing."""
+    targets: list[tuple[Any, str, Any]] = [(builtins, "len", _length), (builtins, "isinstance", _is_instance)]
     targets += [(torch, name, _recorded(tracer, getattr(torch, name))) for name in _FACTORIES]
     targets += [(torch.autograd.Function, "apply", classmethod(_refuse_proxies))]
     before = [(owner, name, vars(owner)[name]) for owner, name, _ in targets]
@@ -324,6 +324,13 @@ def _length(value: Any) -> Any:
     if type(value) is MetaProxy and isinstance(value.node.meta[VALUE], Tensor):
         return value.shape[0]
     return _len(value)
+
+
+_isinstance = isinstance
+
+
+def _is_instance(value: Any, kinds: Any) -> bool:
+    return _isinstance(value, kinds) or (type(value) is MetaProxy and _isinstance(value.node.meta.get(VALUE), kinds))
 
 
 def _recorded(tracer: fx.Tracer, function: Callable[..., Any]) -> Callable[..., Any]:
