@@ -6,10 +6,10 @@ the dimension; where a part must stay, all must. Groups that share a ratio form 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .layout import Layout, atoms
+from .layout import Block, Layout, atoms
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,19 +129,33 @@ class _Ratios:
 
 
 def _hold(groups: dict[str, Group], layouts: Iterable[Layout]) -> dict[str, Group]:
-    """Of several factors of one block that could grow, one does: a free one before a uniform one, the wider first."""
+    """Of several factors of one block that could grow, one does.
+
+    One that must, because it is the only one in another block (heads, where the queries' and keys' size is compared);
+    then a width before a number of rows, a free one before a uniform one, the wider first.
+    """
+    blocks = list(_blocks(layouts))
+    sole = {names[0] for block in blocks if len(names := _growing(groups, block)) == 1}
+    for block in blocks:
+        names = _growing(groups, block)
+        if len(names) > 1:
+            best = max(names, key=lambda n: (n in sole, not groups[n].count, not groups[n].uniform, groups[n].size))
+            for name in names:
+                if name != best:
+                    groups[name] = replace(groups[name], held=best)
+    return groups
+
+
+def _blocks(layouts: Iterable[Layout]) -> Iterator[Block]:
+    """Every block, also those inside factors."""
     for layout in layouts:
         for block in layout:
-            names = [n for n in dict.fromkeys(f for f in block if isinstance(f, str)) if can_grow(groups[n])]
-            if len(names) > 1:
-                best = max(names, key=lambda n: (not groups[n].count, not groups[n].uniform, groups[n].size))
-                for name in names:
-                    if name != best:
-                        groups[name] = replace(groups[name], held=best)
-            for factor in block:
-                if isinstance(factor, tuple):
-                    groups = _hold(groups, [factor])
-    return groups
+            yield block
+            yield from _blocks([factor for factor in block if isinstance(factor, tuple)])
+
+
+def _growing(groups: Mapping[str, Group], block: Block) -> list[str]:
+    return [n for n in dict.fromkeys(f for f in block if isinstance(f, str)) if can_grow(groups[n])]
 
 
 def can_grow(group: Group) -> bool:
