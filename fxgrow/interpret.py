@@ -43,6 +43,7 @@ def watched(root: nn.Module, tape: Tape) -> Iterator[None]:
     """Inside, the tape knows which module of the tree is at work."""
     whole = root.__dict__.get(WHOLE)
     paths = {id(module): name for name, module in (whole or root).named_modules()}
+    outer = sys.exc_info()[1]
     stack: list[tuple[str, str | None, str, bool]] = []
 
     def enter(module: nn.Module, args: Any) -> None:
@@ -57,7 +58,7 @@ def watched(root: nn.Module, tape: Tape) -> Iterator[None]:
         if id(module) in paths:
             tape.left(module, args, result)
         before = stack.pop()
-        if sys.exc_info()[0] is None:  # else the place where it failed is what counts
+        if sys.exc_info()[1] is outer:  # else the place where it failed is what counts
             tape.site, tape.inside, tape.module, tape.called = before
 
     handles = [

@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 
 from .copies import clone, named_tensors, own_copy, plain_tensors, same_randomness, to_meta
 from .errors import GrowError, TraceError
-from .grown import MODE_OVERRIDES, Mode, Output, graph_for, is_layer, keep, set_mode, skeleton
+from .grown import MODE_OVERRIDES, MODES, Mode, Output, graph_for, is_layer, keep, set_mode, skeleton
 from .inputs import Inputs, as_inputs, as_real_inputs, bind, for_a_run, guesses
 from .interpret import Runner
 from .proxy import VALUE, guard
@@ -140,10 +140,7 @@ def trace(
     refuse_unknown_tensors(model)
     leaves = _named_leaves(model, leaf_modules)
     if example_inputs is not None:
-        try:
-            return _trace(model, as_inputs(example_inputs), leaves, output)
-        except RunError as error:
-            return _trace_for_real(model, example_inputs, leaves, output, error)
+        return _trace_example(model, example_inputs, leaves, output)
     tried: list[str] = []
     why = ""
     for guess in guesses(model):
@@ -155,20 +152,31 @@ def trace(
     raise TraceError(f"no input that was tried ran; give example_inputs. Tried {'; '.join(tried)}. Last: {why}")
 
 
-def _trace_for_real(model: nn.Module, example: Any, leaves: frozenset[str], output: Output, why: RunError) -> Traced:
-    """Trace with real tensors a model that does not run on meta ones: it asks for the numbers in them.
+def _trace_example(model: nn.Module, example: Any, leaves: frozenset[str], output: Output) -> Traced:
+    """Trace on meta; where not both modes run there, for real: the model may ask for the numbers in tensors.
 
     Raises:
-        TraceError: It does not run on them either.
+        TraceError: It runs on neither.
     """
-    inputs = as_real_inputs(example)
-    if inputs is None or any(t.is_meta for t in named_tensors(model).values()):
-        raise TraceError(f"{why}; if it asks for the numbers in a tensor, give real example_inputs") from why.__cause__
+    why: RunError | None = None
+    found: Traced | None = None
     try:
-        traced = _trace(model, inputs, leaves, output)
+        found = _trace(model, as_inputs(example), leaves, output)
     except RunError as error:
-        raise TraceError(str(error)) from error.__cause__
-    return replace(traced, notes=(*traced.notes, NUMBERS))
+        why = error
+    inputs = as_real_inputs(example)
+    on_meta = inputs is None or any(t.is_meta for t in named_tensors(model).values())
+    if (found is None or len(found.tapes) < len(MODES)) and inputs is not None and not on_meta:
+        try:
+            real = _trace(model, inputs, leaves, output)
+            if found is None or len(real.tapes) > len(found.tapes):
+                return replace(real, notes=(*real.notes, NUMBERS))
+        except RunError as error:
+            why = error
+    if found is not None:
+        return found
+    advice = "; if it asks for the numbers in a tensor, give real example_inputs" if on_meta else ""
+    raise TraceError(f"{why}{advice}") from why and why.__cause__
 
 
 def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[str]:
@@ -353,12 +361,18 @@ class _Draft:
         return tuple(self.tapes)
 
     def _notes(self, graphs: Mapping[Mode, fx.Graph], called: set[str]) -> tuple[str, ...]:
-        return tuple(_notes(self.model, self.inputs, graphs, {p: why for p, why in self.why.items() if p in called}))
+        missing = " and ".join(mode for mode in MODES if mode not in self.tapes)
+        why = {path: reason for path, reason in self.why.items() if path in called}
+        return tuple(_notes(self.model, self.inputs, graphs, why, missing))
 
 
-def _notes(model: nn.Module, inputs: Inputs, graphs: Mapping[Mode, fx.Graph], why: Mapping[str, str]) -> Iterator[str]:
+def _notes(
+    model: nn.Module, inputs: Inputs, graphs: Mapping[Mode, fx.Graph], why: Mapping[str, str], missing: str
+) -> Iterator[str]:
     if inputs.guessed:
         yield f"example inputs were guessed: {inputs}"
+    if missing:
+        yield f"the example inputs do not run in {missing} mode, so the student does not either"
     for path, reason in why.items():
         yield f"{path} is kept as a call{UNSEEN}, because {reason}"
     guards = [n for graph in graphs.values() for n in graph.nodes if n.target is guard]
