@@ -331,9 +331,9 @@ class _Draft:
                 return {tape.module: explain(error)}
             if tape.result(result, names) != theirs.result:
                 difference, module = first_difference(tape.calls, theirs.calls)
-                while module in traced.leaves:  # a leaf runs the model's own code: what it is given is what differs
-                    module = module.rpartition(".")[0]
-                return {module: f"its trace computes something else in {mode} mode: {difference}"}
+                return {
+                    _outside(module, traced.leaves): f"its trace computes something else in {mode} mode: {difference}"
+                }
         return {}
 
     # -- the result ------------------------------------------------------------------------------
@@ -384,6 +384,15 @@ def _notes(
             f"{other[0]} is not in the mode of the model: what its own code does by mode will follow the model's; "
             "layers of torch.nn in it keep theirs"
         )
+
+
+def _outside(module: str, leaves: frozenset[str]) -> str:
+    """The module that calls the leaf which a module is in: a leaf runs the model's own code, so its input differs."""
+    steps = module.split(".")
+    for number in range(1, len(steps) + 1):
+        if ".".join(steps[:number]) in leaves:
+            return ".".join(steps[: number - 1])
+    return module
 
 
 def _has_custom_leaf(root: nn.Module, graph: fx.Graph) -> bool:

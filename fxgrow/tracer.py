@@ -28,7 +28,7 @@ from .errors import TraceError
 from .inputs import PLAIN, default_in_code, parameters_of, stars_of
 from .proxy import VALUE, MetaProxy, guard, guards, is_symbolic
 from .record import place
-from .sites import PLACE, caller
+from .sites import NOT_THEIRS, PLACE, caller
 from .tape import Tape
 from .whole import refuse
 
@@ -60,9 +60,11 @@ class Tracer(fx.Tracer):
         self.tape = tape
         self.forced = leaves
         self.found: dict[str, str] = {}  # leaves that were found, and why
+        self._made: dict[int, tuple[fx.Node, int | None]] = {}
         self._answered: dict[fx.Node, None] = {}
         self._context = _context()
         self._computing = False
+        self._hooked: set[int] = set()  # not those that forward hooks for itself, and that run on proxies
 
     # -- nodes and their values ------------------------------------------------------------------
 
@@ -77,8 +79,16 @@ class Tracer(fx.Tracer):
             return node
         node.meta[PLACE] = caller()
         if kind != "output":
-            node.meta[VALUE] = self._compute(node)
+            value = node.meta[VALUE] = self._compute(node)
+            self._remember(value, node)
         return node
+
+    def _remember(self, value: Any, node: fx.Node) -> None:
+        """Of which node a tensor is the value: code that sees values (hooks in a leaf) may hand them on."""
+        if isinstance(value, Tensor):
+            self._made[id(value)] = (node, None)
+        elif isinstance(value, tuple | list):
+            self._made.update({id(v): (node, i) for i, v in enumerate(value) if isinstance(v, Tensor)})
 
     def proxy(self, node: fx.Node) -> MetaProxy:
         return MetaProxy(node, self)
@@ -113,6 +123,9 @@ class Tracer(fx.Tracer):
         """What stands for a value among the arguments of a node."""
         if type(a) is MetaProxy:
             return a.node
+        if isinstance(a, Tensor) and id(a) in self._made:
+            node, index = self._made[id(a)]
+            return node if index is None else self.create_node("call_function", operator.getitem, (node, index), {})
         if type(a) is collections.OrderedDict:
             return self.create_node("call_function", type(a), (self.create_arg(list(a.items())),), {})
         if is_dataclass(a) and not isinstance(a, type):
@@ -127,6 +140,7 @@ class Tracer(fx.Tracer):
     ) -> tuple[Callable[..., Any], list[Any]]:
         """Placeholders under the names of the model's arguments; what holds no tensor keeps the example's value."""
         root: nn.Module = self.root
+        self._hooked = {id(module) for module in root.modules() if is_hooked(module)}
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         frozen: dict[str, tuple[fx.Node, Any]] = {}
@@ -167,7 +181,7 @@ class Tracer(fx.Tracer):
         return (
             module_qualified_name in self.forced
             or super().is_leaf_module(m, module_qualified_name)
-            or is_hooked(m)
+            or id(m) in self._hooked
             or _has_extra_state(m)
         )
 
@@ -190,6 +204,7 @@ class Tracer(fx.Tracer):
             if node is last:
                 break
             self.graph.erase_node(node)
+        self._made = {key: made for key, made in self._made.items() if not made[0]._erased}
         self.module_stack, self.num_calls = stack, counts
         self._answered = dict(list(self._answered.items())[:asked])
         try:
@@ -330,7 +345,11 @@ _isinstance = isinstance
 
 
 def _is_instance(value: Any, kinds: Any) -> bool:
-    return _isinstance(value, kinds) or (type(value) is MetaProxy and _isinstance(value.node.meta.get(VALUE), kinds))
+    if type(value) is not MetaProxy:
+        return _isinstance(value, kinds)
+    if _isinstance(value.node.meta.get(VALUE), kinds):
+        return True  # users' code is not to know that it meets a proxy
+    return _isinstance(value, kinds) and sys._getframe(1).f_code.co_filename.startswith(NOT_THEIRS)
 
 
 def _recorded(tracer: fx.Tracer, function: Callable[..., Any]) -> Callable[..., Any]:
