@@ -38,16 +38,21 @@ _MAPPING_METHODS: dict[str, Callable[..., Any]] = {  # a proxy per entry, under 
 _PLACEMENT = ("device", "dtype")  # whether a model is moved or cast decides no guard
 
 
-def guard(value: Any, expected: Any) -> None:
+def guard(value: Any, expected: Any, place: str) -> None:
     """In a traced graph: stop where the inputs would have taken another path through the model's code.
 
+    Args:
+        value: What these inputs give.
+        expected: What the example inputs gave.
+        place: Where the model's code asked.
+
     Raises:
-        GrowError: `value` is not what the example inputs gave.
+        GrowError: They differ.
     """
     if value is not expected and value != expected:
         raise GrowError(
             f"these inputs would take another path through the model's code than the example inputs that it was "
-            f"grown with ({value!r} instead of {expected!r}); grow it with such inputs as the example"
+            f"grown with ({value!r} instead of {expected!r}, {place}); grow it with such inputs as the example"
         )
 
 

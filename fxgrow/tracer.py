@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -117,7 +118,7 @@ class Tracer(fx.Tracer):
         """Python was told a plain value: guard it, once."""
         if node not in self._answered and guards(node) and isinstance(value, PLAIN):
             self._answered[node] = None
-            self.create_node("call_function", guard, (node, value), {})
+            self.create_node("call_function", guard, (node, value, Path(caller()).name), {})
 
     def create_arg(self, a: Any) -> Any:
         """What stands for a value among the arguments of a node."""
@@ -167,7 +168,7 @@ class Tracer(fx.Tracer):
                 args.append(passed)
         if frozen:
             asked, expected = ({n: pair[i] for n, pair in frozen.items()} for i in (0, 1))
-            self.create_node("call_function", guard, (asked, expected), {})
+            self.create_node("call_function", guard, (asked, expected, "arguments"), {})
 
         def forward() -> Any:
             return root.forward(*args, **kwargs)
