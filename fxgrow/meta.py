@@ -17,15 +17,22 @@ META = torch.device("meta")
 
 def on_meta(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What `op(*args, **kwargs)` gives on meta tensors."""
-    if not _makes_new(op):
+    makes = _makes(op)
+    if not makes:
         return op(*args, **kwargs)
     try:
-        made = _made(op, tuple([_key(a) for a in args]), tuple([(key, _key(a)) for key, a in kwargs.items()]))
+        key = (op, tuple([_key(a) for a in args]), tuple([(name, _key(a)) for name, a in kwargs.items()]))
+        if makes == IN_PLACE:
+            return args[0] if _keeps_shape(*key) else op(*args, **kwargs)
+        made = _made(*key)
     except TypeError:  # an argument that cannot be a key
         return op(*args, **kwargs)
     if type(made) is _Made:
         return made.new()
     return type(made)([m.new() if type(m) is _Made else m for m in made]) if isinstance(made, list | tuple) else made
+
+
+NEW, IN_PLACE, ELSE = "new tensors", "its first argument, written to", ""
 
 
 class _Made:
@@ -87,12 +94,25 @@ def _argument(key: Any) -> Any:
     return kind([_argument(a) for a in rest]) if kind is list or kind is tuple else rest[0]
 
 
+@lru_cache(maxsize=16384)
+def _keeps_shape(op: Any, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]) -> bool:
+    """Whether a call in place goes through, and leaves its target in its shape."""
+    target, *others = [_argument(a) for a in args]
+    before = (target.shape, target.stride(), target.dtype)
+    op(target, *others, **{key: _argument(a) for key, a in kwargs})
+    return before == (target.shape, target.stride(), target.dtype)
+
+
 @cache
-def _makes_new(op: Any) -> bool:
-    """Whether all results are new tensors: no view, nothing in place, and nothing read from the numbers."""
+def _makes(op: Any) -> str:
+    """What an operator returns: new tensors, or its first argument, which alone it writes to, or something else."""
     schema = op._schema
-    return (
-        not schema.is_mutable
-        and bool(schema.returns)
-        and all(r.alias_info is None and str(r.type) in ("Tensor", "List[Tensor]", "Tensor[]") for r in schema.returns)
+    if not schema.returns or any(str(r.type) not in ("Tensor", "List[Tensor]", "Tensor[]") for r in schema.returns):
+        return ELSE
+    written = [i for i, a in enumerate(schema.arguments) if a.alias_info is not None]
+    if not schema.is_mutable and not written and all(r.alias_info is None for r in schema.returns):
+        return NEW
+    in_place = (
+        written == [0] and schema.name.endswith("_") and len(schema.returns) == 1 and not schema.name.endswith("__")
     )
+    return IN_PLACE if schema.is_mutable and in_place else ELSE
