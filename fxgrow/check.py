@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from . import interpret
 from .copies import clone, named_tensors, own_copy, same_randomness
 from .grown import GrownModule, Mode, graph_for, is_layer, set_mode
 from .inputs import for_a_run
@@ -23,7 +24,7 @@ from .ops import Value
 from .plan import Plan
 from .proxy import guard
 from .record import named_inputs
-from .sites import PLACE
+from .sites import PLACE, caller
 from .tape import Tape, plain_leaves, results_of, same_operator
 from .tracer import explain
 from .widths import WidthGraph
@@ -186,7 +187,9 @@ class _CheckedTape(Tape):
             layouts += [la for _, front, back in prediction.expected for la in (front, back)]
             layouts += prediction.ins
         grown = self._grown(layouts) or self._grown(self._measured()) or self._grown(self._around())
-        where = str(self.node.meta.get(PLACE, "")) if self.node is not None and not self.called else ""
+        where = caller(within=interpret.__file__) if self.called else ""
+        if self.node is not None and not where:
+            where = str(self.node.meta.get(PLACE, ""))
         site, code = self.site_of(None), self._code()
         inside = tuple(t.layouts for t in self.widths.tensors.values() if code and t.name.startswith(f"{code}."))
         around = self._grown([layout for layouts in inside for layout in layouts])

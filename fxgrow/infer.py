@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -249,6 +249,13 @@ class Inference(Env):
         if type(value) is Stated:
             self.stated[value.source] = layout
 
+    def _state_in_code(self, value: Any, layout: Layout) -> None:
+        """The same where code reads the attribute each time: all that it is the size of has one size."""
+        if type(value) is Stated:
+            with suppress(Inexpressible):  # the check of the student finds what that leaves
+                self.unify(self.stated.get(value.source, layout), layout)
+        self._state(value, layout)
+
     def spelled(self, tape: Tape, spelling: Spelling, run: Callable[[], Any]) -> Any:
         """Run a call of code that is in no graph, and see which of its sizes are attributes."""
         before, declared = self.spelling, self._declared
@@ -258,11 +265,13 @@ class Inference(Env):
             source = literals.source_of(spelling)
             if any(stated_in((spelling.args, spelling.kwargs))):
                 known = self.values.get(tape.known(source) or 0) if isinstance(source, Tensor) else None
-                for path, layout, *rest in literals.sizes_of(
+                for path, layout, *span in literals.sizes_of(
                     spelling, known, self._known(tape, result), self._declared
                 ):
-                    if not rest and path[0] != literals.PART:
-                        self._state(literals.read(spelling, path), layout)
+                    if path[0] != literals.PART:
+                        bound = literals.read(spelling, path)
+                        with suppress(Inexpressible):
+                            self._state_in_code(bound, self.cut(layout, bound)[0] if span and bound > 0 else layout)
             return result
         finally:
             self.spelling, self._declared = before, {**declared, **self._declared}
@@ -346,22 +355,23 @@ class Inference(Env):
     def enter(self, tape: Tape, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module is called."""
         if isinstance(module, nn.MultiheadAttention):
-            self._attention(tape, module, args)
+            self._attention(tape, module)
 
     def leave_module(self, tape: Tape, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
         """A module returns: sizes that it states of what goes in and what comes out."""
+        if isinstance(module, nn.MultiheadAttention):
+            for name, given in zip(("embed_dim", "kdim", "vdim"), args, strict=False):
+                read = self.values.get(tape.known(given) or 0) if isinstance(given, Tensor) else None
+                if read is not None:
+                    self.findings.attributes.append(Attribute(tape.module, name, read.layouts[-1:]))
         if args and isinstance(args[0], Tensor):
             value = self.values.get(tape.known(args[0]) or 0)
             if value is not None:
                 known = self._known(tape, result)
                 self.findings.attributes.extend(literals.of_module(tape.module, module, value, known))
 
-    def _attention(self, tape: Tape, module: nn.MultiheadAttention, args: tuple[Any, ...]) -> None:
+    def _attention(self, tape: Tape, module: nn.MultiheadAttention) -> None:
         """Its heads are rows of its weights, of which any number may be; their size is a literal."""
-        for name, given in zip(("embed_dim", "kdim", "vdim"), args, strict=False):
-            value = self.values.get(tape.known(given) or 0) if isinstance(given, Tensor) else None
-            if value is not None:
-                self.findings.attributes.append(Attribute(tape.module, name, value.layouts[-1:]))
         sizes: list[int] = [module.num_heads, module.head_dim]
         kinds: list[Kind] = ["count", "fixed"]
         if module.in_proj_weight is not None:

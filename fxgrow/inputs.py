@@ -64,6 +64,11 @@ def _show(value: Any) -> str:
     if isinstance(value, Tensor):
         kind = "float" if value.is_floating_point() else str(value.dtype).removeprefix("torch.")
         return f"{kind}{list(value.shape)}"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key!r}: {_show(entry)}' for key, entry in value.items())}}}"
+    if type(value) in (list, tuple):
+        shown = ", ".join(_show(entry) for entry in value)
+        return f"[{shown}]" if isinstance(value, list) else f"({shown})"
     return repr(value)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -54,19 +56,29 @@ def watched(root: nn.Module, tape: Tape) -> Iterator[None]:
             tape.site, tape.inside = (path, None) if is_layer(module) else (path or "forward", path)
             tape.entered(module, args)
 
-    def leave(module: nn.Module, args: Any, result: Any) -> None:
+    def leave(module: nn.Module, args: Any, *more: Any) -> None:
+        *named, result = more  # torch leaves the keywords out where the module failed
+        kwargs = named[0] if named else {}
         if id(module) in paths:
-            tape.left(module, args, result)
+            tape.left(module, _by_position(module, args, kwargs), result)
         before = stack.pop()
         if sys.exc_info()[1] is outer:  # else the place where it failed is what counts
             tape.site, tape.inside, tape.module, tape.called = before
 
     handles = [
         torch_module.register_module_forward_pre_hook(enter),
-        torch_module.register_module_forward_hook(leave, always_call=True),
+        torch_module.register_module_forward_hook(leave, with_kwargs=True, always_call=True),
     ]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _by_position(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The arguments of a call up to the first that is left out."""
+    if not kwargs:
+        return args
+    names = list(inspect.signature(module.forward).parameters)[len(args) :]
+    return (*args, *[kwargs[name] for name in itertools.takewhile(kwargs.__contains__, names)])

@@ -343,9 +343,12 @@ def of_module(path: str, module: nn.Module, value: Value, out: Any) -> Iterator[
         yield from _recurrent(path, module, value, out)
 
 
+_FORWARD, _TRANSPOSED = {"out_channels": 0, "in_channels": 1}, {"in_channels": 0, "out_channels": 1}
 _STATED: dict[type[nn.Module], dict[str, int]] = {  # attribute: the dimension of `weight` that it states
     nn.Linear: {"out_features": 0, "in_features": 1},
     nn.Embedding: {"num_embeddings": 0, "embedding_dim": 1},
+    **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), _FORWARD),
+    **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), _TRANSPOSED),
 }
 
 
@@ -354,7 +357,7 @@ def of_weights(root: nn.Module, tensors: Mapping[str, tuple[Layout, ...]]) -> It
     for name, module in root.named_modules():
         weight = tensors.get(f"{name}.weight".lstrip("."))
         for kind, stated in _STATED.items():
-            if isinstance(module, kind) and weight is not None:
+            if isinstance(module, kind) and weight is not None and getattr(module, "groups", 1) == 1:
                 yield from (Attribute(name, size, (weight[dim],)) for size, dim in stated.items())
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,10 +31,13 @@ _ANSWERED = frozenset((
     "element_size",
 ))  # fmt: skip
 _MAPPING_METHODS: dict[str, Callable[..., Any]] = {  # a proxy per entry, under its real key
-    "values": lambda proxy, value: [proxy[key] for key in value],
-    "items": lambda proxy, value: [(key, proxy[key]) for key in value],
-    "get": lambda proxy, value, key, default=None: proxy[key] if key in value else default,
+    "keys": lambda proxy: list(proxy),
+    "values": lambda proxy: [proxy[key] for key in proxy],
+    "items": lambda proxy: [(key, proxy[key]) for key in proxy],
+    "get": lambda proxy, key, default=None: proxy[key] if key in proxy else default,  # noqa: SIM401 - this is `get`
 }
+_COUNTED = ("unbind", "split", "tensor_split", "split_with_sizes", "nonzero")  # give as many tensors as sizes say
+_RANK = ("ndim", "dim", "ndimension")
 _PLACEMENT = ("device", "dtype")  # whether a model is moved or cast decides no guard
 
 
@@ -59,6 +62,29 @@ def guard(value: Any, expected: Any, place: str) -> None:
 fx.node.has_side_effect(guard)
 
 
+def count(sequence: Sequence[Any]) -> int:
+    """In a traced graph: how many entries there are."""
+    return len(sequence)
+
+
+def holds(mapping: Mapping[str, Any], key: str) -> bool:
+    """In a traced graph: whether there is such an entry."""
+    return key in mapping
+
+
+def keys_of(mapping: Mapping[str, Any]) -> list[str]:
+    """In a traced graph: the names of all entries, in order."""
+    return list(mapping)
+
+
+def form(structure: Any) -> Any:
+    """In a traced graph: how many dimensions each tensor of an argument has, and where there is none."""
+    return pytree.tree_map(lambda leaf: leaf.ndim if isinstance(leaf, Tensor) else type(leaf).__name__, structure)
+
+
+ASKED = (guard, count, holds, keys_of, form)  # what graphs call that is neither torch's nor the user's
+
+
 class MetaProxy(fx.Proxy):
     """A proxy with a value.
 
@@ -71,9 +97,10 @@ class MetaProxy(fx.Proxy):
         if not hasattr(value, name):
             raise AttributeError(f"{type(value).__name__!r} object has no attribute {name!r}")
         if isinstance(value, Tensor) and name in _ANSWERED:
+            self.tracer.form_matters |= name in _RANK  # type: ignore[attr-defined]
             return getattr(value, name)
         if isinstance(value, Mapping) and name in _MAPPING_METHODS:
-            return functools.partial(_MAPPING_METHODS[name], self, value)
+            return functools.partial(_MAPPING_METHODS[name], self)
         found = getattr(type(value), name, None)
         if callable(found) and not isinstance(found, type):
             return Attribute(self, name)
@@ -97,14 +124,20 @@ class MetaProxy(fx.Proxy):
     def __contains__(self, item: Any) -> bool:
         value = self._sized()
         if isinstance(value, Mapping):
-            return item in value
+            return bool(self.tracer.create_proxy("call_function", holds, (self, item), {}).answer(bool))
         return any(bool(entry == item) for entry in self)
+
+    def __getitem__(self, key: Any) -> Any:
+        found: Any = self.tracer.create_proxy("call_function", operator.getitem, (self, key), {})
+        return found.answer(lambda none: none) if found.node.meta[VALUE] is None else found
 
     def __iter__(self) -> Iterator[Any]:
         value = self._sized()
         if isinstance(value, Mapping):
+            keys: Any = self.tracer.create_proxy("call_function", keys_of, (self,), {})
+            keys.answer(list)
             return iter(list(value))
-        return iter([self[i] for i in range(len(value))])  # type: ignore[index]
+        return iter([self[i] for i in range(len(value))])
 
     def __reversed__(self) -> Iterator[Any]:
         return iter(list(self)[::-1])
@@ -117,11 +150,11 @@ class MetaProxy(fx.Proxy):
             length.answer(int)
         elif not isinstance(value, torch.Size | tuple | list | Mapping):
             raise TraceError(f"a {type(value).__name__} is iterated over")
+        elif isinstance(value, torch.Size):
+            self.tracer.form_matters = True  # type: ignore[attr-defined]
+        elif _is_counted(self.node) and not isinstance(value, Mapping):
+            self.tracer.create_proxy("call_function", count, (self,), {}).answer(int)
         return value
-
-    def keys(self) -> Any:
-        value = self.node.meta[VALUE]
-        return list(value.keys()) if isinstance(value, Mapping) else self.__getattr__("keys")
 
     # -- numbers ---------------------------------------------------------------------------------
 
@@ -174,6 +207,13 @@ def guards(node: fx.Node) -> bool:
     if any(n.target is getattr and n.args[1] in _PLACEMENT for n in sources):
         return False
     return any(n.op != "get_attr" and (n.op == "placeholder" or isinstance(n.meta[VALUE], Tensor)) for n in sources)
+
+
+def _is_counted(node: fx.Node) -> bool:
+    """Whether a sequence could be of another length for other inputs."""
+    while node.target is operator.getitem and isinstance(node.args[0], fx.Node):
+        node = node.args[0]
+    return node.op == "placeholder" or getattr(node.target, "__name__", node.target) in _COUNTED
 
 
 def is_symbolic(structure: Any) -> bool:

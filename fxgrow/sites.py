@@ -16,10 +16,14 @@ PLACE = "fxgrow_place"  # in node.meta: file and line of the user's code
 NOT_THEIRS = (f"{Path(__file__).parent}{os.sep}", f"{Path(torch.__file__).parent}{os.sep}", "<")  # not user's code
 
 
-def caller() -> str:
-    """The innermost line of code that is neither torch's nor ours: ``net.py:12``; "" where there is none."""
+def caller(within: str = "") -> str:
+    """The innermost line of code that is neither torch's nor ours: ``net.py:12``; "" where there is none.
+
+    Args:
+        within: A file; code that called code in it does not count.
+    """
     frame = sys._getframe(1)
-    while frame is not None:
+    while frame is not None and frame.f_code.co_filename != within:
         if not frame.f_code.co_filename.startswith(NOT_THEIRS):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]

@@ -25,9 +25,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from .copies import named_tensors
 from .errors import TraceError
 from .inputs import PLAIN, default_in_code, parameters_of, stars_of
-from .proxy import VALUE, MetaProxy, guard, guards, is_symbolic
+from .proxy import ASKED, VALUE, MetaProxy, form, guard, guards, is_symbolic
 from .record import place
 from .sites import NOT_THEIRS, PLACE, caller
 from .tape import Tape
@@ -66,6 +67,7 @@ class Tracer(fx.Tracer):
         self._context = _context()
         self._computing = False
         self._hooked: set[int] = set()  # not those that forward hooks for itself, and that run on proxies
+        self.form_matters = False  # whether the code asks how many dimensions a tensor has
 
     # -- nodes and their values ------------------------------------------------------------------
 
@@ -78,6 +80,7 @@ class Tracer(fx.Tracer):
         node = super().create_node(kind, *args, **kwargs)
         if kind == "placeholder":
             return node
+        self.form_matters |= _counts_dimensions(node)
         node.meta[PLACE] = caller()
         if kind != "output":
             value = node.meta[VALUE] = self._compute(node)
@@ -116,7 +119,8 @@ class Tracer(fx.Tracer):
 
     def answered(self, node: fx.Node, value: Any) -> None:
         """Python was told a plain value: guard it, once."""
-        if node not in self._answered and guards(node) and isinstance(value, PLAIN):
+        plain = all(isinstance(v, PLAIN) for v in value) if isinstance(value, list) else isinstance(value, PLAIN)
+        if node not in self._answered and guards(node) and plain:
             self._answered[node] = None
             self.create_node("call_function", guard, (node, value, Path(caller()).name), {})
 
@@ -153,6 +157,8 @@ class Tracer(fx.Tracer):
             node = self.graph.create_node("placeholder", f"{stars}{name}", default, {})
             node.meta[VALUE] = value
             symbolic = is_symbolic(value)
+            if symbolic and not stars and parameter.default is None:  # None would be another path
+                self.form_matters = True
             passed: Any = self.proxy(node) if symbolic else value
             if not symbolic and not stars:
                 expected = value if name in self.given else held
@@ -192,7 +198,12 @@ class Tracer(fx.Tracer):
         """Inline a module's code, or keep it as a call."""
         if self._computing:
             return forward(*args, **kwargs)
-        path = self.path_of_module(m)
+        try:
+            path = self.path_of_module(m)
+        except NameError:  # the model holds it, but has not registered it
+            if named_tensors(m):
+                raise
+            return forward(*args, **kwargs)
         if self.is_leaf_module(m, path):
             return super().call_module(m, forward, args, kwargs)
         last, stack, counts, asked = self._last(), self.module_stack.copy(), dict(self.num_calls), len(self._answered)
@@ -254,12 +265,40 @@ def symbolic_trace(
         raise TraceError(explain(error)) from error
     (output,) = (node for node in graph.nodes if node.op == "output")
     result = fx.node.map_arg(output.args[0], lambda node: node.meta[VALUE])
+    if tracer.form_matters:
+        _guard_form(graph)
     for node in reversed(graph.nodes):
         node.type = None  # annotations of the user's module, which its source code alone could resolve
         if not node.users and _is_plain(node):
             graph.erase_node(node)
     graph.lint()
     return Attempt(graph, tracer.found, result)
+
+
+def _guard_form(graph: fx.Graph) -> None:
+    """Refuse inputs with other numbers of dimensions, and None where a tensor was given."""
+    placeholders = [n for n in graph.nodes if n.op == "placeholder"]
+    inputs = [n for n in placeholders if is_symbolic(n.meta[VALUE])]
+    with graph.inserting_after(placeholders[-1]):
+        asked = graph.call_function(form, (inputs,))
+    asked.meta[VALUE] = form([n.meta[VALUE] for n in inputs])
+    with graph.inserting_after(asked):
+        graph.call_function(guard, (asked, asked.meta[VALUE], "arguments")).meta[VALUE] = None
+
+
+_BY_POSITION = frozenset((
+    "cat", "chunk", "concat", "concatenate", "narrow", "reshape", "select", "shape", "size", "split", "stack",
+    "tensor_split", "unbind", "view",
+))  # fmt: skip
+
+
+def _counts_dimensions(node: fx.Node) -> bool:
+    """Whether what a node does to a tensor depends on which dimension is which."""
+    if node.target is getattr:
+        return node.args[1] in _BY_POSITION
+    if node.target is operator.getitem:
+        return isinstance(node.args[1], tuple)
+    return node.op != "placeholder" and getattr(node.target, "__name__", node.target) in _BY_POSITION
 
 
 def _is_plain(node: fx.Node) -> bool:
@@ -393,7 +432,7 @@ class Retracer(fx.Tracer):
     proxy_buffer_attributes = True
 
     def __init__(self) -> None:
-        super().__init__(autowrap_functions=(guard, refuse))
+        super().__init__(autowrap_functions=(*ASKED, refuse))
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _CodeProxy(node, self)

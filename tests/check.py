@@ -86,6 +86,10 @@ def cast(inputs: Inputs, like: torch.dtype | torch.device) -> tuple[tuple[Any, .
     """Copies of the inputs as (args, kwargs); a dtype is given to floating tensors alone."""
 
     def one(value: object) -> object:
+        if isinstance(value, Mapping):
+            return {key: one(entry) for key, entry in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)([one(entry) for entry in value])
         if not isinstance(value, Tensor):
             return value
         if isinstance(like, torch.dtype) and not value.is_floating_point():

@@ -5,10 +5,12 @@ Each entry says how to build the network, what to feed it, and which weights hav
 
 from tests.nets import (
     activations,
+    architectures,
     attention,
     blocks,
     dropouts,
     functional,
+    idioms,
     interfaces,
     layers,
     norms,
@@ -16,19 +18,23 @@ from tests.nets import (
     pooling,
     reshapes,
     sharing,
+    signatures,
     spatial,
     splits,
     topologies,
     traps,
+    vision_transformers,
 )
 from tests.nets.registry import NETS, Net
 
 FAMILIES = (
     activations,
+    architectures,
     attention,
     blocks,
     dropouts,
     functional,
+    idioms,
     interfaces,
     layers,
     norms,
@@ -36,10 +42,12 @@ FAMILIES = (
     pooling,
     reshapes,
     sharing,
+    signatures,
     spatial,
     splits,
     topologies,
     traps,
+    vision_transformers,
 )
 
 __all__ = ["FAMILIES", "NETS", "Net"]

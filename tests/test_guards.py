@@ -1,0 +1,134 @@
+"""Students of models whose code asks for sizes or arguments: they refuse what would take another path."""
+
+import copy
+import io
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxgrow
+from tests.nets.idioms import Body, odd_width, size_in_a_table
+from tests.nets.registry import IMAGE
+from tests.nets.signatures import DictInput, KeywordOnly, ListInput, StarInputs, StarKeywords
+
+X = torch.randn(IMAGE, dtype=torch.float64)
+
+
+def saved(model: nn.Module) -> nn.Module:
+    buffer = io.BytesIO()
+    torch.save(model, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=False)
+
+
+COPIES = {
+    "itself": lambda model: model,
+    "a deepcopy": copy.deepcopy,
+    "a pickle": lambda model: pickle.loads(pickle.dumps(model)),
+    "a file": saved,
+    "a pickle of a deepcopy of a file": lambda model: pickle.loads(pickle.dumps(copy.deepcopy(saved(model)))),
+}
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_another_path_is_refused_by_every_copy(kind: str) -> None:
+    torch.manual_seed(0)
+    teacher = Body(odd_width).double().eval()
+    student = COPIES[kind](fxgrow.grow(teacher, 2.0, X))
+    for mode in (False, True):
+        student.train(mode)
+        teacher.train(mode)
+        for sizes in (IMAGE, (5, 3, 7, 8), (1, 3, 6, 10)):
+            x = torch.randn(sizes, dtype=torch.float64)
+            assert torch.allclose(student(x), teacher(x), rtol=1e-10, atol=1e-12)
+        with pytest.raises(fxgrow.GrowError, match="another path"):
+            student(torch.randn(2, 3, 6, 9, dtype=torch.float64))
+    assert any("refuses inputs" in note for note in fxgrow.plan_of(student).notes)
+
+
+class WidthAsked(nn.Module):
+    """Decides by widths: where they grow, the decision stays the teacher's or the width does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 5, 1), nn.Conv2d(5, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        if x.shape[1] != self.b.in_channels:
+            raise ValueError(f"expected {self.b.in_channels} channels")
+        assert x.shape[1] == 6 or x.shape[1] == 12
+        x = self.b(x.tanh())
+        return self.c(x.exp() if x.size(1) > 3 else x)
+
+
+def test_guards_on_widths_that_grow_are_dropped() -> None:
+    torch.manual_seed(0)
+    teacher = WidthAsked().double()
+    student = fxgrow.grow(teacher, 2.0, X)
+    assert student.get_parameter("a.weight").shape[0] == 12
+    assert student.get_parameter("b.weight").shape[0] == 10
+    assert fxgrow.verify(teacher, student, X).exact
+    assert fxgrow.verify(teacher, pickle.loads(pickle.dumps(student)), X).exact
+    assert all("6" not in str(n.args) for n in student.graph.nodes if getattr(n.target, "__name__", "") == "guard")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_student_may_be_cast(dtype: torch.dtype) -> None:
+    """Questions about dtype and device are none about the path."""
+
+    class Casting(Body):
+        def forward(self, x: Tensor) -> Tensor:
+            if x.dtype != self.a.weight.dtype or x.device != self.a.weight.device:
+                x = x.to(self.a.weight)
+            kind = "low" if x.dtype in (torch.float16, torch.bfloat16) else "high"
+            return self.c(self.features(x)) * (1.0 if kind in ("low", "high") else 0.0)
+
+    torch.manual_seed(0)
+    teacher = Casting()
+    student = fxgrow.grow(teacher, 2.0, X.float())
+    tolerance = {torch.float32: 1e-5, torch.bfloat16: 0.1, torch.float64: 1e-5}[dtype]
+    out = student.to(dtype)(X.to(dtype))
+    assert out.dtype is dtype
+    assert torch.allclose(out.double(), teacher(X.float()).double(), rtol=tolerance, atol=tolerance)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert student.float()(X.float()).dtype is torch.bfloat16
+
+
+def _inputs(kind: type[nn.Module]) -> tuple[Any, list[Any]]:
+    """An example, and inputs that the teacher takes another path for."""
+    mask = torch.rand(2, 1, 6, 8, dtype=torch.float64)
+    if kind is ListInput:
+        return ([X, X + 1],), []
+    if kind is DictInput:
+        batch = {"image": X, "weight": torch.ones(2, dtype=torch.float64), "name": "left"}
+        without = {k: v for k, v in batch.items() if k != "weight"}
+        return (batch,), [({**batch, "name": "right"},), (without,), ({**batch, "nothing": X},)]
+    if kind is KeywordOnly:
+        return {"x": X, "mask": mask}, [{"x": X}, {"x": X, "mask": mask, "bias": mask}]
+    if kind is StarInputs:
+        return (X, X), [(X,), (X, X, X)]
+    return {"x": X, "left": X}, [{"x": X}, {"x": X, "right": X}, {"x": X, "left": X, "right": X}]
+
+
+@pytest.mark.parametrize("kind", [ListInput, DictInput, KeywordOnly, StarInputs, StarKeywords])
+def test_other_arguments_are_refused(kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    teacher = kind().double().eval()
+    example, others = _inputs(kind)
+    for student in (fxgrow.grow(teacher, 2.0, example), saved(fxgrow.grow(teacher, 2.0, example))):
+        assert fxgrow.verify(teacher, student, example).exact
+        for other in others:
+            args, kwargs = ((), other) if isinstance(other, dict) else (other, {})
+            teacher(*args, **kwargs)
+            with pytest.raises(fxgrow.GrowError, match="another path"):
+                student(*args, **kwargs)
+
+
+def test_a_table_of_sizes_is_asked_with_a_guard() -> None:
+    student = fxgrow.grow(Body(size_in_a_table).double(), 2.0, X)
+    with pytest.raises(fxgrow.GrowError, match="7 instead of 6"):
+        student(torch.randn(2, 3, 7, 8, dtype=torch.float64))

@@ -1,0 +1,116 @@
+"""Students of the teacher's own class: its code, attributes, methods, hooks and indexing, with grown parameters."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxgrow
+from tests.check import assert_exact, given, grown, randomise
+from tests.nets import NETS, Net
+
+OURS = {"_fxgrow_plan"}
+
+
+def pickled(model: nn.Module) -> bytes | None:
+    """The bytes, or None where the model holds what cannot be pickled."""
+    try:
+        return pickle.dumps(model)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_a_module_is_grown_as_what_it_is(net: Net) -> None:
+    teacher = randomise(net.make().double())
+    inputs = given(net.inputs(), torch.float64)
+    student = fxgrow.grow(teacher, 2.0, inputs, output="module")
+    plan = fxgrow.plan_of(student)
+    assert plan is not None
+    assert_exact(teacher, student, inputs, 1e-10, changed=bool(plan.grown))
+
+    assert isinstance(student, type(teacher))
+    assert list(student.state_dict()) == list(teacher.state_dict())
+    theirs, ours = (
+        {name: m for name, m in model.named_modules(remove_duplicate=False)} for model in (teacher, student)
+    )
+    assert {name: type(m) for name, m in ours.items()} == {name: type(m) for name, m in theirs.items()}
+    for name, module in theirs.items():
+        assert vars(module).keys() <= vars(ours[name]).keys(), name
+        assert vars(ours[name]).keys() <= vars(module).keys() | OURS, name
+
+    twins = [copy.deepcopy(student)]
+    if pickled(teacher) is not None:
+        twins.append(pickle.loads(pickle.dumps(student)))
+    for twin in twins:
+        assert_exact(student, twin, inputs, 0.0, modes=("eval",), changed=False)
+        assert fxgrow.plan_of(twin) == plan
+
+    # What grows here grows as in a graph, to the same numbers; a graph's literals may let more grow.
+    graph = fxgrow.grow(teacher, 2.0, inputs)
+    assert grown(teacher, student) <= grown(teacher, graph), "a graph grows less than the code"
+    both = fxgrow.plan_of(graph)
+    assert both is not None
+    if plan.tensors == both.tensors and plan.groups == both.groups:
+        mine = dict(graph.named_parameters(remove_duplicate=False))
+        for name, parameter in student.named_parameters(remove_duplicate=False):
+            assert torch.equal(parameter, mine[name]), name
+
+
+class Block(nn.Module):
+    """Has attributes, a property, a method that is not forward, and hooks."""
+
+    expansion = 4
+
+    def __init__(self, width: int = 6) -> None:
+        super().__init__()
+        self.width, self.note, self.kinds = width, "mine", ["conv", "norm"]
+        self.body = nn.Sequential(nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU())
+        self.layers = nn.ModuleDict({"head": nn.Conv2d(width, 4, 1)})
+        self.seen: list[tuple[int, ...]] = []
+
+    @property
+    def out(self) -> int:
+        return self.layers["head"].out_channels
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.features(x)
+        return self.layers["head"](y.view(y.shape[0], self.width, *y.shape[2:]))
+
+
+def test_attributes_methods_hooks_and_indexing_are_there() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 6, 8, dtype=torch.float64)
+    teacher = randomise(Block().double()).eval()
+    teacher.body.register_forward_hook(lambda module, args, out: out * 3)
+    teacher.layers["head"].register_forward_pre_hook(lambda module, args: (args[0] + 1,))
+    student = fxgrow.grow(teacher, 2.0, x, output="module")
+    assert isinstance(student, Block)
+    assert (student.width, teacher.width) == (12, 6)
+    assert (student.note, student.kinds, student.expansion, student.out) == ("mine", ["conv", "norm"], 4, 4)
+    assert student.body[0].out_channels == len(student.body[1].weight) == student.layers["head"].in_channels == 12
+    assert [type(m) for m in student.body[:2]] == [nn.Conv2d, nn.BatchNorm2d]
+    assert student.features(x).shape[1] == 12
+    assert len(student.body._forward_hooks) == len(student.layers["head"]._forward_pre_hooks) == 1
+    assert_exact(teacher, student, x, 1e-10)
+    student.kinds.append("more")
+    assert teacher.kinds == ["conv", "norm"], "what the student holds is its own"
+
+
+def test_a_module_is_grown_again_and_trains() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 6, 8, dtype=torch.float64)
+    teacher = randomise(Block().double())
+    student = fxgrow.grow(fxgrow.grow(teacher, 2.0, x, output="module"), 1.5, x, output="module")
+    assert student.width == 18
+    assert_exact(teacher, student, x, 1e-10)
+    optimizer = torch.optim.SGD(student.parameters(), 0.1)
+    before = [p.clone() for p in student.parameters()]
+    student(x).square().sum().backward()
+    optimizer.step()
+    assert all(not torch.equal(a, b) for a, b in zip(before, student.parameters(), strict=True))

@@ -1,0 +1,50 @@
+"""A student is given inputs of other sizes than it was grown with.
+
+It computes what the teacher computes, or raises a GrowError that speaks of another path: never something else.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxgrow
+from tests.check import given, randomise
+from tests.nets import NETS, Net, architectures, idioms, interfaces, signatures, traps, vision_transformers
+from tests.other_inputs import assert_same_or_refused
+
+CODE = {family.__name__ for family in (architectures, idioms, interfaces, signatures, traps, vision_transformers)}
+CASES = [(net, "graph") for net in NETS.values()]
+CASES += [(net, "module") for net in NETS.values() if net.build.__module__ in CODE]
+
+
+@pytest.mark.parametrize(("net", "output"), CASES, ids=[f"{net.name}-{output}" for net, output in CASES])
+def test_other_inputs_give_the_same_or_are_refused(net: Net, output: Literal["graph", "module"]) -> None:
+    teacher = randomise(net.make().double()).eval()
+    inputs = given(net.inputs(), torch.float64)
+    student = fxgrow.grow(teacher, 2.0, inputs, output=output).eval()
+    computed = assert_same_or_refused(teacher, student, inputs)
+    assert output == "graph" or computed, "a student of the teacher's own class runs its own code"
+
+
+class Asking(nn.Module):
+    """A mutant: its answer depends on the size, and no guard says so."""
+
+    def __init__(self, ask: Callable[[Tensor], float]) -> None:
+        super().__init__()
+        self.inner, self.ask = nn.Conv2d(3, 4, 1), ask
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x) * self.ask(x)
+
+
+@pytest.mark.parametrize("dim", [0, 2, 3])
+def test_a_student_that_follows_the_example_instead_is_caught(dim: int) -> None:
+    x = torch.randn(2, 3, 6, 8, dtype=torch.float64)
+    teacher = Asking(lambda x: float(x.shape[dim])).double().eval()
+    student = Asking(lambda _: float(x.shape[dim])).double().eval()
+    student.load_state_dict(teacher.state_dict())
+    with pytest.raises(AssertionError, match=f"dimension {dim} by 1"):
+        assert_same_or_refused(teacher, student, (x,))
