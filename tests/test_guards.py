@@ -73,7 +73,7 @@ def test_guards_on_widths_that_grow_are_dropped() -> None:
     assert student.get_parameter("b.weight").shape[0] == 10
     assert fxgrow.verify(teacher, student, X).exact
     assert fxgrow.verify(teacher, pickle.loads(pickle.dumps(student)), X).exact
-    assert all("6" not in str(n.args) for n in student.graph.nodes if getattr(n.target, "__name__", "") == "guard")
+    assert all("6" not in str(n.args[:2]) for n in student.graph.nodes if getattr(n.target, "__name__", "") == "guard")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
