@@ -1,0 +1,345 @@
+"""Widths that grow to no multiple of what they were, through layer norms: the rest carries the mean of the channels."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fxgrow
+from fxgrow import Widen
+from fxgrow.ops import rules
+from fxgrow.rewrite import plan_of
+from tests.check import assert_exact, randomise, relative_error, run
+
+
+def _parameter(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(*shape))
+
+
+class Attention(nn.Module):
+    """Two heads of three, whatever the width around it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(width, 18), nn.Linear(6, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, t, _ = x.shape
+        q, k, v = self.qkv(x).view(n, t, 3, 2, 3).permute(2, 0, 3, 1, 4)  # each (N, 2, T, 3)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.out(y.transpose(1, 2).reshape(n, t, 6))
+
+
+class Block(nn.Module):
+    """A pre-norm block."""
+
+    def __init__(self, width: int, attention: nn.Module, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width, eps=1e-3)
+        self.attention = attention
+        self.mlp = nn.Sequential(nn.Linear(width, 10), nn.GELU(), nn.Linear(10, width), nn.Dropout(dropout))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm1(x)
+        more = self.attention(y, y, y, need_weights=False)[0] if self.own else self.attention(y)
+        x = x + more
+        return x + self.mlp(self.norm2(x))
+
+    @property
+    def own(self) -> bool:
+        return isinstance(self.attention, nn.MultiheadAttention)
+
+
+class TinyViT(nn.Module):
+    """Patches, a class token, a table of positions, two blocks, a norm, a head."""
+
+    def __init__(self, width: int, *, whole: bool = False) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, width, 2, stride=2)
+        self.token, self.positions = _parameter(1, 1, width), _parameter(1, 7, width)
+        attentions = [nn.MultiheadAttention(width, 2, batch_first=True) if whole else Attention(width) for _ in "ab"]
+        self.blocks = nn.Sequential(*(Block(width, attention, 0.1) for attention in attentions))
+        self.drop, self.norm, self.head = nn.Dropout(0.1), nn.LayerNorm(width), nn.Linear(width, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)  # (N, 6, width)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.positions
+        x = self.norm(self.blocks(self.drop(x)))
+        return self.head(x[:, 0]) + self.head(x[:, 1:].mean(1))
+
+
+class Words(nn.Module):
+    """An embedding, a functional layer norm whose eps is a literal, one whose eps is the default, one used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.up, self.down, self.head = (
+            nn.Embedding(11, 6), nn.Linear(6, 8), nn.Linear(8, 6), nn.Linear(6, 4),
+        )  # fmt: skip
+        self.gain1, self.shift1, self.gain2 = _parameter(6), _parameter(6), _parameter(6)
+        self.norm = nn.LayerNorm(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.table(torch.arange(5)) + 0.5 * self.down(self.up(x)) - 1
+        y = self.down(torch.tanh(self.up(F.layer_norm(x, (6,), self.gain1, self.shift1, 0.1))))
+        x = x + y / 2
+        x = x + self.down(torch.tanh(self.up(self.norm(x))))
+        x = x + self.down(torch.tanh(self.up(F.layer_norm(x, (6,), weight=self.gain2))))
+        return self.head(self.norm(x))
+
+
+class Projected(Words):
+    """What enters has a projection of its own, because a weight reads either what is normalised or what is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter = nn.Linear(7, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.table(torch.arange(5)) + 0.5 * self.enter(x) - 1
+        y = self.down(torch.tanh(self.up(F.layer_norm(x, (6,), self.gain1, self.shift1, 0.1))))
+        x = x + y / 2
+        x = x + self.down(torch.tanh(self.up(self.norm(x))))
+        x = x + self.down(torch.tanh(self.up(F.layer_norm(x, (6,), weight=self.gain2))))
+        return self.head(self.norm(x))
+
+
+class Gated(nn.Module):
+    """A stream between two linear layers, something done to it, a norm, and a head; it is read from before, too."""
+
+    def __init__(self, middle: Callable[[Tensor], Tensor] | nn.Module, after: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.stem, self.norm, self.read, self.head = nn.Linear(7, 6), nn.LayerNorm(6), nn.Linear(6, 5), nn.Linear(6, 4)
+        self.middle, self.after = middle, after
+        self.scale, self.rest = _parameter(6), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.middle(self.stem(x))
+        return self.rest(self.head(self.after(self.norm(x)))) + self.read(x)
+
+
+def _plain(width: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(7, width), nn.LayerNorm(width), nn.Linear(width, 8), nn.Tanh(), nn.LayerNorm(8), nn.Linear(8, 3)
+    )
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+IMAGE, TOKENS = (2, 3, 4, 6), (2, 5, 7)
+CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, int | float]] = {
+    "mlp 6 to 7": (lambda: _plain(6), TOKENS, "0", 7),
+    "mlp 6 to 13": (lambda: _plain(6), TOKENS, "0", 13),
+    "mlp 5 to 49": (lambda: _plain(5), TOKENS, "0", 49),
+    "vit 8 to 12": (lambda: TinyViT(8), IMAGE, "*", 1.5),
+    "vit 6 to 7": (lambda: TinyViT(6), IMAGE, "patch", 7),
+    "vit 6 to 13": (lambda: TinyViT(6), IMAGE, "patch", 13),
+    "vit with nn.MultiheadAttention": (lambda: TinyViT(8, whole=True), IMAGE, "*", 1.5),
+    "functional": (Projected, TOKENS, "enter", 8),
+    "read beside the norm": (lambda: Gated(_same, _same), TOKENS, "stem", 10),
+}
+
+
+def _made(name: str) -> tuple[nn.Module, Tensor, Widen]:
+    make, shape, pattern, width = CASES[name]
+    torch.manual_seed(0)
+    teacher = randomise(make().double())
+    return teacher, torch.randn(shape, dtype=torch.float64), Widen(pattern, width, indivisible="average")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_width_is_as_asked_and_the_function_the_same(name: str) -> None:
+    teacher, x, wish = _made(name)
+    student = fxgrow.grow(teacher, wish, x)
+    plan = plan_of(student)
+    assert plan is not None
+    carrying = [w for w in plan.grown if w.means]
+    assert len(carrying) == 1
+    assert carrying[0].new == (wish.width if isinstance(wish.width, int) else carrying[0].old * wish.width)
+    assert plan.exact
+    assert fxgrow.Plan.from_json(plan.to_json()) == plan
+    assert_exact(teacher, student, x, 1e-10)
+    report = fxgrow.verify(teacher, student, x).check()
+    assert report.nodes
+    assert max(node.error for node in report.nodes) < 1e-10
+    again = fxgrow.apply(fxgrow.Plan.from_json(plan.to_json()), teacher, x)
+    for key, tensor in student.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_both_sides_of_a_channel_that_carries_the_mean_are_trained(name: str) -> None:
+    """A column of zeros has a gradient, because the channel has an activation; so the rows have one a step later."""
+    teacher, x, wish = _made(name)
+    student = fxgrow.grow(teacher, wish, x)
+    plan = plan_of(student)
+    assert plan is not None
+    moved: dict[tuple[str, int], bool] = {}
+    for _ in range(2):
+        student.zero_grad()
+        student(x).square().sum().backward()
+        with torch.no_grad():
+            for tensor in plan.tensors:
+                gradient = student.get_parameter(tensor.name).grad
+                assert gradient is not None
+                for dim, part in enumerate(tensor.means):
+                    if part:
+                        number = plan.width(tensor.layouts[dim][0][0]).means
+                        new = gradient.narrow(dim, gradient.shape[dim] - number, number)
+                        seen = bool(new.transpose(0, dim).flatten(1).abs().amax(1).min() > 1e-12) if new.ndim else True
+                        moved[tensor.name, dim] = moved.get((tensor.name, dim), False) or seen
+            for p in student.parameters():
+                p -= 0.01 * p.grad
+    assert moved
+    assert all(moved.values()), [key for key, found in moved.items() if not found]
+
+
+@pytest.mark.parametrize("name", ["mlp 6 to 7", "vit 6 to 13", "functional"])
+def test_a_student_whose_eps_stayed_would_be_noticed(name: str) -> None:
+    teacher, x, wish = _made(name)
+    student = fxgrow.grow(teacher, wish, x)
+    norms = [m for m in student.modules() if isinstance(m, nn.LayerNorm)]
+    before = dict(teacher.named_modules())
+    changed = [key for key, m in student.named_modules() if isinstance(m, nn.LayerNorm) and m.eps != before[key].eps]
+    assert changed
+    assert norms
+    for key in changed:
+        student.get_submodule(key).eps = before[key].eps  # type: ignore[assignment]
+    assert relative_error(run(teacher, x), run(student, x)) > 1e-8
+    with pytest.raises(fxgrow.EquivalenceError):
+        fxgrow.verify(teacher, student, x).check()
+
+
+def test_eps_changes_where_the_plan_says_so_and_nowhere_else() -> None:
+    teacher, x, wish = _made("functional")
+    student = fxgrow.grow(teacher, wish, x)
+    assert "0.075" in str(student.code)  # 0.1 * 6 / 8
+    assert student.get_submodule("norm").eps == 1e-5 * 6 / 8
+    plan = plan_of(_grown := fxgrow.grow(*_made("mlp 6 to 7")[::2], x))
+    assert plan is not None
+    assert _grown.get_submodule("4").eps == 1e-5  # a norm over another width
+    assert [(r.module, r.name) for r in plan.resizes if r.name == "eps"] == [("1", "eps")]
+
+
+REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
+    "layer scale": (lambda: _Scaled(), TOKENS, "mul.* multiplies two tensors"),
+    "batch norm": (
+        lambda: Gated(_Tokens(nn.BatchNorm1d(6)), _same), TOKENS, "batch_norm.* does not commute with the mean"
+    ),
+    "gelu on the stream": (lambda: Gated(F.gelu, _same), TOKENS, "gelu.* does not commute with the mean"),
+    "gelu behind the norm": (lambda: Gated(_same, F.gelu), TOKENS, "gelu.* does not commute with the mean"),
+    "group norm": (lambda: Gated(_Tokens(nn.GroupNorm(1, 6)), _same), TOKENS, "group_norm.* does not commute"),
+    "mean over channels": (lambda: Gated(lambda x: x - x.mean(-1, keepdim=True), _same), TOKENS, "mean does not keep"),
+    "a gate": (lambda: Gated(lambda x: x * x, _same), TOKENS, "mul.* multiplies two tensors"),
+    "softmax along tokens": (lambda: Gated(lambda x: x.softmax(1), _same), TOKENS, "softmax.* does not commute"),
+    "depthwise": (lambda: Gated(_Tokens(nn.Conv1d(6, 6, 1, groups=6)), _same), TOKENS, "multiplies two tensors"),
+    "a number after the norm": (lambda: Gated(_same, lambda x: x + 1), TOKENS, "adds a number to what a layer norm"),
+    "post-norm": (lambda: _Post(), TOKENS, "brings what a layer norm gives together"),
+    "one weight reads both": (Words, (2, 5, 6), "plays|brings"),
+    "no gain": (
+        lambda: Gated(nn.LayerNorm(6, elementwise_affine=False), _same), TOKENS, "has no gain, which would have to"
+    ),
+    "a norm of a norm": (lambda: Gated(nn.LayerNorm(6), _same), TOKENS, "has been normalised before|both|and"),
+    "a gain that is used elsewhere": (lambda: _GainTwice(), TOKENS, "plays gain and mean|mean and gain"),
+}  # fmt: skip
+
+
+class _Tokens(nn.Module):
+    """A layer for (N, C, T) on (N, T, C)."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.transpose(1, 2)).transpose(1, 2)
+
+
+class _Scaled(Gated):
+    def __init__(self) -> None:
+        super().__init__(_same, _same)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.scale * self.stem(x)))
+
+
+class _Post(Gated):
+    def __init__(self) -> None:
+        super().__init__(_same, _same)
+        self.more = nn.Linear(7, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.stem(x)) + self.more(x))
+
+
+class _GainTwice(Gated):
+    def __init__(self) -> None:
+        super().__init__(_same, _same)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.stem(x) + self.norm.weight))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_does_not_commute_with_the_mean_is_refused_by_name_and_left_under_a_blanket(name: str) -> None:
+    make, shape, reason = REFUSED[name]
+    torch.manual_seed(0)
+    teacher, x = randomise(make().double()), torch.randn(shape, dtype=torch.float64)
+    layer = "table" if isinstance(teacher, Words) else "stem"
+    with pytest.raises(fxgrow.PlanError, match=reason):
+        fxgrow.grow(teacher, Widen(layer, 9, indivisible="average"), x)
+    student = fxgrow.grow(teacher, Widen("*", 1.5, indivisible="average"), x)
+    plan = plan_of(student)
+    assert plan is not None
+    assert not any(w.means for w in plan.groups)
+    assert_exact(teacher, student, x, 1e-10, changed=False)
+
+
+def test_a_method_that_makes_no_replicas_is_refused() -> None:
+    teacher, x, _ = _made("mlp 6 to 7")
+    with pytest.raises(fxgrow.PlanError, match="needs a method that makes replicas, which 'zero_out' is not"):
+        fxgrow.grow(teacher, Widen("0", 7, indivisible="average", method="zero_out"), x)
+    student = fxgrow.grow(teacher, Widen("0", 13, indivisible="average", method="even"), x)
+    assert_exact(teacher, student, x, 1e-10)
+
+
+def test_a_whole_multiple_needs_no_means() -> None:
+    teacher, x, _ = _made("mlp 6 to 7")
+    one = fxgrow.grow(teacher, Widen("0", 12, indivisible="average"), x)
+    other = fxgrow.grow(teacher, Widen("0", 12), x)
+    for key, tensor in one.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[key])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_other_dtypes(dtype: torch.dtype) -> None:
+    teacher, x, wish = _made("vit 8 to 12")
+    teacher, x = teacher.to(dtype), x.to(dtype)
+    assert fxgrow.verify(teacher, fxgrow.grow(teacher, wish, x), x).exact
+
+
+def test_the_module_form_grows_alike() -> None:
+    teacher, x, wish = _made("mlp 6 to 7")
+    student = fxgrow.grow(teacher, wish, x, output="module")
+    assert_exact(teacher, student, x, 1e-10)
+
+
+def test_a_plan_that_contradicts_itself_is_refused() -> None:
+    teacher, x, wish = _made("mlp 6 to 7")
+    text = fxgrow.plan(fxgrow.widths(teacher, x), wish).to_json()
+    for before, after in (('"means": 1', '"means": 9'), ('"gain"', '""'), ('"shift"', '"nonsense"')):
+        assert before in text
+        with pytest.raises(fxgrow.PlanError):
+            fxgrow.Plan.from_json(text.replace(before, after, 1))
+
+
+def test_rules_are_not_linear_unless_they_say_so() -> None:
+    aten = torch.ops.aten
+    assert not rules()[aten.hardswish.default].linear
+    assert {
+        rules()[op].linear for op in (aten.native_batch_norm.default, aten.amax.default, aten._softmax.default)
+    } == {""}
