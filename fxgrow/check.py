@@ -16,9 +16,9 @@ from torch import Tensor, fx, nn
 
 from .copies import clone, named_tensors, own_copy, same_randomness
 from .grown import GrownModule, Mode, graph_for, is_layer, set_mode
+from .infer import Prediction
 from .inputs import for_a_run
 from .interpret import Runner
-from .infer import Prediction
 from .layout import Layout, atoms, is_fixed, measure, only_atom
 from .ops import Value
 from .plan import Plan
@@ -161,8 +161,8 @@ class _CheckedTape(Tape):
             if key in scaled:
                 before = before * scaled[key]
             if value != before and key not in implied and repr(value) != repr(before):
-                expected = "the plan says" if key in scaled else "the teacher gives it"
-                self._found(number, f"{op} gets {value!r} where {expected} {before!r}")
+                says = "the plan says" if key in scaled else "the teacher gives it"
+                self._found(number, f"{op} gets {value!r} where {says} {before!r}")
         named = dict(constants)
         for argument, front, back in prediction.expected:
             value = named.get(argument) or 0

@@ -21,8 +21,8 @@ from . import methods
 from .errors import PlanError
 from .groups import Group
 from .grown import Output, module_at
-from .inputs import Inputs, from_data, to_data
 from .infer import Norm
+from .inputs import Inputs, from_data, to_data
 from .layout import Layout, atoms, index_map, measure, only_atom, prefix
 from .literals import PART, Literal, Path
 from .means import PARTS, Part

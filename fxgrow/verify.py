@@ -149,12 +149,15 @@ def _nodes_apart(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: I
         return  # the student was grown from another model, such as an earlier student
     root = traced.tree(teacher)
     arguments = bind(teacher, inputs)
+    gains = {tensor.name for tensor in plan.tensors if "gain" in tensor.means}  # which are others on purpose
     for mode in MODES:
         graph = traced.graph(mode)
         values = _record(root, graph, arguments, mode)
         ours = _record(student, graph_for(student.graphs, mode), arguments, mode)
         for node in graph.nodes:
             layouts = found.nodes.get((mode, node.name)) or found.nodes.get((found.traced.modes[0], node.name))
+            if node.op == "get_attr" and node.target in gains:
+                continue
             theirs, mine = values.get(node.name), ours.get(node.name)
             if isinstance(theirs, Tensor) and isinstance(mine, Tensor) and layouts is not None:
                 expected = _through(plan, found, layouts.layouts, theirs)
