@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow import Widen
-from fxgrow.ops import rules
+from fxgrow.ops import Sample, rules
 from fxgrow.rewrite import plan_of
 from tests.check import assert_exact, randomise, relative_error, run
 
@@ -351,3 +351,71 @@ def test_rules_are_not_linear_unless_they_say_so() -> None:
     assert {
         rules()[op].linear for op in (aten.native_batch_norm.default, aten.amax.default, aten._softmax.default)
     } == {""}
+
+
+class Sampled(nn.Module):
+    """A sample of a rule, on a stream or on what a layer norm gives; the stream goes through another norm, too."""
+
+    def __init__(self, sample: Sample, *, normed: bool) -> None:
+        super().__init__()
+        width = sample.shape[sample.dim - 1]
+        self.dim, self.normed = sample.dim, normed
+        self.stem, self.norm1, self.norm2 = nn.Linear(3, width), nn.LayerNorm(width), nn.LayerNorm(width)
+        made = sample.build()
+        self.middle = made if isinstance(made, nn.Module) else Call(made)
+        out = self.middle(torch.zeros(2, *sample.shape))
+        self.fits = isinstance(out, Tensor) and out.ndim > sample.dim and out.shape[sample.dim] == width
+        self.head1, self.head2 = nn.Linear(width, 3), nn.Linear(width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)  # (N, *rest, width)
+        y = self.norm1(x) if self.normed else x
+        y = self.middle(y.movedim(-1, self.dim)).movedim(self.dim, -1)
+        return self.head1(y).mean() + self.head2(self.norm2(x)).mean()
+
+
+class Call(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+FUNCTIONS = {rule.function.__name__: rule for rule in rules().values()}
+LINEAR = ("each", "sum", "scale", "divide")
+SAMPLES = [
+    (name, number)
+    for name, rule in FUNCTIONS.items()
+    for number, sample in enumerate(rule.samples)
+    if Sampled(sample, normed=False).fits
+]
+
+
+@pytest.mark.parametrize("normed", [False, True], ids=["stream", "normed"])
+@pytest.mark.parametrize(("name", "number"), SAMPLES, ids=[f"{name}-{number}" for name, number in SAMPLES])
+def test_every_rule_is_exact_or_a_reason_against_means(name: str, number: int, normed: bool) -> None:
+    sample = FUNCTIONS[name].samples[number]
+    torch.manual_seed(0)
+    teacher = randomise(Sampled(sample, normed=normed).double())
+    rest = [n for d, n in enumerate(sample.shape) if d != sample.dim - 1]
+    x = torch.randn(2, *rest, 3, dtype=torch.float64)
+    student = fxgrow.grow(teacher, Widen("*", 1.5, indivisible="average"), x)
+    assert_exact(teacher, student, x, 1e-10, changed=False)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, rule in FUNCTIONS.items() if rule.linear in LINEAR and name != "cast"]
+)  # to cast without loss takes a narrower dtype than the tests'
+def test_a_rule_that_says_how_means_go_through_lets_some_through(name: str) -> None:
+    for sample in FUNCTIONS[name].samples:
+        teacher = Sampled(sample, normed=False)
+        rest = [n for d, n in enumerate(sample.shape) if d != sample.dim - 1]
+        if teacher.fits:
+            student = fxgrow.grow(teacher, Widen("*", 1.5, indivisible="average"), torch.randn(2, *rest, 3))
+            plan = plan_of(student)
+            assert plan is not None
+            if any(w.means for w in plan.grown):
+                return
+    raise AssertionError("no sample of it does")

@@ -78,6 +78,7 @@ def slice_(
         Sample(lambda: lambda x: torch.cat(x.chunk(2, 1)[::-1], 1)),
         Sample(lambda: lambda x: torch.cat(x.split(3, 1)[::-1], 1)),
         Sample(lambda: lambda x: torch.cat(x.split([1, 5, 2], dim=1)[::-1], 1)),
+        Sample(lambda: lambda x: torch.cat(x.split(4, 2)[::-1], 2)),
     ],
     sized=(1,),
     exact=Exact(any="the dimension, cut into the parts"),

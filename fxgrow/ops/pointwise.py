@@ -74,7 +74,7 @@ def added(env: Env, *args: Any, **kwargs: Any) -> Outcome:
 @rule(
     aten.mul_.Tensor,
     aten.mul_.Scalar,
-    samples=[_on_hidden(lambda x: x.clone().mul_(0.5).mul_(x))],
+    samples=[_on_hidden(lambda x: x.clone().mul_(0.5)), _on_hidden(lambda x: x.clone().mul_(x))],
     exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
     linear="scale",
 )
@@ -86,7 +86,7 @@ def multiply_in_place(env: Env, *args: Any, **kwargs: Any) -> Outcome:
 @rule(
     aten.div_.Tensor,
     aten.div_.Scalar,
-    samples=[_on_hidden(lambda x: x.clone().div_(3).div_(1 + x * x))],
+    samples=[_on_hidden(lambda x: x.clone().div_(3)), _on_hidden(lambda x: x.clone().div_(1 + x * x))],
     exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
     linear="divide",
 )

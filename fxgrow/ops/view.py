@@ -234,6 +234,7 @@ def cat(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
     samples=[
         Sample(lambda: lambda x: torch.stack([x, x.relu()], 1).amax(1)),
         Sample(lambda: lambda x: torch.stack([x, x], 2).flatten(1, 2)),
+        Sample(lambda: lambda x: torch.stack([x, -3 * x], 2).mean(2)),
     ],
     exact=Exact(any="every dimension of the parts"),
     linear="each",
