@@ -15,7 +15,7 @@ from .copies import named_tensors
 from .errors import WidthError
 from .groups import Group, Statement, can_grow, constrain
 from .grown import Mode
-from .infer import CARRY, CONTRACT, Findings, Prediction, infer
+from .infer import CARRY, CONTRACT, Findings, Flow, Known, Prediction, infer
 from .layout import Layout, Var, atoms, of, only_atom, substitute
 from .literals import Attribute, Literal, of_weights
 from .ops import KERNEL, Value
@@ -312,7 +312,14 @@ class _Names:
     def prediction(self, found: Prediction) -> Prediction:
         outs = tuple(tuple(self.layout(la) for la in layouts) for layouts in found.outs)
         expected = tuple((arg, self.layout(front), back and self.layout(back)) for arg, front, back in found.expected)
-        return Prediction(tuple(self.layout(la) for la in found.ins), outs, expected, found.sized, found.decided)
+        ins = tuple(self.layout(la) for la in found.ins)
+        return Prediction(ins, outs, expected, found.sized, self._flow(found.flow), found.decided)
+
+    def _flow(self, flow: Flow) -> Flow:
+        def named(known: tuple[Known, ...]) -> tuple[Known, ...]:
+            return tuple([(key, replace(v, layouts=tuple([self.layout(la) for la in v.layouts]))) for key, v in known])
+
+        return replace(flow, ins=named(flow.ins), outs=named(flow.outs))
 
 
 def _name(tensor: str, dim: int, *, produced: bool, contracted: bool) -> str:
