@@ -60,10 +60,12 @@ class Verdict:
     Attributes:
         mismatches: Where the student departs from its plan; empty where it does not.
         obsolete: (mode, node) of guards that the student's own widths would trip.
+        reached: The modules whose code ran.
     """
 
     mismatches: tuple[Mismatch, ...]
     obsolete: tuple[tuple[Mode, str], ...]
+    reached: frozenset[str]
 
 
 def check(student: GrownModule, widths: WidthGraph, plan: Plan) -> Verdict:
@@ -71,6 +73,7 @@ def check(student: GrownModule, widths: WidthGraph, plan: Plan) -> Verdict:
     new = {name: group.size for name, group in widths.named.items()} | {w.name: w.new for w in plan.groups}
     mismatches: dict[Mismatch, None] = {}
     obsolete: dict[tuple[Mode, str], None] = {}
+    reached: set[str] = set()
     for mode in widths.traced.modes:
         copied = own_copy if widths.traced.inputs.real else clone
         ran = copied(student) if widths.traced.inputs.real or widths.traced.runs_code else student
@@ -80,7 +83,8 @@ def check(student: GrownModule, widths: WidthGraph, plan: Plan) -> Verdict:
         tape.run(ran)
         mismatches.update(dict.fromkeys(tape.mismatches))
         obsolete.update(dict.fromkeys((mode, node) for node in tape.obsolete))
-    return Verdict(tuple(mismatches), tuple(obsolete))
+        reached |= tape.reached
+    return Verdict(tuple(mismatches), tuple(obsolete), frozenset(reached))
 
 
 class _Departure(Exception):
@@ -118,6 +122,7 @@ class _CheckedTape(Tape):
         self.node: fx.Node | None = None
         self.mismatches: list[Mismatch] = []
         self.obsolete: list[str] = []
+        self.reached: set[str] = set()
 
     def run(self, student: nn.Module) -> None:
         """Run the student."""
@@ -137,6 +142,7 @@ class _CheckedTape(Tape):
 
     def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         number = len(self.calls)
+        self.reached.add(self._code())
         if number >= len(self.teacher):
             raise _Departure(f"{op} is one operation more than the teacher runs")
         theirs, prediction = self.teacher[number], self.predictions[number]

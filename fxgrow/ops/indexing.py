@@ -67,7 +67,7 @@ def slice_(
     if low > 0:
         before, layout = env.cut(layout, low)
     env.expect(2, before, concat([layout, after]))
-    return with_dim(x, dim, layout)
+    return x.derived(with_dim(x, dim, layout), x.dims)
 
 
 @rule(
@@ -87,7 +87,7 @@ def slice_(
 def split(env: Env, x: Value, sizes: int | Sequence[int], dim: int = 0) -> Outcome:
     """Neighbouring parts along dim."""
     parts = pieces(env, x.layouts[dim], [out[dim] for out in env.outs])
-    return [with_dim(x, dim, part) for part in parts]
+    return [x.derived(with_dim(x, dim, part), x.dims) for part in parts]
 
 
 def without(env: Env, x: Value, dim: int, reason: str) -> tuple[Layout, ...]:
