@@ -372,16 +372,22 @@ class Inference(Env):
 
     def settle_stated(self) -> None:
         """Attributes whose layout is known, and every other place in the graphs that they were passed on to."""
-        self.findings.attributes += [Attribute(path, name, (la,)) for (path, name), la in self.stated.items()]
+        for path, name, index in self.stated:
+            value = getattr(module_at(self.traced.root, path), name, None)
+            if index < 0:
+                self.findings.attributes.append(Attribute(path, name, (self.stated[path, name, index],)))
+            elif isinstance(value, tuple | list):
+                entries = tuple(self.stated.get((path, name, i), fixed(v)) for i, v in enumerate(value))
+                self.findings.attributes.append(Attribute(path, name, entries))
         found = {(li.mode, li.node, li.path) for li in self.findings.literals}
         for mode in self.traced.modes:
             for node in self.traced.graph(mode).nodes:
                 for kind, arguments in (("args", node.args), ("kwargs", node.kwargs)):
                     for steps, value in stated_in(arguments):
-                        path: literals.Path = (kind, *steps)
-                        if value.source in self.stated and (mode, node.name, path) not in found:
+                        place: literals.Path = (kind, *steps)
+                        if value.source in self.stated and (mode, node.name, place) not in found:
                             layout = self.stated[value.source]
-                            self.findings.literals.append(Literal(mode, node.name, path, layout))
+                            self.findings.literals.append(Literal(mode, node.name, place, layout))
 
     # -- what a rule can say ---------------------------------------------------------------------
 

@@ -35,9 +35,23 @@ class Runner(fx.Interpreter):
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
         return self._arguments[str(target).lstrip("*")]
 
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> Any:
+        return thawed(super().fetch_args_kwargs_from_env(n))
+
     def run_node(self, n: fx.Node) -> Any:
         self.tape.site, self.tape.inside, self.tape.module, self.tape.called = describe(n), None, module_path(n), False
         return super().run_node(n)
+
+
+def thawed(arguments: Any) -> Any:
+    """The same arguments with lists that can be written to, as the code that FX writes has them."""
+    if isinstance(arguments, list):
+        return [thawed(entry) for entry in arguments]
+    if type(arguments) is tuple:
+        return tuple([thawed(entry) for entry in arguments])
+    if isinstance(arguments, dict) and type(arguments).__module__.startswith("torch.fx"):
+        return {key: thawed(entry) for key, entry in arguments.items()}
+    return arguments
 
 
 @contextmanager

@@ -431,7 +431,7 @@ def _resizes(widths: WidthGraph, sizes: _Measure) -> tuple[Resize, ...]:
             continue
         module = module_at(widths.traced.root, attribute.module)
         stated = getattr(module, attribute.name, None)
-        if stated == before or stated == before[0]:
+        if stated == before[0] or (isinstance(stated, tuple | list) and tuple(stated) == before):
             one = isinstance(stated, int)
             resizes[attribute.module, attribute.name] = Resize(
                 attribute.module, attribute.name, before[0] if one else before, after[0] if one else after

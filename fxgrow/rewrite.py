@@ -76,7 +76,9 @@ def place(root: nn.Module, grown: Mapping[str, Tensor]) -> None:
 def resize(root: nn.Module, resizes: tuple[Resize, ...]) -> None:
     """Set the attributes that state sizes."""
     for change in resizes:
-        setattr(module_at(root, change.module), change.name, change.new)
+        module = module_at(root, change.module)
+        as_list = isinstance(getattr(module, change.name, None), list)
+        setattr(module, change.name, list(change.new) if as_list and isinstance(change.new, tuple) else change.new)
 
 
 def edit(graphs: Mapping[Mode, fx.Graph], edits: tuple[Edit, ...]) -> dict[Mode, fx.Graph]:

@@ -1,5 +1,7 @@
 """Integers that remember the attribute they were read from: `self.num_heads`, wherever it is passed on to.
 
+(Or the place in an attribute that is a tuple or list of them.)
+
 A size that a module states may turn up as an argument of many operations. Once one of them tells which width it
 is the size of, all of them follow, and so does the attribute.
 """
@@ -15,7 +17,7 @@ from torch import fx, nn
 from .grown import is_layer
 from .whole import WHOLE
 
-Source = tuple[str, str]  # (path of the module, name of the attribute)
+Source = tuple[str, str, int]  # (path of the module, name of the attribute, index in it or -1)
 
 
 class Stated(int):
@@ -44,21 +46,31 @@ class Stated(int):
 def remembered(root: nn.Module) -> Iterator[None]:
     """Inside, the integer attributes of users' modules know where they are from."""
     whole = root.__dict__.get(WHOLE)
-    before: list[tuple[dict[str, Any], str, int]] = []
+    before: list[tuple[dict[str, Any], str, Any, Any]] = []
     for path, module in (whole or root).named_modules():
         if is_layer(module):
             continue
         attributes = vars(module)
         for name, value in attributes.items():
-            if type(value) is int and value > 1 and not name.startswith("_"):
-                before.append((attributes, name, value))
-                attributes[name] = Stated.of(value, (path, name))
+            stated = None if name.startswith("_") else _stated(value, path, name)
+            if stated is not None:
+                before.append((attributes, name, value, stated))
+                attributes[name] = stated
     try:
         yield
     finally:
-        for attributes, name, value in before:
-            if type(attributes.get(name)) is Stated:
+        for attributes, name, value, stated in before:
+            if attributes.get(name) is stated:
                 attributes[name] = value
+
+
+def _stated(value: Any, path: str, name: str) -> Any:
+    """An integer, or a tuple or list of integers, with sources; None where it is neither."""
+    if type(value) is int:
+        return Stated.of(value, (path, name, -1)) if value > 1 else None
+    if type(value) in (tuple, list) and value and all(type(v) is int for v in value):
+        return type(value)([Stated.of(v, (path, name, i)) for i, v in enumerate(value)])
+    return None
 
 
 def stated_in(arguments: Any) -> Iterator[tuple[tuple[int | str, ...], Stated]]:

@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 
 from .copies import clone, named_tensors, own_copy, plain_tensors, same_randomness, to_meta
 from .errors import GrowError, TraceError
-from .grown import MODE_OVERRIDES, MODES, Mode, Output, graph_for, is_layer, keep, set_mode, skeleton
+from .grown import CONTAINERS, MODE_OVERRIDES, MODES, Mode, Output, graph_for, is_layer, keep, set_mode, skeleton
 from .inputs import Inputs, as_inputs, as_real_inputs, bind, for_a_run, guesses
 from .interpret import Runner
 from .proxy import VALUE, guard
@@ -258,10 +258,16 @@ class _Draft:
             if not found:
                 return traced
             self.why.update(found)
-            leaves |= frozenset(found)
+            leaves |= self._alike(found)
             if "" in leaves:
                 raise TraceError(found[""])
         raise TraceError(f"even with {len(leaves)} of its modules kept as calls it cannot be traced")
+
+    def _alike(self, found: Mapping[str, str]) -> frozenset[str]:
+        """Those modules, and all of their classes: the same code, with the same outcome."""
+        modules = dict(self.model.named_modules())
+        kinds = {type(modules[path]) for path in found if path and type(modules[path]) not in CONTAINERS}
+        return frozenset(found) | {path for path, module in modules.items() if path and type(module) in kinds}
 
     def _symbolic(self, tree: nn.Module, mode: Mode, leaves: frozenset[str]) -> tuple[Attempt, bool]:
         """An attempt to trace, and whether its values are the model's."""

@@ -28,6 +28,7 @@ from torch.utils import _pytree as pytree
 from .copies import named_tensors
 from .errors import TraceError
 from .inputs import PLAIN, default_in_code, parameters_of, stars_of
+from .interpret import thawed
 from .proxy import ASKED, VALUE, MetaProxy, form, guard, guards, is_symbolic
 from .record import place
 from .sites import NOT_THEIRS, PLACE, caller
@@ -98,7 +99,7 @@ class Tracer(fx.Tracer):
         return MetaProxy(node, self)
 
     def _compute(self, node: fx.Node) -> Any:
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta[VALUE])
+        args, kwargs = thawed(fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta[VALUE]))
         self._computing = True
         try:
             with torch.no_grad(), self.tape:
