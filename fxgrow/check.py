@@ -17,9 +17,10 @@ from torch import Tensor, fx, nn
 from . import interpret
 from .copies import clone, named_tensors, own_copy, same_randomness
 from .grown import GrownModule, Mode, graph_for, is_layer, set_mode
+from .infer import Prediction
 from .inputs import for_a_run
 from .interpret import Runner
-from .layout import Layout, atoms, is_fixed, measure
+from .layout import Layout, atoms, is_fixed, measure, only_atom
 from .ops import Value
 from .plan import Plan
 from .proxy import guard
@@ -59,10 +60,12 @@ class Verdict:
     Attributes:
         mismatches: Where the student departs from its plan; empty where it does not.
         obsolete: (mode, node) of guards that the student's own widths would trip.
+        reached: The modules whose code ran.
     """
 
     mismatches: tuple[Mismatch, ...]
     obsolete: tuple[tuple[Mode, str], ...]
+    reached: frozenset[str]
 
 
 def check(student: GrownModule, widths: WidthGraph, plan: Plan) -> Verdict:
@@ -70,15 +73,18 @@ def check(student: GrownModule, widths: WidthGraph, plan: Plan) -> Verdict:
     new = {name: group.size for name, group in widths.named.items()} | {w.name: w.new for w in plan.groups}
     mismatches: dict[Mismatch, None] = {}
     obsolete: dict[tuple[Mode, str], None] = {}
+    reached: set[str] = set()
     for mode in widths.traced.modes:
         copied = own_copy if widths.traced.inputs.real else clone
         ran = copied(student) if widths.traced.inputs.real or widths.traced.runs_code else student
         set_mode(ran, mode)
         tape = _CheckedTape(ran, graph_for(student.graphs, mode), widths, mode, new)
+        tape.variance = {width.name: width.variance for width in plan.groups if width.means}
         tape.run(ran)
         mismatches.update(dict.fromkeys(tape.mismatches))
         obsolete.update(dict.fromkeys((mode, node) for node in tape.obsolete))
-    return Verdict(tuple(mismatches), tuple(obsolete))
+        reached |= tape.reached
+    return Verdict(tuple(mismatches), tuple(obsolete), frozenset(reached))
 
 
 class _Departure(Exception):
@@ -112,9 +118,11 @@ class _CheckedTape(Tape):
         self.teacher = widths.calls[mode]
         self.predictions = widths.predictions[mode]
         self.new = new
+        self.variance: dict[str, float] = {}
         self.node: fx.Node | None = None
         self.mismatches: list[Mismatch] = []
         self.obsolete: list[str] = []
+        self.reached: set[str] = set()
 
     def run(self, student: nn.Module) -> None:
         """Run the student."""
@@ -134,6 +142,7 @@ class _CheckedTape(Tape):
 
     def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         number = len(self.calls)
+        self.reached.add(self._code())
         if number >= len(self.teacher):
             raise _Departure(f"{op} is one operation more than the teacher runs")
         theirs, prediction = self.teacher[number], self.predictions[number]
@@ -153,10 +162,14 @@ class _CheckedTape(Tape):
         if given != shapes:
             self._found(number, f"{op} gives {list(given)} where the widths say {list(shapes)}")
             return self._predicted(op, shapes, args)
+        scaled = self._scaled(prediction)
         implied = {*prediction.sized, *(argument for argument, _, _ in prediction.expected)}
         for (key, value), (_, before) in zip(constants, theirs.constants, strict=True):
+            if key in scaled:
+                before = before * scaled[key]
             if value != before and key not in implied and repr(value) != repr(before):
-                self._found(number, f"{op} gets {value!r} where the teacher gives it {before!r}")
+                says = "the plan says" if key in scaled else "the teacher gives it"
+                self._found(number, f"{op} gets {value!r} where {says} {before!r}")
         named = dict(constants)
         for argument, front, back in prediction.expected:
             value = named.get(argument) or 0
@@ -164,6 +177,14 @@ class _CheckedTape(Tape):
             if value != expected:
                 self._found(number, f"{op} gets {value} where the widths say {expected}")
         return out
+
+    def _scaled(self, prediction: Prediction) -> dict[int | str, float]:
+        """The constants that the plan changes: eps of a layer norm over channels of which some carry means."""
+        norm = prediction.flow.norm
+        if norm is None:
+            return {}
+        name = only_atom(prediction.flow.ins[0][1].layouts[-1])
+        return {norm.argument: self.variance[name]} if isinstance(name, str) and name in self.variance else {}
 
     def _as_decided(self, op: Any, decided: tuple[Any, ...]) -> Any:
         outs = tuple([o.clone() if isinstance(o, Tensor) else o for o in decided])

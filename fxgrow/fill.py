@@ -6,6 +6,7 @@ beside the student. Where it is cut depends on its shape alone, so that every de
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -13,9 +14,9 @@ from torch import Tensor
 
 from . import methods
 from .errors import PlanError
-from .layout import Layout, atoms
+from .layout import Layout, atoms, only_atom
 from .methods import Columns, Where, take
-from .plan import Plan, TensorPlan
+from .plan import Plan, TensorPlan, Width
 from .seeds import generator
 
 PART = 1 << 17  # entries of a new tensor that are made at a time
@@ -50,6 +51,8 @@ class Filling:
         grown = torch.empty(shape, dtype=tensor.dtype, device=tensor.device, memory_format=memory)
         if tensor.device.type == "meta" or not grown.numel():
             return grown
+        tensor = self._extended(found, tensor)
+        drawn_at = [(dim, generator(self.plan.seed, f"{found.name}[{dim}] means")) for dim in found.drawn]
         columns = [self._column(found.layouts[dim], dim, name, tensor.device) for dim, name in used]
         draws = [generator(self.plan.seed, f"{found.name}[{dim}]") for dim, _ in used]
         hows = [methods.method(name) for _, name in used]
@@ -60,6 +63,8 @@ class Filling:
             part = _gather(tensor, target, maps, along, start)
             for how, column, drawn in zip(hows, columns, draws, strict=True):
                 part = _by_method(found, part, column, how, drawn, is_bias=is_bias)
+            for dim, drawn in drawn_at:
+                _draw(part, dim, self._width(found.layouts[dim]).means, drawn)
             if part is not target:
                 target.copy_(part)
         return grown
@@ -76,12 +81,34 @@ class Filling:
                 )
         return used
 
+    # -- channels that carry means ---------------------------------------------------------------
+
+    def _width(self, layout: Layout) -> Width:
+        return self.plan.width(str(only_atom(layout)))
+
+    def _extended(self, found: TensorPlan, tensor: Tensor) -> Tensor:
+        """The teacher's tensor with one more entry, for channels that carry means, in each dimension that has them."""
+        for dim, part in enumerate(found.means):
+            if part == "gain":
+                eta = math.sqrt(self._width(found.layouts[dim]).variance)
+                tensor = (tensor.double() * eta).to(tensor.dtype)
+            if part in ("mean", "gain"):
+                more = tensor.double().mean(dim, keepdim=True).to(tensor.dtype)
+            elif part:
+                more = torch.zeros_like(tensor.narrow(dim, 0, 1))
+            if part:
+                tensor = torch.cat([tensor, more], dim)
+        return tensor
+
     # -- made once -------------------------------------------------------------------------------
 
     def _map(self, layout: Layout, device: torch.device) -> IndexMap:
         key = (layout, device)
         if key not in self._maps:
-            self._maps[key] = IndexMap(*self.plan.index(layout), device)
+            index, original = self.plan.index(layout)
+            if only_atom(layout) is not None and (number := self._width(layout).means):
+                index[-number:] = self.plan.old_size(layout)  # the entry that is added to it
+            self._maps[key] = IndexMap(index, original, device)
         return self._maps[key]
 
     def _column(self, layout: Layout, dim: int, name: str, device: torch.device) -> Columns:
@@ -89,6 +116,10 @@ class Filling:
         if key not in self._columns:
             found = self._map(layout, device)
             index, original = _of_method(self.plan, layout, name, found.index, found.original)
+            if only_atom(layout) is not None and (number := self._width(layout).means):
+                index, original = index.clone(), original.clone()
+                index[-number:] += torch.arange(number)  # nobody's replicas
+                original[-number:] = True
             self._columns[key] = Columns(dim, index, original, device)
         return self._columns[key]
 
@@ -127,6 +158,14 @@ class IndexMap:
         if target is not None and target.is_contiguous():
             return torch.index_select(source, dim, self.there, out=target)
         return source.index_select(dim, self.there)
+
+
+def _draw(weight: Tensor, dim: int, number: int, draws: torch.Generator) -> None:
+    """Columns for channels that are zero now: uniform, between the mean of the others' sizes and its negative."""
+    old = weight.shape[dim] - number
+    size = weight.narrow(dim, 0, old).abs().mean(dim, keepdim=True)
+    place = weight.narrow(dim, old, number)
+    place.copy_((torch.rand(place.shape, generator=draws, dtype=torch.float32) * 2 - 1).to(place) * size)
 
 
 def _parts(found: TensorPlan, grown: Tensor, hows: Sequence[methods.Method]) -> tuple[int, int]:

@@ -6,10 +6,11 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 from torch.utils import _pytree as pytree
@@ -17,12 +18,12 @@ from torch.utils import _pytree as pytree
 from . import literals
 from .copies import named_tensors, plain_tensors, same_randomness
 from .errors import TraceError
-from .grown import Mode, is_layer, set_mode
+from .grown import Mode, is_layer, module_at, set_mode
 from .inputs import for_a_run
 from .interpret import Runner
 from .layout import Layout, fixed, is_fixed, of, product
 from .literals import Attribute, Literal, Spelling
-from .ops import Env, Value, rule_for
+from .ops import Env, Linear, Value, rule_for
 from .record import named_inputs
 from .sites import describe
 from .stated import Source, Stated, remembered, stated_in
@@ -35,6 +36,55 @@ CARRY, CONTRACT = "carry", "contract"
 
 
 @dataclass(frozen=True, slots=True)
+class Norm:
+    """A layer norm.
+
+    Attributes:
+        weight: The position of its gain among the call's tensors; None where it has none.
+        bias: The same of its shift.
+        argument: The position of eps among the call's arguments.
+        eps: Its value.
+        module: The module whose attribute `eps` that is, or None.
+        literal: (mode, node, path) of the literal that it is, or None.
+    """
+
+    weight: int | None
+    bias: int | None
+    argument: int
+    eps: float
+    module: str | None = None
+    literal: tuple[Mode, str, literals.Path] | None = None
+
+
+Known = tuple[int | str | None, Value]  # what numbers a value on its tape, and what is known of it
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What has to be known of a call to see where means over channels go.
+
+    Attributes:
+        linear: How a channel goes through that carries the mean of the others.
+        ins: Its tensors.
+        outs: Its results.
+        contracts: (position in `ins`, dimension) of weights that are summed over.
+        norm: The layer norm that it is.
+        mutates: Whether it writes into its first argument.
+        numbers: Whether plain numbers are among its first two arguments.
+        floating: Whether all its results are real numbers.
+    """
+
+    linear: Linear
+    ins: tuple[Known, ...]
+    outs: tuple[Known, ...]
+    contracts: tuple[tuple[int, int], ...] = ()
+    norm: Norm | None = None
+    mutates: bool = False
+    numbers: bool = False
+    floating: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """What a call of the student must look like: the layouts of its tensors, and of its integer arguments."""
 
@@ -42,6 +92,7 @@ class Prediction:
     outs: tuple[tuple[Layout, ...], ...]
     expected: tuple[tuple[int, Layout, Layout], ...]
     sized: tuple[int | str, ...]
+    flow: Flow
     decided: Any = None  # the result itself, where its size or value depends on numbers in tensors
 
 
@@ -108,6 +159,9 @@ class Inference(Env):
         self.values: dict[int | str, Value] = {}
         self._contracted: Counter[tuple[int, int]] = Counter()  # (value, dimension) of the call at work
         self._expected: list[tuple[int, Layout, Layout]] = []
+        self._keys: list[int | str | None] = []  # of the tensors of the call at work
+        self._summed: list[tuple[Value, int]] = []
+        self._norm: tuple[Value | None, Value | None, Norm] | None = None
         self._declared: dict[str, tuple[Layout, ...]] = {}
 
     # -- running ---------------------------------------------------------------------------------
@@ -168,6 +222,11 @@ class Inference(Env):
         """The arguments of a call as rules take them."""
         self.strides = tuple([a.stride() for a in args if isinstance(a, Tensor)])
         self.dtypes = tuple([t.dtype for a in args for t in tensors_in(a)])
+        self._keys = [
+            None if tape.constant(t) is not None else tape.value_of(t)
+            for a in (*args, *kwargs.values())
+            for t in tensors_in(a)
+        ]
         return [self._given(tape, a) for a in args], {key: self._given(tape, a) for key, a in kwargs.items()}
 
     def call(self, tape: Tape, op: Any, given: list[Any], named: dict[str, Any], outs: tuple[Any, ...]) -> None:
@@ -175,6 +234,7 @@ class Inference(Env):
         self.op = op
         self.outs = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
         self._contracted, self._expected = Counter(), []
+        self._summed, self._norm = [], None
         touched = list(_values((*given, *named.values())))
         rule = rule_for(op)
         try:
@@ -201,8 +261,37 @@ class Inference(Env):
                 tuple([r.layouts for r in results]),
                 tuple(self._expected),
                 rule.sized if rule else (),
+                self._flow(tape, rule.linear if rule else "", touched, given, results, outs),
                 decided,
             )
+        )
+
+    def _flow(
+        self,
+        tape: Tape,
+        linear: Linear,
+        touched: list[Value],
+        given: list[Any],
+        results: list[Value],
+        outs: tuple[Any, ...],
+    ) -> Flow:
+        def position(value: Value | None) -> int | None:
+            return next((i for i, other in enumerate(touched) if other is value), None)
+
+        norm = None
+        if self._norm is not None:
+            weight, bias, norm = self._norm
+            norm = replace(norm, weight=position(weight), bias=position(bias))
+        tensors = [(o, r) for o, r in zip(outs, results, strict=True) if isinstance(o, Tensor)]
+        return Flow(
+            linear,
+            tuple(zip(self._keys, touched, strict=True)),
+            tuple([(tape.value_of(o), r) for o, r in tensors]),
+            tuple([(at, dim) for value, dim in self._summed if (at := position(value)) is not None]),
+            norm,
+            self.op._schema.is_mutable,
+            any(isinstance(a, int | float) for a in given[:2]),
+            all(o.is_floating_point() for o, _ in tensors),
         )
 
     def _written(self, target: Value, touched: list[Value]) -> None:
@@ -332,6 +421,7 @@ class Inference(Env):
         for source in value.dims[dim]:
             self.findings.roles.setdefault((value.origin, source), set()).add(CONTRACT)
         self._contracted[id(value), dim % len(value.layouts)] += 1
+        self._summed.append((value, dim % len(value.layouts)))
 
     def uniform(self, layouts: Sequence[Layout], reason: str) -> None:
         wide = [layout for layout in layouts if not is_fixed(layout)]
@@ -339,6 +429,27 @@ class Inference(Env):
             self.findings.uniform.append((product(layouts), f"{reason} in {self.unifier.site}"))
             for layout in wide:
                 self.replicas_only(layout, reason)
+
+    def centred(self, x: Value, over: Sequence[Layout], weight: Value | None, bias: Value | None, eps: float) -> None:
+        self.uniform(over, "a layer norm")
+        module, literal = self._eps(eps)
+        self._norm = (weight, bias, Norm(None, None, 4, eps, module, literal))
+
+    def _eps(self, eps: float) -> tuple[str | None, tuple[Mode, str, literals.Path] | None]:
+        """Where the eps of the layer norm at work is stated: by a module, or by a literal of the graph."""
+        if self.called is not None:
+            module = module_at(self.traced.root, self.called)
+            own = type(module).forward is nn.LayerNorm.forward
+            return (self.called if own and getattr(module, "eps", None) == eps else None), None
+        node = self.node
+        if node is None or self.spelling is not None or node.op != "call_function":
+            return None, None
+        if node.target not in (F.layer_norm, torch.layer_norm):
+            return None, None
+        path, stated = literals.argument(node, 4, "eps")
+        if len(node.args) <= 4 and "eps" not in node.kwargs:
+            stated = eps  # the default
+        return None, (self.mode, node.name, path) if isinstance(stated, int | float) and stated == eps else None
 
     def replicas_only(self, layout: Layout, reason: str) -> None:
         self.findings.replicas.append((layout, f"{reason} in {self.unifier.site}"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,14 +21,16 @@ from . import methods
 from .errors import PlanError
 from .groups import Group
 from .grown import Output, module_at
+from .infer import Norm
 from .inputs import Inputs, from_data, to_data
-from .layout import Layout, atoms, index_map, measure, prefix
+from .layout import Layout, atoms, index_map, measure, only_atom, prefix
 from .literals import PART, Literal, Path
+from .means import PARTS, Part
 from .seeds import generator
 from .spec import Spec, parse, to_json
 from .table import table
 from .targets import Targets, resolve
-from .widths import WidthGraph
+from .widths import TensorWidths, WidthGraph
 
 VERSION = 2
 
@@ -45,6 +47,7 @@ class Width:
         new: Its width in the student.
         copies: For each new channel the old one that it copies: g[old:] of Net2Net's mapping g.
         method: How the new channels are filled.
+        means: As many of the new channels, the last ones, are no copies but carry the mean of the old ones.
     """
 
     name: str
@@ -52,20 +55,40 @@ class Width:
     new: int
     copies: tuple[int, ...] = ()
     method: str = ""
+    means: int = 0
+
+    @property
+    def variance(self) -> float:
+        """The variance over the new channels, as a part of that over the old ones."""
+        return (self.new - self.means) / self.new if self.means else 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class TensorPlan:
-    """A parameter or buffer that changes: the layout of each dimension, and "carry" or "contract" for each."""
+    """A parameter or buffer that changes.
+
+    Attributes:
+        name: Its name.
+        layouts: The layout of each dimension.
+        roles: For each "carry" or "contract".
+        means: For each what its entries are for channels that carry means (`fxgrow.means`), "" where none do;
+            empty where none do in any.
+    """
 
     name: str
     layouts: tuple[Layout, ...]
     roles: tuple[str, ...]
+    means: tuple[Part | str, ...] = ()
+
+    @property
+    def drawn(self) -> tuple[int, ...]:
+        """The dimensions whose entries for such channels are drawn."""
+        return tuple([dim for dim, part in enumerate(self.means) if part == "draw"])
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A literal of a graph that changes.
+    """A literal of a graph that changes: a size, or the eps of a layer norm.
 
     An empty path: the call becomes `split(x, value, dim)`. The path `(DROP,)`: the node, a guard, goes.
     """
@@ -73,7 +96,7 @@ class Edit:
     mode: str
     node: str
     path: Path
-    value: int | tuple[int, ...]
+    value: int | float | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +105,8 @@ class Resize:
 
     module: str
     name: str
-    old: int | tuple[int, ...]
-    new: int | tuple[int, ...]
+    old: int | float | tuple[int, ...]
+    new: int | float | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +188,8 @@ class Plan:
     def index(self, layout: Layout, others: Callable[[str], int] | None = None) -> tuple[Tensor, Tensor]:
         """For each index of a grown dimension the old one that it copies, and whether it is the old one.
 
+        The last `Width.means` of a width copy none; what the index says of them does not count.
+
         Args:
             layout: The dimension's layout.
             others: The width of groups that the plan does not name because they are in no parameter.
@@ -218,12 +243,25 @@ class Plan:
         for w in self.groups:
             if len(w.copies) != w.new - w.old or any(not 0 <= c < w.old for c in w.copies):
                 raise PlanError(f"the plan's {w.name!r} grows from {w.old} to {w.new} with copies that do not fit")
+            if not 0 <= w.means <= min(len(w.copies), w.old - 1):
+                raise PlanError(
+                    f"the plan's {w.name!r} has {w.means} channels that carry means, of {len(w.copies)} new"
+                )
             if w.new > w.old:
                 methods.method(w.method)
         for t in self.tensors:
             missing = {name for layout in t.layouts for name in atoms(layout)} - self._by_name.keys()
             if missing or len(t.roles) != len(t.layouts) or not {*t.roles} <= {"carry", "contract"}:
                 raise PlanError(f"the plan's {t.name!r} has unknown widths or roles")
+            carrying = [any(self._by_name[name].means for name in atoms(layout)) for layout in t.layouts]
+            if any(carrying) and (
+                len(t.means) != len(t.layouts)
+                or any(
+                    carried != (part in PARTS) or (carried and only_atom(layout) is None)
+                    for carried, part, layout in zip(carrying, t.means, t.layouts, strict=True)
+                )
+            ):
+                raise PlanError(f"the plan's {t.name!r} does not say what its channels are that carry means")
 
     # -- for readers -----------------------------------------------------------------------------
 
@@ -266,14 +304,15 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split"
     wishes = parse(spec)
     used = [methods.method(name) for name in (method, *(wish.method for wish in wishes if wish.method))]
     found = {how.name: how for how in used}
-    targets = resolve(widths, wishes, {name: m.exact and not m.replicas for name, m in found.items()}, method)
+    no_replicas = {name: m.exact and not m.replicas for name, m in found.items()}
+    targets = resolve(widths, wishes, no_replicas, method, [name for name, m in found.items() if m.replicas])
     grown = {name: new for name, new in targets.new.items() if new > widths.width(name)}
     all_widths = {
         name: _width(group, grown.get(name, group.size), targets, seed, method) for name, group in widths.named.items()
     }
     measured = _Measure(widths, all_widths)
     tensors = tuple(
-        TensorPlan(t.name, t.layouts, t.roles)
+        TensorPlan(t.name, t.layouts, t.roles, _means(t, all_widths, targets))
         for t in widths.tensors.values()
         if any(measured.new(layout) != measured.old(layout) for layout in t.layouts)
     )
@@ -290,8 +329,8 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split"
         method=method,
         groups=tuple(width for name, width in all_widths.items() if name in named or width.new > width.old),
         tensors=tensors,
-        edits=_edits(widths, measured),
-        resizes=_resizes(widths, measured),
+        edits=(*_edits(widths, measured), *_eps_edits(all_widths, targets)),
+        resizes=(*_resizes(widths, measured), *_eps_resizes(all_widths, targets)),
         left=tuple(Left(name, reason) for name, reason in targets.left.items()),
         notes=_notes(widths, grown, targets, found.values()),
     )
@@ -302,6 +341,9 @@ def _width(group: Group, new: int, targets: Targets, seed: int, default: str) ->
         return Width(group.name, group.size, group.size)
     wish = targets.wish[group.name]
     full, rest = divmod(new, group.size)
+    if rest and group.name in targets.means:
+        nominal = (*(list(range(group.size)) * (full - 1)), *range(rest))
+        return Width(group.name, group.size, new, nominal, wish.method or default, rest)
     copies = list(range(group.size)) * (full - 1)  # replicas spread as evenly as they can be
     if rest:  # neighbours from a random one on: which channels they are does not matter, and runs are copied fast
         start = int(torch.randint(group.size, (), generator=generator(seed, group.name)))
@@ -397,6 +439,35 @@ def _resizes(widths: WidthGraph, sizes: _Measure) -> tuple[Resize, ...]:
     return tuple(resizes.values())
 
 
+def _means(tensor: TensorWidths, all_widths: Mapping[str, Width], targets: Targets) -> tuple[str, ...]:
+    names = [only_atom(layout) for layout in tensor.layouts]
+    parts = tuple(
+        targets.means[name].parts[tensor.name, dim] if isinstance(name, str) and all_widths[name].means else ""
+        for dim, name in enumerate(names)
+    )
+    return parts if any(parts) else ()
+
+
+def _norms(all_widths: Mapping[str, Width], targets: Targets) -> Iterator[tuple[Norm, float]]:
+    """The layer norms over channels that carry means, and their new eps."""
+    for name, found in targets.means.items():
+        width = all_widths[name]
+        yield from ((norm, norm.eps * width.variance) for norm in found.norms if width.means)
+
+
+def _eps_edits(all_widths: Mapping[str, Width], targets: Targets) -> Iterator[Edit]:
+    for norm, eps in _norms(all_widths, targets):
+        if norm.literal is not None:
+            mode, node, path = norm.literal
+            yield Edit(mode, node, path, eps)
+
+
+def _eps_resizes(all_widths: Mapping[str, Width], targets: Targets) -> Iterator[Resize]:
+    for norm, eps in _norms(all_widths, targets):
+        if norm.module is not None:
+            yield Resize(norm.module, "eps", norm.eps, eps)
+
+
 def _notes(
     widths: WidthGraph, grown: Mapping[str, int], targets: Targets, used: Sequence[methods.Method] | Any
 ) -> tuple[str, ...]:
@@ -405,6 +476,12 @@ def _notes(
         f"method {m.name!r} is not function-preserving: the student will not compute what the teacher does"
         for m in used
         if not m.exact
+    ]
+    notes += [
+        f"{name}: {new % widths.width(name)} of {new} channels carry the mean of the {widths.width(name)}; the layer "
+        "norms over it have another gain and eps"
+        for name, new in grown.items()
+        if name in targets.means and new % widths.width(name)
     ]
     if not grown:
         notes.append("no width grows: the student is a copy of the teacher")

@@ -124,7 +124,7 @@ def _replaced(value: Any, steps: list[int | str], new: Any) -> Any:
         bounds = {"start": value.start, "stop": value.stop, "step": value.step, str(step): new}
         return slice(bounds["start"], bounds["stop"], bounds["step"])
     if isinstance(value, Mapping):
-        return {**value, step: _replaced(value[step], rest, new)}
+        return {**value, step: _replaced(value.get(step), rest, new)}  # a default may not be stated
     changed = [_replaced(v, rest, new) if i == step else v for i, v in enumerate(value)]
     return tuple(changed) if isinstance(value, tuple) else changed
 

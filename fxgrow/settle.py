@@ -94,6 +94,7 @@ def settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
                 mends.pins.update(dict.fromkeys(constants, reason))
                 continue
             mends.add(found.groups, found.around, reason)
-            for theirs, around in widths.alike(found.module, found.groups, found.around):  # the same code
+            # The same code, where the run did not get to: elsewhere it has shown by itself what is wrong.
+            for theirs, around in widths.alike(found.module, verdict.reached, found.groups, found.around):
                 if growing.issuperset(theirs):
                     mends.add(theirs, [name for name in around if name in growing], reason)

@@ -35,7 +35,11 @@ class Widen:
         cardinality: Grouped convolutions get more groups instead of wider ones.
         exclude: Globs over names to leave as they are.
         indivisible: Where only whole multiples are exact (a mean or a layer norm over the channels):
-            "round_up" to the next one, or "leave" the width.
+            "round_up" to the next one, "leave" the width, or "average": grow to the width itself, with as many
+            copies of each channel as there is room for, and with the mean of the channels in the rest. It is
+            exact where nothing but layer norms with a gain asks for whole multiples, and all else that carries
+            the width is linear (sums, contractions, position tables, class tokens, as between the blocks of a
+            pre-norm transformer); elsewhere the width is left, or refused if it was asked for by name.
 
     Example:
         >>> Widen("layer3.*", 1.5, multiple_of=8)
@@ -48,7 +52,7 @@ class Widen:
     method: str | None = None
     cardinality: bool = False
     exclude: tuple[str, ...] = ()
-    indivisible: Literal["round_up", "leave"] = "round_up"
+    indivisible: Literal["round_up", "leave", "average"] = "round_up"
 
     def __post_init__(self) -> None:
         if not isinstance(self.pattern, str) or not self.pattern:
@@ -67,8 +71,10 @@ class Widen:
             )
         if isinstance(self.multiple_of, bool) or not isinstance(self.multiple_of, int) or self.multiple_of < 1:
             raise PlanError(f"{self.pattern!r}: multiple_of is a positive int, not {self.multiple_of!r}")
-        if self.indivisible not in ("round_up", "leave"):
-            raise PlanError(f"{self.pattern!r}: indivisible is 'round_up' or 'leave', not {self.indivisible!r}")
+        if self.indivisible not in ("round_up", "leave", "average"):
+            raise PlanError(
+                f"{self.pattern!r}: indivisible is 'round_up', 'leave' or 'average', not {self.indivisible!r}"
+            )
         exclude = (self.exclude,) if isinstance(self.exclude, str) else self.exclude
         if not isinstance(exclude, list | tuple) or not all(isinstance(pattern, str) for pattern in exclude):
             raise PlanError(f"{self.pattern!r}: exclude is a pattern or a list of patterns, not {self.exclude!r}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .errors import PlanError
 from .groups import Group
 from .layout import Layout, atoms, measure
+from .means import Means, means
 from .spec import Widen, match, module_of
 from .widths import WidthGraph
 
@@ -21,9 +22,16 @@ class Targets:
     wish: dict[str, Widen] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    means: dict[str, Means] = field(default_factory=dict)  # of the groups that grow to no multiple of an odd width
 
 
-def resolve(widths: WidthGraph, wishes: Sequence[Widen], no_replicas: Mapping[str, bool], method: str) -> Targets:
+def resolve(
+    widths: WidthGraph,
+    wishes: Sequence[Widen],
+    no_replicas: Mapping[str, bool],
+    method: str,
+    replicating: Collection[str] = (),
+) -> Targets:
     """The new width of each group that grows.
 
     Args:
@@ -32,6 +40,7 @@ def resolve(widths: WidthGraph, wishes: Sequence[Widen], no_replicas: Mapping[st
         no_replicas: Per method name, whether its new channels are no replicas and so must not pass
             operators that need them.
         method: The method of wishes that name none.
+        replicating: The methods whose new channels are replicas.
 
     Raises:
         PlanError: A wish cannot be met, or two disagree.
@@ -39,6 +48,11 @@ def resolve(widths: WidthGraph, wishes: Sequence[Widen], no_replicas: Mapping[st
     targets = Targets()
     for wish in sorted(wishes, key=lambda w: w.blanket):
         how = wish.method or method
+        if wish.indivisible == "average" and how not in replicating:
+            raise PlanError(
+                f"{wish.pattern!r}: indivisible='average' needs a method that makes replicas, which {how!r} is not; "
+                f"use {' or '.join(map(repr, sorted(replicating))) or repr('split')}"
+            )
         unfit = _unfit(widths, how) if no_replicas[how] else {}
         find = _everything if wish.blanket else _named
         for name, width in find(widths, wish, _excluded(widths, wish), unfit, targets).items():
@@ -164,15 +178,21 @@ def _admissible(widths: WidthGraph, wish: Widen, layout: Layout, name: str, widt
     group = widths.named[name]
     step = group.size if group.uniform else 1
     if width % step:
-        if wish.indivisible == "leave":
-            targets.left[name] = f"only whole multiples of {group.size} are exact: {group.uniform[0]}"
+        why = f"only whole multiples of {group.size} are exact: {group.uniform[0]}"
+        found = means(widths, name) if wish.indivisible == "average" else ""
+        if isinstance(found, Means):
+            targets.means[name] = found
+            step = 1
+        elif wish.indivisible == "round_up":
+            rounded = -(-width // step) * step
+            targets.notes.append(f"{name}: {width} rounded up to {rounded}, because {why}")
+            width = rounded
+        else:
+            why += f"; and new channels cannot carry the mean of the others, because {found}" if found else ""
+            if found and wish.exact_name:
+                raise PlanError(f"{wish.pattern!r} cannot be widened to {width}: {why}")
+            targets.left[name] = why
             return None
-        rounded = -(-width // step) * step
-        targets.notes.append(
-            f"{name}: {width} rounded up to {rounded}, because only whole multiples of {group.size} are exact: "
-            f"{group.uniform[0]}"
-        )
-        width = rounded
     if width > group.size or wish.multiple_of > 1:
         for candidate in range(width, width + step * wish.multiple_of, step):
             size = measure(layout, {**{n: widths.width(n) for n in atoms(layout)}, name: candidate}.__getitem__)
@@ -249,6 +269,8 @@ def _same_ratios(widths: WidthGraph, targets: Targets) -> None:
     """
     for name in list(targets.new):
         group = widths.named[name]
+        if name in targets.means:  # alone in its class
+            continue
         asked = {n: targets.new[n] // widths.width(n) for n in sorted(group.ratio) if n in targets.new}
         by_name = {n: ratio for n, ratio in asked.items() if not targets.wish[n].blanket}
         if len(set(by_name.values())) > 1:

@@ -18,6 +18,7 @@ from .errors import GrowError
 from .grown import MODES, GrownModule, Mode, graph_for, set_mode
 from .inputs import Inputs, arguments_of, bind
 from .interpret import Runner
+from .layout import Layout, only_atom
 from .plan import Plan, example_of
 from .report import TOLERANCE, NodeError, Report
 from .rewrite import plan_of
@@ -148,15 +149,19 @@ def _nodes_apart(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: I
         return  # the student was grown from another model, such as an earlier student
     root = traced.tree(teacher)
     arguments = bind(teacher, inputs)
+    gains = {tensor.name for tensor in plan.tensors if "gain" in tensor.means}  # which are others on purpose
     for mode in MODES:
         graph = traced.graph(mode)
         values = _record(root, graph, arguments, mode)
         ours = _record(student, graph_for(student.graphs, mode), arguments, mode)
         for node in graph.nodes:
             layouts = found.nodes.get((mode, node.name)) or found.nodes.get((found.traced.modes[0], node.name))
+            if node.op == "get_attr" and node.target in gains:
+                continue
             theirs, mine = values.get(node.name), ours.get(node.name)
             if isinstance(theirs, Tensor) and isinstance(mine, Tensor) and layouts is not None:
                 expected = _through(plan, found, layouts.layouts, theirs)
+                mine = _copies(plan, layouts.layouts, mine)
                 if expected.shape == mine.shape and expected.is_floating_point():
                     error = relative_error(mine, expected)
                     yield NodeError(node.name, describe(node), mode, tuple(mine.shape), error)
@@ -167,8 +172,24 @@ def _through(plan: Plan, found: WidthGraph, layouts: tuple[Any, ...], tensor: Te
     for dim, layout in enumerate(layouts):
         if plan.grows(layout):
             index, _ = plan.index(layout, found.width)
+            index = index[: len(index) - _carrying(plan, layout)]
             tensor = tensor.index_select(dim, index.to(tensor.device))
     return tensor
+
+
+def _copies(plan: Plan, layouts: tuple[Any, ...], tensor: Tensor) -> Tensor:
+    """The student's activation without the channels that carry means, of which the teacher has none."""
+    for dim, layout in enumerate(layouts):
+        number = _carrying(plan, layout)
+        if number:
+            tensor = tensor.narrow(dim, 0, tensor.shape[dim] - number)
+    return tensor
+
+
+def _carrying(plan: Plan, layout: Layout) -> int:
+    """How many channels of a dimension carry means."""
+    name = only_atom(layout)
+    return plan.width(name).means if isinstance(name, str) and plan.grows(layout) else 0
 
 
 def _record(root: nn.Module, graph: fx.Graph, arguments: Mapping[str, Any], mode: Mode) -> Mapping[str, Any]:

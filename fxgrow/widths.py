@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import html
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from .copies import named_tensors
 from .errors import WidthError
 from .groups import Group, Statement, can_grow, constrain
 from .grown import Mode
-from .infer import CARRY, CONTRACT, Findings, Prediction, infer
+from .infer import CARRY, CONTRACT, Findings, Flow, Known, Prediction, infer
 from .layout import Layout, Var, atoms, of, only_atom, substitute
 from .literals import Attribute, Literal, of_weights
 from .ops import KERNEL, Value
@@ -86,8 +86,8 @@ class WidthGraph:
         named = constrain(self.named, (*uniform, *more), replicas, _layouts(self.tensors)) if more else self.named
         return replace(self, named=named, statements=((*uniform, *more), replicas, notes))
 
-    def alike(self, path: str, *names: Iterable[str]) -> list[tuple[tuple[str, ...], ...]]:
-        """The groups that play the parts of these ones in the other modules of a module's class."""
+    def alike(self, path: str, but: Container[str], *names: Iterable[str]) -> list[tuple[tuple[str, ...], ...]]:
+        """The groups that play the parts of these ones in the other modules of a module's class, but for some."""
         kind = self.traced.classes.get(path)
         inside = f"{path}."
         parts: dict[str, tuple[str, int, int]] = {}
@@ -98,7 +98,7 @@ class WidthGraph:
                         parts.setdefault(name, (tensor.name.removeprefix(inside), dim, position))
         found = []
         for other, its_kind in self.traced.classes.items():
-            if its_kind is kind and other != path:
+            if its_kind is kind and other != path and other not in but:
                 theirs = [[self._part(other, *parts[name]) for name in some if name in parts] for some in names]
                 found.append(tuple(tuple(dict.fromkeys(filter(None, some))) for some in theirs))
         return [theirs for theirs in found if theirs[0]]
@@ -246,9 +246,12 @@ def _settle_roles(findings: Findings, traced: Traced) -> None:
     """Pin dimensions whose tensor cannot play its part: both roles at once, none, or integers to be split."""
     kinds = named_tensors(traced.root)
     resolve = findings.unifier.resolve
-    for layout, origin, dims, site in findings.contractions:
+    parts: dict[tuple[str, tuple[int, ...]], set[Var]] = {}  # a weight may be cut, and each part be summed over
+    for layout, origin, dims, _ in findings.contractions:
+        parts.setdefault((origin, dims), set()).update(atoms(resolve(layout)))
+    for _, origin, dims, site in findings.contractions:
         own = {var for dim in dims for var in atoms(resolve(findings.tensors[origin][dim]))}
-        summed = set(atoms(resolve(layout)))
+        summed = parts[origin, dims]
         for var in summed - own:  # the weight was expanded along it: it has no entries there that could be split
             findings.unifier.pin(of(var), f"{site} sums over it, but {origin} has one entry for all of it")
         for var in own - summed:  # a factor of the same dimension that is carried: a dimension has one role
@@ -312,7 +315,14 @@ class _Names:
     def prediction(self, found: Prediction) -> Prediction:
         outs = tuple(tuple(self.layout(la) for la in layouts) for layouts in found.outs)
         expected = tuple((arg, self.layout(front), back and self.layout(back)) for arg, front, back in found.expected)
-        return Prediction(tuple(self.layout(la) for la in found.ins), outs, expected, found.sized, found.decided)
+        ins = tuple(self.layout(la) for la in found.ins)
+        return Prediction(ins, outs, expected, found.sized, self._flow(found.flow), found.decided)
+
+    def _flow(self, flow: Flow) -> Flow:
+        def named(known: tuple[Known, ...]) -> tuple[Known, ...]:
+            return tuple([(key, replace(v, layouts=tuple([self.layout(la) for la in v.layouts]))) for key, v in known])
+
+        return replace(flow, ins=named(flow.ins), outs=named(flow.outs))
 
 
 def _name(tensor: str, dim: int, *, produced: bool, contracted: bool) -> str:

@@ -12,8 +12,10 @@ from tests.nets import FAMILIES, NETS, Net
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=["float64", "float32"])
-@pytest.mark.parametrize("factor", [1.5, 2.0])
+CASES = [(1.5, torch.float64), (2.0, torch.float64), (1.5, torch.float32)]
+
+
+@pytest.mark.parametrize(("factor", "dtype"), CASES, ids=["1.5-float64", "2.0-float64", "1.5-float32"])
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 def test_growth_is_exact(net: Net, factor: float, dtype: torch.dtype) -> None:
     teacher = randomise(net.make().to(dtype))

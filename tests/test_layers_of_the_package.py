@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "fxgrow"
 LAYERS = (
     "errors", "seeds", "table", "layout", "unify", "copies", "inputs", "whole", "grown", "meta", "tape", "sites",
     "interpret", "record", "stated", "refuse", "proxy", "tracer", "trace", "ops", "literals",
-    "infer", "groups", "widths", "spec", "targets", "methods", "plan", "fill", "rewrite", "check", "settle", "report",
-    "verify", "api", "__init__",
+    "infer", "groups", "widths", "spec", "means", "targets", "methods", "plan", "fill", "rewrite", "check", "settle",
+    "report", "verify", "api", "__init__",
 )  # fmt: skip
 
 

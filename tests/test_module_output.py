@@ -18,7 +18,7 @@ def pickled(model: nn.Module) -> bytes | None:
     """The bytes, or None where the model holds what cannot be pickled."""
     try:
         return pickle.dumps(model)
-    except (pickle.PicklingError, AttributeError, TypeError, RuntimeError):
+    except (pickle.PicklingError, AttributeError, TypeError, RuntimeError):  # parametrised modules refuse
         return None
 
 

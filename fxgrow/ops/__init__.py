@@ -17,12 +17,13 @@ from . import (
     reduction,
     view,
 )
-from .registry import KERNEL, Env, Exact, Rule, Sample, Value, rule_for, rules
+from .registry import KERNEL, Env, Exact, Linear, Rule, Sample, Value, rule_for, rules
 
 __all__ = [
     "KERNEL",
     "Env",
     "Exact",
+    "Linear",
     "Rule",
     "Sample",
     "Value",

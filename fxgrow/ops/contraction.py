@@ -39,6 +39,7 @@ aten = torch.ops.aten
     exact=Exact(
         any="channels, inside each group or by whole groups; input channels split", pinned="space and the kernel"
     ),
+    linear="filter",
 )
 def convolution(
     env: Env,
@@ -125,6 +126,7 @@ def matrix_product(env: Env, a: Value, b: Value) -> tuple[Layout, ...]:
         any="rows, columns, the batch, and the sum over a weight's entries, which split",
         pinned="a sum over two activations",
     ),
+    linear="product",
 )
 def matmul(env: Env, a: Value, b: Value, **kwargs: Any) -> Outcome:
     """out = a @ b"""
@@ -141,6 +143,7 @@ def matmul(env: Env, a: Value, b: Value, **kwargs: Any) -> Outcome:
         Sample(lambda: lambda x: x.clone().baddbmm_(x, x.transpose(1, 2) @ x), (5, 8), grows=False, dim=2),
     ],
     exact=Exact(any="as for a product", pinned="as for a product"),
+    linear="product",
 )
 def addmm(env: Env, bias: Value, a: Value, b: Value, **kwargs: Any) -> Outcome:
     """out = bias + a @ b"""
@@ -179,6 +182,7 @@ class _Spectral(nn.Module):
         Sample(_Spectral, (5, 8), grows=False, dim=2),
     ],
     exact=Exact(any="rows, and the sum over a weight's entries, which split", pinned="a sum over two activations"),
+    linear="product",
 )
 def vector_product(env: Env, a: Value, b: Value) -> Outcome:
     """a (n, k) @ b (k), or a (k) . b (k)"""

@@ -30,6 +30,7 @@ aten = torch.ops.aten
     ],
     sized=(0, 1),
     exact=Exact(any="every dimension"),
+    linear="fresh",
 )
 def constant(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     """All entries alike."""
@@ -43,6 +44,7 @@ def constant(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     aten.empty_like,
     samples=[Sample(lambda: lambda x: x + torch.ones_like(x))],
     exact=Exact(any="every dimension"),
+    linear="fresh",
 )
 def like(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """All entries alike, in x's shape."""

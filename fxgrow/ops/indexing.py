@@ -48,6 +48,7 @@ def pieces(env: Env, layout: Layout, sizes: Sequence[int]) -> list[Layout]:
     ],
     sized=(3,),  # implied by the start and the shape; the start is expected, or the same,
     exact=Exact(any="the dimension, cut where the slice begins and ends", pinned="a strided slice"),
+    linear="each",
 )
 def slice_(
     env: Env, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
@@ -66,7 +67,7 @@ def slice_(
     if low > 0:
         before, layout = env.cut(layout, low)
     env.expect(2, before, concat([layout, after]))
-    return with_dim(x, dim, layout)
+    return x.derived(with_dim(x, dim, layout), x.dims)
 
 
 @rule(
@@ -77,14 +78,16 @@ def slice_(
         Sample(lambda: lambda x: torch.cat(x.chunk(2, 1)[::-1], 1)),
         Sample(lambda: lambda x: torch.cat(x.split(3, 1)[::-1], 1)),
         Sample(lambda: lambda x: torch.cat(x.split([1, 5, 2], dim=1)[::-1], 1)),
+        Sample(lambda: lambda x: torch.cat(x.split(4, 2)[::-1], 2)),
     ],
     sized=(1,),
     exact=Exact(any="the dimension, cut into the parts"),
+    linear="each",
 )
 def split(env: Env, x: Value, sizes: int | Sequence[int], dim: int = 0) -> Outcome:
     """Neighbouring parts along dim."""
     parts = pieces(env, x.layouts[dim], [out[dim] for out in env.outs])
-    return [with_dim(x, dim, part) for part in parts]
+    return [x.derived(with_dim(x, dim, part), x.dims) for part in parts]
 
 
 def without(env: Env, x: Value, dim: int, reason: str) -> tuple[Layout, ...]:
@@ -101,6 +104,7 @@ def without(env: Env, x: Value, dim: int, reason: str) -> tuple[Layout, ...]:
         Sample(lambda: lambda x: x[:, 2].unsqueeze(1), grows=False),
     ],
     exact=Exact(any="the other dimensions", pinned="the dimension indexed"),
+    linear="each",
 )
 def select(env: Env, x: Value, dim: int, index: int) -> Outcome:
     """x[..., index, ...]"""
@@ -111,6 +115,7 @@ def select(env: Env, x: Value, dim: int, index: int) -> Outcome:
     aten.flip.default,
     samples=[Sample(lambda: lambda x: x.flip(2)), Sample(lambda: lambda x: x.flip(1), grows=False)],
     exact=Exact(any="the other dimensions", pinned="the dimensions reversed"),
+    linear="each",
 )
 def flip(env: Env, x: Value, dims: Sequence[int]) -> Outcome:
     """The other way round along dims, which must stay (the mapping is not symmetric)."""
@@ -139,6 +144,7 @@ def rot90(env: Env, x: Value, times: int = 1, dims: Sequence[int] = (0, 1)) -> O
     aten.roll.default,
     samples=[Sample(lambda: lambda x: x.roll(1, 2)), Sample(lambda: lambda x: x.roll(1, 1), grows=False)],
     exact=Exact(any="the other dimensions", pinned="the dimensions rolled"),
+    linear="each",
 )
 def roll(env: Env, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) -> Outcome:
     """Shifted cyclically along dims, which must stay."""
@@ -266,6 +272,7 @@ class _Looked(nn.Module):
     aten.embedding.default,
     samples=[Sample(_Looked, (3, 8), dim=2)],
     exact=Exact(any="the features of the table", pinned="its rows"),
+    linear="each",
 )
 def embedding(env: Env, table: Value, index: Value, *args: object, **kwargs: object) -> Outcome:
     """out[..., e] = table[index[...], e]"""

@@ -96,13 +96,14 @@ def group_norm(
     ],
     sized=(1,),
     exact=Exact(any="the other dimensions", equal="the dimensions normalised over"),
+    linear="norm",
 )
 def layer_norm(
     env: Env, x: Value, shape: Sequence[int], weight: Value | None, bias: Value | None, eps: float
 ) -> Outcome:
     """The last dimensions normalised together: equal replication only."""
     over: tuple[Layout, ...] = x.layouts[len(x.layouts) - len(shape) :]
-    env.uniform(over, "a layer norm")
+    env.centred(x, over, weight, bias, eps)
     for other in (weight, bias):
         if other is not None:
             for a, b in zip(over, other.layouts, strict=True):

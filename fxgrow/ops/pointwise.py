@@ -24,7 +24,6 @@ def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
 
 
 @rule(
-    aten.add.Tensor,
     aten.hardswish,
     aten.hardswish_,
     aten.mish_,
@@ -34,14 +33,11 @@ def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
     aten.floor_divide_,
     aten.complex.default,
     aten.polar.default,
-    aten.rsub,
     aten.where.ScalarSelf,
     aten.where.ScalarOther,
     samples=[
-        _on_hidden(lambda x: x + 0.5 * x),
         _on_hidden(lambda x: x * x.sigmoid()),
         _on_hidden(F.hardswish),
-        _on_hidden(lambda x: 1 - x),
         _on_hidden(lambda x: torch.where(x > 0, x, 0.1 * x)),
         _on_hidden(lambda x: x.masked_fill(x > 1, 0.5)),
         _on_hidden(lambda x: x.masked_fill(x > 1, torch.tensor(0.5, dtype=x.dtype))),
@@ -57,10 +53,54 @@ def pointwise(env: Env, *args: Any, **kwargs: Any) -> Outcome:
 
 
 @rule(
+    aten.add.Tensor,
+    aten.add.Scalar,
+    aten.add_.Tensor,
+    aten.add_.Scalar,
+    aten.sub.Tensor,
+    aten.sub.Scalar,
+    aten.sub_.Tensor,
+    aten.sub_.Scalar,
+    aten.rsub,
+    samples=[_on_hidden(lambda x: x + 0.5 * x), _on_hidden(lambda x: 1 - x), _on_hidden(lambda x: (x + 1).sub_(x))],
+    exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
+    linear="sum",
+)
+def added(env: Env, *args: Any, **kwargs: Any) -> Outcome:
+    """out[i] = x[i] + alpha * y[i]"""
+    return pointwise(env, *args, **kwargs)
+
+
+@rule(
+    aten.mul_.Tensor,
+    aten.mul_.Scalar,
+    samples=[_on_hidden(lambda x: x.clone().mul_(0.5)), _on_hidden(lambda x: x.clone().mul_(x))],
+    exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
+    linear="scale",
+)
+def multiply_in_place(env: Env, *args: Any, **kwargs: Any) -> Outcome:
+    """x[i] = x[i] * factor[i]"""
+    return pointwise(env, *args, **kwargs)
+
+
+@rule(
+    aten.div_.Tensor,
+    aten.div_.Scalar,
+    samples=[_on_hidden(lambda x: x.clone().div_(3)), _on_hidden(lambda x: x.clone().div_(1 + x * x))],
+    exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
+    linear="divide",
+)
+def divide_in_place(env: Env, *args: Any, **kwargs: Any) -> Outcome:
+    """x[i] = x[i] / divisor[i]"""
+    return pointwise(env, *args, **kwargs)
+
+
+@rule(
     aten.mul.Tensor,
     aten.mul.Scalar,
     samples=[_on_hidden(lambda x: x * 0.5), _on_hidden(lambda x: x * x)],
     exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
+    linear="scale",
 )
 def multiply(env: Env, x: Value, factor: Any) -> Outcome:
     """out[i] = x[i] * factor[i]; whichever is a weight of the result's shape still splits through it."""
@@ -75,6 +115,7 @@ def multiply(env: Env, x: Value, factor: Any) -> Outcome:
     aten.div.Scalar,
     samples=[_on_hidden(lambda x: x / 3), _on_hidden(lambda x: x / (1 + x * x))],
     exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
+    linear="divide",
 )
 def divide(env: Env, x: Value, divisor: Any) -> Outcome:
     """out[i] = x[i] / divisor[i]; as for `multiply`, but for the numerator only."""
@@ -151,6 +192,7 @@ def glu(env: Env, x: Value, dim: int = -1) -> Outcome:
     aten.neg,
     samples=[_on_hidden(lambda x: -x.clone().contiguous())],
     exact=Exact(any="every dimension"),
+    linear="each",
 )
 def same(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """The same values (or a multiple), so that a weight still splits through it."""
@@ -161,6 +203,7 @@ def same(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     aten._to_copy,
     samples=[_on_hidden(lambda x: x * (x > 0).to(x.dtype))],
     exact=Exact(any="every dimension"),
+    linear="each",
 )
 def cast(env: Env, x: Value, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Outcome:
     """The same values in another dtype; parts of a weight survive it where nothing is rounded away."""

@@ -32,6 +32,7 @@ def _masked(env: Env, x: Value) -> None:
         Sample(lambda: lambda x: F.dropout2d(x, 0.3, training=True), grows=False),
     ],
     exact=Exact(any="every dimension, but for the masks that are drawn", pinned="masks drawn in eval mode"),
+    linear="alike",
 )
 def bernoulli(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """A mask drawn entry by entry: equal in distribution only."""

@@ -42,6 +42,7 @@ def left(x: Value, gone: Sequence[int], keep: bool) -> tuple[Layout, ...]:
         Sample(lambda: nn.RMSNorm((8, 6, 4), elementwise_affine=False)),
     ],
     exact=Exact(any="the other dimensions", equal="the dimensions averaged over"),
+    linear="each",
 )
 def mean(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Outcome:
     """mean over channels = mean over equally often replicated channels"""
@@ -269,6 +270,7 @@ _order_matters(
         Sample(lambda: lambda x: x.nansum((2, 3))),
     ],
     exact=Exact(any="the other dimensions", pinned="the dimensions reduced"),
+    linear="each",
 )
 def total(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """A sum over channels grows with their number."""

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -111,6 +111,13 @@ class Env(ABC):
         """Exact only where every channel of these dimensions has equally many replicas."""
 
     @abstractmethod
+    def centred(self, x: Value, over: Sequence[Layout], weight: Value | None, bias: Value | None, eps: float) -> None:
+        """As `uniform`, for a layer norm: x - mean over x's standard deviation, times a weight, plus a bias.
+
+        Over one whole width it is exact, too, where the other new channels carry the mean (`fxgrow.means`).
+        """
+
+    @abstractmethod
     def replicas_only(self, layout: Layout, reason: str) -> None:
         """Exact only where new channels are replicas of old ones."""
 
@@ -153,6 +160,17 @@ def tensors(args: Sequence[Any]) -> list[Value]:
 
 
 RuleFunction = Callable[..., Outcome]
+
+Linear = Literal["", "each", "spread", "fresh", "alike", "sum", "scale", "divide", "product", "filter", "norm"]
+"""How an operator treats a channel that carries the mean of the others; "": in no way that is known.
+
+- "each": linear in each tensor, each channel by itself, in which all agree: views, joins, means over space.
+- "spread": the same; a new dimension holds equal entries.
+- "fresh": equal entries, whatever goes in. "alike": equal entries, if what goes in has.
+- "sum": a sum or difference. "scale": a product. "divide": a quotient.
+- "product": a matrix product, of the last two tensors; "filter": a convolution, of the first two.
+- "norm": a layer norm.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +217,7 @@ class Rule:
     sized: tuple[int | str, ...]
     samples: tuple[Sample, ...]
     exact: Exact
+    linear: Linear = ""
 
 
 @dataclass(slots=True)
@@ -210,7 +229,7 @@ _TABLE = _Table()
 
 
 def rule(
-    *ops: Any, samples: Sequence[Sample], exact: Exact, sized: tuple[int | str, ...] = ()
+    *ops: Any, samples: Sequence[Sample], exact: Exact, sized: tuple[int | str, ...] = (), linear: Linear = ""
 ) -> Callable[[RuleFunction], RuleFunction]:
     """Register a rule for ATen overloads.
 
@@ -219,6 +238,7 @@ def rule(
         samples: At least one, for the generic tests.
         exact: For which mappings the operator is exact.
         sized: Arguments that are implied by the shapes and so may differ between teacher and student.
+        linear: How a channel goes through that carries the mean of the others.
 
     Raises:
         ValueError: An operator has a rule already, or there is no sample, or nothing said about exactness.
@@ -233,7 +253,7 @@ def rule(
         for overload in overloads:
             if overload in _TABLE.rules:
                 raise ValueError(f"{overload} has a rule already")
-        _TABLE.rules.update(dict.fromkeys(overloads, Rule(function, sized, tuple(samples), exact)))
+        _TABLE.rules.update(dict.fromkeys(overloads, Rule(function, sized, tuple(samples), exact, linear)))
         return function
 
     return register
@@ -256,7 +276,7 @@ def rule_for(op: Any) -> Rule | None:
     """The rule of an overload; operators that PyTorch tags as pointwise share one."""
     found = _TABLE.rules.get(op)
     if found is None and is_pointwise(op):
-        return _TABLE.rules[torch.ops.aten.add.Tensor]
+        return _TABLE.rules[torch.ops.aten.hardswish.default]
     return found
 
 

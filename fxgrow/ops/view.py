@@ -30,6 +30,7 @@ aten = torch.ops.aten
     ],
     sized=(1,),
     exact=Exact(any="every dimension; of its factors those that are no literals of the code, if they can"),
+    linear="each",
 )
 def view(env: Env, x: Value, shape: Sequence[int], *args: Any) -> Outcome:
     """Dimensions merge and split in row-major order."""
@@ -106,6 +107,7 @@ def as_strided(env: Env, x: Value, shape: Sequence[int], strides: Sequence[int],
     aten.permute.default,
     samples=[Sample(lambda: lambda x: x.permute(0, 2, 3, 1).movedim(-1, 1))],
     exact=Exact(any="every dimension"),
+    linear="each",
 )
 def permute(env: Env, x: Value, order: Sequence[int]) -> Outcome:
     """out[..., i, ...] = x.permute(order)"""
@@ -117,6 +119,7 @@ def permute(env: Env, x: Value, order: Sequence[int]) -> Outcome:
     aten.transpose_.default,
     samples=[Sample(lambda: lambda x: x.transpose(1, -1).swapaxes(1, 3))],
     exact=Exact(any="every dimension"),
+    linear="each",
 )
 def transpose(env: Env, x: Value, a: int, b: int) -> Outcome:
     """Two dimensions change places."""
@@ -130,6 +133,7 @@ def transpose(env: Env, x: Value, a: int, b: int) -> Outcome:
     aten.numpy_T.default,
     samples=[Sample(lambda: lambda x: x[0].t().t()[None], (8,), grows=True)],
     exact=Exact(any="every dimension"),
+    linear="each",
 )
 def t(env: Env, x: Value) -> Outcome:
     """A matrix transposed."""
@@ -141,6 +145,7 @@ def t(env: Env, x: Value) -> Outcome:
     aten.unsqueeze_.default,
     samples=[Sample(lambda: lambda x: x.unsqueeze(1).squeeze(1))],
     exact=Exact(any="every dimension"),
+    linear="each",
 )
 def unsqueeze(env: Env, x: Value, dim: int) -> Outcome:
     """A new dimension of size 1."""
@@ -156,6 +161,7 @@ def unsqueeze(env: Env, x: Value, dim: int) -> Outcome:
     aten.squeeze_.dim,
     samples=[Sample(lambda: lambda x: x.mean((2, 3), keepdim=True).squeeze(-1).squeeze())],
     exact=Exact(any="every dimension left"),
+    linear="each",
 )
 def squeeze(env: Env, x: Value, dim: int | Sequence[int] | None = None) -> Outcome:
     """Dimensions of size 1 go."""
@@ -176,6 +182,7 @@ def squeeze(env: Env, x: Value, dim: int | Sequence[int] | None = None) -> Outco
     ],
     sized=(1,),
     exact=Exact(any="every dimension", pinned="a dimension of size 1 that is expanded"),
+    linear="spread",
 )
 def expand(env: Env, x: Value, shape: Sequence[int], **kwargs: Any) -> Outcome:
     """Dimensions of size 1 are repeated: constant along them, so they follow whatever they meet."""
@@ -208,6 +215,7 @@ def repeat(env: Env, x: Value, times: Sequence[int]) -> Outcome:
         Sample(lambda: lambda x: torch.cat([x, x], 2)),
     ],
     exact=Exact(any="every dimension; the joined ones side by side"),
+    linear="each",
 )
 def cat(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
     """One after the other along dim, tied in all others."""
@@ -226,8 +234,10 @@ def cat(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
     samples=[
         Sample(lambda: lambda x: torch.stack([x, x.relu()], 1).amax(1)),
         Sample(lambda: lambda x: torch.stack([x, x], 2).flatten(1, 2)),
+        Sample(lambda: lambda x: torch.stack([x, -3 * x], 2).mean(2)),
     ],
     exact=Exact(any="every dimension of the parts"),
+    linear="each",
 )
 def stack(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
     """Side by side along a new dimension, tied in all others."""
