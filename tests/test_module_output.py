@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from tests.check import assert_exact, given, grown, randomise
-from tests.nets import NETS, Net
+from tests.nets import NETS, Net, architectures, idioms, signatures, vision_transformers
 
 OURS = {"_fxgrow_plan"}
 
@@ -55,6 +55,21 @@ def test_a_module_is_grown_as_what_it_is(net: Net) -> None:
         mine = dict(graph.named_parameters(remove_duplicate=False))
         for name, parameter in student.named_parameters(remove_duplicate=False):
             assert torch.equal(parameter, mine[name]), name
+
+
+# Literals in the code of these: the six channels that a residual path has.
+STATED = {"dual_path"}
+FAMILIES = {family.__name__ for family in (architectures, idioms, signatures, vision_transformers)}
+WHOLE = {name: net for name, net in NETS.items() if net.build.__module__ in FAMILIES and name not in STATED}
+
+
+@pytest.mark.parametrize("net", WHOLE.values(), ids=WHOLE)
+def test_code_that_states_no_widths_grows_as_far_as_a_graph(net: Net) -> None:
+    """Sizes read from attributes (`num_heads`, `head_dim`, `x[:, : self.out]`) follow."""
+    teacher = net.make()
+    student = fxgrow.grow(teacher, 2.0, net.inputs(), output="module")
+    missing = net.expected(teacher) - grown(teacher, student)
+    assert not missing, f"did not grow: {sorted(missing)}; left: {fxgrow.plan_of(student).left}"
 
 
 class Block(nn.Module):

@@ -25,7 +25,6 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "vit of torch's layers": lambda: ViT(TorchAttention, depth=6),
     "shufflenet v1 of 2 groups": lambda: shuffle_net_v1(units=12),
     "shufflenet v1 of 4 groups": lambda: shuffle_net_v1(units=12, groups=4),
-    "shufflenet v1 of 3 groups": lambda: shuffle_net_v1(units=12, groups=4),
 }
 
 
