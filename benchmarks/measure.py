@@ -8,6 +8,7 @@ import collections
 import contextlib
 import gc
 import itertools
+import logging
 import math
 import re
 import signal
@@ -75,6 +76,8 @@ class Row:
     mlps_grown: int = 0
     frames: str = ""  # of a crash: the last lines of code, innermost first
     tolerance: float = TOLERANCE
+    kept: str = ""  # "name: why" of what was kept as a call, one a line
+    mends: int = 0  # sizes that the check of the student found wrong
 
     @property
     def key(self) -> tuple[str, str, float, str]:
@@ -142,6 +145,16 @@ class Row:
         return found.group(1)[:160] if found else ""
 
     @property
+    def reasons_kept(self) -> list[tuple[str, str]]:
+        """Why code was kept as a call: (the reason with names and numbers left out, the line of code)."""
+        found = []
+        for line in self.kept.splitlines():
+            why = line.split(": ", 1)[-1]
+            at = re.search(r" \(at (?:.*/)?([^/ ]+/[^/ ]+:\d+: .*?)\)$", why)
+            found.append((_anonymous(why[: at.start()] if at else why), at.group(1)[:160] if at else ""))
+        return found
+
+    @property
     def top_pins(self) -> str:
         """The three commonest reasons, names and numbers left out."""
         reasons = (_anonymous(line.split(": ", 1)[-1]) for line in self.pins.splitlines())
@@ -177,6 +190,31 @@ def time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+class _Counter(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.kept: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.kept.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def counted() -> Iterator[list[str]]:
+    """What fxgrow logs inside: one message for each size that growth would have got wrong."""
+    logger, handler = logging.getLogger("fxgrow"), _Counter()
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield handler.kept
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def describe(error: BaseException) -> str:
@@ -324,15 +362,20 @@ def measured(row: Row, teacher: Teacher, seed: int) -> None:
     options: dict[str, Any] = {} if row.output == "graph" else {"output": row.output}
     inputs = teacher.inputs("train")
     start = time.perf_counter()
-    student = fxgrow.grow(model, row.factor, inputs, seed=seed, **options)
-    row.seconds = time.perf_counter() - start
+    with counted() as mends:
+        student = fxgrow.grow(model, row.factor, inputs, seed=seed, **options)
+    row.seconds, row.mends = time.perf_counter() - start, len(mends)
     row.traced = "yes"
     row.nodes = len(student.graph.nodes) if isinstance(student, torch.fx.GraphModule) else 0
     row.parameters_grown = parameters(student)
-    plan = getattr(student, "meta", {}).get("fxgrow")
+    plan = fxgrow.plan_of(student)
     if plan is not None:
         row.pins = "\n".join(f"{left.name}: {left.reason}" for left in plan.left)
         row.notes = "\n".join(plan.notes)
+        kept = re.findall(r"^(.*) is kept as (one call|a call), because (.*)$", row.notes, re.MULTILINE)
+        row.kept = "\n".join(f"{name}: {why}" for name, _, why in kept)
+        if kept:
+            row.traced = "whole" if kept[0][1] == "one call" else f"{len(kept)} calls"
     changed = grown(model, student)
     names = {f"{name}.weight".lstrip(".") for name, m in model.named_modules() if isinstance(m, GROWABLE)}
     row.weights, row.weights_grown = len(names), len(names & changed)

@@ -24,6 +24,7 @@ import dataclasses
 import fnmatch
 import gc
 import math
+import multiprocessing
 import platform
 import re
 import sys
@@ -41,6 +42,9 @@ from benchmarks.zoos import PER_FAMILY, ZOOS, Entry
 
 __all__ = ["SHARE", "TOLERANCE", "Row", "grow_model", "main"]
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/zoo.py --zoo torchvision --csv zoo.csv --markdown docs/zoo.md"
+
+
+SLOW = 20  # seconds
 
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
@@ -194,6 +198,11 @@ def findings(rows: Sequence[Row]) -> Iterator[str]:
             for row in models if kind in ("WRONG", "crash", "unstable") else examples:
                 detail = row.place or row.frames or f"{row.error}, noise {row.noise}" * (not row.failure)
                 yield f"  - {row.zoo}/{row.model} x{row.factor:g}" + f": {detail}" * bool(detail)
+    yield from kept(rows)
+    slow = sorted((row for row in rows if row.seconds > SLOW), key=lambda row: -row.seconds)
+    if slow:
+        yield from ("", f"### Slower than {SLOW} s", "")
+        yield from (f"- {r.zoo}/{r.model} x{r.factor:g} {r.output}: {r.seconds:.0f} s, {r.mends} mends" for r in slow)
     stayed: dict[str, list[Row]] = collections.defaultdict(list)
     for row in rows:
         if not row.failure and row.share < SHARE:
@@ -204,6 +213,19 @@ def findings(rows: Sequence[Row]) -> Iterator[str]:
     for reason, some in sorted(stayed.items(), key=lambda item: -len({r.model for r in item[1]})):
         two = ", ".join(f"{row.zoo}/{name} ({row.share:.0%})" for name, row in list(models_of(some).items())[:2])
         yield f"- {len(models_of(some))} models: {reason or 'none given'} ({two})"
+
+
+def kept(rows: Sequence[Row]) -> Iterator[str]:
+    """Markdown: what the engine could not take into a graph, grouped by reason, with a line of code each."""
+    groups: dict[str, dict[str, tuple[str, str]]] = collections.defaultdict(dict)
+    for row in rows:
+        for reason, code in row.reasons_kept:
+            groups[reason].setdefault(row.model, (f"{row.zoo}/{row.model} ({row.traced})", code))
+    if groups:
+        yield from ("", "### Kept as calls", "")
+    for reason, models in sorted(groups.items(), key=lambda item: -len(item[1])):
+        yield f"- {len(models)} models: {reason[:200]}"
+        yield from (f"  - {name}" + f": {code}" * bool(code) for name, code in list(models.values())[:3])
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -224,6 +246,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--per-family", type=int, metavar="N", help="at most so many models of a family; 0: all")
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="each N-th model, from the I-th on")
     parser.add_argument("--resume", action="store_true", help="keep the rows of --csv and do what is missing")
+    parser.add_argument("--isolate", action="store_true", help="each model in a process of its own")
     parser.add_argument("--findings", type=Path, metavar="FILE", help="failures grouped by reason, as Markdown")
     return parser.parse_args(argv)
 
@@ -247,6 +270,32 @@ def chosen(options: argparse.Namespace) -> Iterator[Entry]:
         position += 1
 
 
+def isolated(zoo: str, entry: Entry, factors: Sequence[float], *given: Any, **options: Any) -> list[Row]:
+    """`grow_model` in a process of its own: where that dies, a row says so."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+
+    def work() -> None:
+        theirs.send(list(grow_model(zoo, entry, factors, *given, **options)))
+
+    process = context.Process(target=work)
+    process.start()
+    theirs.close()
+    try:
+        return list(ours.recv())
+    except EOFError:
+        process.join()
+        failure = f"the process died with status {process.exitcode}"
+        outputs = options.get("outputs", ("graph",))
+        return [
+            Row(zoo, entry.name, f, output=o, family=entry.family, failure=failure, kind="crash")
+            for f in factors
+            for o in outputs
+        ]
+    finally:
+        process.join()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the zoo; the exit status."""
     options = arguments(argv)
@@ -266,8 +315,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for entry in chosen(options):
         factors = [f for f in options.factors if any((options.zoo, entry.name, f, o) not in done for o in outputs)]
         limits = {"skip": options.skip_params, "seconds": options.limit_seconds}
+        grow = isolated if options.isolate else grow_model
         for row in (
-            grow_model(options.zoo, entry, factors, options.limit_params, options.seed, outputs=outputs, **limits)
+            grow(options.zoo, entry, factors, options.limit_params, options.seed, outputs=outputs, **limits)
             if factors
             else ()
         ):

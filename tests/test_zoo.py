@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -274,3 +275,23 @@ def test_the_models_of_other_packages_run(package: str, name: str, model: str) -
         pytest.skip(f"{package} is not installed")
     entry = next(e for e in ZOOS[name]() if e.name == model.split(".")[0])
     assert measure.prepared(entry, limit=1e9, skip=1e9, seed=0).outputs["eval"][0].isfinite().all()
+
+
+def test_what_is_kept_as_a_call_is_grouped_by_reason_and_place() -> None:
+    row = measure.Row(
+        "zoo", "model", 2.0, kept="a.0: it asks for 3 'x' (at /lib/pkg/models/net.py:12: if x > 3:)\nb: no place"
+    )
+    assert row.reasons_kept == [("it asks for … …", "models/net.py:12: if x > 3:"), ("no place", "")]
+    text = "\n".join(zoo.findings([row]))
+    assert "### Kept as calls" in text
+    assert "models/net.py:12" in text
+
+
+def test_a_model_whose_process_dies_is_a_row() -> None:
+    def build() -> nn.Module:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    rows = zoo.isolated("zoo", Entry("deadly", build, lambda: (torch.zeros(2, 3),)), [1.5, 2.0], 1e9, 0)
+    assert [row.status for row in rows] == ["crash", "crash"]
+    assert "died" in rows[0].failure
