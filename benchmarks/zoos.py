@@ -92,7 +92,7 @@ def first_that_runs(entries: Sequence[Entry]) -> Entry:
 # The smallest inputs that each family takes in both modes. 64 unless named: AlexNet pools 63 pixels down to
 # one; Inception's auxiliary head, in train mode, needs a map of 17 x 17, which 299 pixels give; MaxViT is built
 # for one size, and its windows are 7 x 7 from the first block on.
-SIZES = {"inception_v3": 299, "maxvit_t": 224}
+SIZES = {"inception_v3": 299, "maxvit_t": 224, "vit_h_14": 56}
 # Initialisation by truncated normal distributions takes minutes.
 OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": True, "init_weights": False},
