@@ -20,7 +20,7 @@ from .refuse import refuse_unknown_tensors
 from .report import Report
 from .rewrite import check_code, check_tensors, student_of
 from .spec import Spec
-from .trace import Traced
+from .traced import Traced
 from .widths import WidthGraph
 
 LeafModules = Iterable[str | type]

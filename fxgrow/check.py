@@ -16,8 +16,8 @@ from torch import Tensor, fx, nn
 
 from . import interpret
 from .copies import clone, named_tensors, own_copy, same_randomness
+from .findings import Prediction
 from .grown import GrownModule, Mode, graph_for, is_layer, set_mode
-from .infer import Prediction
 from .inputs import for_a_run
 from .interpret import Runner
 from .layout import Layout, atoms, is_fixed, measure, only_atom

@@ -6,7 +6,7 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from . import literals
 from .copies import named_tensors, plain_tensors, same_randomness
 from .errors import TraceError
+from .findings import CARRY, CONTRACT, Findings, Flow, Norm, Prediction
 from .grown import Mode, is_layer, module_at, set_mode
 from .inputs import for_a_run
 from .interpret import Runner
@@ -27,96 +28,10 @@ from .ops import Env, Linear, Value, rule_for
 from .record import named_inputs
 from .sites import describe
 from .stated import Source, Stated, remembered, stated_in
-from .tape import Call, Tape, decides, first_difference, is_uniform, leaf_tensors, plain_leaves, tensors_in
-from .trace import Traced
-from .unify import Inexpressible, Kind, Tie, Unifier, size
+from .tape import Tape, decides, first_difference, is_uniform, leaf_tensors, plain_leaves, tensors_in
+from .traced import Traced
+from .unify import Inexpressible, Kind, Unifier, size
 from .whole import call
-
-CARRY, CONTRACT = "carry", "contract"
-
-
-@dataclass(frozen=True, slots=True)
-class Norm:
-    """A layer norm.
-
-    Attributes:
-        weight: The position of its gain among the call's tensors; None where it has none.
-        bias: The same of its shift.
-        argument: The position of eps among the call's arguments.
-        eps: Its value.
-        module: The module whose attribute `eps` that is, or None.
-        literal: (mode, node, path) of the literal that it is, or None.
-    """
-
-    weight: int | None
-    bias: int | None
-    argument: int
-    eps: float
-    module: str | None = None
-    literal: tuple[Mode, str, literals.Path] | None = None
-
-
-Known = tuple[int | str | None, Value]  # what numbers a value on its tape, and what is known of it
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """What has to be known of a call to see where means over channels go.
-
-    Attributes:
-        linear: How a channel goes through that carries the mean of the others.
-        ins: Its tensors.
-        outs: Its results.
-        contracts: (position in `ins`, dimension) of weights that are summed over.
-        norm: The layer norm that it is.
-        mutates: Whether it writes into its first argument.
-        numbers: Whether plain numbers are among its first two arguments.
-        floating: Whether all its results are real numbers.
-    """
-
-    linear: Linear
-    ins: tuple[Known, ...]
-    outs: tuple[Known, ...]
-    contracts: tuple[tuple[int, int], ...] = ()
-    norm: Norm | None = None
-    mutates: bool = False
-    numbers: bool = False
-    floating: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a call of the student must look like: the layouts of its tensors, and of its integer arguments."""
-
-    ins: tuple[Layout, ...]
-    outs: tuple[tuple[Layout, ...], ...]
-    expected: tuple[tuple[int, Layout, Layout], ...]
-    sized: tuple[int | str, ...]
-    flow: Flow
-    decided: Any = None  # the result itself, where its size or value depends on numbers in tensors
-
-
-@dataclass(slots=True)
-class Findings:
-    """Everything that the rules said, in terms of `Var`."""
-
-    unifier: Unifier
-    tensors: dict[str, tuple[Layout, ...]]
-    roles: dict[tuple[str, int], set[str]]
-    contractions: list[tuple[Layout, str, tuple[int, ...], str]]
-    uniform: list[tuple[Layout, str]]
-    replicas: list[tuple[Layout, str]]
-    notes: list[tuple[Layout, str]]
-    predictions: dict[Mode, list[Prediction]]
-    calls: dict[Mode, list[Call]]
-    numbers: dict[Mode, list[Any]]
-    nodes: dict[tuple[Mode, str], Any]
-    literals: list[Literal]
-    attributes: list[Attribute]
-
-    @property
-    def ties(self) -> list[Tie]:
-        return self.unifier.ties
 
 
 def infer(traced: Traced) -> Findings:

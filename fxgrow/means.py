@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .copies import named_tensors
+from .findings import CONTRACT, Flow, Known, Norm
 from .grown import Mode
-from .infer import CONTRACT, Flow, Known, Norm
 from .layout import atoms, of
 from .ops import Value
 from .widths import WidthGraph

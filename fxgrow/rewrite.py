@@ -14,9 +14,9 @@ from .fill import Filling
 from .grown import GrownModule, Mode, module_at
 from .literals import argument
 from .plan import DROP, Edit, Plan, Resize, TensorPlan
+from .retrace import Retracer
 from .stated import plain, stated_in
-from .trace import Traced
-from .tracer import Retracer
+from .traced import Traced
 from .whole import WHOLE
 
 Make = Callable[[str, Tensor], Tensor]  # (name, the teacher's tensor) -> the student's, as plain data

@@ -16,7 +16,8 @@ from torch import nn
 from .check import check
 from .copies import clone, named_tensors
 from .errors import PlanError
-from .plan import DROP, Edit, Left, Plan, plan
+from .plan import DROP, Edit, Left, Plan
+from .planning import plan
 from .rewrite import assemble, grown_tensors
 from .spec import Spec
 from .widths import WidthGraph

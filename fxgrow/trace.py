@@ -10,9 +10,8 @@ between them. A trace that lost a skip connection or took the wrong branch has a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor, fx, nn
 
 from .copies import clone, named_tensors, own_copy, plain_tensors, same_randomness, to_meta
 from .errors import GrowError, TraceError
-from .grown import CONTAINERS, MODE_OVERRIDES, MODES, Mode, Output, graph_for, is_layer, keep, set_mode, skeleton
+from .grown import CONTAINERS, MODE_OVERRIDES, MODES, Mode, Output, is_layer, keep, set_mode, skeleton
 from .inputs import Inputs, as_inputs, as_real_inputs, bind, for_a_run, guesses
 from .interpret import Runner
 from .proxy import VALUE, guard
@@ -28,6 +27,7 @@ from .record import Run, RunError, named_inputs, run_model
 from .refuse import refuse_unknown_tensors
 from .stated import remembered
 from .tape import Tape, draws, first_difference
+from .traced import Traced
 from .tracer import Attempt, explain, is_hooked, symbolic_trace
 from .whole import graph_of_whole, refusing_graph
 
@@ -37,89 +37,6 @@ NUMBERS = (
 )
 UNSEEN = " (what it does for other kinds of input was not looked at)"
 ROUNDS = 12  # of finding leaves; after that the whole model is one
-
-
-@dataclass(frozen=True, slots=True)
-class Traced:
-    """A model as graphs.
-
-    Attributes:
-        root: The module tree that the graphs run on, with every tensor on the meta device.
-        graphs: A graph per mode; one entry ("eval") where both modes compute the same.
-        modes: The modes to run for every operation that the model can do to be seen.
-        inputs: The example inputs, on meta.
-        arguments: The same by the names of the arguments of `forward`, defaults filled in.
-        tapes: What the model itself ran in each mode that it runs in.
-        class_name: The class of the model.
-        classes: The class of each module by its path.
-        leaves: The modules that stay calls in the graphs.
-        asked: Those of them that were asked for.
-        whole: Whether the model is one call.
-        output: What a student is to be: a graph, or a module of the model's own class.
-        constants: Tensors that tracing put on the root.
-        overrides: Per mode, the modules that `train()` and `eval()` leave in another mode.
-        notes: What a user should know of the tracing.
-    """
-
-    root: nn.Module
-    graphs: Mapping[Mode, fx.Graph]
-    modes: tuple[Mode, ...]
-    inputs: Inputs
-    arguments: Mapping[str, Any]
-    tapes: Mapping[Mode, Run]
-    class_name: str
-    classes: Mapping[str, type]
-    leaves: frozenset[str] = frozenset()
-    asked: frozenset[str] = frozenset()
-    whole: bool = False
-    output: Output = "graph"
-    constants: Mapping[str, Tensor] | None = None
-    overrides: Mapping[Mode, Mapping[str, bool]] | None = None
-    notes: tuple[str, ...] = ()
-
-    def graph(self, mode: Mode) -> fx.Graph:
-        """The graph that runs in a mode."""
-        return graph_for(self.graphs, mode)
-
-    @property
-    def runs_code(self) -> bool:
-        """Whether code of the user's classes runs inside the graphs."""
-        return self.whole or any(not is_layer(self.root.get_submodule(leaf)) for leaf in self.leaves)
-
-    def fresh(self) -> nn.Module:
-        """The root for one run: a copy where code of the user's runs, which may keep state on it."""
-        if self.inputs.real:
-            return own_copy(self.root)
-        return clone(self.root) if self.runs_code else self.root
-
-    def tree(self, model: nn.Module) -> nn.Module:
-        """The module tree that the graphs run on, made of a copy of a model of the same code, with its tensors."""
-        copied = clone(model)
-        if self.whole:
-            root = keep(copied)
-        else:
-            root = skeleton(copied, self.leaves)
-            root.__dict__.update(self.constants or {})
-        root.__dict__[MODE_OVERRIDES] = self.overrides or {}
-        return root
-
-    def fingerprint(self) -> str:
-        """A hash of what the model computes: the same for every copy of it, on every device, in every process."""
-        lines = [
-            f"{mode} {n.op} {n.name} {getattr(n.target, '__name__', n.target)} {n.args} {n.kwargs}"
-            for mode in sorted(self.graphs)
-            for n in self.graphs[mode].nodes
-        ]
-        if self.runs_code and not self.inputs.real:
-            lines += [f"{c.op} {c.inputs} {c.constants} {c.shapes}" for run in self.tapes.values() for c in run.calls]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-    def __str__(self) -> str:
-        if self.whole:
-            return f"Traced {self.class_name}: as one call, inputs {self.inputs}"
-        nodes = sum(1 for _ in self.graphs["eval"].nodes)
-        both = "one graph for both modes" if len(self.graphs) == 1 else "a graph for each mode"
-        return f"Traced {self.class_name}: {nodes} nodes, {both}, inputs {self.inputs}"
 
 
 def trace(

@@ -8,37 +8,27 @@ numbers, buffers that are assigned.
 
 from __future__ import annotations
 
-import builtins
 import collections
 import functools
 import operator
-import random
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from .copies import named_tensors
 from .errors import TraceError
 from .inputs import PLAIN, default_in_code, parameters_of, stars_of
 from .interpret import thawed
-from .proxy import ASKED, VALUE, MetaProxy, form, guard, guards, is_symbolic
+from .patches import nothing_lost, patched
+from .proxy import VALUE, MetaProxy, form, guard, guards, is_symbolic
 from .record import place
-from .sites import NOT_THEIRS, PLACE, caller
+from .sites import PLACE, caller
 from .tape import Tape
-from .whole import refuse
-
-_FACTORIES = (
-    "arange", "as_tensor", "empty", "eye", "full", "linspace", "logspace", "ones", "rand", "randint", "randn",
-    "randperm", "scalar_tensor", "tensor", "tril_indices", "triu_indices", "zeros",
-)  # fmt: skip
 
 
 class Restart(BaseException):
@@ -256,7 +246,7 @@ def symbolic_trace(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with nothing_lost(root), _patched(tracer):
+            with nothing_lost(root), patched(tracer):
                 graph = tracer.trace(root)
     except Restart:
         return Attempt(tracer.graph, tracer.found)
@@ -327,117 +317,3 @@ def _has_extra_state(module: nn.Module) -> bool:
 
 def _context() -> tuple[bool, ...]:
     return (torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda"))
-
-
-# -- what a graph would lose ---------------------------------------------------------------------------
-
-
-@contextmanager
-def nothing_lost(module: nn.Module) -> Iterator[None]:
-    """Refuse code whose effects beside the graph would be lost.
-
-    Raises:
-        TraceError: Random numbers of Python or numpy were drawn, or a buffer or parameter was assigned.
-    """
-    before = _python_random_state()
-    yield
-    if _python_random_state() != before:
-        raise TraceError("forward draws from Python's or numpy's random numbers; a graph would freeze one draw")
-    for key, value in (*module._buffers.items(), *module._parameters.items()):
-        if issubclass(type(value), fx.Proxy):
-            raise TraceError(f"forward assigns to {key!r}; a graph keeps only changes in place, as in {key}.copy_(...)")
-
-
-def _python_random_state() -> tuple[Any, ...]:
-    numpy = sys.modules.get("numpy")
-    state = numpy.random.get_state() if numpy else ("", b"", 0)
-    return random.getstate(), bytes(state[1]), state[2]
-
-
-# -- what Python gives no proxy a chance to see --------------------------------------------------------
-
-
-@contextmanager
-def _patched(tracer: fx.Tracer) -> Iterator[None]:
-    """`len`, `isinstance`, the factories of torch and autograd Functions see proxies while tracing."""
-    targets: list[tuple[Any, str, Any]] = [(builtins, "len", _length), (builtins, "isinstance", _is_instance)]
-    targets += [(torch, name, _recorded(tracer, getattr(torch, name))) for name in _FACTORIES]
-    targets += [(torch.autograd.Function, "apply", classmethod(_refuse_proxies))]
-    before = [(owner, name, vars(owner)[name]) for owner, name, _ in targets]
-    for owner, name, new in targets:
-        setattr(owner, name, new)
-    try:
-        yield
-    finally:
-        for owner, name, old in before:
-            setattr(owner, name, old)
-
-
-_len = len
-
-
-def _length(value: Any) -> Any:
-    if type(value) is MetaProxy and isinstance(value.node.meta[VALUE], Tensor):
-        return value.shape[0]
-    return _len(value)
-
-
-_isinstance = isinstance
-
-
-def _is_instance(value: Any, kinds: Any) -> bool:
-    if type(value) is not MetaProxy:
-        return _isinstance(value, kinds)
-    if _isinstance(value.node.meta.get(VALUE), kinds):
-        return True  # users' code is not to know that it meets a proxy
-    return _isinstance(value, kinds) and sys._getframe(1).f_code.co_filename.startswith(NOT_THEIRS)
-
-
-def _recorded(tracer: fx.Tracer, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A factory of torch that becomes a node where its arguments hold proxies, which C++ would not recognise."""
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if any(issubclass(type(leaf), fx.Proxy) for leaf in pytree.tree_leaves((args, kwargs))):
-            return tracer.create_proxy("call_function", function, args, kwargs)
-        return function(*args, **kwargs)
-
-    return call
-
-
-_apply = torch.autograd.Function.__dict__["apply"]
-
-
-def _refuse_proxies(cls: type, *args: Any, **kwargs: Any) -> Any:
-    if any(type(leaf) is MetaProxy for leaf in pytree.tree_leaves((args, kwargs))):
-        raise TraceError(f"forward applies the autograd Function {cls.__name__}, whose backward a graph would lose")
-    return _apply.__get__(None, cls)(*args, **kwargs)
-
-
-# -- reading a graph back from its code ----------------------------------------------------------------
-
-
-class _CodeProxy(fx.Proxy):
-    """A proxy for code that FX wrote: what a graph can hold, and FX's own proxy cannot."""
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
-
-    def __round__(self, *digits: Any) -> Any:
-        return self.tracer.create_proxy("call_function", round, (self, *digits), {})
-
-
-class Retracer(fx.Tracer):
-    """What unpickling a GraphModule traces its code with."""
-
-    proxy_buffer_attributes = True
-
-    def __init__(self) -> None:
-        super().__init__(autowrap_functions=(*ASKED, refuse))
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _CodeProxy(node, self)
-
-    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
-        with _patched(self):
-            return super().trace(root, concrete_args)

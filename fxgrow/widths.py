@@ -13,15 +13,16 @@ import networkx as nx
 
 from .copies import named_tensors
 from .errors import WidthError
+from .findings import CARRY, CONTRACT, Findings, Flow, Known, Prediction
 from .groups import Group, Statement, can_grow, constrain
 from .grown import Mode
-from .infer import CARRY, CONTRACT, Findings, Flow, Known, Prediction, infer
+from .infer import infer
 from .layout import Layout, Var, atoms, of, only_atom, substitute
 from .literals import Attribute, Literal, of_weights
 from .ops import KERNEL, Value
 from .table import table
 from .tape import Call
-from .trace import Traced
+from .traced import Traced
 
 
 @dataclass(frozen=True, slots=True)

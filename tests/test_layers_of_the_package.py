@@ -10,9 +10,9 @@ PACKAGE = Path(__file__).parent.parent / "fxgrow"
 # From the bottom up; a file may import from any earlier line. Folders count as one layer.
 LAYERS = (
     "errors", "seeds", "table", "layout", "unify", "copies", "inputs", "whole", "grown", "meta", "tape", "sites",
-    "interpret", "record", "stated", "refuse", "proxy", "tracer", "trace", "ops", "literals",
-    "infer", "groups", "widths", "spec", "means", "targets", "methods", "plan", "fill", "rewrite", "check", "settle",
-    "report", "verify", "api", "__init__",
+    "interpret", "record", "stated", "refuse", "proxy", "patches", "retrace", "tracer", "traced", "trace", "ops",
+    "literals", "findings", "infer", "groups", "widths", "spec", "means", "targets", "methods", "plan", "planning",
+    "fill", "rewrite", "check", "settle", "report", "verify", "api", "__init__",
 )  # fmt: skip
 
 
