@@ -124,7 +124,7 @@ def save_and_reload(student: torch.fx.GraphModule, digits: Digits, out: Path) ->
 
     # 1. Weights and plan: data only. The plan turns a fresh teacher into a student of the right shape.
     torch.save(student.state_dict(), out / "student.pt")
-    (out / "plan.json").write_text(student.meta["fxgrow"].to_json())
+    (out / "plan.json").write_text(fxgrow.plan_of(student).to_json())
     rebuilt = fxgrow.apply(fxgrow.Plan.from_json((out / "plan.json").read_text()), DigitNet())
     rebuilt.load_state_dict(torch.load(out / "student.pt", weights_only=True))
 
@@ -170,7 +170,7 @@ def main() -> int:
     same = save_and_reload(student, digits, args.out)
 
     print()
-    print(student.meta["fxgrow"])
+    print(fxgrow.plan_of(student))
     print()
     print(f"                              parameters  epochs  test accuracy ({len(digits.test_y)} images)")
     rows = [
