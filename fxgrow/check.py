@@ -7,6 +7,7 @@ that the layouts predict and every other constant the same. So a size that the r
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from .interpret import Runner
 from .layout import Layout, atoms, is_fixed, measure, only_atom
 from .ops import Value
 from .plan import Plan
-from .proxy import guard
+from .proxy import form, guard
 from .record import named_inputs
 from .sites import PLACE, caller
 from .tape import Tape, plain_leaves, results_of, same_operator
@@ -238,6 +239,32 @@ class _CheckedTape(Tape):
             path = path.rpartition(".")[0]
         return [layout for t in tensors for layout in t.layouts]
 
+    def asked(self, node: fx.Node) -> None:
+        """A guard: a question about widths alone has the teacher's answer; one that mixes them with others has none."""
+        growing: dict[str, None] = {}
+        others = False
+        pending, seen = list(node.all_input_nodes), set()
+        while pending:
+            current = pending.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            stated = [li.layout for li in self.widths.literals if (li.mode, li.node) == (self.mode, current.name)]
+            growing.update(dict.fromkeys(self._grown(stated)))
+            for source in current.all_input_nodes:
+                value = self.widths.nodes.get((self.mode, source.name))
+                if not isinstance(value, Value):
+                    pending.append(source)
+                    continue
+                for layout in _asked_of(current, value):
+                    found = self._grown([layout])
+                    growing.update(dict.fromkeys(found))
+                    others |= not found and is_fixed(layout)
+        if growing and others:
+            where = str(node.meta.get(PLACE, ""))
+            text = "the code compares a width with another size"
+            self.mismatches.append(Mismatch(f"{self.site} ({where})", text, tuple(growing), self._code(), ()))
+
     def _measured(self) -> list[Layout]:
         """The layouts of the tensors whose sizes the node at work was given, by way of plain numbers."""
         layouts: list[Layout] = []
@@ -256,6 +283,20 @@ class _CheckedTape(Tape):
         return layouts
 
 
+def _asked_of(node: fx.Node, tensor: Value) -> Sequence[Layout]:
+    """The dimensions of a tensor that a node which gives plain values asks about."""
+    if node.target is form:
+        return ()
+    dims: list[Any] = []
+    if node.target is getattr and node.args[1] == "shape":
+        dims = [user.args[1] if user.target is operator.getitem else None for user in node.users]
+    elif node.target == "size":
+        dims = [node.args[1] if len(node.args) > 1 else None]
+    if dims and all(isinstance(dim, int) for dim in dims):
+        return [tensor.layouts[dim] for dim in dims]
+    return () if node.target is getattr and node.args[1] != "shape" else tensor.layouts
+
+
 class _Runner(Runner):
     """Runs the student's graph, keeping note of the place."""
 
@@ -266,8 +307,9 @@ class _Runner(Runner):
         return super().run_node(n)
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        if target is guard:
-            if args[0] != args[1] and self.tape.node is not None:
+        if target is guard and self.tape.node is not None:
+            self.tape.asked(self.tape.node)
+            if args[0] != args[1]:
                 self.tape.obsolete.append(self.tape.node.name)
             return None
         return super().call_function(target, args, kwargs)

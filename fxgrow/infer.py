@@ -107,7 +107,7 @@ class Inference(Env):
                 f"{tape.site or 'its start'}: {type(error).__name__}: {error}"
             ) from error
         theirs = traced.tapes[mode]
-        if tape.result(result, tensors) != theirs.result:
+        if tape.result(result, names) != theirs.result:
             difference, _ = first_difference(tape.calls, theirs.calls)
             raise TraceError(f"the trace of {traced.class_name} computes something else in {mode} mode: {difference}")
         self.findings.calls[mode] = tape.calls

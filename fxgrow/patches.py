@@ -27,20 +27,36 @@ _FACTORIES = (
 # -- what a graph would lose ---------------------------------------------------------------------------
 
 
+FROZEN = "forward draws a random number that a graph would freeze"
+
+
 @contextmanager
-def nothing_lost(module: nn.Module) -> Iterator[None]:
+def nothing_lost(module: nn.Module, *, real: bool) -> Iterator[None]:
     """Refuse code whose effects beside the graph would be lost.
+
+    Args:
+        module: Whose code runs inside.
+        real: Whether values are computed for real, so that torch's random numbers are drawn anyway.
 
     Raises:
         TraceError: Random numbers of Python or numpy were drawn, or a buffer or parameter was assigned.
     """
-    before = _python_random_state()
+    before, torchs = _python_random_state(), torch.get_rng_state()
     yield
+    if not real and not torch.equal(torch.get_rng_state(), torchs):
+        raise TraceError(FROZEN)
     if _python_random_state() != before:
         raise TraceError("forward draws from Python's or numpy's random numbers; a graph would freeze one draw")
     for key, value in (*module._buffers.items(), *module._parameters.items()):
         if issubclass(type(value), fx.Proxy):
             raise TraceError(f"forward assigns to {key!r}; a graph keeps only changes in place, as in {key}.copy_(...)")
+
+
+def draws_privately(module: nn.Module) -> bool:
+    """Whether a module holds a generator of random numbers, of Python, numpy or torch."""
+    numpy = sys.modules.get("numpy")
+    kinds = (random.Random, torch.Generator, *((numpy.random.Generator, numpy.random.RandomState) if numpy else ()))
+    return any(isinstance(value, kinds) for value in vars(module).values())
 
 
 def _python_random_state() -> tuple[Any, ...]:

@@ -26,10 +26,9 @@ VALUE = "fxgrow_value"  # in node.meta while tracing: what the node gives on the
 # What does not depend on sizes: answered at once, without a node or a guard.
 _ANSWERED = frozenset((
     "ndim", "is_cuda", "is_cpu", "is_meta", "is_mps", "is_xpu", "is_quantized", "is_sparse", "is_mkldnn", "is_nested",
-    "is_leaf", "layout", "names", "requires_grad", "grad_fn", "grad",
-    "dim", "ndimension", "is_floating_point", "is_complex", "is_contiguous", "is_inference", "get_device", "type",
-    "element_size",
+    "layout", "names", "dim", "ndimension", "is_complex", "is_inference", "get_device", "type", "element_size",
 ))  # fmt: skip
+_OF_THE_RUN = ("is_leaf", "requires_grad", "grad_fn", "grad", "is_contiguous", "register_hook", "retain_grad")
 _MAPPING_METHODS: dict[str, Callable[..., Any]] = {  # a proxy per entry, under its real key
     "keys": lambda proxy: list(proxy),
     "values": lambda proxy: [proxy[key] for key in proxy],
@@ -96,6 +95,8 @@ class MetaProxy(fx.Proxy):
         value = self.node.meta[VALUE]
         if not hasattr(value, name):
             raise AttributeError(f"{type(value).__name__!r} object has no attribute {name!r}")
+        if isinstance(value, Tensor) and name in _OF_THE_RUN:
+            raise TraceError(f"the code asks for {name}, which another run may answer otherwise")
         if isinstance(value, Tensor) and name in _ANSWERED:
             self.tracer.form_matters |= name in _RANK  # type: ignore[attr-defined]
             return getattr(value, name)
@@ -105,6 +106,17 @@ class MetaProxy(fx.Proxy):
         if callable(found) and not isinstance(found, type):
             return Attribute(self, name)
         return self.tracer.create_proxy("call_function", getattr, (self, name), {})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in ("tracer", "node"):
+            raise TraceError(f"the code sets .{name} of a value")
+        object.__setattr__(self, name, value)
+
+    def __hash__(self) -> int:
+        value = self.node.meta[VALUE]
+        if isinstance(value, torch.Size | tuple):
+            return hash(tuple(self))
+        return object.__hash__(self) if isinstance(value, Tensor | list | Mapping) else hash(self.answer(_same))
 
     def __bool__(self) -> bool:
         return bool(self.answer(bool))
@@ -194,6 +206,20 @@ class MetaProxy(fx.Proxy):
         tracer: Any = self.tracer
         tracer.answered(self.node, value)
         return convert(value)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def kinds_asked(node: fx.Node) -> list[fx.Node]:
+    """The tensors whose dtype a plain value comes from."""
+    return [n.args[0] for n in _plain_ancestors(node) if n.target is getattr and n.args[1] == "dtype"]  # type: ignore[misc]
+
+
+def plain_ancestors(node: fx.Node) -> list[fx.Node]:
+    """The node, and what it was computed from up to the tensors."""
+    return list(_plain_ancestors(node))
 
 
 def depends_on_numbers(node: fx.Node) -> bool:

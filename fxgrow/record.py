@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -64,7 +65,7 @@ def record(model: nn.Module, mode: Mode, inputs: Inputs) -> Run:
     root.train(mode == "train")
     before = _attributes(root)
     run = _record_once(root, mode, inputs)
-    changed = [key for key, value in _attributes(root).items() if before.get(key, root) is not value]
+    changed = [key for key, value in _attributes(root).items() if not _same(before.get(key, root), value)]
     if changed and _record_once(root, mode, inputs).result != run.result:
         return replace(run, stateful=frozenset(key.rpartition(".")[0] for key in changed))
     return run
@@ -87,16 +88,39 @@ def _record_once(root: nn.Module, mode: Mode, inputs: Inputs) -> Run:
             f"{type(root).__name__} does not run on {inputs} in {mode} mode{where}: "
             f"{type(error).__name__}: {reason}{place(error)}"
         ) from error
-    return Run(tape.calls, tape.result(result, names))
+    return Run(tape.calls, tape.result(result, {**names, **given}))
 
 
 def _attributes(root: nn.Module) -> dict[str, Any]:
     return {
-        f"{path}.{key}".lstrip("."): value
+        f"{path}.{key}".lstrip("."): _content(value)
         for path, module in root.named_modules()
         for key, value in vars(module).items()
         if not key.startswith("_") and key != "training"
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a container holds, kept so that its entries stay themselves; an iterator is never what it was."""
+
+    entries: tuple[Any, ...] | None
+
+
+def _content(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _Content((*value.keys(), *value.values()))
+    if isinstance(value, list | set):
+        return _Content(tuple(value))
+    return _Content(None) if hasattr(value, "__next__") else value
+
+
+def _same(before: Any, after: Any) -> bool:
+    if not isinstance(before, _Content) or not isinstance(after, _Content):
+        return before is after
+    if before.entries is None or after.entries is None:
+        return False
+    return len(before.entries) == len(after.entries) and all(map(operator.is_, before.entries, after.entries))
 
 
 def named_inputs(structure: Any) -> dict[str, Tensor]:

@@ -13,6 +13,8 @@ def refuse_unknown_tensors(model: nn.Module) -> None:
     """Raise for parameters that cannot be gathered and split, by name."""
     if not isinstance(model, nn.Module):
         raise TraceError(f"the model is a {type(model).__name__}; expected an nn.Module")
+    if hasattr(model, "_orig_mod"):
+        raise TraceError("the model is compiled; grow the module that was compiled, and compile the student")
     if isinstance(model, torch.jit.ScriptModule):
         raise TraceError("the model is a ScriptModule; give the nn.Module that it was scripted from")
     for name, tensor in named_tensors(model).items():

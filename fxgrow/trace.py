@@ -55,6 +55,8 @@ def trace(
         TraceError: The model does not run on the inputs, or holds what fxgrow does not grow.
     """
     refuse_unknown_tensors(model)
+    if output not in ("graph", "module"):
+        raise TraceError(f"output is 'graph' or 'module', not {output!r}")
     leaves = _named_leaves(model, leaf_modules)
     if example_inputs is not None:
         return _trace_example(model, example_inputs, leaves, output)
@@ -99,7 +101,7 @@ def _trace_example(model: nn.Module, example: Any, leaves: frozenset[str], outpu
 def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[str]:
     modules = dict(model.named_modules())
     found: set[str] = set()
-    for leaf in [wanted] if isinstance(wanted, str | type) else wanted:
+    for leaf in [wanted] if isinstance(wanted, str | type) else wanted or ():
         names = [n for n, m in modules.items() if n and (n == leaf or (isinstance(leaf, type) and isinstance(m, leaf)))]
         if not names:
             raise TraceError(f"leaf_modules names {leaf!r}, but the model has no such module")
@@ -117,7 +119,8 @@ def _trace(model: nn.Module, inputs: Inputs, leaves: frozenset[str], output: Out
         for run in tapes.values():
             leaves |= run.stateful
         if output == "module":
-            return replace(drawn.as_whole(""), output=output)
+            own = drawn.as_whole("")
+            return replace(own, output=output, notes=(*own.notes, f"the model's own code runs{UNSEEN}"))
         if is_hooked(model):
             return drawn.as_whole("it has hooks of its own")
         try:
@@ -190,11 +193,11 @@ class _Draft:
         """An attempt to trace, and whether its values are the model's."""
         tree.train(mode == "train")
         arguments = for_a_run(self.arguments)
-        names = named_tensors(tree)
-        tape = Tape({**names, **named_inputs(arguments)}, real=self.inputs.real)
+        everything = {**named_tensors(tree), **named_inputs(arguments)}
+        tape = Tape(everything, real=self.inputs.real)
         with remembered(tree), same_randomness():
             attempt = symbolic_trace(tree, arguments, self.inputs.named(self.model), tape, leaves)
-        return attempt, not attempt.found and tape.result(attempt.result, names) == self.tapes[mode].result
+        return attempt, not attempt.found and tape.result(attempt.result, everything) == self.tapes[mode].result
 
     def _own(self, tree: nn.Module) -> nn.Module:
         """A copy whose tensors may be written to: on meta they hold nothing."""
@@ -242,9 +245,9 @@ class _Draft:
         for mode, theirs in self.tapes.items():
             root = traced.fresh()
             set_mode(root, mode)
-            names = named_tensors(root)
             arguments = for_a_run(self.arguments)
-            tape = Tape({**names, **named_inputs(arguments)}, plain_tensors(root), real=self.inputs.real)
+            names = {**named_tensors(root), **named_inputs(arguments)}
+            tape = Tape(names, plain_tensors(root), real=self.inputs.real)
             try:
                 with same_randomness(), torch.no_grad(), tape:
                     result = Runner(root, traced.graph(mode), tape).run_on(arguments)
@@ -285,7 +288,8 @@ class _Draft:
 
     def _notes(self, graphs: Mapping[Mode, fx.Graph], called: set[str]) -> tuple[str, ...]:
         missing = " and ".join(mode for mode in MODES if mode not in self.tapes)
-        why = {path: reason for path, reason in self.why.items() if path in called}
+        why = dict.fromkeys(sorted(self.asked & called), "it was asked for")
+        why |= {path: reason for path, reason in self.why.items() if path in called}
         return tuple(_notes(self.model, self.inputs, graphs, why, missing))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from .copies import clone, own_copy
 from .grown import MODE_OVERRIDES, Mode, Output, graph_for, is_layer, keep, skeleton
 from .inputs import Inputs
+from .proxy import guard
 from .record import Run
 
 
@@ -82,7 +83,8 @@ class Traced:
     def fingerprint(self) -> str:
         """A hash of what the model computes: the same for every copy of it, on every device, in every process."""
         lines = [
-            f"{mode} {n.op} {n.name} {getattr(n.target, '__name__', n.target)} {n.args} {n.kwargs}"
+            f"{mode} {n.op} {n.name} {getattr(n.target, '__name__', n.target)} "
+            f"{n.args[:2] if n.target is guard else n.args} {n.kwargs}"
             for mode in sorted(self.graphs)
             for n in self.graphs[mode].nodes
         ]

@@ -24,8 +24,8 @@ from .copies import named_tensors
 from .errors import TraceError
 from .inputs import PLAIN, default_in_code, parameters_of, stars_of
 from .interpret import thawed
-from .patches import nothing_lost, patched
-from .proxy import VALUE, MetaProxy, form, guard, guards, is_symbolic
+from .patches import FROZEN, draws_privately, nothing_lost, patched
+from .proxy import VALUE, MetaProxy, form, guard, guards, is_symbolic, kinds_asked
 from .record import place
 from .sites import PLACE, caller
 from .tape import Tape
@@ -57,6 +57,8 @@ class Tracer(fx.Tracer):
         self._answered: dict[fx.Node, None] = {}
         self._context = _context()
         self._computing = False
+        self._in_forward = False
+        self._drawn: Tensor | None = None  # torch's random state after the last value that was computed for real
         self._hooked: set[int] = set()  # not those that forward hooks for itself, and that run on proxies
         self.form_matters = False  # whether the code asks how many dimensions a tensor has
 
@@ -68,6 +70,8 @@ class Tracer(fx.Tracer):
             raise TraceError(
                 "forward switches gradients or autocast (torch.no_grad(), torch.autocast()), which a graph loses"
             )
+        if self._drawn is not None and not torch.equal(torch.get_rng_state(), self._drawn):
+            raise TraceError(FROZEN)
         node = super().create_node(kind, *args, **kwargs)
         if kind == "placeholder":
             return node
@@ -103,6 +107,7 @@ class Tracer(fx.Tracer):
                 return functools.reduce(getattr, str(node.target).split("."), self.root)
         finally:
             self._computing = False
+            self._drawn = torch.get_rng_state() if self.tape.real else None
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """An attribute of a module: parameters and buffers are proxies while tracing."""
@@ -111,9 +116,13 @@ class Tracer(fx.Tracer):
     def answered(self, node: fx.Node, value: Any) -> None:
         """Python was told a plain value: guard it, once."""
         plain = all(isinstance(v, PLAIN) for v in value) if isinstance(value, list) else isinstance(value, PLAIN)
+        place = Path(caller()).name if self._in_forward else "arguments"
+        for tensor in kinds_asked(node):  # a model may be cast, but its images do not become integers
+            kind = self.create_node("call_method", "is_floating_point", (tensor,), {})
+            self.create_node("call_function", guard, (kind, kind.meta[VALUE], place), {})
         if node not in self._answered and guards(node) and plain:
             self._answered[node] = None
-            self.create_node("call_function", guard, (node, value, Path(caller()).name), {})
+            self.create_node("call_function", guard, (node, value, place), {})
 
     def create_arg(self, a: Any) -> Any:
         """What stands for a value among the arguments of a node."""
@@ -168,6 +177,8 @@ class Tracer(fx.Tracer):
             self.create_node("call_function", guard, (asked, expected, "arguments"), {})
 
         def forward() -> Any:
+            self._in_forward = True
+            self._drawn = torch.get_rng_state() if self.tape.real else None
             return root.forward(*args, **kwargs)
 
         return forward, []
@@ -181,6 +192,7 @@ class Tracer(fx.Tracer):
             or super().is_leaf_module(m, module_qualified_name)
             or id(m) in self._hooked
             or _has_extra_state(m)
+            or draws_privately(m)
         )
 
     def call_module(
@@ -199,10 +211,11 @@ class Tracer(fx.Tracer):
             return super().call_module(m, forward, args, kwargs)
         last, stack, counts, asked = self._last(), self.module_stack.copy(), dict(self.num_calls), len(self._answered)
         try:
-            with nothing_lost(m):
+            with nothing_lost(m, real=self.tape.real):
                 return super().call_module(m, forward, args, kwargs)
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises when it meets a proxy
             self.found[path] = explain(error)
+        self._drawn = None
         for node in reversed(list(self.graph.nodes)):
             if node is last:
                 break
@@ -246,7 +259,9 @@ def symbolic_trace(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with nothing_lost(root), patched(tracer):
+            if draws_privately(root):
+                raise TraceError("it holds a generator of random numbers of its own")
+            with nothing_lost(root, real=tape.real), patched(tracer):
                 graph = tracer.trace(root)
     except Restart:
         return Attempt(tracer.graph, tracer.found)
