@@ -24,7 +24,7 @@ from .interpret import Runner
 from .layout import Layout, atoms, is_fixed, measure, only_atom
 from .ops import Value
 from .plan import Plan
-from .proxy import form, guard
+from .proxy import ASKED, guard
 from .record import named_inputs
 from .sites import PLACE, caller
 from .tape import Tape, plain_leaves, results_of, same_operator
@@ -249,14 +249,20 @@ class _CheckedTape(Tape):
             if current in seen:
                 continue
             seen.add(current)
+            if current.target in ASKED:  # how many entries, of which form: not how wide
+                continue
             stated = [li.layout for li in self.widths.literals if (li.mode, li.node) == (self.mode, current.name)]
             growing.update(dict.fromkeys(self._grown(stated)))
             for source in current.all_input_nodes:
                 value = self.widths.nodes.get((self.mode, source.name))
-                if not isinstance(value, Value):
+                layouts: Sequence[Layout] = ()
+                if isinstance(value, Value):
+                    layouts = _asked_of(current, value)
+                elif _is_shape(source) and current.target is operator.getitem:
+                    layouts = self._part_of_shape(source, current.args[1])
+                else:
                     pending.append(source)
-                    continue
-                for layout in _asked_of(current, value):
+                for layout in layouts:
                     found = self._grown([layout])
                     growing.update(dict.fromkeys(found))
                     others |= not found and is_fixed(layout)
@@ -264,6 +270,13 @@ class _CheckedTape(Tape):
             where = str(node.meta.get(PLACE, ""))
             text = "the code compares a width with another size"
             self.mismatches.append(Mismatch(f"{self.site} ({where})", text, tuple(growing), self._code(), ()))
+
+    def _part_of_shape(self, shape: fx.Node, index: Any) -> Sequence[Layout]:
+        tensor = shape.args[0]
+        value = self.widths.nodes.get((self.mode, tensor.name)) if isinstance(tensor, fx.Node) else None
+        if not isinstance(value, Value) or not isinstance(index, int | slice):
+            return ()
+        return value.layouts[index] if isinstance(index, slice) else (value.layouts[index],)
 
     def _measured(self) -> list[Layout]:
         """The layouts of the tensors whose sizes the node at work was given, by way of plain numbers."""
@@ -283,18 +296,17 @@ class _CheckedTape(Tape):
         return layouts
 
 
+def _is_shape(node: fx.Node) -> bool:
+    return (node.target is getattr and node.args[1] == "shape") or (node.target == "size" and len(node.args) == 1)
+
+
 def _asked_of(node: fx.Node, tensor: Value) -> Sequence[Layout]:
     """The dimensions of a tensor that a node which gives plain values asks about."""
-    if node.target is form:
+    if node.target is getattr and node.args[1] != "shape":
         return ()
-    dims: list[Any] = []
-    if node.target is getattr and node.args[1] == "shape":
-        dims = [user.args[1] if user.target is operator.getitem else None for user in node.users]
-    elif node.target == "size":
-        dims = [node.args[1] if len(node.args) > 1 else None]
-    if dims and all(isinstance(dim, int) for dim in dims):
-        return [tensor.layouts[dim] for dim in dims]
-    return () if node.target is getattr and node.args[1] != "shape" else tensor.layouts
+    if node.target == "size" and len(node.args) > 1 and isinstance(node.args[1], int):
+        return (tensor.layouts[node.args[1]],)
+    return tensor.layouts
 
 
 class _Runner(Runner):
