@@ -249,7 +249,7 @@ class _CheckedTape(Tape):
             if current in seen:
                 continue
             seen.add(current)
-            if current.target in ASKED:  # how many entries, of which form: not how wide
+            if current.op == "call_module" or current.target in ASKED:  # how many entries, of which form: not how wide
                 continue
             stated = [li.layout for li in self.widths.literals if (li.mode, li.node) == (self.mode, current.name)]
             growing.update(dict.fromkeys(self._grown(stated)))
