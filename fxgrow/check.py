@@ -116,6 +116,10 @@ class _CheckedTape(Tape):
         }
         self.widths = widths
         self.mode = mode
+        self.stated: dict[str, list[Layout]] = {}  # by node: what its literals are the sizes of
+        for literal in widths.literals:
+            if literal.mode == mode:
+                self.stated.setdefault(literal.node, []).append(literal.layout)
         self.teacher = widths.calls[mode]
         self.predictions = widths.predictions[mode]
         self.new = new
@@ -251,8 +255,7 @@ class _CheckedTape(Tape):
             seen.add(current)
             if current.op == "call_module" or current.target in ASKED:  # how many entries, of which form: not how wide
                 continue
-            stated = [li.layout for li in self.widths.literals if (li.mode, li.node) == (self.mode, current.name)]
-            growing.update(dict.fromkeys(self._grown(stated)))
+            growing.update(dict.fromkeys(self._grown(self.stated.get(current.name, []))))
             for source in current.all_input_nodes:
                 value = self.widths.nodes.get((self.mode, source.name))
                 layouts: Sequence[Layout] = ()

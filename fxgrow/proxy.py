@@ -116,7 +116,7 @@ class MetaProxy(fx.Proxy):
         value = self.node.meta[VALUE]
         if isinstance(value, torch.Size | tuple):
             return hash(tuple(self))
-        return object.__hash__(self) if isinstance(value, Tensor | list | Mapping) else hash(self.answer(_same))
+        return object.__hash__(self) if isinstance(value, Tensor | list | Mapping) else self.answer(hash)
 
     def __bool__(self) -> bool:
         return bool(self.answer(bool))
@@ -208,18 +208,9 @@ class MetaProxy(fx.Proxy):
         return convert(value)
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
 def kinds_asked(node: fx.Node) -> list[fx.Node]:
     """The tensors whose dtype a plain value comes from."""
     return [n.args[0] for n in _plain_ancestors(node) if n.target is getattr and n.args[1] == "dtype"]  # type: ignore[misc]
-
-
-def plain_ancestors(node: fx.Node) -> list[fx.Node]:
-    """The node, and what it was computed from up to the tensors."""
-    return list(_plain_ancestors(node))
 
 
 def depends_on_numbers(node: fx.Node) -> bool:

@@ -27,7 +27,7 @@ from .record import Run, RunError, named_inputs, run_model
 from .refuse import refuse_unknown_tensors
 from .stated import remembered
 from .tape import Tape, draws, first_difference
-from .traced import Traced
+from .traced import Traced, any_code
 from .tracer import Attempt, explain, is_hooked, symbolic_trace
 from .whole import graph_of_whole, refusing_graph
 
@@ -236,7 +236,7 @@ class _Draft:
             leaves=frozenset(called | plain),
             constants=constants,
             overrides=overrides,
-            modes=self._modes(root, graphs),
+            modes=self._modes(root, graphs, called),
             notes=self._notes(graphs, called),
         )
 
@@ -279,10 +279,10 @@ class _Draft:
             **more,
         )
 
-    def _modes(self, root: nn.Module, graphs: Mapping[Mode, fx.Graph]) -> tuple[Mode, ...]:
+    def _modes(self, root: nn.Module, graphs: Mapping[Mode, fx.Graph], called: set[str]) -> tuple[Mode, ...]:
         """The modes whose runs show every operation."""
         random_in_eval = "eval" in self.tapes and any(draws(call.op) for call in self.tapes["eval"].calls)
-        if len(graphs) == 1 and not random_in_eval and not _has_custom_leaf(root, graphs["eval"]):
+        if len(graphs) == 1 and not random_in_eval and not any_code(root, called):
             return ("train",) if "train" in self.tapes else ("eval",)
         return tuple(self.tapes)
 
@@ -320,7 +320,3 @@ def _outside(module: str, leaves: frozenset[str]) -> str:
         if ".".join(steps[:number]) in leaves:
             return ".".join(steps[: number - 1])
     return module
-
-
-def _has_custom_leaf(root: nn.Module, graph: fx.Graph) -> bool:
-    return any(node.op == "call_module" and not is_layer(root.get_submodule(str(node.target))) for node in graph.nodes)

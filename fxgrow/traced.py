@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,7 @@ class Traced:
     @property
     def runs_code(self) -> bool:
         """Whether code of the user's classes runs inside the graphs."""
-        return self.whole or any(not is_layer(self.root.get_submodule(leaf)) for leaf in self.leaves)
+        return self.whole or any_code(self.root, self.leaves)
 
     def fresh(self) -> nn.Module:
         """The root for one run: a copy where code of the user's runs, which may keep state on it."""
@@ -98,3 +98,8 @@ class Traced:
         nodes = sum(1 for _ in self.graphs["eval"].nodes)
         both = "one graph for both modes" if len(self.graphs) == 1 else "a graph for each mode"
         return f"Traced {self.class_name}: {nodes} nodes, {both}, inputs {self.inputs}"
+
+
+def any_code(root: nn.Module, leaves: Iterable[str]) -> bool:
+    """Whether code of the user's classes runs in some leaf."""
+    return any(not is_layer(root.get_submodule(leaf)) for leaf in leaves)

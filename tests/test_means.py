@@ -12,6 +12,7 @@ from fxgrow import Widen
 from fxgrow.ops import Sample, rules
 from fxgrow.rewrite import plan_of
 from tests.check import assert_exact, randomise, relative_error, run
+from tests.nets.registry import Call
 
 
 def _parameter(*shape: int) -> nn.Parameter:
@@ -372,15 +373,6 @@ class Sampled(nn.Module):
         y = self.norm1(x) if self.normed else x
         y = self.middle(y.movedim(-1, self.dim)).movedim(self.dim, -1)
         return self.head1(y).mean() + self.head2(self.norm2(x)).mean()
-
-
-class Call(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 FUNCTIONS = {rule.function.__name__: rule for rule in rules().values()}

@@ -1,7 +1,7 @@
 """Every rule of the registry, exercised by the samples that stand beside it."""
 
 import runpy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from fxgrow.layout import atoms
 from fxgrow.ops import Exact, Rule, Sample, rule_for, rules
 from fxgrow.ops.registry import rule
 from tests.check import assert_exact, randomise
+from tests.nets.registry import Call
 
 
 def _samples() -> Iterator[tuple[str, Sample]]:
@@ -45,15 +46,6 @@ class Sandwich(nn.Module):
 
 ANY = Exact(any="every dimension")
 FUNCTIONS = list({id(r.function): r for r in rules().values()}.values())
-
-
-class Call(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 @pytest.mark.parametrize("factor", [1.5, 2.0])

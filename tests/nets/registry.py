@@ -100,6 +100,17 @@ def net(
     return register
 
 
+class Call(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
 class Between(nn.Module):
     """before -> function -> after."""
 
