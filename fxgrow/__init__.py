@@ -1,5 +1,6 @@
 """fxgrow: trained PyTorch networks made wider, computing the same function and training on."""
 
+from .activations import ParametricActivation
 from .api import apply, grow, plan, trace, verify, widths
 from .errors import EquivalenceError, GrowError, PlanError, TraceError, WidthError
 from .plan import Plan
@@ -7,10 +8,16 @@ from .report import Report
 from .rewrite import plan_of
 from .spec import Widen
 from .widths import WidthGraph
+from .wishes import Deepen, Inputs, Kernel, Outputs
 
 __all__ = [
+    "Deepen",
     "EquivalenceError",
     "GrowError",
+    "Inputs",
+    "Kernel",
+    "Outputs",
+    "ParametricActivation",
     "Plan",
     "PlanError",
     "Report",

@@ -18,7 +18,7 @@ from .grown import Output
 from .plan import Plan, example_of
 from .refuse import refuse_unknown_tensors
 from .report import Report
-from .rewrite import check_code, check_tensors, student_of
+from .rewrite import check_code, check_tensors, remember, student_of
 from .spec import Spec
 from .traced import Traced
 from .widths import WidthGraph
@@ -115,14 +115,20 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split"
         return settling.settle(widths, spec, seed=seed, method=method)
 
 
-def apply(plan: Plan, model: nn.Module, example_inputs: Any = None) -> nn.Module:
+def apply(
+    plan: Plan, model: nn.Module, example_inputs: Any = None, *, calibration: Iterable[Any] | None = None
+) -> nn.Module:
     """The student that a plan makes of a model: the one it was made for, or another with the same shapes.
+
+    A chain of plans (`Plan.then`) is applied plan by plan.
 
     Args:
         plan: From `plan`, or read from JSON.
         model: The teacher, or an average or a checkpoint of it. It is not touched; the student is on its device,
             in its dtypes.
         example_inputs: As for `trace`; None: those that the plan was made with.
+        calibration: Batches of inputs, for new norms that are to be calibrated; what `forward` has no place for
+            (labels) is left out.
 
     Raises:
         PlanError: The model has other parameters than the plan, or another forward.
@@ -138,15 +144,24 @@ def apply(plan: Plan, model: nn.Module, example_inputs: Any = None) -> nn.Module
     if not isinstance(plan, Plan):
         raise PlanError(f"apply takes a Plan (Plan.from_json reads one), not a {type(plan).__name__}")
     with torch.inference_mode(False):
-        refuse_unknown_tensors(model)
-        tensors = named_tensors(model)
-        check_tensors(plan, tensors)
-        example = example_inputs if example_inputs is not None else example_of(plan, tensors.values())
-        if example is None:
-            raise PlanError("the plan could not hold its example inputs, which are no plain data: give example_inputs")
-        traced = tracing.trace(model, example, leaf_modules=plan.leaves, output=plan.output)
-        check_code(plan, traced)
-        return student_of(traced, plan, model)
+        student = model
+        for step in plan.steps:
+            student = _apply(step, student, example_inputs, calibration)
+        if plan.next is not None:
+            remember(plan, student)
+        return student
+
+
+def _apply(plan: Plan, model: nn.Module, example_inputs: Any, calibration: Iterable[Any] | None) -> nn.Module:
+    refuse_unknown_tensors(model)
+    tensors = named_tensors(model)
+    check_tensors(plan, tensors)
+    example = example_inputs if example_inputs is not None else example_of(plan, tensors.values())
+    if example is None:
+        raise PlanError("the plan could not hold its example inputs, which are no plain data: give example_inputs")
+    traced = tracing.trace(model, example, leaf_modules=plan.leaves, output=plan.output)
+    check_code(plan, traced)
+    return student_of(traced, plan, model, calibration)
 
 
 def grow(
@@ -158,8 +173,9 @@ def grow(
     method: str = "split",
     output: Output = "graph",
     leaf_modules: LeafModules = (),
+    calibration: Iterable[Any] | None = None,
 ) -> nn.Module:
-    """A wider model that computes the same function and trains on.
+    """A larger model that computes the same function and trains on.
 
     Args:
         model: The trained teacher; it is not touched.
@@ -170,6 +186,7 @@ def grow(
         output: "graph" gives a GraphModule; "module" a copy of the model, of its own class, with grown parameters
             and attributes, where widths whose sizes the code itself states stay.
         leaf_modules: As for `trace`.
+        calibration: As for `apply`.
 
     Returns:
         The student, with the teacher's `state_dict` keys, device and dtypes; `plan_of(student)` is its `Plan`.
@@ -190,7 +207,7 @@ def grow(
     found = widths(model, example_inputs, output=output, leaf_modules=leaf_modules)
     proposal = plan(found, spec, seed=seed, method=method)
     with torch.inference_mode(False):
-        return student_of(found.traced, proposal, model)
+        return student_of(found.traced, proposal, model, calibration)
 
 
 def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: float | None = None) -> Report:

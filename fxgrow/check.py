@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from . import interpret
-from .copies import clone, named_tensors, own_copy, same_randomness
+from .copies import clone, named_tensors, own_copy, plain_tensors, same_randomness
+from .errors import PlanError
 from .findings import Prediction
 from .grown import GrownModule, Mode, graph_for, is_layer, set_mode
 from .inputs import for_a_run
@@ -27,7 +28,7 @@ from .plan import Plan
 from .proxy import ASKED, guard
 from .record import named_inputs
 from .sites import PLACE, caller
-from .tape import Tape, plain_leaves, results_of, same_operator
+from .tape import Tape, leaf_tensors, plain_leaves, results_of, same_operator
 from .tracer import explain
 from .widths import WidthGraph
 
@@ -86,6 +87,33 @@ def check(student: GrownModule, widths: WidthGraph, plan: Plan) -> Verdict:
         obsolete.update(dict.fromkeys((mode, node) for node in tape.obsolete))
         reached |= tape.reached
     return Verdict(tuple(mismatches), tuple(obsolete), frozenset(reached))
+
+
+def check_shapes(student: GrownModule, changed: GrownModule, widths: WidthGraph) -> None:
+    """Whether a student with new layers still runs, and gives what the one without them gives.
+
+    Raises:
+        PlanError: It does not.
+    """
+    for mode in widths.traced.modes:
+        if mode not in widths.traced.tapes:
+            continue
+        before, after = (_shapes(model, widths, mode) for model in (student, changed))
+        if before != after:
+            raise PlanError(f"with the new layers the model would give {after} in {mode} mode, and not {before}")
+
+
+def _shapes(student: GrownModule, widths: WidthGraph, mode: Mode) -> list[tuple[int, ...]]:
+    ran = (own_copy if widths.traced.inputs.real else clone)(student)
+    set_mode(ran, mode)
+    arguments = for_a_run(widths.traced.arguments)
+    tape = Tape({**named_tensors(ran), **named_inputs(arguments)}, plain_tensors(ran), real=widths.traced.inputs.real)
+    try:
+        with same_randomness(), torch.no_grad(), tape:
+            result = Runner(ran, graph_for(student.graphs, mode), tape).run_on(arguments)
+    except Exception as error:
+        raise PlanError(f"with the new layers the model does not run in {mode} mode: {explain(error)}") from error
+    return [tuple(leaf.shape) for leaf in leaf_tensors(result)]
 
 
 class _Departure(Exception):

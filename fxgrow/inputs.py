@@ -92,6 +92,16 @@ def arguments_of(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     )
 
 
+def taken(model: nn.Module, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A batch as (args, kwargs), without what `forward` has no place for: the labels beside the images."""
+    args, kwargs = arguments_of(batch)
+    parameters = parameters_of(model)
+    stars = {stars_of(p) for p in parameters.values()}
+    places = sum(p.kind is not p.KEYWORD_ONLY and not stars_of(p) for p in parameters.values())
+    named = {key: value for key, value in kwargs.items() if "**" in stars or key in parameters}
+    return args if "*" in stars else args[:places], named
+
+
 def as_real_inputs(example: Any) -> Inputs | None:
     """The same as they are, or None where they are on the meta device."""
     args, kwargs = arguments_of(example)

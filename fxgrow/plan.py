@@ -18,15 +18,17 @@ import torch
 from torch import Tensor
 
 from . import methods
+from .changes import Change, from_data, to_data
 from .errors import PlanError
 from .grown import Output
-from .inputs import Inputs, from_data
+from .inputs import Inputs
+from .inputs import from_data as structure_from_data
 from .layout import Layout, atoms, index_map, measure, only_atom
 from .literals import Path
 from .means import PARTS, Part
 from .table import table
 
-VERSION = 2
+VERSION = 3
 
 DROP = "drop"
 
@@ -131,6 +133,8 @@ class Plan:
         resizes: The attributes of modules that change.
         left: What was not grown, and why.
         notes: What a user should know.
+        changes: What changes besides, once the widths have grown: new layers, cloned blocks, larger kernels.
+        next: The plan for the student that this one makes.
     """
 
     model: str
@@ -148,6 +152,8 @@ class Plan:
     resizes: tuple[Resize, ...]
     left: tuple[Left, ...] = ()
     notes: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    next: Plan | None = None
 
     @cached_property
     def _by_name(self) -> Mapping[str, Width]:
@@ -160,8 +166,28 @@ class Plan:
 
     @property
     def exact(self) -> bool:
-        """Whether every method in use preserves the function."""
-        return all(methods.method(width.method).exact for width in self.grown)
+        """Whether all of it preserves the function, at least in eval mode."""
+        return (
+            all(methods.method(width.method).exact for width in self.grown)
+            and all(change.exact for change in self.changes)
+            and (self.next is None or self.next.exact)
+        )
+
+    @property
+    def steps(self) -> tuple[Plan, ...]:
+        """This plan and those that follow it, each on its own."""
+        alone = dataclasses.replace(self, next=None)
+        return (alone, *self.next.steps) if self.next is not None else (alone,)
+
+    def then(self, other: Plan) -> Plan:
+        """This plan, and then another, made for the student of this one.
+
+        Raises:
+            PlanError: The other is no plan.
+        """
+        if not isinstance(other, Plan):
+            raise PlanError(f"then takes a Plan, not a {type(other).__name__}")
+        return dataclasses.replace(self, next=other if self.next is None else self.next.then(other))
 
     def width(self, name: str) -> Width:
         """A group by name."""
@@ -208,8 +234,13 @@ class Plan:
 
     def to_json(self, *, indent: int | None = None) -> str:
         """The plan as JSON text."""
+        return json.dumps(self._data(), default=_as_data, indent=indent)
+
+    def _data(self) -> dict[str, Any]:
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return json.dumps({"fxgrow": VERSION, **data}, default=_as_data, indent=indent)
+        data["changes"] = [to_data(change) for change in self.changes]
+        data["next"] = self.next._data() if self.next is not None else None
+        return {"fxgrow": VERSION, **data}
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -219,18 +250,23 @@ class Plan:
             PlanError: It is not a plan.
         """
         try:
-            data = json.loads(text)
-            if data.pop("fxgrow") != VERSION:
-                raise PlanError(f"the plan was written by another version of the format (this is {VERSION})")
-            parts = {"groups": Width, "tensors": TensorPlan, "edits": Edit, "resizes": Resize, "left": Left}
-            for key, kind in parts.items():
-                data[key] = tuple(kind(**{k: _frozen(v) for k, v in item.items()}) for item in data[key])
-            data["leaves"], data["notes"] = tuple(data["leaves"]), tuple(data["notes"])
-            found = cls(**data)
-            found._check()
-            return found
+            return cls._from(json.loads(text))
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise PlanError(f"this is no plan: {type(error).__name__}: {error}") from None
+
+    @classmethod
+    def _from(cls, data: dict[str, Any]) -> Plan:
+        if data.pop("fxgrow") != VERSION:
+            raise PlanError(f"the plan was written by another version of the format (this is {VERSION})")
+        parts = {"groups": Width, "tensors": TensorPlan, "edits": Edit, "resizes": Resize, "left": Left}
+        for key, kind in parts.items():
+            data[key] = tuple(kind(**{k: _frozen(v) for k, v in item.items()}) for item in data[key])
+        data["leaves"], data["notes"] = tuple(data["leaves"]), tuple(data["notes"])
+        data["changes"] = tuple(from_data(change) for change in data["changes"])
+        data["next"] = cls._from(data["next"]) if data["next"] is not None else None
+        found = cls(**data)
+        found._check()
+        return found
 
     def _check(self) -> None:
         """Raise for a plan that contradicts itself."""
@@ -261,15 +297,20 @@ class Plan:
 
     def __str__(self) -> str:
         kind = "same function" if self.exact else "NOT function-preserving"
+        changes = f"{len(self.changes)} other changes; " if self.changes else ""
         title = (
-            f"Plan for {self.model}: {len(self.grown)} widths grow, {len(self.tensors)} tensors change; {kind}; "
-            f"method {self.method}, seed {self.seed}"
+            f"Plan for {self.model}: {len(self.grown)} widths grow, {len(self.tensors)} tensors change; "
+            f"{changes}{kind}; method {self.method}, seed {self.seed}"
         )
         rows = [(w.name, str(w.old), str(w.new), f"{w.new / w.old:.3g}x", w.method) for w in self.grown]
         parts = [title, table(("width", "old", "new", "factor", "method"), rows)]
+        if self.changes:
+            changed = [(change.path, str(change), " and ".join(change.exact) or "no") for change in self.changes]
+            parts.append(table(("changed", "how", "exact in"), changed, limit=140))
         if self.left:
             parts.append(table(("left as it is", "why"), [(w.name, w.reason) for w in self.left], limit=140))
-        return "\n\n".join([*parts, *(f"note: {note}" for note in self.notes)])
+        parts += [f"note: {note}" for note in self.notes]
+        return "\n\n".join([*parts, f"then {self.next}"] if self.next is not None else parts)
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
@@ -293,5 +334,5 @@ def example_of(plan: Plan, tensors: Iterable[Tensor]) -> Inputs | None:
     if plan.example is None:
         return None
     dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.get_default_dtype())
-    args, kwargs = from_data(plan.example, dtype)
+    args, kwargs = structure_from_data(plan.example, dtype)
     return Inputs(args, kwargs)

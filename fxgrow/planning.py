@@ -16,7 +16,7 @@ from .layout import Layout, atoms, measure, only_atom, prefix
 from .literals import PART, Literal, Path
 from .plan import Edit, Left, Plan, Resize, TensorPlan, Width
 from .seeds import generator
-from .spec import Spec, parse, to_json
+from .spec import Spec, Widen, parse, to_json
 from .targets import Targets, resolve
 from .widths import TensorWidths, WidthGraph
 
@@ -33,7 +33,8 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split"
     Raises:
         PlanError: A wish cannot be met; the text says which, why, and what to do.
     """
-    wishes = parse(spec)
+    everything = parse(spec)
+    wishes = [wish for wish in everything if isinstance(wish, Widen)]
     used = [methods.method(name) for name in (method, *(wish.method for wish in wishes if wish.method))]
     found = {how.name: how for how in used}
     no_replicas = {name: m.exact and not m.replicas for name, m in found.items()}
@@ -56,7 +57,7 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split"
         leaves=tuple(sorted(widths.traced.asked)),
         output=widths.traced.output,
         code=widths.traced.fingerprint(),
-        spec=to_json(wishes),
+        spec=to_json(everything),
         seed=seed,
         method=method,
         groups=tuple(width for name, width in all_widths.items() if name in named or width.new > width.old),

@@ -1,17 +1,20 @@
-"""Plan and model to student: new tensors, new literals, new attributes, on a copy. Names no operator."""
+"""Plan and model to student: new tensors, literals, attributes and layers, on a copy. Names no operator."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from .calibration import calibrate
+from .changes import Insert
 from .copies import named_tensors, replace_tensors
 from .errors import PlanError
 from .fill import Filling
 from .grown import GrownModule, Mode, module_at
+from .insertion import make
 from .literals import argument
 from .plan import DROP, Edit, Plan, Resize, TensorPlan
 from .retrace import Retracer
@@ -150,19 +153,36 @@ def plan_of(student: nn.Module) -> Plan | None:
     return plan if isinstance(plan, Plan) else None
 
 
-def student_of(traced: Traced, plan: Plan, model: nn.Module) -> nn.Module:
+def remember(plan: Plan, student: nn.Module) -> None:
+    """Note in a student which plan made it."""
+    if isinstance(student, fx.GraphModule):
+        student.meta["fxgrow"] = plan
+    else:
+        vars(student)[OWN_PLAN] = plan
+
+
+def student_of(traced: Traced, plan: Plan, model: nn.Module, batches: Iterable[Any] | None = None) -> nn.Module:
     """The student of a model that was traced, or of a copy of it, in the form that the plan says.
 
+    Args:
+        traced: The model as graphs.
+        plan: For the model.
+        model: The teacher.
+        batches: Of inputs, for the statistics of new norms; None where the plan asks for none.
+
     Raises:
-        PlanError: The model has other parameters than the plan.
+        PlanError: The model has other parameters than the plan, or batches are missing.
     """
+    calibrated = [one for one in plan.changes if isinstance(one, Insert) and one.calibrated]
+    if calibrated and batches is None:
+        raise PlanError(f"{calibrated[0].path} is to be calibrated: give batches of inputs as calibration")
     root = traced.tree(model)
     student = assemble(root, traced.graphs, grown_tensors(plan, named_tensors(root)), plan, type(model).__name__)
-    if plan.output == "graph":
-        return student
-    own: nn.Module = root.__dict__[WHOLE]
-    own.__dict__[OWN_PLAN] = plan
-    return own
+    if calibrated and batches is not None:
+        calibrate(student, calibrated, batches)
+    made: nn.Module = student if plan.output == "graph" else root.__dict__[WHOLE]
+    remember(plan, made)
+    return made
 
 
 def assemble(
@@ -171,6 +191,6 @@ def assemble(
     """The student from a module tree of our own, which is changed and used up."""
     place(root, grown)
     resize(root, plan.resizes)
-    student = GrownModule(root, edit(graphs, plan.edits), class_name)
-    student.meta["fxgrow"] = plan
-    return student
+    edited = edit(graphs, plan.edits)
+    make(root, edited, plan.changes, plan.seed)
+    return GrownModule(root, edited, class_name)

@@ -11,16 +11,18 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from torch import nn
-
-from .check import check
+from .changes import Enlarge
+from .check import check, check_shapes
 from .copies import clone, named_tensors
+from .deepening import changes
 from .errors import PlanError
+from .grown import GrownModule
 from .plan import DROP, Edit, Left, Plan
 from .planning import plan
 from .rewrite import assemble, grown_tensors
-from .spec import Spec
+from .spec import Spec, parse
 from .widths import WidthGraph
+from .wishes import Wish
 
 FEW = 4  # widths that are tried to be grown by one factor, where a size goes wrong
 
@@ -74,15 +76,12 @@ def settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
     mends = _Mends()
     while True:
         proposal = plan(mends.on(widths), spec, seed=seed, method=method)
-        root: nn.Module = clone(widths.traced.root)
-        grown = grown_tensors(proposal, named_tensors(root))
-        student = assemble(root, widths.traced.graphs, grown, proposal, proposal.model)
-        verdict = check(student, widths, proposal)
+        verdict = check(_on_meta(widths, proposal), widths, proposal)
         if not verdict.mismatches:
             left = {entry.name: entry for entry in proposal.left}
             left.update({n: Left(n, reason) for n, reason in mends.pins.items() if n not in left})
             edits = (*proposal.edits, *(Edit(mode, node, (DROP,), 0) for mode, node in verdict.obsolete))
-            return replace(proposal, left=tuple(left.values()), edits=edits)
+            return _changed(replace(proposal, left=tuple(left.values()), edits=edits), widths, spec)
         mends.mended.clear()
         growing = {width.name for width in proposal.grown}
         for found in verdict.mismatches:
@@ -99,3 +98,30 @@ def settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
             for theirs, around in widths.alike(found.module, verdict.reached, found.groups, found.around):
                 if growing.issuperset(theirs):
                     mends.add(theirs, [name for name in around if name in growing], reason)
+
+
+def _changed(proposal: Plan, widths: WidthGraph, spec: Spec) -> Plan:
+    """The plan with what is asked for besides widths, which has run on meta tensors.
+
+    Raises:
+        PlanError: A wish cannot be met.
+    """
+    wishes = [wish for wish in parse(spec) if isinstance(wish, Wish)]
+    if not wishes:
+        return proposal
+    found = changes(widths, wishes, proposal)
+    complete = replace(
+        proposal,
+        changes=tuple(found.changes),
+        left=(*proposal.left, *found.left),
+        notes=(*proposal.notes, *found.notes),
+    )
+    if widths.traced.output == "module" and any(not isinstance(change, Enlarge) for change in complete.changes):
+        raise PlanError("new layers need a graph: the model's own class has no place for them; use output='graph'")
+    check_shapes(_on_meta(widths, proposal), _on_meta(widths, complete), widths)
+    return complete
+
+
+def _on_meta(widths: WidthGraph, plan: Plan) -> GrownModule:
+    root = clone(widths.traced.root)
+    return assemble(root, widths.traced.graphs, grown_tensors(plan, named_tensors(root)), plan, plan.model)

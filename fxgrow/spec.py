@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from .errors import PlanError
+from .wishes import WISHES, Wish
 
 Spec = Any  # float | str (JSON) | Mapping[str, int | float | Mapping] | Widen | Sequence[Spec]
 
@@ -96,7 +97,7 @@ class Widen:
         return f"Widen({', '.join(fields)})"
 
 
-def parse(spec: Spec) -> tuple[Widen, ...]:
+def parse(spec: Spec) -> tuple[Widen | Wish, ...]:
     """Every form of a specification as wishes.
 
     Raises:
@@ -112,8 +113,8 @@ def parse(spec: Spec) -> tuple[Widen, ...]:
     return wishes
 
 
-def _wishes(spec: Spec) -> Iterable[Widen]:
-    if isinstance(spec, Widen):
+def _wishes(spec: Spec) -> Iterable[Widen | Wish]:
+    if isinstance(spec, Widen | Wish):
         yield spec
     elif isinstance(spec, int | float) and not isinstance(spec, bool):
         yield Widen(EVERYTHING, float(spec))
@@ -126,7 +127,8 @@ def _wishes(spec: Spec) -> Iterable[Widen]:
             yield from _wishes(part)
     else:
         raise PlanError(
-            f"a specification is a number, a mapping, Widen objects, a list of these or JSON, not {type(spec).__name__}"
+            "a specification is a number, a mapping, Widen, Deepen or other wishes, a list of these or JSON, "
+            f"not {type(spec).__name__}"
         )
 
 
@@ -138,7 +140,11 @@ def _from_json(text: str) -> Spec:
         raise PlanError(f"the specification {text!r} is not JSON ({error}){advice}") from None
 
 
-def _from_mapping(spec: Mapping[str, Any]) -> Iterable[Widen]:
+def _from_mapping(spec: Mapping[str, Any]) -> Iterable[Widen | Wish]:
+    kind = next((wish for key, wish in WISHES.items() if wish.is_data(spec)), None)
+    if kind is not None:
+        yield kind.from_data(spec)
+        return
     if "pattern" in spec and "width" in spec:  # a Widen as JSON
         unknown = sorted(set(spec) - {f.name for f in dataclasses.fields(Widen)})
         if unknown:
@@ -154,12 +160,14 @@ def _from_mapping(spec: Mapping[str, Any]) -> Iterable[Widen]:
             yield Widen(pattern, value)
 
 
-def to_json(wishes: Iterable[Widen]) -> list[dict[str, Any]]:
+def to_json(wishes: Iterable[Widen | Wish]) -> list[dict[str, Any]]:
     """Wishes as plain data, which `parse` reads back."""
-    return [
-        {f.name: _plain(getattr(w, f.name)) for f in dataclasses.fields(w) if getattr(w, f.name) != f.default}
-        for w in wishes
-    ]
+    return [w.data() if isinstance(w, Wish) else _data(w) for w in wishes]
+
+
+def _data(wish: Widen) -> dict[str, Any]:
+    given = {f.name: getattr(wish, f.name) for f in dataclasses.fields(wish)}
+    return {f.name: _plain(given[f.name]) for f in dataclasses.fields(wish) if given[f.name] != f.default}
 
 
 def _plain(value: Any) -> Any:

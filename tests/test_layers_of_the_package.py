@@ -9,10 +9,11 @@ PACKAGE = Path(__file__).parent.parent / "fxgrow"
 
 # From the bottom up; a file may import from any earlier line. Folders count as one layer.
 LAYERS = (
-    "errors", "seeds", "table", "layout", "unify", "copies", "inputs", "whole", "grown", "meta", "tape", "sites",
-    "interpret", "record", "stated", "refuse", "proxy", "patches", "retrace", "tracer", "traced", "trace", "ops",
-    "literals", "findings", "infer", "groups", "widths", "spec", "means", "targets", "methods", "plan", "planning",
-    "fill", "rewrite", "check", "settle", "report", "verify", "api", "__init__",
+    "errors", "seeds", "table", "activations", "wishes", "layout", "unify", "copies", "inputs", "whole", "grown",
+    "changes", "meta", "tape", "sites", "interpret", "record", "stated", "refuse", "proxy", "patches", "retrace",
+    "tracer", "traced", "trace", "ops", "literals", "findings", "infer", "groups", "widths", "spec", "means",
+    "targets", "methods", "plan", "planning", "places", "deepening", "fill", "newborn", "insertion", "calibration",
+    "rewrite", "check", "settle", "report", "verify", "api", "__init__",
 )  # fmt: skip
 
 

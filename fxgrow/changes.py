@@ -1,0 +1,153 @@
+"""What a plan changes besides widths: new layers, repeated blocks, larger kernels. Pure data, JSON both ways."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .activations import Activation
+from .errors import PlanError
+from .grown import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A node of one mode's graph, by name."""
+
+    mode: Mode
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """A new layer after some nodes: identity, residual or random.
+
+    Attributes:
+        path: Of the new module.
+        after: The layer that it follows.
+        layer: "Linear", "Conv1d", "Conv2d" or "Conv3d".
+        channels: In and out.
+        kernel: Per axis; empty for Linear.
+        kind: "identity", "residual" or "random".
+        norm: "batch", "group" or "".
+        calibrated: Whether the norm is to take its statistics from data.
+        activation: After it (in the branch, where residual); None for none.
+        parametric: Whether that is mixed with the identity.
+        places: Where in the graphs.
+        exact: The modes in which the function stays.
+    """
+
+    path: str
+    after: str
+    layer: str
+    channels: int
+    kernel: tuple[int, ...]
+    kind: str
+    norm: str
+    calibrated: bool
+    activation: Activation | None
+    parametric: bool
+    places: tuple[Place, ...]
+    exact: tuple[str, ...]
+
+    def __str__(self) -> str:
+        size = f" {'x'.join(map(str, self.kernel))}" if self.kernel else ""
+        parts = [f"{self.kind} {self.layer}{size}", f"{self.norm} norm" if self.norm else ""]
+        act = self.activation.name if self.activation else ""
+        parts.append(f"parametric {act}" if act and self.parametric else act)
+        return f"{', '.join(filter(None, parts))}; {self.channels} channels, after {self.after}"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """The nodes of a block in one mode's graph, in order; it takes the value of `entry` and gives that of `exit`."""
+
+    mode: Mode
+    entry: str
+    exit: str
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Clones of a residual block right after it.
+
+    Attributes:
+        block: The path of its module.
+        paths: Of the clones.
+        zeros: The parameters, by their names in the block, that are zero in a clone, so that only the skip is left.
+        regions: The block in each graph.
+        exact: The modes in which the function stays.
+    """
+
+    block: str
+    paths: tuple[str, ...]
+    zeros: tuple[str, ...]
+    regions: tuple[Region, ...]
+    exact: tuple[str, ...] = ("eval", "train")
+
+    @property
+    def path(self) -> str:
+        """Of the first clone."""
+        return self.paths[0]
+
+    def __str__(self) -> str:
+        times = f"{len(self.paths)} clones" if len(self.paths) > 1 else "a clone"
+        return f"{times} of {self.block}, with zeros in {', '.join(self.zeros)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Enlarge:
+    """A larger kernel, with zeros around the old one.
+
+    Attributes:
+        path: The convolution.
+        old: Its kernel size per axis.
+        new: The new one.
+        exact: The modes in which the function stays.
+    """
+
+    path: str
+    old: tuple[int, ...]
+    new: tuple[int, ...]
+    exact: tuple[str, ...] = ("eval", "train")
+
+    def __str__(self) -> str:
+        old, new = ("x".join(map(str, size)) for size in (self.old, self.new))
+        return f"kernel {old} -> {new}"
+
+
+Change = Insert | Repeat | Enlarge
+
+_KINDS: dict[str, type] = {"insert": Insert, "repeat": Repeat, "enlarge": Enlarge}
+_INSIDE: dict[str, type] = {"places": Place, "regions": Region}
+
+
+def to_data(change: Change) -> dict[str, Any]:
+    """As plain data, which `from_data` reads back."""
+    kind = next(key for key, value in _KINDS.items() if type(change) is value)
+    return {"change": kind, **dataclasses.asdict(change)}
+
+
+def from_data(data: Mapping[str, Any]) -> Change:
+    """What `to_data` wrote.
+
+    Raises:
+        PlanError: It is no change.
+    """
+    fields = dict(data)
+    kind = _KINDS.get(fields.pop("change", ""))
+    if kind is None:
+        raise PlanError(f"the plan holds an unknown change {data.get('change')!r}")
+    made: Change = kind(**{key: _field(key, value) for key, value in fields.items()})
+    return made
+
+
+def _field(key: str, value: Any) -> Any:
+    if key in _INSIDE:
+        return tuple(_INSIDE[key](**{k: _field(k, v) for k, v in item.items()}) for item in value)
+    if key == "activation":
+        return Activation(**value) if value is not None else None
+    return tuple(value) if isinstance(value, list) else value

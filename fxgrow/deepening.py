@@ -1,0 +1,226 @@
+"""Wishes for depth and kernels to changes: which layers, where in the graphs, of which kind, exact when. No weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import fx, nn
+
+from .activations import Activation, named
+from .changes import Change, Enlarge, Insert, Place
+from .errors import PlanError
+from .grown import Mode
+from .layout import measure
+from .ops import Value
+from .places import CONVS, LAYERS, TRANSPOSED, Spot, spots
+from .plan import Left, Plan
+from .spec import match, module_of
+from .widths import WidthGraph
+from .wishes import Deepen, Kernel, Wish
+
+NAME = "{}_deeper{}"
+RELU = Activation("ReLU")
+
+
+class _Unfit(Exception):
+    """A layer that a wish cannot be met for, and why."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What wishes come to."""
+
+    changes: list[Change] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)
+
+
+def changes(widths: WidthGraph, wishes: Iterable[Wish], plan: Plan) -> Changes:
+    """The changes that wishes for depth and kernels come to.
+
+    Args:
+        widths: Of the teacher.
+        wishes: What is asked for.
+        plan: The new widths.
+
+    Raises:
+        PlanError: A layer that is asked for by name cannot be had, or nothing matches.
+    """
+    drafted = Changes()
+    for wish in wishes:
+        if isinstance(wish, Deepen):
+            _each(wish, _layers(widths, wish), drafted, partial(_insert, widths, plan, drafted, wish))
+        elif isinstance(wish, Kernel):
+            _each(wish, _layers(widths, wish), drafted, partial(_enlarge, widths, wish))
+    return drafted
+
+
+def _each(wish: Deepen | Kernel, paths: list[str], drafted: Changes, make: Callable[[str], Change]) -> None:
+    """One change per layer; what cannot be had is left, and refused where it was asked for by name, or all there is."""
+    unfit: list[Left] = []
+    for path in paths:
+        try:
+            drafted.changes.append(make(path))
+        except _Unfit as why:
+            unfit.append(Left(path, str(why)))
+    if unfit and (len(unfit) == len(paths) or wish.pattern in paths):
+        raise PlanError(f"{wish!r}: {unfit[0].name}: {unfit[0].reason}")
+    drafted.left += unfit
+
+
+def _layers(widths: WidthGraph, wish: Deepen | Kernel) -> list[str]:
+    """The layers that a wish means, in the order of the model."""
+    root = widths.traced.root
+    kinds = LAYERS if isinstance(wish, Deepen) else (*CONVS, *TRANSPOSED)
+    layers = [n for n, m in root.named_modules() if isinstance(m, kinds)]
+    out = {module_of(t) for pattern in wish.exclude for t in match(pattern, [f"{n}.weight" for n in layers])}
+    meant = dict.fromkeys(module_of(t) for t in match(wish.pattern, [f"{n}.weight" for n in layers]))
+    return [path for path in meant if path not in out]
+
+
+def _insert(widths: WidthGraph, plan: Plan, drafted: Changes, wish: Deepen, path: str) -> Insert:
+    layer: Any = widths.traced.root.get_submodule(path)
+    found = _spots(widths, path)
+    spot = found[0][1]
+    if any((other.activation, other.normed) != (spot.activation, spot.normed) for _, other in found):
+        raise _Unfit("its calls are followed by different activations, so that one new layer does not suit them all")
+    kind, activation, parametric, before = _kind(wish, spot, drafted, path)
+    anchors = [(mode, s.before if before or s.act is None else s.act) for mode, s in found]
+    dims = 0 if isinstance(layer, nn.Linear) else len(layer.kernel_size)
+    shape = _value(widths, *anchors[0]).layouts
+    channels = measure(shape[-1 - dims], _sizes(widths, plan))
+    _check_norm(wish, dims, len(shape), kind)
+    if wish.norm == "group" and kind == "identity":
+        drafted.notes.setdefault(
+            "a group norm after an identity layer keeps the function only roughly: it takes its statistics from each "
+            "image"
+        )
+    elif wish.norm == "batch" and kind == "identity":
+        drafted.notes.setdefault(
+            "a batch norm after an identity layer keeps the function in eval mode; in train mode it takes its "
+            "statistics from the batch"
+        )
+    inexact = kind == "random" or (kind == "identity" and wish.norm == "group")
+    return Insert(
+        path=free_name(widths, drafted.changes, path),
+        after=path,
+        layer=f"Conv{dims}d" if dims else "Linear",
+        channels=channels,
+        kernel=_kernel(wish, layer, dims),
+        kind=kind,
+        norm=wish.norm or "",
+        calibrated=wish.calibrated,
+        activation=activation,
+        parametric=parametric,
+        places=tuple(Place(mode, node.name) for mode, node in anchors),
+        exact=() if inexact else ("eval",) if kind == "identity" and wish.norm else ("eval", "train"),
+    )
+
+
+def _kind(wish: Deepen, spot: Spot, drafted: Changes, path: str) -> tuple[str, Activation | None, bool, bool]:
+    """The kind of a new layer, its activation, whether that is parametric, and whether it stands before the old one."""
+    said = wish.activation
+    theirs = spot.activation
+    again = theirs is not None and theirs.keeps(theirs)
+    kind = wish.kind or ("identity" if again or said in ("none", "parametric") else "residual")
+    wanted = {"same": theirs or RELU, "parametric": theirs or RELU, "none": None}
+    activation = wanted[said] if said in wanted else named(said)
+    if kind != "identity":
+        return kind, activation, said == "parametric", False
+    if said == "same" and not again:
+        drafted.notes.setdefault(
+            f"after {path} and before its activation, an identity layer adds no nonlinearity"
+            if theirs
+            else f"no activation follows {path}, so an identity layer adds no nonlinearity there"
+        )
+        return kind, None, False, True
+    if activation and said not in ("same", "parametric") and not (theirs and activation.keeps(theirs)):
+        source = theirs.name if theirs else "that layer"
+        raise _Unfit(f"{activation.name} changes values that {source} gives; use kind='residual'")
+    return kind, activation, said == "parametric", False
+
+
+def _check_norm(wish: Deepen, dims: int, ndim: int, kind: str) -> None:
+    if wish.norm and not dims and ndim != 2:
+        raise _Unfit(
+            f"its result has {ndim} dimensions, with the features last, where a {wish.norm} norm has them second"
+        )
+    if wish.norm == "group" and kind == "identity" and not wish.calibrated:
+        raise _Unfit(
+            "a group norm takes its statistics from each image, so no weights make it an identity; use "
+            "kind='residual', norm='batch', or calibrated=True for a rough one"
+        )
+
+
+def _kernel(wish: Deepen, layer: Any, dims: int) -> tuple[int, ...]:
+    if not dims:
+        if wish.kernel is not None:
+            raise _Unfit("a linear layer has no kernel")
+        return ()
+    if isinstance(wish.kernel, int):
+        return (wish.kernel,) * dims
+    if wish.kernel is not None:
+        if len(wish.kernel) != dims:
+            raise _Unfit(f"kernel {wish.kernel} has {len(wish.kernel)} axes where the layer has {dims}")
+        return wish.kernel
+    own: tuple[int, ...] = layer.kernel_size
+    return tuple(k if k % 2 else 3 for k in own)
+
+
+def _enlarge(widths: WidthGraph, wish: Kernel, path: str) -> Enlarge:
+    conv: Any = widths.traced.root.get_submodule(path)
+    _spots(widths, path)
+    old: tuple[int, ...] = conv.kernel_size
+    new = (wish.size,) * len(old) if isinstance(wish.size, int) else wish.size
+    if len(new) != len(old):
+        raise _Unfit(f"size {new} has {len(new)} axes where the layer has {len(old)}")
+    for before, after in zip(old, new, strict=True):
+        if after < before:
+            raise _Unfit(f"its kernel {before} is larger than {after} already")
+        if (after - before) % 2:
+            raise _Unfit(
+                f"zeros go around the kernel evenly: {before} can become {before + 2}, {before + 4}, ..., not {after}"
+            )
+    if conv.padding_mode != "zeros" and new != old:
+        raise _Unfit(
+            f"its padding_mode is {conv.padding_mode!r}; only zeros can be padded further with the same result"
+        )
+    if new == old:
+        raise _Unfit(f"its kernel is {old} already")
+    return Enlarge(path, old, new)
+
+
+# -- looking things up -----------------------------------------------------------------------------
+
+
+def free_name(widths: WidthGraph, changes: list[Change], path: str) -> str:
+    """A name for a new module after another, which nothing has."""
+    taken = set(widths.traced.classes) | {name for name, _ in widths.traced.root.named_modules()}
+    taken |= {name for change in changes for name in getattr(change, "paths", (change.path,))}
+    return next(name for number in range(1, len(taken) + 2) if (name := NAME.format(path, number)) not in taken)
+
+
+def _spots(widths: WidthGraph, path: str) -> list[tuple[Mode, Spot]]:
+    traced = widths.traced
+    found = [(mode, s) for mode, graph in traced.graphs.items() for s in spots(graph, traced.root, path)]
+    if found:
+        return found
+    leaf = next((leaf for leaf in sorted(traced.leaves) if path.startswith(f"{leaf}.")), "")
+    if traced.whole or leaf:
+        raise _Unfit(f"it runs inside {leaf or traced.class_name}, which is kept as a call, so no layer can follow it")
+    raise _Unfit("no call of it is in the graph: its parameters are used in another way, or not at all")
+
+
+def _value(widths: WidthGraph, mode: Mode, node: fx.Node) -> Value:
+    key = next(key for key in ((m, node.name) for m in (mode, *widths.traced.modes)) if key in widths.nodes)
+    value = widths.nodes[key]
+    assert isinstance(value, Value)
+    return value
+
+
+def _sizes(widths: WidthGraph, plan: Plan) -> Callable[[str], int]:
+    new = {width.name: width.new for width in plan.groups}
+    return lambda name: new.get(name) or widths.width(name)
