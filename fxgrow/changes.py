@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,3 +152,48 @@ def _field(key: str, value: Any) -> Any:
     if key == "activation":
         return Activation(**value) if value is not None else None
     return tuple(value) if isinstance(value, list) else value
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+CLONE = "_deeper"  # stands between the name of a module and the number of what comes after it
+
+
+def renumbered(names: Iterable[str], clones: Collection[str]) -> dict[str, str]:
+    """Names of tensors with clones of numbered modules numbered through with their siblings.
+
+    Args:
+        names: In the order of the model.
+        clones: The paths of modules that are clones.
+    """
+    families = {(parent, _numbered(own)[0]) for parent, own in map(_split, clones)}
+    following: dict[tuple[str, str], int] = {}
+    modules = {"": ""}
+    found: dict[str, str] = {}
+    for name in names:
+        steps = name.split(".")
+        for depth in range(1, len(steps)):
+            path = ".".join(steps[:depth])
+            if path in modules:
+                continue
+            parent, own = _split(path)
+            stem, number = _numbered(own)
+            if number is not None and (parent, stem) in families and (CLONE not in own or path in clones):
+                number = following.get((parent, stem), number)
+                following[parent, stem] = number + 1
+                own = f"{stem}{number}"
+            modules[path] = f"{modules[parent]}.{own}".lstrip(".")
+        parent, own = _split(name)
+        found[name] = f"{modules[parent]}.{own}".lstrip(".")
+    return found
+
+
+def _split(path: str) -> tuple[str, str]:
+    parent, _, own = path.rpartition(".")
+    return parent, own
+
+
+def _numbered(name: str) -> tuple[str, int | None]:
+    """A module's name without its number, and that."""
+    match = re.fullmatch(r"(.*?)(\d+)", name.partition(CLONE)[0])
+    return (match[1], int(match[2])) if match else (name, None)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
 from torch import fx, nn
 
 from .activations import Activation, named
-from .changes import Change, Enlarge, Insert, Place
-from .errors import PlanError
+from .blocks import blocks_in, repeat
+from .changes import CLONE, Change, Enlarge, Insert, Place, Repeat
+from .errors import PlanError, Unfit
 from .grown import Mode
 from .layout import measure
 from .ops import Value
@@ -21,12 +25,7 @@ from .spec import match, module_of
 from .widths import WidthGraph
 from .wishes import Deepen, Kernel, Wish
 
-NAME = "{}_deeper{}"
 RELU = Activation("ReLU")
-
-
-class _Unfit(Exception):
-    """A layer that a wish cannot be met for, and why."""
 
 
 @dataclass(slots=True)
@@ -51,7 +50,9 @@ def changes(widths: WidthGraph, wishes: Iterable[Wish], plan: Plan) -> Changes:
     """
     drafted = Changes()
     for wish in wishes:
-        if isinstance(wish, Deepen):
+        if isinstance(wish, Deepen) and wish.blocks:
+            _each(wish, _modules(widths, wish), drafted, partial(_repeat, widths, drafted, wish))
+        elif isinstance(wish, Deepen):
             _each(wish, _layers(widths, wish), drafted, partial(_insert, widths, plan, drafted, wish))
         elif isinstance(wish, Kernel):
             _each(wish, _layers(widths, wish), drafted, partial(_enlarge, widths, wish))
@@ -64,7 +65,7 @@ def _each(wish: Deepen | Kernel, paths: list[str], drafted: Changes, make: Calla
     for path in paths:
         try:
             drafted.changes.append(make(path))
-        except _Unfit as why:
+        except Unfit as why:
             unfit.append(Left(path, str(why)))
     if unfit and (len(unfit) == len(paths) or wish.pattern in paths):
         raise PlanError(f"{wish!r}: {unfit[0].name}: {unfit[0].reason}")
@@ -81,12 +82,31 @@ def _layers(widths: WidthGraph, wish: Deepen | Kernel) -> list[str]:
     return [path for path in meant if path not in out]
 
 
+def _modules(widths: WidthGraph, wish: Deepen) -> list[str]:
+    """The modules that a pattern names, but for those inside another of them."""
+    paths = [path for path in widths.traced.classes if path]
+    found = [p for p in paths if fnmatchcase(p, wish.pattern) and not any(fnmatchcase(p, x) for x in wish.exclude)]
+    if not found:
+        close = difflib.get_close_matches(wish.pattern, paths, 3, 0.5)
+        raise PlanError(f"{wish.pattern!r} matches no module; close: {', '.join(close) or 'none'}")
+    return [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
+
+
+def _repeat(widths: WidthGraph, drafted: Changes, wish: Deepen, path: str) -> Repeat:
+    """Clones of a block, or of the last block in a container."""
+    block = blocks_in(widths, path)[-1]
+    paths: list[str] = []
+    for _ in range(wish.blocks):
+        paths.append(free_name(widths, drafted.changes, block, paths))
+    return repeat(widths, block, tuple(paths))
+
+
 def _insert(widths: WidthGraph, plan: Plan, drafted: Changes, wish: Deepen, path: str) -> Insert:
     layer: Any = widths.traced.root.get_submodule(path)
     found = _spots(widths, path)
     spot = found[0][1]
     if any((other.activation, other.normed) != (spot.activation, spot.normed) for _, other in found):
-        raise _Unfit("its calls are followed by different activations, so that one new layer does not suit them all")
+        raise Unfit("its calls are followed by different activations, so that one new layer does not suit them all")
     kind, activation, parametric, before = _kind(wish, spot, drafted, path)
     anchors = [(mode, s.before if before or s.act is None else s.act) for mode, s in found]
     dims = 0 if isinstance(layer, nn.Linear) else len(layer.kernel_size)
@@ -139,17 +159,17 @@ def _kind(wish: Deepen, spot: Spot, drafted: Changes, path: str) -> tuple[str, A
         return kind, None, False, True
     if activation and said not in ("same", "parametric") and not (theirs and activation.keeps(theirs)):
         source = theirs.name if theirs else "that layer"
-        raise _Unfit(f"{activation.name} changes values that {source} gives; use kind='residual'")
+        raise Unfit(f"{activation.name} changes values that {source} gives; use kind='residual'")
     return kind, activation, said == "parametric", False
 
 
 def _check_norm(wish: Deepen, dims: int, ndim: int, kind: str) -> None:
     if wish.norm and not dims and ndim != 2:
-        raise _Unfit(
+        raise Unfit(
             f"its result has {ndim} dimensions, with the features last, where a {wish.norm} norm has them second"
         )
     if wish.norm == "group" and kind == "identity" and not wish.calibrated:
-        raise _Unfit(
+        raise Unfit(
             "a group norm takes its statistics from each image, so no weights make it an identity; use "
             "kind='residual', norm='batch', or calibrated=True for a rough one"
         )
@@ -158,13 +178,13 @@ def _check_norm(wish: Deepen, dims: int, ndim: int, kind: str) -> None:
 def _kernel(wish: Deepen, layer: Any, dims: int) -> tuple[int, ...]:
     if not dims:
         if wish.kernel is not None:
-            raise _Unfit("a linear layer has no kernel")
+            raise Unfit("a linear layer has no kernel")
         return ()
     if isinstance(wish.kernel, int):
         return (wish.kernel,) * dims
     if wish.kernel is not None:
         if len(wish.kernel) != dims:
-            raise _Unfit(f"kernel {wish.kernel} has {len(wish.kernel)} axes where the layer has {dims}")
+            raise Unfit(f"kernel {wish.kernel} has {len(wish.kernel)} axes where the layer has {dims}")
         return wish.kernel
     own: tuple[int, ...] = layer.kernel_size
     return tuple(k if k % 2 else 3 for k in own)
@@ -176,31 +196,30 @@ def _enlarge(widths: WidthGraph, wish: Kernel, path: str) -> Enlarge:
     old: tuple[int, ...] = conv.kernel_size
     new = (wish.size,) * len(old) if isinstance(wish.size, int) else wish.size
     if len(new) != len(old):
-        raise _Unfit(f"size {new} has {len(new)} axes where the layer has {len(old)}")
+        raise Unfit(f"size {new} has {len(new)} axes where the layer has {len(old)}")
     for before, after in zip(old, new, strict=True):
         if after < before:
-            raise _Unfit(f"its kernel {before} is larger than {after} already")
+            raise Unfit(f"its kernel {before} is larger than {after} already")
         if (after - before) % 2:
-            raise _Unfit(
+            raise Unfit(
                 f"zeros go around the kernel evenly: {before} can become {before + 2}, {before + 4}, ..., not {after}"
             )
     if conv.padding_mode != "zeros" and new != old:
-        raise _Unfit(
-            f"its padding_mode is {conv.padding_mode!r}; only zeros can be padded further with the same result"
-        )
+        raise Unfit(f"its padding_mode is {conv.padding_mode!r}; only zeros can be padded further with the same result")
     if new == old:
-        raise _Unfit(f"its kernel is {old} already")
+        raise Unfit(f"its kernel is {old} already")
     return Enlarge(path, old, new)
 
 
 # -- looking things up -----------------------------------------------------------------------------
 
 
-def free_name(widths: WidthGraph, changes: list[Change], path: str) -> str:
+def free_name(widths: WidthGraph, changes: list[Change], path: str, also: Sequence[str] = ()) -> str:
     """A name for a new module after another, which nothing has."""
-    taken = set(widths.traced.classes) | {name for name, _ in widths.traced.root.named_modules()}
+    path = re.sub(rf"{CLONE}\d+$", "", path)
+    taken = set(also) | set(widths.traced.classes) | {name for name, _ in widths.traced.root.named_modules()}
     taken |= {name for change in changes for name in getattr(change, "paths", (change.path,))}
-    return next(name for number in range(1, len(taken) + 2) if (name := NAME.format(path, number)) not in taken)
+    return next(name for number in range(1, len(taken) + 2) if (name := f"{path}{CLONE}{number}") not in taken)
 
 
 def _spots(widths: WidthGraph, path: str) -> list[tuple[Mode, Spot]]:
@@ -210,8 +229,8 @@ def _spots(widths: WidthGraph, path: str) -> list[tuple[Mode, Spot]]:
         return found
     leaf = next((leaf for leaf in sorted(traced.leaves) if path.startswith(f"{leaf}.")), "")
     if traced.whole or leaf:
-        raise _Unfit(f"it runs inside {leaf or traced.class_name}, which is kept as a call, so no layer can follow it")
-    raise _Unfit("no call of it is in the graph: its parameters are used in another way, or not at all")
+        raise Unfit(f"it runs inside {leaf or traced.class_name}, which is kept as a call, so no layer can follow it")
+    raise Unfit("no call of it is in the graph: its parameters are used in another way, or not at all")
 
 
 def _value(widths: WidthGraph, mode: Mode, node: fx.Node) -> Value:

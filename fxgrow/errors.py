@@ -17,5 +17,9 @@ class PlanError(GrowError):
     """The specification cannot be met: no match, two wishes that disagree, or a width that must stay."""
 
 
+class Unfit(Exception):
+    """A part of a model that a wish cannot be met for, and why; told to users as a reason."""
+
+
 class EquivalenceError(GrowError):
     """The student does not compute what the teacher computes."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
+from .sites import module_path, stand
 from .whole import WHOLE, graph_of_whole
 
 Mode = Literal["train", "eval"]
@@ -66,17 +67,26 @@ class GrownModule(fx.GraphModule):
     def __reduce__(self) -> tuple[Any, ...]:
         root = as_tree(self)
         if WHOLE in root.__dict__:
-            return _rebuild, (root, {}, type(self).__name__, self.meta)
+            return _rebuild, (root, {}, type(self).__name__, self.meta, {})
         graphs = {mode: fx.GraphModule(root, graph) for mode, graph in self.graphs.items()}
         for graph in self.graphs.values():  # building a GraphModule took the graph over
             graph.owning_module = self
-        return _rebuild, (root, graphs, type(self).__name__, self.meta)
+        places = {mode: {n.name: module_path(n) for n in graph.nodes} for mode, graph in self.graphs.items()}
+        return _rebuild, (root, graphs, type(self).__name__, self.meta, places)
 
 
 def _rebuild(
-    root: nn.Module, graphs: Mapping[Mode, fx.GraphModule], class_name: str, meta: dict[str, Any]
+    root: nn.Module,
+    graphs: Mapping[Mode, fx.GraphModule],
+    class_name: str,
+    meta: dict[str, Any],
+    places: Mapping[Mode, Mapping[str, str]],
 ) -> GrownModule:
     taken: dict[Mode, fx.Graph] = {mode: g.graph for mode, g in graphs.items()}
+    for mode, paths in places.items():
+        for node in taken[mode].nodes:
+            if paths.get(node.name):
+                stand(node, paths[node.name])
     module = GrownModule(root, taken or {"eval": graph_of_whole(root.__dict__[WHOLE])}, class_name)
     module.meta = meta
     return module

@@ -15,6 +15,7 @@ from .errors import PlanError
 from .grown import Mode, module_at
 from .newborn import newborn, zero
 from .seeds import generator
+from .sites import module_path, stand
 
 
 def make(root: nn.Module, graphs: Mapping[Mode, fx.Graph], changes: Iterable[Change], seed: int) -> None:
@@ -53,8 +54,10 @@ def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, seed:
             last = at
             for name in dict(block.named_children()):
                 last = graph.call_module(f"{new.path}.{name}", (last,))
+                stand(last, f"{new.path}.{name}")
             if new.kind == "residual":
                 last = graph.call_function(operator.add, (at, last))
+                stand(last, new.path)
         for user in users:
             user.replace_input_with(at, last)
 
@@ -107,6 +110,7 @@ def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat) ->
                     twins[node] = graph.node_copy(node, _known(twins))
                     if node.op in ("call_module", "get_attr"):
                         twins[node].target = _moved(str(node.target), repeat.block, path)
+                    stand(twins[node], _moved(module_path(node), repeat.block, path))
                 value = twins[leave]
         for user in users:
             user.replace_input_with(leave, value)

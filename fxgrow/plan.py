@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from . import methods
-from .changes import Change, from_data, to_data
+from .changes import Change, from_data, renumbered, to_data
 from .errors import PlanError
 from .grown import Output
 from .inputs import Inputs
@@ -178,6 +178,18 @@ class Plan:
         """This plan and those that follow it, each on its own."""
         alone = dataclasses.replace(self, next=None)
         return (alone, *self.next.steps) if self.next is not None else (alone,)
+
+    def renumbered(self, names: Iterable[str]) -> dict[str, str]:
+        """The student's names in a model whose blocks are numbered through, as its deeper builder has them.
+
+        Args:
+            names: Of the student's parameters and buffers, in its order (its `state_dict`).
+
+        Returns:
+            For each its name where `layer1.1_deeper1`, the clone of `layer1.1`, is `layer1.2`, and so on.
+        """
+        clones = {path for step in self.steps for change in step.changes for path in getattr(change, "paths", ())}
+        return renumbered(names, clones)
 
     def then(self, other: Plan) -> Plan:
         """This plan, and then another, made for the student of this one.

@@ -56,3 +56,8 @@ def module_path(node: fx.Node) -> str:
     for path, _ in reversed(list(stack.values())):
         return str(path)
     return ""
+
+
+def stand(node: fx.Node, path: str) -> None:
+    """Note that a node comes from a module."""
+    node.meta["nn_module_stack"] = {path: (path, None)}

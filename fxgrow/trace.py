@@ -19,12 +19,25 @@ from torch import Tensor, fx, nn
 
 from .copies import clone, named_tensors, own_copy, plain_tensors, same_randomness, to_meta
 from .errors import GrowError, TraceError
-from .grown import CONTAINERS, MODE_OVERRIDES, MODES, Mode, Output, is_layer, keep, set_mode, skeleton
+from .grown import (
+    CONTAINERS,
+    MODE_OVERRIDES,
+    MODES,
+    GrownModule,
+    Mode,
+    Output,
+    graph_for,
+    is_layer,
+    keep,
+    set_mode,
+    skeleton,
+)
 from .inputs import Inputs, as_inputs, as_real_inputs, bind, for_a_run, guesses
 from .interpret import Runner
 from .proxy import VALUE, guard
 from .record import Run, RunError, named_inputs, run_model
 from .refuse import refuse_unknown_tensors
+from .sites import module_path, stand
 from .stated import remembered
 from .tape import Tape, draws, first_difference
 from .traced import Traced, any_code
@@ -197,6 +210,7 @@ class _Draft:
         tape = Tape(everything, real=self.inputs.real)
         with remembered(tree), same_randomness():
             attempt = symbolic_trace(tree, arguments, self.inputs.named(self.model), tape, leaves)
+        _keep_places(attempt.graph, tree, mode)
         return attempt, not attempt.found and tape.result(attempt.result, everything) == self.tapes[mode].result
 
     def _own(self, tree: nn.Module) -> nn.Module:
@@ -291,6 +305,16 @@ class _Draft:
         why = dict.fromkeys(sorted(self.asked & called), "it was asked for")
         why |= {path: reason for path, reason in self.why.items() if path in called}
         return tuple(_notes(self.model, self.inputs, graphs, why, missing))
+
+
+def _keep_places(graph: fx.Graph, tree: nn.Module, mode: Mode) -> None:
+    """Carry over from a student which module each node comes from: its own code has no modules left."""
+    if isinstance(tree, GrownModule):
+        known = {node.name: node for node in graph_for(tree.graphs, mode).nodes}
+        for node in graph.nodes:
+            theirs = known.get(node.name)
+            if theirs is not None and theirs.op == node.op and module_path(theirs):
+                stand(node, module_path(theirs))
 
 
 def _notes(

@@ -9,11 +9,11 @@ PACKAGE = Path(__file__).parent.parent / "fxgrow"
 
 # From the bottom up; a file may import from any earlier line. Folders count as one layer.
 LAYERS = (
-    "errors", "seeds", "table", "activations", "wishes", "layout", "unify", "copies", "inputs", "whole", "grown",
-    "changes", "meta", "tape", "sites", "interpret", "record", "stated", "refuse", "proxy", "patches", "retrace",
+    "errors", "seeds", "table", "activations", "wishes", "layout", "unify", "copies", "inputs", "whole", "sites",
+    "grown", "changes", "meta", "tape", "interpret", "record", "stated", "refuse", "proxy", "patches", "retrace",
     "tracer", "traced", "trace", "ops", "literals", "findings", "infer", "groups", "widths", "spec", "means",
-    "targets", "methods", "plan", "planning", "places", "deepening", "fill", "newborn", "insertion", "calibration",
-    "rewrite", "check", "settle", "report", "verify", "api", "__init__",
+    "targets", "methods", "plan", "planning", "places", "blocks", "deepening", "fill", "newborn", "insertion",
+    "calibration", "rewrite", "check", "settle", "report", "verify", "api", "__init__",
 )  # fmt: skip
 
 

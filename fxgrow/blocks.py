@@ -1,0 +1,303 @@
+"""Residual blocks in a graph: what they take and give, and which zeros in their parameters leave only the skip.
+
+A block is a module whose nodes have one result, which is what it takes plus branches (x + f(x), as often as it likes),
+perhaps through an activation that leaves such values alone. With zeros in the last affine of each branch a clone of it
+changes nothing, in train mode and in eval mode.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from .activations import of_node
+from .changes import Region, Repeat
+from .copies import named_tensors, rng_preserved
+from .errors import Unfit
+from .grown import CONTAINERS, Mode
+from .layout import Layout, measure
+from .ops import Value
+from .places import LAYERS
+from .proxy import ASKED
+from .sites import describe, module_path
+from .tape import leaf_tensors
+from .widths import WidthGraph
+
+
+def repeat(widths: WidthGraph, block: str, paths: tuple[str, ...]) -> Repeat:
+    """Clones of a block, which give what the block gives.
+
+    Args:
+        widths: Of the model.
+        block: The path of its module.
+        paths: Of the clones.
+
+    Raises:
+        Unfit: It is no such block, and why.
+    """
+    traced = widths.traced
+    zeros: dict[str, None] = {}
+    regions = []
+    for mode, graph in traced.graphs.items():
+        nodes = [node for node in graph.nodes if node.op != "output" and _inside(module_path(node), block)]
+        if not nodes:
+            continue
+        found = _Block(widths, mode, block, frozenset(nodes))
+        leave = found.leave()
+        skip = found.skip(leave)
+        if _layouts(widths, mode, skip.entry) != _layouts(widths, mode, leave):
+            raise Unfit("it gives another shape than it takes")
+        found.check_in_place(skip.entry, leave)
+        if not skip.zeros:
+            raise Unfit("it has no branch beside its skip")
+        zeros.update(dict.fromkeys(skip.zeros))
+        regions.append(Region(mode, skip.entry.name, leave.name, tuple(node.name for node in nodes)))
+    if not regions:
+        raise Unfit("nothing in the graph runs inside it: it is kept as a call, or is not used")
+    return Repeat(block, paths, tuple(zeros), tuple(regions))
+
+
+def blocks_in(widths: WidthGraph, path: str) -> list[str]:
+    """The residual blocks that a module holds, in order; itself, where it is one and no chain of them.
+
+    Raises:
+        Unfit: There is none, and why.
+    """
+    reasons: dict[str, str] = {}
+    found = _blocks(widths, path, reasons)
+    if not found:
+        near = {name: reason for name, reason in reasons.items() if name.count(".") <= path.count(".") + 1}
+        told = "; ".join(f"{name}: {reason}" for name, reason in list(near.items())[:4])
+        raise Unfit(f"no block in it can be cloned so that the clone changes nothing: {told}")
+    return found
+
+
+def _blocks(widths: WidthGraph, path: str, reasons: dict[str, str]) -> list[str]:
+    reasons[path] = "it is a container"
+    if not issubclass(widths.traced.classes[path], CONTAINERS):
+        try:
+            repeat(widths, path, ())
+        except Unfit as reason:
+            reasons[path] = str(reason)
+        else:
+            del reasons[path]
+    children = [name for name in widths.traced.classes if name and name.rpartition(".")[0] == path]
+    within = [block for child in children for block in _blocks(widths, child, reasons)]
+    return within if path in reasons or len(within) > 1 else [path]
+
+
+def _inside(path: str, block: str) -> bool:
+    return path == block or path.startswith(f"{block}.")
+
+
+def _layouts(widths: WidthGraph, mode: Mode, node: fx.Node) -> tuple[Layout, ...] | None:
+    for key in ((m, node.name) for m in (mode, *widths.traced.modes)):
+        value = widths.nodes.get(key)
+        if isinstance(value, Value):
+            return value.layouts
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Skip:
+    """The way of a block's input to its output.
+
+    Attributes:
+        entry: The node outside that it takes.
+        zeros: The parameters that end the branches beside it, by their names in the block.
+    """
+
+    entry: fx.Node
+    zeros: tuple[str, ...]
+
+
+class _Block:
+    """The nodes of a block in one graph."""
+
+    def __init__(self, widths: WidthGraph, mode: Mode, path: str, nodes: frozenset[fx.Node]) -> None:
+        self.root = widths.traced.root
+        self.widths = widths
+        self.mode = mode
+        self.path = path
+        self.nodes = nodes
+
+    def leave(self) -> fx.Node:
+        """The node that others use."""
+        used = [n for n in self.nodes if any(user not in self.nodes and user.target not in ASKED for user in n.users)]
+        if len(used) != 1:
+            raise Unfit(f"it gives {len(used)} values to what follows, not one")
+        return used[0]
+
+    # -- the skip --------------------------------------------------------------------------------
+
+    def skip(self, node: fx.Node) -> _Skip:
+        """How what the block takes comes to a node unchanged.
+
+        Raises:
+            Unfit: It does not.
+        """
+        if node not in self.nodes:
+            if node.op == "get_attr":
+                raise Unfit(f"{node.target} is added, but nothing that the block takes")
+            return _Skip(node, ())
+        closing = of_node(node, self.root)
+        if closing is not None:
+            if not closing.keeps(closing):
+                raise Unfit(f"{describe(node)} ({closing.name}) changes what the skip carries")
+            return self.skip(node.all_input_nodes[0])
+        if node.op in ("call_function", "call_method") and node.target in _ADDS and len(node.all_input_nodes) == 2:
+            return self._sum(node)
+        raise Unfit(f"its result is not what it takes plus something: there is {describe(node)} on the way")
+
+    def _sum(self, node: fx.Node) -> _Skip:
+        left, right = node.all_input_nodes
+        reasons = []
+        for carried, branch in ((left, right), (right, left)):
+            try:
+                skip = self.skip(carried)
+                return _Skip(skip.entry, (*skip.zeros, *self.tail(branch)))
+            except Unfit as reason:
+                reasons.append(str(reason))
+        raise Unfit(max(reasons, key=lambda reason: "branch" in reason))
+
+    # -- the branches ----------------------------------------------------------------------------
+
+    def tail(self, node: fx.Node) -> tuple[str, ...]:
+        """The parameters that make a node's value zero when they are.
+
+        Raises:
+            Unfit: There are none.
+        """
+        if node not in self.nodes:
+            raise Unfit(f"its branch ends in {describe(node)}, outside of it")
+        if node.op == "get_attr":
+            return self._own([str(node.target)])
+        if node.op == "call_module":
+            module = self.root.get_submodule(str(node.target))
+            if isinstance(module, _AFFINE) and getattr(module, "weight", None) is not None:
+                return self._own([f"{node.target}.{name}" for name, _ in module.named_parameters(recurse=False)])
+            if isinstance(module, nn.MultiheadAttention):
+                return self._own([f"{node.target}.out_proj.{name}" for name, _ in module.out_proj.named_parameters()])
+        elif node.target in _AFFINE_FUNCTIONS:
+            parameters = [n for n in node.all_input_nodes[1:] if n.op == "get_attr" and self._is_parameter(n)]
+            if parameters:
+                return self._own([str(n.target) for n in parameters])
+        elif node.target in _PRODUCTS:
+            return self._any_of(node)
+        elif node.target in _ADDS or node.target is torch.cat:
+            return tuple(dict.fromkeys(name for part in node.all_input_nodes for name in self.tail(part)))
+        if len(node.all_input_nodes) == 1 and self._keeps_zeros(node):
+            return self.tail(node.all_input_nodes[0])
+        last = self._last_affine(node)
+        if last:
+            return self._own(last)
+        raise Unfit(f"its branch ends in {describe(node)}, which no zeros in parameters make zero")
+
+    def _any_of(self, product: fx.Node) -> tuple[str, ...]:
+        """Of a product, zeros in one factor: a parameter (layer scale) before what comes before."""
+        factors = sorted(product.all_input_nodes, key=lambda n: n.op != "get_attr")
+        reason = Unfit(f"its branch ends in {describe(product)}")
+        for factor in factors:
+            try:
+                return self.tail(factor)
+            except Unfit as why:
+                reason = why
+        raise reason
+
+    def _own(self, names: list[str]) -> tuple[str, ...]:
+        outside = [name for name in names if not _inside(name, self.path)]
+        if outside:
+            raise Unfit(f"its branch ends in {outside[0]}, which belongs to another module")
+        return tuple(name.removeprefix(f"{self.path}.") for name in names)
+
+    def _is_parameter(self, node: fx.Node) -> bool:
+        path, _, name = str(node.target).rpartition(".")
+        return name in self.root.get_submodule(path)._parameters
+
+    def _last_affine(self, node: fx.Node) -> list[str]:
+        """Of a function that takes parameters those whose zeros make its result zero, whatever the others are.
+
+        One weight, alone or with one bias; the last first.
+        """
+        taken = [n for n in node.all_input_nodes if n.op == "get_attr" and self._is_parameter(n)]
+        zeros = {n: self._zeros(n) for n in node.all_input_nodes}
+        shapes = {n: zero for n, zero in zeros.items() if zero is not None}
+        if not callable(node.target) or len(shapes) < len(zeros):
+            return []
+        for weight in (n for n in reversed(taken) if shapes[n].dim() > 1):
+            for bias in (weight, *(n for n in reversed(taken) if shapes[n].dim() == 1)):
+                given = {n: zero if n in (weight, bias) else torch.randn_like(zero) for n, zero in shapes.items()}
+                if self._makes_zeros(node, given):
+                    return [str(n.target) for n in dict.fromkeys((weight, bias))]
+        return []
+
+    def _makes_zeros(self, node: fx.Node, given: Mapping[fx.Node, Tensor]) -> bool:
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), given.__getitem__)
+        try:
+            with torch.no_grad(), rng_preserved():
+                if node.op == "call_module":
+                    module = self.root.get_submodule(str(node.target))
+                    made = None if named_tensors(module) else module(*args, **kwargs)
+                elif callable(node.target):
+                    made = node.target(*args, **kwargs)
+                else:
+                    made = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        except Exception:  # noqa: BLE001 - whatever it is, it does not work on such tensors
+            return False
+        found = leaf_tensors(made)
+        return bool(found) and not any(bool(tensor.any()) for tensor in found)
+
+    def _keeps_zeros(self, node: fx.Node) -> bool:
+        """Whether a node of one input makes zeros of zeros, by trying it."""
+        given = self._zeros(node.all_input_nodes[0])
+        if given is None:
+            return node.target is operator.getitem  # of several results, all of them zero
+        return self._makes_zeros(node, {node.all_input_nodes[0]: given})
+
+    def _zeros(self, node: fx.Node) -> Tensor | None:
+        layouts = _layouts(self.widths, self.mode, node)
+        return None if layouts is None else torch.zeros([measure(la, self.widths.width) for la in layouts])
+
+    # -- what works in place ---------------------------------------------------------------------
+
+    def check_in_place(self, entry: fx.Node, leave: fx.Node) -> None:
+        """Raise where something in the block writes to what the block takes, and changes it.
+
+        Raises:
+            Unfit: So it is.
+        """
+        given = of_node(leave, self.root)
+        for node in entry.users:
+            if node not in self.nodes or not _in_place(node, self.root) or node.all_input_nodes[0] is not entry:
+                continue
+            activation = of_node(node, self.root)
+            kept = activation is not None and given is not None and activation.keeps(given)
+            if not kept and node.target not in _ADDS:
+                raise Unfit(f"{describe(node)} writes to what it takes, so its skip carries something else")
+
+
+def _in_place(node: fx.Node, root: nn.Module) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(root.get_submodule(str(node.target)), "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return bool(node.kwargs.get("inplace")) or (name.endswith("_") and not name.endswith("__")) or name.startswith("i")
+
+
+_ADDS: frozenset[Any] = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
+_PRODUCTS: frozenset[Any] = frozenset({operator.mul, operator.imul, torch.mul, "mul", "mul_"})
+_AFFINE = (
+    *LAYERS, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm,
+    nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+)  # fmt: skip
+_AFFINE_FUNCTIONS: frozenset[Any] = frozenset(
+    {
+        F.linear, F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d, F.batch_norm, F.layer_norm,
+        F.group_norm, F.rms_norm, F.instance_norm,
+    }
+)  # fmt: skip
