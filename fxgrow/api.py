@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from . import widths as inference
 from .copies import named_tensors
 from .errors import PlanError
 from .grown import Output
-from .plan import Plan, example_of
+from .plan import Plan, chained, example_of
 from .refuse import refuse_unknown_tensors
 from .report import Report
 from .rewrite import check_code, check_tensors, remember, student_of
@@ -116,11 +116,15 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split"
 
 
 def apply(
-    plan: Plan, model: nn.Module, example_inputs: Any = None, *, calibration: Iterable[Any] | None = None
+    plan: Plan | Sequence[Plan],
+    model: nn.Module,
+    example_inputs: Any = None,
+    *,
+    calibration: Iterable[Any] | None = None,
 ) -> nn.Module:
     """The student that a plan makes of a model: the one it was made for, or another with the same shapes.
 
-    A chain of plans (`Plan.then`) is applied plan by plan.
+    A chain of plans (`Plan.then`, or a list) is applied plan by plan.
 
     Args:
         plan: From `plan`, or read from JSON.
@@ -141,8 +145,7 @@ def apply(
         >>> student.get_submodule("0")
         Linear(in_features=4, out_features=16, bias=True)
     """
-    if not isinstance(plan, Plan):
-        raise PlanError(f"apply takes a Plan (Plan.from_json reads one), not a {type(plan).__name__}")
+    plan = chained(plan)
     with torch.inference_mode(False):
         student = model
         for step in plan.steps:

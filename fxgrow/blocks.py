@@ -25,7 +25,7 @@ from .layout import Layout, measure
 from .ops import Value
 from .places import LAYERS
 from .proxy import ASKED
-from .sites import describe, module_path
+from .sites import describe, modules_of
 from .tape import leaf_tensors
 from .widths import WidthGraph
 
@@ -45,7 +45,7 @@ def repeat(widths: WidthGraph, block: str, paths: tuple[str, ...]) -> Repeat:
     zeros: dict[str, None] = {}
     regions = []
     for mode, graph in traced.graphs.items():
-        nodes = [node for node in graph.nodes if node.op != "output" and _inside(module_path(node), block)]
+        nodes = [node for node in graph.nodes if node.op != "output" and block in modules_of(node)]
         if not nodes:
             continue
         found = _Block(widths, mode, block, frozenset(nodes))

@@ -15,8 +15,9 @@ from torch import fx, nn
 from .activations import Activation, named
 from .blocks import blocks_in, repeat
 from .changes import CLONE, Change, Enlarge, Insert, Place, Repeat
+from .copies import named_tensors
 from .errors import PlanError, Unfit
-from .grown import Mode
+from .grown import Mode, module_at
 from .layout import measure
 from .ops import Value
 from .places import CONVS, LAYERS, TRANSPOSED, Spot, spots
@@ -26,6 +27,7 @@ from .widths import WidthGraph
 from .wishes import Deepen, Kernel, Wish
 
 RELU = Activation("ReLU")
+CONVOLUTION = "aten::convolution"
 
 
 @dataclass(slots=True)
@@ -191,8 +193,8 @@ def _kernel(wish: Deepen, layer: Any, dims: int) -> tuple[int, ...]:
 
 
 def _enlarge(widths: WidthGraph, wish: Kernel, path: str) -> Enlarge:
-    conv: Any = widths.traced.root.get_submodule(path)
-    _spots(widths, path)
+    conv: Any = module_at(widths.traced.root, path)
+    _check_use(widths, path, conv)
     old: tuple[int, ...] = conv.kernel_size
     new = (wish.size,) * len(old) if isinstance(wish.size, int) else wish.size
     if len(new) != len(old):
@@ -228,9 +230,22 @@ def _spots(widths: WidthGraph, path: str) -> list[tuple[Mode, Spot]]:
     if found:
         return found
     leaf = next((leaf for leaf in sorted(traced.leaves) if path.startswith(f"{leaf}.")), "")
+    if traced.output == "module":
+        raise Unfit("the model's own class has no place for new layers; use output='graph'")
     if traced.whole or leaf:
         raise Unfit(f"it runs inside {leaf or traced.class_name}, which is kept as a call, so no layer can follow it")
     raise Unfit("no call of it is in the graph: its parameters are used in another way, or not at all")
+
+
+def _check_use(widths: WidthGraph, path: str, conv: Any) -> None:
+    """Whether a convolution's weight is used by its own calls alone, which follow what its attributes say."""
+    name = next(name for name, tensor in named_tensors(widths.traced.root).items() if tensor is conv.weight)
+    users = [call for run in widths.traced.tapes.values() for call in run.calls if name in call.inputs]
+    if not users:
+        raise Unfit("nothing uses its weight in the run on the example inputs")
+    other = next((call for call in users if call.module != path or call.op._schema.name != CONVOLUTION), None)
+    if other is not None:
+        raise Unfit(f"its weight is used at {other.site or other.op} too, which would not know of the larger kernel")
 
 
 def _value(widths: WidthGraph, mode: Mode, node: fx.Node) -> Value:

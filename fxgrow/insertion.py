@@ -15,7 +15,7 @@ from .errors import PlanError
 from .grown import Mode, module_at
 from .newborn import newborn, zero
 from .seeds import generator
-from .sites import module_path, stand
+from .sites import modules_of, stand
 
 
 def make(root: nn.Module, graphs: Mapping[Mode, fx.Graph], changes: Iterable[Change], seed: int) -> None:
@@ -50,14 +50,15 @@ def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, seed:
         graph = graphs[place.mode]
         at = _node(graph, place.node)
         users = list(at.users)
+        around = tuple(path for path in modules_of(at) if new.path.startswith(f"{path}."))
         with graph.inserting_before(at.next):
             last = at
             for name in dict(block.named_children()):
                 last = graph.call_module(f"{new.path}.{name}", (last,))
-                stand(last, f"{new.path}.{name}")
+                stand(last, (*around, f"{new.path}.{name}"))
             if new.kind == "residual":
                 last = graph.call_function(operator.add, (at, last))
-                stand(last, new.path)
+                stand(last, around)
         for user in users:
             user.replace_input_with(at, last)
 
@@ -110,7 +111,7 @@ def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat) ->
                     twins[node] = graph.node_copy(node, _known(twins))
                     if node.op in ("call_module", "get_attr"):
                         twins[node].target = _moved(str(node.target), repeat.block, path)
-                    stand(twins[node], _moved(module_path(node), repeat.block, path))
+                    stand(twins[node], [_moved(module, repeat.block, path) for module in modules_of(node)])
                 value = twins[leave]
         for user in users:
             user.replace_input_with(leave, value)

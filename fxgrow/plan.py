@@ -7,11 +7,11 @@ average of it, an optimizer's state or a checkpoint.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import html
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -155,7 +155,7 @@ class Plan:
     changes: tuple[Change, ...] = ()
     next: Plan | None = None
 
-    @cached_property
+    @functools.cached_property
     def _by_name(self) -> Mapping[str, Width]:
         return {width.name: width for width in self.groups}
 
@@ -326,6 +326,19 @@ class Plan:
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def chained(plans: Plan | Sequence[Plan]) -> Plan:
+    """A plan, or several as one.
+
+    Raises:
+        PlanError: It is neither.
+    """
+    found = plans if isinstance(plans, list | tuple) else [plans]
+    only = [plan for plan in found if isinstance(plan, Plan)]
+    if not only or len(only) < len(found):
+        raise PlanError(f"apply takes a Plan (Plan.from_json reads one) or a list, not a {type(plans).__name__}")
+    return functools.reduce(Plan.then, only)
 
 
 def _as_data(value: Any) -> Any:

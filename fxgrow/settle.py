@@ -11,7 +11,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from .changes import Enlarge
 from .check import check, check_shapes
 from .copies import clone, named_tensors
 from .deepening import changes
@@ -116,8 +115,6 @@ def _changed(proposal: Plan, widths: WidthGraph, spec: Spec) -> Plan:
         left=(*proposal.left, *found.left),
         notes=(*proposal.notes, *found.notes),
     )
-    if widths.traced.output == "module" and any(not isinstance(change, Enlarge) for change in complete.changes):
-        raise PlanError("new layers need a graph: the model's own class has no place for them; use output='graph'")
     check_shapes(_on_meta(widths, proposal), _on_meta(widths, complete), widths)
     return complete
 

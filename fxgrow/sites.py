@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,15 @@ def operation(node: fx.Node) -> str:
 
 def module_path(node: fx.Node) -> str:
     """The path of the innermost module whose forward the node comes from; "" for the model itself."""
+    return (modules_of(node) or ("",))[-1]
+
+
+def modules_of(node: fx.Node) -> tuple[str, ...]:
+    """The paths of the modules whose forwards were at work where a node comes from, the innermost last."""
     stack: dict[str, Any] = node.meta.get("nn_module_stack", {})
-    for path, _ in reversed(list(stack.values())):
-        return str(path)
-    return ""
+    return tuple(str(path) for path, _ in stack.values())
 
 
-def stand(node: fx.Node, path: str) -> None:
-    """Note that a node comes from a module."""
-    node.meta["nn_module_stack"] = {path: (path, None)}
+def stand(node: fx.Node, modules: Iterable[str]) -> None:
+    """Note what `modules_of` is to say of a node."""
+    node.meta["nn_module_stack"] = {path: (path, None) for path in modules}

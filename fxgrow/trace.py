@@ -37,7 +37,7 @@ from .interpret import Runner
 from .proxy import VALUE, guard
 from .record import Run, RunError, named_inputs, run_model
 from .refuse import refuse_unknown_tensors
-from .sites import module_path, stand
+from .sites import modules_of, stand
 from .stated import remembered
 from .tape import Tape, draws, first_difference
 from .traced import Traced, any_code
@@ -313,8 +313,8 @@ def _keep_places(graph: fx.Graph, tree: nn.Module, mode: Mode) -> None:
         known = {node.name: node for node in graph_for(tree.graphs, mode).nodes}
         for node in graph.nodes:
             theirs = known.get(node.name)
-            if theirs is not None and theirs.op == node.op and module_path(theirs):
-                stand(node, module_path(theirs))
+            if theirs is not None and theirs.op == node.op:
+                stand(node, modules_of(theirs))
 
 
 def _notes(

@@ -1,0 +1,283 @@
+"""Clones of residual blocks: exact in both modes, of the deeper builder's shape, refused where they would not be."""
+
+import copy
+import importlib.util
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fxgrow
+from benchmarks.torchvision_shim import import_torchvision
+from fxgrow import Deepen, Plan, PlanError, Widen, insertion
+from fxgrow.changes import Repeat
+from tests.check import randomise
+
+EXACT = 1e-10
+with_torchvision = pytest.mark.skipif(
+    importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed"
+)
+
+
+def images(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def builder(name: str, **options: Any) -> nn.Module:
+    torch.manual_seed(0)
+    return randomise(getattr(import_torchvision().models, name)(**options).double()).eval()
+
+
+def deepened(teacher: nn.Module, spec: Any, x: Tensor) -> nn.Module:
+    student = fxgrow.grow(teacher, spec, x)
+    errors = fxgrow.verify(teacher, student, x).errors
+    assert max(errors.values()) <= EXACT
+    plan = fxgrow.plan_of(student)
+    assert plan.exact
+    assert Plan.from_json(plan.to_json()) == plan
+    return student
+
+
+def clones(student: nn.Module) -> list[str]:
+    return [p for change in fxgrow.plan_of(student).changes if isinstance(change, Repeat) for p in change.paths]
+
+
+# -- torchvision ---------------------------------------------------------------------------------------
+
+
+@with_torchvision
+@pytest.mark.parametrize(
+    ("small", "large", "added"),
+    [("resnet18", "resnet34", (1, 2, 4, 1)), ("resnet50", "resnet101", (0, 0, 17, 0))],
+)
+def test_a_resnet_becomes_the_deeper_one_and_loads_into_its_builder(
+    small: str, large: str, added: tuple[int, ...]
+) -> None:
+    teacher, x = builder(small), images(2, 3, 64, 64)
+    student = deepened(teacher, [Deepen(f"layer{i}", blocks=n) for i, n in enumerate(added, 1) if n], x)
+    deeper = builder(large)
+    count = [sum(p.numel() for p in model.parameters()) for model in (student, deeper)]
+    assert count[0] == count[1]
+    names = fxgrow.plan_of(student).renumbered(student.state_dict())
+    deeper.load_state_dict({names[name]: tensor for name, tensor in student.state_dict().items()})
+    for training in (False, True):
+        models = [copy.deepcopy(model).train(training) for model in (teacher, deeper)]
+        ours, theirs = (model(x) for model in models)
+        assert torch.equal(ours, theirs)
+
+
+@with_torchvision
+@pytest.mark.parametrize(
+    ("name", "stages", "size"),
+    [
+        ("mobilenet_v2", ["features.3", "features.5", "features.8", "features.12", "features.15"], 64),
+        ("efficientnet_b0", [f"features.{i}" for i in (2, 3, 4, 5, 6)], 64),
+        ("convnext_tiny", [f"features.{i}" for i in (1, 3, 5, 7)], 64),
+        ("vit_b_32", ["encoder.layers"], 64),
+        ("swin_t", [f"features.{i}" for i in (1, 3, 5, 7)], 64),
+        ("regnet_y_400mf", [f"trunk_output.block{i}" for i in (2, 3, 4)], 64),
+        ("mobilenet_v3_small", ["features.5", "features.8", "features.11"], 64),
+    ],
+)
+def test_one_block_deeper_per_stage(name: str, stages: list[str], size: int) -> None:
+    teacher = builder(name, **({"image_size": 64} if name.startswith("vit") else {}))
+    x = images(2, 3, size, size)
+    student = deepened(teacher, [Deepen(stage, blocks=1) for stage in stages], x)
+    assert len(clones(student)) == len(stages)
+
+
+@with_torchvision
+def test_a_deeper_mobilenet_and_vit_load_into_deeper_builders() -> None:
+    x = images(2, 3, 64, 64)
+    teacher = builder("mobilenet_v2")
+    student = deepened(teacher, [Deepen("features.3", blocks=1), Deepen("features.9", blocks=2)], x)
+    stages = [(1, 16, 1, 1), (6, 24, 3, 2), (6, 32, 3, 2), (6, 64, 6, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
+    deeper = builder("mobilenet_v2", inverted_residual_setting=[list(stage) for stage in stages])
+    names = fxgrow.plan_of(student).renumbered(student.state_dict())
+    deeper.load_state_dict({names[name]: tensor for name, tensor in student.state_dict().items()})
+    assert torch.equal(deeper.eval()(x), teacher(x))
+
+    transformer = import_torchvision().models.VisionTransformer
+    small, large = (
+        randomise(transformer(64, 16, layers, 4, 32, 64, num_classes=10).double()).eval() for layers in (2, 5)
+    )
+    student = deepened(small, Deepen("encoder.layers", blocks=3), x)
+    names = fxgrow.plan_of(student).renumbered(student.state_dict())
+    large.load_state_dict({names[name]: tensor for name, tensor in student.state_dict().items()})
+    assert torch.equal(large.eval()(x), small(x))
+
+
+@with_torchvision
+def test_dense_blocks_are_no_residual_blocks() -> None:
+    with pytest.raises(PlanError, match="not what it takes plus something"):
+        fxgrow.grow(builder("densenet121"), Deepen("features.denseblock1", blocks=1), images(2, 3, 64, 64))
+
+
+# -- hand-made -----------------------------------------------------------------------------------------
+
+
+class Block(nn.Module):
+    """A residual block with an activation of choice at its end, or none; ways of writing the sum."""
+
+    def __init__(self, closing: nn.Module | None = None, way: str = "plain") -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(6, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.conv2, self.closing, self.way = nn.Conv2d(8, 6, 3, padding=1), closing, way
+        self.drop = nn.Dropout(0.5)
+        self.scale = nn.Parameter(torch.full((6, 1, 1), 0.3))
+        self.free = nn.Conv2d(6, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.way == "pre-activation in place":
+            x = F.relu(x, inplace=True)
+        y = self.conv2(F.relu(self.bn1(self.conv1(F.relu(x) if self.way == "pre-activation" else x))))
+        if self.way == "dropout on the branch":
+            y = self.drop(y)
+        if self.way == "layer scale":
+            y = self.scale * y
+        if self.way == "gate":
+            y = y * torch.sigmoid(self.free(y.mean((2, 3), keepdim=True)))
+        if self.way == "half":
+            y = 0.5 * F.avg_pool2d(y, 3, 1, 1)
+        if self.way == "softmax":
+            y = torch.softmax(y, 1)
+        if self.way == "projection":
+            x = self.free(x)
+        if self.way == "dropout on the skip":
+            x = self.drop(x)
+        if self.way == "two":
+            return x + y, y
+        if self.way == "in place":
+            x += y
+            z = x
+        elif self.way == "two steps":
+            z = x + y
+            z = z + self.free(z)
+        elif self.way == "no skip":
+            z = y
+        else:
+            z = y + x
+        return self.closing(z) if self.closing is not None else z
+
+
+class Stack(nn.Module):
+    def __init__(self, *blocks: nn.Module) -> None:
+        super().__init__()
+        self.stem, self.stage, self.head = nn.Conv2d(3, 6, 3), nn.Sequential(*blocks), nn.Conv2d(6, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stage(self.stem(x))
+        return self.head(y[0] * y[1] if isinstance(y, tuple) else y)
+
+
+@pytest.mark.parametrize("closing", [None, nn.ReLU, nn.ReLU6, nn.Hardtanh, lambda: nn.ReLU(inplace=True)])
+@pytest.mark.parametrize(
+    ("way", "zeros"),
+    [
+        ("plain", {"conv2.weight", "conv2.bias"}),
+        ("pre-activation", {"conv2.weight", "conv2.bias"}),
+        ("dropout on the branch", {"conv2.weight", "conv2.bias"}),
+        ("layer scale", {"scale"}),
+        ("gate", {"conv2.weight", "conv2.bias"}),
+        ("half", {"conv2.weight", "conv2.bias"}),
+        ("in place", {"conv2.weight", "conv2.bias"}),
+        ("two steps", {"conv2.weight", "conv2.bias", "free.weight", "free.bias"}),
+    ],
+)
+def test_every_way_to_write_a_block(way: str, zeros: set[str], closing: Callable[[], nn.Module] | None) -> None:
+    torch.manual_seed(0)
+    blocks = [Block(closing() if closing is not None else None, way) for _ in range(2)]
+    teacher = randomise(Stack(*blocks).double()).eval()
+    x = images(2, 3, 8, 8)
+    for pattern in ("stage", "stage.0"):
+        student = deepened(teacher, Deepen(pattern, blocks=2), x)
+        (change,) = fxgrow.plan_of(student).changes
+        assert set(change.zeros) == zeros
+        assert change.paths == (f"{change.block}_deeper1", f"{change.block}_deeper2")
+        student.train()(x).square().sum().backward()
+        for path in change.paths:  # what is zero learns at once
+            for name in zeros:
+                assert student.get_parameter(f"{path}.{name}").abs().sum() == 0
+                if "bias" not in name:
+                    assert student.get_parameter(f"{path}.{name}").grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("way", "closing", "reason"),
+    [
+        ("plain", nn.GELU, "changes what the skip carries"),
+        ("plain", nn.Tanh, "changes what the skip carries"),
+        ("projection", None, "on the way"),
+        ("dropout on the skip", None, "on the way"),
+        ("no skip", None, "on the way"),
+        ("softmax", None, "no zeros in parameters make zero"),
+        ("pre-activation in place", None, "writes to what it takes"),
+        ("two", None, "2 values"),
+    ],
+)
+def test_blocks_that_would_change_something_are_refused(way: str, closing: Any, reason: str) -> None:
+    blocks = [Block(closing() if closing else None, way)] * (1 if way == "two" else 2)
+    teacher = randomise(Stack(*blocks).double()).eval()
+    with pytest.raises(PlanError, match=reason):
+        fxgrow.grow(teacher, Deepen("stage.0", blocks=1), images(2, 3, 8, 8))
+
+
+def test_modules_that_blocks_share_stay_shared() -> None:
+    relu = nn.ReLU()
+    teacher = randomise(Stack(Block(relu), Block(relu), Block(relu)).double()).eval()
+    x = images(2, 3, 8, 8)
+    for pattern in ("stage.0", "stage.1", "stage"):
+        deepened(teacher, Deepen(pattern, blocks=1), x)
+
+
+def test_a_block_that_changes_the_shape_is_refused() -> None:
+    class Wider(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 6, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.conv(x)  # of one channel it makes six
+
+    teacher = randomise(nn.Sequential(nn.Conv2d(3, 1, 1), Wider(), nn.Conv2d(6, 2, 1)).double()).eval()
+    with pytest.raises(PlanError, match="another shape"):
+        fxgrow.grow(teacher, Deepen("1", blocks=1), images(2, 3, 8, 8))
+
+
+def test_blocks_and_widths_and_layers_in_one_plan() -> None:
+    teacher = randomise(Stack(Block(nn.ReLU()), Block(nn.ReLU())).double()).eval()
+    x = images(2, 3, 8, 8)
+    student = deepened(teacher, [1.5, Deepen("stage", blocks=1), Deepen("stage.1.conv1")], x)
+    for path in ("stage.1", "stage.1_deeper1"):
+        assert student.get_parameter(f"{path}.conv1.weight").shape[0] == 12
+
+
+def test_students_deepen_again_also_when_they_were_saved() -> None:
+    teacher = randomise(Stack(Block(nn.ReLU()), Block(nn.ReLU())).double()).eval()
+    x = images(2, 3, 8, 8)
+    student = deepened(teacher, Deepen("stage", blocks=1), x)
+    for again in (student, pickle.loads(pickle.dumps(student)), copy.deepcopy(student)):
+        deeper = deepened(again, [Deepen("stage", blocks=1), Widen("stage.1_deeper1.conv1", 1.5)], x)
+        assert clones(deeper) == ["stage.1_deeper2"]
+        chain = fxgrow.plan_of(student).then(fxgrow.plan_of(deeper))
+        names = list(chain.renumbered(deeper.state_dict()).values())
+        assert "stage.3.conv1.weight" in names
+        assert len(set(names)) == len(names)
+
+
+def test_containers_stay_lists_of_their_blocks() -> None:
+    teacher = randomise(Stack(Block(nn.ReLU()), Block(nn.ReLU())).double()).eval()
+    student = deepened(teacher, Deepen("stage.0", blocks=1), images(2, 3, 8, 8))
+    assert [name for name, _ in student.get_submodule("stage").named_children()] == ["0", "0_deeper1", "1"]
+
+
+def test_a_clone_whose_branch_is_not_zero_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = randomise(Stack(Block(nn.ReLU()), Block(nn.ReLU())).double()).eval()
+    x = images(2, 3, 8, 8)
+    monkeypatch.setattr(insertion, "zero", lambda tensor: None)
+    student = fxgrow.grow(teacher, Deepen("stage", blocks=1), x)
+    assert min(fxgrow.verify(teacher, student, x).errors.values()) > 1e-3
