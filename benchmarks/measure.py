@@ -47,6 +47,10 @@ GROWABLE = (
 MLP = re.compile(r"(^|\.)(fc1|w1|w12|lin1|linear1|linear_1|dense1|pwconv1|up_proj|intermediate\.dense|mlp\.0)$")
 
 
+# What --deepen asks for: a new layer after each layer, and a clone of the last block of each stage.
+DEEPER = {"layers": fxgrow.Deepen("*"), "blocks": fxgrow.Deepen("*", blocks=1)}
+
+
 @dataclass(slots=True)
 class Row:
     """What one model at one factor gave."""
@@ -68,7 +72,7 @@ class Row:
     failure: str = ""
     pins: str = ""  # "name: reason" of all widths that stayed, one a line
     notes: str = ""
-    output: str = "graph"  # what was asked for
+    output: str = "graph"  # what was asked for: "graph", "module", or new "layers" or "blocks"
     family: str = ""
     kind: str = ""  # of failure: "skipped" (fails without fxgrow), "refused" (a GrowError), "crash", "timeout", "WRONG"
     noise: float | None = None  # the teacher's error under inputs that differ by rounding; where an error is large
@@ -359,11 +363,11 @@ def _prepared(entry: Entry, limit: float, skip: float, seed: int, dtype: torch.d
 def measured(row: Row, teacher: Teacher, seed: int) -> None:
     """Grow the model and fill the row."""
     model = teacher.model
-    options: dict[str, Any] = {} if row.output == "graph" else {"output": row.output}
+    options: dict[str, Any] = {"output": "module"} if row.output == "module" else {}
     inputs = teacher.inputs("train")
     start = time.perf_counter()
     with counted() as mends:
-        student = fxgrow.grow(model, row.factor, inputs, seed=seed, **options)
+        student = fxgrow.grow(model, DEEPER.get(row.output, row.factor), inputs, seed=seed, **options)
     row.seconds, row.mends = time.perf_counter() - start, len(mends)
     row.traced = "yes"
     row.nodes = len(student.graph.nodes) if isinstance(student, torch.fx.GraphModule) else 0
@@ -379,6 +383,9 @@ def measured(row: Row, teacher: Teacher, seed: int) -> None:
     changed = grown(model, student)
     names = {f"{name}.weight".lstrip(".") for name, m in model.named_modules() if isinstance(m, GROWABLE)}
     row.weights, row.weights_grown = len(names), len(names & changed)
+    if row.output in DEEPER and plan is not None:
+        row.weights = row.weights if row.output == "layers" else len(plan.changes)
+        row.weights_grown = len(plan.changes)
     _count_mlps(row, model, student)
     after = {mode: teacher.run(student, mode) for mode in MODES}
     if teacher.device == "meta":

@@ -13,6 +13,9 @@ A row is one of: grown (and exact), unchanged (exact, but nothing grew), refused
 outputs change as much when the inputs are rounded differently), blind (exact, but the outputs hardly depend on the
 inputs: nothing was tested), and WRONG.
 
+With --deepen, "layers" rows have a new layer after each convolution and linear layer (the share is of those that
+could be followed), "blocks" rows a clone of the last residual block of each stage.
+
 The exit status is 1 if a model fails, an error exceeds 1e-10, or a share is below 95 %; skipped models do not
 count.
 """
@@ -37,7 +40,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.measure import SHARE, TOLERANCE, Row, grow_model
+from benchmarks.measure import DEEPER, SHARE, TOLERANCE, Row, grow_model
 from benchmarks.zoos import PER_FAMILY, ZOOS, Entry
 
 __all__ = ["SHARE", "TOLERANCE", "Row", "grow_model", "main"]
@@ -53,7 +56,7 @@ SLOW = 20  # seconds
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "model": lambda r: r.model,
-    "factor": lambda r: f"{r.factor:g}" + " module" * (r.output == "module"),
+    "factor": lambda r: f"{r.factor:g}" + f" {r.output}" * (r.output != "graph"),
     "result": lambda r: r.status,
     "parameters": lambda r: (
         f"{r.parameters / 1e6:.1f} M" + (f" → {r.parameters_grown / 1e6:.1f} M" * bool(r.parameters_grown))
@@ -264,6 +267,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--skip-params", type=float, default=math.inf, help="above it, not at all")
     parser.add_argument("--limit-seconds", type=float, default=0, help="for one model (default: any)")
     parser.add_argument("--output", choices=("graph", "module", "both"), default="graph", help="of fxgrow.grow")
+    parser.add_argument("--deepen", action="store_true", help="new layers everywhere, and blocks, in place of widths")
     parser.add_argument("--per-family", type=int, metavar="N", help="at most so many models of a family; 0: all")
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="each N-th model, from the I-th on")
     parser.add_argument("--resume", action="store_true", help="keep the rows of --csv and do what is missing")
@@ -332,6 +336,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = read_csv(options.csv) if options.resume and options.csv and options.csv.exists() else []
     done = {row.key for row in rows}
     outputs = ("graph", "module") if options.output == "both" else (options.output,)
+    if options.deepen:
+        outputs, options.factors = tuple(DEEPER), [1.0]
     print(line(list(COLUMNS)))
     for entry in chosen(options):
         factors = [f for f in options.factors if any((options.zoo, entry.name, f, o) not in done for o in outputs)]

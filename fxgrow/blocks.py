@@ -7,6 +7,7 @@ changes nothing, in train mode and in eval mode.
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def repeat(widths: WidthGraph, block: str, paths: tuple[str, ...]) -> Repeat:
         found = _Block(widths, mode, block, frozenset(nodes))
         leave = found.leave()
         skip = found.skip(leave)
-        if _layouts(widths, mode, skip.entry) != _layouts(widths, mode, leave):
+        if _layouts(widths, mode, skip.entry.name) != _layouts(widths, mode, leave.name):
             raise Unfit("it gives another shape than it takes")
         found.check_in_place(skip.entry, leave)
         if not skip.zeros:
@@ -63,8 +64,8 @@ def repeat(widths: WidthGraph, block: str, paths: tuple[str, ...]) -> Repeat:
     return Repeat(block, paths, tuple(zeros), tuple(regions))
 
 
-def blocks_in(widths: WidthGraph, path: str) -> list[str]:
-    """The residual blocks that a module holds, in order; itself, where it is one and no chain of them.
+def last_blocks(widths: WidthGraph, path: str) -> list[str]:
+    """The last residual block of each stage that a module holds: of each run of blocks that take the same shape.
 
     Raises:
         Unfit: There is none, and why.
@@ -72,32 +73,41 @@ def blocks_in(widths: WidthGraph, path: str) -> list[str]:
     reasons: dict[str, str] = {}
     found = _blocks(widths, path, reasons)
     if not found:
-        near = {name: reason for name, reason in reasons.items() if name.count(".") <= path.count(".") + 1}
-        told = "; ".join(f"{name}: {reason}" for name, reason in list(near.items())[:4])
+        told = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:4]) or "it holds only layers"
         raise Unfit(f"no block in it can be cloned so that the clone changes nothing: {told}")
-    return found
+    return [list(stage)[-1].block for _, stage in itertools.groupby(found, lambda block: _shape(widths, block))]
 
 
-def _blocks(widths: WidthGraph, path: str, reasons: dict[str, str]) -> list[str]:
-    reasons[path] = "it is a container"
-    if not issubclass(widths.traced.classes[path], CONTAINERS):
+def _blocks(widths: WidthGraph, path: str, reasons: dict[str, str]) -> list[Repeat]:
+    """The blocks in a module, in order; itself, where it is one and no chain of them."""
+    kind = widths.traced.classes[path]
+    own: list[Repeat] = []
+    if not is_leaf(kind) and not issubclass(kind, CONTAINERS):
         try:
-            repeat(widths, path, ())
+            own = [repeat(widths, path, ())]
         except Unfit as reason:
             reasons[path] = str(reason)
-        else:
-            del reasons[path]
     children = [name for name in widths.traced.classes if name and name.rpartition(".")[0] == path]
     within = [block for child in children for block in _blocks(widths, child, reasons)]
-    return within if path in reasons or len(within) > 1 else [path]
+    return own if own and len(within) < 2 else within
+
+
+def is_leaf(kind: type) -> bool:
+    """Whether a class of modules is a layer of torch.nn, and holds no blocks."""
+    return kind.__module__.startswith("torch.nn.") and kind not in (nn.Module, *CONTAINERS)
+
+
+def _shape(widths: WidthGraph, block: Repeat) -> tuple[Layout, ...] | None:
+    region = block.regions[0]
+    return _layouts(widths, region.mode, region.entry)
 
 
 def _inside(path: str, block: str) -> bool:
     return path == block or path.startswith(f"{block}.")
 
 
-def _layouts(widths: WidthGraph, mode: Mode, node: fx.Node) -> tuple[Layout, ...] | None:
-    for key in ((m, node.name) for m in (mode, *widths.traced.modes)):
+def _layouts(widths: WidthGraph, mode: Mode, node: str) -> tuple[Layout, ...] | None:
+    for key in ((m, node) for m in (mode, *widths.traced.modes)):
         value = widths.nodes.get(key)
         if isinstance(value, Value):
             return value.layouts
@@ -261,7 +271,7 @@ class _Block:
         return self._makes_zeros(node, {node.all_input_nodes[0]: given})
 
     def _zeros(self, node: fx.Node) -> Tensor | None:
-        layouts = _layouts(self.widths, self.mode, node)
+        layouts = _layouts(self.widths, self.mode, node.name)
         return None if layouts is None else torch.zeros([measure(la, self.widths.width) for la in layouts])
 
     # -- what works in place ---------------------------------------------------------------------

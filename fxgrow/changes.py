@@ -30,6 +30,7 @@ class Insert:
         after: The layer that it follows.
         layer: "Linear", "Conv1d", "Conv2d" or "Conv3d".
         channels: In and out.
+        groups: Of a convolution.
         kernel: Per axis; empty for Linear.
         kind: "identity", "residual" or "random".
         norm: "batch", "group" or "".
@@ -44,6 +45,7 @@ class Insert:
     after: str
     layer: str
     channels: int
+    groups: int
     kernel: tuple[int, ...]
     kind: str
     norm: str
@@ -55,7 +57,8 @@ class Insert:
 
     def __str__(self) -> str:
         size = f" {'x'.join(map(str, self.kernel))}" if self.kernel else ""
-        parts = [f"{self.kind} {self.layer}{size}", f"{self.norm} norm" if self.norm else ""]
+        grouped = f", {self.groups} groups" if self.groups > 1 else ""
+        parts = [f"{self.kind} {self.layer}{size}{grouped}", f"{self.norm} norm" if self.norm else ""]
         act = self.activation.name if self.activation else ""
         parts.append(f"parametric {act}" if act and self.parametric else act)
         return f"{', '.join(filter(None, parts))}; {self.channels} channels, after {self.after}"

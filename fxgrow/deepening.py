@@ -13,8 +13,8 @@ from typing import Any
 from torch import fx, nn
 
 from .activations import Activation, named
-from .blocks import blocks_in, repeat
-from .changes import CLONE, Change, Enlarge, Insert, Place, Repeat
+from .blocks import is_leaf, last_blocks, repeat
+from .changes import CLONE, Change, Enlarge, Insert, Place
 from .copies import named_tensors
 from .errors import PlanError, Unfit
 from .grown import Mode, module_at
@@ -61,12 +61,12 @@ def changes(widths: WidthGraph, wishes: Iterable[Wish], plan: Plan) -> Changes:
     return drafted
 
 
-def _each(wish: Deepen | Kernel, paths: list[str], drafted: Changes, make: Callable[[str], Change]) -> None:
+def _each(wish: Deepen | Kernel, paths: list[str], drafted: Changes, make: Callable[[str], list[Change]]) -> None:
     """One change per layer; what cannot be had is left, and refused where it was asked for by name, or all there is."""
     unfit: list[Left] = []
     for path in paths:
         try:
-            drafted.changes.append(make(path))
+            drafted.changes += make(path)
         except Unfit as why:
             unfit.append(Left(path, str(why)))
     if unfit and (len(unfit) == len(paths) or wish.pattern in paths):
@@ -88,22 +88,26 @@ def _modules(widths: WidthGraph, wish: Deepen) -> list[str]:
     """The modules that a pattern names, but for those inside another of them."""
     paths = [path for path in widths.traced.classes if path]
     found = [p for p in paths if fnmatchcase(p, wish.pattern) and not any(fnmatchcase(p, x) for x in wish.exclude)]
+    if wish.pattern not in found:  # a glob means what may be or hold a block
+        found = [path for path in found if not is_leaf(widths.traced.classes[path])] or found
     if not found:
         close = difflib.get_close_matches(wish.pattern, paths, 3, 0.5)
         raise PlanError(f"{wish.pattern!r} matches no module; close: {', '.join(close) or 'none'}")
     return [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
 
 
-def _repeat(widths: WidthGraph, drafted: Changes, wish: Deepen, path: str) -> Repeat:
-    """Clones of a block, or of the last block in a container."""
-    block = blocks_in(widths, path)[-1]
-    paths: list[str] = []
-    for _ in range(wish.blocks):
-        paths.append(free_name(widths, drafted.changes, block, paths))
-    return repeat(widths, block, tuple(paths))
+def _repeat(widths: WidthGraph, drafted: Changes, wish: Deepen, path: str) -> list[Change]:
+    """Clones of a block, or of the last block of each stage in a container."""
+    made: list[Change] = []
+    for block in last_blocks(widths, path):
+        paths: list[str] = []
+        for _ in range(wish.blocks):
+            paths.append(_free_name(widths, drafted.changes, block, paths))
+        made.append(repeat(widths, block, tuple(paths)))
+    return made
 
 
-def _insert(widths: WidthGraph, plan: Plan, drafted: Changes, wish: Deepen, path: str) -> Insert:
+def _insert(widths: WidthGraph, plan: Plan, drafted: Changes, wish: Deepen, path: str) -> list[Change]:
     layer: Any = widths.traced.root.get_submodule(path)
     found = _spots(widths, path)
     spot = found[0][1]
@@ -126,11 +130,12 @@ def _insert(widths: WidthGraph, plan: Plan, drafted: Changes, wish: Deepen, path
             "statistics from the batch"
         )
     inexact = kind == "random" or (kind == "identity" and wish.norm == "group")
-    return Insert(
-        path=free_name(widths, drafted.changes, path),
+    new = Insert(
+        path=_free_name(widths, drafted.changes, path),
         after=path,
         layer=f"Conv{dims}d" if dims else "Linear",
         channels=channels,
+        groups=_groups(plan, path, layer),
         kernel=_kernel(wish, layer, dims),
         kind=kind,
         norm=wish.norm or "",
@@ -140,6 +145,7 @@ def _insert(widths: WidthGraph, plan: Plan, drafted: Changes, wish: Deepen, path
         places=tuple(Place(mode, node.name) for mode, node in anchors),
         exact=() if inexact else ("eval",) if kind == "identity" and wish.norm else ("eval", "train"),
     )
+    return [new]
 
 
 def _kind(wish: Deepen, spot: Spot, drafted: Changes, path: str) -> tuple[str, Activation | None, bool, bool]:
@@ -177,6 +183,13 @@ def _check_norm(wish: Deepen, dims: int, ndim: int, kind: str) -> None:
         )
 
 
+def _groups(plan: Plan, path: str, layer: Any) -> int:
+    """As many as the layer before it will have: after a depthwise convolution comes a depthwise one."""
+    grown: list[Any] = [change.new for change in plan.resizes if (change.module, change.name) == (path, "groups")]
+    groups = grown[0] if grown else getattr(layer, "groups", 1)
+    return int(groups)
+
+
 def _kernel(wish: Deepen, layer: Any, dims: int) -> tuple[int, ...]:
     if not dims:
         if wish.kernel is not None:
@@ -192,7 +205,7 @@ def _kernel(wish: Deepen, layer: Any, dims: int) -> tuple[int, ...]:
     return tuple(k if k % 2 else 3 for k in own)
 
 
-def _enlarge(widths: WidthGraph, wish: Kernel, path: str) -> Enlarge:
+def _enlarge(widths: WidthGraph, wish: Kernel, path: str) -> list[Change]:
     conv: Any = module_at(widths.traced.root, path)
     _check_use(widths, path, conv)
     old: tuple[int, ...] = conv.kernel_size
@@ -210,13 +223,13 @@ def _enlarge(widths: WidthGraph, wish: Kernel, path: str) -> Enlarge:
         raise Unfit(f"its padding_mode is {conv.padding_mode!r}; only zeros can be padded further with the same result")
     if new == old:
         raise Unfit(f"its kernel is {old} already")
-    return Enlarge(path, old, new)
+    return [Enlarge(path, old, new)]
 
 
 # -- looking things up -----------------------------------------------------------------------------
 
 
-def free_name(widths: WidthGraph, changes: list[Change], path: str, also: Sequence[str] = ()) -> str:
+def _free_name(widths: WidthGraph, changes: list[Change], path: str, also: Sequence[str] = ()) -> str:
     """A name for a new module after another, which nothing has."""
     path = re.sub(rf"{CLONE}\d+$", "", path)
     taken = set(also) | set(widths.traced.classes) | {name for name, _ in widths.traced.root.named_modules()}

@@ -55,7 +55,9 @@ def _layer(new: Insert, draw: Generator) -> Any:
     else:
         even = any(size % 2 == 0 for size in new.kernel)
         padding = "same" if even else tuple(size // 2 for size in new.kernel)
-        layer = nn.utils.skip_init(getattr(nn, new.layer), new.channels, new.channels, new.kernel, padding=padding)
+        layer = nn.utils.skip_init(
+            getattr(nn, new.layer), new.channels, new.channels, new.kernel, padding=padding, groups=new.groups
+        )
     nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=draw)
     bound = 1 / math.sqrt(layer.weight[0].numel())
     nn.init.uniform_(layer.bias, -bound, bound, generator=draw)
@@ -68,7 +70,9 @@ def _identity(layer: Any) -> None:
     with torch.no_grad():
         layer.weight.zero_()
         layer.bias.zero_()
-        layer.weight[(slice(None), slice(None), *middle)].fill_diagonal_(1.0)
+        taps = layer.weight[(slice(None), slice(None), *middle)]
+        channels = torch.arange(len(taps))
+        taps[channels, channels % taps.shape[1]] = 1.0  # of its group
 
 
 def _norm(new: Insert) -> nn.Module:

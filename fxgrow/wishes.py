@@ -59,13 +59,15 @@ class Deepen(Wish):
 
     Attributes:
         pattern: Glob over the names of Linear and Conv layers, each of which gets a new layer after it, its batch
-            norm and its activation; a container means every such layer in it. With `blocks`, a residual block, or a
-            container whose last one is cloned.
+            norm and its activation; a container means every such layer in it. With `blocks`, a residual block or a
+            container of them.
         kind: "identity" (Net2DeeperNet), "residual" (x + branch(x), with a branch that ends in zeros), or "random"
             (a baseline that does not keep the function). None: identity after an idempotent activation, residual
             elsewhere.
-        blocks: How many clones of a residual block.
-        kernel: The new layer's kernel size; None: that of the layer before it.
+        blocks: How many clones of a residual block: of the pattern's own, or, where that means a container, of the
+            last one of each stage in it (a run of blocks that take the same shape).
+        kernel: The new layer's kernel size; None: that of the layer before it, where it is odd, else 3. Its groups are
+            those of the layer before it.
         norm: "batch" or "group": a norm after the new layer (in the branch, where it is residual).
         calibrated: The norm takes mean and variance of the activations from the batches given to `grow` or `apply`
             as `calibration`; otherwise a batch norm starts with mean 0 and variance 1.

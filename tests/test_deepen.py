@@ -476,7 +476,7 @@ CONV = lambda **more: nn.Sequential(nn.Conv2d(3, 6, 3, **more), nn.ReLU(), nn.Co
         (CONV, Deepen("0", kernel=(3,)), "1 axes"),
         (CONV, Deepen("nothing"), "matches no layer"),
         (CONV, Kernel("1", 5), "matches no layer"),
-        (CONV, Deepen("1", blocks=1), "no branch"),
+        (CONV, Deepen("1", blocks=1), "only layers"),
         (CONV, Deepen("none", blocks=1), "matches no module"),
         (lambda: nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 3)), Deepen("0", kernel=3), "no kernel"),
     ],
