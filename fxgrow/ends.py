@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -81,29 +81,33 @@ def open_ends(graph: WidthGraph, wishes: Iterable[object]) -> tuple[WidthGraph, 
     asked = [wish for wish in wishes if isinstance(wish, Inputs | Outputs)]
     if not asked:
         return graph, ()
-    found: list[tuple[Inputs | Outputs, Any]] = []
-    opened = Open()
-    for wish in asked:
-        if isinstance(wish, Inputs):
-            where = _find_input(graph, wish)
-            opened = Open(opened.inputs | {(where.name, where.dim)}, opened.outputs)
-            found.append((wish, where))
-        else:
-            makers = _makers(graph, wish)
-            opened = Open(opened.inputs, opened.outputs | {(t.name, _made(t)) for t in makers})
-            found.append((wish, makers))
-    graph = widths(graph.traced, opened)
+    traced = graph.traced
+    inputs = [(wish, _find_input(graph, wish)) for wish in asked if isinstance(wish, Inputs)]
+    opened = Open(frozenset((where.name, where.dim) for _, where in inputs))
+    if inputs:
+        graph = widths(traced, opened)
+    makers = [(wish, _makers(graph, wish)) for wish in asked if isinstance(wish, Outputs)]
+    if makers:
+        opened = Open(opened.inputs, frozenset((t.name, _made(t)) for _, found in makers for t in found))
+        graph = widths(traced, opened)
     endings: dict[str, Ending] = {}
-    for wish, where in found:
-        more = _of_input(graph, opened, wish, where) if isinstance(wish, Inputs) else _of_output(graph, wish, where)
-        for ending in more:
-            other = endings.setdefault(ending.group, ending)
-            if (other.more, other.method) != (ending.more, ending.method):
-                raise PlanError(f"{other.wish!r} and {wish!r} meet in one width, {ending.group}: ask for the same")
+    for ending in [
+        *(_of_input(graph, opened, wish, where) for wish, where in inputs),
+        *(ending for wish, found in makers for ending in _of_output(graph, wish, found)),
+    ]:
+        endings[ending.group] = _joined(endings.get(ending.group, ending), ending)
     rest = {name for layout in _ends(graph, opened) for name in atoms(layout)} - endings.keys()
-    outputs = {name for leaves in graph.outputs.values() for las in leaves for la in las for name in atoms(la)}
+    outputs = {name for _, layout in _returned(graph) for name in atoms(layout)}
     graph = graph.pin(rest & outputs, IS_OUTPUT).pin(rest - outputs, IS_INPUT)
     return graph, tuple(endings.values())
+
+
+def _joined(one: Ending, other: Ending) -> Ending:
+    """What two wishes ask of one group; where it is an input and an output, it is filled as an output is."""
+    methods = dict.fromkeys(e.method for e in (other, one) if isinstance(e.wish, Outputs)) or {IGNORING: None}
+    if one.more != other.more or len(methods) > 1:
+        raise PlanError(f"{one.wish!r} and {other.wish!r} meet in one width, {one.group}: ask for as many more, alike")
+    return replace(one, method=next(iter(methods)), places=tuple(dict.fromkeys((*one.places, *other.places))))
 
 
 def check_ends(graph: WidthGraph, endings: Sequence[Ending]) -> None:
@@ -118,8 +122,11 @@ def check_ends(graph: WidthGraph, endings: Sequence[Ending]) -> None:
         needs = group.uniform or group.replicas
         if reasons:
             advice = (
-                "; a constant that forward makes stays, a buffer of the module would grow"
-                if any("fixed size" in reason for reason in reasons) and isinstance(ending.wish, Inputs)
+                "; where that is a constant that forward makes, a buffer of the module would grow; where it is another "
+                "input, ask for both"
+                if any("fixed size" in reason for reason in reasons)
+                else "; where a layer makes that output, ask for Outputs as well"
+                if IS_OUTPUT in reasons and isinstance(ending.wish, Inputs)
                 else ""
             )
             raise PlanError(f"{ending.wish!r}: {ending.what} must stay: {'; '.join(reasons)}{advice}")
@@ -156,18 +163,29 @@ def _find_input(graph: WidthGraph, wish: Inputs) -> _Input:
     if len(chosen) > 1 and wish.pattern not in chosen:
         raise PlanError(f"{wish!r}: the argument holds several tensors: say which of {', '.join(chosen)}")
     readers = list(graph.tensors.values()) if chosen else _readers(graph, wish, list(candidates))
+    why: dict[str, None] = {}
     for label, (name, tensor) in (chosen or candidates).items():
-        for dim in _by_likelihood(tensor.ndim):
-            probe = widths(graph.traced, Open(frozenset({(name, dim)})))
-            channels = set(atoms(probe.inputs[name][dim]))
-            read = {n for t in readers for la in _summed(probe.tensors[t.name]) for n in atoms(la)}
-            if channels & read:
+        for place in _by_likelihood(tensor.ndim):
+            probe = widths(graph.traced, Open(frozenset(_alike(candidates, place))))
+            dim = place % tensor.ndim
+            channels = list(atoms(probe.inputs[name][dim]))
+            summed = [la for t in readers for la in _summed(probe.tensors[t.name])]
+            if probe.inputs[name][dim] in summed or (chosen and {*channels} & {n for la in summed for n in atoms(la)}):
                 return _Input(name, label, dim, tensor.shape[dim])
+            why.update(dict.fromkeys(reason for n in channels for reason in probe.named[n].pinned))
     if chosen:
-        raise PlanError(f"{wish!r}: no layer sums over a dimension of {wish.pattern}, so it has no channels to add to")
+        reasons = f": {'; '.join(list(why)[:3])}" if why else ""
+        raise PlanError(f"{wish!r}: no layer sums over the channels of {wish.pattern}{reasons}")
     raise PlanError(
         f"{wish!r}: no input of the model enters {wish.pattern} by itself; give the argument: {', '.join(candidates)}"
     )
+
+
+def _alike(candidates: Mapping[str, tuple[str, Tensor]], place: int) -> Iterator[tuple[str, int]]:
+    """That dimension of every input: they may be added."""
+    for name, tensor in candidates.values():
+        if -tensor.ndim <= place < tensor.ndim:
+            yield name, place % tensor.ndim
 
 
 def _candidates(arguments: Mapping[str, Any]) -> dict[str, tuple[str, Tensor]]:
@@ -192,14 +210,14 @@ def _readers(graph: WidthGraph, wish: Inputs, labels: Sequence[str]) -> list[Ten
 
 def _by_likelihood(ndim: int) -> list[int]:
     """Dimensions, those first that usually hold channels: (N, C, ...), (N, ..., C), the rest."""
-    return list(dict.fromkeys(d % ndim for d in (1, -1, *range(2, ndim), 0) if -ndim <= d < ndim))
+    return [d for d in (1, -1, *range(2, ndim - 1), 0) if -ndim <= d < ndim]
 
 
 def _summed(tensor: TensorWidths) -> list[Layout]:
     return [layout for layout, role in zip(tensor.layouts, tensor.roles, strict=True) if role == CONTRACT]
 
 
-def _of_input(graph: WidthGraph, opened: Open, wish: Inputs, where: _Input) -> Iterator[Ending]:
+def _of_input(graph: WidthGraph, opened: Open, wish: Inputs, where: _Input) -> Ending:
     _check_more(wish, where.label, "channels", where.size, wish.channels)
     layout = graph.inputs[where.name][where.dim]
     last = only_atom(layout[-1:])
@@ -213,7 +231,7 @@ def _of_input(graph: WidthGraph, opened: Open, wish: Inputs, where: _Input) -> I
         for name, dim in sorted(opened.inputs)
         if last in atoms(graph.inputs[name][dim])
     )
-    yield Ending(wish, f"the channels of {where.label}", last, wish.channels - where.size, IGNORING, places)
+    return Ending(wish, f"the channels of {where.label}", last, wish.channels - where.size, IGNORING, places)
 
 
 # -- outputs -----------------------------------------------------------------------------------------
@@ -221,24 +239,23 @@ def _of_input(graph: WidthGraph, opened: Open, wish: Inputs, where: _Input) -> I
 
 def _makers(graph: WidthGraph, wish: Outputs) -> list[TensorWidths]:
     """The weights whose rows are the outputs that are meant, one for each width."""
-    returned = {name for leaves in graph.outputs.values() for las in leaves for la in las for name in atoms(la)}
-    makers = {
-        t.name: t
-        for t in graph.tensors.values()
-        if {CARRY, CONTRACT} <= set(t.roles) and returned & set(atoms(t.layouts[_made(t)]))
-    }
-    layers = ", ".join(dict.fromkeys(module_of(name) or name for name in makers))
-    if not makers:
-        raise PlanError(f"{wish!r}: no linear layer or convolution makes an output of the model")
-    if wish.pattern == "*":
-        meant = list(makers)
-    else:
-        try:
-            meant = match(wish.pattern, makers)
-        except PlanError:
-            raise PlanError(f"{wish!r}: {wish.pattern!r} makes no output; the layers that do are {layers}") from None
+    leaves = {tuple(tuple(atoms(la)) for la in layouts) for found in graph.outputs.values() for layouts in found}
+    returned = {name for leaf in leaves for names in leaf for name in names}
+    weights = {t.name: t for t in graph.tensors.values() if {CARRY, CONTRACT} <= set(t.roles)}
+    makers = {name: t for name, t in weights.items() if returned & set(atoms(t.layouts[_made(t)]))}
+    everything = wish.pattern == "*"
+    meant = list(makers) if everything else [name for name in match(wish.pattern, weights) if name in makers]
+    layers = ", ".join(dict.fromkeys(module_of(name) or name for name in makers)) or "none"
+    if not meant:
+        tried = list(weights)[-1:] if everything else match(wish.pattern, weights)
+        made = [name for t in tried for name in atoms(weights[t].layouts[_made(weights[t])])]
+        why = "; ".join(dict.fromkeys(reason for name in made for reason in graph.named[name].pinned))
+        reasons = f": {module_of(tried[0]) or tried[0]} must stay, because {why}" if why else ""
+        what = "no linear layer or convolution makes" if everything else f"{wish.pattern!r} does not make"
+        raise PlanError(f"{wish!r}: {what} an output of the model{reasons}; layers that do: {layers}")
     different = {makers[name].layouts[_made(makers[name])]: makers[name] for name in meant}
-    if wish.pattern == "*" and len(different) > 1:
+    inside = set(atoms(next(iter(different))))
+    if everything and (len(different) > 1 or any(not inside & {n for names in leaf for n in names} for leaf in leaves)):
         raise PlanError(f"{wish!r}: the model has several outputs: give a pattern for one of the layers {layers}")
     return list(different.values())
 
@@ -251,14 +268,16 @@ def _made(tensor: TensorWidths) -> int:
 
 def _of_output(graph: WidthGraph, wish: Outputs, makers: Sequence[TensorWidths]) -> Iterator[Ending]:
     for maker in makers:
-        made = list(dict.fromkeys(atoms(graph.tensors[maker.name].layouts[_made(maker)])))
+        rows = graph.tensors[maker.name].layouts[_made(maker)]
+        made = list(dict.fromkeys(atoms(rows)))
         layer = module_of(maker.name) or maker.name
         places = [(place, la) for place, la in _returned(graph) if set(made) & set(atoms(la))]
-        whole = [n for n in made if any(la == ((n,),) for _, la in places)]
+        whole = [n for n in made if len(rows) == 1 and any(la == ((n,),) for _, la in places)]
         if not whole or any(whole[-1] in atoms(la) and la != ((whole[-1],),) for _, la in places):
             shown = ", ".join(dict.fromkeys(show(la) for _, la in places))
             raise PlanError(
-                f"{wish!r}: what {layer} makes is returned as {shown}, so that new outputs would not come after the old"
+                f"{wish!r}: {layer} makes {show(rows)} and the model returns {shown}; new outputs need a dimension "
+                "whose last entries they are"
             )
         group = whole[-1]  # of (anchors, classes) the classes
         size = graph.width(group)

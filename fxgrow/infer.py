@@ -20,7 +20,7 @@ from .copies import named_tensors, plain_tensors, same_randomness
 from .errors import TraceError
 from .findings import CARRY, CONTRACT, IS_OUTPUT, Findings, Flow, Norm, Open, Prediction
 from .grown import Mode, is_layer, module_at, set_mode
-from .inputs import for_a_run
+from .inputs import for_a_run, labelled
 from .interpret import Runner
 from .layout import Layout, atoms, fixed, is_fixed, of, product
 from .literals import Attribute, Literal, Spelling
@@ -68,8 +68,10 @@ class Inference(Env):
         }
         self.findings = Findings(self.unifier, entered, {}, [], [], [], [], {}, {}, {}, {}, [], [])
         self.findings.inputs = {
-            name: tuple([self._end(name, d, n) for d, n in enumerate(tensor.shape)])
-            for name, tensor in named_inputs(traced.arguments).items()
+            name: tuple([self._end(name, label, d, n) for d, n in enumerate(tensor.shape)])
+            for (name, tensor), label in zip(
+                named_inputs(traced.arguments).items(), labelled(traced.arguments), strict=True
+            )
         }
         self.op: Any = None
         self.node: fx.Node | None = None
@@ -88,9 +90,10 @@ class Inference(Env):
         self._norm: tuple[Value | None, Value | None, Norm] | None = None
         self._declared: dict[str, tuple[Layout, ...]] = {}
 
-    def _end(self, name: str, dim: int, size: int) -> Layout:
+    def _end(self, name: str, label: str, dim: int, size: int) -> Layout:
         """The layout of a dimension of an input."""
-        return of(self.unifier.fresh(f"{name}[{dim}]", size)) if (name, dim) in self.opened.inputs else fixed(size)
+        opened = (name, dim) in self.opened.inputs
+        return of(self.unifier.fresh(f"input {label}[{dim}]", size)) if opened else fixed(size)
 
     # -- running ---------------------------------------------------------------------------------
 

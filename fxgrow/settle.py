@@ -97,8 +97,8 @@ def settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
                 mends.pins.update(dict.fromkeys(constants, reason))
                 continue
             others = [name for name in found.groups if name not in ends]  # what was asked for by number stays last
-            around = [name for name in found.around if others and name not in ends]
-            mends.add(others or found.groups, around, reason)
+            near = [name for name in found.around if others and name not in ends]
+            mends.add(others or found.groups, near, reason)
             # The same code, where the run did not get to: elsewhere it has shown by itself what is wrong.
             for theirs, around in widths.alike(found.module, verdict.reached, found.groups, found.around):
                 if growing.issuperset(theirs):
