@@ -14,7 +14,7 @@ import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
 from fxgrow import Deepen, Inputs, Kernel, Outputs, Plan, PlanError, Widen
 from fxgrow.inputs import Inputs as Given
-from fxgrow.inputs import arguments_of, labelled
+from fxgrow.inputs import arguments_of, labelled, parameters_of
 from fxgrow.methods import Columns, method, names
 from fxgrow.padding import old_outputs, padded_inputs
 from fxgrow.rewrite import student_of
@@ -538,8 +538,9 @@ def test_every_net_grows_at_its_ends_or_says_why_not(net: Net) -> None:
             continue
         student = student_of(traced, plan, teacher)
         larger = padded_inputs([plan], teacher, Given(*arguments_of(inputs)))
+        named = {**dict(zip(parameters_of(teacher), larger.args, strict=False)), **larger.kwargs}
         for mode in traced.tapes:
-            ours = old_outputs([plan], mode, run(student, larger.args or larger.kwargs, mode))
+            ours = old_outputs([plan], mode, run(student, named if larger.kwargs else larger.args, mode))
             assert relative_error(run(teacher, inputs, mode), ours) <= 1e-10
         assert plan.ends
         assert {w.name for w in plan.grown} == {end.group for end in plan.ends}
