@@ -15,6 +15,8 @@ from . import widths as inference
 from .copies import named_tensors
 from .errors import PlanError
 from .grown import Output
+from .inputs import Inputs, arguments_of
+from .padding import padded_inputs
 from .plan import Plan, chained, example_of
 from .refuse import refuse_unknown_tensors
 from .report import Report
@@ -131,8 +133,8 @@ def apply(
         model: The teacher, or an average or a checkpoint of it. It is not touched; the student is on its device,
             in its dtypes.
         example_inputs: As for `trace`; None: those that the plan was made with.
-        calibration: Batches of inputs, for new norms that are to be calibrated; what `forward` has no place for
-            (labels) is left out.
+        calibration: Batches of inputs of the student, for new norms that are to be calibrated; what `forward` has no
+            place for (labels) is left out.
 
     Raises:
         PlanError: The model has other parameters than the plan, or another forward.
@@ -147,9 +149,12 @@ def apply(
     """
     plan = chained(plan)
     with torch.inference_mode(False):
-        student = model
+        student, example = model, example_inputs
         for step in plan.steps:
-            student = _apply(step, student, example_inputs, calibration)
+            larger = _apply(step, student, example, calibration)
+            if example is not None and step.ends:
+                example = padded_inputs([step], student, Inputs(*arguments_of(example)))
+            student = larger
         if plan.next is not None:
             remember(plan, student)
         return student
@@ -216,10 +221,14 @@ def grow(
 def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: float | None = None) -> Report:
     """Teacher against student on real inputs: outputs and every node, in eval and in train mode, dropout off.
 
+    A student whose plan added input channels gets the teacher's inputs with random numbers in the new ones; of one
+    whose plan added outputs, the old ones are compared.
+
     Args:
         teacher: The model before growth.
         student: The model after it.
-        inputs: A tensor, a tuple of positional arguments or a dict of keyword arguments, on the models' device.
+        inputs: The teacher's: a tensor, a tuple of positional arguments or a dict of keyword arguments, on the
+            models' device.
         tolerance: Largest relative error, max |difference| / max |teacher|; None: 1e-10 for float64, 1e-5 for
             float32, 1e-2 for float16, 8e-2 for bfloat16.
 

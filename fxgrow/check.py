@@ -24,6 +24,7 @@ from .inputs import for_a_run
 from .interpret import Runner
 from .layout import Layout, atoms, is_fixed, measure, only_atom
 from .ops import Value
+from .padding import padded
 from .plan import Plan
 from .proxy import ASKED, guard
 from .record import named_inputs
@@ -80,7 +81,8 @@ def check(student: GrownModule, widths: WidthGraph, plan: Plan) -> Verdict:
         copied = own_copy if widths.traced.inputs.real else clone
         ran = copied(student) if widths.traced.inputs.real or widths.traced.runs_code else student
         set_mode(ran, mode)
-        tape = _CheckedTape(ran, graph_for(student.graphs, mode), widths, mode, new)
+        arguments = padded(plan, for_a_run(widths.traced.arguments))
+        tape = _CheckedTape(ran, graph_for(student.graphs, mode), widths, mode, new, arguments)
         tape.variance = {width.name: width.variance for width in plan.groups if width.means}
         tape.run(ran)
         mismatches.update(dict.fromkeys(tape.mismatches))
@@ -89,7 +91,7 @@ def check(student: GrownModule, widths: WidthGraph, plan: Plan) -> Verdict:
     return Verdict(tuple(mismatches), tuple(obsolete), frozenset(reached))
 
 
-def check_shapes(student: GrownModule, changed: GrownModule, widths: WidthGraph) -> None:
+def check_shapes(student: GrownModule, changed: GrownModule, widths: WidthGraph, plan: Plan) -> None:
     """Whether a student with new layers still runs, and gives what the one without them gives.
 
     Raises:
@@ -98,15 +100,15 @@ def check_shapes(student: GrownModule, changed: GrownModule, widths: WidthGraph)
     for mode in widths.traced.modes:
         if mode not in widths.traced.tapes:
             continue
-        before, after = (_shapes(model, widths, mode) for model in (student, changed))
+        before, after = (_shapes(model, widths, plan, mode) for model in (student, changed))
         if before != after:
             raise PlanError(f"with the new layers the model would give {after} in {mode} mode, and not {before}")
 
 
-def _shapes(student: GrownModule, widths: WidthGraph, mode: Mode) -> list[tuple[int, ...]]:
+def _shapes(student: GrownModule, widths: WidthGraph, plan: Plan, mode: Mode) -> list[tuple[int, ...]]:
     ran = (own_copy if widths.traced.inputs.real else clone)(student)
     set_mode(ran, mode)
-    arguments = for_a_run(widths.traced.arguments)
+    arguments = padded(plan, for_a_run(widths.traced.arguments))
     tape = Tape({**named_tensors(ran), **named_inputs(arguments)}, plain_tensors(ran), real=widths.traced.inputs.real)
     try:
         with same_randomness(), torch.no_grad(), tape:
@@ -134,8 +136,9 @@ class _CheckedTape(Tape):
         widths: WidthGraph,
         mode: Mode,
         new: Mapping[str, int],
+        arguments: Mapping[str, Any],
     ) -> None:
-        self.arguments = for_a_run(widths.traced.arguments)
+        self.arguments = arguments
         names = {**named_tensors(student), **named_inputs(self.arguments)}
         super().__init__(names, real=widths.traced.inputs.real)
         self.graph = graph

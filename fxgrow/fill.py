@@ -20,6 +20,7 @@ from .plan import Plan, TensorPlan, Width
 from .seeds import generator
 
 PART = 1 << 17  # entries of a new tensor that are made at a time
+SHIFTS = ("bias", "running_mean")
 MANY = 8  # runs of an index map, from which on they are no faster than an index
 
 
@@ -219,7 +220,7 @@ def _by_method(
         return how.produce(grown, column, draws)
     if is_bias:
         return how.bias(grown, column, draws)
-    return grown
+    return how.carry(grown, column, draws, shift=found.name.rpartition(".")[2] in SHIFTS)
 
 
 def memory_format(tensor: Tensor) -> torch.memory_format:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import literals
@@ -14,9 +14,20 @@ from .tape import Call
 from .unify import Tie, Unifier
 
 CARRY, CONTRACT = "carry", "contract"
+IS_OUTPUT = "it is an output of the model"
 
 
-CARRY, CONTRACT = "carry", "contract"
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Which of a model's own ends are to be widths: their sizes are fixed otherwise.
+
+    Attributes:
+        inputs: (name, dimension) of inputs, by the names of `record.named_inputs`.
+        outputs: (parameter, dimension) whose widths may be those of outputs.
+    """
+
+    inputs: frozenset[tuple[str, int]] = frozenset()
+    outputs: frozenset[tuple[str, int]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +108,8 @@ class Findings:
     nodes: dict[tuple[Mode, str], Any]
     literals: list[Literal]
     attributes: list[Attribute]
+    inputs: dict[str, tuple[Layout, ...]] = field(default_factory=dict)
+    outputs: dict[Mode, list[tuple[Layout, ...]]] = field(default_factory=dict)
 
     @property
     def ties(self) -> list[Tie]:

@@ -18,11 +18,11 @@ from torch.utils import _pytree as pytree
 from . import literals
 from .copies import named_tensors, plain_tensors, same_randomness
 from .errors import TraceError
-from .findings import CARRY, CONTRACT, Findings, Flow, Norm, Prediction
+from .findings import CARRY, CONTRACT, IS_OUTPUT, Findings, Flow, Norm, Open, Prediction
 from .grown import Mode, is_layer, module_at, set_mode
-from .inputs import for_a_run
+from .inputs import for_a_run, labelled
 from .interpret import Runner
-from .layout import Layout, fixed, is_fixed, of, product
+from .layout import Layout, atoms, fixed, is_fixed, of, product
 from .literals import Attribute, Literal, Spelling
 from .ops import Env, Linear, Value, rule_for
 from .record import named_inputs
@@ -34,13 +34,17 @@ from .unify import Inexpressible, Kind, Unifier, size
 from .whole import call
 
 
-def infer(traced: Traced) -> Findings:
+def infer(traced: Traced, opened: Open | None = None) -> Findings:
     """Run every mode of a traced model and let the rules speak.
+
+    Args:
+        traced: The model.
+        opened: Which of its inputs and outputs are widths, too.
 
     Raises:
         TraceError: A trace does not run what the model runs.
     """
-    inference = Inference(traced)
+    inference = Inference(traced, opened or Open())
     for mode in traced.modes:
         with same_randomness():
             inference.run(mode)
@@ -51,8 +55,9 @@ def infer(traced: Traced) -> Findings:
 class Inference(Env):
     """Gives the rules their language, and remembers what they say."""
 
-    def __init__(self, traced: Traced) -> None:
+    def __init__(self, traced: Traced, opened: Open) -> None:
         self.traced = traced
+        self.opened = opened
         self.tensors = named_tensors(traced.root)
         self.unifier = Unifier()
         entered = {
@@ -62,6 +67,12 @@ class Inference(Env):
             for name, tensor in self.tensors.items()
         }
         self.findings = Findings(self.unifier, entered, {}, [], [], [], [], {}, {}, {}, {}, [], [])
+        self.findings.inputs = {
+            name: tuple([self._end(name, label, d, n) for d, n in enumerate(tensor.shape)])
+            for (name, tensor), label in zip(
+                named_inputs(traced.arguments).items(), labelled(traced.arguments), strict=True
+            )
+        }
         self.op: Any = None
         self.node: fx.Node | None = None
         self.spelling: Spelling | None = None  # the call at work, where no graph has a node for it
@@ -79,6 +90,11 @@ class Inference(Env):
         self._norm: tuple[Value | None, Value | None, Norm] | None = None
         self._declared: dict[str, tuple[Layout, ...]] = {}
 
+    def _end(self, name: str, label: str, dim: int, size: int) -> Layout:
+        """The layout of a dimension of an input."""
+        opened = (name, dim) in self.opened.inputs
+        return of(self.unifier.fresh(f"input {label}[{dim}]", size)) if opened else fixed(size)
+
     # -- running ---------------------------------------------------------------------------------
 
     def run(self, mode: Mode) -> None:
@@ -89,6 +105,7 @@ class Inference(Env):
             name: Value(layouts, name, tuple((d,) for d in range(len(layouts))))
             for name, layouts in self.findings.tensors.items()
         }
+        self.values.update({name: Value(self.findings.inputs[name]) for name, _ in self.opened.inputs})
         self.findings.predictions[mode] = []
         root = traced.fresh()
         set_mode(root, mode)
@@ -115,9 +132,13 @@ class Inference(Env):
         outputs = leaf_tensors(result)
         if not outputs:
             raise TraceError(f"{traced.class_name} returns no tensor, so there is no function to keep")
-        for leaf in outputs:
-            for layout in self.value(tape, leaf).layouts:
-                self.pin(layout, "it is an output of the model")
+        self.findings.outputs[mode] = [self.value(tape, leaf).layouts for leaf in outputs]
+        made = [self.findings.tensors[name][dim] for name, dim in self.opened.outputs]
+        may_grow = {var for layout in made for var in atoms(self.unifier.resolve(layout))}
+        for layout in (layout for layouts in self.findings.outputs[mode] for layout in layouts):
+            for var in atoms(self.unifier.resolve(layout)):
+                if var not in may_grow:
+                    self.pin(of(var), IS_OUTPUT)
 
     def value(self, tape: Tape, tensor: Tensor) -> Value:
         """What is known of a tensor; inputs have fixed sizes, and so have constants, but for those with one value."""

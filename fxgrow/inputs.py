@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -146,6 +146,38 @@ def bind(model: nn.Module, inputs: Inputs) -> dict[str, Any]:
     bound = _bound(model, inputs)
     bound.apply_defaults()
     return dict(bound.arguments)
+
+
+def labelled(arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors in arguments by the names of `forward`, by their places: "x", "xs[0]", "batch['image']"."""
+    return {
+        _label(path): leaf for path, leaf in pytree.tree_flatten_with_path(arguments)[0] if isinstance(leaf, Tensor)
+    }
+
+
+def relabelled(arguments: Mapping[str, Any], change: Mapping[str, Callable[[Tensor], Tensor]]) -> dict[str, Any]:
+    """The same arguments with the tensors at some places changed."""
+
+    def one(path: Any, leaf: Any) -> Any:
+        return change[_label(path)](leaf) if isinstance(leaf, Tensor) and _label(path) in change else leaf
+
+    changed: dict[str, Any] = pytree.tree_map_with_path(one, dict(arguments))
+    return changed
+
+
+def _label(path: Sequence[Any]) -> str:
+    return f"{path[0].key}{pytree.keystr(tuple(path[1:]))}"
+
+
+def relabelled_inputs(model: nn.Module, inputs: Inputs, change: Mapping[str, Callable[[Tensor], Tensor]]) -> Inputs:
+    """The arguments of a call with the tensors at some places changed.
+
+    Raises:
+        TraceError: They do not fit the signature.
+    """
+    bound = _bound(model, inputs)
+    bound.arguments = relabelled(bound.arguments, change)
+    return replace(inputs, args=bound.args, kwargs=bound.kwargs)
 
 
 def _bound(model: nn.Module, inputs: Inputs) -> inspect.BoundArguments:

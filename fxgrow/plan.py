@@ -10,9 +10,9 @@ import dataclasses
 import functools
 import html
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -106,6 +106,29 @@ class Resize:
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """A dimension of an input or an output of the model that grows; what is new comes last.
+
+    Attributes:
+        kind: "input" or "output".
+        at: Of an input, its place in the arguments of `forward` ("x", "xs[0]"); of an output "eval" or "train".
+        number: Of an output, which of the tensors that the model returns in that mode; of an input 0.
+        dim: The dimension.
+        group: The width that grows.
+        old: The size of the dimension in the teacher.
+        new: Its size in the student.
+    """
+
+    kind: Literal["input", "output"]
+    at: str
+    number: int
+    dim: int
+    group: str
+    old: int
+    new: int
+
+
+@dataclass(frozen=True, slots=True)
 class Left:
     """A width that was not grown, and why."""
 
@@ -134,6 +157,7 @@ class Plan:
         left: What was not grown, and why.
         notes: What a user should know.
         changes: What changes besides, once the widths have grown: new layers, cloned blocks, larger kernels.
+        ends: Where inputs and outputs of the model grow.
         next: The plan for the student that this one makes.
     """
 
@@ -153,6 +177,7 @@ class Plan:
     left: tuple[Left, ...] = ()
     notes: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
+    ends: tuple[End, ...] = ()
     next: Plan | None = None
 
     @functools.cached_property
@@ -217,7 +242,9 @@ class Plan:
         """The size of a dimension in the teacher."""
         return measure(layout, lambda name: self._by_name[name].old)
 
-    def index(self, layout: Layout, others: Callable[[str], int] | None = None) -> tuple[Tensor, Tensor]:
+    def index(
+        self, layout: Layout, others: Callable[[str], int] | None = None, *, without: Container[str] = ()
+    ) -> tuple[Tensor, Tensor]:
         """For each index of a grown dimension the old one that it copies, and whether it is the old one.
 
         The last `Width.means` of a width copy none; what the index says of them does not count.
@@ -225,12 +252,27 @@ class Plan:
         Args:
             layout: The dimension's layout.
             others: The width of groups that the plan does not name because they are in no parameter.
+            without: Groups whose new channels are left out.
         """
 
         def old(name: str) -> int:
             return self._by_name[name].old if name in self._by_name or others is None else others(name)
 
-        return index_map(layout, old, lambda name: self._mapping(name, old(name)))
+        def mapping(name: str) -> Tensor:
+            return torch.arange(old(name)) if name in without else self._mapping(name, old(name))
+
+        return index_map(layout, old, mapping)
+
+    def kept(self, layout: Layout, others: Callable[[str], int], *, without: Container[str]) -> Tensor:
+        """The positions in a grown dimension that are left without the new channels of some groups, int64."""
+
+        def new(name: str) -> int:
+            return self._by_name[name].new if name in self._by_name else others(name)
+
+        def mapping(name: str) -> Tensor:
+            return torch.arange(self._by_name[name].old if name in without else new(name))
+
+        return index_map(layout, new, mapping)[0]
 
     def _mapping(self, name: str, old: int) -> Tensor:
         width = self._by_name.get(name) or Width(name, old, old)
@@ -270,7 +312,7 @@ class Plan:
     def _from(cls, data: dict[str, Any]) -> Plan:
         if data.pop("fxgrow") != VERSION:
             raise PlanError(f"the plan was written by another version of the format (this is {VERSION})")
-        parts = {"groups": Width, "tensors": TensorPlan, "edits": Edit, "resizes": Resize, "left": Left}
+        parts = {"groups": Width, "tensors": TensorPlan, "edits": Edit, "resizes": Resize, "left": Left, "ends": End}
         for key, kind in parts.items():
             data[key] = tuple(kind(**{k: _frozen(v) for k, v in item.items()}) for item in data[key])
         data["leaves"], data["notes"] = tuple(data["leaves"]), tuple(data["notes"])
@@ -291,6 +333,9 @@ class Plan:
                 )
             if w.new > w.old:
                 methods.method(w.method)
+        for end in self.ends:
+            if end.group not in self._by_name or not 0 < end.old < end.new or end.kind not in ("input", "output"):
+                raise PlanError(f"the plan's {end.kind} {end.at} does not fit its widths")
         for t in self.tensors:
             missing = {name for layout in t.layouts for name in atoms(layout)} - self._by_name.keys()
             if missing or len(t.roles) != len(t.layouts) or not {*t.roles} <= {"carry", "contract"}:

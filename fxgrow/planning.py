@@ -8,20 +8,24 @@ from typing import Any
 import torch
 
 from . import methods
+from .ends import Ending, check_ends
 from .findings import Norm
 from .groups import Group
 from .grown import module_at
 from .inputs import Inputs, to_data
 from .layout import Layout, atoms, measure, only_atom, prefix
 from .literals import PART, Literal, Path
-from .plan import Edit, Left, Plan, Resize, TensorPlan, Width
+from .plan import Edit, End, Left, Plan, Resize, TensorPlan, Width
 from .seeds import generator
 from .spec import Spec, Widen, parse, to_json
 from .targets import Targets, resolve
 from .widths import TensorWidths, WidthGraph
+from .wishes import Inputs as MoreInputs
 
 
-def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split") -> Plan:
+def plan(
+    widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split", endings: Sequence[Ending] = ()
+) -> Plan:
     """Plan new widths for one specification.
 
     Args:
@@ -29,16 +33,19 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split"
         spec: A number, a mapping of patterns to widths, `Widen` objects, a list of these, or JSON.
         seed: Of which channels are replicated, and of the shares.
         method: How new channels are filled where a wish does not say.
+        endings: The groups that grow because inputs and outputs do (`ends.open_ends`).
 
     Raises:
         PlanError: A wish cannot be met; the text says which, why, and what to do.
     """
     everything = parse(spec)
     wishes = [wish for wish in everything if isinstance(wish, Widen)]
-    used = [methods.method(name) for name in (method, *(wish.method for wish in wishes if wish.method))]
+    used = [methods.offered(name) for name in (method, *(wish.method for wish in wishes if wish.method))]
     found = {how.name: how for how in used}
     no_replicas = {name: m.exact and not m.replicas for name, m in found.items()}
-    targets = resolve(widths, wishes, no_replicas, method, [name for name, m in found.items() if m.replicas])
+    check_ends(widths, endings)
+    ends = {e.group: Widen(str(e.wish), widths.width(e.group) + e.more, method=e.method) for e in endings}
+    targets = resolve(widths, wishes, no_replicas, method, [name for name, m in found.items() if m.replicas], ends)
     grown = {name: new for name, new in targets.new.items() if new > widths.width(name)}
     all_widths = {
         name: _width(group, grown.get(name, group.size), targets, seed, method) for name, group in widths.named.items()
@@ -65,7 +72,10 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split"
         edits=(*_edits(widths, measured), *_eps_edits(all_widths, targets)),
         resizes=(*_resizes(widths, measured), *_eps_resizes(all_widths, targets)),
         left=tuple(Left(name, reason) for name, reason in targets.left.items()),
-        notes=_notes(widths, grown, targets, found.values()),
+        notes=(*_notes(widths, grown, targets, found.values()), *_end_notes(endings)),
+        ends=tuple(
+            End(p.kind, p.at, p.number, p.dim, e.group, p.size, p.size + e.more) for e in endings for p in e.places
+        ),
     )
 
 
@@ -206,3 +216,11 @@ def _notes(
         notes.append("no width grows: the student is a copy of the teacher")
     notes += [text for layout, text in widths.statements[2] if any(name in grown for name in atoms(layout))]
     return tuple(dict.fromkeys(notes))
+
+
+def _end_notes(endings: Sequence[Ending]) -> Iterator[str]:
+    for ending in endings:
+        if isinstance(ending.wish, MoreInputs):
+            yield f"{ending.what}: {ending.more} more, the last ones, which count for nothing until they are trained"
+        else:
+            yield f"{ending.what}: {ending.more} more, the last ones ({ending.wish.new}); the old ones stay"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from .check import check, check_shapes
 from .copies import clone, named_tensors
 from .deepening import changes
+from .ends import open_ends
 from .errors import PlanError
 from .grown import GrownModule
 from .plan import DROP, Edit, Left, Plan
@@ -21,7 +22,7 @@ from .planning import plan
 from .rewrite import assemble, grown_tensors
 from .spec import Spec, parse
 from .widths import WidthGraph
-from .wishes import Wish
+from .wishes import Deepen, Kernel
 
 FEW = 4  # widths that are tried to be grown by one factor, where a size goes wrong
 
@@ -73,8 +74,10 @@ def settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
         PlanError: The specification cannot be met (also where a wish meets a width that had to be pinned).
     """
     mends = _Mends()
+    widths, endings = open_ends(widths, parse(spec))
+    ends = {ending.group for ending in endings}
     while True:
-        proposal = plan(mends.on(widths), spec, seed=seed, method=method)
+        proposal = plan(mends.on(widths), spec, seed=seed, method=method, endings=endings)
         verdict = check(_on_meta(widths, proposal), widths, proposal)
         if not verdict.mismatches:
             left = {entry.name: entry for entry in proposal.left}
@@ -92,7 +95,9 @@ def settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
             if constants:  # a literal says how many
                 mends.pins.update(dict.fromkeys(constants, reason))
                 continue
-            mends.add(found.groups, found.around, reason)
+            others = [name for name in found.groups if name not in ends]  # what was asked for by number stays last
+            near = [name for name in found.around if others and name not in ends]
+            mends.add(others or found.groups, near, reason)
             # The same code, where the run did not get to: elsewhere it has shown by itself what is wrong.
             for theirs, around in widths.alike(found.module, verdict.reached, found.groups, found.around):
                 if growing.issuperset(theirs):
@@ -105,7 +110,7 @@ def _changed(proposal: Plan, widths: WidthGraph, spec: Spec) -> Plan:
     Raises:
         PlanError: A wish cannot be met.
     """
-    wishes = [wish for wish in parse(spec) if isinstance(wish, Wish)]
+    wishes = [wish for wish in parse(spec) if isinstance(wish, Deepen | Kernel)]
     if not wishes:
         return proposal
     found = changes(widths, wishes, proposal)
@@ -115,7 +120,7 @@ def _changed(proposal: Plan, widths: WidthGraph, spec: Spec) -> Plan:
         left=(*proposal.left, *found.left),
         notes=(*proposal.notes, *found.notes),
     )
-    check_shapes(_on_meta(widths, proposal), _on_meta(widths, complete), widths)
+    check_shapes(_on_meta(widths, proposal), _on_meta(widths, complete), widths, proposal)
     return complete
 
 

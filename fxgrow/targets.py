@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from .errors import PlanError
 from .groups import Group
@@ -31,6 +32,7 @@ def resolve(
     no_replicas: Mapping[str, bool],
     method: str,
     replicating: Collection[str] = (),
+    ends: Mapping[str, Widen] = MappingProxyType({}),
 ) -> Targets:
     """The new width of each group that grows.
 
@@ -41,11 +43,13 @@ def resolve(
             operators that need them.
         method: The method of wishes that name none.
         replicating: The methods whose new channels are replicas.
+        ends: What inputs and outputs ask of their groups, which nothing else may ask for by name.
 
     Raises:
         PlanError: A wish cannot be met, or two disagree.
     """
-    targets = Targets()
+    targets = Targets({name: int(wish.width) for name, wish in ends.items()}, dict(ends))
+    taken = {name: f"{wish.pattern} says how wide it is to be" for name, wish in ends.items()}
     for wish in sorted(wishes, key=lambda w: w.blanket):
         how = wish.method or method
         if wish.indivisible == "average" and how not in replicating:
@@ -53,7 +57,7 @@ def resolve(
                 f"{wish.pattern!r}: indivisible='average' needs a method that makes replicas, which {how!r} is not; "
                 f"use {' or '.join(map(repr, sorted(replicating))) or repr('split')}"
             )
-        unfit = _unfit(widths, how) if no_replicas[how] else {}
+        unfit = {**(_unfit(widths, how) if no_replicas[how] else {}), **taken}
         find = _everything if wish.blanket else _named
         for name, width in find(widths, wish, _excluded(widths, wish), unfit, targets).items():
             _ask(widths, targets, wish, name, width)

@@ -14,15 +14,18 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from .copies import clone, named_tensors, rng_preserved
+from .ends import open_ends
 from .errors import GrowError
 from .grown import MODES, GrownModule, Mode, graph_for, set_mode
 from .inputs import Inputs, arguments_of, bind
 from .interpret import Runner
-from .layout import Layout, only_atom
+from .layout import Layout, atoms, only_atom
+from .padding import old_outputs, padded, padded_inputs
 from .plan import Plan, example_of
 from .report import TOLERANCE, NodeError, Report
 from .rewrite import plan_of
 from .sites import describe
+from .spec import parse
 from .tape import Tape, leaf_tensors
 from .trace import trace
 from .whole import WHOLE
@@ -32,10 +35,13 @@ from .widths import WidthGraph, widths
 def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: float | None = None) -> Report:
     """Compare two models on inputs, in eval and in train mode, with dropout off. Neither is changed.
 
+    Where the student's plan says that inputs have more channels, it gets the teacher's with random numbers in the
+    new ones; where outputs have more, the old ones are compared.
+
     Args:
         teacher: The model before growth.
         student: The model after it.
-        inputs: Real inputs: a tensor, a tuple of arguments or a dict of keyword arguments.
+        inputs: Real inputs of the teacher: a tensor, a tuple of arguments or a dict of keyword arguments.
         tolerance: Largest relative error that counts as the same; None: what the dtype allows.
 
     Raises:
@@ -43,11 +49,19 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
     """
     args, kwargs = arguments_of(inputs)
     given = Inputs(args, kwargs)
-    errors: dict[str, float] = {mode: _outputs_apart(teacher, student, given, mode) for mode in MODES}
+    plan = plan_of(student)
+    steps = plan.steps if plan is not None else ()
+    larger = padded_inputs(steps, teacher, given)
+    errors: dict[str, float] = {
+        mode: _apart(
+            old_outputs(steps, mode, leaf_tensors(_run(student, larger, mode))),
+            leaf_tensors(_run(teacher, given, mode)),
+        )
+        for mode in MODES
+    }
     allowed = tolerance if tolerance is not None else _tolerance(teacher)
     beyond = [mode for mode in MODES if errors[mode] > allowed] if tolerance is None else []
     rounding = _rounding(teacher, given, beyond)
-    plan = plan_of(student)
     nodes: tuple[NodeError, ...] = ()
     if plan is not None and plan.next is None and isinstance(student, GrownModule) and WHOLE not in vars(student):
         nodes = tuple(_nodes_apart(teacher, student, plan, given))
@@ -57,7 +71,7 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
         rounding=rounding,
         nodes=nodes,
         parameters=(_count(teacher), _count(student)),
-        flops=(_flops(teacher, given), _flops(student, given)),
+        flops=(_flops(teacher, given), _flops(student, larger)),
         left=tuple((entry.name, entry.reason) for entry in plan.left) if plan is not None else (),
         notes=plan.notes if plan is not None else (),
     )
@@ -74,8 +88,7 @@ def relative_error(student: Tensor, teacher: Tensor) -> float:
     return apart if apart == apart else float("inf")
 
 
-def _outputs_apart(teacher: nn.Module, student: nn.Module, inputs: Inputs, mode: Mode) -> float:
-    ours, theirs = (leaf_tensors(_run(model, inputs, mode)) for model in (student, teacher))
+def _apart(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
     if len(ours) != len(theirs):
         raise GrowError(f"the student returns {len(ours)} tensors where the teacher returns {len(theirs)}")
     return max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
@@ -142,18 +155,19 @@ class DropoutOff(TorchDispatchMode):
 
 def _nodes_apart(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: Inputs) -> Iterator[NodeError]:
     traced = trace(teacher, example_of(plan, named_tensors(teacher).values()) or inputs, leaf_modules=plan.leaves)
-    found = widths(traced)
+    found, _ = open_ends(widths(traced), parse(plan.spec))
     if plan.code != traced.fingerprint() or any(
         w.name not in found.named or found.width(w.name) != w.old for w in plan.groups
     ):
         return  # the student was grown from another model, such as an earlier student
     root = traced.tree(teacher)
     arguments = bind(teacher, inputs)
+    larger = padded(plan, arguments)
     gains = {tensor.name for tensor in plan.tensors if "gain" in tensor.means}  # which are others on purpose
     for mode in MODES:
         graph = traced.graph(mode)
         values = _record(root, graph, arguments, mode)
-        ours = _record(student, graph_for(student.graphs, mode), arguments, mode)
+        ours = _record(student, graph_for(student.graphs, mode), larger, mode)
         for node in graph.nodes:
             layouts = found.nodes.get((mode, node.name)) or found.nodes.get((found.traced.modes[0], node.name))
             if node.op == "get_attr" and node.target in gains:
@@ -161,7 +175,7 @@ def _nodes_apart(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: I
             theirs, mine = values.get(node.name), ours.get(node.name)
             if isinstance(theirs, Tensor) and isinstance(mine, Tensor) and layouts is not None:
                 expected = _through(plan, found, layouts.layouts, theirs)
-                mine = _copies(plan, layouts.layouts, mine)
+                mine = _copies(plan, found, layouts.layouts, mine)
                 if expected.shape == mine.shape and expected.is_floating_point():
                     error = relative_error(mine, expected)
                     yield NodeError(node.name, describe(node), mode, tuple(mine.shape), error)
@@ -171,19 +185,27 @@ def _through(plan: Plan, found: WidthGraph, layouts: tuple[Any, ...], tensor: Te
     """The teacher's activation with each channel where the student has it."""
     for dim, layout in enumerate(layouts):
         if plan.grows(layout):
-            index, _ = plan.index(layout, found.width)
+            index, _ = plan.index(layout, found.width, without=_ends(plan))
             index = index[: len(index) - _carrying(plan, layout)]
             tensor = tensor.index_select(dim, index.to(tensor.device))
     return tensor
 
 
-def _copies(plan: Plan, layouts: tuple[Any, ...], tensor: Tensor) -> Tensor:
-    """The student's activation without the channels that carry means, of which the teacher has none."""
+def _copies(plan: Plan, found: WidthGraph, layouts: tuple[Any, ...], tensor: Tensor) -> Tensor:
+    """The student's activation without the channels that carry means, or are new, of which the teacher has none."""
     for dim, layout in enumerate(layouts):
         number = _carrying(plan, layout)
+        if _ends(plan) & {*atoms(layout)}:
+            kept = plan.kept(layout, found.width, without=_ends(plan))
+            tensor = tensor.index_select(dim, kept.to(tensor.device))
         if number:
             tensor = tensor.narrow(dim, 0, tensor.shape[dim] - number)
     return tensor
+
+
+def _ends(plan: Plan) -> frozenset[str]:
+    """The widths of inputs and outputs: what is new in them is no replica."""
+    return frozenset(end.group for end in plan.ends)
 
 
 def _carrying(plan: Plan, layout: Layout) -> int:

@@ -13,7 +13,7 @@ import networkx as nx
 
 from .copies import named_tensors
 from .errors import WidthError
-from .findings import CARRY, CONTRACT, Findings, Flow, Known, Prediction
+from .findings import CARRY, CONTRACT, Findings, Flow, Known, Open, Prediction
 from .groups import Group, Statement, can_grow, constrain
 from .grown import Mode
 from .infer import infer
@@ -49,6 +49,8 @@ class WidthGraph:
         literals: Sizes stated in the graphs.
         attributes: Sizes stated by modules.
         statements: (averaged over, replicas only, notes): layouts and where.
+        inputs: The layouts of each input, by the names of `record.named_inputs`.
+        outputs: Per mode, the layouts of each tensor that the model returns.
         ties: A networkx graph: an edge joins two widths that an operator tied; its "site" says which.
     """
 
@@ -62,6 +64,8 @@ class WidthGraph:
     literals: tuple[Literal, ...]
     attributes: tuple[Attribute, ...]
     statements: tuple[tuple[Statement, ...], tuple[Statement, ...], tuple[Statement, ...]]
+    inputs: Mapping[str, tuple[Layout, ...]]
+    outputs: Mapping[Mode, tuple[tuple[Layout, ...], ...]]
     ties: nx.Graph
 
     @property
@@ -202,13 +206,17 @@ def _is_no_width(group: Group) -> bool:
     return KERNEL in group.pinned or (group.size == 1 and bool(group.pinned))
 
 
-def widths(traced: Traced) -> WidthGraph:
+def widths(traced: Traced, opened: Open | None = None) -> WidthGraph:
     """Infer every width of a traced model.
+
+    Args:
+        traced: The model.
+        opened: Which of its inputs and outputs are widths, too; None: none.
 
     Raises:
         TraceError: The trace does not compute what the model computes.
     """
-    findings = infer(traced)
+    findings = infer(traced, opened)
     _settle_roles(findings, traced)
     names = _Names(findings)
     tensors = {
@@ -227,6 +235,11 @@ def widths(traced: Traced) -> WidthGraph:
     attributes = tuple(
         dict.fromkeys(replace(at, layouts=tuple(names.layout(la) for la in at.layouts)) for at in stated)
     )
+    inputs = {name: tuple(names.layout(la) for la in layouts) for name, layouts in findings.inputs.items()}
+    outputs = {
+        mode: tuple(tuple(names.layout(la) for la in layouts) for layouts in leaves)
+        for mode, leaves in findings.outputs.items()
+    }
     groups = _groups(findings, names, tensors)  # last: by now every width has its name
     return WidthGraph(
         traced,
@@ -239,6 +252,8 @@ def widths(traced: Traced) -> WidthGraph:
         literals,
         attributes,
         (uniform, replicas, notes),
+        inputs,
+        outputs,
         _tie_graph(findings),
     )
 

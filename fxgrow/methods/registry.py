@@ -97,6 +97,7 @@ class Method(ABC):
         replicas: Whether new channels are replicas, so that means, norms and maxima over channels allow it.
         separable: Whether it only changes weights that contract, each index of the other dimensions by itself, so
             that it can be given a weight part by part.
+        offered: Whether users can ask for it by name.
         source: The paper or code that it comes from.
     """
 
@@ -104,6 +105,7 @@ class Method(ABC):
     exact: bool
     replicas: bool
     separable: bool = False
+    offered: bool = True
     source: str
 
     @abstractmethod
@@ -123,6 +125,28 @@ class Method(ABC):
     def bias(self, bias: Tensor, columns: Columns, generator: Generator) -> Tensor:
         """The gathered bias of such a weight."""
         return bias
+
+    def carry(self, tensor: Tensor, columns: Columns, generator: Generator, *, shift: bool) -> Tensor:
+        """A gathered tensor that only carries it (of a norm behind such a weight).
+
+        Args:
+            tensor: The gathered tensor, of any dtype; may be changed and returned.
+            columns: The grown dimension.
+            generator: On the CPU, the only source of randomness.
+            shift: Whether it is known to be added or taken away, as a bias or a running mean is.
+        """
+        return tensor
+
+
+class NewRows(Method):
+    """New rows that nothing listens to: of outputs, where no replicas are wanted."""
+
+    exact = True
+    replicas = False
+    offered = False
+
+    def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
+        return weight.index_fill_(columns.dim, columns.new, 0.0)
 
 
 _METHODS: dict[str, Method] = {}
@@ -147,14 +171,38 @@ def method(name: str) -> Method:
     return _METHODS[name]
 
 
+def offered(name: str) -> Method:
+    """The method of a name that a user gives.
+
+    Raises:
+        PlanError: There is none.
+    """
+    if isinstance(name, str) and name in _METHODS and not _METHODS[name].offered:
+        raise PlanError(f"method {name!r} is for what Outputs adds; for other widths there are {', '.join(names())}")
+    return method(name)
+
+
 def names() -> tuple[str, ...]:
-    """The names of all methods."""
-    return tuple(sorted(_METHODS))
+    """The names of all methods that are offered."""
+    return tuple(sorted(name for name, how in _METHODS.items() if how.offered))
 
 
 def normal(shape: torch.Size, like: Tensor, generator: Generator) -> Tensor:
     """Standard normal numbers, drawn on the CPU so that every device gets the same, in like's dtype."""
     return torch.randn(shape, generator=generator, dtype=torch.float32).to(like)
+
+
+def mean_of_old(tensor: Tensor, columns: Columns) -> Tensor:
+    """The mean over the old entries of a grown dimension, in float64, with that dimension of size 1."""
+    old = torch.nonzero(columns.original).flatten().to(tensor.device)
+    return tensor.index_select(columns.dim, old).double().mean(columns.dim, keepdim=True)
+
+
+def fill_new(tensor: Tensor, columns: Columns, entries: Tensor) -> Tensor:
+    """The new entries of a grown dimension set, in place, to something that broadcasts to them."""
+    shape = list(tensor.shape)
+    shape[columns.dim] = len(columns.new)
+    return tensor.index_copy_(columns.dim, columns.new, entries.to(tensor.dtype).expand(shape))
 
 
 def he_rows(weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
