@@ -27,7 +27,7 @@ from .plan import Plan
 from .proxy import ASKED, guard
 from .record import named_inputs
 from .sites import PLACE, caller
-from .tape import Tape, plain_leaves, results_of, same_operator
+from .tape import Constants, Key, Tape, plain_leaves, results_of, same_operator
 from .tracer import explain
 from .widths import WidthGraph
 
@@ -145,20 +145,21 @@ class _CheckedTape(Tape):
         elif plain_leaves(result) != self.widths.numbers[self.mode]:
             self._found(len(self.calls), f"{plain_leaves(result)} is returned besides tensors")
 
-    def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def execute(
+        self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: tuple[Key, ...], constants: Constants
+    ) -> Any:
         number = len(self.calls)
         self.reached.add(self._code())
         if number >= len(self.teacher):
             raise _Departure(f"{op} is one operation more than the teacher runs")
         theirs, prediction = self.teacher[number], self.predictions[number]
-        inputs, constants = self._read(args, kwargs)
         if not same_operator(op, theirs.op) or inputs != theirs.inputs:
             raise _Departure(f"{op} runs where the teacher runs {theirs.op}")
         shapes = tuple([tuple([self._size(la) for la in layouts]) for layouts in prediction.outs])
         if prediction.decided is not None and all(is_fixed(la) for layouts in prediction.outs for la in layouts):
             return self._as_decided(op, prediction.decided)  # rounding must not take another path than the teacher
         try:
-            out = super().execute(op, args, kwargs)
+            out = super().execute(op, args, kwargs, inputs, constants)
         except Exception as error:  # noqa: BLE001 - the operator refuses sizes that do not fit
             self._found(number, f"{op} fails: {str(error).splitlines()[0]}")
             return self._predicted(op, shapes, args)

@@ -20,7 +20,16 @@ from .errors import TraceError
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name, tied ones under their first name."""
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    modules = list(model.named_modules())
+    found: dict[str, Tensor] = {}
+    for table in ("_parameters", "_buffers"):
+        seen: set[int] = set()
+        for path, module in modules:
+            for key, tensor in getattr(module, table).items():
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    found[f"{path}.{key}" if path else key] = tensor
+    return found
 
 
 def plain_tensors(model: nn.Module) -> Iterator[Tensor]:
@@ -52,8 +61,14 @@ def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> None:
     copies = [(module, object.__new__(type(module))) for module in modules if type(module) in plain]
     memo.update({id(module): twin for module, twin in copies})
     for module, twin in reversed(copies):  # children first
-        state = {name: _copied(value, memo) for name, value in module.__dict__.items()}
-        twin.__setstate__(state)
+        state = {
+            name: value if type(value) in _UNCHANGING else _copied(value, memo)
+            for name, value in module.__dict__.items()
+        }
+        if type(twin).__setstate__ is nn.Module.__setstate__ and _IN_MODULES <= state.keys():
+            twin.__dict__ = state
+        else:
+            twin.__setstate__(state)
 
 
 def _copied_plainly(kind: type[nn.Module]) -> bool:
@@ -68,15 +83,16 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     kind = type(value)
     if kind in _UNCHANGING or (kind is tuple and all(type(v) in _UNCHANGING for v in value)):
         return value
-    if id(value) in memo:
-        return memo[id(value)]
-    twin: Any
+    twin = memo.get(id(value), memo)
+    if twin is not memo:
+        return twin
     if kind is dict or kind is OrderedDict:
         twin = memo[id(value)] = kind()
-        twin.update((_copied(key, memo), _copied(v, memo)) for key, v in value.items())
+        if value:
+            twin.update([(_copied(key, memo), _copied(v, memo)) for key, v in value.items()])
     elif kind is list:
         twin = memo[id(value)] = []
-        twin.extend(_copied(v, memo) for v in value)
+        twin.extend([_copied(v, memo) for v in value])
     elif kind is set and not value:
         twin = memo[id(value)] = set()
     else:
@@ -84,6 +100,7 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     return twin
 
 
+_IN_MODULES = vars(nn.Module()).keys()  # what __setstate__ would add to the state of an older torch
 _UNCHANGING = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torch.Size}
 
 

@@ -7,7 +7,7 @@ some operators (a batch norm takes a millisecond); a second call with the same a
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,31 +47,24 @@ class _Made:
         return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=META)
 
 
-class _Given:
+class _Given(NamedTuple):
     """A tensor argument, equal to all with the same shape, strides and dtype."""
 
-    __slots__ = ("key",)
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.key = (tensor.shape, tensor.stride(), tensor.dtype)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Given) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
+    shape: torch.Size
+    stride: tuple[int, ...]
+    dtype: torch.dtype
 
     def new(self) -> Tensor:
-        shape, stride, dtype = self.key
-        return torch.empty_strided(shape, stride, dtype=dtype, device=META)
+        return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=META)
 
 
 def _key(argument: Any) -> Any:
     kind = type(argument)
     if isinstance(argument, Tensor):
-        if argument.device.type != "meta" or argument.is_complex() or argument.layout != torch.strided:
+        dtype = argument.dtype
+        if not argument.is_meta or dtype.is_complex or argument.layout != torch.strided:
             raise TypeError
-        return _Given(argument)
+        return _Given(argument.shape, argument.stride(), dtype)
     if kind is list or kind is tuple:
         return (kind, *[_key(a) for a in argument])
     return (kind, argument)

@@ -70,18 +70,45 @@ def _python_random_state() -> tuple[Any, ...]:
 
 @contextmanager
 def patched(tracer: fx.Tracer) -> Iterator[None]:
-    """`len`, `isinstance`, the factories of torch and autograd Functions see proxies while tracing."""
+    """`len`, `isinstance`, the factories of torch and autograd Functions see proxies while tracing.
+
+    And the tracer sees whether code asks for its mode.
+    """
     targets: list[tuple[Any, str, Any]] = [(builtins, "len", _length), (builtins, "isinstance", _is_instance)]
+    targets += [(nn.Module, "training", property(functools.partial(_mode_of, tracer), _set_mode))]
     targets += [(torch, name, _recorded(tracer, getattr(torch, name))) for name in _FACTORIES]
     targets += [(torch.autograd.Function, "apply", classmethod(_refuse_proxies))]
-    before = [(owner, name, vars(owner)[name]) for owner, name, _ in targets]
+    before = [(owner, name, vars(owner).get(name)) for owner, name, _ in targets]
     for owner, name, new in targets:
         setattr(owner, name, new)
     try:
         yield
     finally:
         for owner, name, old in before:
-            setattr(owner, name, old)
+            if old is None:  # modules have their mode each for itself
+                delattr(owner, name)
+            else:
+                setattr(owner, name, old)
+
+
+@contextmanager
+def unpatched() -> Iterator[None]:
+    """Inside, where no proxies are about, `len` and `isinstance` are Python's own, which are faster."""
+    before = builtins.len, builtins.isinstance
+    builtins.len, builtins.isinstance = _len, _isinstance
+    try:
+        yield
+    finally:
+        builtins.len, builtins.isinstance = before
+
+
+def _mode_of(tracer: Any, module: nn.Module) -> bool:
+    tracer.asked_for_mode(module)
+    return bool(module.__dict__["training"])
+
+
+def _set_mode(module: nn.Module, mode: bool) -> None:
+    module.__dict__["training"] = mode
 
 
 _len = len

@@ -118,29 +118,24 @@ class Tape(TorchDispatchMode):
         self._read_at[id(tensor)] = self._written.get(_storage(tensor), 0)
         return self._count
 
-    def _key(self, tensor: Tensor) -> Key:
-        """The value as it reads now: another one if its memory was written through an alias."""
-        real = self.constant(tensor)
+    def _reading(self, tensor: Tensor) -> tuple[Key, int]:
+        """The value as it reads now (another one if its memory was written through an alias), and its digest."""
+        real = self.constant(tensor) if self._real else None
         if real is not None:
-            return self._fingerprint(real)
-        value = self.value_of(tensor)
-        written = self._written.get(_storage(tensor), 0) if self._written else 0
-        return value if written == self._read_at.get(id(tensor), 0) else (value, written)
-
-    def digest(self, tensor: Tensor) -> int:
-        """What a tensor holds now, as a hash of how it was computed."""
-        real = self.constant(tensor)
-        if real is not None:
-            return hash(self._fingerprint(real))
-        own = self._digests.get(id(tensor), 0)
-        if isinstance(self._key(tensor), tuple):  # written through an alias since
-            return hash((own, self._last_write[_storage(tensor)]))
-        return own
+            text = self._fingerprint(real)
+            return text, hash(text)
+        value, own = self.value_of(tensor), self._digests.get(id(tensor), 0)
+        if self._written:
+            memory = _storage(tensor)
+            written = self._written.get(memory, 0)
+            if written != self._read_at.get(id(tensor), 0):
+                return (value, written), hash((own, self._last_write[memory]))
+        return value, own
 
     def result(self, structure: Any, names: Mapping[str, Tensor]) -> tuple[tuple[int, Shape], ...]:
         """The digests of everything that a run leaves behind: its results, and the named tensors that it changed."""
         leaves = [self._to_meta(leaf) for leaf in leaf_tensors(structure)] + list(names.values())
-        return tuple([(self.digest(leaf), tuple(leaf.shape)) for leaf in leaves])
+        return tuple([(self._reading(leaf)[1], tuple(leaf.shape)) for leaf in leaves])
 
     def __torch_dispatch__(
         self, op: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -150,25 +145,26 @@ class Tape(TorchDispatchMode):
             return tuple([self.__torch_dispatch__(_SELECT, (), (args[0], dim, i)) for i in range(args[0].shape[dim])])
         args = tuple([self._to_meta(a) for a in args])
         kwargs = {key: self._to_meta(a) for key, a in kwargs.items()} if kwargs else {}
-        given = [t for a in (*args, *kwargs.values()) for t in tensors_in(a)]
-        self._refuse_state(op, args)
-        if not is_random(op) and all(self.constant(t) is not None for t in given):
+        mutable = is_mutable(op)
+        if mutable:
+            self._refuse_state(args)
+        if not is_random(op) and self._all_constant((*args, *kwargs.values())):
             return self._fold(op, args, kwargs)
         if op is _NUMBER and self.called and self.inside is None and not self.real:
-            return 1.0 if given[0].is_floating_point() else 1  # a layer of torch.nn asks how often it ran: say once
+            return 1.0 if args[0].is_floating_point() else 1  # a layer of torch.nn asks how often it ran: say once
         if has_device(op) and not self.real:
             kwargs["device"] = META
-        inputs, constants = self._read(args, kwargs)
-        digests = [self.digest(t) for t in given]
-        out = self.execute(op, args, kwargs)
+        inputs, digests, constants = self._read(args, kwargs)
+        out = self.execute(op, args, kwargs, inputs, constants)
         outs = results_of(out)
         shapes = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
         digest = self._digest_call(op, digests, constants)
         self.calls.append(Call(op, inputs, constants, shapes, digest, self.site_of(op), self.module))
         read = self.reading(op, args, kwargs)
-        if args and out is args[0] and op._schema.is_mutable:  # in place: what any alias holds is another value now
-            self._written[_storage(out)] = self._written.get(_storage(out), 0) + 1
-            self._last_write[_storage(out)] = digest
+        if mutable and args and out is args[0]:  # in place: what any alias holds is another value now
+            memory = _storage(out)
+            self._written[memory] = self._written.get(memory, 0) + 1
+            self._last_write[memory] = digest
             real = self._real.pop(id(out), None)
             if real is not None:
                 self._unknown.add(_storage(real))
@@ -180,12 +176,28 @@ class Tape(TorchDispatchMode):
         self.observe(op, read, outs)
         return out
 
-    def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The result of a call."""
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch's guard against being compiled is slow, and nothing is compiled under such a mode
+
+    def execute(
+        self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: tuple[Key, ...], constants: Constants
+    ) -> Any:
+        """The result of a call, which reads these values and constants."""
         return op(*args, **kwargs) if self.real else on_meta(op, args, kwargs)
 
-    def _refuse_state(self, op: Any, args: tuple[Any, ...]) -> None:
-        if self._attributes and op._schema.is_mutable and args and isinstance(args[0], Tensor):
+    def _all_constant(self, arguments: tuple[Any, ...]) -> bool:
+        """Whether a call depends on nothing but constants."""
+        for argument in arguments:
+            if isinstance(argument, Tensor):
+                if self.constant(argument) is None:
+                    return False
+            elif any(self.constant(t) is None for t in tensors_in(argument)):
+                return False
+        return True
+
+    def _refuse_state(self, args: tuple[Any, ...]) -> None:
+        if self._attributes and args and isinstance(args[0], Tensor):
             real = self._real.get(id(args[0]))
             if real is not None and _storage(real) in self._attributes:
                 raise TraceError(
@@ -193,18 +205,26 @@ class Tape(TorchDispatchMode):
                     "tracing would make a constant; register it as a buffer, or write `x = x + y` for `x += y`"
                 )
 
-    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Key, ...], Constants]:
-        """The keys of the tensors among the arguments, and the other arguments."""
+    def _read(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Key, ...], list[int], Constants]:
+        """The keys and the digests of the tensors among the arguments, and the other arguments."""
         inputs: list[Key] = []
+        digests: list[int] = []
         constants: list[tuple[int | str, Any]] = []
         for key, value in itertools.chain[tuple[int | str, Any]](enumerate(args), kwargs.items()):
             if isinstance(value, Tensor):
-                inputs.append(self._key(value))
+                name, digest = self._reading(value)
+                inputs.append(name)
+                digests.append(digest)
             elif isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
-                inputs.extend("" if v is None else self._key(v) for v in value)
+                for entry in value:
+                    name, digest = ("", 0) if entry is None else self._reading(entry)
+                    inputs.append(name)
+                    digests.append(digest)
             else:
                 constants.append((key, tuple(value) if isinstance(value, list) else value))
-        return tuple(inputs), tuple(constants)
+        return tuple(inputs), digests, tuple(constants)
 
     def _digest_call(self, op: Any, inputs: list[int], constants: Constants) -> int:
         name = _plain_name(op)
@@ -222,7 +242,7 @@ class Tape(TorchDispatchMode):
         if device is not None and torch.device(device).type == "meta":
             real_kwargs["device"] = CPU
         out = op(*real_args, **real_kwargs)
-        if op._schema.is_mutable and args and isinstance(args[0], Tensor):
+        if is_mutable(op) and args and isinstance(args[0], Tensor):
             return args[0]
         return tree_map_only(Tensor, self._stand_in, out)
 
@@ -285,6 +305,12 @@ _SELECT = torch.ops.aten.select.int
 def has_device(op: Any) -> bool:
     """Whether an ATen overload takes the device of its result."""
     return any(argument.name == "device" for argument in op._schema.arguments)
+
+
+@cache
+def is_mutable(op: Any) -> bool:
+    """Whether an overload writes to an argument."""
+    return bool(op._schema.is_mutable)
 
 
 @cache

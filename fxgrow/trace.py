@@ -171,6 +171,8 @@ class _Draft:
                 attempt, same[mode] = self._symbolic(trees[mode], mode, leaves)
                 graphs[mode] = attempt.graph
                 found.update(attempt.found)
+                if same[mode] and _for_both_modes(attempt, trees[mode]):
+                    break
             if not found:
                 traced = self._assembled(graphs, trees, leaves)
                 if traced.constants or not all(same.values()):  # a constant may be written to, run after run
@@ -220,11 +222,10 @@ class _Draft:
         for graph in graphs.values():
             for node in graph.nodes:
                 node.meta.pop(VALUE, None)
-        sources = [str(graph.python_code("self").src) for graph in graphs.values()]
         if len(self.tapes) == 1:
             missing: Mode = "train" if "eval" in self.tapes else "eval"
             graphs[missing] = refusing_graph(self.model, missing)
-        elif len(set(sources)) == 1:
+        elif len({str(graph.python_code("self").src) for graph in graphs.values()} if len(graphs) > 1 else graphs) == 1:
             graphs = {"eval": graphs["eval"]}
         tree = clone(self.model)
         plain = {name for name, module in tree.named_modules() if name and is_layer(module)}
@@ -311,6 +312,24 @@ def _notes(
             f"{other[0]} is not in the mode of the model: what its own code does by mode will follow the model's; "
             "layers of torch.nn in it keep theirs"
         )
+
+
+def _for_both_modes(attempt: Attempt, tree: nn.Module) -> bool:
+    """Whether tracing in the other mode would give the same graph.
+
+    The code that became the graph did not ask for its mode, `train()` changes nothing but that, and the rest is
+    layers of torch.nn. (Inference runs the graph in the other mode and compares the digests.)
+    """
+    if attempt.mode_matters:
+        return False
+    called = {str(node.target) for node in attempt.graph.nodes if node.op == "call_module"}
+    return all(map(_only_has_mode, tree.modules())) and not any_code(tree, called)
+
+
+def _only_has_mode(module: nn.Module) -> bool:
+    kind = type(module)
+    own = "train" in vars(module) or "eval" in vars(module) or hasattr(kind, "training")
+    return kind.train is nn.Module.train and kind.eval is nn.Module.eval and not own
 
 
 def _outside(module: str, leaves: frozenset[str]) -> str:

@@ -24,7 +24,7 @@ from .copies import named_tensors
 from .errors import TraceError
 from .inputs import PLAIN, default_in_code, parameters_of, stars_of
 from .interpret import thawed
-from .patches import FROZEN, draws_privately, nothing_lost, patched
+from .patches import FROZEN, draws_privately, nothing_lost, patched, unpatched
 from .proxy import VALUE, MetaProxy, form, guard, guards, is_symbolic, kinds_asked
 from .record import place
 from .sites import PLACE, caller
@@ -61,6 +61,7 @@ class Tracer(fx.Tracer):
         self._drawn: Tensor | None = None  # torch's random state after the last value that was computed for real
         self._hooked: set[int] = set()  # not those that forward hooks for itself, and that run on proxies
         self.form_matters = False  # whether the code asks how many dimensions a tensor has
+        self.mode_matters = False  # whether it asks for the mode that it is in
 
     # -- nodes and their values ------------------------------------------------------------------
 
@@ -96,7 +97,7 @@ class Tracer(fx.Tracer):
         args, kwargs = thawed(fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta[VALUE]))
         self._computing = True
         try:
-            with torch.no_grad(), self.tape:
+            with torch.no_grad(), self.tape, unpatched():
                 if node.op == "call_function":
                     function: Any = node.target
                     return function(*args, **kwargs)
@@ -112,6 +113,10 @@ class Tracer(fx.Tracer):
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """An attribute of a module: parameters and buffers are proxies while tracing."""
         return attr_val if self._computing else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def asked_for_mode(self, module: nn.Module) -> None:
+        """Code reads `training` of a module; what is in no graph may."""
+        self.mode_matters |= not self._computing
 
     def answered(self, node: fx.Node, value: Any) -> None:
         """Python was told a plain value: guard it, once."""
@@ -240,11 +245,13 @@ class Attempt:
         graph: The graph; of no use where leaves were found.
         found: The leaves that had to be made (path: why): trace again, a fresh copy, with these.
         result: What the graph returned on the example inputs.
+        mode_matters: Whether the code that became the graph asks for its mode.
     """
 
     graph: fx.Graph
     found: Mapping[str, str]
     result: Any = None
+    mode_matters: bool = True
 
 
 def symbolic_trace(
@@ -278,7 +285,7 @@ def symbolic_trace(
         if not node.users and _is_plain(node):
             graph.erase_node(node)
     graph.lint()
-    return Attempt(graph, tracer.found, result)
+    return Attempt(graph, tracer.found, result, tracer.mode_matters)
 
 
 def _guard_form(graph: fx.Graph) -> None:
