@@ -281,6 +281,8 @@ class Inference(Env):
             self.spelling, self._declared = before, {**declared, **self._declared}
 
     def _known(self, tape: Tape, structure: Any) -> Any:
+        if isinstance(structure, Tensor):
+            return self.values.get(tape.known(structure) or 0)
         return pytree.tree_map(
             lambda leaf: self.values.get(tape.known(leaf) or 0) if isinstance(leaf, Tensor) else None, structure
         )

@@ -30,23 +30,29 @@ _FACTORIES = (
 FROZEN = "forward draws a random number that a graph would freeze"
 
 
+class DrawnError(TraceError):
+    """Random numbers of Python or numpy were drawn."""
+
+
 @contextmanager
-def nothing_lost(module: nn.Module, *, real: bool) -> Iterator[None]:
+def nothing_lost(module: nn.Module, *, real: bool, draws: bool) -> Iterator[None]:
     """Refuse code whose effects beside the graph would be lost.
 
     Args:
         module: Whose code runs inside.
         real: Whether values are computed for real, so that torch's random numbers are drawn anyway.
+        draws: Whether to look for draws from Python's and numpy's random numbers, which takes a while.
 
     Raises:
-        TraceError: Random numbers of Python or numpy were drawn, or a buffer or parameter was assigned.
+        DrawnError: There were such draws.
+        TraceError: A buffer or parameter was assigned.
     """
-    before, torchs = _python_random_state(), torch.get_rng_state()
+    before, torchs = _python_random_state() if draws else (), torch.get_rng_state()
     yield
     if not real and not torch.equal(torch.get_rng_state(), torchs):
         raise TraceError(FROZEN)
-    if _python_random_state() != before:
-        raise TraceError("forward draws from Python's or numpy's random numbers; a graph would freeze one draw")
+    if draws and _python_random_state() != before:
+        raise DrawnError("forward draws from Python's or numpy's random numbers; a graph would freeze one draw")
     for key, value in (*module._buffers.items(), *module._parameters.items()):
         if issubclass(type(value), fx.Proxy):
             raise TraceError(f"forward assigns to {key!r}; a graph keeps only changes in place, as in {key}.copy_(...)")

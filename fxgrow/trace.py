@@ -22,6 +22,7 @@ from .errors import GrowError, TraceError
 from .grown import CONTAINERS, MODE_OVERRIDES, MODES, Mode, Output, is_layer, keep, set_mode, skeleton
 from .inputs import Inputs, as_inputs, as_real_inputs, bind, for_a_run, guesses
 from .interpret import Runner
+from .patches import DrawnError
 from .proxy import VALUE, guard
 from .record import Run, RunError, named_inputs, run_model
 from .refuse import refuse_unknown_tensors
@@ -139,6 +140,7 @@ class _Draft:
         self.tapes = tapes
         self.name = type(model).__name__
         self.arguments = bind(model, inputs)
+        self.training = [module.training for module in model.modules()]
         self.why: dict[str, str] = {}  # of the leaves that were found
 
     # -- the whole -------------------------------------------------------------------------------
@@ -167,8 +169,7 @@ class _Draft:
             found: dict[str, str] = {}
             same: dict[Mode, bool] = {}
             for mode in self.tapes:
-                trees[mode] = self._own(clone(self.model))
-                attempt, same[mode] = self._symbolic(trees[mode], mode, leaves)
+                trees[mode], attempt, same[mode] = self._symbolic(mode, leaves)
                 graphs[mode] = attempt.graph
                 found.update(attempt.found)
                 if same[mode] and _for_both_modes(attempt, trees[mode]):
@@ -191,15 +192,25 @@ class _Draft:
         kinds = {type(modules[path]) for path in found if path and type(modules[path]) not in CONTAINERS}
         return frozenset(found) | {path for path, module in modules.items() if path and type(module) in kinds}
 
-    def _symbolic(self, tree: nn.Module, mode: Mode, leaves: frozenset[str]) -> tuple[Attempt, bool]:
-        """An attempt to trace, and whether its values are the model's."""
+    def _symbolic(self, mode: Mode, leaves: frozenset[str]) -> tuple[nn.Module, Attempt, bool]:
+        """A copy, an attempt to trace it, and whether its values are the model's."""
+        try:
+            return self._symbolic_on_copy(mode, leaves, find_draws=False)
+        except DrawnError:
+            return self._symbolic_on_copy(mode, leaves, find_draws=True)
+
+    def _symbolic_on_copy(
+        self, mode: Mode, leaves: frozenset[str], *, find_draws: bool
+    ) -> tuple[nn.Module, Attempt, bool]:
+        tree = self._own(clone(self.model))
         tree.train(mode == "train")
         arguments = for_a_run(self.arguments)
         everything = {**named_tensors(tree), **named_inputs(arguments)}
         tape = Tape(everything, real=self.inputs.real)
+        given = self.inputs.named(self.model)
         with remembered(tree), same_randomness():
-            attempt = symbolic_trace(tree, arguments, self.inputs.named(self.model), tape, leaves)
-        return attempt, not attempt.found and tape.result(attempt.result, everything) == self.tapes[mode].result
+            attempt = symbolic_trace(tree, arguments, given, tape, leaves, find_draws=find_draws)
+        return tree, attempt, not attempt.found and tape.result(attempt.result, everything) == self.tapes[mode].result
 
     def _own(self, tree: nn.Module) -> nn.Module:
         """A copy whose tensors may be written to: on meta they hold nothing."""
@@ -227,9 +238,9 @@ class _Draft:
             graphs[missing] = refusing_graph(self.model, missing)
         elif len({str(graph.python_code("self").src) for graph in graphs.values()} if len(graphs) > 1 else graphs) == 1:
             graphs = {"eval": graphs["eval"]}
-        tree = clone(self.model)
-        plain = {name for name, module in tree.named_modules() if name and is_layer(module)}
-        root = self._own(skeleton(tree, called | plain))
+        plain = {name for name, module in self.model.named_modules() if name and is_layer(module)}
+        runs_code = any_code(self.model, called)
+        root = self._own(skeleton(self.model, called | plain))
         root.__dict__.update(constants, **{MODE_OVERRIDES: overrides})
         return self._traced(
             root,
@@ -237,7 +248,8 @@ class _Draft:
             leaves=frozenset(called | plain),
             constants=constants,
             overrides=overrides,
-            modes=self._modes(root, graphs, called),
+            runs_code=runs_code,
+            modes=self._modes(graphs, runs_code=runs_code),
             notes=self._notes(graphs, called),
         )
 
@@ -266,8 +278,8 @@ class _Draft:
     # -- the result ------------------------------------------------------------------------------
 
     def _traced(self, root: nn.Module, graphs: dict[Mode, fx.Graph], **more: Any) -> Traced:
-        for (_, module), (_, teacher) in zip(root.named_modules(), self.model.named_modules(), strict=True):
-            module.training = teacher.training
+        for module, training in zip(root.modules(), self.training, strict=True):
+            module.training = training
         return Traced(
             root=root,
             graphs=graphs,
@@ -280,10 +292,10 @@ class _Draft:
             **more,
         )
 
-    def _modes(self, root: nn.Module, graphs: Mapping[Mode, fx.Graph], called: set[str]) -> tuple[Mode, ...]:
+    def _modes(self, graphs: Mapping[Mode, fx.Graph], *, runs_code: bool) -> tuple[Mode, ...]:
         """The modes whose runs show every operation."""
         random_in_eval = "eval" in self.tapes and any(draws(call.op) for call in self.tapes["eval"].calls)
-        if len(graphs) == 1 and not random_in_eval and not any_code(root, called):
+        if len(graphs) == 1 and not random_in_eval and not runs_code:
             return ("train",) if "train" in self.tapes else ("eval",)
         return tuple(self.tapes)
 

@@ -24,7 +24,7 @@ from .copies import named_tensors
 from .errors import TraceError
 from .inputs import PLAIN, default_in_code, parameters_of, stars_of
 from .interpret import thawed
-from .patches import FROZEN, draws_privately, nothing_lost, patched, unpatched
+from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, patched, unpatched
 from .proxy import VALUE, MetaProxy, form, guard, guards, is_symbolic, kinds_asked
 from .record import place
 from .sites import PLACE, caller
@@ -43,12 +43,22 @@ class Tracer(fx.Tracer):
         given: Which of these the example gives.
         tape: Runs every operation for its value.
         leaves: Paths of modules that stay calls.
+        find_draws: Whether to find out which module draws from Python's random numbers, if any does.
     """
 
     proxy_buffer_attributes = True  # else what is computed from a buffer is baked into the graph
 
-    def __init__(self, arguments: Mapping[str, Any], given: Sequence[str], tape: Tape, leaves: frozenset[str]) -> None:
+    def __init__(
+        self,
+        arguments: Mapping[str, Any],
+        given: Sequence[str],
+        tape: Tape,
+        leaves: frozenset[str],
+        *,
+        find_draws: bool,
+    ) -> None:
         super().__init__()
+        self.find_draws = find_draws
         self.arguments, self.given = arguments, given
         self.tape = tape
         self.forced = leaves
@@ -216,7 +226,7 @@ class Tracer(fx.Tracer):
             return super().call_module(m, forward, args, kwargs)
         last, stack, counts, asked = self._last(), self.module_stack.copy(), dict(self.num_calls), len(self._answered)
         try:
-            with nothing_lost(m, real=self.tape.real):
+            with nothing_lost(m, real=self.tape.real, draws=self.find_draws):
                 return super().call_module(m, forward, args, kwargs)
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises when it meets a proxy
             self.found[path] = explain(error)
@@ -255,26 +265,35 @@ class Attempt:
 
 
 def symbolic_trace(
-    root: nn.Module, arguments: Mapping[str, Any], given: Sequence[str], tape: Tape, leaves: frozenset[str]
+    root: nn.Module,
+    arguments: Mapping[str, Any],
+    given: Sequence[str],
+    tape: Tape,
+    leaves: frozenset[str],
+    *,
+    find_draws: bool,
 ) -> Attempt:
     """Trace a module tree of our own.
 
     Raises:
+        DrawnError: Some module draws from Python's random numbers; trace again and find out which.
         TraceError: The root's own code cannot be traced.
     """
-    tracer = Tracer(arguments, given, tape, leaves)
+    tracer = Tracer(arguments, given, tape, leaves, find_draws=find_draws)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if draws_privately(root):
                 raise TraceError("it holds a generator of random numbers of its own")
-            with nothing_lost(root, real=tape.real), patched(tracer):
+            with nothing_lost(root, real=tape.real, draws=True), patched(tracer):
                 graph = tracer.trace(root)
     except Restart:
         return Attempt(tracer.graph, tracer.found)
     except Exception as error:
         if tracer.found:
             return Attempt(tracer.graph, tracer.found)
+        if isinstance(error, DrawnError) and not find_draws:
+            raise
         raise TraceError(explain(error)) from error
     (output,) = (node for node in graph.nodes if node.op == "output")
     result = fx.node.map_arg(output.args[0], lambda node: node.meta[VALUE])

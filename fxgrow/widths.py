@@ -280,6 +280,7 @@ class _Names:
         self.of: dict[Var, str] = {}
         self._taken: set[str] = set()
         self._named: dict[Layout, Layout] = {}
+        self._known: dict[int, tuple[Value, Value]] = {}  # by the id of what is named, which is kept
         for produced in (True, False):
             for tensor, layouts in findings.tensors.items():
                 for dim, layout in enumerate(layouts):
@@ -321,9 +322,16 @@ class _Names:
 
     def _flow(self, flow: Flow) -> Flow:
         def named(known: tuple[Known, ...]) -> tuple[Known, ...]:
-            return tuple([(key, replace(v, layouts=tuple([self.layout(la) for la in v.layouts]))) for key, v in known])
+            return tuple([(key, self._value(v)) for key, v in known])
 
         return replace(flow, ins=named(flow.ins), outs=named(flow.outs))
+
+    def _value(self, value: Value) -> Value:
+        known = self._known.get(id(value))
+        if known is None:
+            named = replace(value, layouts=tuple([self.layout(la) for la in value.layouts]))
+            known = self._known[id(value)] = (value, named)
+        return known[1]
 
 
 def _name(tensor: str, dim: int, *, produced: bool, contracted: bool) -> str:
