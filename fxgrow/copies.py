@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import copyreg
+import gc
 import random
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import NoneType
 from typing import Any
@@ -104,18 +105,17 @@ _IN_MODULES = vars(nn.Module()).keys()  # what __setstate__ would add to the sta
 _UNCHANGING = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torch.Size}
 
 
-def replace_tensors(root: nn.Module, new: Callable[[Tensor], Tensor]) -> None:
-    """Put `new(tensor)` in the place of each parameter and buffer of a tree of our own; ties stay."""
-    replaced = {id(tensor): (tensor, new(tensor)) for tensor in named_tensors(root).values()}
+def replace_tensors(root: nn.Module, new: Mapping[int, Tensor]) -> None:
+    """Put `new[id(tensor)]` in the place of each parameter and buffer of a tree of our own; ties stay."""
     for module in root.modules():
         tables: tuple[dict[str, Any], dict[str, Any]] = (module._parameters, module._buffers)
         for table in tables:
-            table.update({name: replaced[id(tensor)][1] for name, tensor in table.items() if tensor is not None})
+            table.update({name: new[id(tensor)] for name, tensor in table.items() if tensor is not None})
 
 
 def to_meta(root: nn.Module) -> None:
     """Swap every parameter and buffer of a tree of our own for its like on the meta device."""
-    replace_tensors(root, _meta_like)
+    replace_tensors(root, {id(tensor): _meta_like(tensor) for tensor in named_tensors(root).values()})
 
 
 def _meta_like(tensor: Tensor) -> Tensor:
@@ -131,6 +131,18 @@ def own_copy(model: nn.Module) -> nn.Module:
 def _copy_of(tensor: Tensor) -> Tensor:
     data = tensor.detach().clone()
     return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Inside, Python does not look for garbage: for work on meta tensors, whose many small objects nearly all stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextmanager

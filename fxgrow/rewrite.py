@@ -69,8 +69,7 @@ def _check_shape(plan: Plan, found: TensorPlan, tensor: Tensor) -> None:
 
 def place(root: nn.Module, grown: Mapping[str, Tensor]) -> None:
     """Put the student's tensors into a module tree of our own; tied ones stay tied."""
-    by_id = {id(tensor): grown[name] for name, tensor in named_tensors(root).items()}
-    replace_tensors(root, lambda tensor: by_id[id(tensor)])
+    replace_tensors(root, {id(tensor): grown[name] for name, tensor in named_tensors(root).items()})
 
 
 def resize(root: nn.Module, resizes: tuple[Resize, ...]) -> None:

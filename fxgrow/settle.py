@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 from torch import nn
 
 from .check import check
-from .copies import clone, named_tensors
+from .copies import clone, named_tensors, no_collection
 from .errors import PlanError
 from .plan import DROP, Edit, Left, Plan
 from .planning import plan
@@ -71,6 +72,11 @@ def settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
     Raises:
         PlanError: The specification cannot be met (also where a wish meets a width that had to be pinned).
     """
+    with nullcontext() if widths.traced.inputs.real else no_collection():
+        return _settle(widths, spec, seed=seed, method=method)
+
+
+def _settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
     mends = _Mends()
     while True:
         proposal = plan(mends.on(widths), spec, seed=seed, method=method)

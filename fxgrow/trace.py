@@ -11,13 +11,14 @@ between them. A trace that lost a skip connection or took the wrong branch has a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from .copies import clone, named_tensors, own_copy, plain_tensors, same_randomness, to_meta
+from .copies import clone, named_tensors, no_collection, own_copy, plain_tensors, same_randomness, to_meta
 from .errors import GrowError, TraceError
 from .grown import CONTAINERS, MODE_OVERRIDES, MODES, Mode, Output, is_layer, keep, set_mode, skeleton
 from .inputs import Inputs, as_inputs, as_real_inputs, bind, for_a_run, guesses
@@ -114,7 +115,7 @@ def _trace(model: nn.Module, inputs: Inputs, leaves: frozenset[str], output: Out
     if not inputs.real:
         model = clone(model)
         to_meta(model)
-    with same_randomness():
+    with same_randomness(), nullcontext() if inputs.real else no_collection():
         tapes, inputs = run_model(model, inputs)
         drawn = _Draft(model, inputs, tapes, leaves)
         for run in tapes.values():

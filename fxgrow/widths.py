@@ -6,12 +6,13 @@ import difflib
 import html
 import itertools
 from collections.abc import Container, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import networkx as nx
 
-from .copies import named_tensors
+from .copies import named_tensors, no_collection
 from .errors import WidthError
 from .findings import CARRY, CONTRACT, Findings, Flow, Known, Prediction
 from .groups import Group, Statement, can_grow, constrain
@@ -208,7 +209,11 @@ def widths(traced: Traced) -> WidthGraph:
     Raises:
         TraceError: The trace does not compute what the model computes.
     """
-    findings = infer(traced)
+    with nullcontext() if traced.inputs.real else no_collection():
+        return _frozen(infer(traced), traced)
+
+
+def _frozen(findings: Findings, traced: Traced) -> WidthGraph:
     _settle_roles(findings, traced)
     names = _Names(findings)
     tensors = {
