@@ -66,7 +66,7 @@ def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> None:
             name: value if type(value) in _UNCHANGING else _copied(value, memo)
             for name, value in module.__dict__.items()
         }
-        if type(twin).__setstate__ is nn.Module.__setstate__ and _IN_MODULES <= state.keys():
+        if type(twin).__setstate__ is nn.Module.__setstate__ and state.keys() >= _IN_MODULES:
             twin.__dict__ = state
         else:
             twin.__setstate__(state)

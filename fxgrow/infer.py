@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from . import literals
 from .copies import named_tensors, plain_tensors, same_randomness
 from .errors import TraceError
-from .findings import CARRY, CONTRACT, Findings, Flow, Norm, Prediction
+from .findings import CARRY, CONTRACT, Findings, Flow, Known, Norm, Prediction
 from .grown import Mode, is_layer, module_at, set_mode
 from .inputs import for_a_run
 from .interpret import Runner
@@ -121,27 +121,26 @@ class Inference(Env):
 
     def value(self, tape: Tape, tensor: Tensor) -> Value:
         """What is known of a tensor; inputs have fixed sizes, and so have constants, but for those with one value."""
+        return self._known_as(tape, tensor)[1]
+
+    def _known_as(self, tape: Tape, tensor: Tensor) -> Known:
         real = tape.constant(tensor)
         if real is not None:
             layouts = tuple(self.elastic(n) if is_uniform(real) else fixed(n) for n in real.shape)
-            return Value(layouts, constant=True)
+            return None, Value(layouts, constant=True)
         key = tape.value_of(tensor)
         value = self.values.get(key)
         if value is None:
             value = self.values[key] = Value(tuple(fixed(n) for n in tensor.shape))
         for layout in value.invalid:
             self.pin(layout, f"positions of channels are used in {self.unifier.site}")
-        return value
+        return key, value
 
     def arguments(self, tape: Tape, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments of a call as rules take them."""
         self.strides = tuple([a.stride() for a in args if isinstance(a, Tensor)])
         self.dtypes = tuple([t.dtype for a in args for t in tensors_in(a)])
-        self._keys = [
-            None if tape.constant(t) is not None else tape.value_of(t)
-            for a in (*args, *kwargs.values())
-            for t in tensors_in(a)
-        ]
+        self._keys = []
         return [self._given(tape, a) for a in args], {key: self._given(tape, a) for key, a in kwargs.items()}
 
     def call(self, tape: Tape, op: Any, given: list[Any], named: dict[str, Any], outs: tuple[Any, ...]) -> None:
@@ -217,11 +216,12 @@ class Inference(Env):
                     self.pin(layout, f"it is written into a constant in {self.unifier.site}")
 
     def _given(self, tape: Tape, argument: Any) -> Any:
-        if isinstance(argument, Tensor):
-            return self.value(tape, argument)
-        if isinstance(argument, list | tuple) and any(isinstance(a, Tensor) for a in argument):
-            return [self.value(tape, a) if isinstance(a, Tensor) else a for a in argument]
-        return argument
+        if not isinstance(argument, Tensor):
+            several = isinstance(argument, list | tuple) and any(isinstance(a, Tensor) for a in argument)
+            return [self._given(tape, a) for a in argument] if several else argument
+        key, value = self._known_as(tape, argument)
+        self._keys.append(key)
+        return value
 
     def _results(self, outcome: Any) -> list[Value]:
         parts = outcome if isinstance(outcome, list) else [outcome]
@@ -453,18 +453,22 @@ class _Runner(Runner):
     def run_node(self, n: fx.Node) -> Any:
         self.inference.node = n
         self.inference.unifier.site = describe(n)
-        with _Spelled(self.inference, self.tape) if _runs_code(self.module, n) else nullcontext():
+        if self._runs_code(n):
+            with _Spelled(self.inference, self.tape):
+                result = super().run_node(n)
+        else:
             result = super().run_node(n)
         self.inference.leave(self.tape, n, result)
         return result
 
-
-def _runs_code(root: nn.Module, node: fx.Node) -> bool:
-    """Whether a node runs code of the user's, which no graph shows."""
-    if node.op == "call_module":
-        return not is_layer(root.get_submodule(str(node.target)))
-    module = getattr(node.target, "__module__", None) or "torch"
-    return node.op == "call_function" and (module == call.__module__ or module.split(".")[0] not in _KNOWN)
+    def _runs_code(self, node: fx.Node) -> bool:
+        """Whether a node runs code of the user's, which no graph shows."""
+        if node.op == "call_module":
+            return not is_layer(self.called[str(node.target)])
+        if node.op != "call_function":
+            return False
+        module = getattr(node.target, "__module__", None) or "torch"
+        return module == call.__module__ or module.split(".")[0] not in _KNOWN
 
 
 _KNOWN = ("torch", "_operator", "builtins", "math", "fxgrow")

@@ -205,9 +205,7 @@ class Tape(TorchDispatchMode):
                     "tracing would make a constant; register it as a buffer, or write `x = x + y` for `x += y`"
                 )
 
-    def _read(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Key, ...], list[int], Constants]:
+    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Key, ...], list[int], Constants]:
         """The keys and the digests of the tensors among the arguments, and the other arguments."""
         inputs: list[Key] = []
         digests: list[int] = []

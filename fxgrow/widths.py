@@ -14,7 +14,7 @@ import networkx as nx
 
 from .copies import named_tensors, no_collection
 from .errors import WidthError
-from .findings import CARRY, CONTRACT, Findings, Flow, Known, Prediction
+from .findings import CARRY, CONTRACT, Findings, Flow, Prediction
 from .groups import Group, Statement, can_grow, constrain
 from .grown import Mode
 from .infer import infer
@@ -326,15 +326,14 @@ class _Names:
         return Prediction(ins, outs, expected, found.sized, self._flow(found.flow), found.decided)
 
     def _flow(self, flow: Flow) -> Flow:
-        def named(known: tuple[Known, ...]) -> tuple[Known, ...]:
-            return tuple([(key, self._value(v)) for key, v in known])
-
-        return replace(flow, ins=named(flow.ins), outs=named(flow.outs))
+        ins, outs = (tuple([(key, self._value(v)) for key, v in known]) for known in (flow.ins, flow.outs))
+        return Flow(flow.linear, ins, outs, flow.contracts, flow.norm, flow.mutates, flow.numbers, flow.floating)
 
     def _value(self, value: Value) -> Value:
         known = self._known.get(id(value))
         if known is None:
-            named = replace(value, layouts=tuple([self.layout(la) for la in value.layouts]))
+            layouts = tuple([self.layout(la) for la in value.layouts])
+            named = Value(layouts, value.origin, value.dims, value.invalid, value.constant)
             known = self._known[id(value)] = (value, named)
         return known[1]
 
