@@ -27,7 +27,7 @@ from .plan import Plan
 from .proxy import ASKED, guard
 from .record import named_inputs
 from .sites import PLACE, caller
-from .tape import Constants, Key, Tape, plain_leaves, results_of, same_operator
+from .tape import Reading, Tape, plain_leaves, results_of, same_operator
 from .tracer import explain
 from .widths import WidthGraph
 
@@ -145,21 +145,19 @@ class _CheckedTape(Tape):
         elif plain_leaves(result) != self.widths.numbers[self.mode]:
             self._found(len(self.calls), f"{plain_leaves(result)} is returned besides tensors")
 
-    def execute(
-        self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: tuple[Key, ...], constants: Constants
-    ) -> Any:
+    def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], reading: Reading) -> Any:
         number = len(self.calls)
         self.reached.add(self._code())
         if number >= len(self.teacher):
             raise _Departure(f"{op} is one operation more than the teacher runs")
         theirs, prediction = self.teacher[number], self.predictions[number]
-        if not same_operator(op, theirs.op) or inputs != theirs.inputs:
+        if not same_operator(op, theirs.op) or reading.inputs != theirs.inputs:
             raise _Departure(f"{op} runs where the teacher runs {theirs.op}")
         shapes = tuple([tuple([self._size(la) for la in layouts]) for layouts in prediction.outs])
         if prediction.decided is not None and all(is_fixed(la) for layouts in prediction.outs for la in layouts):
             return self._as_decided(op, prediction.decided)  # rounding must not take another path than the teacher
         try:
-            out = super().execute(op, args, kwargs, inputs, constants)
+            out = super().execute(op, args, kwargs, reading)
         except Exception as error:  # noqa: BLE001 - the operator refuses sizes that do not fit
             self._found(number, f"{op} fails: {str(error).splitlines()[0]}")
             return self._predicted(op, shapes, args)
@@ -170,13 +168,13 @@ class _CheckedTape(Tape):
             return self._predicted(op, shapes, args)
         scaled = self._scaled(prediction)
         implied = {*prediction.sized, *(argument for argument, _, _ in prediction.expected)}
-        for (key, value), (_, before) in zip(constants, theirs.constants, strict=True):
+        for (key, value), (_, before) in zip(reading.constants, theirs.constants, strict=True):
             if key in scaled:
                 before = before * scaled[key]
             if value != before and key not in implied and repr(value) != repr(before):
                 says = "the plan says" if key in scaled else "the teacher gives it"
                 self._found(number, f"{op} gets {value!r} where {says} {before!r}")
-        named = dict(constants)
+        named = dict(reading.constants)
         for argument, front, back in prediction.expected:
             value = named.get(argument) or 0
             expected = -self._size(back) if value < 0 else self._size(front)

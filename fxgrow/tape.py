@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,6 +52,14 @@ class Call:
     digest: int
     site: str = ""
     module: str = ""
+
+
+class Reading(NamedTuple):
+    """What a call reads."""
+
+    inputs: tuple[Key, ...]
+    constants: Constants
+    text: str  # the constants as text
 
 
 class Tape(TorchDispatchMode):
@@ -145,23 +153,24 @@ class Tape(TorchDispatchMode):
             return tuple([self.__torch_dispatch__(_SELECT, (), (args[0], dim, i)) for i in range(args[0].shape[dim])])
         args = tuple([self._to_meta(a) for a in args])
         kwargs = {key: self._to_meta(a) for key, a in kwargs.items()} if kwargs else {}
-        mutable = is_mutable(op)
-        if mutable:
+        kind = kind_of(op)
+        if kind.mutable:
             self._refuse_state(args)
-        if not is_random(op) and self._all_constant((*args, *kwargs.values())):
+        if not kind.random and self._all_constant((*args, *kwargs.values())):
             return self._fold(op, args, kwargs)
         if op is _NUMBER and self.called and self.inside is None and not self.real:
             return 1.0 if args[0].is_floating_point() else 1  # a layer of torch.nn asks how often it ran: say once
-        if has_device(op) and not self.real:
+        if kind.has_device and not self.real:
             kwargs["device"] = META
         inputs, digests, constants = self._read(args, kwargs)
-        out = self.execute(op, args, kwargs, inputs, constants)
+        text = str(constants)
+        out = self.execute(op, args, kwargs, Reading(inputs, constants, text))
         outs = results_of(out)
         shapes = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
-        digest = self._digest_call(op, digests, constants)
+        digest = self._digest_call(kind, digests, text)
         self.calls.append(Call(op, inputs, constants, shapes, digest, self.site_of(op), self.module))
         read = self.reading(op, args, kwargs)
-        if mutable and args and out is args[0]:  # in place: what any alias holds is another value now
+        if kind.mutable and args and out is args[0]:  # in place: what any alias holds is another value now
             memory = _storage(out)
             self._written[memory] = self._written.get(memory, 0) + 1
             self._last_write[memory] = digest
@@ -180,11 +189,9 @@ class Tape(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # torch's guard against being compiled is slow, and nothing is compiled under such a mode
 
-    def execute(
-        self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: tuple[Key, ...], constants: Constants
-    ) -> Any:
-        """The result of a call, which reads these values and constants."""
-        return op(*args, **kwargs) if self.real else on_meta(op, args, kwargs)
+    def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], reading: Reading) -> Any:
+        """The result of a call."""
+        return op(*args, **kwargs) if self.real else on_meta(op, args, kwargs, reading.text)
 
     def _all_constant(self, arguments: tuple[Any, ...]) -> bool:
         """Whether a call depends on nothing but constants."""
@@ -224,14 +231,14 @@ class Tape(TorchDispatchMode):
                 constants.append((key, tuple(value) if isinstance(value, list) else value))
         return tuple(inputs), digests, tuple(constants)
 
-    def _digest_call(self, op: Any, inputs: list[int], constants: Constants) -> int:
-        name = _plain_name(op)
-        if is_random(op):  # each draw is another one
+    def _digest_call(self, kind: Kind, inputs: list[int], constants: str) -> int:
+        name = kind.name
+        if kind.random:  # each draw is another one
             self._random_calls += 1
             inputs = [*inputs, self._random_calls]
         if name in _REVERSED:
             name, inputs = _REVERSED[name], inputs[::-1]
-        return hash((name, tuple(inputs), str(constants)))
+        return hash((name, tuple(inputs), constants))
 
     def _fold(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call on constants alone: computed for real, and handed on as a meta tensor that stands for the result."""
@@ -240,7 +247,7 @@ class Tape(TorchDispatchMode):
         if device is not None and torch.device(device).type == "meta":
             real_kwargs["device"] = CPU
         out = op(*real_args, **real_kwargs)
-        if is_mutable(op) and args and isinstance(args[0], Tensor):
+        if op._schema.is_mutable and args and isinstance(args[0], Tensor):
             return args[0]
         return tree_map_only(Tensor, self._stand_in, out)
 
@@ -299,22 +306,33 @@ _NUMBER = torch.ops.aten._local_scalar_dense.default
 _SELECT = torch.ops.aten.select.int
 
 
-@cache
-def has_device(op: Any) -> bool:
-    """Whether an ATen overload takes the device of its result."""
-    return any(argument.name == "device" for argument in op._schema.arguments)
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What an overload is, as far as a tape has to know.
+
+    Attributes:
+        name: Its name, without regard to whether it writes in place.
+        mutable: Whether it writes to an argument.
+        random: Whether its result is no function of its arguments: drawn, or not initialised.
+        has_device: Whether it takes the device of its result.
+    """
+
+    name: tuple[str, str]
+    mutable: bool
+    random: bool
+    has_device: bool
 
 
 @cache
-def is_mutable(op: Any) -> bool:
-    """Whether an overload writes to an argument."""
-    return bool(op._schema.is_mutable)
-
-
-@cache
-def is_random(op: Any) -> bool:
-    """Whether an overload's result is no function of its arguments: drawn, or not initialised."""
-    return draws(op) or "empty" in op._schema.name
+def kind_of(op: Any) -> Kind:
+    """What an overload is."""
+    schema = op._schema
+    return Kind(
+        _plain_name(op),
+        bool(schema.is_mutable),
+        draws(op) or "empty" in schema.name,
+        any(argument.name == "device" for argument in schema.arguments),
+    )
 
 
 @cache
