@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from . import interpret
 from .copies import clone, named_tensors, own_copy, same_randomness
 from .findings import Prediction
-from .grown import GrownModule, Mode, graph_for, is_layer, set_mode
+from .grown import Mode, graph_for, is_layer, set_mode
 from .inputs import for_a_run
 from .interpret import Runner
 from .layout import Layout, atoms, is_fixed, measure, only_atom
@@ -69,17 +69,17 @@ class Verdict:
     reached: frozenset[str]
 
 
-def check(student: GrownModule, widths: WidthGraph, plan: Plan) -> Verdict:
-    """Run a student on meta tensors in every mode, and hold it against its plan."""
+def check(root: nn.Module, graphs: Mapping[Mode, fx.Graph], widths: WidthGraph, plan: Plan) -> Verdict:
+    """Run a student's graphs on meta tensors in every mode, and hold them against its plan."""
     new = {name: group.size for name, group in widths.named.items()} | {w.name: w.new for w in plan.groups}
     mismatches: dict[Mismatch, None] = {}
     obsolete: dict[tuple[Mode, str], None] = {}
     reached: set[str] = set()
     for mode in widths.traced.modes:
         copied = own_copy if widths.traced.inputs.real else clone
-        ran = copied(student) if widths.traced.inputs.real or widths.traced.runs_code else student
+        ran = copied(root) if widths.traced.inputs.real or widths.traced.runs_code else root
         set_mode(ran, mode)
-        tape = _CheckedTape(ran, graph_for(student.graphs, mode), widths, mode, new)
+        tape = _CheckedTape(ran, graph_for(graphs, mode), widths, mode, new)
         tape.variance = {width.name: width.variance for width in plan.groups if width.means}
         tape.run(ran)
         mismatches.update(dict.fromkeys(tape.mismatches))

@@ -62,10 +62,15 @@ def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> None:
     copies = [(module, object.__new__(type(module))) for module in modules if type(module) in plain]
     memo.update({id(module): twin for module, twin in copies})
     for module, twin in reversed(copies):  # children first
-        state = {
-            name: value if type(value) in _UNCHANGING else _copied(value, memo)
-            for name, value in module.__dict__.items()
-        }
+        state = {}
+        for name, value in module.__dict__.items():
+            kind = type(value)
+            if kind in _UNCHANGING:
+                state[name] = value
+            elif kind is OrderedDict and not value and id(value) not in memo:  # nearly all that a module has
+                state[name] = memo[id(value)] = kind()
+            else:
+                state[name] = _copied(value, memo)
         if type(twin).__setstate__ is nn.Module.__setstate__ and state.keys() >= _IN_MODULES:
             twin.__dict__ = state
         else:

@@ -39,11 +39,12 @@ def on_meta(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], others: str)
         out = op(*args, **kwargs)
         if len(_made) >= MOST:
             _made.clear()
-        _made[key] = _remembered(out) if makes == NEW else key[2] == (0, _like(args[0]))
-        return out
-    if makes == IN_PLACE:
+        made = _made[key] = _remembered(out) if makes == NEW else key[2] == (0, _like(args[0]))
+        if makes == IN_PLACE:
+            return args[0] if made else out
+    elif makes == IN_PLACE:
         return args[0] if made else op(*args, **kwargs)
-    kind, several = made
+    kind, several = made  # the first time, too: unsafe_split gives views, and says that it does not
     return (
         _new(*several) if kind is Tensor else kind([_new(*like) if type(like) is tuple else like for like in several])
     )

@@ -109,7 +109,9 @@ def unpatched() -> Iterator[None]:
 
 
 def _mode_of(tracer: Any, module: nn.Module) -> bool:
-    tracer.asked_for_mode(module)
+    tracer.asked_for_mode()
+    if "training" not in module.__dict__:
+        raise AttributeError("training")  # Python goes on to ask __getattr__
     return bool(module.__dict__["training"])
 
 

@@ -164,12 +164,19 @@ def student_of(traced: Traced, plan: Plan, model: nn.Module) -> nn.Module:
     return own
 
 
+def rebuild(
+    root: nn.Module, graphs: Mapping[Mode, fx.Graph], grown: Mapping[str, Tensor], plan: Plan
+) -> dict[Mode, fx.Graph]:
+    """Make a module tree of our own the student's, and give the student's graphs."""
+    place(root, grown)
+    resize(root, plan.resizes)
+    return edit(graphs, plan.edits)
+
+
 def assemble(
     root: nn.Module, graphs: Mapping[Mode, fx.Graph], grown: Mapping[str, Tensor], plan: Plan, class_name: str
 ) -> GrownModule:
     """The student from a module tree of our own, which is changed and used up."""
-    place(root, grown)
-    resize(root, plan.resizes)
-    student = GrownModule(root, edit(graphs, plan.edits), class_name)
+    student = GrownModule(root, rebuild(root, graphs, grown, plan), class_name)
     student.meta["fxgrow"] = plan
     return student

@@ -19,7 +19,7 @@ from .copies import clone, named_tensors, no_collection
 from .errors import PlanError
 from .plan import DROP, Edit, Left, Plan
 from .planning import plan
-from .rewrite import assemble, grown_tensors
+from .rewrite import grown_tensors, rebuild
 from .spec import Spec
 from .widths import WidthGraph
 
@@ -82,8 +82,8 @@ def _settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
         proposal = plan(mends.on(widths), spec, seed=seed, method=method)
         root: nn.Module = clone(widths.traced.root)
         grown = grown_tensors(proposal, named_tensors(root))
-        student = assemble(root, widths.traced.graphs, grown, proposal, proposal.model)
-        verdict = check(student, widths, proposal)
+        graphs = rebuild(root, widths.traced.graphs, grown, proposal)
+        verdict = check(root, graphs, widths, proposal)
         if not verdict.mismatches:
             left = {entry.name: entry for entry in proposal.left}
             left.update({n: Left(n, reason) for n, reason in mends.pins.items() if n not in left})

@@ -173,7 +173,7 @@ class _Draft:
                 trees[mode], attempt, same[mode] = self._symbolic(mode, leaves)
                 graphs[mode] = attempt.graph
                 found.update(attempt.found)
-                if same[mode] and _for_both_modes(attempt, trees[mode]):
+                if same[mode] and self._serves_both_modes(attempt, trees[mode]):
                     break
             if not found:
                 traced = self._assembled(graphs, trees, leaves)
@@ -213,6 +213,23 @@ class _Draft:
             attempt = symbolic_trace(tree, arguments, given, tape, leaves, find_draws=find_draws)
         return tree, attempt, not attempt.found and tape.result(attempt.result, everything) == self.tapes[mode].result
 
+    def _serves_both_modes(self, attempt: Attempt, tree: nn.Module) -> bool:
+        """Whether tracing in the other mode would give the same graph.
+
+        The code that became the graph did not ask for its mode, `train()` changes nothing but that, the rest is layers
+        of torch.nn, and outside them the model does the same in both. (Inference runs the graph in the other mode and
+        compares the digests.)
+        """
+        if attempt.mode_matters or not all(map(_only_has_mode, tree.modules())):
+            return False
+        called = {str(node.target) for node in attempt.graph.nodes if node.op == "call_module"}
+        layers = {path for path, module in tree.named_modules() if is_layer(module)}
+        first, *others = (
+            [(c.op, c.constants, c.shapes, c.module) for c in run.calls if c.module not in layers]
+            for run in self.tapes.values()
+        )
+        return not any_code(tree, called) and all(other == first for other in others)
+
     def _own(self, tree: nn.Module) -> nn.Module:
         """A copy whose tensors may be written to: on meta they hold nothing."""
         return own_copy(tree) if self.inputs.real else tree
@@ -237,7 +254,7 @@ class _Draft:
         if len(self.tapes) == 1:
             missing: Mode = "train" if "eval" in self.tapes else "eval"
             graphs[missing] = refusing_graph(self.model, missing)
-        elif len({str(graph.python_code("self").src) for graph in graphs.values()} if len(graphs) > 1 else graphs) == 1:
+        elif len(graphs) == 1 or len({str(graph.python_code("self").src) for graph in graphs.values()}) == 1:
             graphs = {"eval": graphs["eval"]}
         plain = {name for name, module in self.model.named_modules() if name and is_layer(module)}
         runs_code = any_code(self.model, called)
@@ -325,18 +342,6 @@ def _notes(
             f"{other[0]} is not in the mode of the model: what its own code does by mode will follow the model's; "
             "layers of torch.nn in it keep theirs"
         )
-
-
-def _for_both_modes(attempt: Attempt, tree: nn.Module) -> bool:
-    """Whether tracing in the other mode would give the same graph.
-
-    The code that became the graph did not ask for its mode, `train()` changes nothing but that, and the rest is
-    layers of torch.nn. (Inference runs the graph in the other mode and compares the digests.)
-    """
-    if attempt.mode_matters:
-        return False
-    called = {str(node.target) for node in attempt.graph.nodes if node.op == "call_module"}
-    return all(map(_only_has_mode, tree.modules())) and not any_code(tree, called)
 
 
 def _only_has_mode(module: nn.Module) -> bool:

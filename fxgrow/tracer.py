@@ -124,8 +124,8 @@ class Tracer(fx.Tracer):
         """An attribute of a module: parameters and buffers are proxies while tracing."""
         return attr_val if self._computing else super().getattr(attr, attr_val, parameter_proxy_cache)
 
-    def asked_for_mode(self, module: nn.Module) -> None:
-        """Code reads `training` of a module; what is in no graph may."""
+    def asked_for_mode(self) -> None:
+        """Some code reads `training` of a module; what a call in the graph runs may."""
         self.mode_matters |= not self._computing
 
     def answered(self, node: fx.Node, value: Any) -> None:
