@@ -185,10 +185,6 @@ class Tape(TorchDispatchMode):
         self.observe(op, read, outs)
         return out
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # torch's guard against being compiled is slow, and nothing is compiled under such a mode
-
     def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], reading: Reading) -> Any:
         """The result of a call."""
         return op(*args, **kwargs) if self.real else on_meta(op, args, kwargs, reading.text)
