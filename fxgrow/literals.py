@@ -119,6 +119,8 @@ def sizes_of(call: Call, value: Any, out: Any, declared: Mapping[str, tuple[Layo
     finder = _FINDERS.get(call.target)
     if finder is not None and isinstance(value, Value):
         yield from finder(call, value, out)
+    if call.target in _MADE and isinstance(out, Value):
+        yield from _stated_shape(_sizes(call, _MADE[call.target]), out)
 
 
 def kinds(node: Call | None, sizes: Sequence[int]) -> tuple[Kind, ...]:
@@ -207,7 +209,7 @@ _VIEWS = (*_RESHAPES, *_UNFLATTENS)
 def _sizes(node: Call, start: int) -> list[tuple[Path, Any]]:
     """The sizes given to a view, as varargs or as one sequence."""
     args = node.args[start:]
-    if len(args) == 1 and isinstance(args[0], list | tuple):
+    if args and isinstance(args[0], list | tuple):
         return [(("args", start, i), v) for i, v in enumerate(args[0])]
     if args:
         return [(("args", start + i), v) for i, v in enumerate(args)]
@@ -219,7 +221,10 @@ def _sizes(node: Call, start: int) -> list[tuple[Path, Any]]:
 
 @_finder(*_RESHAPES)
 def _reshape(node: Call, x: Value, out: Value) -> Iterator[Found]:
-    sizes = _sizes(node, 1)
+    yield from _stated_shape(_sizes(node, 1), out)
+
+
+def _stated_shape(sizes: list[tuple[Path, Any]], out: Value) -> Iterator[Found]:
     if len(sizes) == len(out.layouts):
         for (path, value), layout in zip(sizes, out.layouts, strict=True):
             if isinstance(value, int) and value >= 0:
@@ -246,6 +251,13 @@ def _unflatten(node: Call, x: Value, out: Value) -> Iterator[Found]:
             if isinstance(value, int) and value >= 0:
                 yield path, layout
 
+
+# -- literals of tensors made from nothing -----------------------------------------------------------
+
+_MADE: dict[Any, int] = {  # where among the arguments the shape begins
+    **dict.fromkeys((torch.zeros, torch.ones, torch.empty, torch.full), 0),
+    **dict.fromkeys(("new_zeros", "new_ones", "new_empty", "new_full"), 1),
+}
 
 # -- literals of norms -------------------------------------------------------------------------------
 

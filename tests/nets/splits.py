@@ -207,6 +207,7 @@ def _shuffle_chain(half: int, units: int = 3) -> nn.Module:
 
 _BRANCHES = tuple(f"{unit}.branch.{layer}.weight" for unit in (1, 2, 3) for layer in (0, 3, 5))
 add("shuffle_chain", lambda: _shuffle_chain(8), IMAGE)
+add("shuffle_chain_of_odd_halves", lambda: _shuffle_chain(14, units=2), IMAGE)
 add("shuffle_one_unit_odd_half", lambda: _shuffle_chain(5, 1), IMAGE)
 # An odd half is cut through an interleaved pair: the outer width may stay, the inner widths must grow.
 add("shuffle_chain_odd_half", lambda: _shuffle_chain(5), IMAGE, grows=_BRANCHES)
