@@ -65,6 +65,7 @@ class Inference(Env):
         self.findings = Findings(self.unifier, entered, {}, [], [], [], [], {}, {}, {}, {}, [], [])
         self.op: Any = None
         self.node: fx.Node | None = None
+        self.by_name: dict[str, fx.Node] = {}  # the nodes of the graph at work
         self.spelling: Spelling | None = None  # the call at work, where no graph has a node for it
         self.stated: dict[Source, Layout] = {}  # what the attributes of modules are the sizes of
         self.called: str | None = None  # the module whose own code is at work
@@ -92,6 +93,7 @@ class Inference(Env):
             for name, layouts in self.findings.tensors.items()
         }
         self.constants = {}
+        self.by_name = {node.name: node for node in traced.graph(mode).nodes}
         self.findings.predictions[mode] = []
         root = traced.fresh()
         set_mode(root, mode)
@@ -274,7 +276,7 @@ class Inference(Env):
         for literal in literals.of_node(node, self.mode, self.findings.nodes, self._declared):
             self.findings.literals.append(literal)
             if literal.part is None and literal.path[0] != literals.PART:
-                self._state(literals.read(node, literal.path), literal.layout)
+                self._state(literals.read(self.by_name[literal.node], literal.path), literal.layout)
         self._declared = {}
 
     def _state(self, value: Any, layout: Layout) -> None:

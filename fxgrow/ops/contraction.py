@@ -34,10 +34,15 @@ aten = torch.ops.aten
         Sample(lambda: nn.ConvTranspose1d(8, 8, 3, groups=8), (8, 12)),
         Sample(lambda: nn.ConvTranspose3d(8, 16, 2, groups=8), (8, 3, 2, 2)),
         Sample(lambda: nn.Conv2d(8, 6, 3, padding=1, padding_mode="circular")),
+        Sample(lambda: nn.Conv1d(5, 4, 1), (5, 8), dim=2),
+        Sample(lambda: nn.Conv1d(5, 4, 3), (5, 8), dim=2, grows=False),
+        Sample(lambda: nn.Conv1d(5, 4, 1, stride=2), (5, 8), dim=2, grows=False),
+        Sample(lambda: nn.ConvTranspose2d(5, 4, (1, 3)), (5, 8, 4), dim=2),
     ],
     sized=(8,),
     exact=Exact(
-        any="channels, inside each group or by whole groups; input channels split", pinned="space and the kernel"
+        any="channels, inside each group or by whole groups; input channels split; space, where the kernel has size 1",
+        pinned="space and the kernel, else",
     ),
     linear="filter",
 )
@@ -56,8 +61,14 @@ def convolution(
     """out[o] = sum_i weight[o, i] * x[i]; x (N, g*i, *S), weight (g*o, i, *K), or (g*i, o, *K) transposed."""
     for kernel in weight.layouts[2:]:
         env.pin(kernel, KERNEL)
-    for space in x.layouts[2:]:
-        env.keep(space, "a convolution slides over it")
+    spaces: list[Layout] = []
+    for d, (space, length) in enumerate(zip(x.layouts[2:], env.outs[0][2:], strict=True)):
+        pointwise = weight.shape[2 + d] == 1 and stride[d % len(stride)] == 1 and padding[d % len(padding)] == 0
+        if pointwise and length == x.shape[2 + d]:
+            spaces.append(space)
+        else:
+            env.keep(space, "a convolution slides over it")
+            spaces.append(fixed(length))
     inside, out, count = (_transposed if transposed else _forward)(env, x.layouts[1], weight, groups)
     if inside is not None:
         env.contract(weight, inside)
@@ -65,7 +76,7 @@ def convolution(
         env.unify(bias.layouts[0], out)
     env.declare(in_channels=x.layouts[1], out_channels=out, groups=count)
     env.expect(8, count)
-    return (x.layouts[0], out, *(fixed(n) for n in env.outs[0][2:]))
+    return (x.layouts[0], out, *spaces)
 
 
 def _forward(env: Env, channels: Layout, weight: Value, groups: int) -> tuple[int | None, Layout, Layout]:
