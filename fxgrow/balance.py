@@ -59,7 +59,7 @@ def balanced(equalities: Sequence[Equality], groups: Mapping[str, Group], gains:
         gains: What can grow; all else stays.
     """
     new: dict[str, int] = {}
-    for together in _components(equalities):
+    for together in _components(equalities, gains):
         names = {name for equality in together for name in equality.names}
         theirs = {str(i): gain for i, gain in enumerate(gains) if names & set(gain.channels)}
         times = _solve([_terms(equality, groups, theirs) for equality in together], theirs)
@@ -72,11 +72,12 @@ def balanced(equalities: Sequence[Equality], groups: Mapping[str, Group], gains:
     return new
 
 
-def _components(equalities: Sequence[Equality]) -> list[list[Equality]]:
-    """Equalities that have widths in common, together."""
+def _components(equalities: Sequence[Equality], gains: Sequence[Gain]) -> list[list[Equality]]:
+    """Equalities that have widths in common, or such that gain together, together."""
     found: list[tuple[set[str], list[Equality]]] = []
     for equality in equalities:
-        names, members = set(equality.names), [equality]
+        names, members = equality.names, [equality]
+        names = names.union(*(gain.channels for gain in gains if names & set(gain.channels)))
         for other in [f for f in found if f[0] & names]:
             found.remove(other)
             names, members = names | other[0], [*other[1], *members]

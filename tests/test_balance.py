@@ -39,6 +39,13 @@ def test_beside_a_part_that_stays_nothing_grows() -> None:
     assert _solved(((("a",),), (("b",), (1,))), wanted={"a": 3}) == {"a": 7}
 
 
+def test_widths_that_gain_together_are_solved_for_together() -> None:
+    groups = {name: Group(name, size) for name, size in SIZES.items()}
+    one, two = Equality((("a",),), (("b",), (1,)), ""), Equality((("c",),), ((14, "d"),), "")
+    gains = [Gain({"a": 7, "c": 14}, 1), Gain({"b": 1}, 6), Gain({"d": 1}, 2)]
+    assert balanced([one, two], groups, gains) == {"a": 14, "c": 28, "b": 13, "d": 2}
+
+
 def test_a_component_without_a_solution_is_left_out() -> None:
     new = _solved(((("a",),), (("b",), (1,))), ((("c",),), (("d", 14),)), wanted={"a": 3, "c": 5, "d": 1}, given="ac")
     assert new == {}
