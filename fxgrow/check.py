@@ -21,7 +21,7 @@ from .findings import Prediction
 from .grown import Mode, graph_for, is_layer, set_mode
 from .inputs import for_a_run
 from .interpret import Runner
-from .layout import Layout, atoms, is_fixed, measure, only_atom
+from .layout import Layout, atoms, fixed, is_fixed, measure, only_atom, product
 from .ops import Value
 from .plan import Plan
 from .proxy import ASKED, guard
@@ -42,6 +42,8 @@ class Mismatch:
         groups: The widths that meet there.
         module: The innermost module whose code is no layer's.
         around: The widths that grow in that module.
+        equal: Pairs of layouts whose sizes are one in the teacher, and would be in the student if the code cuts a
+            dimension into equal parts there.
     """
 
     site: str
@@ -49,6 +51,7 @@ class Mismatch:
     groups: tuple[str, ...]
     module: str
     around: tuple[str, ...]
+    equal: tuple[tuple[Layout, Layout], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.found} at {self.site}"
@@ -164,7 +167,8 @@ class _CheckedTape(Tape):
         outs = results_of(out)
         given = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
         if given != shapes:
-            self._found(number, f"{op} gives {list(given)} where the widths say {list(shapes)}")
+            equal = self._equal_parts(prediction, given, shapes)
+            self._found(number, f"{op} gives {list(given)} where the widths say {list(shapes)}", equal)
             return self._predicted(op, shapes, args)
         scaled = self._scaled(prediction)
         implied = {*prediction.sized, *(argument for argument, _, _ in prediction.expected)}
@@ -204,21 +208,39 @@ class _CheckedTape(Tape):
     def _size(self, layout: Layout) -> int:
         return measure(layout, self.new.__getitem__)
 
-    def _found(self, number: int, found: str) -> None:
+    def _equal_parts(
+        self, prediction: Prediction, given: Sequence[Sequence[int]], shapes: Sequence[Sequence[int]]
+    ) -> tuple[tuple[Layout, Layout], ...]:
+        """Where parts are the same fraction of what goes in as in the teacher: that many of them make the whole."""
+        pairs: dict[tuple[Layout, Layout], None] = {}
+        value = prediction.flow.ins[0][1] if prediction.flow.ins and len(given) > 1 else Value(())
+        for out, sizes, ours in zip(prediction.outs, shapes, given, strict=True):
+            if len(out) != len(value.layouts) or len(ours) != len(out):
+                continue
+            for part, whole, says, is_ in zip(out, value.layouts, sizes, ours, strict=True):
+                times, rest = divmod(self._old(whole), self._old(part) or 1)
+                if says != is_ and not rest and abs(times * is_ - self._size(whole)) < times:
+                    pairs.setdefault((product([fixed(times), part]), whole))
+        return tuple(pairs)
+
+    def _old(self, layout: Layout) -> int:
+        return measure(layout, self.widths.width)
+
+    def _found(self, number: int, found: str, equal: tuple[tuple[Layout, Layout], ...] = ()) -> None:
         layouts: list[Layout] = []
         if number < len(self.predictions):
             prediction = self.predictions[number]
             layouts = [la for out in prediction.outs for la in out]
             layouts += [la for _, front, back in prediction.expected for la in (front, back)]
-            layouts += prediction.ins
+            if prediction.flow.linear != "fresh":  # else what goes in says nothing of the sizes
+                layouts += prediction.ins
         grown = self._grown(layouts) or self._grown(self._measured()) or self._grown(self._around())
         where = caller(within=interpret.__file__) if self.called else ""
         if self.node is not None and not where:
             where = str(self.node.meta.get(PLACE, ""))
         site, code = self.site_of(None), self._code()
-        inside = tuple(t.layouts for t in self.widths.tensors.values() if code and t.name.startswith(f"{code}."))
-        around = self._grown([layout for layouts in inside for layout in layouts])
-        self.mismatches.append(Mismatch(f"{site} ({where})" if where else site, found, grown, code, around))
+        around = tuple([name for name in self.widths.inside(code) if self.new[name] != self.widths.width(name)])
+        self.mismatches.append(Mismatch(f"{site} ({where})" if where else site, found, grown, code, around, equal))
 
     def _code(self) -> str:
         """The innermost module at work whose code is not a layer's."""

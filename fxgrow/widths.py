@@ -12,6 +12,7 @@ from typing import Any
 
 import networkx as nx
 
+from .balance import Equality
 from .copies import named_tensors, no_collection
 from .errors import WidthError
 from .findings import CARRY, CONTRACT, Findings, Flow, Prediction
@@ -51,6 +52,7 @@ class WidthGraph:
         attributes: Sizes stated by modules.
         statements: (averaged over, replicas only, notes): layouts and where.
         ties: A networkx graph: an edge joins two widths that an operator tied; its "site" says which.
+        equal: Sizes that the code makes equal, whatever grows.
     """
 
     traced: Traced
@@ -64,6 +66,7 @@ class WidthGraph:
     attributes: tuple[Attribute, ...]
     statements: tuple[tuple[Statement, ...], tuple[Statement, ...], tuple[Statement, ...]]
     ties: nx.Graph
+    equal: tuple[Equality, ...] = ()
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -104,6 +107,11 @@ class WidthGraph:
                 theirs = [[self._part(other, *parts[name]) for name in some if name in parts] for some in names]
                 found.append(tuple(tuple(dict.fromkeys(filter(None, some))) for some in theirs))
         return [theirs for theirs in found if theirs[0]]
+
+    def inside(self, path: str) -> list[str]:
+        """The groups that are a part of a module's parameters and buffers."""
+        own = [t.layouts for t in self.tensors.values() if path and t.name.startswith(f"{path}.")]
+        return list(dict.fromkeys(name for layouts in own for layout in layouts for name in atoms(layout)))
 
     def _part(self, path: str, tensor: str, dim: int, position: int) -> str:
         found = self.tensors.get(f"{path}.{tensor}")

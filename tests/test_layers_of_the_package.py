@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "fxgrow"
 LAYERS = (
     "errors", "seeds", "table", "layout", "unify", "copies", "inputs", "whole", "grown", "meta", "tape", "sites",
     "interpret", "record", "stated", "refuse", "proxy", "patches", "retrace", "tracer", "traced", "trace", "ops",
-    "literals", "findings", "infer", "groups", "widths", "spec", "means", "targets", "methods", "plan", "planning",
-    "fill", "rewrite", "check", "settle", "report", "verify", "api", "__init__",
+    "literals", "findings", "infer", "groups", "balance", "widths", "spec", "means", "targets", "methods", "plan",
+    "planning", "fill", "rewrite", "check", "settle", "report", "verify", "api", "__init__",
 )  # fmt: skip
 
 
