@@ -12,13 +12,15 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils import swap_tensors
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map_only
 
 from .errors import TraceError
@@ -240,6 +242,15 @@ class Tape(TorchDispatchMode):
             self._real[id(meta)] = real
             self.held += [real, meta]
         return meta
+
+    def release(self) -> None:
+        """Make real what stood for constants: user's code may keep it beyond the run, in a cache of its own."""
+        with _disable_current_modes():
+            for held in self.held:
+                real = None if self.real else self._real.get(id(held))
+                if real is not None and held.is_meta:
+                    with suppress(RuntimeError):  # a view of it is alive
+                        swap_tensors(held, real.detach())
 
     def site_of(self, op: Any) -> str:
         """Where the run is, in words."""

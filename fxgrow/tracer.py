@@ -30,6 +30,8 @@ from .record import place
 from .sites import PLACE, caller
 from .tape import Tape
 
+STALE = "a cache outside the model holds what an earlier attempt to trace put there"
+
 
 class Restart(BaseException):
     """A leaf was found whose failed attempt has left traces in the tree: begin again with it."""
@@ -60,6 +62,7 @@ class Tracer(fx.Tracer):
         self._in_forward = False
         self._drawn: Tensor | None = None  # torch's random state after the last value that was computed for real
         self._hooked: set[int] = set()  # not those that forward hooks for itself, and that run on proxies
+        self.finished = False  # its proxies may live on in a cache of the user's code
         self.form_matters = False  # whether the code asks how many dimensions a tensor has
 
     # -- nodes and their values ------------------------------------------------------------------
@@ -72,6 +75,8 @@ class Tracer(fx.Tracer):
             )
         if self._drawn is not None and not torch.equal(torch.get_rng_state(), self._drawn):
             raise TraceError(FROZEN)
+        if self.finished:
+            raise TraceError(STALE)
         node = super().create_node(kind, *args, **kwargs)
         if kind == "placeholder":
             return node
@@ -115,6 +120,8 @@ class Tracer(fx.Tracer):
 
     def answered(self, node: fx.Node, value: Any) -> None:
         """Python was told a plain value: guard it, once."""
+        if self.finished:
+            raise TraceError(STALE)
         plain = all(isinstance(v, PLAIN) for v in value) if isinstance(value, list) else isinstance(value, PLAIN)
         place = Path(caller()).name if self._in_forward else "arguments"
         for tensor in kinds_asked(node):  # a model may be cast, but its images do not become integers
@@ -127,6 +134,8 @@ class Tracer(fx.Tracer):
     def create_arg(self, a: Any) -> Any:
         """What stands for a value among the arguments of a node."""
         if type(a) is MetaProxy:
+            if a.tracer is not self:
+                raise TraceError(STALE)
             return a.node
         if isinstance(a, Tensor) and id(a) in self._made:
             node, index = self._made[id(a)]
@@ -269,6 +278,9 @@ def symbolic_trace(
         if tracer.found:
             return Attempt(tracer.graph, tracer.found)
         raise TraceError(explain(error)) from error
+    finally:
+        tracer.finished = True
+        tape.release()
     (output,) = (node for node in graph.nodes if node.op == "output")
     result = fx.node.map_arg(output.args[0], lambda node: node.meta[VALUE])
     if tracer.form_matters:
