@@ -171,7 +171,7 @@ class Tracer(fx.Tracer):
             passed: Any = self.proxy(node) if symbolic else value
             if not symbolic and not stars:
                 expected = value if name in self.given else held
-                if isinstance(expected, PLAIN) or expected == ():
+                if _is_data(expected):
                     frozen[name] = (node, expected)
             if parameter.kind is parameter.VAR_POSITIONAL:
                 args += list(passed)
@@ -291,6 +291,13 @@ def symbolic_trace(
             graph.erase_node(node)
     graph.lint()
     return Attempt(graph, tracer.found, result)
+
+
+def _is_data(value: Any) -> bool:
+    """Whether an argument is a plain value, or a sequence or mapping of them: one that a guard can compare."""
+    if type(value) is dict:
+        return all(isinstance(key, str) and _is_data(entry) for key, entry in value.items())
+    return isinstance(value, PLAIN) or (type(value) in (tuple, list) and all(map(_is_data, value)))
 
 
 def _guard_form(graph: fx.Graph) -> None:

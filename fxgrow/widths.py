@@ -67,7 +67,7 @@ class WidthGraph:
     @property
     def groups(self) -> tuple[Group, ...]:
         """The width groups that are a dimension of some layer, in the order of the model."""
-        return tuple(g for g in self.named.values() if g.members and not _is_no_width(g))
+        return tuple(g for g in self.named.values() if g.members and not _is_no_width(g, self.tensors))
 
     def width(self, name: str) -> int:
         """The width of a group in the teacher."""
@@ -197,9 +197,12 @@ class WidthGraph:
 _HEADINGS = ("width", "size", "layers", "can it grow?")
 
 
-def _is_no_width(group: Group) -> bool:
-    """Kernel sizes, and the ones of a shape like (C, 1, 1)."""
-    return KERNEL in group.pinned or (group.size == 1 and bool(group.pinned))
+def _is_no_width(group: Group, tensors: Mapping[str, TensorWidths]) -> bool:
+    """Kernel sizes, and the ones of a shape like (C, 1, 1); one group or channel of several is a part of a width."""
+    if KERNEL in group.pinned:
+        return True
+    alone = group.size == 1 and bool(group.pinned)
+    return alone and all(tensors[t].layouts[d] == ((group.name,),) for t, d in group.members)
 
 
 def widths(traced: Traced) -> WidthGraph:

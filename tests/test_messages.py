@@ -1,0 +1,61 @@
+"""What users read when something cannot be done: short, and with the way on."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxgrow
+from fxgrow.inputs import Inputs, brief
+from tests.nets import NETS
+
+
+def _net() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+@pytest.mark.parametrize("width", [1e9, 10**9, float("inf")])
+def test_a_width_that_is_too_large_is_not_called_too_small(width: float) -> None:
+    with pytest.raises(fxgrow.PlanError, match="too large"):
+        fxgrow.Widen("0", width)
+
+
+@pytest.mark.parametrize("width", [0, -1, 0.5, float("nan")])
+def test_a_width_that_is_too_small_is_not_called_too_large(width: float) -> None:
+    with pytest.raises(fxgrow.PlanError, match="would not grow anything"):
+        fxgrow.Widen("0", width)
+
+
+def test_a_module_without_parameters_is_found_and_its_neighbours_are_named() -> None:
+    with pytest.raises(fxgrow.PlanError, match=r"'1' has no parameters.*: 0, 2$"):
+        fxgrow.grow(_net(), {"1": 2.0})
+    with pytest.raises(fxgrow.PlanError, match="'9' matches no layer or parameter"):
+        fxgrow.grow(_net(), {"9": 2.0})
+
+
+def test_long_values_are_shortened() -> None:
+    mask = torch.zeros(50, 50, dtype=torch.bool)
+    assert brief([mask, 1.5, "a"]) == "[bool[50, 50], 1.5, 'a']"
+    assert len(brief(list(range(1000)))) < 80
+    assert len(brief("long" * 1000)) < 100
+    assert str(Inputs((mask.float(),), {"k": slice(1, 2)})) == "float[50, 50], k=slice(1, 2, None)"
+
+
+def test_a_guard_compares_sequences_and_shows_no_more_than_their_beginning() -> None:
+    class Picks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor, keep: list[int]) -> Tensor:
+            return self.b(torch.tanh(self.a(x)))[list(keep)]
+
+    student = fxgrow.grow(Picks(), 2.0, (torch.randn(200, 4), tuple(range(200))))
+    with pytest.raises(fxgrow.GrowError) as error:
+        student(torch.randn(200, 4), tuple(range(1, 200)))  # would be given the rows of the example
+    assert len(str(error.value)) < 400
+
+
+def test_a_number_of_groups_that_stays_is_named_even_where_it_is_one() -> None:
+    net = NETS["shuffle_net_v1"]
+    plan = fxgrow.plan(fxgrow.widths(net.make(), net.inputs()), 2.0)
+    assert {"groups of 2.expand[:1]", "groups of 2.expand[1:]"} <= {entry.name for entry in plan.left}
