@@ -204,7 +204,7 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
             float32, 1e-2 for float16, 8e-2 for bfloat16.
 
     Raises:
-        GrowError: The outputs have other structures or shapes.
+        GrowError: One is no model, or does not run on the inputs, or the outputs have other structures or shapes.
 
     Example:
         >>> import torch, fxgrow

@@ -6,6 +6,7 @@ some operators (a batch norm takes a millisecond); a second call with the same a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Any
 
@@ -26,7 +27,7 @@ def on_meta(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             return args[0] if _keeps_shape(*key) else op(*args, **kwargs)
         made = _made(*key)
     except TypeError:  # an argument that cannot be a key
-        return op(*args, **kwargs)
+        return _one_kind(op, args)(*args, **kwargs)
     if type(made) is _Made:
         return made.new()
     return type(made)([m.new() if type(m) is _Made else m for m in made]) if isinstance(made, list | tuple) else made
@@ -79,12 +80,31 @@ def _key(argument: Any) -> Any:
 
 @lru_cache(maxsize=16384)
 def _made(op: Any, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]) -> Any:
-    out = op(*[_argument(a) for a in args], **{key: _argument(a) for key, a in kwargs})
+    given = [_argument(a) for a in args]
+    out = _one_kind(op, given)(*given, **{key: _argument(a) for key, a in kwargs})
     if isinstance(out, Tensor):
         return _Made(out)
     if isinstance(out, list | tuple):
         return type(out)([_Made(o) if isinstance(o, Tensor) else o for o in out])
     return out
+
+
+_CONTRACTIONS = frozenset(("convolution", "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot"))
+
+
+def _one_kind(op: Any, args: Sequence[Any]) -> Any:
+    """The operator; real ones refuse to multiply integers or complex numbers with floats, meta ones do it.
+
+    Raises:
+        RuntimeError: Such kinds meet.
+    """
+    if op._overloadpacket.__name__ in _CONTRACTIONS:
+        dtypes = [a.dtype for a in args if isinstance(a, Tensor)]
+        if len({(d.is_floating_point, d.is_complex) for d in dtypes}) > 1:
+            expected = next((d for d in dtypes if d.is_floating_point), dtypes[-1])
+            given = next(d for d in dtypes if d.is_floating_point != expected.is_floating_point)
+            raise RuntimeError(f"{op} is given {given} where the model takes {expected}")
+    return op
 
 
 def _argument(key: Any) -> Any:

@@ -59,3 +59,49 @@ def test_a_number_of_groups_that_stays_is_named_even_where_it_is_one() -> None:
     net = NETS["shuffle_net_v1"]
     plan = fxgrow.plan(fxgrow.widths(net.make(), net.inputs()), 2.0)
     assert {"groups of 2.expand[:1]", "groups of 2.expand[1:]"} <= {entry.name for entry in plan.left}
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+@pytest.mark.parametrize(
+    ("layer", "shape"), [(nn.Conv2d(3, 6, 3), (2, 3, 8, 8)), (nn.Linear(4, 6), (2, 4)), (nn.Linear(4, 6), (2, 5, 4))]
+)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_inputs_of_a_kind_that_only_meta_takes_are_refused(
+    layer: nn.Module, shape: tuple[int, ...], dtype: torch.dtype, device: str
+) -> None:
+    with pytest.raises(fxgrow.TraceError, match=r"(?i)long|int64|bool|complex"):
+        fxgrow.widths(nn.Sequential(layer, nn.Tanh()), torch.zeros(shape, dtype=dtype, device=device))
+
+
+def test_verify_says_what_is_wrong_with_what_it_is_given() -> None:
+    teacher, x = _net(), torch.randn(3, 4)
+    student = fxgrow.grow(teacher, 2.0, x)
+    for given, reason in (
+        ((teacher, "student", x), "the student is a str"),
+        ((None, student, x), "the teacher is a NoneType"),
+        ((teacher, student, 3), "is a int"),
+        ((teacher, student, torch.randn(3, 5)), r"the teacher does not run on float\[3, 5\] in eval mode"),
+        ((teacher, student, {"inputs": x}), "the teacher does not run"),
+        ((teacher, nn.Linear(4, 3), x), r"the student gives \(3, 3\) where the teacher gives \(3, 2\)"),
+    ):
+        with pytest.raises(fxgrow.GrowError, match=reason) as error:
+            fxgrow.verify(*given)
+        if "does not run" in reason:
+            assert error.value.__cause__ is not None
+
+
+def test_verify_sees_another_structure_of_outputs() -> None:
+    class Pair(nn.Module):
+        def __init__(self, kind: type) -> None:
+            super().__init__()
+            self.a, self.kind = nn.Linear(4, 2), kind
+
+        def forward(self, x: Tensor) -> object:
+            y = self.a(x)
+            return {"y": y, "z": y} if self.kind is dict else self.kind([y, y])
+
+    x = torch.randn(3, 4)
+    with pytest.raises(fxgrow.GrowError, match="returns 2 tensors where the teacher returns 1"):
+        fxgrow.verify(nn.Linear(4, 2), Pair(tuple), x)
+    with pytest.raises(fxgrow.GrowError, match="the student returns a dict where the teacher returns a tuple"):
+        fxgrow.verify(Pair(tuple), Pair(dict), x)
