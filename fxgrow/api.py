@@ -77,6 +77,7 @@ def widths(
         [('0', 8)]
         >>> print(found.why("1"))
         1 (2) must stay: it is an output of the model
+        1.weight[1]: 0 (8) can grow to any width
     """
     with torch.inference_mode(False):
         traced = (
