@@ -205,7 +205,7 @@ class Tape(TorchDispatchMode):
             elif isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
                 inputs.extend("" if v is None else self._key(v) for v in value)
             else:
-                constants.append((key, tuple(value) if isinstance(value, list) else value))
+                constants.append((key, _plain(value)))
         return tuple(inputs), tuple(constants)
 
     def _digest_call(self, op: Any, inputs: list[int], constants: Constants) -> int:
@@ -327,6 +327,13 @@ def _fingerprint(real: Tensor) -> str:
         return f"constant {real.dtype} {real.flatten()[0].item()}"
     flat = real.detach().to("cpu").contiguous().flatten().view(torch.uint8)
     return f"constant {real.dtype} {tuple(real.shape)} {hashlib.sha256(bytes(flat.untyped_storage())).hexdigest()}"
+
+
+def _plain(value: Any) -> Any:
+    """A constant argument as one that another run can be compared with: of a generator what it would draw."""
+    if isinstance(value, torch.Generator):
+        return f"generator {hashlib.sha256(bytes(value.get_state().untyped_storage())).hexdigest()}"
+    return tuple(value) if isinstance(value, list) else value
 
 
 def tensors_in(argument: Any) -> Iterator[Tensor]:

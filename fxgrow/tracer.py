@@ -137,6 +137,8 @@ class Tracer(fx.Tracer):
             if a.tracer is not self:
                 raise TraceError(STALE)
             return a.node
+        if isinstance(a, torch.Generator):
+            raise TraceError("forward draws from a generator of its own, which a graph would freeze")
         if isinstance(a, Tensor) and id(a) in self._made:
             node, index = self._made[id(a)]
             return node if index is None else self.create_node("call_function", operator.getitem, (node, index), {})
