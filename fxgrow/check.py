@@ -19,7 +19,7 @@ from . import interpret
 from .copies import clone, named_tensors, own_copy, same_randomness
 from .findings import Prediction
 from .grown import Mode, graph_for, is_layer, set_mode
-from .inputs import for_a_run
+from .inputs import brief, for_a_run
 from .interpret import Runner
 from .layout import Layout, atoms, fixed, is_fixed, measure, only_atom, product
 from .ops import Value
@@ -177,7 +177,7 @@ class _CheckedTape(Tape):
                 before = before * scaled[key]
             if value != before and key not in implied and repr(value) != repr(before):
                 says = "the plan says" if key in scaled else "the teacher gives it"
-                self._found(number, f"{op} gets {value!r} where {says} {before!r}")
+                self._found(number, f"{op} gets {brief(value)} where {says} {brief(before)}")
         named = dict(reading.constants)
         for argument, front, back in prediction.expected:
             value = named.get(argument) or 0

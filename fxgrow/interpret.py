@@ -93,6 +93,7 @@ def watched(root: nn.Module, tape: Tape) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+        tape.release()
 
 
 def _by_position(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ some operators (a batch norm takes a millisecond); a second call with the same a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -33,10 +34,10 @@ def on_meta(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], others: str)
     makes = _makes(op)
     key = _key(op, args, kwargs, others) if makes else None
     if key is None:
-        return op(*args, **kwargs)
+        return _one_kind(op, args)(*args, **kwargs)
     made = _made.get(key)
     if made is None:
-        out = op(*args, **kwargs)
+        out = _one_kind(op, args)(*args, **kwargs)
         if len(_made) >= MOST:
             _made.clear()
         made = _made[key] = _remembered(out) if makes == NEW else key[2] == (0, _like(args[0]))
@@ -97,3 +98,21 @@ def _makes(op: Any) -> str:
         written == [0] and schema.name.endswith("_") and len(schema.returns) == 1 and not schema.name.endswith("__")
     )
     return IN_PLACE if schema.is_mutable and in_place else ELSE
+
+
+_CONTRACTIONS = frozenset(("convolution", "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot"))
+
+
+def _one_kind(op: Any, args: Sequence[Any]) -> Any:
+    """The operator; real ones refuse to multiply integers or complex numbers with floats, meta ones do it.
+
+    Raises:
+        RuntimeError: Such kinds meet.
+    """
+    if op._overloadpacket.__name__ in _CONTRACTIONS:
+        dtypes = [a.dtype for a in args if isinstance(a, Tensor)]
+        if len({(d.is_floating_point, d.is_complex) for d in dtypes}) > 1:
+            expected = next((d for d in dtypes if d.is_floating_point), dtypes[-1])
+            given = next(d for d in dtypes if d.is_floating_point != expected.is_floating_point)
+            raise RuntimeError(f"{op} is given {given} where the model takes {expected}")
+    return op

@@ -12,13 +12,15 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils import swap_tensors
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map_only
 
 from .errors import TraceError
@@ -224,7 +226,7 @@ class Tape(TorchDispatchMode):
                     inputs.append(name)
                     digests.append(digest)
             else:
-                constants.append((key, tuple(value) if isinstance(value, list) else value))
+                constants.append((key, _plain(value)))
         return tuple(inputs), digests, tuple(constants)
 
     def _digest_call(self, kind: Kind, inputs: list[int], constants: str) -> int:
@@ -261,6 +263,15 @@ class Tape(TorchDispatchMode):
             self._real[id(meta)] = real
             self.held += [real, meta]
         return meta
+
+    def release(self) -> None:
+        """Make real what stood for constants: user's code may keep it beyond the run, in a cache of its own."""
+        with _disable_current_modes():
+            for held in self.held:
+                real = None if self.real else self._real.get(id(held))
+                if real is not None and held.is_meta:
+                    with suppress(RuntimeError):  # a view of it is alive
+                        swap_tensors(held, real.detach())
 
     def site_of(self, op: Any) -> str:
         """Where the run is, in words."""
@@ -354,6 +365,13 @@ def _fingerprint(real: Tensor) -> str:
         return f"constant {real.dtype} {real.flatten()[0].item()}"
     flat = real.detach().to("cpu").contiguous().flatten().view(torch.uint8)
     return f"constant {real.dtype} {tuple(real.shape)} {hashlib.sha256(bytes(flat.untyped_storage())).hexdigest()}"
+
+
+def _plain(value: Any) -> Any:
+    """A constant argument as one that another run can be compared with: of a generator what it would draw."""
+    if isinstance(value, torch.Generator):
+        return f"generator {hashlib.sha256(bytes(value.get_state().untyped_storage())).hexdigest()}"
+    return tuple(value) if isinstance(value, list) else value
 
 
 def tensors_in(argument: Any) -> Iterator[Tensor]:

@@ -121,7 +121,7 @@ def _named(
 ) -> dict[str, int]:
     wanted: dict[str, int] = {}
     refused: list[str] = []
-    for tensor in _producers(widths, match(wish.pattern, widths.tensors)):
+    for tensor in _producers(widths, match(wish.pattern, widths.tensors, widths.traced.classes)):
         layout = widths.produced(tensor)
         names = dict.fromkeys(atoms(layout))
         outside = {n for n in names if n in excluded or widths.named[n].ratio & excluded}
@@ -164,7 +164,7 @@ def _producers(widths: WidthGraph, tensors: Sequence[str]) -> list[str]:
 def _excluded(widths: WidthGraph, wish: Widen) -> set[str]:
     names: set[str] = set()
     for pattern in wish.exclude:
-        for tensor in _producers(widths, match(pattern, widths.tensors)):
+        for tensor in _producers(widths, match(pattern, widths.tensors, widths.traced.classes)):
             names |= set(atoms(widths.produced(tensor)))
     return names
 
@@ -257,7 +257,7 @@ def _ask(widths: WidthGraph, targets: Targets, wish: Widen, name: str, width: in
 
 
 def _first_layer(widths: WidthGraph, wish: Widen, name: str) -> str:
-    for tensor in _producers(widths, match(wish.pattern, widths.tensors)):
+    for tensor in _producers(widths, match(wish.pattern, widths.tensors, widths.traced.classes)):
         if name in atoms(widths.produced(tensor)):
             return tensor
     return name

@@ -30,6 +30,8 @@ from .record import place
 from .sites import PLACE, caller
 from .tape import Tape
 
+STALE = "a cache outside the model holds what an earlier attempt to trace put there"
+
 
 class Restart(BaseException):
     """A leaf was found whose failed attempt has left traces in the tree: begin again with it."""
@@ -70,6 +72,7 @@ class Tracer(fx.Tracer):
         self._in_forward = False
         self._drawn: Tensor | None = None  # torch's random state after the last value that was computed for real
         self._hooked: set[int] = set()  # not those that forward hooks for itself, and that run on proxies
+        self.finished = False  # its proxies may live on in a cache of the user's code
         self.form_matters = False  # whether the code asks how many dimensions a tensor has
         self.mode_matters = False  # whether it asks for the mode that it is in
 
@@ -83,6 +86,8 @@ class Tracer(fx.Tracer):
             )
         if self._drawn is not None and not torch.equal(torch.get_rng_state(), self._drawn):
             raise TraceError(FROZEN)
+        if self.finished:
+            raise TraceError(STALE)
         node = super().create_node(kind, *args, **kwargs)
         if kind == "placeholder":
             return node
@@ -130,6 +135,8 @@ class Tracer(fx.Tracer):
 
     def answered(self, node: fx.Node, value: Any) -> None:
         """Python was told a plain value: guard it, once."""
+        if self.finished:
+            raise TraceError(STALE)
         plain = all(isinstance(v, PLAIN) for v in value) if isinstance(value, list) else isinstance(value, PLAIN)
         place = Path(caller()).name if self._in_forward else "arguments"
         for tensor in kinds_asked(node):  # a model may be cast, but its images do not become integers
@@ -142,7 +149,11 @@ class Tracer(fx.Tracer):
     def create_arg(self, a: Any) -> Any:
         """What stands for a value among the arguments of a node."""
         if type(a) is MetaProxy:
+            if a.tracer is not self:
+                raise TraceError(STALE)
             return a.node
+        if isinstance(a, torch.Generator):
+            raise TraceError("forward draws from a generator of its own, which a graph would freeze")
         if isinstance(a, Tensor) and id(a) in self._made:
             node, index = self._made[id(a)]
             return node if index is None else self.create_node("call_function", operator.getitem, (node, index), {})
@@ -177,7 +188,7 @@ class Tracer(fx.Tracer):
             passed: Any = self.proxy(node) if symbolic else value
             if not symbolic and not stars:
                 expected = value if name in self.given else held
-                if isinstance(expected, PLAIN) or expected == ():
+                if _is_data(expected):
                     frozen[name] = (node, expected)
             if parameter.kind is parameter.VAR_POSITIONAL:
                 args += list(passed)
@@ -295,6 +306,9 @@ def symbolic_trace(
         if isinstance(error, DrawnError) and not find_draws:
             raise
         raise TraceError(explain(error)) from error
+    finally:
+        tracer.finished = True
+        tape.release()
     (output,) = (node for node in graph.nodes if node.op == "output")
     result = fx.node.map_arg(output.args[0], lambda node: node.meta[VALUE])
     if tracer.form_matters:
@@ -305,6 +319,13 @@ def symbolic_trace(
             graph.erase_node(node)
     graph.lint()
     return Attempt(graph, tracer.found, result, tracer.mode_matters)
+
+
+def _is_data(value: Any) -> bool:
+    """Whether an argument is a plain value, or a sequence or mapping of them: one that a guard can compare."""
+    if type(value) is dict:
+        return all(isinstance(key, str) and _is_data(entry) for key, entry in value.items())
+    return isinstance(value, PLAIN) or (type(value) in (tuple, list) and all(map(_is_data, value)))
 
 
 def _guard_form(graph: fx.Graph) -> None:

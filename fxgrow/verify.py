@@ -39,8 +39,11 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
         tolerance: Largest relative error that counts as the same; None: what the dtype allows.
 
     Raises:
-        GrowError: The outputs have other structures or shapes.
+        GrowError: One is no model, or does not run on the inputs, or the outputs have other structures or shapes.
     """
+    for who, model in (("teacher", teacher), ("student", student)):
+        if not isinstance(model, nn.Module):
+            raise GrowError(f"the {who} is a {type(model).__name__}; expected an nn.Module")
     args, kwargs = arguments_of(inputs)
     given = Inputs(args, kwargs)
     errors: dict[str, float] = {mode: _outputs_apart(teacher, student, given, mode) for mode in MODES}
@@ -75,10 +78,27 @@ def relative_error(student: Tensor, teacher: Tensor) -> float:
 
 
 def _outputs_apart(teacher: nn.Module, student: nn.Module, inputs: Inputs, mode: Mode) -> float:
-    ours, theirs = (leaf_tensors(_run(model, inputs, mode)) for model in (student, teacher))
+    expected = _ran("teacher", teacher, inputs, mode)
+    found = _ran("student", student, inputs, mode)
+    if isinstance(expected, Mapping) is not isinstance(found, Mapping) and dict in (type(expected), type(found)):
+        kinds = [type(result).__name__ for result in (found, expected)]
+        raise GrowError(f"the student returns a {kinds[0]} where the teacher returns a {kinds[1]}")
+    ours, theirs = leaf_tensors(found), leaf_tensors(expected)
     if len(ours) != len(theirs):
         raise GrowError(f"the student returns {len(ours)} tensors where the teacher returns {len(theirs)}")
     return max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
+
+
+def _ran(who: str, model: nn.Module, inputs: Inputs, mode: Mode) -> Any:
+    try:
+        return _run(model, inputs, mode)
+    except GrowError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise GrowError(
+            f"the {who} does not run on {inputs} in {mode} mode: {type(error).__name__}: {reason}"
+        ) from error
 
 
 def _rounding(teacher: nn.Module, inputs: Inputs, modes: Sequence[Mode]) -> dict[str, float]:
