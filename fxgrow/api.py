@@ -79,6 +79,7 @@ def widths(
         [('0', 8)]
         >>> print(found.why("1"))
         1 (2) must stay: it is an output of the model
+        1.weight[1]: 0 (8) can grow to any width
     """
     with torch.inference_mode(False):
         traced = (
@@ -233,7 +234,7 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
             float32, 1e-2 for float16, 8e-2 for bfloat16.
 
     Raises:
-        GrowError: The outputs have other structures or shapes.
+        GrowError: One is no model, or does not run on the inputs, or the outputs have other structures or shapes.
 
     Example:
         >>> import torch, fxgrow

@@ -20,16 +20,16 @@ from .copies import clone, named_tensors, own_copy, plain_tensors, same_randomne
 from .errors import PlanError
 from .findings import Prediction
 from .grown import GrownModule, Mode, graph_for, is_layer, set_mode
-from .inputs import for_a_run
+from .inputs import brief, for_a_run
 from .interpret import Runner
-from .layout import Layout, atoms, is_fixed, measure, only_atom
+from .layout import Layout, atoms, fixed, is_fixed, measure, only_atom, product
 from .ops import Value
 from .padding import padded
 from .plan import Plan
 from .proxy import ASKED, guard
 from .record import named_inputs
 from .sites import PLACE, caller
-from .tape import Tape, leaf_tensors, plain_leaves, results_of, same_operator
+from .tape import Reading, Tape, leaf_tensors, plain_leaves, results_of, same_operator
 from .tracer import explain
 from .widths import WidthGraph
 
@@ -44,6 +44,8 @@ class Mismatch:
         groups: The widths that meet there.
         module: The innermost module whose code is no layer's.
         around: The widths that grow in that module.
+        equal: Pairs of layouts whose sizes are one in the teacher, and would be in the student if the code cuts a
+            dimension into equal parts there.
     """
 
     site: str
@@ -51,6 +53,7 @@ class Mismatch:
     groups: tuple[str, ...]
     module: str
     around: tuple[str, ...]
+    equal: tuple[tuple[Layout, Layout], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.found} at {self.site}"
@@ -71,18 +74,18 @@ class Verdict:
     reached: frozenset[str]
 
 
-def check(student: GrownModule, widths: WidthGraph, plan: Plan) -> Verdict:
-    """Run a student on meta tensors in every mode, and hold it against its plan."""
+def check(root: nn.Module, graphs: Mapping[Mode, fx.Graph], widths: WidthGraph, plan: Plan) -> Verdict:
+    """Run a student's graphs on meta tensors in every mode, and hold them against its plan."""
     new = {name: group.size for name, group in widths.named.items()} | {w.name: w.new for w in plan.groups}
     mismatches: dict[Mismatch, None] = {}
     obsolete: dict[tuple[Mode, str], None] = {}
     reached: set[str] = set()
     for mode in widths.traced.modes:
         copied = own_copy if widths.traced.inputs.real else clone
-        ran = copied(student) if widths.traced.inputs.real or widths.traced.runs_code else student
+        ran = copied(root) if widths.traced.inputs.real or widths.traced.runs_code else root
         set_mode(ran, mode)
         arguments = padded(plan, for_a_run(widths.traced.arguments))
-        tape = _CheckedTape(ran, graph_for(student.graphs, mode), widths, mode, new, arguments)
+        tape = _CheckedTape(ran, graph_for(graphs, mode), widths, mode, new, arguments)
         tape.variance = {width.name: width.variance for width in plan.groups if width.means}
         tape.run(ran)
         mismatches.update(dict.fromkeys(tape.mismatches))
@@ -176,37 +179,37 @@ class _CheckedTape(Tape):
         elif plain_leaves(result) != self.widths.numbers[self.mode]:
             self._found(len(self.calls), f"{plain_leaves(result)} is returned besides tensors")
 
-    def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], reading: Reading) -> Any:
         number = len(self.calls)
         self.reached.add(self._code())
         if number >= len(self.teacher):
             raise _Departure(f"{op} is one operation more than the teacher runs")
         theirs, prediction = self.teacher[number], self.predictions[number]
-        inputs, constants = self._read(args, kwargs)
-        if not same_operator(op, theirs.op) or inputs != theirs.inputs:
+        if not same_operator(op, theirs.op) or reading.inputs != theirs.inputs:
             raise _Departure(f"{op} runs where the teacher runs {theirs.op}")
         shapes = tuple([tuple([self._size(la) for la in layouts]) for layouts in prediction.outs])
         if prediction.decided is not None and all(is_fixed(la) for layouts in prediction.outs for la in layouts):
             return self._as_decided(op, prediction.decided)  # rounding must not take another path than the teacher
         try:
-            out = super().execute(op, args, kwargs)
+            out = super().execute(op, args, kwargs, reading)
         except Exception as error:  # noqa: BLE001 - the operator refuses sizes that do not fit
             self._found(number, f"{op} fails: {str(error).splitlines()[0]}")
             return self._predicted(op, shapes, args)
         outs = results_of(out)
         given = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
         if given != shapes:
-            self._found(number, f"{op} gives {list(given)} where the widths say {list(shapes)}")
+            equal = self._equal_parts(prediction, given, shapes)
+            self._found(number, f"{op} gives {list(given)} where the widths say {list(shapes)}", equal)
             return self._predicted(op, shapes, args)
         scaled = self._scaled(prediction)
         implied = {*prediction.sized, *(argument for argument, _, _ in prediction.expected)}
-        for (key, value), (_, before) in zip(constants, theirs.constants, strict=True):
+        for (key, value), (_, before) in zip(reading.constants, theirs.constants, strict=True):
             if key in scaled:
                 before = before * scaled[key]
             if value != before and key not in implied and repr(value) != repr(before):
                 says = "the plan says" if key in scaled else "the teacher gives it"
-                self._found(number, f"{op} gets {value!r} where {says} {before!r}")
-        named = dict(constants)
+                self._found(number, f"{op} gets {brief(value)} where {says} {brief(before)}")
+        named = dict(reading.constants)
         for argument, front, back in prediction.expected:
             value = named.get(argument) or 0
             expected = -self._size(back) if value < 0 else self._size(front)
@@ -236,21 +239,39 @@ class _CheckedTape(Tape):
     def _size(self, layout: Layout) -> int:
         return measure(layout, self.new.__getitem__)
 
-    def _found(self, number: int, found: str) -> None:
+    def _equal_parts(
+        self, prediction: Prediction, given: Sequence[Sequence[int]], shapes: Sequence[Sequence[int]]
+    ) -> tuple[tuple[Layout, Layout], ...]:
+        """Where parts are the same fraction of what goes in as in the teacher: that many of them make the whole."""
+        pairs: dict[tuple[Layout, Layout], None] = {}
+        value = prediction.flow.ins[0][1] if prediction.flow.ins and len(given) > 1 else Value(())
+        for out, sizes, ours in zip(prediction.outs, shapes, given, strict=True):
+            if len(out) != len(value.layouts) or len(ours) != len(out):
+                continue
+            for part, whole, says, is_ in zip(out, value.layouts, sizes, ours, strict=True):
+                times, rest = divmod(self._old(whole), self._old(part) or 1)
+                if says != is_ and not rest and abs(times * is_ - self._size(whole)) < times:
+                    pairs.setdefault((product([fixed(times), part]), whole))
+        return tuple(pairs)
+
+    def _old(self, layout: Layout) -> int:
+        return measure(layout, self.widths.width)
+
+    def _found(self, number: int, found: str, equal: tuple[tuple[Layout, Layout], ...] = ()) -> None:
         layouts: list[Layout] = []
         if number < len(self.predictions):
             prediction = self.predictions[number]
             layouts = [la for out in prediction.outs for la in out]
             layouts += [la for _, front, back in prediction.expected for la in (front, back)]
-            layouts += prediction.ins
+            if prediction.flow.linear != "fresh":  # else what goes in says nothing of the sizes
+                layouts += prediction.ins
         grown = self._grown(layouts) or self._grown(self._measured()) or self._grown(self._around())
         where = caller(within=interpret.__file__) if self.called else ""
         if self.node is not None and not where:
             where = str(self.node.meta.get(PLACE, ""))
         site, code = self.site_of(None), self._code()
-        inside = tuple(t.layouts for t in self.widths.tensors.values() if code and t.name.startswith(f"{code}."))
-        around = self._grown([layout for layouts in inside for layout in layouts])
-        self.mismatches.append(Mismatch(f"{site} ({where})" if where else site, found, grown, code, around))
+        around = tuple([name for name in self.widths.inside(code) if self.new[name] != self.widths.width(name)])
+        self.mismatches.append(Mismatch(f"{site} ({where})" if where else site, found, grown, code, around, equal))
 
     def _code(self) -> str:
         """The innermost module at work whose code is not a layer's."""

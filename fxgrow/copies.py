@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import copyreg
+import gc
 import random
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import NoneType
 from typing import Any
@@ -20,7 +21,16 @@ from .errors import TraceError
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name, tied ones under their first name."""
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    modules = list(model.named_modules())
+    found: dict[str, Tensor] = {}
+    for table in ("_parameters", "_buffers"):
+        seen: set[int] = set()
+        for path, module in modules:
+            for key, tensor in getattr(module, table).items():
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    found[f"{path}.{key}" if path else key] = tensor
+    return found
 
 
 def plain_tensors(model: nn.Module) -> Iterator[Tensor]:
@@ -52,8 +62,19 @@ def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> None:
     copies = [(module, object.__new__(type(module))) for module in modules if type(module) in plain]
     memo.update({id(module): twin for module, twin in copies})
     for module, twin in reversed(copies):  # children first
-        state = {name: _copied(value, memo) for name, value in module.__dict__.items()}
-        twin.__setstate__(state)
+        state = {}
+        for name, value in module.__dict__.items():
+            kind = type(value)
+            if kind in _UNCHANGING:
+                state[name] = value
+            elif kind is OrderedDict and not value and id(value) not in memo:  # nearly all that a module has
+                state[name] = memo[id(value)] = kind()
+            else:
+                state[name] = _copied(value, memo)
+        if type(twin).__setstate__ is nn.Module.__setstate__ and state.keys() >= _IN_MODULES:
+            twin.__dict__ = state
+        else:
+            twin.__setstate__(state)
 
 
 def _copied_plainly(kind: type[nn.Module]) -> bool:
@@ -68,15 +89,16 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     kind = type(value)
     if kind in _UNCHANGING or (kind is tuple and all(type(v) in _UNCHANGING for v in value)):
         return value
-    if id(value) in memo:
-        return memo[id(value)]
-    twin: Any
+    twin = memo.get(id(value), memo)
+    if twin is not memo:
+        return twin
     if kind is dict or kind is OrderedDict:
         twin = memo[id(value)] = kind()
-        twin.update((_copied(key, memo), _copied(v, memo)) for key, v in value.items())
+        if value:
+            twin.update([(_copied(key, memo), _copied(v, memo)) for key, v in value.items()])
     elif kind is list:
         twin = memo[id(value)] = []
-        twin.extend(_copied(v, memo) for v in value)
+        twin.extend([_copied(v, memo) for v in value])
     elif kind is set and not value:
         twin = memo[id(value)] = set()
     else:
@@ -84,21 +106,21 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     return twin
 
 
+_IN_MODULES = vars(nn.Module()).keys()  # what __setstate__ would add to the state of an older torch
 _UNCHANGING = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torch.Size}
 
 
-def replace_tensors(root: nn.Module, new: Callable[[Tensor], Tensor]) -> None:
-    """Put `new(tensor)` in the place of each parameter and buffer of a tree of our own; ties stay."""
-    replaced = {id(tensor): (tensor, new(tensor)) for tensor in named_tensors(root).values()}
+def replace_tensors(root: nn.Module, new: Mapping[int, Tensor]) -> None:
+    """Put `new[id(tensor)]` in the place of each parameter and buffer of a tree of our own; ties stay."""
     for module in root.modules():
         tables: tuple[dict[str, Any], dict[str, Any]] = (module._parameters, module._buffers)
         for table in tables:
-            table.update({name: replaced[id(tensor)][1] for name, tensor in table.items() if tensor is not None})
+            table.update({name: new[id(tensor)] for name, tensor in table.items() if tensor is not None})
 
 
 def to_meta(root: nn.Module) -> None:
     """Swap every parameter and buffer of a tree of our own for its like on the meta device."""
-    replace_tensors(root, _meta_like)
+    replace_tensors(root, {id(tensor): _meta_like(tensor) for tensor in named_tensors(root).values()})
 
 
 def _meta_like(tensor: Tensor) -> Tensor:
@@ -114,6 +136,18 @@ def own_copy(model: nn.Module) -> nn.Module:
 def _copy_of(tensor: Tensor) -> Tensor:
     data = tensor.detach().clone()
     return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Inside, Python does not look for garbage: for work on meta tensors, whose many small objects nearly all stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextmanager

@@ -53,10 +53,14 @@ class Filling:
         if tensor.device.type == "meta" or not grown.numel():
             return grown
         tensor = self._extended(found, tensor)
+        weighs = is_bias or "contract" in found.roles  # the others stay gathered, but for what the method says
+        filled = [(dim, name) for dim, name in used if weighs or methods.method(name).carries]
+        if tensor.ndim == 1 and not filled:
+            return self._map(found.layouts[0], tensor.device).gather(tensor, 0)
         drawn_at = [(dim, generator(self.plan.seed, f"{found.name}[{dim}] means")) for dim in found.drawn]
-        columns = [self._column(found.layouts[dim], dim, name, tensor.device) for dim, name in used]
-        draws = [generator(self.plan.seed, f"{found.name}[{dim}]") for dim, _ in used]
-        hows = [methods.method(name) for _, name in used]
+        columns = [self._column(found.layouts[dim], dim, name, tensor.device) for dim, name in filled]
+        draws = [generator(self.plan.seed, f"{found.name}[{dim}]") for dim, _ in filled]
+        hows = [methods.method(name) for _, name in filled]
         along, step = _parts(found, grown, hows)
         maps = {dim: self._map(found.layouts[dim], tensor.device) for dim, _ in used}
         for start in range(0, grown.shape[along], step):

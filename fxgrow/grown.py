@@ -137,7 +137,7 @@ def keep(model: nn.Module) -> nn.Module:
 
 def is_layer(module: nn.Module) -> bool:
     """Whether a module is of torch.nn, runs no hooks and holds no modules of a user's class."""
-    return _is_torchs(module) and all(_is_torchs(child) for child in module.modules())
+    return _is_torchs(module) and (not module._modules or all(_is_torchs(child) for child in module.modules()))
 
 
 def _is_torchs(module: nn.Module) -> bool:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from types import MethodDescriptorType
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch.utils import _pytree as pytree
 from . import literals
 from .copies import named_tensors, plain_tensors, same_randomness
 from .errors import TraceError
-from .findings import CARRY, CONTRACT, IS_OUTPUT, Findings, Flow, Norm, Open, Prediction
+from .findings import CARRY, CONTRACT, IS_OUTPUT, Findings, Flow, Known, Norm, Open, Prediction
 from .grown import Mode, is_layer, module_at, set_mode
 from .inputs import for_a_run, labelled
 from .interpret import Runner
@@ -28,7 +29,7 @@ from .ops import Env, Linear, Value, rule_for
 from .record import named_inputs
 from .sites import describe
 from .stated import Source, Stated, remembered, stated_in
-from .tape import Tape, decides, first_difference, is_uniform, leaf_tensors, plain_leaves, tensors_in
+from .tape import Tape, decides, first_difference, is_uniform, leaf_tensors, plain_leaves, results_of, tensors_in
 from .traced import Traced
 from .unify import Inexpressible, Kind, Unifier, size
 from .whole import call
@@ -75,6 +76,7 @@ class Inference(Env):
         }
         self.op: Any = None
         self.node: fx.Node | None = None
+        self.by_name: dict[str, fx.Node] = {}  # the nodes of the graph at work
         self.spelling: Spelling | None = None  # the call at work, where no graph has a node for it
         self.stated: dict[Source, Layout] = {}  # what the attributes of modules are the sizes of
         self.called: str | None = None  # the module whose own code is at work
@@ -83,6 +85,7 @@ class Inference(Env):
         self.strides: tuple[tuple[int, ...], ...] = ()
         self.dtypes: tuple[torch.dtype, ...] = ()
         self.values: dict[int | str, Value] = {}
+        self.constants: dict[int, Value] = {}  # those with one value, which the tape holds
         self._contracted: Counter[tuple[int, int]] = Counter()  # (value, dimension) of the call at work
         self._expected: list[tuple[int, Layout, Layout]] = []
         self._keys: list[int | str | None] = []  # of the tensors of the call at work
@@ -106,6 +109,8 @@ class Inference(Env):
             for name, layouts in self.findings.tensors.items()
         }
         self.values.update({name: Value(self.findings.inputs[name]) for name, _ in self.opened.inputs})
+        self.constants = {}
+        self.by_name = {node.name: node for node in traced.graph(mode).nodes}
         self.findings.predictions[mode] = []
         root = traced.fresh()
         set_mode(root, mode)
@@ -142,27 +147,52 @@ class Inference(Env):
 
     def value(self, tape: Tape, tensor: Tensor) -> Value:
         """What is known of a tensor; inputs have fixed sizes, and so have constants, but for those with one value."""
+        return self._known_as(tape, tensor)[1]
+
+    def _known_as(self, tape: Tape, tensor: Tensor) -> Known:
         real = tape.constant(tensor)
         if real is not None:
-            layouts = tuple(self.elastic(n) if is_uniform(real) else fixed(n) for n in real.shape)
-            return Value(layouts, constant=True)
+            return None, self._constant(real)
         key = tape.value_of(tensor)
         value = self.values.get(key)
         if value is None:
             value = self.values[key] = Value(tuple(fixed(n) for n in tensor.shape))
         for layout in value.invalid:
             self.pin(layout, f"positions of channels are used in {self.unifier.site}")
+        return key, value
+
+    def _constant(self, real: Tensor) -> Value:
+        if not is_uniform(real):
+            return Value(tuple(fixed(n) for n in real.shape), constant=True)
+        value = self.constants.get(id(real))
+        if value is None:
+            value = self.constants[id(real)] = Value(tuple(self.elastic(n) for n in real.shape), constant=True)
         return value
+
+    def folded(self, tape: Tape, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[Any, ...]) -> None:
+        """A call on constants: what it makes from nothing, or a view of such, follows the widths that it meets."""
+        rule = rule_for(op)
+        reals = [real for o in outs if isinstance(o, Tensor) and (real := tape.constant(o)) is not None]
+        if rule is None or rule.linear not in ("fresh", "each") or op._schema.is_mutable or len(reals) < len(outs):
+            return
+        given = [tape.constant(t) for a in (*args, *kwargs.values()) for t in tensors_in(a)]
+        if rule.linear == "fresh":
+            for real in reals:
+                self._constant(real)
+        elif all(id(real) in self.constants for real in given) and not any(id(r) in self.constants for r in reals):
+            declared, self._declared = self._declared, {}
+            self.op, self.outs = op, tuple([tuple(real.shape) for real in reals])
+            with suppress(Inexpressible, IndexError, ValueError, TypeError):
+                values, named = self.arguments(tape, args, kwargs)
+                for real, result in zip(reals, self._results(rule.function(self, *values, **named)), strict=True):
+                    self.constants[id(real)] = Value(result.layouts, constant=True)
+            self._declared = declared
 
     def arguments(self, tape: Tape, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments of a call as rules take them."""
         self.strides = tuple([a.stride() for a in args if isinstance(a, Tensor)])
         self.dtypes = tuple([t.dtype for a in args for t in tensors_in(a)])
-        self._keys = [
-            None if tape.constant(t) is not None else tape.value_of(t)
-            for a in (*args, *kwargs.values())
-            for t in tensors_in(a)
-        ]
+        self._keys = []
         return [self._given(tape, a) for a in args], {key: self._given(tape, a) for key, a in kwargs.items()}
 
     def call(self, tape: Tape, op: Any, given: list[Any], named: dict[str, Any], outs: tuple[Any, ...]) -> None:
@@ -238,11 +268,12 @@ class Inference(Env):
                     self.pin(layout, f"it is written into a constant in {self.unifier.site}")
 
     def _given(self, tape: Tape, argument: Any) -> Any:
-        if isinstance(argument, Tensor):
-            return self.value(tape, argument)
-        if isinstance(argument, list | tuple) and any(isinstance(a, Tensor) for a in argument):
-            return [self.value(tape, a) if isinstance(a, Tensor) else a for a in argument]
-        return argument
+        if not isinstance(argument, Tensor):
+            several = isinstance(argument, list | tuple) and any(isinstance(a, Tensor) for a in argument)
+            return [self._given(tape, a) for a in argument] if several else argument
+        key, value = self._known_as(tape, argument)
+        self._keys.append(key)
+        return value
 
     def _results(self, outcome: Any) -> list[Value]:
         parts = outcome if isinstance(outcome, list) else [outcome]
@@ -266,7 +297,7 @@ class Inference(Env):
         for literal in literals.of_node(node, self.mode, self.findings.nodes, self._declared):
             self.findings.literals.append(literal)
             if literal.part is None and literal.path[0] != literals.PART:
-                self._state(literals.read(node, literal.path), literal.layout)
+                self._state(literals.read(self.by_name[literal.node], literal.path), literal.layout)
         self._declared = {}
 
     def _state(self, value: Any, layout: Layout) -> None:
@@ -302,9 +333,13 @@ class Inference(Env):
             self.spelling, self._declared = before, {**declared, **self._declared}
 
     def _known(self, tape: Tape, structure: Any) -> Any:
-        return pytree.tree_map(
-            lambda leaf: self.values.get(tape.known(leaf) or 0) if isinstance(leaf, Tensor) else None, structure
-        )
+        def known(leaf: Any) -> Value | None:
+            if not isinstance(leaf, Tensor):
+                return None
+            real = tape.constant(leaf)
+            return self.values.get(tape.known(leaf) or 0) if real is None else self.constants.get(id(real))
+
+        return known(structure) if isinstance(structure, Tensor) else pytree.tree_map(known, structure)
 
     def settle_stated(self) -> None:
         """Attributes whose layout is known, and every other place in the graphs that they were passed on to."""
@@ -452,6 +487,11 @@ class _InferenceTape(Tape):
     def left(self, module: Any, args: tuple[Any, ...], result: Any) -> None:
         self.inference.leave_module(self, module, args, result)
 
+    def _fold(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        out = super()._fold(op, args, kwargs)
+        self.inference.folded(self, op, args, kwargs, results_of(out))
+        return out
+
     def reading(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.inference.arguments(self, args, kwargs)
 
@@ -472,18 +512,22 @@ class _Runner(Runner):
     def run_node(self, n: fx.Node) -> Any:
         self.inference.node = n
         self.inference.unifier.site = describe(n)
-        with _Spelled(self.inference, self.tape) if _runs_code(self.module, n) else nullcontext():
+        if self._runs_code(n):
+            with _Spelled(self.inference, self.tape):
+                result = super().run_node(n)
+        else:
             result = super().run_node(n)
         self.inference.leave(self.tape, n, result)
         return result
 
-
-def _runs_code(root: nn.Module, node: fx.Node) -> bool:
-    """Whether a node runs code of the user's, which no graph shows."""
-    if node.op == "call_module":
-        return not is_layer(root.get_submodule(str(node.target)))
-    module = getattr(node.target, "__module__", None) or "torch"
-    return node.op == "call_function" and (module == call.__module__ or module.split(".")[0] not in _KNOWN)
+    def _runs_code(self, node: fx.Node) -> bool:
+        """Whether a node runs code of the user's, which no graph shows."""
+        if node.op == "call_module":
+            return not is_layer(self.called[str(node.target)])
+        if node.op != "call_function":
+            return False
+        module = getattr(node.target, "__module__", None) or "torch"
+        return module == call.__module__ or module.split(".")[0] not in _KNOWN
 
 
 _KNOWN = ("torch", "_operator", "builtins", "math", "fxgrow")
@@ -501,7 +545,8 @@ class _Spelled(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         named = kwargs or {}
-        target = func.__name__ if is_tensor_method_or_property(func) else func
+        of_tensors = isinstance(func, MethodDescriptorType) or is_tensor_method_or_property(func)
+        target = func.__name__ if of_tensors else func
         if target == "__getitem__":
             target = operator.getitem
         return self.inference.spelled(self.tape, Spelling(target, args, named), lambda: func(*args, **named))

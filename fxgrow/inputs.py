@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,8 @@ SIZES = {
         (16, 16), (48, 48), (112, 112), (160, 160), (240, 240), (320, 320), (512, 512)),
     3: ((16, 112, 112), (32, 32, 32), (16, 16, 16), (64, 64, 64), (8, 32, 32), (8, 8, 8), (96, 96, 96)),
 }  # fmt: skip
+
+LONG, MANY = 80, 12  # in messages: characters of a value, entries of a sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Inputs:
         return tuple(_bound(model, self).arguments)
 
     def __str__(self) -> str:
-        shown = [_show(a) for a in self.args] + [f"{k}={_show(v)}" for k, v in self.kwargs.items()]
+        shown = [brief(a) for a in self.args] + [f"{k}={brief(v)}" for k, v in self.kwargs.items()]
         return ", ".join(shown)
 
     def doubled(self) -> Inputs:
@@ -60,16 +62,22 @@ def _twice(x: Tensor) -> Tensor:
     return torch.cat([x, x]) if x.ndim and x.shape[0] == 1 else x
 
 
-def _show(value: Any) -> str:
+def brief(value: Any) -> str:
+    """A value in a few words: of tensors dtype and shape, of long sequences the beginning."""
     if isinstance(value, Tensor):
         kind = "float" if value.is_floating_point() else str(value.dtype).removeprefix("torch.")
         return f"{kind}{list(value.shape)}"
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key!r}: {_show(entry)}' for key, entry in value.items())}}}"
+        return f"{{{_some(f'{key!r}: {brief(entry)}' for key, entry in value.items())}}}"
     if type(value) in (list, tuple):
-        shown = ", ".join(_show(entry) for entry in value)
-        return f"[{shown}]" if isinstance(value, list) else f"({shown})"
-    return repr(value)
+        return f"[{_some(map(brief, value))}]" if isinstance(value, list) else f"({_some(map(brief, value))})"
+    shown = " ".join(repr(value).split())
+    return shown if len(shown) <= LONG else f"{shown[:LONG]}..."
+
+
+def _some(entries: Iterable[str]) -> str:
+    shown = list(entries)
+    return ", ".join(shown if len(shown) <= MANY else [*shown[:MANY], f"... ({len(shown)} in all)"])
 
 
 def arguments_of(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -24,6 +24,7 @@ class Runner(fx.Interpreter):
     def __init__(self, root: nn.Module, graph: fx.Graph, tape: Tape) -> None:
         super().__init__(root, graph=graph)
         self.tape = tape
+        self.called = dict(root.named_modules(remove_duplicate=False))
         self._arguments: Mapping[str, Any] = {}
 
     def run_on(self, arguments: Mapping[str, Any]) -> Any:
@@ -40,7 +41,11 @@ class Runner(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         self.tape.site, self.tape.inside, self.tape.module, self.tape.called = describe(n), None, module_path(n), False
-        return super().run_node(n)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        return getattr(self, n.op)(n.target, args, kwargs)  # without what FX does beside it for tracebacks
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        return self.called[target](*args, **kwargs)
 
 
 def thawed(arguments: Any) -> Any:
@@ -88,6 +93,7 @@ def watched(root: nn.Module, tape: Tape) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+        tape.release()
 
 
 def _by_position(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

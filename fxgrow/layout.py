@@ -82,6 +82,8 @@ def atoms(layout: Layout) -> Iterator[Any]:
 
 def measure(layout: Layout, width_of: Callable[[Any], int]) -> int:
     """The size of a dimension, with `width_of` giving each atom's width."""
+    if len(layout) == 1:
+        return measure_block(layout[0], width_of)
     return sum(measure_block(block, width_of) for block in layout)
 
 

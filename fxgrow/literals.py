@@ -98,6 +98,7 @@ def of_node(node: fx.Node, mode: Mode, nodes: Nodes, declared: Mapping[str, tupl
         yield Literal(mode, node.name, path, layout, *rest)
     if node.target in _RESHAPES and isinstance(nodes[mode, node.name], Value):
         yield from _divisors(node, mode, nodes[mode, node.name])
+        yield from _joined(node, mode, nodes[mode, node.name])
 
 
 def source_of(call: Call) -> Any:
@@ -119,6 +120,8 @@ def sizes_of(call: Call, value: Any, out: Any, declared: Mapping[str, tuple[Layo
     finder = _FINDERS.get(call.target)
     if finder is not None and isinstance(value, Value):
         yield from finder(call, value, out)
+    if call.target in _MADE and isinstance(out, Value):
+        yield from _stated_shape(_sizes(call, _MADE[call.target]), out)
 
 
 def kinds(node: Call | None, sizes: Sequence[int]) -> tuple[Kind, ...]:
@@ -131,7 +134,7 @@ def kinds(node: Call | None, sizes: Sequence[int]) -> tuple[Kind, ...]:
     if node is None or node.target not in _VIEWS:
         return free
     kind = _kind_in_code if isinstance(node, Spelling) else _kind
-    given = [value for _, value in _sizes(node, 1)]
+    given = [value for _, value in _sizes(node, 1)] or [value for *_, value in _parts_joined(node, len(sizes))]
     if len(given) == len(sizes):
         return tuple([kind(v) for v in given])
     if node.target in _UNFLATTENS:
@@ -207,7 +210,7 @@ _VIEWS = (*_RESHAPES, *_UNFLATTENS)
 def _sizes(node: Call, start: int) -> list[tuple[Path, Any]]:
     """The sizes given to a view, as varargs or as one sequence."""
     args = node.args[start:]
-    if len(args) == 1 and isinstance(args[0], list | tuple):
+    if args and isinstance(args[0], list | tuple):
         return [(("args", start, i), v) for i, v in enumerate(args[0])]
     if args:
         return [(("args", start + i), v) for i, v in enumerate(args)]
@@ -219,7 +222,10 @@ def _sizes(node: Call, start: int) -> list[tuple[Path, Any]]:
 
 @_finder(*_RESHAPES)
 def _reshape(node: Call, x: Value, out: Value) -> Iterator[Found]:
-    sizes = _sizes(node, 1)
+    yield from _stated_shape(_sizes(node, 1), out)
+
+
+def _stated_shape(sizes: list[tuple[Path, Any]], out: Value) -> Iterator[Found]:
     if len(sizes) == len(out.layouts):
         for (path, value), layout in zip(sizes, out.layouts, strict=True):
             if isinstance(value, int) and value >= 0:
@@ -237,6 +243,36 @@ def _divisors(node: fx.Node, mode: Mode, out: Value) -> Iterator[Literal]:
                         yield Literal(mode, size.name, ("args", 1), layout)
 
 
+def _joined(node: fx.Node, mode: Mode, out: Value) -> Iterator[Literal]:
+    """The sizes of ``x.view(x.size()[:-1] + (8, 32))``: literals of the node that joins them."""
+    for (name, path, value), layout in zip(_parts_joined(node, len(out.layouts)), out.layouts, strict=False):
+        if isinstance(value, int) and value >= 0:
+            yield Literal(mode, name, path, layout)
+
+
+def _parts_joined(call: Call, rank: int) -> list[tuple[str, Path, Any]]:
+    """For each size of a view that takes joined tuples: a node's name, where in it that size stands, and what it is.
+
+    Where a part of a shape is joined, there are no literals: the value is None.
+    """
+    sizes = call.args[1] if len(call.args) == 2 else None
+    front: list[tuple[str, Path, Any]] = []
+    back: list[tuple[str, Path, Any]] = []
+    while isinstance(sizes, fx.Node) and sizes.target in (operator.add, operator.iadd):
+        name, (left, right) = sizes.name, sizes.args
+        if isinstance(right, list | tuple):
+            back[:0] = [(name, ("args", 1, i), v) for i, v in enumerate(right)]
+            sizes = left
+        elif isinstance(left, list | tuple):
+            front += [(name, ("args", 0, i), v) for i, v in enumerate(left)]
+            sizes = right
+        else:
+            break
+    if not front and not back:
+        return []
+    return [*front, *[("", (), None)] * (rank - len(front) - len(back)), *back]
+
+
 @_finder(*_UNFLATTENS)
 def _unflatten(node: Call, x: Value, out: Value) -> Iterator[Found]:
     dim = argument(node, 1, "dim")[1]
@@ -246,6 +282,13 @@ def _unflatten(node: Call, x: Value, out: Value) -> Iterator[Found]:
             if isinstance(value, int) and value >= 0:
                 yield path, layout
 
+
+# -- literals of tensors made from nothing -----------------------------------------------------------
+
+_MADE: dict[Any, int] = {  # where among the arguments the shape begins
+    **dict.fromkeys((torch.zeros, torch.ones, torch.empty, torch.full), 0),
+    **dict.fromkeys(("new_zeros", "new_ones", "new_empty", "new_full"), 1),
+}
 
 # -- literals of norms -------------------------------------------------------------------------------
 

@@ -6,101 +6,83 @@ some operators (a batch norm takes a millisecond); a second call with the same a
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 META = torch.device("meta")
-
-
-def on_meta(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What `op(*args, **kwargs)` gives on meta tensors."""
-    makes = _makes(op)
-    if not makes:
-        return op(*args, **kwargs)
-    try:
-        key = (op, tuple([_key(a) for a in args]), tuple([(name, _key(a)) for name, a in kwargs.items()]))
-        if makes == IN_PLACE:
-            return args[0] if _keeps_shape(*key) else op(*args, **kwargs)
-        made = _made(*key)
-    except TypeError:  # an argument that cannot be a key
-        return op(*args, **kwargs)
-    if type(made) is _Made:
-        return made.new()
-    return type(made)([m.new() if type(m) is _Made else m for m in made]) if isinstance(made, list | tuple) else made
-
-
 NEW, IN_PLACE, ELSE = "new tensors", "its first argument, written to", ""
+MOST = 16384  # results that are remembered
+
+_Like = tuple[torch.Size, tuple[int, ...], torch.dtype]  # a tensor: all but its memory
+
+_made: dict[tuple[Any, ...], Any] = {}  # of calls (a cache): what they gave
 
 
-class _Made:
-    """A result: everything about it but its memory."""
+def on_meta(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], others: str) -> Any:
+    """What `op(*args, **kwargs)` gives on meta tensors.
 
-    __slots__ = ("dtype", "shape", "stride")
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.shape, self.stride, self.dtype = tensor.shape, tensor.stride(), tensor.dtype
-
-    def new(self) -> Tensor:
-        return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=META)
-
-
-class _Given:
-    """A tensor argument, equal to all with the same shape, strides and dtype."""
-
-    __slots__ = ("key",)
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.key = (tensor.shape, tensor.stride(), tensor.dtype)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Given) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def new(self) -> Tensor:
-        shape, stride, dtype = self.key
-        return torch.empty_strided(shape, stride, dtype=dtype, device=META)
+    Args:
+        op: The overload.
+        args: Its arguments by position.
+        kwargs: Its arguments by name.
+        others: All those that are no tensors, with their places, in words.
+    """
+    makes = _makes(op)
+    key = _key(op, args, kwargs, others) if makes else None
+    if key is None:
+        return _one_kind(op, args)(*args, **kwargs)
+    made = _made.get(key)
+    if made is None:
+        out = _one_kind(op, args)(*args, **kwargs)
+        if len(_made) >= MOST:
+            _made.clear()
+        made = _made[key] = _remembered(out) if makes == NEW else key[2] == (0, _like(args[0]))
+        if makes == IN_PLACE:
+            return args[0] if made else out
+    elif makes == IN_PLACE:
+        return args[0] if made else op(*args, **kwargs)
+    kind, several = made  # the first time, too: unsafe_split gives views, and says that it does not
+    return (
+        _new(*several) if kind is Tensor else kind([_new(*like) if type(like) is tuple else like for like in several])
+    )
 
 
-def _key(argument: Any) -> Any:
-    kind = type(argument)
-    if isinstance(argument, Tensor):
-        if argument.device.type != "meta" or argument.is_complex() or argument.layout != torch.strided:
-            raise TypeError
-        return _Given(argument)
-    if kind is list or kind is tuple:
-        return (kind, *[_key(a) for a in argument])
-    return (kind, argument)
+def _key(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], others: str) -> tuple[Any, ...] | None:
+    """What the result of a call depends on; None where not all of that is seen here."""
+    key: list[Any] = [op, others]
+    for place, argument in (*enumerate(args), *kwargs.items()):
+        if isinstance(argument, Tensor):
+            if not _is_plain(argument):
+                return None
+            key.append((place, _like(argument)))
+        elif isinstance(argument, list | tuple) and any(isinstance(a, Tensor) for a in argument):
+            if not all(a is None or _is_plain(a) for a in argument):
+                return None
+            key.append((place, *[a if a is None else _like(a) for a in argument]))
+    return tuple(key)
 
 
-@lru_cache(maxsize=16384)
-def _made(op: Any, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]) -> Any:
-    out = op(*[_argument(a) for a in args], **{key: _argument(a) for key, a in kwargs})
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.is_meta and not tensor.dtype.is_complex and tensor.layout == torch.strided
+
+
+def _like(tensor: Tensor) -> _Like:
+    return tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _new(shape: torch.Size, stride: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.empty_strided(shape, stride, dtype=dtype, device=META)
+
+
+def _remembered(out: Any) -> tuple[type, Any]:
+    """One tensor, or a tuple or list of tensors and other things."""
     if isinstance(out, Tensor):
-        return _Made(out)
-    if isinstance(out, list | tuple):
-        return type(out)([_Made(o) if isinstance(o, Tensor) else o for o in out])
-    return out
-
-
-def _argument(key: Any) -> Any:
-    if isinstance(key, _Given):
-        return key.new()
-    kind, *rest = key
-    return kind([_argument(a) for a in rest]) if kind is list or kind is tuple else rest[0]
-
-
-@lru_cache(maxsize=16384)
-def _keeps_shape(op: Any, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]) -> bool:
-    """Whether a call in place goes through, and leaves its target in its shape."""
-    target, *others = [_argument(a) for a in args]
-    before = (target.shape, target.stride(), target.dtype)
-    op(target, *others, **{key: _argument(a) for key, a in kwargs})
-    return before == (target.shape, target.stride(), target.dtype)
+        return Tensor, _like(out)
+    return type(out), [_like(o) if isinstance(o, Tensor) else o for o in out]
 
 
 @cache
@@ -116,3 +98,21 @@ def _makes(op: Any) -> str:
         written == [0] and schema.name.endswith("_") and len(schema.returns) == 1 and not schema.name.endswith("__")
     )
     return IN_PLACE if schema.is_mutable and in_place else ELSE
+
+
+_CONTRACTIONS = frozenset(("convolution", "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot"))
+
+
+def _one_kind(op: Any, args: Sequence[Any]) -> Any:
+    """The operator; real ones refuse to multiply integers or complex numbers with floats, meta ones do it.
+
+    Raises:
+        RuntimeError: Such kinds meet.
+    """
+    if op._overloadpacket.__name__ in _CONTRACTIONS:
+        dtypes = [a.dtype for a in args if isinstance(a, Tensor)]
+        if len({(d.is_floating_point, d.is_complex) for d in dtypes}) > 1:
+            expected = next((d for d in dtypes if d.is_floating_point), dtypes[-1])
+            given = next(d for d in dtypes if d.is_floating_point != expected.is_floating_point)
+            raise RuntimeError(f"{op} is given {given} where the model takes {expected}")
+    return op

@@ -30,23 +30,29 @@ _FACTORIES = (
 FROZEN = "forward draws a random number that a graph would freeze"
 
 
+class DrawnError(TraceError):
+    """Random numbers of Python or numpy were drawn."""
+
+
 @contextmanager
-def nothing_lost(module: nn.Module, *, real: bool) -> Iterator[None]:
+def nothing_lost(module: nn.Module, *, real: bool, draws: bool) -> Iterator[None]:
     """Refuse code whose effects beside the graph would be lost.
 
     Args:
         module: Whose code runs inside.
         real: Whether values are computed for real, so that torch's random numbers are drawn anyway.
+        draws: Whether to look for draws from Python's and numpy's random numbers, which takes a while.
 
     Raises:
-        TraceError: Random numbers of Python or numpy were drawn, or a buffer or parameter was assigned.
+        DrawnError: There were such draws.
+        TraceError: A buffer or parameter was assigned.
     """
-    before, torchs = _python_random_state(), torch.get_rng_state()
+    before, torchs = _python_random_state() if draws else (), torch.get_rng_state()
     yield
     if not real and not torch.equal(torch.get_rng_state(), torchs):
         raise TraceError(FROZEN)
-    if _python_random_state() != before:
-        raise TraceError("forward draws from Python's or numpy's random numbers; a graph would freeze one draw")
+    if draws and _python_random_state() != before:
+        raise DrawnError("forward draws from Python's or numpy's random numbers; a graph would freeze one draw")
     for key, value in (*module._buffers.items(), *module._parameters.items()):
         if issubclass(type(value), fx.Proxy):
             raise TraceError(f"forward assigns to {key!r}; a graph keeps only changes in place, as in {key}.copy_(...)")
@@ -70,18 +76,47 @@ def _python_random_state() -> tuple[Any, ...]:
 
 @contextmanager
 def patched(tracer: fx.Tracer) -> Iterator[None]:
-    """`len`, `isinstance`, the factories of torch and autograd Functions see proxies while tracing."""
+    """`len`, `isinstance`, the factories of torch and autograd Functions see proxies while tracing.
+
+    And the tracer sees whether code asks for its mode.
+    """
     targets: list[tuple[Any, str, Any]] = [(builtins, "len", _length), (builtins, "isinstance", _is_instance)]
+    targets += [(nn.Module, "training", property(functools.partial(_mode_of, tracer), _set_mode))]
     targets += [(torch, name, _recorded(tracer, getattr(torch, name))) for name in _FACTORIES]
     targets += [(torch.autograd.Function, "apply", classmethod(_refuse_proxies))]
-    before = [(owner, name, vars(owner)[name]) for owner, name, _ in targets]
+    before = [(owner, name, vars(owner).get(name)) for owner, name, _ in targets]
     for owner, name, new in targets:
         setattr(owner, name, new)
     try:
         yield
     finally:
         for owner, name, old in before:
-            setattr(owner, name, old)
+            if old is None:  # modules have their mode each for itself
+                delattr(owner, name)
+            else:
+                setattr(owner, name, old)
+
+
+@contextmanager
+def unpatched() -> Iterator[None]:
+    """Inside, where no proxies are about, `len` and `isinstance` are Python's own, which are faster."""
+    before = builtins.len, builtins.isinstance
+    builtins.len, builtins.isinstance = _len, _isinstance
+    try:
+        yield
+    finally:
+        builtins.len, builtins.isinstance = before
+
+
+def _mode_of(tracer: Any, module: nn.Module) -> bool:
+    tracer.asked_for_mode()
+    if "training" not in module.__dict__:
+        raise AttributeError("training")  # Python goes on to ask __getattr__
+    return bool(module.__dict__["training"])
+
+
+def _set_mode(module: nn.Module, mode: bool) -> None:
+    module.__dict__["training"] = mode
 
 
 _len = len

@@ -20,6 +20,7 @@ from torch.fx.proxy import Attribute
 from torch.utils import _pytree as pytree
 
 from .errors import GrowError, TraceError
+from .inputs import brief
 
 VALUE = "fxgrow_value"  # in node.meta while tracing: what the node gives on the example inputs
 
@@ -53,8 +54,8 @@ def guard(value: Any, expected: Any, place: str) -> None:
     """
     if value is not expected and value != expected:
         raise GrowError(
-            f"these inputs would take another path through the model's code than the example inputs that it was "
-            f"grown with ({value!r} instead of {expected!r}, {place}); grow it with such inputs as the example"
+            "these inputs would take another path through the model's code than the example inputs that it was grown "
+            f"with ({brief(value)} instead of {brief(expected)}, {place}); grow it with such inputs as the example"
         )
 
 

@@ -67,7 +67,7 @@ def record(model: nn.Module, mode: Mode, inputs: Inputs) -> Run:
     run = _record_once(root, mode, inputs)
     changed = [key for key, value in _attributes(root).items() if not _same(before.get(key, root), value)]
     if changed and _record_once(root, mode, inputs).result != run.result:
-        return replace(run, stateful=frozenset(key.rpartition(".")[0] for key in changed))
+        return replace(run, stateful=frozenset(path for path, _ in changed))
     return run
 
 
@@ -91,9 +91,9 @@ def _record_once(root: nn.Module, mode: Mode, inputs: Inputs) -> Run:
     return Run(tape.calls, tape.result(result, {**names, **given}))
 
 
-def _attributes(root: nn.Module) -> dict[str, Any]:
+def _attributes(root: nn.Module) -> dict[tuple[str, str], Any]:
     return {
-        f"{path}.{key}".lstrip("."): _content(value)
+        (path, key): _content(value)
         for path, module in root.named_modules()
         for key, value in vars(module).items()
         if not key.startswith("_") and key != "training"

@@ -72,8 +72,7 @@ def _check_shape(plan: Plan, found: TensorPlan, tensor: Tensor) -> None:
 
 def place(root: nn.Module, grown: Mapping[str, Tensor]) -> None:
     """Put the student's tensors into a module tree of our own; tied ones stay tied."""
-    by_id = {id(tensor): grown[name] for name, tensor in named_tensors(root).items()}
-    replace_tensors(root, lambda tensor: by_id[id(tensor)])
+    replace_tensors(root, {id(tensor): grown[name] for name, tensor in named_tensors(root).items()})
 
 
 def resize(root: nn.Module, resizes: tuple[Resize, ...]) -> None:
@@ -185,12 +184,19 @@ def student_of(traced: Traced, plan: Plan, model: nn.Module, batches: Iterable[A
     return made
 
 
-def assemble(
-    root: nn.Module, graphs: Mapping[Mode, fx.Graph], grown: Mapping[str, Tensor], plan: Plan, class_name: str
-) -> GrownModule:
-    """The student from a module tree of our own, which is changed and used up."""
+def rebuild(
+    root: nn.Module, graphs: Mapping[Mode, fx.Graph], grown: Mapping[str, Tensor], plan: Plan
+) -> dict[Mode, fx.Graph]:
+    """Make a module tree of our own the student's, and give the student's graphs."""
     place(root, grown)
     resize(root, plan.resizes)
     edited = edit(graphs, plan.edits)
     make(root, edited, plan.changes, plan.seed)
-    return GrownModule(root, edited, class_name)
+    return edited
+
+
+def assemble(
+    root: nn.Module, graphs: Mapping[Mode, fx.Graph], grown: Mapping[str, Tensor], plan: Plan, class_name: str
+) -> GrownModule:
+    """The student from a module tree of our own, which is changed and used up."""
+    return GrownModule(root, rebuild(root, graphs, grown, plan), class_name)

@@ -1,30 +1,33 @@
 """Plan until the student's shapes are right: mend what a check finds, and plan again.
 
-Widths that meet where a size goes wrong are first made to grow by one factor (`C // heads` stays what it is if
-both double), and if that was in vain they are pinned. Each round tries something for the first time, so it
-ends; what it returns has passed the check.
+Widths that meet where a size goes wrong are first made to come out equal, where the code cuts a dimension into equal
+parts; then to grow by one factor (`C // heads` stays what it is if both double); if that was in vain they are pinned.
+Each round tries something for the first time, so it ends; what it returns has passed the check.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
-from .check import check, check_shapes
-from .copies import clone, named_tensors
+from .balance import Equality
+from .check import Mismatch, check, check_shapes
+from .copies import clone, named_tensors, no_collection
 from .deepening import changes
 from .ends import open_ends
 from .errors import PlanError
 from .grown import GrownModule
+from .layout import Layout
 from .plan import DROP, Edit, Left, Plan
 from .planning import plan
-from .rewrite import assemble, grown_tensors
+from .rewrite import assemble, grown_tensors, rebuild
 from .spec import Spec, parse
 from .widths import WidthGraph
 from .wishes import Deepen, Kernel
 
-FEW = 4  # widths that are tried to be grown by one factor, where a size goes wrong
+FEW = 4  # widths that are tried to be grown by one factor, where a size goes wrong; those that do already are one
 
 log = logging.getLogger("fxgrow")
 
@@ -36,16 +39,18 @@ class _Mends:
     pins: dict[str, str] = field(default_factory=dict)
     ties: dict[frozenset[str], str] = field(default_factory=dict)
     tried: set[frozenset[str]] = field(default_factory=set)
+    equal: dict[tuple[Layout, Layout], Equality] = field(default_factory=dict)
+    halved: set[tuple[Layout, Layout]] = field(default_factory=set)  # tried
     mended: set[str] = field(default_factory=set)  # in this round
 
     def on(self, widths: WidthGraph) -> WidthGraph:
         """The widths with all of it."""
-        widths = widths.tie(self.ties)
+        widths = replace(widths.tie(self.ties), equal=tuple(self.equal.values()))
         for reason in dict.fromkeys(self.pins.values()):
             widths = widths.pin([name for name, why in self.pins.items() if why == reason], reason)
         return widths
 
-    def add(self, names: Sequence[str], around: Sequence[str], reason: str) -> None:
+    def add(self, widths: WidthGraph, names: Sequence[str], around: Sequence[str], reason: str) -> None:
         """Widths that meet where a size goes wrong.
 
         They grow by one factor; or with the others in that code (`heads` and `C` in `C // heads`); or, where all
@@ -55,7 +60,7 @@ class _Mends:
         if together | set(around) <= self.mended:  # by what an earlier place of this round tells
             return
         for candidate in (together, together | frozenset(around)):
-            if 1 < len(candidate) <= FEW and candidate not in self.tried:
+            if 1 < len({widths.named[name].ratio or name for name in candidate}) <= FEW and candidate not in self.tried:
                 self.tried.add(candidate)
                 self.ties[candidate] = reason
                 self.mended |= candidate
@@ -64,7 +69,16 @@ class _Mends:
             return
         self.mended |= together
         self.ties = {tied: why for tied, why in self.ties.items() if not tied & together}
+        self.equal = {pair: found for pair, found in self.equal.items() if not found.names & together}
         self.pins.update({name: reason for name in names if name not in self.pins})
+
+    def level(self, found: Mismatch) -> bool:
+        """Parts that the code makes equal are to be; whether that is tried for the first time."""
+        new = [pair for pair in found.equal if pair not in self.halved]
+        self.halved.update(new)
+        for pair in new:
+            self.equal[pair] = Equality(*pair, f"the code makes equal parts at {found.site}")
+        return bool(new)
 
 
 def settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
@@ -73,12 +87,20 @@ def settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
     Raises:
         PlanError: The specification cannot be met (also where a wish meets a width that had to be pinned).
     """
+    with nullcontext() if widths.traced.inputs.real else no_collection():
+        return _settle(widths, spec, seed=seed, method=method)
+
+
+def _settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
     mends = _Mends()
     widths, endings = open_ends(widths, parse(spec))
     ends = {ending.group for ending in endings}
     while True:
-        proposal = plan(mends.on(widths), spec, seed=seed, method=method, endings=endings)
-        verdict = check(_on_meta(widths, proposal), widths, proposal)
+        mended = mends.on(widths)
+        proposal = plan(mended, spec, seed=seed, method=method, endings=endings)
+        root = clone(widths.traced.root)
+        graphs = rebuild(root, widths.traced.graphs, grown_tensors(proposal, named_tensors(root)), proposal)
+        verdict = check(root, graphs, widths, proposal)
         if not verdict.mismatches:
             left = {entry.name: entry for entry in proposal.left}
             left.update({n: Left(n, reason) for n, reason in mends.pins.items() if n not in left})
@@ -95,13 +117,16 @@ def settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
             if constants:  # a literal says how many
                 mends.pins.update(dict.fromkeys(constants, reason))
                 continue
+            if mends.level(found):
+                continue
+            pinned = [name for name in widths.inside(found.module) if name in mends.pins]
             others = [name for name in found.groups if name not in ends]  # what was asked for by number stays last
             near = [name for name in found.around if others and name not in ends]
-            mends.add(others or found.groups, near, reason)
+            mends.add(mended, others or found.groups, near, reason)
             # The same code, where the run did not get to: elsewhere it has shown by itself what is wrong.
-            for theirs, around in widths.alike(found.module, verdict.reached, found.groups, found.around):
-                if growing.issuperset(theirs):
-                    mends.add(theirs, [name for name in around if name in growing], reason)
+            for theirs, around, stay in widths.alike(found.module, verdict.reached, found.groups, found.around, pinned):
+                if growing.issuperset(theirs) and mends.pins.keys() >= set(stay):
+                    mends.add(mended, theirs, [name for name in around if name in growing], reason)
 
 
 def _changed(proposal: Plan, widths: WidthGraph, spec: Spec) -> Plan:

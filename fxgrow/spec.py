@@ -21,6 +21,7 @@ from .wishes import WISHES, Wish
 Spec = Any  # float | str (JSON) | Mapping[str, int | float | Mapping] | Widen | Sequence[Spec]
 
 EVERYTHING = "*"
+MOST_TIMES, MOST_CHANNELS = 1e6, 10**8  # what is above was meant otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,15 @@ class Widen:
             object.__setattr__(self, "width", int(self.width) if whole else float(self.width))
         if isinstance(self.width, bool) or not isinstance(self.width, int | float):
             raise PlanError(f"{self.pattern!r}: a width is an int (channels) or a float (factor), not {self.width!r}")
-        if (isinstance(self.width, int) and self.width < 1) or (
-            isinstance(self.width, float) and not 1 <= self.width < 1e6
-        ):
+        if not self.width >= 1:  # nan too
             raise PlanError(
                 f"{self.pattern!r}: {self.width!r} would not grow anything; expected an int of at least the present "
                 "width, or a float of at least 1.0"
+            )
+        if self.width >= (MOST_TIMES if isinstance(self.width, float) else MOST_CHANNELS):
+            kind = "a factor" if isinstance(self.width, float) else "a number of channels"
+            raise PlanError(
+                f"{self.pattern!r}: {self.width:,} is too large for {kind}; a float is a factor, an int the new width"
             )
         if isinstance(self.multiple_of, bool) or not isinstance(self.multiple_of, int) or self.multiple_of < 1:
             raise PlanError(f"{self.pattern!r}: multiple_of is a positive int, not {self.multiple_of!r}")
@@ -174,8 +178,13 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def match(pattern: str, tensors: Iterable[str]) -> list[str]:
+def match(pattern: str, tensors: Iterable[str], modules: Iterable[str] = ()) -> list[str]:
     """The parameters that a pattern means: by their own name, their module's, or that of a container.
+
+    Args:
+        pattern: A name or a glob.
+        tensors: The names of all parameters and buffers.
+        modules: The paths of all modules in their order, for the message.
 
     Raises:
         PlanError: None; close names are given.
@@ -185,10 +194,23 @@ def match(pattern: str, tensors: Iterable[str]) -> list[str]:
     if not found:
         found = [t for t in names if t.startswith(f"{pattern}.")]
     if not found:
+        paths = [path for path in modules if path]
+        bare = next((i for i, path in enumerate(paths) if fnmatchcase(path, pattern)), None)
+        if bare is not None:
+            raise PlanError(f"{pattern!r} has no parameters, so no width of its own{_around(paths, bare, names)}")
         known = dict.fromkeys(path for t in names for path in (*_containers(t), t))
         close = difflib.get_close_matches(pattern, known, 3, 0.5) or list(known)[:3]
         raise PlanError(f"{pattern!r} matches no layer or parameter; close: {', '.join(close)}")
     return found
+
+
+def _around(paths: Sequence[str], at: int, tensors: Iterable[str]) -> str:
+    """The layers before and after a module, in words."""
+    layers = {module_of(t) for t in tensors}
+    before = next((path for path in reversed(paths[:at]) if path in layers), None)
+    after = next((path for path in paths[at:] if path in layers), None)
+    around = [path for path in (before, after) if path is not None]
+    return f"; the layers around it: {', '.join(around)}" if around else ""
 
 
 def _containers(tensor: str) -> list[str]:

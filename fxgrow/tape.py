@@ -12,13 +12,15 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils import swap_tensors
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map_only
 
 from .errors import TraceError
@@ -52,6 +54,14 @@ class Call:
     digest: int
     site: str = ""
     module: str = ""
+
+
+class Reading(NamedTuple):
+    """What a call reads."""
+
+    inputs: tuple[Key, ...]
+    constants: Constants
+    text: str  # the constants as text
 
 
 class Tape(TorchDispatchMode):
@@ -118,29 +128,24 @@ class Tape(TorchDispatchMode):
         self._read_at[id(tensor)] = self._written.get(_storage(tensor), 0)
         return self._count
 
-    def _key(self, tensor: Tensor) -> Key:
-        """The value as it reads now: another one if its memory was written through an alias."""
-        real = self.constant(tensor)
+    def _reading(self, tensor: Tensor) -> tuple[Key, int]:
+        """The value as it reads now (another one if its memory was written through an alias), and its digest."""
+        real = self.constant(tensor) if self._real else None
         if real is not None:
-            return self._fingerprint(real)
-        value = self.value_of(tensor)
-        written = self._written.get(_storage(tensor), 0) if self._written else 0
-        return value if written == self._read_at.get(id(tensor), 0) else (value, written)
-
-    def digest(self, tensor: Tensor) -> int:
-        """What a tensor holds now, as a hash of how it was computed."""
-        real = self.constant(tensor)
-        if real is not None:
-            return hash(self._fingerprint(real))
-        own = self._digests.get(id(tensor), 0)
-        if isinstance(self._key(tensor), tuple):  # written through an alias since
-            return hash((own, self._last_write[_storage(tensor)]))
-        return own
+            text = self._fingerprint(real)
+            return text, hash(text)
+        value, own = self.value_of(tensor), self._digests.get(id(tensor), 0)
+        if self._written:
+            memory = _storage(tensor)
+            written = self._written.get(memory, 0)
+            if written != self._read_at.get(id(tensor), 0):
+                return (value, written), hash((own, self._last_write[memory]))
+        return value, own
 
     def result(self, structure: Any, names: Mapping[str, Tensor]) -> tuple[tuple[int, Shape], ...]:
         """The digests of everything that a run leaves behind: its results, and the named tensors that it changed."""
         leaves = [self._to_meta(leaf) for leaf in leaf_tensors(structure)] + list(names.values())
-        return tuple([(self.digest(leaf), tuple(leaf.shape)) for leaf in leaves])
+        return tuple([(self._reading(leaf)[1], tuple(leaf.shape)) for leaf in leaves])
 
     def __torch_dispatch__(
         self, op: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -150,25 +155,27 @@ class Tape(TorchDispatchMode):
             return tuple([self.__torch_dispatch__(_SELECT, (), (args[0], dim, i)) for i in range(args[0].shape[dim])])
         args = tuple([self._to_meta(a) for a in args])
         kwargs = {key: self._to_meta(a) for key, a in kwargs.items()} if kwargs else {}
-        given = [t for a in (*args, *kwargs.values()) for t in tensors_in(a)]
-        self._refuse_state(op, args)
-        if not is_random(op) and all(self.constant(t) is not None for t in given):
+        kind = kind_of(op)
+        if kind.mutable:
+            self._refuse_state(args)
+        if not kind.random and self._all_constant((*args, *kwargs.values())):
             return self._fold(op, args, kwargs)
         if op is _NUMBER and self.called and self.inside is None and not self.real:
-            return 1.0 if given[0].is_floating_point() else 1  # a layer of torch.nn asks how often it ran: say once
-        if has_device(op) and not self.real:
+            return 1.0 if args[0].is_floating_point() else 1  # a layer of torch.nn asks how often it ran: say once
+        if kind.has_device and not self.real:
             kwargs["device"] = META
-        inputs, constants = self._read(args, kwargs)
-        digests = [self.digest(t) for t in given]
-        out = self.execute(op, args, kwargs)
+        inputs, digests, constants = self._read(args, kwargs)
+        text = str(constants)
+        out = self.execute(op, args, kwargs, Reading(inputs, constants, text))
         outs = results_of(out)
         shapes = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
-        digest = self._digest_call(op, digests, constants)
+        digest = self._digest_call(kind, digests, text)
         self.calls.append(Call(op, inputs, constants, shapes, digest, self.site_of(op), self.module))
         read = self.reading(op, args, kwargs)
-        if args and out is args[0] and op._schema.is_mutable:  # in place: what any alias holds is another value now
-            self._written[_storage(out)] = self._written.get(_storage(out), 0) + 1
-            self._last_write[_storage(out)] = digest
+        if kind.mutable and args and out is args[0]:  # in place: what any alias holds is another value now
+            memory = _storage(out)
+            self._written[memory] = self._written.get(memory, 0) + 1
+            self._last_write[memory] = digest
             real = self._real.pop(id(out), None)
             if real is not None:
                 self._unknown.add(_storage(real))
@@ -180,12 +187,22 @@ class Tape(TorchDispatchMode):
         self.observe(op, read, outs)
         return out
 
-    def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], reading: Reading) -> Any:
         """The result of a call."""
-        return op(*args, **kwargs) if self.real else on_meta(op, args, kwargs)
+        return op(*args, **kwargs) if self.real else on_meta(op, args, kwargs, reading.text)
 
-    def _refuse_state(self, op: Any, args: tuple[Any, ...]) -> None:
-        if self._attributes and op._schema.is_mutable and args and isinstance(args[0], Tensor):
+    def _all_constant(self, arguments: tuple[Any, ...]) -> bool:
+        """Whether a call depends on nothing but constants."""
+        for argument in arguments:
+            if isinstance(argument, Tensor):
+                if self.constant(argument) is None:
+                    return False
+            elif any(self.constant(t) is None for t in tensors_in(argument)):
+                return False
+        return True
+
+    def _refuse_state(self, args: tuple[Any, ...]) -> None:
+        if self._attributes and args and isinstance(args[0], Tensor):
             real = self._real.get(id(args[0]))
             if real is not None and _storage(real) in self._attributes:
                 raise TraceError(
@@ -193,27 +210,33 @@ class Tape(TorchDispatchMode):
                     "tracing would make a constant; register it as a buffer, or write `x = x + y` for `x += y`"
                 )
 
-    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Key, ...], Constants]:
-        """The keys of the tensors among the arguments, and the other arguments."""
+    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Key, ...], list[int], Constants]:
+        """The keys and the digests of the tensors among the arguments, and the other arguments."""
         inputs: list[Key] = []
+        digests: list[int] = []
         constants: list[tuple[int | str, Any]] = []
         for key, value in itertools.chain[tuple[int | str, Any]](enumerate(args), kwargs.items()):
             if isinstance(value, Tensor):
-                inputs.append(self._key(value))
+                name, digest = self._reading(value)
+                inputs.append(name)
+                digests.append(digest)
             elif isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
-                inputs.extend("" if v is None else self._key(v) for v in value)
+                for entry in value:
+                    name, digest = ("", 0) if entry is None else self._reading(entry)
+                    inputs.append(name)
+                    digests.append(digest)
             else:
-                constants.append((key, tuple(value) if isinstance(value, list) else value))
-        return tuple(inputs), tuple(constants)
+                constants.append((key, _plain(value)))
+        return tuple(inputs), digests, tuple(constants)
 
-    def _digest_call(self, op: Any, inputs: list[int], constants: Constants) -> int:
-        name = _plain_name(op)
-        if is_random(op):  # each draw is another one
+    def _digest_call(self, kind: Kind, inputs: list[int], constants: str) -> int:
+        name = kind.name
+        if kind.random:  # each draw is another one
             self._random_calls += 1
             inputs = [*inputs, self._random_calls]
         if name in _REVERSED:
             name, inputs = _REVERSED[name], inputs[::-1]
-        return hash((name, tuple(inputs), str(constants)))
+        return hash((name, tuple(inputs), constants))
 
     def _fold(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call on constants alone: computed for real, and handed on as a meta tensor that stands for the result."""
@@ -240,6 +263,15 @@ class Tape(TorchDispatchMode):
             self._real[id(meta)] = real
             self.held += [real, meta]
         return meta
+
+    def release(self) -> None:
+        """Make real what stood for constants: user's code may keep it beyond the run, in a cache of its own."""
+        with _disable_current_modes():
+            for held in self.held:
+                real = None if self.real else self._real.get(id(held))
+                if real is not None and held.is_meta:
+                    with suppress(RuntimeError):  # a view of it is alive
+                        swap_tensors(held, real.detach())
 
     def site_of(self, op: Any) -> str:
         """Where the run is, in words."""
@@ -281,16 +313,33 @@ _NUMBER = torch.ops.aten._local_scalar_dense.default
 _SELECT = torch.ops.aten.select.int
 
 
-@cache
-def has_device(op: Any) -> bool:
-    """Whether an ATen overload takes the device of its result."""
-    return any(argument.name == "device" for argument in op._schema.arguments)
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What an overload is, as far as a tape has to know.
+
+    Attributes:
+        name: Its name, without regard to whether it writes in place.
+        mutable: Whether it writes to an argument.
+        random: Whether its result is no function of its arguments: drawn, or not initialised.
+        has_device: Whether it takes the device of its result.
+    """
+
+    name: tuple[str, str]
+    mutable: bool
+    random: bool
+    has_device: bool
 
 
 @cache
-def is_random(op: Any) -> bool:
-    """Whether an overload's result is no function of its arguments: drawn, or not initialised."""
-    return draws(op) or "empty" in op._schema.name
+def kind_of(op: Any) -> Kind:
+    """What an overload is."""
+    schema = op._schema
+    return Kind(
+        _plain_name(op),
+        bool(schema.is_mutable),
+        draws(op) or "empty" in schema.name,
+        any(argument.name == "device" for argument in schema.arguments),
+    )
 
 
 @cache
@@ -316,6 +365,13 @@ def _fingerprint(real: Tensor) -> str:
         return f"constant {real.dtype} {real.flatten()[0].item()}"
     flat = real.detach().to("cpu").contiguous().flatten().view(torch.uint8)
     return f"constant {real.dtype} {tuple(real.shape)} {hashlib.sha256(bytes(flat.untyped_storage())).hexdigest()}"
+
+
+def _plain(value: Any) -> Any:
+    """A constant argument as one that another run can be compared with: of a generator what it would draw."""
+    if isinstance(value, torch.Generator):
+        return f"generator {hashlib.sha256(bytes(value.get_state().untyped_storage())).hexdigest()}"
+    return tuple(value) if isinstance(value, list) else value
 
 
 def tensors_in(argument: Any) -> Iterator[Tensor]:

@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from .balance import Gain, balanced
 from .errors import PlanError
-from .groups import Group
+from .groups import Group, can_grow
 from .layout import Layout, atoms, measure
 from .means import Means, means
 from .spec import Widen, match, module_of
@@ -62,6 +63,7 @@ def resolve(
         for name, width in find(widths, wish, _excluded(widths, wish), unfit, targets).items():
             _ask(widths, targets, wish, name, width)
     _same_ratios(widths, targets)
+    _equal_parts(widths, targets, set().union(*(_excluded(widths, wish) for wish in wishes)), no_replicas, method)
     return targets
 
 
@@ -123,7 +125,7 @@ def _named(
 ) -> dict[str, int]:
     wanted: dict[str, int] = {}
     refused: list[str] = []
-    for tensor in _producers(widths, match(wish.pattern, widths.tensors)):
+    for tensor in _producers(widths, match(wish.pattern, widths.tensors, widths.traced.classes)):
         layout = widths.produced(tensor)
         names = dict.fromkeys(atoms(layout))
         outside = {n for n in names if n in excluded or widths.named[n].ratio & excluded}
@@ -166,7 +168,7 @@ def _producers(widths: WidthGraph, tensors: Sequence[str]) -> list[str]:
 def _excluded(widths: WidthGraph, wish: Widen) -> set[str]:
     names: set[str] = set()
     for pattern in wish.exclude:
-        for tensor in _producers(widths, match(pattern, widths.tensors)):
+        for tensor in _producers(widths, match(pattern, widths.tensors, widths.traced.classes)):
             names |= set(atoms(widths.produced(tensor)))
     return names
 
@@ -259,7 +261,7 @@ def _ask(widths: WidthGraph, targets: Targets, wish: Widen, name: str, width: in
 
 
 def _first_layer(widths: WidthGraph, wish: Widen, name: str) -> str:
-    for tensor in _producers(widths, match(wish.pattern, widths.tensors)):
+    for tensor in _producers(widths, match(wish.pattern, widths.tensors, widths.traced.classes)):
         if name in atoms(widths.produced(tensor)):
             return tensor
     return name
@@ -291,3 +293,36 @@ def _same_ratios(widths: WidthGraph, targets: Targets) -> None:
             targets.new[other] = width
             targets.wish.setdefault(other, targets.wish[name])
             targets.left.pop(other, None)
+
+
+def _equal_parts(
+    widths: WidthGraph, targets: Targets, excluded: set[str], no_replicas: Mapping[str, bool], method: str
+) -> None:
+    """What the code cuts into equal parts gets widths with which they are; what cannot grow so stays."""
+    names = dict.fromkeys(name for equality in widths.equal for name in sorted(equality.names))
+    gains: dict[frozenset[str], Gain] = {}
+    for name in names:
+        group = widths.named[name]
+        alone = not group.uniform or name in targets.means
+        together = frozenset([name]) if alone else group.ratio
+        steps = dict.fromkeys(sorted(together), 1) if alone else {n: widths.width(n) for n in sorted(together)}
+        wished = targets.new.get(name, group.size) > group.size
+        may = can_grow(group) and not together & excluded and not together & targets.left.keys()
+        if wished or may:
+            wanted = (targets.new.get(name, group.size) - group.size) // steps[name]
+            given = any(isinstance(targets.wish[n].width, int) for n in together if n in targets.wish)
+            gains[together] = Gain(steps, wanted, given)
+    reasons = {name: equality.reason for equality in widths.equal for name in equality.names}
+    some = next((targets.wish[n] for n in names if n in targets.wish), None)
+    for name, width in balanced(widths.equal, widths.named, list(gains.values())).items():
+        before = targets.new.get(name, widths.width(name))
+        if some is None or width == before:
+            continue
+        wish = targets.wish.setdefault(name, some)
+        if width == widths.width(name):
+            targets.left[name] = f"{reasons.get(name, '')}, and other parts of it must stay"
+        elif widths.named[name].replicas and no_replicas[wish.method or method]:
+            continue
+        else:
+            targets.notes.append(f"{name} grows to {width} rather than {before}: {reasons.get(name, '')}")
+        targets.new[name] = width

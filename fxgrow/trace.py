@@ -11,13 +11,14 @@ between them. A trace that lost a skip connection or took the wrong branch has a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from .copies import clone, named_tensors, own_copy, plain_tensors, same_randomness, to_meta
+from .copies import clone, named_tensors, no_collection, own_copy, plain_tensors, same_randomness, to_meta
 from .errors import GrowError, TraceError
 from .grown import (
     CONTAINERS,
@@ -34,6 +35,7 @@ from .grown import (
 )
 from .inputs import Inputs, as_inputs, as_real_inputs, bind, for_a_run, guesses
 from .interpret import Runner
+from .patches import DrawnError
 from .proxy import VALUE, guard
 from .record import Run, RunError, named_inputs, run_model
 from .refuse import refuse_unknown_tensors
@@ -126,7 +128,7 @@ def _trace(model: nn.Module, inputs: Inputs, leaves: frozenset[str], output: Out
     if not inputs.real:
         model = clone(model)
         to_meta(model)
-    with same_randomness():
+    with same_randomness(), nullcontext() if inputs.real else no_collection():
         tapes, inputs = run_model(model, inputs)
         drawn = _Draft(model, inputs, tapes, leaves)
         for run in tapes.values():
@@ -152,6 +154,7 @@ class _Draft:
         self.tapes = tapes
         self.name = type(model).__name__
         self.arguments = bind(model, inputs)
+        self.training = [module.training for module in model.modules()]
         self.why: dict[str, str] = {}  # of the leaves that were found
 
     # -- the whole -------------------------------------------------------------------------------
@@ -180,10 +183,11 @@ class _Draft:
             found: dict[str, str] = {}
             same: dict[Mode, bool] = {}
             for mode in self.tapes:
-                trees[mode] = self._own(clone(self.model))
-                attempt, same[mode] = self._symbolic(trees[mode], mode, leaves)
+                trees[mode], attempt, same[mode] = self._symbolic(mode, leaves)
                 graphs[mode] = attempt.graph
                 found.update(attempt.found)
+                if same[mode] and self._serves_both_modes(attempt, trees[mode]):
+                    break
             if not found:
                 traced = self._assembled(graphs, trees, leaves)
                 if traced.constants or not all(same.values()):  # a constant may be written to, run after run
@@ -202,16 +206,43 @@ class _Draft:
         kinds = {type(modules[path]) for path in found if path and type(modules[path]) not in CONTAINERS}
         return frozenset(found) | {path for path, module in modules.items() if path and type(module) in kinds}
 
-    def _symbolic(self, tree: nn.Module, mode: Mode, leaves: frozenset[str]) -> tuple[Attempt, bool]:
-        """An attempt to trace, and whether its values are the model's."""
+    def _symbolic(self, mode: Mode, leaves: frozenset[str]) -> tuple[nn.Module, Attempt, bool]:
+        """A copy, an attempt to trace it, and whether its values are the model's."""
+        try:
+            return self._symbolic_on_copy(mode, leaves, find_draws=False)
+        except DrawnError:
+            return self._symbolic_on_copy(mode, leaves, find_draws=True)
+
+    def _symbolic_on_copy(
+        self, mode: Mode, leaves: frozenset[str], *, find_draws: bool
+    ) -> tuple[nn.Module, Attempt, bool]:
+        tree = self._own(clone(self.model))
         tree.train(mode == "train")
         arguments = for_a_run(self.arguments)
         everything = {**named_tensors(tree), **named_inputs(arguments)}
         tape = Tape(everything, real=self.inputs.real)
+        given = self.inputs.named(self.model)
         with remembered(tree), same_randomness():
-            attempt = symbolic_trace(tree, arguments, self.inputs.named(self.model), tape, leaves)
+            attempt = symbolic_trace(tree, arguments, given, tape, leaves, find_draws=find_draws)
         _keep_places(attempt.graph, tree, mode)
-        return attempt, not attempt.found and tape.result(attempt.result, everything) == self.tapes[mode].result
+        return tree, attempt, not attempt.found and tape.result(attempt.result, everything) == self.tapes[mode].result
+
+    def _serves_both_modes(self, attempt: Attempt, tree: nn.Module) -> bool:
+        """Whether tracing in the other mode would give the same graph.
+
+        The code that became the graph did not ask for its mode, `train()` changes nothing but that, the rest is layers
+        of torch.nn, and outside them the model does the same in both. (Inference runs the graph in the other mode and
+        compares the digests.)
+        """
+        if attempt.mode_matters or not all(map(_only_has_mode, tree.modules())):
+            return False
+        called = {str(node.target) for node in attempt.graph.nodes if node.op == "call_module"}
+        layers = {path for path, module in tree.named_modules() if is_layer(module)}
+        first, *others = (
+            [(c.op, c.constants, c.shapes, c.module) for c in run.calls if c.module not in layers]
+            for run in self.tapes.values()
+        )
+        return not any_code(tree, called) and all(other == first for other in others)
 
     def _own(self, tree: nn.Module) -> nn.Module:
         """A copy whose tensors may be written to: on meta they hold nothing."""
@@ -234,15 +265,14 @@ class _Draft:
         for graph in graphs.values():
             for node in graph.nodes:
                 node.meta.pop(VALUE, None)
-        sources = [str(graph.python_code("self").src) for graph in graphs.values()]
         if len(self.tapes) == 1:
             missing: Mode = "train" if "eval" in self.tapes else "eval"
             graphs[missing] = refusing_graph(self.model, missing)
-        elif len(set(sources)) == 1:
+        elif len(graphs) == 1 or len({str(graph.python_code("self").src) for graph in graphs.values()}) == 1:
             graphs = {"eval": graphs["eval"]}
-        tree = clone(self.model)
-        plain = {name for name, module in tree.named_modules() if name and is_layer(module)}
-        root = self._own(skeleton(tree, called | plain))
+        plain = {name for name, module in self.model.named_modules() if name and is_layer(module)}
+        runs_code = any_code(self.model, called)
+        root = self._own(skeleton(self.model, called | plain))
         root.__dict__.update(constants, **{MODE_OVERRIDES: overrides})
         return self._traced(
             root,
@@ -250,7 +280,8 @@ class _Draft:
             leaves=frozenset(called | plain),
             constants=constants,
             overrides=overrides,
-            modes=self._modes(root, graphs, called),
+            runs_code=runs_code,
+            modes=self._modes(graphs, runs_code=runs_code),
             notes=self._notes(graphs, called),
         )
 
@@ -279,8 +310,8 @@ class _Draft:
     # -- the result ------------------------------------------------------------------------------
 
     def _traced(self, root: nn.Module, graphs: dict[Mode, fx.Graph], **more: Any) -> Traced:
-        for (_, module), (_, teacher) in zip(root.named_modules(), self.model.named_modules(), strict=True):
-            module.training = teacher.training
+        for module, training in zip(root.modules(), self.training, strict=True):
+            module.training = training
         return Traced(
             root=root,
             graphs=graphs,
@@ -293,10 +324,10 @@ class _Draft:
             **more,
         )
 
-    def _modes(self, root: nn.Module, graphs: Mapping[Mode, fx.Graph], called: set[str]) -> tuple[Mode, ...]:
+    def _modes(self, graphs: Mapping[Mode, fx.Graph], *, runs_code: bool) -> tuple[Mode, ...]:
         """The modes whose runs show every operation."""
         random_in_eval = "eval" in self.tapes and any(draws(call.op) for call in self.tapes["eval"].calls)
-        if len(graphs) == 1 and not random_in_eval and not any_code(root, called):
+        if len(graphs) == 1 and not random_in_eval and not runs_code:
             return ("train",) if "train" in self.tapes else ("eval",)
         return tuple(self.tapes)
 
@@ -335,6 +366,12 @@ def _notes(
             f"{other[0]} is not in the mode of the model: what its own code does by mode will follow the model's; "
             "layers of torch.nn in it keep theirs"
         )
+
+
+def _only_has_mode(module: nn.Module) -> bool:
+    kind = type(module)
+    own = "train" in vars(module) or "eval" in vars(module) or hasattr(kind, "training")
+    return kind.train is nn.Module.train and kind.eval is nn.Module.eval and not own
 
 
 def _outside(module: str, leaves: frozenset[str]) -> str:

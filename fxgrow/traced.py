@@ -32,6 +32,7 @@ class Traced:
         leaves: The modules that stay calls in the graphs.
         asked: Those of them that were asked for.
         whole: Whether the model is one call.
+        runs_code: Whether code of the user's classes runs inside the graphs.
         output: What a student is to be: a graph, or a module of the model's own class.
         constants: Tensors that tracing put on the root.
         overrides: Per mode, the modules that `train()` and `eval()` leave in another mode.
@@ -49,6 +50,7 @@ class Traced:
     leaves: frozenset[str] = frozenset()
     asked: frozenset[str] = frozenset()
     whole: bool = False
+    runs_code: bool = True
     output: Output = "graph"
     constants: Mapping[str, Tensor] | None = None
     overrides: Mapping[Mode, Mapping[str, bool]] | None = None
@@ -57,11 +59,6 @@ class Traced:
     def graph(self, mode: Mode) -> fx.Graph:
         """The graph that runs in a mode."""
         return graph_for(self.graphs, mode)
-
-    @property
-    def runs_code(self) -> bool:
-        """Whether code of the user's classes runs inside the graphs."""
-        return self.whole or any_code(self.root, self.leaves)
 
     def fresh(self) -> nn.Module:
         """The root for one run: a copy where code of the user's runs, which may keep state on it."""

@@ -24,11 +24,13 @@ from .copies import named_tensors
 from .errors import TraceError
 from .inputs import PLAIN, default_in_code, parameters_of, stars_of
 from .interpret import thawed
-from .patches import FROZEN, draws_privately, nothing_lost, patched
+from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, patched, unpatched
 from .proxy import VALUE, MetaProxy, form, guard, guards, is_symbolic, kinds_asked
 from .record import place
 from .sites import PLACE, caller
 from .tape import Tape
+
+STALE = "a cache outside the model holds what an earlier attempt to trace put there"
 
 
 class Restart(BaseException):
@@ -43,12 +45,22 @@ class Tracer(fx.Tracer):
         given: Which of these the example gives.
         tape: Runs every operation for its value.
         leaves: Paths of modules that stay calls.
+        find_draws: Whether to find out which module draws from Python's random numbers, if any does.
     """
 
     proxy_buffer_attributes = True  # else what is computed from a buffer is baked into the graph
 
-    def __init__(self, arguments: Mapping[str, Any], given: Sequence[str], tape: Tape, leaves: frozenset[str]) -> None:
+    def __init__(
+        self,
+        arguments: Mapping[str, Any],
+        given: Sequence[str],
+        tape: Tape,
+        leaves: frozenset[str],
+        *,
+        find_draws: bool,
+    ) -> None:
         super().__init__()
+        self.find_draws = find_draws
         self.arguments, self.given = arguments, given
         self.tape = tape
         self.forced = leaves
@@ -60,7 +72,9 @@ class Tracer(fx.Tracer):
         self._in_forward = False
         self._drawn: Tensor | None = None  # torch's random state after the last value that was computed for real
         self._hooked: set[int] = set()  # not those that forward hooks for itself, and that run on proxies
+        self.finished = False  # its proxies may live on in a cache of the user's code
         self.form_matters = False  # whether the code asks how many dimensions a tensor has
+        self.mode_matters = False  # whether it asks for the mode that it is in
 
     # -- nodes and their values ------------------------------------------------------------------
 
@@ -72,6 +86,8 @@ class Tracer(fx.Tracer):
             )
         if self._drawn is not None and not torch.equal(torch.get_rng_state(), self._drawn):
             raise TraceError(FROZEN)
+        if self.finished:
+            raise TraceError(STALE)
         node = super().create_node(kind, *args, **kwargs)
         if kind == "placeholder":
             return node
@@ -96,7 +112,7 @@ class Tracer(fx.Tracer):
         args, kwargs = thawed(fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta[VALUE]))
         self._computing = True
         try:
-            with torch.no_grad(), self.tape:
+            with torch.no_grad(), self.tape, unpatched():
                 if node.op == "call_function":
                     function: Any = node.target
                     return function(*args, **kwargs)
@@ -113,8 +129,14 @@ class Tracer(fx.Tracer):
         """An attribute of a module: parameters and buffers are proxies while tracing."""
         return attr_val if self._computing else super().getattr(attr, attr_val, parameter_proxy_cache)
 
+    def asked_for_mode(self) -> None:
+        """Some code reads `training` of a module; what a call in the graph runs may."""
+        self.mode_matters |= not self._computing
+
     def answered(self, node: fx.Node, value: Any) -> None:
         """Python was told a plain value: guard it, once."""
+        if self.finished:
+            raise TraceError(STALE)
         plain = all(isinstance(v, PLAIN) for v in value) if isinstance(value, list) else isinstance(value, PLAIN)
         place = Path(caller()).name if self._in_forward else "arguments"
         for tensor in kinds_asked(node):  # a model may be cast, but its images do not become integers
@@ -127,7 +149,11 @@ class Tracer(fx.Tracer):
     def create_arg(self, a: Any) -> Any:
         """What stands for a value among the arguments of a node."""
         if type(a) is MetaProxy:
+            if a.tracer is not self:
+                raise TraceError(STALE)
             return a.node
+        if isinstance(a, torch.Generator):
+            raise TraceError("forward draws from a generator of its own, which a graph would freeze")
         if isinstance(a, Tensor) and id(a) in self._made:
             node, index = self._made[id(a)]
             return node if index is None else self.create_node("call_function", operator.getitem, (node, index), {})
@@ -162,7 +188,7 @@ class Tracer(fx.Tracer):
             passed: Any = self.proxy(node) if symbolic else value
             if not symbolic and not stars:
                 expected = value if name in self.given else held
-                if isinstance(expected, PLAIN) or expected == ():
+                if _is_data(expected):
                     frozen[name] = (node, expected)
             if parameter.kind is parameter.VAR_POSITIONAL:
                 args += list(passed)
@@ -211,7 +237,7 @@ class Tracer(fx.Tracer):
             return super().call_module(m, forward, args, kwargs)
         last, stack, counts, asked = self._last(), self.module_stack.copy(), dict(self.num_calls), len(self._answered)
         try:
-            with nothing_lost(m, real=self.tape.real):
+            with nothing_lost(m, real=self.tape.real, draws=self.find_draws):
                 return super().call_module(m, forward, args, kwargs)
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises when it meets a proxy
             self.found[path] = explain(error)
@@ -240,35 +266,49 @@ class Attempt:
         graph: The graph; of no use where leaves were found.
         found: The leaves that had to be made (path: why): trace again, a fresh copy, with these.
         result: What the graph returned on the example inputs.
+        mode_matters: Whether the code that became the graph asks for its mode.
     """
 
     graph: fx.Graph
     found: Mapping[str, str]
     result: Any = None
+    mode_matters: bool = True
 
 
 def symbolic_trace(
-    root: nn.Module, arguments: Mapping[str, Any], given: Sequence[str], tape: Tape, leaves: frozenset[str]
+    root: nn.Module,
+    arguments: Mapping[str, Any],
+    given: Sequence[str],
+    tape: Tape,
+    leaves: frozenset[str],
+    *,
+    find_draws: bool,
 ) -> Attempt:
     """Trace a module tree of our own.
 
     Raises:
+        DrawnError: Some module draws from Python's random numbers; trace again and find out which.
         TraceError: The root's own code cannot be traced.
     """
-    tracer = Tracer(arguments, given, tape, leaves)
+    tracer = Tracer(arguments, given, tape, leaves, find_draws=find_draws)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if draws_privately(root):
                 raise TraceError("it holds a generator of random numbers of its own")
-            with nothing_lost(root, real=tape.real), patched(tracer):
+            with nothing_lost(root, real=tape.real, draws=True), patched(tracer):
                 graph = tracer.trace(root)
     except Restart:
         return Attempt(tracer.graph, tracer.found)
     except Exception as error:
         if tracer.found:
             return Attempt(tracer.graph, tracer.found)
+        if isinstance(error, DrawnError) and not find_draws:
+            raise
         raise TraceError(explain(error)) from error
+    finally:
+        tracer.finished = True
+        tape.release()
     (output,) = (node for node in graph.nodes if node.op == "output")
     result = fx.node.map_arg(output.args[0], lambda node: node.meta[VALUE])
     if tracer.form_matters:
@@ -278,7 +318,14 @@ def symbolic_trace(
         if not node.users and _is_plain(node):
             graph.erase_node(node)
     graph.lint()
-    return Attempt(graph, tracer.found, result)
+    return Attempt(graph, tracer.found, result, tracer.mode_matters)
+
+
+def _is_data(value: Any) -> bool:
+    """Whether an argument is a plain value, or a sequence or mapping of them: one that a guard can compare."""
+    if type(value) is dict:
+        return all(isinstance(key, str) and _is_data(entry) for key, entry in value.items())
+    return isinstance(value, PLAIN) or (type(value) in (tuple, list) and all(map(_is_data, value)))
 
 
 def _guard_form(graph: fx.Graph) -> None:

@@ -45,20 +45,17 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
         tolerance: Largest relative error that counts as the same; None: what the dtype allows.
 
     Raises:
-        GrowError: The outputs have other structures or shapes.
+        GrowError: One is no model, or does not run on the inputs, or the outputs have other structures or shapes.
     """
+    for who, model in (("teacher", teacher), ("student", student)):
+        if not isinstance(model, nn.Module):
+            raise GrowError(f"the {who} is a {type(model).__name__}; expected an nn.Module")
     args, kwargs = arguments_of(inputs)
     given = Inputs(args, kwargs)
     plan = plan_of(student)
     steps = plan.steps if plan is not None else ()
     larger = padded_inputs(steps, teacher, given)
-    errors: dict[str, float] = {
-        mode: _apart(
-            old_outputs(steps, mode, leaf_tensors(_run(student, larger, mode))),
-            leaf_tensors(_run(teacher, given, mode)),
-        )
-        for mode in MODES
-    }
+    errors: dict[str, float] = {mode: _outputs_apart(teacher, student, given, larger, steps, mode) for mode in MODES}
     allowed = tolerance if tolerance is not None else _tolerance(teacher)
     beyond = [mode for mode in MODES if errors[mode] > allowed] if tolerance is None else []
     rounding = _rounding(teacher, given, beyond)
@@ -88,10 +85,30 @@ def relative_error(student: Tensor, teacher: Tensor) -> float:
     return apart if apart == apart else float("inf")
 
 
-def _apart(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
+def _outputs_apart(
+    teacher: nn.Module, student: nn.Module, given: Inputs, larger: Inputs, steps: Sequence[Plan], mode: Mode
+) -> float:
+    expected = _ran("teacher", teacher, given, mode)
+    found = _ran("student", student, larger, mode)
+    if isinstance(expected, Mapping) is not isinstance(found, Mapping) and dict in (type(expected), type(found)):
+        kinds = [type(result).__name__ for result in (found, expected)]
+        raise GrowError(f"the student returns a {kinds[0]} where the teacher returns a {kinds[1]}")
+    ours, theirs = old_outputs(steps, mode, leaf_tensors(found)), leaf_tensors(expected)
     if len(ours) != len(theirs):
         raise GrowError(f"the student returns {len(ours)} tensors where the teacher returns {len(theirs)}")
     return max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
+
+
+def _ran(who: str, model: nn.Module, inputs: Inputs, mode: Mode) -> Any:
+    try:
+        return _run(model, inputs, mode)
+    except GrowError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise GrowError(
+            f"the {who} does not run on {inputs} in {mode} mode: {type(error).__name__}: {reason}"
+        ) from error
 
 
 def _rounding(teacher: nn.Module, inputs: Inputs, modes: Sequence[Mode]) -> dict[str, float]:

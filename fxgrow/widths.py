@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import html
 import itertools
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import networkx as nx
 
-from .copies import named_tensors
+from .balance import Equality
+from .copies import named_tensors, no_collection
 from .errors import WidthError
-from .findings import CARRY, CONTRACT, Findings, Flow, Known, Open, Prediction
+from .findings import CARRY, CONTRACT, Findings, Flow, Open, Prediction
 from .groups import Group, Statement, can_grow, constrain
 from .grown import Mode
 from .infer import infer
@@ -52,6 +55,7 @@ class WidthGraph:
         inputs: The layouts of each input, by the names of `record.named_inputs`.
         outputs: Per mode, the layouts of each tensor that the model returns.
         ties: A networkx graph: an edge joins two widths that an operator tied; its "site" says which.
+        equal: Sizes that the code makes equal, whatever grows.
     """
 
     traced: Traced
@@ -67,11 +71,12 @@ class WidthGraph:
     inputs: Mapping[str, tuple[Layout, ...]]
     outputs: Mapping[Mode, tuple[tuple[Layout, ...], ...]]
     ties: nx.Graph
+    equal: tuple[Equality, ...] = ()
 
     @property
     def groups(self) -> tuple[Group, ...]:
         """The width groups that are a dimension of some layer, in the order of the model."""
-        return tuple(g for g in self.named.values() if g.members and not _is_no_width(g))
+        return tuple(g for g in self.named.values() if g.members and not _is_no_width(g, self.tensors))
 
     def width(self, name: str) -> int:
         """The width of a group in the teacher."""
@@ -108,6 +113,11 @@ class WidthGraph:
                 found.append(tuple(tuple(dict.fromkeys(filter(None, some))) for some in theirs))
         return [theirs for theirs in found if theirs[0]]
 
+    def inside(self, path: str) -> list[str]:
+        """The groups that are a part of a module's parameters and buffers."""
+        own = [t.layouts for t in self.tensors.values() if path and t.name.startswith(f"{path}.")]
+        return list(dict.fromkeys(name for layouts in own for layout in layouts for name in atoms(layout)))
+
     def _part(self, path: str, tensor: str, dim: int, position: int) -> str:
         found = self.tensors.get(f"{path}.{tensor}")
         inside = list(atoms(found.layouts[dim])) if found is not None and dim < len(found.layouts) else []
@@ -122,30 +132,52 @@ class WidthGraph:
     def why(self, a: str, b: str | None = None) -> str:
         """Why two layers share a width (the chain of operators that ties them), or why one must stay.
 
+        Of one layer it tells of the width that it makes first, and then of all others that its parameters have, such
+        as the one that it reads.
+
         Args:
-            a: A module or parameter name, or a width group.
+            a: A module or parameter name, a width group, or a glob over these.
             b: Another one, or None.
 
         Raises:
             WidthError: There is no such name.
         """
         if b is None:
-            return "\n".join(self._why_pinned(name) for name in dict.fromkeys(atoms(self._layout(a)))) or (
+            return "\n".join(dict.fromkeys(line for name in self._meant(a) for line in self._lines(name))) or (
                 f"{a} has a fixed size"
             )
-        starts, ends = self._vars(a), self._vars(b)
+        starts, ends = ([self._var(name) for name in self._meant(pattern)] for pattern in (a, b))
         paths = []
-        for start in starts:
-            for end in ends:
-                if start in self.ties and end in self.ties and nx.has_path(self.ties, start, end):
-                    paths.append(nx.shortest_path(self.ties, start, end))
+        for start in dict.fromkeys(starts):
+            reached = nx.single_source_shortest_path(self.ties, start) if start in self.ties else {}
+            paths += [reached[end] for end in dict.fromkeys(ends) if end in reached]
         if not paths:
             return f"nothing ties {a} and {b}"
         path = min(paths, key=len)
         steps = [f"  {x} -- {self.ties.edges[x, y]['site']} -- {y}" for x, y in itertools.pairwise(path)]
-        same = set(atoms(self._layout(a))) & set(atoms(self._layout(b)))
-        head = f"{a} and {b} share one width:" if same else f"{a} and {b} hang together, but not as one width:"
+        mine, theirs = ({n for name in self._meant(one) for n in atoms(self._layout(name))} for one in (a, b))
+        head = f"{a} and {b} share one width:" if mine & theirs else f"{a} and {b} hang together, but not as one width:"
         return "\n".join([head, *steps]) if steps else f"{a} and {b} are the same dimension"
+
+    def _meant(self, pattern: str) -> list[str]:
+        """The names that a glob means: modules with parameters, or else parameters or width groups; or the name."""
+        layers = dict.fromkeys(t.rpartition(".")[0] or t for t in self.tensors)
+        if pattern in self.named or not any(c in pattern for c in "*?["):
+            return [pattern]
+        return next(filter(None, (fnmatch.filter(s, pattern) for s in (layers, self.tensors, self.named))), [pattern])
+
+    def _lines(self, name: str) -> Iterator[str]:
+        said = dict.fromkeys(atoms(self._layout(name)))
+        yield from map(self._why_pinned, said)
+        for tensor in self._inside(name):
+            for dim, layout in enumerate(self.tensors[tensor].layouts):
+                for part in atoms(layout):
+                    if part not in said and not _is_no_width(self.named[part], self.tensors):
+                        said[part] = None
+                        yield f"{tensor}[{dim}]: {self._why_pinned(part)}"
+
+    def _inside(self, name: str) -> list[str]:
+        return [t for t in self.tensors if t == name or t.startswith(f"{name}.")]
 
     def _why_pinned(self, name: str) -> str:
         group = self.named[name]
@@ -162,16 +194,16 @@ class WidthGraph:
             return ((name,),)
         return self.produced(self._tensor(name))
 
-    def _vars(self, name: str) -> list[str]:
-        if name in self.named and not any(t == name or t.startswith(f"{name}.") for t in self.tensors):
+    def _var(self, name: str) -> str:
+        if name in self.named and not self._inside(name):
             tensor, dim = self.named[name].members[0]
-            return [f"{tensor}[{dim}]"]
+            return f"{tensor}[{dim}]"
         tensor = self._tensor(name)
         at = self.tensors[tensor].layouts.index(self.produced(tensor))
-        return [f"{tensor}[{at}]"]
+        return f"{tensor}[{at}]"
 
     def _tensor(self, name: str) -> str:
-        found = [t for t in self.tensors if t == name or t.startswith(f"{name}.")]
+        found = self._inside(name)
         if not found:
             modules = {t.rpartition(".")[0] for t in self.tensors}
             close = difflib.get_close_matches(name, [*modules, *self.tensors], 3)
@@ -201,9 +233,12 @@ class WidthGraph:
 _HEADINGS = ("width", "size", "layers", "can it grow?")
 
 
-def _is_no_width(group: Group) -> bool:
-    """Kernel sizes, and the ones of a shape like (C, 1, 1)."""
-    return KERNEL in group.pinned or (group.size == 1 and bool(group.pinned))
+def _is_no_width(group: Group, tensors: Mapping[str, TensorWidths]) -> bool:
+    """Kernel sizes, and the ones of a shape like (C, 1, 1); one group or channel of several is a part of a width."""
+    if KERNEL in group.pinned:
+        return True
+    alone = group.size == 1 and bool(group.pinned)
+    return alone and all(tensors[t].layouts[d] == ((group.name,),) for t, d in group.members)
 
 
 def widths(traced: Traced, opened: Open | None = None) -> WidthGraph:
@@ -216,7 +251,11 @@ def widths(traced: Traced, opened: Open | None = None) -> WidthGraph:
     Raises:
         TraceError: The trace does not compute what the model computes.
     """
-    findings = infer(traced, opened)
+    with nullcontext() if traced.inputs.real else no_collection():
+        return _frozen(infer(traced, opened), traced)
+
+
+def _frozen(findings: Findings, traced: Traced) -> WidthGraph:
     _settle_roles(findings, traced)
     names = _Names(findings)
     tensors = {
@@ -295,6 +334,7 @@ class _Names:
         self.of: dict[Var, str] = {}
         self._taken: set[str] = set()
         self._named: dict[Layout, Layout] = {}
+        self._known: dict[int, tuple[Value, Value]] = {}  # by the id of what is named, which is kept
         for produced in (True, False):
             for tensor, layouts in findings.tensors.items():
                 for dim, layout in enumerate(layouts):
@@ -335,10 +375,16 @@ class _Names:
         return Prediction(ins, outs, expected, found.sized, self._flow(found.flow), found.decided)
 
     def _flow(self, flow: Flow) -> Flow:
-        def named(known: tuple[Known, ...]) -> tuple[Known, ...]:
-            return tuple([(key, replace(v, layouts=tuple([self.layout(la) for la in v.layouts]))) for key, v in known])
+        ins, outs = (tuple([(key, self._value(v)) for key, v in known]) for known in (flow.ins, flow.outs))
+        return Flow(flow.linear, ins, outs, flow.contracts, flow.norm, flow.mutates, flow.numbers, flow.floating)
 
-        return replace(flow, ins=named(flow.ins), outs=named(flow.outs))
+    def _value(self, value: Value) -> Value:
+        known = self._known.get(id(value))
+        if known is None:
+            layouts = tuple([self.layout(la) for la in value.layouts])
+            named = Value(layouts, value.origin, value.dims, value.invalid, value.constant)
+            known = self._known[id(value)] = (value, named)
+        return known[1]
 
 
 def _name(tensor: str, dim: int, *, produced: bool, contracted: bool) -> str:

@@ -1,6 +1,7 @@
 """Ways to damage a correct student. Each check must notice each of them."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -69,25 +70,15 @@ def untied_copy(teacher: nn.Module, student: nn.Module) -> None:
     tied.weight = nn.Parameter(tied.weight.detach().clone())  # type: ignore[union-attr, operator]
 
 
-@mutant
-def fresh_running_mean(teacher: nn.Module, student: nn.Module) -> None:
-    """A new channel's running mean is 0."""
+def _fresh(teacher: nn.Module, student: nn.Module, tensor: str, value: float) -> None:
+    """A new channel's entry is what a new batch norm has there."""
     g = mapping(teacher.get_parameter("bn.weight"), student.get_parameter("bn.weight"))
-    student.get_buffer("bn.running_mean")[_first_added(g)] = 0
+    student.state_dict()[tensor][_first_added(g)] = value
 
 
-@mutant
-def fresh_running_var(teacher: nn.Module, student: nn.Module) -> None:
-    """A new channel's running variance is 1."""
-    g = mapping(teacher.get_parameter("bn.weight"), student.get_parameter("bn.weight"))
-    student.get_buffer("bn.running_var")[_first_added(g)] = 1
-
-
-@mutant
-def fresh_bias(teacher: nn.Module, student: nn.Module) -> None:
-    """A new channel's shift is 0."""
-    g = mapping(teacher.get_parameter("bn.weight"), student.get_parameter("bn.weight"))
-    student.get_parameter("bn.bias")[_first_added(g)] = 0
+MUTANTS["fresh_running_mean"] = partial(_fresh, tensor="bn.running_mean", value=0)
+MUTANTS["fresh_running_var"] = partial(_fresh, tensor="bn.running_var", value=1)
+MUTANTS["fresh_bias"] = partial(_fresh, tensor="bn.bias", value=0)
 
 
 @mutant

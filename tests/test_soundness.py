@@ -362,3 +362,23 @@ def test_a_model_that_overrides_train_keeps_its_modes() -> None:
             assert model.training is training
             assert torch.allclose(model(X), teacher(X), rtol=1e-12, atol=1e-12)
     assert fxgrow.verify(teacher, student, X).exact
+
+
+def test_generators_that_forward_passes_on_are_compared_by_what_they_would_draw() -> None:
+    class Noisy(nn.Module):
+        def __init__(self, shape: tuple[int, ...], *, own: bool) -> None:
+            super().__init__()
+            self.a, self.b, self.shape = nn.Linear(4, 8), nn.Linear(8, 2), shape
+            self.generator = torch.Generator().manual_seed(0) if own else None
+
+        def forward(self, x: Tensor) -> Tensor:
+            generator = self.generator or torch.Generator().manual_seed(0)
+            noise = torch.rand(self.shape, generator=generator, dtype=x.dtype)
+            return self.b(torch.tanh(self.a(x)) * noise)
+
+    for own in (True, False):
+        for shape, grown in (((), ["a"]), ((8,), [])):  # noise has no replicas
+            teacher, x = Noisy(shape, own=own).double(), torch.randn(3, 4, dtype=torch.float64)
+            student = fxgrow.grow(teacher, 2.0, x)
+            assert [width.name for width in fxgrow.plan_of(student).grown] == grown
+            torch.testing.assert_close(student.eval()(x), teacher.eval()(x), rtol=1e-10, atol=1e-12)

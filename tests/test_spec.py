@@ -206,6 +206,20 @@ def test_why_names_the_chain_or_the_reason() -> None:
         found.why("layer1.0.conv7")
 
 
+def test_why_tells_of_every_dimension_and_takes_globs() -> None:
+    found = fxgrow.widths(RESNET.make(), RESNET.inputs())
+    own, *others = found.why("layer2.0.conv1").splitlines()
+    assert own == "layer2.0.conv1 (8) can grow to any width"
+    assert others == ["layer2.0.conv1.weight[1]: conv1 (6) can grow to any width"]
+    every = found.why("layer2.*.conv?").splitlines()
+    assert every[:2] == [own, *others]
+    assert any(line.startswith("layer2.1.conv1 (8)") for line in every)
+    assert "share one width" in found.why("layer2.0.conv2", "layer2.1.*")
+    assert found.why("*.bn1.bias").splitlines()
+    with pytest.raises(fxgrow.WidthError, match=r"layer7\.\*"):
+        found.why("layer7.*")
+
+
 def test_tables_can_be_read() -> None:
     net = NETS["res_net"]
     teacher, inputs = net.make(), net.inputs()

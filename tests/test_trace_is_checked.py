@@ -144,7 +144,7 @@ def test_the_check_notices_a_student_that_was_rewritten_wrong() -> None:
         wrong = fxgrow.Plan(**{**{k: getattr(plan, k) for k in plan.__dataclass_fields__}, **mutant})
         grown = grown_tensors(wrong, named_tensors(root))
         student = assemble(root, found.traced.graphs, grown, wrong, "Net")
-        assert bool(check(student, found, plan).mismatches) is bool(mutant)
+        assert bool(check(student, student.graphs, found, plan).mismatches) is bool(mutant)
 
 
 class Hooked(nn.Module):

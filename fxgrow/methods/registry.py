@@ -6,6 +6,7 @@ says what becomes of the new entries, in each of the two roles (produce and cont
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from ..errors import PlanError
 
 CPU = torch.device("cpu")
 
-
+MANY = 8  # runs of positions, from which on they are no faster than an index
 Where = slice | Tensor  # positions along a dimension: a range, which needs no copy, or int64 of shape (n,)
 
 
@@ -45,13 +46,8 @@ class Columns:
         return torch.nonzero(~self.original).flatten().to(self.device)
 
     @cached_property
-    def rounds(self) -> tuple[tuple[Where, Where, int, bool], ...]:
-        """How replicas are broken off, the last ones first.
-
-        Returns:
-            For each round the replicas, the entries that they are taken from, the number of parts left with
-            this one, and whether nothing has been taken from any of these entries yet.
-        """
+    def rounds(self) -> tuple[Round, ...]:
+        """How replicas are broken off, the last ones first."""
         index = self.index
         order = torch.argsort(index, stable=True)  # replicas of one old column side by side
         counts = torch.bincount(index)
@@ -59,12 +55,39 @@ class Columns:
         rank, first = torch.empty_like(order), torch.empty_like(order)
         rank[order] = torch.arange(len(index)) - starts  # 0 for the first of them, which keeps the rest
         first[order] = order[starts]
-        found: list[tuple[Where, Where, int, bool]] = []
+        found: list[Round] = []
         for part in range(int(rank.max()), 0, -1):
             here = torch.nonzero(rank == part).flatten()
             fresh = bool((counts[index[here]] == part + 1).all())
-            found.append((where(here, self.device), where(first[here], self.device), part + 1, fresh))
+            found.append(Round(len(here), part + 1, fresh, _pieces(here, first[here], self.device)))
         return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Replicas that are broken off together, one of each old entry that still has some.
+
+    Attributes:
+        number: How many.
+        parts: The number of parts left of each entry, with this one.
+        fresh: Whether nothing has been taken from any of these entries yet.
+        pieces: Replicas, the entries that they are taken from, and how many they are, one after the other.
+    """
+
+    number: int
+    parts: int
+    fresh: bool
+    pieces: tuple[tuple[Where, Where, int], ...]
+
+
+def _pieces(here: Tensor, rest: Tensor, device: torch.device) -> tuple[tuple[Where, Where, int], ...]:
+    """Two equally long lists of positions as pairs of ranges, which need no copies; as they are if those are many."""
+    seams = torch.nonzero((here.diff() != 1) | (rest.diff() != 1)).flatten().tolist()
+    if len(seams) >= MANY:
+        return ((where(here, device), where(rest, device), len(here)),)
+    bounds = itertools.pairwise([0, *(seam + 1 for seam in seams), len(here)])
+    starts = [(int(here[a]), int(rest[a]), b - a) for a, b in bounds]
+    return tuple([(slice(to, to + n), slice(of, of + n), n) for to, of, n in starts])
 
 
 def where(positions: Tensor, device: torch.device) -> Where:
@@ -97,6 +120,7 @@ class Method(ABC):
         replicas: Whether new channels are replicas, so that means, norms and maxima over channels allow it.
         separable: Whether it only changes weights that contract, each index of the other dimensions by itself, so
             that it can be given a weight part by part.
+        carries: Whether it fills tensors that only carry a width, too (of a norm); otherwise these stay gathered.
         offered: Whether users can ask for it by name.
         source: The paper or code that it comes from.
     """
@@ -105,6 +129,7 @@ class Method(ABC):
     exact: bool
     replicas: bool
     separable: bool = False
+    carries: bool = False
     offered: bool = True
     source: str
 
@@ -143,6 +168,7 @@ class NewRows(Method):
 
     exact = True
     replicas = False
+    carries = True
     offered = False
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
@@ -226,19 +252,30 @@ def divide(weight: Tensor, columns: Columns, share: Callable[[torch.Size, int], 
             it gets, as numerators (of that shape, or one for all) and the number that they are multiplied with.
     """
     dim = columns.dim
-    for here, rest_at, parts, fresh in columns.rounds:
-        if fresh and parts == 2:  # two replicas are alike: the new one keeps the rest, where it lies already
-            here, rest_at = rest_at, here
-        rest = take(weight, dim, rest_at)
-        numerators, scale = share(rest.shape, parts)
-        place = take(weight, dim, here) if isinstance(here, slice) else torch.empty_like(rest)
-        piece = _piece(rest, numerators.to(rest), scale, place)
-        if not isinstance(here, slice):
-            put(weight, dim, here, piece)
-        rest.sub_(piece)
-        if not isinstance(rest_at, slice):  # else it is a view of the weight
-            put(weight, dim, rest_at, rest)
+    for turn in columns.rounds:
+        shape = torch.Size([*weight.shape[:dim], turn.number, *weight.shape[dim + 1 :]])
+        numerators, scale = share(shape, turn.parts)
+        numerators = numerators.to(weight)
+        start = 0
+        for here, rest_at, number in turn.pieces:
+            if turn.fresh and turn.parts == 2:  # two replicas are alike: the new one keeps the rest, where it lies
+                here, rest_at = rest_at, here
+            part = numerators.narrow(dim, start, number) if numerators.ndim else numerators
+            _break_off(weight, dim, here, rest_at, part, scale)
+            start += number
     return weight
+
+
+def _break_off(weight: Tensor, dim: int, here: Where, rest_at: Where, numerators: Tensor, scale: float) -> None:
+    """Move a share of some entries to others."""
+    rest = take(weight, dim, rest_at)
+    place = take(weight, dim, here) if isinstance(here, slice) else torch.empty_like(rest)
+    piece = _piece(rest, numerators, scale, place)
+    if not isinstance(here, slice):
+        put(weight, dim, here, piece)
+    rest.sub_(piece)
+    if not isinstance(rest_at, slice):  # else it is a view of the weight
+        put(weight, dim, rest_at, rest)
 
 
 def _piece(rest: Tensor, numerators: Tensor, scale: float, place: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ..layout import Layout, fixed, product
+from ..layout import ONE, Layout, fixed, product
 from .registry import KERNEL, Env, Exact, Outcome, Sample, Value, broadcast, rule
 
 aten = torch.ops.aten
@@ -34,10 +34,15 @@ aten = torch.ops.aten
         Sample(lambda: nn.ConvTranspose1d(8, 8, 3, groups=8), (8, 12)),
         Sample(lambda: nn.ConvTranspose3d(8, 16, 2, groups=8), (8, 3, 2, 2)),
         Sample(lambda: nn.Conv2d(8, 6, 3, padding=1, padding_mode="circular")),
+        Sample(lambda: nn.Conv1d(5, 4, 1), (5, 8), dim=2),
+        Sample(lambda: nn.Conv1d(5, 4, 3), (5, 8), dim=2, grows=False),
+        Sample(lambda: nn.Conv1d(5, 4, 1, stride=2), (5, 8), dim=2, grows=False),
+        Sample(lambda: nn.ConvTranspose2d(5, 4, (1, 3)), (5, 8, 4), dim=2),
     ],
     sized=(8,),
     exact=Exact(
-        any="channels, inside each group or by whole groups; input channels split", pinned="space and the kernel"
+        any="channels, inside each group or by whole groups; input channels split; space, where the kernel has size 1",
+        pinned="space and the kernel, else",
     ),
     linear="filter",
 )
@@ -56,8 +61,14 @@ def convolution(
     """out[o] = sum_i weight[o, i] * x[i]; x (N, g*i, *S), weight (g*o, i, *K), or (g*i, o, *K) transposed."""
     for kernel in weight.layouts[2:]:
         env.pin(kernel, KERNEL)
-    for space in x.layouts[2:]:
-        env.keep(space, "a convolution slides over it")
+    spaces: list[Layout] = []
+    for d, (space, length) in enumerate(zip(x.layouts[2:], env.outs[0][2:], strict=True)):
+        pointwise = weight.shape[2 + d] == 1 and stride[d % len(stride)] == 1 and padding[d % len(padding)] == 0
+        if pointwise and length == x.shape[2 + d]:
+            spaces.append(space)
+        else:
+            env.keep(space, "a convolution slides over it")
+            spaces.append(fixed(length))
     inside, out, count = (_transposed if transposed else _forward)(env, x.layouts[1], weight, groups)
     if inside is not None:
         env.contract(weight, inside)
@@ -65,7 +76,7 @@ def convolution(
         env.unify(bias.layouts[0], out)
     env.declare(in_channels=x.layouts[1], out_channels=out, groups=count)
     env.expect(8, count)
-    return (x.layouts[0], out, *(fixed(n) for n in env.outs[0][2:]))
+    return (x.layouts[0], out, *spaces)
 
 
 def _forward(env: Env, channels: Layout, weight: Value, groups: int) -> tuple[int | None, Layout, Layout]:
@@ -148,6 +159,55 @@ def matmul(env: Env, a: Value, b: Value, **kwargs: Any) -> Outcome:
 def addmm(env: Env, bias: Value, a: Value, b: Value, **kwargs: Any) -> Outcome:
     """out = bias + a @ b"""
     return broadcast(env, [Value(matrix_product(env, a, b)), bias])
+
+
+class _Bilinear(nn.Module):
+    """x (N, *, 8) against itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.form = nn.Bilinear(8, 8, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.form(x, torch.sin(x))
+
+
+@rule(
+    aten._trilinear.default,
+    samples=[Sample(_Bilinear, (5, 8), dim=2)],
+    exact=Exact(
+        any="the outputs, the batch, and both sums over a weight's entries, which split",
+        pinned="a sum over activations alone",
+    ),
+)
+def trilinear(
+    env: Env,
+    a: Value,
+    b: Value,
+    c: Value,
+    new_a: Sequence[int],
+    new_b: Sequence[int],
+    new_c: Sequence[int],
+    summed: Sequence[int],
+    *args: Any,
+) -> Outcome:
+    """out[n, o] = sum_ij a[n, i] * b[o, i, j] * c[n, j], each with new dimensions of size 1 for the others' own."""
+    wide = [(value, _placed(value, new)) for value, new in ((b, new_b), (a, new_a), (c, new_c))]
+    layouts = broadcast(env, [Value(tuple([ONE if at is None else v.layouts[at] for at in ats])) for v, ats in wide])
+    for dim in summed:
+        holding = [(value, ats[dim]) for value, ats in wide if ats[dim] is not None]
+        weight, at = next(((v, at) for v, at in holding if v.origin), holding[0])
+        env.contract(weight, at or 0)
+    if len(b.layouts) == 3:
+        out, first, second = b.layouts
+        env.declare(out_features=out, in1_features=first, in2_features=second)
+    return tuple([layout for dim, layout in enumerate(layouts) if dim not in summed])
+
+
+def _placed(value: Value, new: Sequence[int]) -> list[int | None]:
+    """For each dimension with the new ones, which of the value's own it is."""
+    own = iter(range(len(value.layouts)))
+    return [None if dim in new else next(own) for dim in range(len(value.layouts) + len(new))]
 
 
 class _Vector(nn.Module):

@@ -3,51 +3,11 @@
 Each entry says how to build the network, what to feed it, and which weights have to grow.
 """
 
-from tests.nets import (
-    activations,
-    architectures,
-    attention,
-    blocks,
-    dropouts,
-    functional,
-    idioms,
-    interfaces,
-    layers,
-    norms,
-    pinned,
-    pooling,
-    reshapes,
-    sharing,
-    signatures,
-    spatial,
-    splits,
-    topologies,
-    traps,
-    vision_transformers,
-)
+from importlib import import_module
+from pkgutil import iter_modules
+
 from tests.nets.registry import NETS, Net
 
-FAMILIES = (
-    activations,
-    architectures,
-    attention,
-    blocks,
-    dropouts,
-    functional,
-    idioms,
-    interfaces,
-    layers,
-    norms,
-    pinned,
-    pooling,
-    reshapes,
-    sharing,
-    signatures,
-    spatial,
-    splits,
-    topologies,
-    traps,
-    vision_transformers,
-)
+FAMILIES = tuple(import_module(f"{__name__}.{file.name}") for file in iter_modules(__path__) if file.name != "registry")
 
 __all__ = ["FAMILIES", "NETS", "Net"]

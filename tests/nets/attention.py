@@ -178,3 +178,51 @@ class Queries(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.decoder(self.queries.expand(x.shape[0], -1, -1), self.stem(x)))
+
+
+@net(TOKENS)
+class ShapesJoined(nn.Module):
+    """Heads by `x.size()[:-1] + (heads, dim)`; the first stage has one head, whose size is stated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(7, 6)
+        self.stages = nn.ModuleList(_JoinedHeads(6, heads) for heads in (1, 2))
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        for stage in self.stages:
+            x = x + stage(x)
+        return self.head(x)
+
+
+class _JoinedHeads(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.size = heads, width // heads
+        self.query, self.key, self.value, self.proj = (nn.Linear(width, width) for _ in range(4))
+
+    def split(self, x: Tensor) -> Tensor:
+        shape = x.size()[:-1] + (self.heads, self.size)  # noqa: RUF005 - joined tuples are what this is about
+        return x.view(shape).permute(0, 2, 1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, t, c = x.shape
+        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        weights = torch.softmax(q @ k.transpose(-1, -2) / self.size**0.5, -1)
+        return self.proj((weights @ v).transpose(1, 2).reshape(n, t, c))
+
+
+@net(TOKENS, TOKENS, TOKENS, grows=(*(f"scales.{i}.weight" for i in range(3)), "head.weight"))
+class TokensWeighed(nn.Module):
+    """CoaT's head: a convolution of kernel size 1 weighs the class tokens of three scales, channel by channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(nn.Linear(7, 6) for _ in range(3))
+        self.aggregate, self.head = nn.Conv1d(3, 1, 1), nn.Linear(6, 4)
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        first = [scale(x)[:, 0] for scale, x in zip(self.scales, xs, strict=True)]
+        return self.head(self.aggregate(torch.stack(first, 1)).squeeze(1))

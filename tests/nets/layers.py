@@ -288,3 +288,35 @@ class RecurrentCells(nn.Module):
         x, h = torch.tanh(self.a(x)), torch.tanh(self.h(x))
         h = self.gru(x, self.rnn(x, h))
         return self.b(self.lstm(x, (h, h))[0])
+
+
+@net(ROWS, ROWS)
+class BilinearForm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(7, 5), nn.Linear(5, 6)
+        self.bilinear, self.c = nn.Bilinear(6, 7, 5), nn.Linear(5, 4)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.c(torch.tanh(self.bilinear(self.b(torch.tanh(self.a(x))), y)))
+
+
+@net(TOKENS)
+class RecurrentFromAState(nn.Module):
+    """The first states are made from nothing, of a size that an attribute states."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = 6
+        self.a, self.gru, self.cell = nn.Linear(7, 8), nn.GRU(8, 6, batch_first=True), nn.LSTMCell(6, 6)
+        self.b, self.c = nn.Linear(6, 10), nn.Linear(10, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = torch.zeros(1, x.shape[0], self.hidden, dtype=x.dtype, device=x.device)
+        x, _ = self.gru(torch.tanh(self.a(x)), first)
+        h, c = x.new_zeros(x.shape[0], self.hidden), x.new_zeros((len(x), self.hidden))
+        states = []
+        for t in range(x.shape[1]):
+            h, c = self.cell(x[:, t], (h, c))
+            states.append(h)
+        return self.c(torch.relu(self.b(torch.stack(states, 1))))

@@ -118,17 +118,6 @@ class SeriesOverSpace(nn.Module):
         return self.c(self.gru(x)[0][:, -1])
 
 
-@net(ROWS, ROWS, grows=("a.weight", "b.weight"))
-class BilinearForm(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = nn.Linear(7, 5), nn.Linear(5, 6)
-        self.bilinear, self.c = nn.Bilinear(6, 7, 5), nn.Linear(5, 4)
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.c(torch.tanh(self.bilinear(self.b(torch.tanh(self.a(x))), y)))
-
-
 @net(ROWS, grows=("a.weight", "b.weight"))
 class Distances(nn.Module):
     """Distances between features, to prototypes and to each other."""

@@ -199,18 +199,19 @@ class ShuffleUnit(nn.Module):
         return x.view(n, c, h, w)
 
 
-def _shuffle_chain(half: int, units: int = 3) -> nn.Module:
+def shuffle_chain(half: int, units: int = 3) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 2 * half, 1), *(ShuffleUnit(half) for _ in range(units)), nn.Conv2d(2 * half, 4, 1)
     )
 
 
 _BRANCHES = tuple(f"{unit}.branch.{layer}.weight" for unit in (1, 2, 3) for layer in (0, 3, 5))
-add("shuffle_chain", lambda: _shuffle_chain(8), IMAGE)
-add("shuffle_one_unit_odd_half", lambda: _shuffle_chain(5, 1), IMAGE)
+add("shuffle_chain", lambda: shuffle_chain(8), IMAGE)
+add("shuffle_chain_of_odd_halves", lambda: shuffle_chain(14, units=2), IMAGE)
+add("shuffle_one_unit_odd_half", lambda: shuffle_chain(5, 1), IMAGE)
 # An odd half is cut through an interleaved pair: the outer width may stay, the inner widths must grow.
-add("shuffle_chain_odd_half", lambda: _shuffle_chain(5), IMAGE, grows=_BRANCHES)
-add("shuffle_chain_half_of_half_odd", lambda: _shuffle_chain(6), IMAGE, grows=_BRANCHES)
+add("shuffle_chain_odd_half", lambda: shuffle_chain(5), IMAGE, grows=_BRANCHES)
+add("shuffle_chain_half_of_half_odd", lambda: shuffle_chain(6), IMAGE, grows=_BRANCHES)
 
 
 class GroupedShuffle(nn.Module):

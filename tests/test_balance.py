@@ -1,0 +1,103 @@
+"""Widths that come out equal where code cuts a dimension into equal parts."""
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxgrow
+from fxgrow.balance import Equality, Gain, balanced
+from fxgrow.groups import Group
+from tests.check import assert_exact, grown, randomise
+from tests.nets.registry import IMAGE
+from tests.nets.splits import shuffle_chain
+
+SIZES = {"a": 7, "b": 6, "c": 14, "d": 1}
+
+
+def _solved(*pairs: tuple[object, object], wanted: Mapping[str, int], given: str = "") -> dict[str, int]:
+    groups = {name: Group(name, size) for name, size in SIZES.items()}
+    equalities = [Equality(left, right, "a test") for left, right in pairs]  # type: ignore[arg-type]
+    return balanced(equalities, groups, [Gain({name: 1}, n, name in given) for name, n in wanted.items()])
+
+
+def test_parts_beside_fixed_ones_gain_the_same() -> None:
+    # 8*a + 2 = 8*b + 10, and 4*(a + b) + 4 = 4*c
+    halves = ((("a", 8), (2,)), (("b", 8), (10,)))
+    wholes = ((("a", 4), ("b", 4), (4,)), (("c", 4),))
+    new = _solved(halves, wholes, wanted={"a": 4, "b": 3, "c": 7})
+    assert new == {"a": 11, "b": 10, "c": 22}
+
+
+def test_what_is_given_stays_as_it_is() -> None:
+    assert _solved(((("c",),), ((2, "a"),)), wanted={"a": 2, "c": 8}, given="c") == {"a": 11, "c": 22}
+    assert _solved(((("c",),), ((2, "a"),)), wanted={"a": 2, "c": 7}, given="c") == {}, "7 is no multiple of 2"
+
+
+def test_beside_a_part_that_stays_nothing_grows() -> None:
+    assert _solved(((("a",),), (("b",), (1,))), wanted={"a": 3}) == {"a": 7}
+
+
+def test_widths_that_gain_together_are_solved_for_together() -> None:
+    groups = {name: Group(name, size) for name, size in SIZES.items()}
+    one, two = Equality((("a",),), (("b",), (1,)), ""), Equality((("c",),), ((14, "d"),), "")
+    gains = [Gain({"a": 7, "c": 14}, 1), Gain({"b": 1}, 6), Gain({"d": 1}, 2)]
+    assert balanced([one, two], groups, gains) == {"a": 14, "c": 28, "b": 13, "d": 2}
+
+
+def test_a_component_without_a_solution_is_left_out() -> None:
+    new = _solved(((("a",),), (("b",), (1,))), ((("c",),), (("d", 14),)), wanted={"a": 3, "c": 5, "d": 1}, given="ac")
+    assert new == {}
+
+
+@pytest.mark.parametrize("factor", [1.5, 2.0, 3.0])
+@pytest.mark.parametrize("half", [8, 12, 14])
+def test_shuffled_halves_grow_in_the_users_own_class(half: int, factor: float) -> None:
+    """An odd half of a half is cut through an interleaved pair, which stays; both sides of it gain the same."""
+    teacher = randomise(shuffle_chain(half, units=3).double())
+    x = torch.randn(IMAGE, dtype=torch.float64)
+    student = fxgrow.grow(teacher, factor, x, output="module")
+    assert_exact(teacher, student, x, 1e-10)
+    assert grown(teacher, student) >= {name for name, p in teacher.named_parameters() if p.ndim > 1}
+    assert student[0].out_channels >= factor * 2 * half - 4
+
+
+class Stage(nn.Module):
+    """A chain over thirds, then tokens: where the thirds are not alike, whole multiples give others."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        third = -(-width // 3)
+        self.a, self.b = nn.Conv2d(third, third, 1), nn.Conv2d(third, third, 1)
+        self.norm, self.inner, self.outer = nn.LayerNorm(width), nn.Linear(width, 10), nn.Linear(10, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second, third = x.chunk(3, dim=1)
+        first = self.a(first)
+        y = torch.cat([first, self.b(first + second), third], 1)
+        n, c, h, w = y.shape
+        y = self.outer(torch.tanh(self.inner(self.norm(y.flatten(2).transpose(1, 2)))))
+        return x + y.reshape(n, h, w, c).permute(0, 3, 1, 2)
+
+
+class Stages(nn.Module):
+    def __init__(self, *widths: int) -> None:
+        super().__init__()
+        self.downs = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip((3, *widths), widths, strict=False))
+        self.stages = nn.ModuleList(Stage(width) for width in widths)
+        self.head = nn.Conv2d(widths[-1], 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for down, stage in zip(self.downs, self.stages, strict=True):
+            x = stage(down(x))
+        return self.head(x)
+
+
+def test_a_stage_of_uneven_parts_stays_and_others_grow() -> None:
+    teacher = randomise(Stages(7, 9, 12).double())
+    x = torch.randn(IMAGE, dtype=torch.float64)
+    student = fxgrow.grow(teacher, 2.0, x, output="module")
+    assert_exact(teacher, student, x, 1e-10)
+    assert [down.out_channels for down in student.downs] == [7, 18, 24]
+    assert student.stages[0].inner.out_features == 20

@@ -1,0 +1,107 @@
+"""What users read when something cannot be done: short, and with the way on."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxgrow
+from fxgrow.inputs import Inputs, brief
+from tests.nets import NETS
+
+
+def _net() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+@pytest.mark.parametrize("width", [1e9, 10**9, float("inf")])
+def test_a_width_that_is_too_large_is_not_called_too_small(width: float) -> None:
+    with pytest.raises(fxgrow.PlanError, match="too large"):
+        fxgrow.Widen("0", width)
+
+
+@pytest.mark.parametrize("width", [0, -1, 0.5, float("nan")])
+def test_a_width_that_is_too_small_is_not_called_too_large(width: float) -> None:
+    with pytest.raises(fxgrow.PlanError, match="would not grow anything"):
+        fxgrow.Widen("0", width)
+
+
+def test_a_module_without_parameters_is_found_and_its_neighbours_are_named() -> None:
+    with pytest.raises(fxgrow.PlanError, match=r"'1' has no parameters.*: 0, 2$"):
+        fxgrow.grow(_net(), {"1": 2.0})
+    with pytest.raises(fxgrow.PlanError, match="'9' matches no layer or parameter"):
+        fxgrow.grow(_net(), {"9": 2.0})
+
+
+def test_long_values_are_shortened() -> None:
+    mask = torch.zeros(50, 50, dtype=torch.bool)
+    assert brief([mask, 1.5, "a"]) == "[bool[50, 50], 1.5, 'a']"
+    assert len(brief(list(range(1000)))) < 80
+    assert len(brief("long" * 1000)) < 100
+    assert str(Inputs((mask.float(),), {"k": slice(1, 2)})) == "float[50, 50], k=slice(1, 2, None)"
+
+
+def test_a_guard_compares_sequences_and_shows_no_more_than_their_beginning() -> None:
+    class Picks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor, keep: list[int]) -> Tensor:
+            return self.b(torch.tanh(self.a(x)))[list(keep)]
+
+    student = fxgrow.grow(Picks(), 2.0, (torch.randn(200, 4), tuple(range(200))))
+    with pytest.raises(fxgrow.GrowError) as error:
+        student(torch.randn(200, 4), tuple(range(1, 200)))  # would be given the rows of the example
+    assert len(str(error.value)) < 400
+
+
+def test_a_number_of_groups_that_stays_is_named_even_where_it_is_one() -> None:
+    net = NETS["shuffle_net_v1"]
+    plan = fxgrow.plan(fxgrow.widths(net.make(), net.inputs()), 2.0)
+    assert {"groups of 2.expand[:1]", "groups of 2.expand[1:]"} <= {entry.name for entry in plan.left}
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+@pytest.mark.parametrize(
+    ("layer", "shape"), [(nn.Conv2d(3, 6, 3), (2, 3, 8, 8)), (nn.Linear(4, 6), (2, 4)), (nn.Linear(4, 6), (2, 5, 4))]
+)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_inputs_of_a_kind_that_only_meta_takes_are_refused(
+    layer: nn.Module, shape: tuple[int, ...], dtype: torch.dtype, device: str
+) -> None:
+    with pytest.raises(fxgrow.TraceError, match=r"(?i)long|int64|bool|complex"):
+        fxgrow.widths(nn.Sequential(layer, nn.Tanh()), torch.zeros(shape, dtype=dtype, device=device))
+
+
+def test_verify_says_what_is_wrong_with_what_it_is_given() -> None:
+    teacher, x = _net(), torch.randn(3, 4)
+    student = fxgrow.grow(teacher, 2.0, x)
+    for given, reason in (
+        ((teacher, "student", x), "the student is a str"),
+        ((None, student, x), "the teacher is a NoneType"),
+        ((teacher, student, 3), "is a int"),
+        ((teacher, student, torch.randn(3, 5)), r"the teacher does not run on float\[3, 5\] in eval mode"),
+        ((teacher, student, {"inputs": x}), "the teacher does not run"),
+        ((teacher, nn.Linear(4, 3), x), r"the student gives \(3, 3\) where the teacher gives \(3, 2\)"),
+    ):
+        with pytest.raises(fxgrow.GrowError, match=reason) as error:
+            fxgrow.verify(*given)
+        if "does not run" in reason:
+            assert error.value.__cause__ is not None
+
+
+def test_verify_sees_another_structure_of_outputs() -> None:
+    class Pair(nn.Module):
+        def __init__(self, kind: type) -> None:
+            super().__init__()
+            self.a, self.kind = nn.Linear(4, 2), kind
+
+        def forward(self, x: Tensor) -> object:
+            y = self.a(x)
+            return {"y": y, "z": y} if self.kind is dict else self.kind([y, y])
+
+    x = torch.randn(3, 4)
+    with pytest.raises(fxgrow.GrowError, match="returns 2 tensors where the teacher returns 1"):
+        fxgrow.verify(nn.Linear(4, 2), Pair(tuple), x)
+    with pytest.raises(fxgrow.GrowError, match="the student returns a dict where the teacher returns a tuple"):
+        fxgrow.verify(Pair(tuple), Pair(dict), x)
