@@ -1,6 +1,7 @@
 """Every kind of deepening at every activation of torch.nn: grown, and measured. The tests and docs/depth.py use it."""
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,7 @@ class Outcome:
     measured: tuple[str, ...]
 
 
+@functools.cache
 def outcome(wish: str, activation: str) -> Outcome:
     """Grow by one wish and measure."""
     torch.manual_seed(0)
@@ -86,10 +88,3 @@ def outcome(wish: str, activation: str) -> Outcome:
     measured = tuple(mode for mode, error in report.errors.items() if error <= EXACT)
     where = "after" if all(place.node == "act" for place in change.places) else "before"
     return Outcome(change.kind, where, change.exact, measured)
-
-
-def outcomes() -> Iterator[tuple[str, str, Outcome]]:
-    """Of every wish at every activation."""
-    for activation in sorted(ACTIVATIONS):
-        for wish in WISHES:
-            yield wish, activation, outcome(wish, activation)

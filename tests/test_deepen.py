@@ -4,7 +4,9 @@ import copy
 import io
 import itertools
 import pickle
+import runpy
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,6 +56,12 @@ def test_what_the_plan_claims_is_what_is_measured(wish: str, activation: str) ->
         assert "eval" in found.measured
     if wish in ("default", "identity", "parametric") or "residual" in wish:
         assert "train" in found.measured
+
+
+def test_the_page_of_what_is_exact_says_what_is_measured() -> None:
+    docs = Path(__file__).parent.parent / "docs"
+    page = runpy.run_path(str(docs / "depth.py"))["page"]()
+    assert (docs / "depth.md").read_text(encoding="utf-8") == page, "run python docs/depth.py"
 
 
 @pytest.mark.parametrize(("activation", "kind"), [("ReLU", "identity"), ("Hardtanh", "identity"), ("GELU", "residual")])
