@@ -96,9 +96,9 @@ def open_ends(graph: WidthGraph, wishes: Iterable[object]) -> tuple[WidthGraph, 
         *(ending for wish, found in makers for ending in _of_output(graph, wish, found)),
     ]:
         endings[ending.group] = _joined(endings.get(ending.group, ending), ending)
-    rest = {name for layout in _ends(graph, opened) for name in atoms(layout)} - endings.keys()
-    outputs = {name for _, layout in _returned(graph) for name in atoms(layout)}
-    graph = graph.pin(rest & outputs, IS_OUTPUT).pin(rest - outputs, IS_INPUT)
+    entering = {name for key, dim in opened.inputs for name in atoms(graph.inputs[key][dim])}
+    returned = {name for _, layout in _returned(graph) for name in atoms(layout)}
+    graph = graph.pin(returned - endings.keys(), IS_OUTPUT).pin(entering - endings.keys(), IS_INPUT)
     return graph, tuple(endings.values())
 
 
@@ -135,12 +135,6 @@ def check_ends(graph: WidthGraph, endings: Sequence[Ending]) -> None:
                 f"{ending.wish!r}: {ending.what} must stay: {needs[0]} takes all of them together, so that new ones "
                 "would change what the old ones give"
             )
-
-
-def _ends(graph: WidthGraph, opened: Open) -> Iterator[Layout]:
-    """The layouts of all that is open."""
-    yield from (graph.inputs[name][dim] for name, dim in opened.inputs)
-    yield from (graph.tensors[name].layouts[dim] for name, dim in opened.outputs)
 
 
 # -- inputs ------------------------------------------------------------------------------------------

@@ -138,11 +138,17 @@ class Kernel(Wish):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Inputs(Wish):
-    """A wish for more input channels, which the student ignores until it is trained.
+    """A wish for more input channels, which the student ignores until it is trained. The new ones come last.
 
     Attributes:
-        pattern: An argument of the model's `forward`, or a layer that it enters.
-        channels: How many there are to be.
+        pattern: An argument of the model's `forward` ("x"; "images[0]" of one that holds several tensors), or a layer
+            that it enters as it is.
+        channels: How many there are to be. They are the dimension that a layer sums over: the second of an image,
+            the last of tokens.
+
+    Example:
+        >>> Inputs("x", 4)
+        Inputs('x', channels=4)
     """
 
     pattern: str
@@ -157,12 +163,17 @@ class Inputs(Wish):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Outputs(Wish):
-    """A wish for more outputs, such as classes: the old ones stay what they are.
+    """A wish for more outputs, such as classes: the old ones stay what they are, and the new ones come last.
 
     Attributes:
         number: How many there are to be.
-        new: What a new one is: "zero", the "mean" of the old ones, or "random" (drawn like the old rows).
-        pattern: The layer that makes them, where the model has several outputs.
+        new: What a new one is: "zero", the "mean" of the old ones, or "random": normal numbers with the mean and the
+            standard deviation of all entries of the old tensor, for weight and bias each.
+        pattern: Glob over the layers that make them, where the model has several outputs.
+
+    Example:
+        >>> Outputs(1005, "mean")
+        Outputs(1005, new='mean')
     """
 
     number: int

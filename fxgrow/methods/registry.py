@@ -221,7 +221,7 @@ def normal(shape: torch.Size, like: Tensor, generator: Generator) -> Tensor:
 def mean_of_old(tensor: Tensor, columns: Columns) -> Tensor:
     """The mean over the old entries of a grown dimension, in float64, with that dimension of size 1."""
     old = torch.nonzero(columns.original).flatten().to(tensor.device)
-    return tensor.index_select(columns.dim, old).double().mean(columns.dim, keepdim=True)
+    return tensor.index_select(columns.dim, old).mean(columns.dim, keepdim=True, dtype=torch.float64)
 
 
 def fill_new(tensor: Tensor, columns: Columns, entries: Tensor) -> Tensor:
