@@ -1,4 +1,4 @@
-"""fxgrow: trained PyTorch networks made wider, computing the same function and training on."""
+"""fxgrow: trained PyTorch networks made wider and deeper, computing the same function and training on."""
 
 from .activations import ParametricActivation
 from .api import apply, grow, plan, trace, verify, widths

@@ -96,7 +96,8 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split"
     Args:
         widths: What `widths` found.
         spec: A number (a factor for every width that can grow), a mapping from names or globs to an int (new width,
-            channels) or a float (factor), `Widen` objects, a list of these, or the same as JSON.
+            channels) or a float (factor), `Widen`, `Deepen`, `Kernel`, `Inputs` or `Outputs` objects, a list of these,
+            or the same as JSON.
         seed: Of which channels are replicated, and of how consumers' weights are shared among replicas.
         method: How new channels are filled where a wish does not say: "split", "even", "zero_out", or one of
             the baselines "noise", "random_pad", "random_init", which do not preserve the function.
@@ -188,7 +189,7 @@ def grow(
 
     Args:
         model: The trained teacher; it is not touched.
-        spec: What to widen, as for `plan`.
+        spec: What to widen, deepen and so on, as for `plan`.
         example_inputs: As for `trace`.
         seed: As for `plan`.
         method: As for `plan`.

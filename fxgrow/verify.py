@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .copies import clone, named_tensors, rng_preserved
 from .ends import open_ends
-from .errors import GrowError
+from .errors import GrowError, TraceError
 from .grown import MODES, GrownModule, Mode, graph_for, set_mode
 from .inputs import Inputs, arguments_of, bind
 from .interpret import Runner
@@ -28,6 +28,7 @@ from .sites import describe
 from .spec import parse
 from .tape import Tape, leaf_tensors
 from .trace import trace
+from .traced import Traced
 from .whole import WHOLE
 from .widths import WidthGraph, widths
 
@@ -170,8 +171,17 @@ class DropoutOff(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def _traced_again(teacher: nn.Module, plan: Plan, inputs: Inputs) -> Traced:
+    """The teacher, traced as for its plan; on these inputs where the plan's hold no numbers, and it asks for them."""
+    example = example_of(plan, named_tensors(teacher).values())
+    with suppress(TraceError):
+        if example is not None:
+            return trace(teacher, example, leaf_modules=plan.leaves)
+    return trace(teacher, inputs, leaf_modules=plan.leaves)
+
+
 def _nodes_apart(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: Inputs) -> Iterator[NodeError]:
-    traced = trace(teacher, example_of(plan, named_tensors(teacher).values()) or inputs, leaf_modules=plan.leaves)
+    traced = _traced_again(teacher, plan, inputs)
     found, _ = open_ends(widths(traced), parse(plan.spec))
     if plan.code != traced.fingerprint() or any(
         w.name not in found.named or found.width(w.name) != w.old for w in plan.groups

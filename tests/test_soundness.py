@@ -382,3 +382,19 @@ def test_generators_that_forward_passes_on_are_compared_by_what_they_would_draw(
             student = fxgrow.grow(teacher, 2.0, x)
             assert [width.name for width in fxgrow.plan_of(student).grown] == grown
             torch.testing.assert_close(student.eval()(x), teacher.eval()(x), rtol=1e-10, atol=1e-12)
+
+
+def test_a_student_of_a_model_that_runs_for_real_is_verified_node_by_node() -> None:
+    class Asks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x) * (2 if x.sum().item() > 1e9 else 1)
+
+    teacher = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), Asks(), nn.Linear(8, 3)).double()
+    x = torch.randn(5, 4, dtype=torch.float64)
+    report = fxgrow.verify(teacher, fxgrow.grow(teacher, 2.0, x), x)
+    assert report.exact
+    assert report.nodes
