@@ -252,7 +252,9 @@ def _spots(widths: WidthGraph, path: str) -> list[tuple[Mode, Spot]]:
 
 def _check_use(widths: WidthGraph, path: str, conv: Any) -> None:
     """Whether a convolution's weight is used by its own calls alone, which follow what its attributes say."""
-    name = next(name for name, tensor in named_tensors(widths.traced.root).items() if tensor is conv.weight)
+    name = next((name for name, tensor in named_tensors(widths.traced.root).items() if tensor is conv.weight), "")
+    if not name:
+        raise Unfit("its weight is computed from other parameters (a parametrization)")
     users = [call for run in widths.traced.tapes.values() for call in run.calls if name in call.inputs]
     if not users:
         raise Unfit("nothing uses its weight in the run on the example inputs")

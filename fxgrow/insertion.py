@@ -130,6 +130,7 @@ def _enlarge(conv: Any, change: Enlarge) -> None:
     around = [size for size in reversed(more) for _ in range(2)]
     weight: nn.Parameter = conv.weight
     conv.weight = nn.Parameter(F.pad(weight.detach(), around), weight.requires_grad)
+    conv.weight.__dict__.update(weight.__dict__)  # marks that users put on parameters
     conv.kernel_size = change.new
     if conv.padding == "same":
         total = [dilation * (size - 1) for size, dilation in zip(change.new, conv.dilation, strict=True)]
