@@ -31,7 +31,7 @@ class Activation:
 
     def module(self) -> nn.Module:
         """A module that computes it, not in place."""
-        made: nn.Module = getattr(nn, self.name)(**self.kwargs)
+        made: nn.Module = getattr(nn, self.name)(**{name: _number(value) for name, value in self.kwargs.items()})
         return made
 
     def keeps(self, before: Activation) -> bool:
@@ -42,6 +42,10 @@ class Activation:
         return low <= least and most <= high
 
 
+def _number(value: Any) -> Any:
+    return float(value) if value in ("inf", "-inf") else value
+
+
 IDEMPOTENT = frozenset({"ReLU", "ReLU6", "Hardtanh", "Hardshrink", "Threshold", "Identity"})
 
 
@@ -50,7 +54,7 @@ def _fixed(activation: Activation) -> Range:
     kwargs = activation.kwargs
     always: dict[str, Range] = {"ReLU": (0, math.inf), "ReLU6": (0, 6), "Identity": (-math.inf, math.inf)}
     if activation.name == "Hardtanh":
-        return kwargs.get("min_val", -1.0), kwargs.get("max_val", 1.0)
+        return _number(kwargs.get("min_val", -1.0)), _number(kwargs.get("max_val", 1.0))
     if activation.name in ("LeakyReLU", "PReLU", "RReLU", "ELU", "CELU"):
         return 0, math.inf
     return always.get(activation.name, NOWHERE)
@@ -60,7 +64,7 @@ def _range(activation: Activation) -> Range:
     """An interval that holds every value of an activation."""
     kwargs = activation.kwargs
     if activation.name == "Hardtanh":
-        return kwargs.get("min_val", -1.0), kwargs.get("max_val", 1.0)
+        return _number(kwargs.get("min_val", -1.0)), _number(kwargs.get("max_val", 1.0))
     known: dict[str, Range] = {
         "ReLU": (0, math.inf), "ReLU6": (0, 6), "Sigmoid": (0, 1), "Hardsigmoid": (0, 1), "Softplus": (0, math.inf),
         "Tanh": (-1, 1), "Softsign": (-1, 1),
@@ -71,7 +75,7 @@ def _range(activation: Activation) -> Range:
 _MODULES = (
     "ReLU", "ReLU6", "Hardtanh", "Hardshrink", "Threshold", "ELU", "CELU", "SELU", "GELU", "SiLU", "Mish", "Hardswish",
     "Hardsigmoid", "Sigmoid", "Tanh", "Softplus", "Softshrink", "Softsign", "Tanhshrink", "LeakyReLU", "LogSigmoid",
-    "PReLU", "RReLU",
+    "PReLU", "RReLU", "Identity",
 )  # fmt: skip
 _BY_CLASS = {getattr(nn, name): name for name in _MODULES}
 _CHANGES_NOTHING = {"inplace", "training", "input", "self", "device", "dtype", "weight", "out"}
@@ -103,8 +107,9 @@ def named(name: str) -> Activation:
 def _clamp(low: Any = None, high: Any = None, **named: Any) -> Activation | None:
     low, high = named.get("min", low), named.get("max", high)
     if isinstance(low, int | float | None) and isinstance(high, int | float | None) and (low, high) != (None, None):
-        bounds = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
-        return Activation("Hardtanh", {"min_val": bounds[0], "max_val": bounds[1]}) if bounds[0] <= bounds[1] else None
+        bounds = ("-inf" if low is None else float(low), "inf" if high is None else float(high))  # JSON has no infinity
+        ordered = float(bounds[0]) <= float(bounds[1])
+        return Activation("Hardtanh", {"min_val": bounds[0], "max_val": bounds[1]}) if ordered else None
     return None
 
 

@@ -20,7 +20,7 @@ from .padding import padded_inputs
 from .plan import Plan, chained, example_of
 from .refuse import refuse_unknown_tensors
 from .report import Report
-from .rewrite import check_code, check_tensors, remember, student_of
+from .rewrite import calibrated_in, check_code, check_tensors, remember, student_of
 from .spec import Spec
 from .traced import Traced
 from .widths import WidthGraph
@@ -115,6 +115,8 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split"
     """
     if not isinstance(widths, WidthGraph):
         raise PlanError(f"plan takes what fxgrow.widths found, not a {type(widths).__name__}")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise PlanError(f"seed is an int, not {seed!r}")
     with torch.inference_mode(False):
         return settling.settle(widths, spec, seed=seed, method=method)
 
@@ -135,8 +137,10 @@ def apply(
         model: The teacher, or an average or a checkpoint of it. It is not touched; the student is on its device,
             in its dtypes.
         example_inputs: As for `trace`; None: those that the plan was made with.
-        calibration: Batches of inputs of the student, for new norms that are to be calibrated; what `forward` has no
-            place for (labels) is left out.
+        calibration: Batches of inputs (of the student, where it has more input channels), for new norms that are to be
+            calibrated: a DataLoader, or a list of tensors, of tuples of arguments or of dicts; what `forward` has no
+            place for (labels) is left out. None: these norms start with mean 0 and variance 1, for a `state_dict`
+            that is loaded next.
 
     Raises:
         PlanError: The model has other parameters than the plan, or another forward.
@@ -216,6 +220,8 @@ def grow(
     """
     found = widths(model, example_inputs, output=output, leaf_modules=leaf_modules)
     proposal = plan(found, spec, seed=seed, method=method)
+    if calibration is None and calibrated_in(proposal):
+        raise PlanError(f"{calibrated_in(proposal)[0].path} is to be calibrated: give batches of inputs as calibration")
     with torch.inference_mode(False):
         return student_of(found.traced, proposal, model, calibration)
 

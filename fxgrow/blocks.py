@@ -28,14 +28,19 @@ from .places import LAYERS
 from .proxy import ASKED
 from .sites import describe, modules_of
 from .tape import leaf_tensors
+from .traced import Traced
+from .trial import gives_what_it_takes
 from .widths import WidthGraph
 
+Known = Mapping[Mode, Mapping[fx.Node, Any]]  # per mode, what each node of its graph gives on the example inputs
 
-def repeat(widths: WidthGraph, block: str, paths: tuple[str, ...]) -> Repeat:
+
+def repeat(widths: WidthGraph, known: Known, block: str, paths: tuple[str, ...]) -> Repeat:
     """Clones of a block, which give what the block gives.
 
     Args:
         widths: Of the model.
+        known: The values of all nodes.
         block: The path of its module.
         paths: Of the clones.
 
@@ -54,42 +59,75 @@ def repeat(widths: WidthGraph, block: str, paths: tuple[str, ...]) -> Repeat:
         skip = found.skip(leave)
         if _layouts(widths, mode, skip.entry.name) != _layouts(widths, mode, leave.name):
             raise Unfit("it gives another shape than it takes")
-        found.check_in_place(skip.entry, leave)
         if not skip.zeros:
             raise Unfit("it has no branch beside its skip")
         zeros.update(dict.fromkeys(skip.zeros))
+        _try(widths, known, mode, nodes, (skip.entry, leave), [f"{block}.{name}" for name in skip.zeros])
         regions.append(Region(mode, skip.entry.name, leave.name, tuple(node.name for node in nodes)))
     if not regions:
         raise Unfit("nothing in the graph runs inside it: it is kept as a call, or is not used")
     return Repeat(block, paths, tuple(zeros), tuple(regions))
 
 
-def last_blocks(widths: WidthGraph, path: str) -> list[str]:
+def _try(
+    widths: WidthGraph, known: Known, mode: Mode, nodes: list[fx.Node], ends: tuple[fx.Node, fx.Node], zeros: list[str]
+) -> None:
+    """Run it with the zeros on random numbers, in each mode that has this graph.
+
+    Raises:
+        Unfit: A clone would change something.
+    """
+    traced = widths.traced
+    for way in (mode,) if len(traced.graphs) > 1 else tuple(traced.tapes):
+        inside = set(nodes)
+        outside = {n: known[mode][n] for node in nodes for n in node.all_input_nodes if n not in inside}
+        try:
+            same = gives_what_it_takes(traced.root, way, nodes, ends, outside, zeros)
+        except Exception as error:  # noqa: BLE001 - whatever its code raises on other numbers than the example's
+            raise Unfit(f"it could not be tried on random numbers: {type(error).__name__}: {error}") from None
+        if not same:
+            raise Unfit(f"with zeros in {', '.join(zeros)} it would change what it takes in {way} mode")
+
+
+def last_blocks(widths: WidthGraph, known: Known, path: str) -> list[str]:
     """The last residual block of each stage that a module holds: of each run of blocks that take the same shape.
 
     Raises:
         Unfit: There is none, and why.
     """
     reasons: dict[str, str] = {}
-    found = _blocks(widths, path, reasons)
+    if widths.traced.output == "module":
+        raise Unfit("the model's own class has no place for new blocks; use output='graph'")
+    leaf = call_around(widths.traced, path)
+    if leaf and (leaf != path or not is_leaf(widths.traced.classes[path])):
+        raise Unfit(f"it runs inside {leaf}, which is kept as a call")
+    found = _blocks(widths, known, path, reasons)
     if not found:
         told = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:4]) or "it holds only layers"
         raise Unfit(f"no block in it can be cloned so that the clone changes nothing: {told}")
     return [list(stage)[-1].block for _, stage in itertools.groupby(found, lambda block: _shape(widths, block))]
 
 
-def _blocks(widths: WidthGraph, path: str, reasons: dict[str, str]) -> list[Repeat]:
+def _blocks(widths: WidthGraph, known: Known, path: str, reasons: dict[str, str]) -> list[Repeat]:
     """The blocks in a module, in order; itself, where it is one and no chain of them."""
     kind = widths.traced.classes[path]
     own: list[Repeat] = []
     if not is_leaf(kind) and not issubclass(kind, CONTAINERS):
         try:
-            own = [repeat(widths, path, ())]
+            own = [repeat(widths, known, path, ())]
         except Unfit as reason:
             reasons[path] = str(reason)
     children = [name for name in widths.traced.classes if name and name.rpartition(".")[0] == path]
-    within = [block for child in children for block in _blocks(widths, child, reasons)]
+    within = [block for child in children for block in _blocks(widths, known, child, reasons)]
     return own if own and len(within) < 2 else within
+
+
+def call_around(traced: Traced, path: str) -> str:
+    """The module that is a call in the graph and holds another, or is it; "" where none is."""
+    if traced.whole:
+        return traced.class_name
+    called = {str(n.target) for graph in traced.graphs.values() for n in graph.nodes if n.op == "call_module"}
+    return next((leaf for leaf in sorted(called) if f"{path}.".startswith(f"{leaf}.")), "")
 
 
 def is_leaf(kind: type) -> bool:
@@ -161,8 +199,10 @@ class _Block:
             if not closing.keeps(closing):
                 raise Unfit(f"{describe(node)} ({closing.name}) changes what the skip carries")
             return self.skip(node.all_input_nodes[0])
-        if node.op in ("call_function", "call_method") and node.target in _ADDS and len(node.all_input_nodes) == 2:
+        if node.target in _ADDS and len(node.all_input_nodes) == 2:
             return self._sum(node)
+        if node.op == "call_method" and node.target in _COPIES:
+            return self.skip(node.all_input_nodes[0])
         raise Unfit(f"its result is not what it takes plus something: there is {describe(node)} on the way")
 
     def _sum(self, node: fx.Node) -> _Skip:
@@ -171,7 +211,7 @@ class _Block:
         for carried, branch in ((left, right), (right, left)):
             try:
                 skip = self.skip(carried)
-                return _Skip(skip.entry, (*skip.zeros, *self.tail(branch)))
+                return _Skip(skip.entry, tuple(dict.fromkeys((*skip.zeros, *self.tail(branch)))))
             except Unfit as reason:
                 reasons.append(str(reason))
         raise Unfit(max(reasons, key=lambda reason: "branch" in reason))
@@ -187,16 +227,18 @@ class _Block:
         if node not in self.nodes:
             raise Unfit(f"its branch ends in {describe(node)}, outside of it")
         if node.op == "get_attr":
+            if not self._is_parameter(node):
+                raise Unfit(f"its branch ends in {node.target}, which is no parameter")
             return self._own([str(node.target)])
         if node.op == "call_module":
             module = self.root.get_submodule(str(node.target))
-            if isinstance(module, _AFFINE) and getattr(module, "weight", None) is not None:
+            if isinstance(module, _AFFINE) and isinstance(module._parameters.get("weight"), nn.Parameter):
                 return self._own([f"{node.target}.{name}" for name, _ in module.named_parameters(recurse=False)])
             if isinstance(module, nn.MultiheadAttention):
                 return self._own([f"{node.target}.out_proj.{name}" for name, _ in module.out_proj.named_parameters()])
         elif node.target in _AFFINE_FUNCTIONS:
             parameters = [n for n in node.all_input_nodes[1:] if n.op == "get_attr" and self._is_parameter(n)]
-            if parameters:
+            if any(str(n.target).rpartition(".")[2] != "bias" for n in parameters):
                 return self._own([str(n.target) for n in parameters])
         elif node.target in _PRODUCTS:
             return self._any_of(node)
@@ -274,32 +316,9 @@ class _Block:
         layouts = _layouts(self.widths, self.mode, node.name)
         return None if layouts is None else torch.zeros([measure(la, self.widths.width) for la in layouts])
 
-    # -- what works in place ---------------------------------------------------------------------
-
-    def check_in_place(self, entry: fx.Node, leave: fx.Node) -> None:
-        """Raise where something in the block writes to what the block takes, and changes it.
-
-        Raises:
-            Unfit: So it is.
-        """
-        given = of_node(leave, self.root)
-        for node in entry.users:
-            if node not in self.nodes or not _in_place(node, self.root) or node.all_input_nodes[0] is not entry:
-                continue
-            activation = of_node(node, self.root)
-            kept = activation is not None and given is not None and activation.keeps(given)
-            if not kept and node.target not in _ADDS:
-                raise Unfit(f"{describe(node)} writes to what it takes, so its skip carries something else")
-
-
-def _in_place(node: fx.Node, root: nn.Module) -> bool:
-    if node.op == "call_module":
-        return bool(getattr(root.get_submodule(str(node.target)), "inplace", False))
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    return bool(node.kwargs.get("inplace")) or (name.endswith("_") and not name.endswith("__")) or name.startswith("i")
-
 
 _ADDS: frozenset[Any] = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
+_COPIES = frozenset({"contiguous", "clone", "to", "type_as"})
 _PRODUCTS: frozenset[Any] = frozenset({operator.mul, operator.imul, torch.mul, "mul", "mul_"})
 _AFFINE = (
     *LAYERS, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .changes import Insert
-from .errors import PlanError
+from .errors import GrowError, PlanError
 from .inputs import taken
 
 
@@ -56,7 +56,7 @@ def calibrate(student: nn.Module, new: Iterable[Insert], batches: Iterable[Any])
         batches: Of inputs, as for `trace`; of a tuple (such as images and labels) what `forward` takes.
 
     Raises:
-        PlanError: There is no batch.
+        PlanError: There is no batch, or the student does not run on one.
     """
     norms = {student.get_submodule(f"{one.path}.norm"): _Moments() for one in new}
 
@@ -64,22 +64,39 @@ def calibrate(student: nn.Module, new: Iterable[Insert], batches: Iterable[Any])
         norms[norm].add(args[0])
         return args[0]  # what the layers behind it get must not depend on statistics that are still to come
 
+    given = [batches] if isinstance(batches, Tensor | Mapping) else batches
+    if not isinstance(given, Iterable):
+        raise PlanError(f"calibration is an iterable of batches, not a {type(batches).__name__}")
     handles = [norm.register_forward_hook(seen) for norm in norms]
-    training = student.training
+    modes = [(module, module.training) for module in student.modules()]
     try:
         student.eval()
         with torch.no_grad():
-            for batch in batches:
+            for batch in given:
                 args, kwargs = taken(student, batch)
                 student(*args, **kwargs)
+    except GrowError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise PlanError(
+            f"the student does not run on a batch of the calibration: {type(error).__name__}: {reason}; give an "
+            "iterable of batches, such as a DataLoader, with as many channels as the student takes"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()
-        student.train(training)
+        student.train(modes[0][1])
+        for module, training in modes:
+            module.training = training
     for norm, moments in norms.items():
         if not moments.number:
-            raise PlanError("calibration gave no batch")
+            raise PlanError(
+                "calibration gave no batch; an iterator can be gone through once, a list or a DataLoader again"
+            )
         _undo(norm, moments)
+        if not all(bool(tensor.isfinite().all()) for tensor in norm.state_dict().values()):
+            raise PlanError(f"the variance of what is calibrated does not fit into {next(norm.parameters()).dtype}")
 
 
 def _undo(norm: Any, moments: _Moments) -> None:

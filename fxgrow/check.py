@@ -7,6 +7,7 @@ that the layouts predict and every other constant the same. So a size that the r
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from . import interpret
+from .changes import Change, Enlarge
 from .copies import clone, named_tensors, own_copy, plain_tensors, same_randomness
 from .errors import PlanError
 from .findings import Prediction
@@ -29,7 +31,7 @@ from .plan import Plan
 from .proxy import ASKED, guard
 from .record import named_inputs
 from .sites import PLACE, caller
-from .tape import Reading, Tape, leaf_tensors, plain_leaves, results_of, same_operator
+from .tape import Call, Reading, Shape, Tape, leaf_tensors, plain_leaves, results_of, same_operator
 from .tracer import explain
 from .widths import WidthGraph
 
@@ -94,7 +96,9 @@ def check(root: nn.Module, graphs: Mapping[Mode, fx.Graph], widths: WidthGraph, 
     return Verdict(tuple(mismatches), tuple(obsolete), frozenset(reached))
 
 
-def check_shapes(student: GrownModule, changed: GrownModule, widths: WidthGraph, plan: Plan) -> None:
+def check_changes(
+    student: GrownModule, changed: GrownModule, widths: WidthGraph, plan: Plan, changes: Sequence[Change]
+) -> None:
     """Whether a student with new layers still runs, and gives what the one without them gives.
 
     Raises:
@@ -104,11 +108,21 @@ def check_shapes(student: GrownModule, changed: GrownModule, widths: WidthGraph,
         if mode not in widths.traced.tapes:
             continue
         before, after = (_shapes(model, widths, plan, mode) for model in (student, changed))
-        if before != after:
-            raise PlanError(f"with the new layers the model would give {after} in {mode} mode, and not {before}")
+        _check_calls(before[1], after[1], changes, mode)
+        _check_all_used(graph_for(student.graphs, mode), graph_for(changed.graphs, mode))
+        if before[0] != after[0]:
+            raise PlanError(f"with the new layers the model would give {after[0]} in {mode} mode, and not {before[0]}")
 
 
-def _shapes(student: GrownModule, widths: WidthGraph, plan: Plan, mode: Mode) -> list[tuple[int, ...]]:
+def _check_all_used(before: fx.Graph, after: fx.Graph) -> None:
+    """Whether every layer that was used still is, and every new one."""
+    idle = {str(node.target) for node in before.nodes if node.op == "call_module" and not node.users}
+    for node in after.nodes:
+        if node.op == "call_module" and not node.users and str(node.target) not in idle:
+            raise PlanError(f"with the new layers nothing would use {node.target}; please report this")
+
+
+def _shapes(student: GrownModule, widths: WidthGraph, plan: Plan, mode: Mode) -> tuple[list[Shape], list[Call]]:
     ran = (own_copy if widths.traced.inputs.real else clone)(student)
     set_mode(ran, mode)
     arguments = padded(plan, for_a_run(widths.traced.arguments))
@@ -118,7 +132,19 @@ def _shapes(student: GrownModule, widths: WidthGraph, plan: Plan, mode: Mode) ->
             result = Runner(ran, graph_for(student.graphs, mode), tape).run_on(arguments)
     except Exception as error:
         raise PlanError(f"with the new layers the model does not run in {mode} mode: {explain(error)}") from error
-    return [tuple(leaf.shape) for leaf in leaf_tensors(result)]
+    return [tuple(leaf.shape) for leaf in leaf_tensors(result)], tape.calls
+
+
+def _check_calls(before: Sequence[Call], after: Sequence[Call], changes: Sequence[Change], mode: Mode) -> None:
+    """Whether larger kernels change nothing but their own calls: code may read a kernel's size."""
+    larger = {change.path for change in changes if isinstance(change, Enlarge)}
+    if len(larger) < len(changes):  # new layers have calls of their own
+        return
+    for old, new in itertools.zip_longest(before, after):
+        same = old and new and (old.op, old.shapes) == (new.op, new.shapes)
+        if not same or (old.module not in larger and repr(old.constants) != repr(new.constants)):
+            where = (new or old).site
+            raise PlanError(f"with the larger kernel {where} does something else in {mode} mode: code reads its size")
 
 
 class _Departure(Exception):

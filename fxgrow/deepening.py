@@ -13,7 +13,7 @@ from typing import Any
 from torch import fx, nn
 
 from .activations import Activation, named
-from .blocks import is_leaf, last_blocks, repeat
+from .blocks import Known, call_around, is_leaf, last_blocks, repeat
 from .changes import CLONE, Change, Enlarge, Insert, Place
 from .copies import named_tensors
 from .errors import PlanError, Unfit
@@ -23,6 +23,7 @@ from .ops import Value
 from .places import CONVS, LAYERS, TRANSPOSED, Spot, spots
 from .plan import Left, Plan
 from .spec import match, module_of
+from .trial import node_values
 from .widths import WidthGraph
 from .wishes import Deepen, Kernel, Wish
 
@@ -51,9 +52,12 @@ def changes(widths: WidthGraph, wishes: Iterable[Wish], plan: Plan) -> Changes:
         PlanError: A layer that is asked for by name cannot be had, or nothing matches.
     """
     drafted = Changes()
+    wishes = list(wishes)
+    blocks = any(isinstance(wish, Deepen) and wish.blocks for wish in wishes)
+    known = node_values(widths.traced) if blocks else {}
     for wish in wishes:
         if isinstance(wish, Deepen) and wish.blocks:
-            _each(wish, _modules(widths, wish), drafted, partial(_repeat, widths, drafted, wish))
+            _each(wish, _modules(widths, wish), drafted, partial(_repeat, widths, known, drafted, wish))
         elif isinstance(wish, Deepen):
             _each(wish, _layers(widths, wish), drafted, partial(_insert, widths, plan, drafted, wish))
         elif isinstance(wish, Kernel):
@@ -70,15 +74,19 @@ def _each(wish: Deepen | Kernel, paths: list[str], drafted: Changes, make: Calla
         except Unfit as why:
             unfit.append(Left(path, str(why)))
     if unfit and (len(unfit) == len(paths) or wish.pattern in paths):
-        raise PlanError(f"{wish!r}: {unfit[0].name}: {unfit[0].reason}")
+        told = max(unfit, key=lambda left: left.reason.count(":"))  # the most telling
+        raise PlanError(f"{wish!r}: {told.name}: {told.reason}")
     drafted.left += unfit
 
 
 def _layers(widths: WidthGraph, wish: Deepen | Kernel) -> list[str]:
     """The layers that a wish means, in the order of the model."""
-    root = widths.traced.root
     kinds = LAYERS if isinstance(wish, Deepen) else (*CONVS, *TRANSPOSED)
-    layers = [n for n, m in root.named_modules() if isinstance(m, kinds)]
+    layers = [name for name, kind in widths.traced.classes.items() if name and issubclass(kind, kinds)]
+    others = [name for name in widths.traced.classes if name and fnmatchcase(name, wish.pattern)]
+    if others and not any(name in layers or any(x.startswith(f"{name}.") for x in layers) for name in others):
+        kind = widths.traced.classes[others[0]].__name__
+        raise PlanError(f"{wish!r}: {others[0]} is a {kind}; expected {', '.join(k.__name__ for k in kinds)}")
     out = {module_of(t) for pattern in wish.exclude for t in match(pattern, [f"{n}.weight" for n in layers])}
     meant = dict.fromkeys(module_of(t) for t in match(wish.pattern, [f"{n}.weight" for n in layers]))
     return [path for path in meant if path not in out]
@@ -96,14 +104,14 @@ def _modules(widths: WidthGraph, wish: Deepen) -> list[str]:
     return [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
 
 
-def _repeat(widths: WidthGraph, drafted: Changes, wish: Deepen, path: str) -> list[Change]:
+def _repeat(widths: WidthGraph, known: Known, drafted: Changes, wish: Deepen, path: str) -> list[Change]:
     """Clones of a block, or of the last block of each stage in a container."""
     made: list[Change] = []
-    for block in last_blocks(widths, path):
+    for block in last_blocks(widths, known, path):
         paths: list[str] = []
         for _ in range(wish.blocks):
             paths.append(_free_name(widths, drafted.changes, block, paths))
-        made.append(repeat(widths, block, tuple(paths)))
+        made.append(repeat(widths, known, block, tuple(paths)))
     return made
 
 
@@ -118,7 +126,8 @@ def _insert(widths: WidthGraph, plan: Plan, drafted: Changes, wish: Deepen, path
     dims = 0 if isinstance(layer, nn.Linear) else len(layer.kernel_size)
     shape = _value(widths, *anchors[0]).layouts
     channels = measure(shape[-1 - dims], _sizes(widths, plan))
-    _check_norm(wish, dims, len(shape), kind)
+    for anchor in anchors:
+        _check_norm(wish, dims, len(_value(widths, *anchor).layouts), kind)
     if wish.norm == "group" and kind == "identity":
         drafted.notes.setdefault(
             "a group norm after an identity layer keeps the function only roughly: it takes its statistics from each "
@@ -135,7 +144,7 @@ def _insert(widths: WidthGraph, plan: Plan, drafted: Changes, wish: Deepen, path
         after=path,
         layer=f"Conv{dims}d" if dims else "Linear",
         channels=channels,
-        groups=_groups(plan, path, layer),
+        groups=_groups(plan, path, layer, channels),
         kernel=_kernel(wish, layer, dims),
         kind=kind,
         norm=wish.norm or "",
@@ -179,15 +188,15 @@ def _check_norm(wish: Deepen, dims: int, ndim: int, kind: str) -> None:
     if wish.norm == "group" and kind == "identity" and not wish.calibrated:
         raise Unfit(
             "a group norm takes its statistics from each image, so no weights make it an identity; use "
-            "kind='residual', norm='batch', or calibrated=True for a rough one"
+            "kind='residual'; or norm='batch'; or calibrated=True for a rough one"
         )
 
 
-def _groups(plan: Plan, path: str, layer: Any) -> int:
+def _groups(plan: Plan, path: str, layer: Any, channels: int) -> int:
     """As many as the layer before it will have: after a depthwise convolution comes a depthwise one."""
     grown: list[Any] = [change.new for change in plan.resizes if (change.module, change.name) == (path, "groups")]
     groups = grown[0] if grown else getattr(layer, "groups", 1)
-    return int(groups)
+    return int(groups) if channels % groups == 0 else 1
 
 
 def _kernel(wish: Deepen, layer: Any, dims: int) -> tuple[int, ...]:
@@ -207,6 +216,8 @@ def _kernel(wish: Deepen, layer: Any, dims: int) -> tuple[int, ...]:
 
 def _enlarge(widths: WidthGraph, wish: Kernel, path: str) -> list[Change]:
     conv: Any = module_at(widths.traced.root, path)
+    if not hasattr(conv, "kernel_size"):
+        raise Unfit("its class has code of its own, which is part of the graph and states the padding")
     _check_use(widths, path, conv)
     old: tuple[int, ...] = conv.kernel_size
     new = (wish.size,) * len(old) if isinstance(wish.size, int) else wish.size
@@ -233,6 +244,7 @@ def _free_name(widths: WidthGraph, changes: list[Change], path: str, also: Seque
     """A name for a new module after another, which nothing has."""
     path = re.sub(rf"{CLONE}\d+$", "", path)
     taken = set(also) | set(widths.traced.classes) | {name for name, _ in widths.traced.root.named_modules()}
+    taken |= set(named_tensors(widths.traced.root))
     taken |= {name for change in changes for name in getattr(change, "paths", (change.path,))}
     return next(name for number in range(1, len(taken) + 2) if (name := f"{path}{CLONE}{number}") not in taken)
 
@@ -242,11 +254,11 @@ def _spots(widths: WidthGraph, path: str) -> list[tuple[Mode, Spot]]:
     found = [(mode, s) for mode, graph in traced.graphs.items() for s in spots(graph, traced.root, path)]
     if found:
         return found
-    leaf = next((leaf for leaf in sorted(traced.leaves) if path.startswith(f"{leaf}.")), "")
+    leaf = call_around(traced, path)
     if traced.output == "module":
         raise Unfit("the model's own class has no place for new layers; use output='graph'")
-    if traced.whole or leaf:
-        raise Unfit(f"it runs inside {leaf or traced.class_name}, which is kept as a call, so no layer can follow it")
+    if leaf:
+        raise Unfit(f"it runs inside {leaf}, which is kept as a call, so no layer can follow it")
     raise Unfit("no call of it is in the graph: its parameters are used in another way, or not at all")
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
-from .sites import modules_of, stand
+from .sites import Places, places_of, put
 from .whole import WHOLE, graph_of_whole
 
 Mode = Literal["train", "eval"]
@@ -71,7 +71,7 @@ class GrownModule(fx.GraphModule):
         graphs = {mode: fx.GraphModule(root, graph) for mode, graph in self.graphs.items()}
         for graph in self.graphs.values():  # building a GraphModule took the graph over
             graph.owning_module = self
-        places = {mode: {n.name: modules_of(n) for n in graph.nodes} for mode, graph in self.graphs.items()}
+        places = {mode: places_of(graph) for mode, graph in self.graphs.items()}
         return _rebuild, (root, graphs, type(self).__name__, self.meta, places)
 
 
@@ -80,12 +80,11 @@ def _rebuild(
     graphs: Mapping[Mode, fx.GraphModule],
     class_name: str,
     meta: dict[str, Any],
-    places: Mapping[Mode, Mapping[str, tuple[str, ...]]],
+    places: Mapping[Mode, Places],
 ) -> GrownModule:
     taken: dict[Mode, fx.Graph] = {mode: g.graph for mode, g in graphs.items()}
-    for mode, paths in places.items():
-        for node in taken[mode].nodes:
-            stand(node, paths.get(node.name, ()))
+    for mode, found in places.items():
+        put(found, taken[mode])
     module = GrownModule(root, taken or {"eval": graph_of_whole(root.__dict__[WHOLE])}, class_name)
     module.meta = meta
     return module

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -17,6 +17,8 @@ from .newborn import newborn, zero
 from .seeds import generator
 from .sites import modules_of, stand
 
+NOW = "fxgrow_now"  # in the meta of a node: the one that others use in its place
+
 
 def make(root: nn.Module, graphs: Mapping[Mode, fx.Graph], changes: Iterable[Change], seed: int) -> None:
     """Make changes on a module tree and on graphs of our own.
@@ -24,28 +26,33 @@ def make(root: nn.Module, graphs: Mapping[Mode, fx.Graph], changes: Iterable[Cha
     Args:
         root: The tree.
         graphs: By mode, with the nodes that the changes name.
-        changes: In their order.
+        changes: In any order.
         seed: Of what is drawn.
 
     Raises:
         PlanError: The tree has no such layer, or a module has the new one's name.
     """
-    for change in changes:
+    order = (Enlarge, Repeat, Insert)  # a clone is one of the block as it is, whatever else is put into it
+    for change in sorted(changes, key=lambda change: order.index(type(change))):
         if isinstance(change, Enlarge):
             _enlarge(module_at(root, change.path), change)
         elif isinstance(change, Repeat):
             _repeat(root, graphs, change)
         else:
             _insert(root, graphs, change, seed)
+    for graph in graphs.values():
+        for node in graph.nodes:
+            node.meta.pop(NOW, None)
 
 
 # -- new layers ------------------------------------------------------------------------------------
 
 
 def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, seed: int) -> None:
-    layer: Any = root.get_submodule(new.after)
-    block = newborn(new, generator(seed, new.path), layer.weight.device, layer.weight.dtype)
-    _add(root, new.path, block.train(root.training), after=new.after)
+    like = next(root.get_submodule(new.after).parameters())  # its weight may be computed
+    block = newborn(new, generator(seed, new.path), like.device, like.dtype)
+    anchors = [_node(graphs[place.mode], place.node) for place in new.places]
+    _add(root, new.path, block.train(root.training), after=_last_sibling(new.after, anchors))
     for place in new.places:
         graph = graphs[place.mode]
         at = _node(graph, place.node)
@@ -61,6 +68,13 @@ def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, seed:
                 stand(last, around)
         for user in users:
             user.replace_input_with(at, last)
+
+
+def _last_sibling(after: str, anchors: Sequence[fx.Node]) -> str:
+    """The module after which a new layer stands: the activation, where that is a module beside the layer."""
+    found = {str(node.target) for node in anchors if node.op == "call_module"}
+    parents = {path.rpartition(".")[0] for path in (after, *found)}
+    return found.pop() if len(found) == len(parents) == 1 else after
 
 
 def _add(root: nn.Module, path: str, module: nn.Module, *, after: str) -> None:
@@ -93,6 +107,8 @@ def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat) ->
     last = repeat.block
     for path in repeat.paths:
         twin = own_copy(block)
+        for parameter in twin.parameters():  # what is new learns, also where the old is frozen
+            parameter.requires_grad_(parameter.is_floating_point())
         tensors = dict(twin.named_parameters(remove_duplicate=False))
         for name in repeat.zeros:
             zero(tensors[name])
@@ -101,12 +117,12 @@ def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat) ->
     for region in repeat.regions:
         graph = graphs[region.mode]
         theirs = [_node(graph, name) for name in region.nodes]
-        leave = _node(graph, region.exit)
+        leave, entry = _node(graph, region.exit), _entry(_node(graph, region.entry), theirs)
         users = list(leave.users)
         value = leave
         with graph.inserting_before(leave.next):
             for path in repeat.paths:
-                twins: dict[fx.Node, fx.Node] = {_node(graph, region.entry): value}
+                twins: dict[fx.Node, fx.Node] = {entry: value}
                 for node in theirs:
                     twins[node] = graph.node_copy(node, _known(twins))
                     if node.op in ("call_module", "get_attr"):
@@ -115,6 +131,15 @@ def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat) ->
                 value = twins[leave]
         for user in users:
             user.replace_input_with(leave, value)
+        leave.meta[NOW] = value
+
+
+def _entry(entry: fx.Node, nodes: Sequence[fx.Node]) -> fx.Node:
+    """What a block takes now: the value of the last clone, where the block before it was cloned."""
+    taken = {source for node in nodes for source in node.all_input_nodes}
+    while entry not in taken:
+        entry = entry.meta[NOW]
+    return entry
 
 
 def _known(twins: Mapping[fx.Node, fx.Node]) -> Callable[[fx.Node], fx.Node]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,14 @@ from .activations import Activation, ParametricActivation
 from .changes import Insert
 
 MOST_GROUPS = 32  # of a group norm
+
+
+class Residual(nn.Sequential):
+    """x + f(x), where f is what it holds. Graphs call what it holds; this is for code that calls the container."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = x + super().forward(x)
+        return result
 
 
 def newborn(new: Insert, draw: Generator, device: torch.device, dtype: torch.dtype) -> nn.Sequential:
@@ -28,10 +37,11 @@ def newborn(new: Insert, draw: Generator, device: torch.device, dtype: torch.dty
     if new.norm:
         parts["norm"] = _norm(new)
     if new.activation is not None:
-        parts["act"] = _activation(new.activation, new.parametric)
+        parts["act"] = _activation(new.activation, new.parametric, new.channels)
     if new.kind == "residual":
         parts["last"] = _layer(new, draw)
-    block = nn.Sequential(OrderedDict(parts)).to(device, dtype)
+    kind = Residual if new.kind == "residual" else nn.Sequential
+    block = kind(OrderedDict(parts)).to(device, dtype)
     _at_birth(new, parts)
     return block
 
@@ -83,7 +93,9 @@ def _norm(new: Insert) -> nn.Module:
     return norm
 
 
-def _activation(activation: Activation, parametric: bool) -> nn.Module:
+def _activation(activation: Activation, parametric: bool, channels: int) -> nn.Module:
+    if activation.kwargs.get("num_parameters", 1) > 1:  # a slope for each channel
+        activation = replace(activation, kwargs={**activation.kwargs, "num_parameters": channels})
     module = activation.module()
     return ParametricActivation(module) if parametric else module
 

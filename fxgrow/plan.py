@@ -354,6 +354,8 @@ class Plan:
 
     def __str__(self) -> str:
         kind = "same function" if self.exact else "NOT function-preserving"
+        if self.exact and not all("train" in change.exact for change in self.changes):
+            kind = "same function in eval mode"
         changes = f"{len(self.changes)} other changes; " if self.changes else ""
         title = (
             f"Plan for {self.model}: {len(self.grown)} widths grow, {len(self.tensors)} tensors change; "

@@ -72,7 +72,10 @@ def plan(
         edits=(*_edits(widths, measured), *_eps_edits(all_widths, targets)),
         resizes=(*_resizes(widths, measured), *_eps_resizes(all_widths, targets)),
         left=tuple(Left(name, reason) for name, reason in targets.left.items()),
-        notes=(*_notes(widths, grown, targets, found.values()), *_end_notes(endings)),
+        notes=(
+            *_notes(widths, grown, targets, found.values(), alone=len(wishes) == len(everything)),
+            *_end_notes(endings),
+        ),
         ends=tuple(
             End(p.kind, p.at, p.number, p.dim, e.group, p.size, p.size + e.more) for e in endings for p in e.places
         ),
@@ -198,7 +201,12 @@ def _eps_resizes(all_widths: Mapping[str, Width], targets: Targets) -> Iterator[
 
 
 def _notes(
-    widths: WidthGraph, grown: Mapping[str, int], targets: Targets, used: Sequence[methods.Method] | Any
+    widths: WidthGraph,
+    grown: Mapping[str, int],
+    targets: Targets,
+    used: Sequence[methods.Method] | Any,
+    *,
+    alone: bool,
 ) -> tuple[str, ...]:
     notes = [*widths.traced.notes, *targets.notes]
     notes += [
@@ -212,7 +220,7 @@ def _notes(
         for name, new in grown.items()
         if name in targets.means and new % widths.width(name)
     ]
-    if not grown:
+    if not grown and alone:
         notes.append("no width grows: the student is a copy of the teacher")
     notes += [text for layout, text in widths.statements[2] if any(name in grown for name in atoms(layout))]
     return tuple(dict.fromkeys(notes))

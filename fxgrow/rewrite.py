@@ -160,6 +160,11 @@ def remember(plan: Plan, student: nn.Module) -> None:
         vars(student)[OWN_PLAN] = plan
 
 
+def calibrated_in(plan: Plan) -> list[Insert]:
+    """The new layers whose norms are to take their statistics from data."""
+    return [one for one in plan.changes if isinstance(one, Insert) and one.calibrated]
+
+
 def student_of(traced: Traced, plan: Plan, model: nn.Module, batches: Iterable[Any] | None = None) -> nn.Module:
     """The student of a model that was traced, or of a copy of it, in the form that the plan says.
 
@@ -167,14 +172,12 @@ def student_of(traced: Traced, plan: Plan, model: nn.Module, batches: Iterable[A
         traced: The model as graphs.
         plan: For the model.
         model: The teacher.
-        batches: Of inputs, for the statistics of new norms; None where the plan asks for none.
+        batches: Of inputs, for the statistics of new norms; None: these start with mean 0 and variance 1.
 
     Raises:
-        PlanError: The model has other parameters than the plan, or batches are missing.
+        PlanError: The model has other parameters than the plan, or the batches do not run.
     """
-    calibrated = [one for one in plan.changes if isinstance(one, Insert) and one.calibrated]
-    if calibrated and batches is None:
-        raise PlanError(f"{calibrated[0].path} is to be calibrated: give batches of inputs as calibration")
+    calibrated = calibrated_in(plan)
     root = traced.tree(model)
     student = assemble(root, traced.graphs, grown_tensors(plan, named_tensors(root)), plan, type(model).__name__)
     if calibrated and batches is not None:

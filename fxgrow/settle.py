@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 from .balance import Equality
-from .check import Mismatch, check, check_shapes
+from .check import Mismatch, check, check_changes
 from .copies import clone, named_tensors, no_collection
 from .deepening import changes
 from .ends import open_ends
@@ -145,7 +145,7 @@ def _changed(proposal: Plan, widths: WidthGraph, spec: Spec) -> Plan:
         left=(*proposal.left, *found.left),
         notes=(*proposal.notes, *found.notes),
     )
-    check_shapes(_on_meta(widths, proposal), _on_meta(widths, complete), widths, proposal)
+    check_changes(_on_meta(widths, proposal), _on_meta(widths, complete), widths, proposal, complete.changes)
     return complete
 
 

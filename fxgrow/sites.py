@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import operator
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 PLACE = "fxgrow_place"  # in node.meta: file and line of the user's code
 
@@ -64,4 +65,21 @@ def modules_of(node: fx.Node) -> tuple[str, ...]:
 
 def stand(node: fx.Node, modules: Iterable[str]) -> None:
     """Note what `modules_of` is to say of a node."""
-    node.meta["nn_module_stack"] = {path: (path, None) for path in modules}
+    node.meta["nn_module_stack"] = {path: (path, nn.Module) for path in modules}
+
+
+Places = Sequence[tuple[str, str, tuple[str, ...]]]  # of each node of a graph: kind, operation, modules
+
+
+def places_of(graph: fx.Graph) -> Places:
+    """Which module each node of a graph comes from, for a graph that does the same, whatever its nodes are called."""
+    return [(node.op, operation(node), modules_of(node)) for node in graph.nodes]
+
+
+def put(places: Places, graph: fx.Graph) -> None:
+    """Note in a graph what `places_of` said of another one, node by node where they do the same in the same order."""
+    nodes = list(graph.nodes)
+    ours, theirs = [(node.op, operation(node)) for node in nodes], [place[:2] for place in places]
+    for start, at, number in difflib.SequenceMatcher(None, theirs, ours, autojunk=False).get_matching_blocks():
+        for i in range(number):
+            stand(nodes[at + i], places[start + i][2])

@@ -39,7 +39,7 @@ from .patches import DrawnError
 from .proxy import VALUE, guard
 from .record import Run, RunError, named_inputs, run_model
 from .refuse import refuse_unknown_tensors
-from .sites import modules_of, stand
+from .sites import places_of, put
 from .stated import remembered
 from .tape import Tape, draws, first_difference
 from .traced import Traced, any_code
@@ -341,11 +341,7 @@ class _Draft:
 def _keep_places(graph: fx.Graph, tree: nn.Module, mode: Mode) -> None:
     """Carry over from a student which module each node comes from: its own code has no modules left."""
     if isinstance(tree, GrownModule):
-        known = {node.name: node for node in graph_for(tree.graphs, mode).nodes}
-        for node in graph.nodes:
-            theirs = known.get(node.name)
-            if theirs is not None and theirs.op == node.op:
-                stand(node, modules_of(theirs))
+        put(places_of(graph_for(tree.graphs, mode)), graph)
 
 
 def _notes(

@@ -49,7 +49,8 @@ class Wish:
     def data(self) -> dict[str, Any]:
         """As plain data."""
         first, *others = ((f, getattr(self, f.name)) for f in dataclasses.fields(self))  # type: ignore[arg-type]
-        said = {f.name: list(v) if isinstance(v, tuple) else v for f, v in others if v != f.default}
+        plain = isinstance(first[1], str)  # else it could be taken for a width
+        said = {f.name: list(v) if isinstance(v, tuple) else v for f, v in others if v != f.default or not plain}
         return {self.key: first[1], **said}
 
 
@@ -109,7 +110,10 @@ class Deepen(Wish):
         object.__setattr__(self, "exclude", _patterns(self.pattern, self.exclude))
         said = [f.name for f in dataclasses.fields(self)[3:7] if getattr(self, f.name) != f.default]
         if self.blocks and (self.kind is not None or said):
-            raise PlanError(f"{self.pattern!r}: blocks are cloned as they are; kind, {', '.join(said)} are for layers")
+            raise PlanError(
+                f"{self.pattern!r}: blocks are cloned as they are; {', '.join([*['kind'] * bool(self.kind), *said])} "
+                "is for layers"
+            )
 
 
 @dataclass(frozen=True, slots=True, repr=False)

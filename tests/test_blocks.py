@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
-from fxgrow import Deepen, Plan, PlanError, Widen, insertion
+from fxgrow import Deepen, Inputs, Kernel, Plan, PlanError, Widen, insertion
 from fxgrow.changes import Repeat
 from tests.check import randomise
 
@@ -215,12 +215,12 @@ def test_every_way_to_write_a_block(way: str, zeros: set[str], closing: Callable
         ("dropout on the skip", None, "on the way"),
         ("no skip", None, "on the way"),
         ("softmax", None, "no zeros in parameters make zero"),
-        ("pre-activation in place", None, "writes to what it takes"),
+        ("pre-activation in place", None, "would change what it takes"),
         ("two", None, "2 values"),
     ],
 )
 def test_blocks_that_would_change_something_are_refused(way: str, closing: Any, reason: str) -> None:
-    blocks = [Block(closing() if closing else None, way)] * (1 if way == "two" else 2)
+    blocks = [Block(closing() if closing else None, way) for _ in range(1 if way == "two" else 2)]
     teacher = randomise(Stack(*blocks).double()).eval()
     with pytest.raises(PlanError, match=reason):
         fxgrow.grow(teacher, Deepen("stage.0", blocks=1), images(2, 3, 8, 8))
@@ -281,3 +281,151 @@ def test_a_clone_whose_branch_is_not_zero_is_noticed(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(insertion, "zero", lambda tensor: None)
     student = fxgrow.grow(teacher, Deepen("stage", blocks=1), x)
     assert min(fxgrow.verify(teacher, student, x).errors.values()) > 1e-3
+
+
+# -- clones among other changes --------------------------------------------------------------------------
+
+WISHES = {
+    "a layer in the block": Deepen("stage.1.conv1"),
+    "a layer at its end": Deepen("stage.1.conv2"),
+    "a layer before it": Deepen("stem"),
+    "a layer in the block before": Deepen("stage.0.conv2"),
+    "its clone": Deepen("stage.1", blocks=1),
+    "clones of the block before": Deepen("stage.0", blocks=2),
+    "clones of the block behind": Deepen("stage.2", blocks=1),
+    "a larger kernel": Kernel("stage.1.conv1", 5),
+    "widths": Widen("stage.1.conv1", 1.5),
+    "more inputs": Inputs("x", 5),
+}
+
+
+def assert_everything_learns(student: nn.Module, x: Tensor) -> None:
+    """With all parameters moved no parameter is without a gradient: each is used where its module stands."""
+    student = randomise(copy.deepcopy(student)).train()
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    student(x).square().sum().backward()
+    idle = [name for name, parameter in student.named_parameters() if parameter.grad is None]
+    assert not idle
+    dead = [name for name, parameter in student.named_parameters() if not parameter.grad.any() and ".free" not in name]
+    assert not dead
+
+
+@pytest.mark.parametrize("wish", WISHES)
+def test_clones_and_any_other_change_in_any_order(wish: str) -> None:
+    blocks = [Block(nn.ReLU()) for _ in range(3)]
+    for block in blocks:
+        del block.free, block.scale
+    teacher = randomise(Stack(*blocks).double()).eval()
+    x = images(2, 3, 8, 8)
+    for spec in ([WISHES[wish], Deepen("stage.1", blocks=2)], [Deepen("stage.1", blocks=2), WISHES[wish]]):
+        student = deepened(teacher, spec, x)
+        assert_everything_learns(student, images(2, 5 if "inputs" in wish else 3, 8, 8))
+
+
+def test_adjacent_blocks_are_cloned_where_they_stand() -> None:
+    """With other weights the student is what the deeper builder makes of them, so the wires are right, too."""
+    teacher = randomise(Stack(*[Block(nn.ReLU()) for _ in range(3)]).double()).eval()
+    x = images(2, 3, 8, 8)
+    for spec in (Deepen("stage.*", blocks=2), [Deepen(f"stage.{i}", blocks=2) for i in (2, 0, 1)]):
+        student = deepened(teacher, spec, x)
+        with torch.no_grad():
+            for parameter in student.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+        deeper = Stack(*[Block(nn.ReLU()) for _ in range(9)]).double().eval()
+        names = fxgrow.plan_of(student).renumbered(student.state_dict())
+        deeper.load_state_dict({names[name]: tensor for name, tensor in student.state_dict().items()})
+        assert torch.allclose(deeper(x), student(x), atol=1e-12)
+
+
+@with_torchvision
+def test_every_stage_of_a_deepened_resnet_deepens_again() -> None:
+    student, x = builder("resnet18"), images(2, 3, 64, 64)
+    for stage in ("layer1", "layer2", "layer1", "layer4"):
+        student = deepened(student, [Deepen(stage, blocks=1), Deepen(f"{stage}.0.conv1")], x)
+    assert clones(student) == ["layer4.1_deeper1"]
+    deepened(pickle.loads(pickle.dumps(student)), Deepen("layer1.1_deeper1", blocks=1), x)
+
+
+def test_frozen_blocks_have_clones_that_learn() -> None:
+    teacher = randomise(Stack(Block(nn.ReLU()), Block(nn.ReLU())).double()).eval().requires_grad_(False)
+    student = deepened(teacher, Deepen("stage", blocks=1), images(2, 3, 8, 8))
+    learns = {name for name, parameter in student.named_parameters() if parameter.requires_grad}
+    assert learns == {name for name, _ in student.named_parameters() if "_deeper1" in name}
+
+
+# -- what an analysis alone would get wrong ---------------------------------------------------------------
+
+
+class Written(nn.Module):
+    """A block whose forward is given."""
+
+    def __init__(self, forward: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.bias = nn.Conv2d(6, 6, 3, padding=1), nn.Parameter(torch.zeros(6))
+        self.norm, self.skip = nn.BatchNorm2d(6), nn.Identity()
+        self.register_buffer("mask", torch.rand(6, 1, 1))
+        self.written = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.written(self, x)
+
+
+def _conv(self: Any, x: Tensor) -> Tensor:
+    return F.relu(self.conv(x))
+
+
+WRITTEN: dict[str, tuple[bool, Callable[[Any, Tensor], Tensor]]] = {
+    "identity module on the skip": (True, lambda s, x: s.skip(x) + s.norm(_conv(s, x))),
+    "contiguous skip": (True, lambda s, x: x.contiguous() + s.norm(_conv(s, x))),
+    "buffer times branch": (True, lambda s, x: x + s.mask * s.norm(_conv(s, x))),
+    "computed weight": (False, lambda s, x: x + F.conv2d(x, s.conv.weight - s.conv.weight.mean(), s.bias, padding=1)),
+    "norm without weight": (False, lambda s, x: x + F.group_norm(s.conv(x), 2, None, s.bias)),
+    "relu before the skip": (False, lambda s, x: F.relu(x) + s.conv(F.relu(x))),
+    "two activations": (False, lambda s, x: F.relu(F.hardtanh(x) + s.conv(x))),
+    "alpha": (False, lambda s, x: torch.add(s.conv(x), x, alpha=0.5)),
+    "alpha of the branch": (True, lambda s, x: torch.add(x, s.conv(x), alpha=0.5)),
+    "a constant in the branch": (False, lambda s, x: x + (s.conv(x) + 0.1)),
+    "written to before": (False, lambda s, x: x.add_(1.0) + s.conv(x)),
+    "written to through a view": (False, lambda s, x: (x.view(x.shape).mul_(0.5), x + s.conv(x))[1]),
+    "divided by what is zero": (False, lambda s, x: x + s.bias[:, None, None] * s.conv(x / s.bias[:, None, None])),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_blocks_are_tried_on_numbers(name: str) -> None:
+    exact, forward = WRITTEN[name]
+    teacher = randomise(Stack(Written(forward), Written(forward)).double()).eval()
+    x = images(2, 3, 8, 8)
+    if exact:
+        deepened(teacher, Deepen("stage", blocks=2), x)
+    else:
+        with pytest.raises(PlanError):
+            fxgrow.grow(teacher, Deepen("stage", blocks=1), x)
+
+
+@pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
+def test_tails_with_computed_weights_are_refused(norm: str) -> None:
+    blocks = [Block(nn.ReLU()) for _ in range(2)]
+    for block in blocks:
+        getattr(nn.utils.parametrizations, norm)(block.conv2)
+    teacher = randomise(Stack(*blocks).double()).eval()
+    with pytest.raises(PlanError):
+        fxgrow.grow(teacher, Deepen("stage", blocks=1), images(2, 3, 8, 8))
+
+
+def test_hooks_on_a_tail_are_seen() -> None:
+    blocks = [Block(nn.ReLU()) for _ in range(2)]
+    for block in blocks:
+        block.conv2.register_forward_hook(lambda module, args, result: result + 2)
+    teacher = randomise(Stack(*blocks).double()).eval()
+    with pytest.raises(PlanError):
+        fxgrow.grow(teacher, Deepen("stage", blocks=1), images(2, 3, 8, 8))
+
+
+def test_students_with_clones_can_be_exported() -> None:
+    teacher = randomise(Stack(Block(nn.ReLU()), Block(nn.ReLU())).double()).eval()
+    x = images(2, 3, 8, 8)
+    student = deepened(teacher, [Deepen("stage", blocks=1), Deepen("stem")], x)
+    assert torch.allclose(torch.export.export(student, (x,)).module()(x), teacher(x), atol=1e-12)

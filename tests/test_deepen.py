@@ -17,8 +17,10 @@ from torch import Tensor, nn
 import fxgrow
 from fxgrow import Deepen, Kernel, Plan, PlanError, Widen, newborn
 from fxgrow.changes import Insert
-from tests.check import randomise
+from fxgrow.rewrite import student_of
+from tests.check import given, randomise, relative_error, run
 from tests.depth_cases import ACTIVATIONS, WISHES, outcome
+from tests.nets import NETS, Net
 from tests.untouched import assert_untouched
 
 EXACT = 1e-10
@@ -261,6 +263,117 @@ def test_calibration_takes_mean_and_variance_over_all_batches() -> None:
     assert apart[1]["train"] > 0.1
 
 
+def test_a_calibrated_student_is_loaded_without_batches() -> None:
+    teacher, x = teacher_of(Functional()), images(4, 3, 9, 8)
+    student = fxgrow.grow(teacher, Deepen("a", norm="batch", calibrated=True), x, calibration=x)
+    loaded = fxgrow.apply(Plan.from_json(fxgrow.plan_of(student).to_json()), teacher_of(Functional()))
+    loaded.load_state_dict(student.state_dict())
+    assert torch.equal(loaded(x), student(x))
+
+
+def test_calibration_keeps_the_modes_of_single_modules() -> None:
+    teacher, x = teacher_of(Functional()).train(), images(4, 3, 9, 8)
+    teacher.bn.eval()
+    student = fxgrow.grow(teacher, Deepen("a", norm="batch", calibrated=True), x, calibration=[x])
+    assert student.training
+    assert not student.get_submodule("bn").training
+
+
+@pytest.mark.parametrize("batches", [3, [images(4, 5, 9, 8)], [images(4, 3, 9, 8).float()], images(3, 9, 8)])
+def test_calibration_that_does_not_run_is_refused(batches: Any) -> None:
+    teacher, x = teacher_of(Functional()), images(2, 3, 9, 8)
+    with pytest.raises(PlanError, match="calibration"):
+        fxgrow.grow(teacher, Deepen("a", norm="batch", calibrated=True), x, calibration=batches)
+
+
+def test_a_slope_for_each_channel_follows_the_width() -> None:
+    teacher, x = teacher_of(nn.Sequential(nn.Linear(3, 4), nn.PReLU(4), nn.Linear(4, 2))), images(5, 3)
+    for wish in (Deepen("0"), Deepen("0", activation="parametric")):
+        student = fxgrow.grow(teacher, [2.0, wish], x)
+        assert_same(teacher, student, x)
+
+
+def test_the_teacher_in_train_mode_with_a_spectral_norm() -> None:
+    conv = nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 8, 3, padding=1))
+    teacher, x = teacher_of(nn.Sequential(conv, nn.ReLU(), nn.Conv2d(8, 4, 1))).train(), images(2, 3, 9, 8)
+    student = fxgrow.grow(teacher, Deepen("0"), x)
+    assert torch.equal(
+        student.state_dict()["0.parametrizations.weight.0._u"], teacher.state_dict()["0.parametrizations.weight.0._u"]
+    )
+
+
+def test_depthwise_layers_are_followed_by_depthwise_ones() -> None:
+    layers = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 3, groups=6), nn.ReLU(), nn.Conv2d(6, 2, 1)
+    teacher, x = teacher_of(nn.Sequential(*layers)), images(2, 3, 9, 8)
+    student = fxgrow.grow(teacher, [2.0, Deepen("1")], x)
+    assert_same(teacher, student, x)
+    assert student.get_submodule("1_deeper1.conv").groups == 12
+
+
+def test_containers_that_are_called_themselves_compute_the_same() -> None:
+    layers = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.GELU()
+    teacher, x = teacher_of(nn.Sequential(nn.Sequential(*layers), nn.Conv2d(4, 2, 1))), images(2, 3, 9, 8)
+    student = fxgrow.grow(teacher, Deepen("0"), x)
+    assert torch.allclose(student.get_submodule("0")(x), teacher[0](x), atol=1e-12)
+
+
+def test_code_that_reads_a_kernels_size_is_seen() -> None:
+    class Pads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 6, 3, stride=3), nn.Conv2d(6, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(F.relu(self.a(F.pad(x, [self.a.kernel_size[0] // 2] * 4))))
+
+    teacher, x = teacher_of(Pads()), images(2, 3, 10, 10)
+    assert_same(teacher, fxgrow.grow(teacher, Kernel("a", 5), x), x)  # in a graph the size is what it was
+    with pytest.raises(PlanError, match="code reads its size"):
+        fxgrow.grow(teacher, Kernel("a", 5), x, output="module")
+
+
+def test_a_weight_that_others_use_is_not_enlarged() -> None:
+    class Twofold(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(F.relu(self.a(x)) + F.conv2d(x, self.a.weight, padding=1))
+
+    with pytest.raises(PlanError, match="is used at"):
+        fxgrow.grow(teacher_of(Twofold()), Kernel("a", 5), images(2, 3, 9, 8))
+
+
+def test_layers_whose_calls_differ_are_refused() -> None:
+    class Differs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(torch.tanh(self.a(F.relu(self.a(x)))))
+
+    with pytest.raises(PlanError, match="different activations"):
+        fxgrow.grow(teacher_of(Differs()), Deepen("a"), images(2, 3, 9, 8))
+
+
+def test_the_plan_says_where_no_nonlinearity_is_added_and_what_is_exact_when() -> None:
+    teacher, x = teacher_of(nn.Sequential(nn.Conv2d(3, 6, 3), nn.GELU(), nn.Conv2d(6, 4, 3))), images(2, 3, 9, 8)
+    plan = fxgrow.plan(fxgrow.widths(teacher, x), Deepen("0", kind="identity"))
+    assert any("adds no nonlinearity" in note for note in plan.notes)
+    assert not any("copy of the teacher" in note for note in plan.notes)
+    assert "same function;" in str(plan)
+    batch = fxgrow.plan(fxgrow.widths(teacher, x), Deepen("0", kind="identity", norm="batch"))
+    assert "same function in eval mode" in str(batch)
+
+
+def test_enlarged_kernels_stay_frozen() -> None:
+    teacher, x = teacher_of(CONV()), images(2, 3, 9, 8)
+    teacher[0].weight.requires_grad_(False)
+    assert not fxgrow.grow(teacher, Kernel("0", 5), x).get_parameter("0.weight").requires_grad
+
+
 def test_calibration_needs_batches() -> None:
     teacher, x = teacher_of(Functional()), images(2, 3, 9, 8)
     wish = Deepen("a", norm="batch", calibrated=True)
@@ -483,7 +596,7 @@ CONV = lambda **more: nn.Sequential(nn.Conv2d(3, 6, 3, **more), nn.ReLU(), nn.Co
         (lambda: CONV(padding=1, padding_mode="reflect"), Kernel("0", 5), "padding_mode is 'reflect'"),
         (CONV, Deepen("0", kernel=(3,)), "1 axes"),
         (CONV, Deepen("nothing"), "matches no layer"),
-        (CONV, Kernel("1", 5), "matches no layer"),
+        (CONV, Kernel("1", 5), "1 is a ReLU; expected Conv1d"),
         (CONV, Deepen("1", blocks=1), "only layers"),
         (CONV, Deepen("none", blocks=1), "matches no module"),
         (lambda: nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 3)), Deepen("0", kernel=3), "no kernel"),
@@ -545,6 +658,31 @@ def test_the_users_own_class_has_no_place_for_new_layers() -> None:
     teacher, x = teacher_of(Functional()), images(2, 3, 9, 8)
     with pytest.raises(PlanError, match="output='graph'"):
         fxgrow.grow(teacher, Deepen("a"), x, output="module")
+
+
+# -- every net --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_every_net_deepens_or_says_why_not(net: Net) -> None:
+    teacher = randomise(net.make().double())
+    inputs = given(net.inputs(), torch.float64)
+    found = fxgrow.widths(teacher, inputs)
+    for spec in (Deepen("*"), Deepen("*", blocks=1), Kernel("*", 7)):
+        try:
+            plan = fxgrow.plan(found, spec)
+        except PlanError as refused:
+            if (
+                repr(spec) not in str(refused)
+                and "larger kernel" not in str(refused)
+                and "matches no" not in str(refused)
+            ):
+                raise
+            continue
+        student = student_of(found.traced, plan, teacher)
+        assert plan.changes
+        for mode in found.traced.tapes:
+            assert relative_error(run(teacher, inputs, mode), run(student, inputs, mode)) <= EXACT
 
 
 # -- a check that passes what is wrong is worse than none ---------------------------------------------------

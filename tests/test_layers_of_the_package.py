@@ -11,10 +11,10 @@ PACKAGE = Path(__file__).parent.parent / "fxgrow"
 LAYERS = (
     "errors", "seeds", "table", "activations", "wishes", "layout", "unify", "copies", "inputs", "whole", "sites",
     "grown", "changes", "meta", "tape", "interpret", "record", "stated", "refuse", "proxy", "patches", "retrace",
-    "tracer", "traced", "trace", "ops", "literals", "findings", "language", "infer", "groups", "balance", "widths",
-    "spec", "ends", "means", "targets", "methods", "plan", "padding", "planning", "places", "blocks", "deepening",
-    "fill", "newborn", "insertion", "calibration", "rewrite", "check", "settle", "report", "verify", "api",
-    "__init__",
+    "tracer", "traced", "trial", "trace", "ops", "literals", "findings", "language", "infer", "groups", "balance",
+    "widths", "spec", "ends", "means", "targets", "methods", "plan", "padding", "planning", "places", "blocks",
+    "deepening", "fill", "newborn", "insertion", "calibration", "rewrite", "check", "settle", "report", "verify",
+    "api", "__init__",
 )  # fmt: skip
 
 
