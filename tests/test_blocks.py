@@ -1,6 +1,7 @@
 """Clones of residual blocks: exact in both modes, of the deeper builder's shape, refused where they would not be."""
 
 import copy
+import functools
 import importlib.util
 import pickle
 from collections.abc import Callable
@@ -15,7 +16,9 @@ import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
 from fxgrow import Deepen, Inputs, Kernel, Plan, PlanError, Widen, insertion
 from fxgrow.changes import Repeat
-from tests.check import randomise
+from fxgrow.rewrite import student_of
+from tests.check import randomise, relative_error, run
+from tests.depth_cases import WISHES as WISHES_FOR_LAYERS
 
 EXACT = 1e-10
 with_torchvision = pytest.mark.skipif(
@@ -109,6 +112,28 @@ def test_a_deeper_mobilenet_and_vit_load_into_deeper_builders() -> None:
     names = fxgrow.plan_of(student).renumbered(student.state_dict())
     large.load_state_dict({names[name]: tensor for name, tensor in student.state_dict().items()})
     assert torch.equal(large.eval()(x), small(x))
+
+
+@functools.cache
+def inferred(name: str) -> tuple[nn.Module, fxgrow.WidthGraph, Tensor]:
+    teacher, x = builder(name), images(2, 3, 64, 64)
+    return teacher, fxgrow.widths(teacher, x), x
+
+
+@with_torchvision
+@pytest.mark.parametrize("wish", WISHES_FOR_LAYERS)
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [("resnet18", "layer2.1.conv1"), ("mobilenet_v3_small", "features.4.block.1.0"), ("vgg11", "features.3")],
+)
+def test_every_kind_of_layer_in_real_models(name: str, layer: str, wish: str) -> None:
+    teacher, found, x = inferred(name)
+    plan = fxgrow.plan(found, Deepen(layer, **WISHES_FOR_LAYERS[wish]))
+    student = student_of(found.traced, plan, teacher, [2 * x])
+    (change,) = plan.changes
+    for mode in ("eval", "train"):
+        error = relative_error(run(teacher, x, mode), run(student, x, mode))
+        assert (error <= EXACT) is (mode in change.exact)
 
 
 @with_torchvision

@@ -60,6 +60,15 @@ def test_large_model_grows_on_meta(entries: dict[str, Entry]) -> None:
     assert row.passed
 
 
+@pytest.mark.parametrize(("output", "number"), [("layers", 21), ("blocks", 4)])
+def test_models_are_deepened(entries: dict[str, Entry], output: str, number: int) -> None:
+    (row,) = zoo.grow_model("torchvision", entries["resnet18"], [1.0], limit=1e9, seed=0, outputs=(output,))
+    assert row.status == "grown"
+    assert row.passed
+    assert (row.weights_grown, row.weights) == (number, number)
+    assert row.parameters_grown > row.parameters
+
+
 def test_torchvision_imports_once() -> None:
     assert import_torchvision() is import_torchvision()
 
