@@ -259,7 +259,7 @@ class Tape(TorchDispatchMode):
             return real
         meta = self._meta_of.get(id(real))
         if meta is None:
-            meta = self._meta_of[id(real)] = real.detach().to("meta")
+            meta = self._meta_of[id(real)] = _like_on_meta(real)
             self._real[id(meta)] = real
             self.held += [real, meta]
         return meta
@@ -372,6 +372,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, torch.Generator):
         return f"generator {hashlib.sha256(bytes(value.get_state().untyped_storage())).hexdigest()}"
     return tuple(value) if isinstance(value, list) else value
+
+
+def _like_on_meta(real: Tensor) -> Tensor:
+    """A tensor on the meta device with the same strides, also those of what was expanded: views depend on them."""
+    if real.layout != torch.strided or real.is_quantized:
+        return real.detach().to(META)
+    return torch.empty_strided(real.shape, real.stride(), dtype=real.dtype, device=META)
 
 
 def tensors_in(argument: Any) -> Iterator[Tensor]:

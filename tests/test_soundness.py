@@ -398,3 +398,18 @@ def test_a_student_of_a_model_that_runs_for_real_is_verified_node_by_node() -> N
     report = fxgrow.verify(teacher, fxgrow.grow(teacher, 2.0, x), x)
     assert report.exact
     assert report.nodes
+
+
+def test_constants_that_were_expanded_are_flattened_as_they_would_be_for_real() -> None:
+    class Grid(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows, columns = torch.meshgrid(torch.arange(2.0), torch.arange(3.0), indexing="ij")
+            return self.b(self.a(x + torch.stack([rows.flatten(), columns.flatten()], -1).sum(1)))
+
+    teacher, x = Grid().double(), torch.randn(5, 6, dtype=torch.float64)
+    report = fxgrow.verify(teacher, fxgrow.grow(teacher, 2.0, x), x)
+    assert report.exact
