@@ -13,7 +13,8 @@ LAYERS = (
     "grown", "changes", "meta", "tape", "interpret", "record", "stated", "refuse", "proxy", "patches", "retrace",
     "tracer", "traced", "trace", "ops", "literals", "findings", "infer", "groups", "balance", "widths", "spec",
     "ends", "means", "targets", "methods", "plan", "padding", "planning", "places", "blocks", "deepening", "fill",
-    "newborn", "insertion", "calibration", "rewrite", "check", "settle", "report", "verify", "api", "__init__",
+    "newborn", "insertion", "calibration", "rewrite", "check", "settle", "report", "verify", "flops", "summary",
+    "summarise", "api", "__init__", "cli", "__main__",
 )  # fmt: skip
 
 
