@@ -52,7 +52,8 @@ def summary(
         return _of_widths(found)
     if isinstance(teacher, nn.Module):
         check_tensors(plan, named_tensors(teacher))
-        teacher = widths(trace(teacher, _example(plan, teacher, example_inputs), leaf_modules=plan.leaves))
+        example = _example(plan, teacher, example_inputs)
+        teacher = widths(trace(teacher, example, leaf_modules=plan.leaves, output=plan.output))
     elif teacher is not None and not isinstance(teacher, WidthGraph):
         raise GrowError(f"the teacher is a {type(teacher).__name__}; expected an nn.Module or a WidthGraph")
     if isinstance(of, nn.Module):

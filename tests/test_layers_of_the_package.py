@@ -14,7 +14,7 @@ LAYERS = (
     "tracer", "traced", "trace", "ops", "literals", "findings", "infer", "groups", "balance", "widths", "spec",
     "ends", "means", "targets", "methods", "plan", "padding", "planning", "places", "blocks", "deepening", "fill",
     "newborn", "insertion", "calibration", "rewrite", "check", "settle", "report", "verify", "flops", "summary",
-    "summarise", "api", "__init__", "cli", "__main__",
+    "summarise", "api", "__init__", "arguments", "cli", "__main__",
 )  # fmt: skip
 
 

@@ -78,6 +78,7 @@ def test_a_plan_and_its_student_have_one_summary(output: str) -> None:
     plan = fxgrow.plan(widths, spec)
     student = fxgrow.apply(plan, model)
     planned = fxgrow.summary(plan, teacher=widths)
+    assert planned == fxgrow.summary(plan, teacher=model)
     assert planned == fxgrow.summary(student, IMAGES, teacher=model)
     assert by_layer(planned)["stem"].width == (8, 12)
     if output == "graph":
