@@ -172,7 +172,7 @@ def _of_widths(found: WidthGraph) -> Summary:
     side = _before(found)
     growing = sum(can_grow(group) for group in found.groups)
     title = f"{found.traced.class_name}: {len(found.groups)} widths, {growing} can grow; inputs {found.traced.inputs}"
-    return _made(title, side, side, found.tensors, lambda name: _why(found.named[name]), found.traced.notes)
+    return _made(title, side, side, found, lambda name: _why(found.named[name]), found.traced.notes)
 
 
 def _why(group: Group) -> str:
@@ -205,7 +205,7 @@ def _compared(plan: Plan, found: WidthGraph, before: _Side, after: _Side, *notes
     def why(name: str) -> str:
         return left.get(name, "") or "; ".join(found.named[name].pinned)
 
-    return _made(_title(plan), before, after, found.tensors, why, (*plan.notes, *notes), _twins(plan, after))
+    return _made(_title(plan), before, after, found, why, (*plan.notes, *notes), _twins(plan, after))
 
 
 def _twins(plan: Plan, after: _Side) -> dict[str, str]:
@@ -229,20 +229,21 @@ def _made(
     title: str,
     before: _Side,
     after: _Side,
-    tensors: Mapping[str, TensorWidths],
+    found: WidthGraph,
     why: Callable[[str], str],
     notes: tuple[str, ...],
     twins: Mapping[str, str] = MappingProxyType({}),
 ) -> Summary:
     """The table; of what is in a clone `twins` tells what it is in the block."""
     rows = []
-    own = _by_module(tensors)
+    own = _by_module(found.tensors, lambda name: can_grow(found.named[name]))
     for path in after.layers():
         new = path not in before.kinds
         name, dim = (f"{path}.weight", own.get(twins.get(path, ""), ("", 0))[1]) if new else own.get(path, ("", 0))
-        layout = tensors[name].layouts[dim] if name in tensors else ()
+        layout = found.tensors[name].layouts[dim] if name in found.tensors else ()
         width = (_size(before, name, dim), _size(after, name, dim))
-        reasons = dict.fromkeys(filter(None, map(why, atoms(layout)))) if width[0] == width[1] else ()
+        parts = [name for name in atoms(layout) if can_grow(found.named[name])] or list(atoms(layout))
+        reasons = dict.fromkeys(filter(None, map(why, parts))) if width[0] == width[1] else ()
         parameters = (before.parameters_of(path), after.parameters_of(path))
         flops = (before.flops_of(path), after.flops_of(path))
         group = show(layout) if any(atoms(layout)) else ""
@@ -251,14 +252,23 @@ def _made(
     return Summary(title, tuple(rows), (some, all_of_them), (some_flops, all_flops), tuple(dict.fromkeys(notes)))
 
 
-def _by_module(tensors: Mapping[str, TensorWidths] | Mapping[str, TensorPlan]) -> dict[str, tuple[str, int]]:
-    """For each module with tensors the one that tells its width, and its dimension: the first that it makes."""
+def _by_module(
+    tensors: Mapping[str, TensorWidths] | Mapping[str, TensorPlan], free: Callable[[str], bool]
+) -> dict[str, tuple[str, int]]:
+    """For each module with tensors the one that tells its width, and its dimension.
+
+    It is the first that the module makes and that can grow (of an embedding (words, channels) the second), or else the
+    first that it makes.
+    """
     found: dict[str, tuple[str, int]] = {}
+    growing: dict[str, tuple[str, int]] = {}
     for name, tensor in tensors.items():
-        made = [d for d, role in enumerate(tensor.roles) if role == CARRY and any(atoms(tensor.layouts[d]))]
-        if made:
-            found.setdefault(module_of(name), (name, made[0]))
-    return found
+        for dim, (layout, role) in enumerate(zip(tensor.layouts, tensor.roles, strict=True)):
+            if role == CARRY and any(atoms(layout)):
+                found.setdefault(module_of(name), (name, dim))
+                if any(map(free, atoms(layout))):
+                    growing.setdefault(module_of(name), (name, dim))
+    return found | growing
 
 
 def _size(side: _Side, tensor: str, dim: int) -> int | None:
@@ -276,7 +286,8 @@ def _of_plan(plan: Plan) -> Summary:
             first.setdefault(tensor.name, tensor)
             old.setdefault(tensor.name, tuple(map(step.old_size, tensor.layouts)))
             new[tensor.name] = tuple(map(step.new_size, tensor.layouts))
-    for path, (name, dim) in _by_module(first).items():
+    growing = {width.name for step in plan.steps for width in step.grown}
+    for path, (name, dim) in _by_module(first, growing.__contains__).items():
         rows.append(Row(path, "", show(first[name].layouts[dim]), (old[name][dim], new[name][dim])))
     for step in plan.steps:
         rows += [Row(change.path, str(change), new=not isinstance(change, Enlarge)) for change in step.changes]

@@ -147,6 +147,18 @@ def test_summary(run: Run, how: tuple[str, ...]) -> None:
     assert run("summary", "net.py:Net", "--spec", "2", "--plan", "plan.json")[0] == 2
 
 
+def test_summary_has_colours_in_a_terminal_where_rich_is_installed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rich", reason="rich is an extra")
+    monkeypatch.setenv("COLUMNS", "140")
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.stdout, "isatty", lambda: True)
+        rich = run("summary", "net.py:Net", *SHAPE)[1]
+        patched.setattr("importlib.util.find_spec", lambda name: None)
+        without = run("summary", "net.py:Net", *SHAPE)[1]
+    assert rich != without
+    assert without == run("summary", "net.py:Net", *SHAPE)[1]
+
+
 def test_verify_tells_by_its_status_whether_the_student_is_exact(run: Run) -> None:
     planned(run)
     status, text, _ = run("verify", "net.py:Net", "plan.json", "--double")
@@ -186,6 +198,13 @@ def test_a_checkpoint_may_lie_in_a_larger_file(run: Run) -> None:
     torch.save({"state_dict": teacher.state_dict(), "epoch": 3}, "teacher.pt")
     planned(run)
     assert run("apply", "plan.json", "teacher.pt", "student.pt", "net.py:Net")[0] == 0
+
+
+def test_without_safetensors_its_files_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("net.py:Net")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="pip install"):
+        save(model, "teacher.safetensors")
 
 
 def test_tied_weights_are_written_to_safetensors(run: Run) -> None:

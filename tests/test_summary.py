@@ -138,6 +138,28 @@ def test_clones_of_a_block_have_the_widths_of_the_block() -> None:
     }
 
 
+def test_the_width_of_a_layer_is_the_one_that_can_grow() -> None:
+    model = nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 3))
+    found = fxgrow.summary(model, torch.zeros(2, 5, dtype=torch.int64))
+    assert by_layer(found)["0"].width == (8, 8)
+    assert by_layer(found)["1"].width == (3, 3)
+
+
+def test_what_has_a_part_that_can_grow_has_no_reason_to_stay() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            first, second = self.a(x).split([4, 4], 1)
+            return first, self.b(F.relu(second))
+
+    row = by_layer(fxgrow.summary(Half(), torch.randn(2, 4)))["a"]
+    assert " + " in row.group
+    assert not row.why
+
+
 def test_what_asks_for_numbers_is_run_on_numbers() -> None:
     class Asking(nn.Module):
         def __init__(self) -> None:
