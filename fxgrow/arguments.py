@@ -23,6 +23,7 @@ from .inputs import Inputs
 from .plan import Plan, example_of
 
 SAFETENSORS = ".safetensors"
+WRAPPERS = ("module.", "_orig_mod.")
 
 _INPUT = re.compile(r"(?:(?P<name>[^=:]+)=)?(?:(?P<dtype>[a-z]\w*):)?(?P<shape>\d+(?:,\d+)*)(?::(?P<below>\d+))?")
 
@@ -218,6 +219,8 @@ def load(path: str, model: nn.Module) -> nn.Module:
         GrowError: It is no checkpoint of the model.
     """
     found = _read(path)
+    if not set(found) & set(model.state_dict()):
+        found = _unwrapped(found)
     theirs, ours = ({t.dtype for t in some.values() if t.is_floating_point()} for some in (found, model.state_dict()))
     if len(theirs) == 1 and theirs != ours:
         model.to(next(iter(theirs)))
@@ -244,6 +247,14 @@ def _read(path: str) -> Mapping[str, Tensor]:
             found = found[key]
     if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise GrowError(f"{path} holds no state_dict")
+    return found
+
+
+def _unwrapped(found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The names of a checkpoint without what a wrapper (DistributedDataParallel, torch.compile) puts before each."""
+    for prefix in WRAPPERS:
+        if found and all(name.startswith(prefix) for name in found):
+            found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
     return found
 
 

@@ -37,7 +37,8 @@ def summary(
 
     Args:
         of: A model, a `WidthGraph`, a `Plan` or a student.
-        example_inputs: As for `trace`; the teacher's where there is one. None: those of the plan, or a guess.
+        example_inputs: As for `trace`; the teacher's where there is one, and not needed where a `WidthGraph` is given.
+            None: those of the plan, or a guess.
         teacher: Of a plan or a student: what they leave out, which is the FLOPs before, and of a plan all figures of
             layers that stay as they are.
 
@@ -56,6 +57,8 @@ def summary(
         teacher = widths(trace(teacher, example, leaf_modules=plan.leaves, output=plan.output))
     elif teacher is not None and not isinstance(teacher, WidthGraph):
         raise GrowError(f"the teacher is a {type(teacher).__name__}; expected an nn.Module or a WidthGraph")
+    if teacher is not None:
+        example_inputs = teacher.traced.inputs
     if isinstance(of, nn.Module):
         return _of_student(of, plan, teacher, example_inputs)
     return _of_plan(plan) if teacher is None else _of_plan_and_teacher(plan, teacher)
@@ -131,12 +134,17 @@ def _side(root: nn.Module, traced: Traced, graphs: Any, arguments: Mapping[str, 
 
 def _before(found: WidthGraph) -> _Side:
     traced = found.traced
-    return _side(traced.fresh(), traced, traced.graphs, traced.arguments)
+    return _side(_root(traced), traced, traced.graphs, traced.arguments)
+
+
+def _root(traced: Traced) -> nn.Module:
+    """A tree of our own to run on, whose mode can be set."""
+    return traced.fresh() if traced.inputs.real else clone(traced.root)
 
 
 def _after(plan: Plan, traced: Traced) -> _Side:
     """The student that a plan makes, on meta tensors where the teacher's trace is."""
-    root = traced.fresh() if traced.inputs.real else clone(traced.root)
+    root = _root(traced)
     student = assemble(root, traced.graphs, grown_tensors(plan, named_tensors(root)), plan, plan.model)
     if plan.next is None:
         return _side(student, traced, student.graphs, padded(plan, traced.arguments))

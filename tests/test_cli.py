@@ -105,6 +105,7 @@ def test_why(run: Run) -> None:
     assert "must stay" in run("why", "net.py:Net", "c", *SHAPE)[1]
     data = json.loads(run("why", "net.py:Net", "a", "b", *SHAPE, "--json")[1])
     assert data["asked"] == ["a", "b"]
+    assert run("why", "net.py:Net", *SHAPE, "a", "b")[0] == 0
     assert run("why", "net.py:Net", "a", "b", "c")[0] == 2
 
 
@@ -195,9 +196,12 @@ def test_apply_grows_a_checkpoint(run: Run, kind: str, dtype: torch.dtype) -> No
 
 def test_a_checkpoint_may_lie_in_a_larger_file(run: Run) -> None:
     teacher = model_of("net.py:Net")
+    wrapped = {f"module.{name}": tensor for name, tensor in teacher.state_dict().items()}
     torch.save({"state_dict": teacher.state_dict(), "epoch": 3}, "teacher.pt")
+    torch.save({"model": wrapped, "epoch": 3}, "parallel.pt")
     planned(run)
-    assert run("apply", "plan.json", "teacher.pt", "student.pt", "net.py:Net")[0] == 0
+    for name in ("teacher.pt", "parallel.pt"):
+        assert run("apply", "plan.json", name, "student.pt", "net.py:Net")[0] == 0
 
 
 def test_without_safetensors_its_files_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,17 @@ def test_a_plan_and_its_student_have_one_summary(output: str) -> None:
         assert by_layer(planned)["block.2"].parameters == (12 * 8 + 8, 20 * 12 * 9 + 12)
 
 
+def test_before_and_after_are_of_the_same_inputs() -> None:
+    model = teacher()
+    found = fxgrow.widths(model, torch.randn(1, 3, 20, 20).double())
+    student = fxgrow.grow(model, SPEC, IMAGES)
+    small, large = (fxgrow.summary(student, teacher=one) for one in (model, found))
+    assert large == fxgrow.summary(student, torch.randn(1, 3, 20, 20).double(), teacher=model)
+    for one in (small, large):
+        row = by_layer(one)["stem"]
+        assert row.flops[1] == row.flops[0] * 12 / 8
+
+
 def test_a_student_alone_knows_what_it_was() -> None:
     model = teacher()
     student = fxgrow.grow(model, SPEC, IMAGES)
