@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from .copies import named_tensors, plain_tensors, same_randomness
-from .interpret import Runner
+from .copies import clone, named_tensors, plain_tensors, same_randomness, to_meta
+from .errors import TraceError
+from .grown import set_mode
+from .inputs import Inputs
+from .interpret import Runner, watched
 from .record import named_inputs
 from .tape import Tape
 
@@ -30,11 +34,38 @@ def flops_by_module(
 
     Source: torch.utils.flop_counter.
     """
+    return _counted(root, arguments, lambda tape: Runner(root, graph, tape).run_on(arguments), real=real)
+
+
+def total_flops(model: nn.Module, inputs: Inputs) -> int:
+    """The FLOPs of a model in eval mode, which is not touched.
+
+    On a real device torch's counter would miss what fused kernels compute: the fast path of attention, mkldnn's LSTM.
+
+    Raises:
+        TraceError: It does not run on the meta device.
+    """
+    shadow = clone(model)
+    to_meta(shadow)
+    set_mode(shadow, "eval")
+    args, kwargs = tree_map_only(Tensor, lambda t: t.detach().to("meta"), (inputs.args, dict(inputs.kwargs)))
+
+    def run(tape: Tape) -> None:
+        with watched(shadow, tape):
+            shadow(*args, **kwargs)
+
+    try:
+        return sum(_counted(shadow, (args, kwargs), run, real=False).values())
+    except Exception as error:
+        raise TraceError(f"{type(model).__name__} does not run on the meta device: {error}") from error
+
+
+def _counted(root: nn.Module, arguments: Any, run: Callable[[Tape], Any], *, real: bool) -> Mapping[str, int]:
     tape = Tape({**named_tensors(root), **named_inputs(arguments)}, plain_tensors(root), real=real)
     counter = FlopCounterMode(display=False)
     found = _ByModule(counter, tape)
     with same_randomness(), torch.no_grad(), tape, counter, found:  # the last one entered is the first that is asked
-        Runner(root, graph, tape).run_on(arguments)
+        run(tape)
     return found.flops
 
 

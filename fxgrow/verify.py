@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .copies import clone, named_tensors, rng_preserved
 from .ends import open_ends
 from .errors import GrowError, TraceError
+from .flops import total_flops
 from .grown import MODES, GrownModule, Mode, graph_for, set_mode
 from .inputs import Inputs, arguments_of, bind
 from .interpret import Runner
@@ -268,6 +269,8 @@ def _count(model: nn.Module) -> int:
 
 
 def _flops(model: nn.Module, inputs: Inputs) -> int:
-    with FlopCounterMode(display=False) as counter:
+    with suppress(TraceError):
+        return total_flops(model, inputs)
+    with FlopCounterMode(display=False) as counter:  # it asks for the numbers in tensors
         _run(model, inputs, "eval")
     return int(counter.get_total_flops())

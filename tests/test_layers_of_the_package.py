@@ -13,7 +13,7 @@ LAYERS = (
     "grown", "changes", "meta", "tape", "interpret", "record", "stated", "refuse", "proxy", "patches", "retrace",
     "tracer", "traced", "trace", "ops", "literals", "findings", "infer", "groups", "balance", "widths", "spec",
     "ends", "means", "targets", "methods", "plan", "padding", "planning", "places", "blocks", "deepening", "fill",
-    "newborn", "insertion", "calibration", "rewrite", "check", "settle", "report", "verify", "flops", "summary",
+    "newborn", "insertion", "calibration", "rewrite", "check", "settle", "report", "flops", "verify", "summary",
     "summarise", "api", "__init__", "arguments", "cli", "__main__",
 )  # fmt: skip
 

@@ -70,6 +70,24 @@ def test_totals_are_those_of_verify() -> None:
     assert sum(row.flops[1] for row in found.rows) == report.flops[1]
 
 
+def test_flops_of_fused_kernels_count_in_summary_and_verify() -> None:
+    class Sequence(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.lstm, self.head = nn.LSTM(8, 6, batch_first=True), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.lstm(self.encoder(x))[0])
+
+    model, x = Sequence(), torch.randn(2, 5, 8)
+    student = fxgrow.grow(model, {"encoder.linear1": 24}, x)
+    report, found = fxgrow.verify(model, student, x), fxgrow.summary(student, teacher=model)
+    linear = 2 * 10 * (8 * 3 * 8 + 8 * 8 + 2 * 8 * 16 + 8 * 24 + 6 * 24 + 6 * 3)
+    attention = 2 * 2 * (2 * 2 * 5 * 5 * 4)
+    assert report.flops == found.flops == (linear + attention, linear + attention + 2 * 10 * 2 * 8 * 8)
+
+
 @pytest.mark.parametrize("output", ["graph", "module"])
 def test_a_plan_and_its_student_have_one_summary(output: str) -> None:
     model = teacher()
