@@ -27,14 +27,15 @@ def flops_by_module(
     """The FLOPs of each module's own code: 2 per multiply-add of convolutions, matrix products and attention.
 
     Args:
-        root: What the graph runs on, in the mode to count for; on meta, unless `real`. The run may change its state.
+        root: What the graph runs on, in the mode to count for; on meta, unless `real`. The run may change its buffers.
         graph: The graph of that mode.
         arguments: By the names of `forward`; on meta, unless `real`.
         real: Run on real numbers.
 
     Source: torch.utils.flop_counter.
     """
-    return _counted(root, arguments, lambda tape: Runner(root, graph, tape).run_on(arguments), real=real)
+    shadow = _without_gradients(root)
+    return _counted(shadow, arguments, lambda tape: Runner(shadow, graph, tape).run_on(arguments), real=real)
 
 
 def total_flops(model: nn.Module, inputs: Inputs) -> int:
@@ -45,7 +46,7 @@ def total_flops(model: nn.Module, inputs: Inputs) -> int:
     Raises:
         TraceError: It does not run on the meta device.
     """
-    shadow = clone(model)
+    shadow = _without_gradients(model)
     to_meta(shadow)
     set_mode(shadow, "eval")
     args, kwargs = tree_map_only(Tensor, lambda t: t.detach().to("meta"), (inputs.args, dict(inputs.kwargs)))
@@ -58,6 +59,11 @@ def total_flops(model: nn.Module, inputs: Inputs) -> int:
         return sum(_counted(shadow, (args, kwargs), run, real=False).values())
     except Exception as error:
         raise TraceError(f"{type(model).__name__} does not run on the meta device: {error}") from error
+
+
+def _without_gradients(root: nn.Module) -> nn.Module:
+    """A copy on the same memory: torch's counter cannot follow a parameter that is handed to a module."""
+    return clone(root, {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in root.parameters()})
 
 
 def _counted(root: nn.Module, arguments: Any, run: Callable[[Tape], Any], *, real: bool) -> Mapping[str, int]:

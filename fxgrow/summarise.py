@@ -255,7 +255,8 @@ def _made(
         parameters = (before.parameters_of(path), after.parameters_of(path))
         flops = (before.flops_of(path), after.flops_of(path))
         group = show(layout) if any(atoms(layout)) else ""
-        rows.append(Row(path, after.kinds[path], group, width, parameters, flops, "; ".join(reasons), new))
+        kind = (after if new else before).kinds[path]
+        rows.append(Row(path, kind, group, width, parameters, flops, "; ".join(reasons), new))
     (some, some_flops), (all_of_them, all_flops) = before.totals(), after.totals()
     return Summary(title, tuple(rows), (some, all_of_them), (some_flops, all_flops), tuple(dict.fromkeys(notes)))
 

@@ -204,6 +204,34 @@ def test_what_asks_for_numbers_is_run_on_numbers() -> None:
     assert by_layer(fxgrow.summary(fxgrow.plan(found, {"a": 12}), teacher=found))["a"].flops == (2 * 4 * 8, 2 * 4 * 12)
 
 
+def test_a_parameter_can_be_handed_to_a_module() -> None:
+    class Queries(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.queries, self.a, self.b = nn.Parameter(torch.randn(5, 4)), nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x) + self.a(self.queries))
+
+    model, x = Queries(), torch.randn(5, 4)
+    student = fxgrow.grow(model, {"a": 12}, x)
+    assert by_layer(fxgrow.summary(student, teacher=model))["a"].flops == (2 * 2 * 5 * 4 * 8, 2 * 2 * 5 * 4 * 12)
+    assert fxgrow.verify(model, student, x).flops == fxgrow.summary(student, teacher=model).flops
+
+
+def test_the_class_of_a_layer_is_the_teachers() -> None:
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.by = nn.Parameter(torch.ones(8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.by
+
+    model = nn.Sequential(nn.Linear(4, 8), Scale(), nn.Linear(8, 2))
+    assert by_layer(fxgrow.summary(fxgrow.grow(model, {"0": 12}), teacher=model))["1"].kind == "Scale"
+
+
 def test_summary_changes_nothing_and_refuses_what_is_no_model() -> None:
     model = teacher()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
