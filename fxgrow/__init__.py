@@ -1,12 +1,13 @@
 """fxgrow: trained PyTorch networks made wider and deeper, computing the same function and training on."""
 
 from .activations import ParametricActivation
-from .api import apply, grow, plan, trace, verify, widths
+from .api import apply, grow, plan, summary, trace, verify, widths
 from .errors import EquivalenceError, GrowError, PlanError, TraceError, WidthError
 from .plan import Plan
 from .report import Report
 from .rewrite import plan_of
 from .spec import Widen
+from .summary import Summary
 from .widths import WidthGraph
 from .wishes import Deepen, Inputs, Kernel, Outputs
 
@@ -21,6 +22,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "Report",
+    "Summary",
     "TraceError",
     "Widen",
     "WidthError",
@@ -29,6 +31,7 @@ __all__ = [
     "grow",
     "plan",
     "plan_of",
+    "summary",
     "trace",
     "verify",
     "widths",

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from . import settle as settling
+from . import summarise as summing
 from . import trace as tracing
 from . import verify as verifying
 from . import widths as inference
@@ -22,6 +23,7 @@ from .refuse import refuse_unknown_tensors
 from .report import Report
 from .rewrite import calibrated_in, check_code, check_tensors, remember, student_of
 from .spec import Spec
+from .summary import Summary
 from .traced import Traced
 from .widths import WidthGraph
 
@@ -251,3 +253,38 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
     """
     with torch.inference_mode(False):
         return verifying.verify(teacher, student, inputs, tolerance=tolerance)
+
+
+def summary(
+    of: nn.Module | WidthGraph | Plan, example_inputs: Any = None, *, teacher: nn.Module | WidthGraph | None = None
+) -> Summary:
+    """A model, what was found of it, a plan or a student, layer by layer: widths, parameters, FLOPs, what must stay.
+
+    Args:
+        of: A model, a `WidthGraph`, a `Plan`, or a student, which is compared with what it was.
+        example_inputs: As for `trace`, and the teacher's; None: those that the plan was made with, or a guess.
+        teacher: Of a plan or a student: tells what these do not hold, the FLOPs before growth, and of a plan all
+            figures.
+
+    Returns:
+        A table, also for notebooks and for `rich.print`; its `rows` are data.
+
+    Raises:
+        GrowError: `of` is none of these, or the teacher is not the plan's, or a model does not run.
+
+    Example:
+        >>> import torch, fxgrow
+        >>> teacher = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> student = fxgrow.grow(teacher, {"0": 12}, torch.randn(2, 4))
+        >>> print(fxgrow.summary(student, teacher=teacher))
+        Sequential: 1 widths grow; inputs float[2, 4]
+        layer  type    width group  width    parameters  FLOPs       why it stays
+        -----  ------  -----------  -------  ----------  ----------  ----------------------------
+        0      Linear            0  8 -> 12  40 -> 60    128 -> 192
+        2      Linear            2  2        18 -> 26     64 ->  96  it is an output of the model
+        total                                58 -> 86    192 -> 288
+
+    Source: torchinfo's table; torch.utils.flop_counter.
+    """
+    with torch.inference_mode(False):
+        return summing.summary(of, example_inputs, teacher=teacher)

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .copies import clone, named_tensors, rng_preserved
 from .ends import open_ends
 from .errors import GrowError, TraceError
+from .flops import total_flops
 from .grown import MODES, GrownModule, Mode, graph_for, set_mode
 from .inputs import Inputs, arguments_of, bind
 from .interpret import Runner
@@ -270,7 +271,9 @@ def _count(model: nn.Module) -> int:
 
 
 def _flops(model: nn.Module, inputs: Inputs) -> int:
-    try:
+    with suppress(TraceError):
+        return total_flops(model, inputs)
+    try:  # it asks for the numbers in tensors
         with FlopCounterMode(display=False) as counter:
             _run(model, inputs, "eval")
     except Exception:  # noqa: BLE001 - the counter does not take every model; 0: not known

@@ -179,15 +179,19 @@ class WidthGraph:
     def _inside(self, name: str) -> list[str]:
         return [t for t in self.tensors if t == name or t.startswith(f"{name}.")]
 
-    def _why_pinned(self, name: str) -> str:
+    def state(self, name: str) -> str:
+        """What a width may become, and why: "must stay: ...", "can grow to any width"."""
         group = self.named[name]
         if group.pinned:
-            return f"{name} ({group.size}) must stay: " + "; ".join(group.pinned)
+            return "must stay: " + "; ".join(group.pinned)
         if group.held:
-            return f"{name} ({group.size}) stays, because {group.held} is the factor of the same dimension that grows"
+            return f"stays, because {group.held} is the factor of the same dimension that grows"
         if group.uniform:
-            return f"{name} ({group.size}) grows by whole multiples: " + "; ".join(group.uniform)
-        return f"{name} ({group.size}) can grow to any width"
+            return "grows by whole multiples: " + "; ".join(group.uniform)
+        return "can grow to any width"
+
+    def _why_pinned(self, name: str) -> str:
+        return f"{name} ({self.named[name].size}) {self.state(name)}"
 
     def _layout(self, name: str) -> Layout:
         if name in self.named:
@@ -225,8 +229,7 @@ class WidthGraph:
         for group in self.groups:
             layers = list(dict.fromkeys(t.rpartition(".")[0] or t for t, _ in group.members))
             more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
-            state = self._why_pinned(group.name).partition(") ")[2]
-            rows.append((group.name, str(group.size), ", ".join(layers[:3]) + more, state))
+            rows.append((group.name, str(group.size), ", ".join(layers[:3]) + more, self.state(group.name)))
         return rows
 
 
