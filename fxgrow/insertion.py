@@ -9,7 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import fx, nn
 
-from .changes import Change, Enlarge, Insert, Repeat
+from .changes import CLONE, Change, Enlarge, Insert, Repeat
 from .copies import own_copy
 from .errors import PlanError
 from .grown import Mode, module_at
@@ -17,7 +17,8 @@ from .newborn import newborn, zero
 from .seeds import generator
 from .sites import modules_of, stand
 
-NOW = "fxgrow_now"  # in the meta of a node: the one that others use in its place
+NOW = "fxgrow_now"  # in the meta of a block's last node: that of its last clone, which others use in its place
+LAST = "fxgrow_last"  # in the meta of a node: the last new layer after it
 
 
 def make(root: nn.Module, graphs: Mapping[Mode, fx.Graph], changes: Iterable[Change], seed: int) -> None:
@@ -43,6 +44,7 @@ def make(root: nn.Module, graphs: Mapping[Mode, fx.Graph], changes: Iterable[Cha
     for graph in graphs.values():
         for node in graph.nodes:
             node.meta.pop(NOW, None)
+            node.meta.pop(LAST, None)
 
 
 # -- new layers ------------------------------------------------------------------------------------
@@ -55,7 +57,8 @@ def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, seed:
     _add(root, new.path, block.train(root.training), after=_last_sibling(new.after, anchors))
     for place in new.places:
         graph = graphs[place.mode]
-        at = _node(graph, place.node)
+        anchor = _node(graph, place.node)
+        at = anchor.meta.get(LAST, anchor)
         users = list(at.users)
         around = tuple(path for path in modules_of(at) if new.path.startswith(f"{path}."))
         with graph.inserting_before(at.next):
@@ -68,6 +71,7 @@ def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, seed:
                 stand(last, around)
         for user in users:
             user.replace_input_with(at, last)
+        anchor.meta[LAST] = last
 
 
 def _last_sibling(after: str, anchors: Sequence[fx.Node]) -> str:
@@ -83,11 +87,11 @@ def _add(root: nn.Module, path: str, module: nn.Module, *, after: str) -> None:
     parent = root.get_submodule(parent_path)
     if hasattr(parent, name):
         raise PlanError(f"the model has a module {path!r} already")
-    children: dict[str, nn.Module | None] = {}
-    for key, child in parent._modules.items():
-        children[key] = child
-        if key == after.rpartition(".")[2]:
-            children[name] = module
+    children = list(parent._modules.items())
+    place = [key for key, _ in children].index(after.rpartition(".")[2]) + 1
+    while place < len(children) and children[place][0].startswith(f"{name.rpartition(CLONE)[0]}{CLONE}"):
+        place += 1  # after those that came before it
+    children.insert(place, (name, module))
     parent._modules.clear()
     parent._modules.update(children)
 
@@ -118,9 +122,9 @@ def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat) ->
         graph = graphs[region.mode]
         theirs = [_node(graph, name) for name in region.nodes]
         leave, entry = _node(graph, region.exit), _entry(_node(graph, region.entry), theirs)
-        users = list(leave.users)
-        value = leave
-        with graph.inserting_before(leave.next):
+        value = last = leave.meta.get(NOW, leave)
+        users = list(last.users)
+        with graph.inserting_before(last.next):
             for path in repeat.paths:
                 twins: dict[fx.Node, fx.Node] = {entry: value}
                 for node in theirs:
@@ -130,7 +134,7 @@ def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat) ->
                     stand(twins[node], [_moved(module, repeat.block, path) for module in modules_of(node)])
                 value = twins[leave]
         for user in users:
-            user.replace_input_with(leave, value)
+            user.replace_input_with(last, value)
         leave.meta[NOW] = value
 
 

@@ -300,6 +300,15 @@ def test_containers_stay_lists_of_their_blocks() -> None:
     assert [name for name, _ in student.get_submodule("stage").named_children()] == ["0", "0_deeper1", "1"]
 
 
+def test_clones_that_are_asked_for_twice_follow_each_other() -> None:
+    teacher = randomise(Stack(Block(nn.ReLU()), Block(nn.ReLU())).double()).eval()
+    student = deepened(teacher, [Deepen("stage.0", blocks=1), Deepen("stage.0", blocks=2)], images(2, 3, 8, 8))
+    names = [name for name, _ in student.get_submodule("stage").named_children()]
+    assert names == ["0", "0_deeper1", "0_deeper2", "0_deeper3", "1"]
+    run = dict.fromkeys(str(n.target).split(".")[1] for n in student.graph.nodes if str(n.target).startswith("stage."))
+    assert list(run) == names
+
+
 def test_a_clone_whose_branch_is_not_zero_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = randomise(Stack(Block(nn.ReLU()), Block(nn.ReLU())).double()).eval()
     x = images(2, 3, 8, 8)

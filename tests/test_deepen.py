@@ -464,6 +464,17 @@ class Taken(nn.Module):
         return self.b(F.relu(self.a_deeper1(F.relu(self.a(x)))))
 
 
+def test_layers_stand_and_run_in_the_order_of_their_names() -> None:
+    teacher, x = teacher_of(nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 4))), images(7, 3)
+    student = fxgrow.grow(teacher, [Deepen("0"), Deepen("0", kind="residual"), Deepen("0")], x)
+    assert_same(teacher, student, x)
+    names = [name for name, _ in student.named_children()]
+    assert names == ["0", "1", "0_deeper1", "0_deeper2", "0_deeper3", "2"]
+    assert (
+        list(dict.fromkeys(str(n.target).split(".")[0] for n in student.graph.nodes if n.op == "call_module")) == names
+    )
+
+
 def test_names_do_not_collide_and_survive_saving() -> None:
     teacher, x = teacher_of(Taken()), images(4, 3)
     student = fxgrow.grow(teacher, [Deepen("a"), Deepen("a_deeper1"), Deepen("a")], x)
