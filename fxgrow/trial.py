@@ -73,13 +73,25 @@ def gives_what_it_takes(
     with torch.no_grad(), rng_preserved():
         torch.manual_seed(0)
         values = {node: _random(value) for node, value in outside.items()}
-        tensors = {name: _random_parameter(tensor) for name, tensor in named_tensors(tree).items()}
+        used = tuple({f"{node.target}." for node in nodes if node.op in ("call_module", "get_attr")})
+        named = {name: tensor for name, tensor in _all_names(tree).items() if f"{name}.".startswith(used)}
+        made = {id(tensor): _random_parameter(tensor) for tensor in named.values()}
+        tensors = {name: made[id(tensor)] for name, tensor in named.items()}
+        zero = {id(tensors[name]) for name in zeros}  # whatever else they are called
         given = _run(tree, nodes, leave, values, tensors)
         if not isinstance(given, Tensor) or not bool(given.isfinite().all()):
             return False
-        zeroed = {name: torch.zeros_like(t) if name in zeros else t.clone() for name, t in tensors.items()}
+        zeroed = {name: torch.zeros_like(t) if id(t) in zero else t.clone() for name, t in tensors.items()}
         again = _run(tree, nodes, leave, {**values, entry: given.clone()}, zeroed)
     return torch.equal(given, again)
+
+
+def _all_names(tree: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by every name that they have."""
+    return {
+        **dict(tree.named_parameters(remove_duplicate=False)),
+        **dict(tree.named_buffers(remove_duplicate=False)),
+    }
 
 
 def _run(
