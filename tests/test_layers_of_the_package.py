@@ -13,7 +13,8 @@ LAYERS = (
     "grown", "changes", "meta", "tape", "interpret", "record", "stated", "refuse", "proxy", "patches", "retrace",
     "tracer", "traced", "trace", "ops", "literals", "findings", "infer", "groups", "balance", "widths", "spec",
     "ends", "means", "targets", "methods", "plan", "padding", "planning", "places", "blocks", "deepening", "fill",
-    "newborn", "insertion", "calibration", "rewrite", "check", "settle", "report", "verify", "api", "__init__",
+    "newborn", "insertion", "calibration", "rewrite", "check", "settle", "report", "verify", "costs", "draw", "api",
+    "__init__",
 )  # fmt: skip
 
 
@@ -54,6 +55,13 @@ def test_inside_a_folder_files_know_only_its_registry(folder: str) -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.level == 1:
                 assert node.module == "registry", f"{path.name} imports {node.module}"
+
+
+def test_levels_and_outputs_of_drawings_know_only_the_registry_and_what_is_drawn() -> None:
+    for path in (PACKAGE / "draw").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if path.stem != "__init__" and isinstance(node, ast.ImportFrom) and node.level == 1:
+                assert node.module in ("registry", "view"), f"{path.name} imports {node.module}"
 
 
 def test_no_import_is_hidden_in_a_function() -> None:

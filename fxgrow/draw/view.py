@@ -1,0 +1,324 @@
+"""What is drawn: a `Source` (widths, and what becomes of them) and its `Drawing` at one level. No picture yet."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from torch import nn
+
+from ..changes import Change as PlanChange
+from ..changes import Enlarge, Insert, Repeat
+from ..copies import named_tensors
+from ..costs import work
+from ..groups import Group
+from ..layout import Layout, atoms, measure
+from ..plan import Plan
+from ..report import Report
+from ..widths import WidthGraph
+
+Level = Literal["groups", "blocks", "layers", "ops"]
+When = Literal["both", "before", "after"]
+Change = tuple[int, int]  # before and after growth
+
+GROWS, STAYS, PINNED = "grows", "stays", "pinned"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A box.
+
+    Attributes:
+        key: Unique in the drawing.
+        kind: "input", "output", "layer", "op", "join", "block" or "group".
+        what: Its type and kernel: "Conv2d 3×3 /2".
+        path: The module that it is or stands in.
+        home: The module whose box it is drawn in; "" for none.
+        size: Its width before and after; (0, 0) where it has none.
+        group: The width group that it makes; "" for none.
+        groups: All that it touches.
+        state: Whether that group grows, stays or is pinned; "" without one.
+        reason: Why.
+        new: Whether only the student has it.
+        times: How many alike it stands for.
+        parameters: Before and after.
+        flops: Before and after, of one forward pass on the example inputs.
+        inside: What was folded into it.
+        start: Where its path in `Source.ties` begins: a dimension of a parameter.
+    """
+
+    key: str
+    kind: str
+    what: str
+    path: str = ""
+    home: str = ""
+    size: Change = (0, 0)
+    group: str = ""
+    groups: tuple[str, ...] = ()
+    state: str = ""
+    reason: str = ""
+    new: bool = False
+    times: int = 1
+    parameters: Change = (0, 0)
+    flops: Change = (0, 0)
+    inside: tuple[str, ...] = ()
+    start: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An arrow.
+
+    Attributes:
+        source: The key of the node that it leaves.
+        target: The key of the node that it enters.
+        shapes: What flows along it, without the batch, before and after: "64×56×56".
+        label: What stands beside it instead.
+        tip: More of the same.
+        skip: Whether it passes other nodes by.
+        back: Whether it leads to where it came from; it has no say in what stands above what.
+        when: Whether it is there before growth, after it, or both.
+    """
+
+    source: str
+    target: str
+    shapes: tuple[str, str] = ("", "")
+    label: str = ""
+    tip: str = ""
+    skip: bool = False
+    back: bool = False
+    when: When = "both"
+
+
+@dataclass(frozen=True, slots=True)
+class Swatch:
+    """A width group in the legend.
+
+    Attributes:
+        name: The group.
+        hue: Of its colour, in degrees; -1 for grey.
+        shade: 0, 1 or 2, where hues come close.
+        size: Before and after.
+        state: Whether it grows, stays or is pinned.
+        reason: Why.
+        layers: The modules that have it.
+    """
+
+    name: str
+    hue: int
+    shade: int
+    size: Change
+    state: str
+    reason: str
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Boxes and arrows at one level, in the order of the model."""
+
+    title: str
+    level: Level
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    legend: tuple[Swatch, ...]
+    notes: tuple[str, ...] = ()
+    grows: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything that there is to draw.
+
+    Attributes:
+        widths: Of the teacher; or of the student, where `of_student`.
+        plan: What becomes of it, if anything.
+        of_student: Whether the widths are those that the plan leads to.
+        report: What verification found.
+    """
+
+    widths: WidthGraph
+    plan: Plan | None = None
+    of_student: bool = False
+    report: Report | None = None
+
+    @cached_property
+    def legend(self) -> Mapping[str, Swatch]:
+        """The width groups, in the order of the model."""
+        return {swatch.name: swatch for swatch in self._swatches()}
+
+    @cached_property
+    def parameter_names(self) -> frozenset[str]:
+        """The tensors that are parameters, not buffers."""
+        return frozenset(
+            name for name, tensor in named_tensors(self.widths.traced.root).items() if isinstance(tensor, nn.Parameter)
+        )
+
+    @cached_property
+    def flops(self) -> Mapping[str, Change]:
+        """Floating-point operations of one forward pass, by the weight that is summed over, or the place."""
+        found: dict[str, Change] = {}
+        before = work(self.widths, lambda name: self.sizes(name)[0])
+        after = work(self.widths, lambda name: self.sizes(name)[1])
+        for old, new in zip(before, after, strict=True):
+            key = old.weight or old.site
+            so_far = found.get(key, (0, 0))
+            found[key] = so_far[0] + old.flops, so_far[1] + new.flops
+        return found
+
+    @cached_property
+    def new_paths(self) -> frozenset[str]:
+        """The modules that only the student has."""
+        return frozenset(self._new_paths())
+
+    @cached_property
+    def title(self) -> str:
+        """The model's class, and how much grows."""
+        name = self.plan.model if self.plan is not None else self.widths.traced.class_name
+        grown = sum(swatch.state == GROWS for swatch in self.legend.values())
+        if self.plan is None:
+            return f"{name}: {len(self.legend)} widths, {sum(s.state != PINNED for s in self.legend.values())} can grow"
+        layers = sum(len(change.paths) if isinstance(change, Repeat) else 1 for change in self.changes())
+        return f"{name}: {grown} of {len(self.legend)} widths grow" + (f", {layers} other changes" if layers else "")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know."""
+        notes = self.plan.notes if self.plan is not None else self.widths.traced.notes
+        if self.report is None:
+            return notes
+        error = max(self.report.errors.values())
+        return (f"{'the same function' if self.report.exact else 'NOT the same function'}, error {error:.1e}", *notes)
+
+    def changes(self) -> Iterator[PlanChange]:
+        """New layers and the like, of every step of the plan."""
+        for step in self.plan.steps if self.plan is not None else ():
+            yield from step.changes
+
+    def sizes(self, name: str) -> Change:
+        """The width of a group before and after."""
+        here = self.widths.width(name)
+        old, new = self._planned.get(name, (here, here))
+        return (old if new == here else here, here) if self.of_student else (here, new if old == here else here)
+
+    @cached_property
+    def _planned(self) -> Mapping[str, Change]:
+        found: dict[str, Change] = {}
+        for step in self.plan.steps if self.plan is not None else ():
+            for width in step.groups:
+                found[width.name] = found.get(width.name, (width.old, 0))[0], width.new
+        return found
+
+    def parameters(self, tensor: str) -> Change:
+        """The number of entries of a parameter or buffer before and after."""
+        old, new = (math.prod(size[i] for size in map(self.size, self.widths.tensors[tensor].layouts)) for i in (0, 1))
+        larger = next((c for c in self._enlarged if f"{c.path}.weight" == tensor), None)
+        if larger is None:
+            return old, new
+        ratio = math.prod(larger.new), math.prod(larger.old)
+        return (old * ratio[1] // ratio[0], new) if self.of_student else (old, new * ratio[0] // ratio[1])
+
+    def kernel(self, tensor: str) -> str:
+        """The size of a convolution's kernel, before and after where it changes: "7×7→9×9"."""
+        path = tensor.rpartition(".")[0]
+        for larger in self._enlarged:
+            if larger.path == path:
+                return "→".join("×".join(map(str, size)) for size in (larger.old, larger.new))
+        return "×".join(str(self.size(layout)[0]) for layout in self.widths.tensors[tensor].layouts[2:])
+
+    def what(self, path: str) -> str:
+        """The type of a module, and what tells it from others of the type: "Conv2d 3×3 /2"."""
+        kind = self.widths.traced.classes.get(path)
+        if kind is None:
+            return ""
+        words = [kind.__name__]
+        weight = f"{path}.weight"
+        if weight in self.widths.tensors and len(self.widths.tensors[weight].layouts) > 2:
+            words.append(self.kernel(weight))
+        try:
+            module = self.widths.traced.root.get_submodule(path)
+        except AttributeError:
+            return " ".join(words)
+        stride = getattr(module, "stride", None)
+        steps = (stride,) if isinstance(stride, int) else stride if isinstance(stride, tuple) else ()
+        if any(step != 1 for step in steps):
+            words.append("/" + "×".join(dict.fromkeys(map(str, steps))))
+        groups = getattr(module, "groups", 1)
+        if isinstance(groups, int) and groups > 1:
+            words.append("depthwise" if groups == getattr(module, "in_channels", 0) else f"{groups} groups")
+        return " ".join(words)
+
+    @cached_property
+    def _enlarged(self) -> tuple[Enlarge, ...]:
+        return tuple(change for change in self.changes() if isinstance(change, Enlarge))
+
+    def size(self, layout: Layout) -> Change:
+        """The size of a dimension before and after."""
+        return measure(layout, lambda name: self.sizes(name)[0]), measure(layout, lambda name: self.sizes(name)[1])
+
+    def group_of(self, layouts: Iterable[Layout]) -> str:
+        """Of the groups in some dimensions the one that shows: of the first dimension that has any, the widest."""
+        for layout in layouts:
+            names = [name for name in atoms(layout) if name in self.legend]
+            if names:
+                best = max(names, key=lambda name: (self.legend[name].state != PINNED, self.widths.width(name)))
+                return str(best)
+        return ""
+
+    def is_new(self, path: str) -> bool:
+        """Whether only the student has a module."""
+        return any(path == new or path.startswith(f"{new}.") for new in self.new_paths)
+
+    def _new_paths(self) -> Iterator[str]:
+        for change in self.changes():
+            if isinstance(change, Insert):
+                yield change.path
+            elif isinstance(change, Repeat):
+                yield from change.paths
+
+    def _swatches(self) -> Iterator[Swatch]:
+        shown = self.widths.groups
+        hues = iter(_hues(sum(self._state(group) != PINNED for group in shown)))
+        left = {entry.name: entry.reason for entry in self.plan.left} if self.plan is not None else {}
+        for group in shown:
+            state = self._state(group)
+            hue, shade = (-1, 0) if state == PINNED else next(hues)
+            reason = left.get(group.name) or self.widths.why(group.name).partition("\n")[0]
+            layers = tuple(dict.fromkeys(tensor.rpartition(".")[0] or tensor for tensor, _ in group.members))
+            yield Swatch(group.name, hue, shade, self.sizes(group.name), state, reason, layers)
+
+    def _state(self, group: Group) -> str:
+        old, new = self.sizes(group.name)
+        return GROWS if new > old else PINNED if group.pinned or group.held else STAYS
+
+
+def _hues(number: int) -> Iterator[tuple[int, int]]:
+    """Colours, none twice: neighbours lie a golden angle apart, and shades part those that come round again."""
+    for i in range(number):
+        yield round(i * 360 * (2 - (1 + math.sqrt(5)) / 2) + 215) % 360, i * 3 // max(number, 24)
+
+
+def colour(swatch: Swatch | None) -> tuple[str, str]:
+    """The fill and the outline of a group's boxes, as "#rrggbb"."""
+    if swatch is None:
+        return "#ffffff", "#8a929c"
+    if swatch.hue < 0:
+        return "#eceff2", "#8a929c"
+    fill = (swatch.hue, (0.89, 0.80, 0.71)[swatch.shade], (0.75, 0.62, 0.55)[swatch.shade])
+    return _hex(*fill), _hex(swatch.hue, 0.42, 0.55)
+
+
+def _hex(hue: int, lightness: float, saturation: float) -> str:
+    return "#" + "".join(f"{round(part * 255):02x}" for part in colorsys.hls_to_rgb(hue / 360, lightness, saturation))
+
+
+def arrow(change: Change, *, sign: str = "→") -> str:
+    """A size before and after: "64→96", or "64" where nothing changes, or "+96" where there was none."""
+    old, new = change
+    if not old:
+        return f"+{new}" if new else ""
+    return str(old) if old == new else f"{old}{sign}{new}"
