@@ -61,7 +61,7 @@ def _node(node: Node, name: str, swatch: Swatch | None) -> str:
         shown |= {"style": "striped", "fillcolor": ":".join(["#e4e8ec", "#f7f8fa"] * 6), "fontcolor": "#3c444d"}
     elif node.kind in ("input", "output"):
         shown |= {"fillcolor": "#f7f8fa"}
-    if node.kind == "join" and not node.path:
+    if node.kind == "join" and not node.path and node.state != PINNED:
         shown |= {"shape": "ellipse", "margin": "0.02", "height": "0.2"}
     if node.new:
         shown |= {"peripheries": "2", "color": "#1a7f37", "style": "filled,bold"}
@@ -81,8 +81,11 @@ def _label(node: Node) -> str:
 
 
 def short(path: str, limit: int = 34) -> str:
-    """A path that fits into a box: its start and its end."""
-    return path if len(path) <= limit else f"{path[: limit // 3]}…{path[-(limit - limit // 3 - 1) :]}"
+    """A path that fits into a box: of a long one the last steps."""
+    steps = path.split(".")
+    while len(steps) > 1 and sum(map(len, steps)) + len(steps) > limit:
+        del steps[0]
+    return path if len(path) <= limit else f"…{'.'.join(steps)[-limit:]}"
 
 
 def tip(node: Node) -> str:

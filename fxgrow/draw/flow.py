@@ -8,6 +8,7 @@ module is one box: modules so deep in the tree as can be taken in at once. Block
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,13 +17,11 @@ from torch import fx
 from ..changes import Insert, Region, Repeat
 from ..layout import Layout, is_fixed
 from ..ops import Value
-from ..sites import module_path, operation
+from ..sites import describe, module_path, operation
 from .registry import level
 from .view import STAYS, Change, Drawing, Edge, Level, Node, Source, When, arrow
 
 BLOCKS = 40  # boxes that the level `blocks` may have
-
-_MOVES = {"getattr", "size", "dim", "_assert"}  # what handles no tensors, whatever it gives
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +82,7 @@ def _graph(source: Source) -> Flow:
             unary.add(found.name)
         for used in found.all_input_nodes:
             edges.append(Edge(used.name, found.name, _shapes(source, used)))
+    nodes = _with_flops(source, nodes)
     flow = Flow(nodes, tuple(edges), frozenset(unary), frozenset(silent))
     return flow if source.of_student else _with_new(source, flow)
 
@@ -91,9 +91,13 @@ def _value(source: Source, node: fx.Node) -> Value | tuple[object, ...] | None:
     for mode in ("eval", *source.widths.traced.modes):
         found = source.widths.nodes.get((mode, node.name))
         if found is not None:
-            known: Value | tuple[object, ...] | None = found if found != () else None
+            known: Value | tuple[object, ...] | None = found if _has_tensor(found) else None
             return known
     return None
+
+
+def _has_tensor(found: object) -> bool:
+    return any(map(_has_tensor, found)) if isinstance(found, tuple) else isinstance(found, Value)
 
 
 def _node(source: Source, node: fx.Node, layouts: tuple[Layout, ...]) -> Node:
@@ -113,19 +117,20 @@ def _node(source: Source, node: fx.Node, layouts: tuple[Layout, ...]) -> Node:
     kind = {"placeholder": "input", "output": "output", "call_module": "layer"}.get(node.op, "op")
     if sum(n.op not in ("get_attr",) and _value(source, n) is not None for n in node.all_input_nodes) > 1:
         kind = "join" if kind == "op" else kind
+    new = source.is_new(path) or (source.of_student and _closes(source, node))
+    size = source.size(dims[0]) if dims and (group or node.op == "call_module") else (0, 0)
     return Node(
         key=node.name,
         kind=kind,
         what=what,
         path=path if kind not in ("input", "output") else "",
-        size=source.size(dims[0]) if dims and (group or node.op == "call_module") else (0, 0),
+        size=(0, size[1]) if new else size,
         group=group,
         groups=tuple(dict.fromkeys([*([group] if group else []), *touched])),
         state=swatch.state if swatch else "",
         reason=swatch.reason if swatch else "",
-        new=source.is_new(path),
-        parameters=_sum(source.parameters(t) for t in [*mine, *read] if _is_parameter(source, t)),
-        flops=_sum(source.flops.get(key, (0, 0)) for key in dict.fromkeys([*mine, *read, _site(node, path)])),
+        new=new,
+        parameters=_sum(source.parameters(t) for t in [*mine, *read] if t in source.parameter_names),
         start=next(
             (
                 f"{t}[{d}]"
@@ -138,12 +143,43 @@ def _node(source: Source, node: fx.Node, layouts: tuple[Layout, ...]) -> Node:
     )
 
 
-def _site(node: fx.Node, path: str) -> str:
-    return f"{operation(node)} at {path}" if node.op != "call_module" else path
+def _with_flops(source: Source, nodes: Mapping[str, Node]) -> dict[str, Node]:
+    """The boxes with the operations of their calls; calls of one weight, or at one place, share theirs."""
+    graph = {node.name: node for node in source.widths.traced.graph("eval").nodes}
+    tensors: dict[str, list[str]] = {}
+    for name in source.flops:
+        module = name
+        while module:
+            tensors.setdefault(module, []).append(name)
+            module = module.rpartition(".")[0]
+    claims: dict[str, list[str]] = {}
+    for key, box in nodes.items():
+        found = graph[key]
+        keys = tensors.get(box.path, []) if found.op == "call_module" else [describe(found)]
+        keys = [*keys, *(str(used.target) for used in found.all_input_nodes if used.op == "get_attr")]
+        for name in dict.fromkeys(keys):
+            if name in source.flops and found.op not in ("get_attr", "placeholder", "output"):
+                claims.setdefault(name, []).append(key)
+    shares: dict[str, list[Change]] = {}
+    for name, keys in claims.items():
+        old, new = source.flops[name]
+        for i, key in enumerate(keys):
+            rest = (old % len(keys), new % len(keys)) if i == 0 else (0, 0)
+            shares.setdefault(key, []).append((old // len(keys) + rest[0], new // len(keys) + rest[1]))
+    totals = {key: _sum(found) for key, found in shares.items()}
+    return {
+        key: replace(box, flops=(0 if box.new else totals[key][0], totals[key][1])) if key in totals else box
+        for key, box in nodes.items()
+    }
 
 
-def _is_parameter(source: Source, tensor: str) -> bool:
-    return tensor in source.parameter_names
+def _closes(source: Source, node: fx.Node) -> bool:
+    """Whether a node of a student adds what a new residual layer takes to what that gives."""
+    return node.op == "call_function" and any(
+        used.op == "call_module" and used.target == f"{path}.last"
+        for used in node.all_input_nodes
+        for path in source.new_paths
+    )
 
 
 def _folds(source: Source, node: fx.Node, box: Node, taken: object, given: object) -> bool:
@@ -196,9 +232,9 @@ def _with_new(source: Source, flow: Flow) -> Flow:
 def _inserted(source: Source, flow: Flow, change: Insert, after: str) -> Flow:
     old = flow.nodes[after]
     kernel = "×".join(map(str, change.kernel))
-    entries = change.channels * change.channels // change.groups
-    for size in change.kernel:
-        entries *= size
+    number = 2 if change.kind == "residual" else 1  # of layers in it
+    weight = change.channels * change.channels // change.groups * math.prod(change.kernel)
+    entries = number * (weight + change.channels) + (2 * change.channels if change.norm else 0)
     key = f"{change.path} after {after}"
     words = [change.kind, change.layer, kernel]
     node = Node(
@@ -212,7 +248,8 @@ def _inserted(source: Source, flow: Flow, change: Insert, after: str) -> Flow:
         state=old.state or STAYS,
         reason=str(change),
         new=True,
-        parameters=(0, entries + change.channels),
+        parameters=(0, entries),
+        flops=(0, 2 * number * weight * _positions(flow, after)),
         inside=tuple(
             filter(
                 None,
@@ -221,6 +258,12 @@ def _inserted(source: Source, flow: Flow, change: Insert, after: str) -> Flow:
         ),
     )
     return _after(flow, after, [node], [(key, key)], [])
+
+
+def _positions(flow: Flow, key: str) -> int:
+    """How many entries each channel has that a box gives: of (C, H, W) there are H W."""
+    shape = next((edge.shapes[0] for edge in flow.edges if edge.source == key), "")
+    return math.prod(int(size) for size in shape.split("×")[1:])
 
 
 def _cloned(flow: Flow, change: Repeat, region: Region) -> Flow:
@@ -296,33 +339,54 @@ def _after(flow: Flow, after: str, new: Sequence[Node], ends: Sequence[tuple[str
 
 def _layers(flow: Flow) -> Flow:
     """Without what gives no tensor, and with steps on the way folded into layers."""
-    attributes = {key for key, node in flow.nodes.items() if node.kind == "op" and not _reached(flow, key)}
+    reached = _reached(flow)
+    attributes = {key for key, node in flow.nodes.items() if node.kind == "op" and key not in reached}
     gone = flow.silent | attributes
     nodes = {key: node for key, node in flow.nodes.items() if key not in gone}
     edges = tuple(e for e in flow.edges if e.source in nodes and e.target in nodes)
+    edges = tuple(_chained(nodes, edges))
     users, sources = _neighbours(edges)
     into: dict[str, str] = {}
+    tails: dict[str, str] = {}  # of each box the last one that was folded into it
     for key, node in nodes.items():
-        if key not in flow.unary or (node.new and node.kind == "layer" and " after " in key):
-            continue
         before = sources.get(key, [])
-        root = _found(into, before[0]) if len(before) == 1 else ""
-        if root and users[before[0]] == [key] and nodes[root].kind not in ("input", "output"):
-            into[key] = root
-    for key in nodes:  # a norm before its layer, where what it reads has other readers
-        after = users.get(key, [])
-        if key in flow.unary and key not in into and len(after) == 1 and nodes[after[0]].kind not in ("output", "join"):
-            mine = [k for k in into if _found(into, k) == key]
-            last = mine[-1] if mine else key
-            after = users.get(last, [])
-            if len(after) == 1 and nodes[after[0]].kind not in ("output", "join") and after[0] not in into:
-                into[key] = after[0]
+        if key in flow.unary and len(before) == 1 and users[before[0]] == [key]:
+            root = _found(into, before[0])
+            if nodes[root].kind not in ("input", "output") and nodes[root].new is node.new:
+                into[key] = root
+                tails[root] = key
+    for key in [
+        k for k in nodes if k in flow.unary and k not in into
+    ]:  # a norm before its layer, where what it reads has other readers
+        after = users.get(tails.get(key, key), [])
+        layer = nodes[after[0]] if len(after) == 1 and after[0] not in into else None
+        if layer is not None and layer.kind == "layer" and layer.new is nodes[key].new:
+            into[key] = layer.key
     return _folded(Flow(nodes, edges, flow.unary), lambda key: _found(into, key))
 
 
-def _reached(flow: Flow, key: str) -> bool:
-    """Whether anything flows into a box: not into one that gives a parameter or a constant."""
-    return any(edge.target == key for edge in flow.edges)
+def _chained(nodes: Mapping[str, Node], edges: Sequence[Edge]) -> Iterator[Edge]:
+    """The arrows, with one from cat(a, b) to cat(a, b, c) in place of those from a and b: dense networks are chains."""
+    reads: dict[str, list[Edge]] = {}
+    for edge in edges:
+        if nodes[edge.target].what == "cat" and edge.when == "both":
+            reads.setdefault(edge.target, []).append(edge)
+    made = {tuple(edge.source for edge in read): key for key, read in reads.items()}
+    shapes = {edge.source: edge.shapes for edge in edges}
+    gone: set[int] = set()
+    for key, read in reads.items():
+        names = [edge.source for edge in read]
+        size = next((n for n in range(len(names) - 1, 1, -1) if made.get(tuple(names[:n]), key) != key), 0)
+        if size:
+            first = made[tuple(names[:size])]
+            yield Edge(first, key, shapes.get(first, ("", "")))
+            gone.update(id(edge) for edge in read[:size])
+    yield from (edge for edge in edges if id(edge) not in gone)
+
+
+def _reached(flow: Flow) -> set[str]:
+    """The boxes that something flows into: not those that give a parameter or a constant."""
+    return {edge.target for edge in flow.edges}
 
 
 def _found(into: Mapping[str, str], key: str) -> str:
@@ -383,13 +447,15 @@ def _inside(node: Node, main: Node) -> str:
 
 
 def _depth(source: Source, flow: Flow) -> int:
-    """How deep the tree of modules can be shown with so few boxes that one takes them in."""
-    best, before = 1, 0
-    for depth in itertools.count(1):
+    """How deep the tree of modules can be shown with so few boxes that one takes them in, most layers inside some."""
+    layers = sum(node.kind == "layer" for node in flow.nodes.values())
+    best = 1
+    for depth in range(2, 2 + max((node.path.count(".") for node in flow.nodes.values()), default=0)):
         found = _modules(source, flow, depth)
-        if depth > 1 and (len(found.nodes) == before or len(_repeats(source, found).nodes) > BLOCKS):
+        alone = sum(node.kind == "layer" for node in found.nodes.values())
+        if 2 * alone > layers or len(_repeats(source, found).nodes) > BLOCKS:
             return best
-        best, before = depth, len(found.nodes)
+        best = depth
     return best
 
 
@@ -484,7 +550,7 @@ def _homed(source: Source, flow: Flow) -> Flow:
 
 def _drawn(source: Source, flow: Flow, name: Level) -> Drawing:
     edges = tuple(_marked(flow))
-    used = {name for node in flow.nodes.values() for name in node.groups}
+    used = {node.group for node in flow.nodes.values()}
     legend = tuple(swatch for swatch in source.legend.values() if swatch.name in used)
     return Drawing(source.title, name, tuple(flow.nodes.values()), edges, legend, source.notes, source.plan is not None)
 

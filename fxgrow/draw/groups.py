@@ -66,6 +66,7 @@ class _Scene:
             parameters=parameters,
             flops=flops,
             inside=swatch.layers,
+            new=not swatch.size[0],
             start=_start(group.members),
         )
 

@@ -16,7 +16,7 @@ from ..changes import Enlarge, Insert, Repeat
 from ..copies import named_tensors
 from ..costs import work
 from ..groups import Group
-from ..layout import Layout, atoms, measure
+from ..layout import Layout, atoms, measure, only_atom
 from ..plan import Plan
 from ..report import Report
 from ..widths import WidthGraph
@@ -179,7 +179,7 @@ class Source:
     def title(self) -> str:
         """The model's class, and how much grows."""
         name = self.plan.model if self.plan is not None else self.widths.traced.class_name
-        grown = sum(swatch.state == GROWS for swatch in self.legend.values())
+        grown = sum(swatch.state == GROWS and swatch.size[0] > 0 for swatch in self.legend.values())
         if self.plan is None:
             return f"{name}: {len(self.legend)} widths, {sum(s.state != PINNED for s in self.legend.values())} can grow"
         layers = sum(len(change.paths) if isinstance(change, Repeat) else 1 for change in self.changes())
@@ -201,9 +201,38 @@ class Source:
 
     def sizes(self, name: str) -> Change:
         """The width of a group before and after."""
+        return self._sizes[name]
+
+    @cached_property
+    def _sizes(self) -> Mapping[str, Change]:
+        return {name: self._size_of(name) for name in self.widths.named}
+
+    def _size_of(self, name: str) -> Change:
         here = self.widths.width(name)
-        old, new = self._planned.get(name, (here, here))
+        if name in self._born:
+            return 0, here
+        members = self.widths.named[name].members if self.of_student else ()
+        found = [self._places[member] for member in members if member in self._places]  # a new layer may rename a width
+        old, new = self._planned.get(found[0] if found else name, (here, here))
         return (old if new == here else here, here) if self.of_student else (here, new if old == here else here)
+
+    @cached_property
+    def _born(self) -> frozenset[str]:
+        """The width groups that only new layers have."""
+        groups = self.widths.groups if self.new_paths else ()
+        return frozenset(group.name for group in groups if all(self.is_new(tensor) for tensor, _ in group.members))
+
+    @cached_property
+    def _places(self) -> Mapping[tuple[str, int], str]:
+        """The plan's names of the dimensions that are one width."""
+        found: dict[tuple[str, int], str] = {}
+        for step in self.plan.steps if self.plan is not None else ():
+            for tensor in step.tensors:
+                for dim, layout in enumerate(tensor.layouts):
+                    name = only_atom(layout)
+                    if isinstance(name, str):
+                        found.setdefault((tensor.name, dim), name)
+        return found
 
     @cached_property
     def _planned(self) -> Mapping[str, Change]:
@@ -216,6 +245,8 @@ class Source:
     def parameters(self, tensor: str) -> Change:
         """The number of entries of a parameter or buffer before and after."""
         old, new = (math.prod(size[i] for size in map(self.size, self.widths.tensors[tensor].layouts)) for i in (0, 1))
+        if self.is_new(tensor):
+            return 0, new
         larger = next((c for c in self._enlarged if f"{c.path}.weight" == tensor), None)
         if larger is None:
             return old, new

@@ -77,7 +77,13 @@ function visible() {
 const escapes = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
 const html = (text) => String(text).replace(/[&<>"']/g, (c) => escapes[c]);
 const quoted = (text) => `"${String(text).replace(/\\/g, "\\\\").replace(/"/g, '\\"')}"`;
-const short = (path, limit = 34) => (path.length <= limit ? path : `${path.slice(0, 11)}…${path.slice(-(limit - 12))}`);
+
+function short(path, limit = 34) { // of a long path the last steps
+  if (path.length <= limit) return path;
+  const steps = path.split(".");
+  while (steps.length > 1 && steps.join(".").length >= limit) steps.shift();
+  return `…${steps.join(".").slice(-limit)}`;
+}
 
 function label(node) {
   const lines = [];
@@ -179,6 +185,7 @@ function dress() {
     if (node.new) box.classList.add("new");
     if (swatch && swatch.hue >= 0) paint(box, swatch);
     else if (node.state !== "pinned") box.classList.add("plain");
+    box.setAttribute("data-path", node.path || node.key);
     box.setAttribute("tabindex", "0");
     box.setAttribute("role", "button");
     box.setAttribute("aria-label", [arrow(node.size), node.what, node.path, node.state, node.reason].filter(Boolean).join(", "));
@@ -222,11 +229,12 @@ function light(groups, node = null) {
   if (!svg) return;
   svg.classList.toggle("lit", Boolean(groups && groups.length));
   const lit = new Set(groups || []);
-  const on = shown.nodes.map((one) => one === node || one.groups.some((name) => lit.has(name)));
+  const near = shown.nodes.map((one) => one === node || one.groups.some((name) => lit.has(name)));
+  const on = shown.nodes.map((one) => one === node || lit.has(one.group)); // it makes or hands on the width; the others read it
   const index = new Map(shown.nodes.map((one, i) => [one.key, i]));
-  shown.nodes.forEach((_, i) => element(i)?.classList.toggle("on", on[i]));
+  shown.nodes.forEach((_, i) => { element(i)?.classList.toggle("on", on[i]); element(i)?.classList.toggle("near", near[i] && !on[i]); });
   shown.edges.forEach((edge, i) => {
-    const touched = on[index.get(edge.source)] && on[index.get(edge.target)];
+    const touched = on[index.get(edge.source)] && near[index.get(edge.target)];
     $("picture").querySelector(`#e${i}`)?.classList.toggle("on", Boolean(touched));
   });
   if (groups && groups.length && !state.chosen) describe(node || { path: groups[0], groups, group: groups[0], size: legend.get(groups[0]).size, inside: [] }, false);
@@ -339,7 +347,7 @@ let hits = [], next = 0;
 
 function search() {
   const query = state.query.trim().toLowerCase();
-  const text = (node) => [node.key, node.path, node.what, node.group, ...node.inside, ...(node.module ? [] : node.groups)].join(" ").toLowerCase();
+  const text = (node) => [node.key, node.path, node.what, node.group, ...node.inside].join(" ").toLowerCase();
   hits = query ? shown.nodes.map((node, i) => (text(node).includes(query) ? i : -1)).filter((i) => i >= 0) : [];
   const found = new Set(hits);
   shown.nodes.forEach((_, i) => element(i)?.classList.toggle("hit", found.has(i)));
