@@ -308,6 +308,15 @@ def test_the_way_of_why_leads_from_each_layer_to_its_width(tmp_path: Path) -> No
     assert any("add" in site for site in steps)
 
 
+def test_notebooks_show_tables_without_any_extra() -> None:
+    source = _widened(DEEPER)
+    for shown in (source.widths, source.plan):
+        page = _Page()
+        page.feed(shown._repr_html_())  # type: ignore[union-attr]
+        assert page.open == []
+        assert shown._repr_html_().count("<tr>") >= 5  # type: ignore[union-attr]
+
+
 # -- what is refused ----------------------------------------------------------------------------------
 
 

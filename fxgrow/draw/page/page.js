@@ -229,12 +229,18 @@ function light(groups, node = null) {
   if (!svg) return;
   svg.classList.toggle("lit", Boolean(groups && groups.length));
   const lit = new Set(groups || []);
-  const near = shown.nodes.map((one) => one === node || one.groups.some((name) => lit.has(name)));
+  const beside = new Set(); // where each width is one box, its neighbours read it
+  if (state.level === "groups") for (const edge of shown.edges) {
+    if (edge.source === node?.key) beside.add(edge.target);
+    if (edge.target === node?.key) beside.add(edge.source);
+  }
+  const near = shown.nodes.map((one) => one === node || beside.has(one.key) || one.groups.some((name) => lit.has(name)));
   const on = shown.nodes.map((one) => one === node || lit.has(one.group)); // it makes or hands on the width; the others read it
   const index = new Map(shown.nodes.map((one, i) => [one.key, i]));
   shown.nodes.forEach((_, i) => { element(i)?.classList.toggle("on", on[i]); element(i)?.classList.toggle("near", near[i] && !on[i]); });
   shown.edges.forEach((edge, i) => {
-    const touched = on[index.get(edge.source)] && near[index.get(edge.target)];
+    const [from, to] = [index.get(edge.source), index.get(edge.target)];
+    const touched = (on[from] && near[to]) || (beside.size && on[to] && near[from]);
     $("picture").querySelector(`#e${i}`)?.classList.toggle("on", Boolean(touched));
   });
   if (groups && groups.length && !state.chosen) describe(node || { path: groups[0], groups, group: groups[0], size: legend.get(groups[0]).size, inside: [] }, false);
@@ -271,7 +277,7 @@ function describe(node, whole) {
   row("size", node.size && (node.size[0] === node.size[1] || !node.size[0] ? String(node.size[1] || "") : `${node.size[0]} → ${node.size[1]}`));
   if (node.parameters) row("parameters", counts(node.parameters));
   if (node.flops) row("FLOPs", counts(node.flops));
-  row("with", (node.inside || []).slice(0, 40).join(", "));
+  if (node.kind !== "group") row("with", (node.inside || []).slice(0, 40).join(", "));
   const swatch = legend.get(node.group);
   if (swatch) {
     row("width", `${swatch.name} (${arrow(swatch.size)})`);
