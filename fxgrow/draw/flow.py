@@ -420,7 +420,7 @@ def _folded(flow: Flow, root_of: Callable[[str], str], rename: Mapping[str, Node
         names = [_inside(node, main) for node in inside if node.key != root]
         nodes[root] = replace(
             main,
-            size=last.size if any(last.size) else main.size,
+            size=main.size if any(main.size) and last.group == main.group else last.size,
             group=last.group or main.group,
             state=last.state if last.group else main.state,
             reason=last.reason if last.group else main.reason,

@@ -183,7 +183,9 @@ class Source:
         if self.plan is None:
             return f"{name}: {len(self.legend)} widths, {sum(s.state != PINNED for s in self.legend.values())} can grow"
         layers = sum(len(change.paths) if isinstance(change, Repeat) else 1 for change in self.changes())
-        return f"{name}: {grown} of {len(self.legend)} widths grow" + (f", {layers} other changes" if layers else "")
+        return f"{name}: {grown} of {len(self.legend)} widths grow" + (
+            f", {layers} other change{'s' * (layers > 1)}" if layers else ""
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
