@@ -275,7 +275,7 @@ def draw(
         >>> import tempfile, torch, fxgrow
         >>> found = fxgrow.widths(torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)))
         >>> path = fxgrow.draw((found, fxgrow.plan(found, 2.0)), tempfile.mkdtemp() + "/plan.txt")
-        >>> print(path.read_text(encoding="utf-8").splitlines()[4].rstrip())
+        >>> print(path.read_text(encoding="utf-8").splitlines()[5].rstrip())
           0         8→16  2 layers  input of 0                             40→80
     """
     target = Path(path)

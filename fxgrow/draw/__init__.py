@@ -1,9 +1,10 @@
 """Drawings of widths and of what a plan does to them. Importing this package registers the levels and the outputs."""
 
 from . import dot, flow, groups, html, image, mermaid, text
+from .given import source_of
 from .registry import LEVELS, Picture, drawing, opening, outputs, writer
-from .sources import source_of
-from .view import Drawing, Edge, Level, Node, Source, Swatch
+from .source import Source
+from .view import Drawing, Edge, Level, Node, Swatch
 
 __all__ = [
     "LEVELS",

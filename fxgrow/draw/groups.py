@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from ..changes import Enlarge, Insert
 from ..findings import CONTRACT, IS_OUTPUT
 from ..layout import Block, Layout, atoms
+from .folding import total
 from .registry import level
-from .view import PINNED, Change, Drawing, Edge, Node, Source, Swatch, When
+from .source import Source
+from .view import PINNED, Drawing, Edge, Node, Swatch, When
 
 
 @level("groups")
@@ -50,8 +52,8 @@ class _Scene:
         if kind == "input" and swatch.state != PINNED:
             kind = "group"
         made = [t for t in self.source.widths.tensors if swatch.name in atoms(self.source.widths.produced(t))]
-        parameters = _total(self.source.parameters(tensor) for tensor in made)
-        flops = _total(self.source.flops.get(tensor, (0, 0)) for tensor in made)
+        parameters = total(self.source.parameters(tensor) for tensor in made)
+        flops = total(self.source.flops.get(tensor, (0, 0)) for tensor in made)
         number = len(swatch.layers)
         return Node(
             key=swatch.name,
@@ -193,8 +195,3 @@ def _read_layouts(layouts: tuple[Layout, ...], roles: tuple[str, ...]) -> list[L
 
 def _start(members: tuple[tuple[str, int], ...]) -> str:
     return "{}[{}]".format(*members[0]) if members else ""
-
-
-def _total(changes: Iterator[Change]) -> Change:
-    found = list(changes)
-    return sum(old for old, _ in found), sum(new for _, new in found)

@@ -16,7 +16,8 @@ from typing import Any
 import networkx as nx
 
 from .registry import LEVELS, MANY, VERY_MANY, Picture, drawing, output
-from .view import Drawing, Source
+from .source import Source
+from .view import Drawing
 
 PAGE = Path(__file__).with_name("page")
 GRAPHVIZ = Path(__file__).with_name("vendor") / "graphviz.js"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ..errors import DrawError
-from .view import Drawing, Level, Source
+from .source import Source
+from .view import Drawing, Level
 
 Build = Callable[[Source], Drawing]
 Write = Callable[["Picture"], bytes]

@@ -17,7 +17,7 @@ from ..rewrite import check_code, plan_of
 from ..spec import parse
 from ..trace import trace
 from ..widths import WidthGraph, widths
-from .view import Source
+from .source import Source
 
 EXPECTED = "a model or a student, what fxgrow.widths found, or (widths, plan) or (model, plan), also with a report"
 
