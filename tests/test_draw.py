@@ -164,6 +164,28 @@ def test_a_student_looks_as_its_plan_said(at: str) -> None:
     assert [n.flops for n in planned.nodes] == [n.flops for n in done.nodes]
 
 
+@pytest.mark.parametrize("spec", [[fxgrow.Inputs("x", 6), fxgrow.Outputs(9)], [fxgrow.Widen("*", 2.0)]])
+@pytest.mark.parametrize("form", ["graph", "module"])
+def test_grown_inputs_and_outputs_and_modules_look_as_planned(spec: list[object], form: str) -> None:
+    teacher = Small()
+    student = fxgrow.grow(teacher, spec, IMAGES, output=form)  # type: ignore[arg-type]
+    planned = drawing(source_of((teacher, fxgrow.plan_of(student))), "groups")
+    done = drawing(source_of(student), "groups")
+    assert _shapes(planned) == _shapes(done)
+    assert planned.edges == done.edges
+    assert any(old < new for old, new in _shapes(done).values())
+    assert len(drawing(source_of((teacher, fxgrow.plan_of(student))), "ops").nodes) > 20
+
+
+def test_a_chain_of_plans_shows_the_first_width_and_the_last() -> None:
+    teacher = Small()
+    first = fxgrow.grow(teacher, 2.0, IMAGES)
+    second = fxgrow.grow(first, 1.5, IMAGES)
+    chain = fxgrow.plan_of(first).then(fxgrow.plan_of(second))  # type: ignore[union-attr, arg-type]
+    for given in ((teacher, chain), fxgrow.apply(chain, teacher)):
+        assert _shapes(drawing(source_of(given), "groups"))["stem.0"] == (4, 12)
+
+
 DEEPER = [fxgrow.Deepen("stem.0"), fxgrow.Deepen("blocks", blocks=2), fxgrow.Kernel("blocks.0.conv1", 5)]
 
 
@@ -245,7 +267,7 @@ def test_the_same_model_gives_the_same_bytes(suffix: str, tmp_path: Path) -> Non
 def test_names_cannot_break_out_of_any_format(tmp_path: Path) -> None:
     model = nn.Sequential()
     model.add_module('a"]<b>&</script>', nn.Linear(3, 4))
-    model.add_module("b", nn.Linear(4, 2))
+    model.add_module("<b>", nn.Linear(4, 2))
     for suffix in outputs():
         if GRAPHVIZ or suffix not in BY_GRAPHVIZ:
             fxgrow.draw(model, tmp_path / f"a{suffix}", example_inputs=torch.zeros(2, 3))

@@ -18,6 +18,10 @@ EDGE = {"fontname": FONT, "fontsize": "9", "color": "#59636e", "fontcolor": "#59
 LEGEND, COLUMNS = 12, 3  # groups in the legend; more than that nobody reads
 
 
+class Markup(str):
+    """A label in the HTML of Graphviz, already escaped."""
+
+
 @output(".dot", ".gv")
 def write(picture: Picture) -> bytes:
     """The drawing after growth, with a legend."""
@@ -56,7 +60,7 @@ def _cluster(name: str, home: str, inside: Iterable[str]) -> list[str]:
 
 def _node(node: Node, name: str, swatch: Swatch | None) -> str:
     fill, line = colour(swatch)
-    shown = {"label": f"<{_label(node)}>", "tooltip": tip(node), "fillcolor": fill, "color": line}
+    shown = {"label": _label(node), "tooltip": tip(node), "fillcolor": fill, "color": line}
     if node.state == PINNED:
         shown |= {"style": "striped", "fillcolor": ":".join(["#e4e8ec", "#f7f8fa"] * 6), "fontcolor": "#3c444d"}
     elif node.kind in ("input", "output"):
@@ -70,14 +74,14 @@ def _node(node: Node, name: str, swatch: Swatch | None) -> str:
     return f"{name} [{_attributes(shown)}]"
 
 
-def _label(node: Node) -> str:
+def _label(node: Node) -> Markup:
     lines = [f"<B>{html.escape(arrow(node.size))}</B>"] if any(node.size) else []
     if node.what or node.new or node.times > 1:
         words = ["new:" if node.new else "", node.what, f"×{node.times}" if node.times > 1 else ""]
         lines.append(html.escape(" ".join(filter(None, words))))
     if node.path:
         lines.append(f"<FONT POINT-SIZE='9'>{html.escape(short(node.path))}</FONT>")
-    return "<BR/>".join(lines) or html.escape(node.key)
+    return Markup("<BR/>".join(lines) or html.escape(node.key))
 
 
 def short(path: str, limit: int = 34) -> str:
@@ -108,7 +112,7 @@ def _edge(edge: Edge, numbers: Mapping[str, str]) -> str:
     return f"{numbers[edge.source]} -> {numbers[edge.target]} [{_attributes(shown)}]"
 
 
-def _title(drawing: Drawing) -> str:
+def _title(drawing: Drawing) -> Markup:
     """The title, and below it what the colours mean."""
     grey = "<FONT COLOR='#59636e' POINT-SIZE='10'>"
     signs = ["striped: pinned"] if any(node.state == PINNED for node in drawing.nodes) else []
@@ -125,7 +129,7 @@ def _title(drawing: Drawing) -> str:
         if len(shown) > LEGEND:
             cells.append(f"<TD></TD><TD ALIGN='LEFT'>{grey}and {len(shown) - LEGEND} more</FONT></TD>")
         rows += [f"<TR>{''.join(cells[i : i + COLUMNS])}</TR>" for i in range(0, len(cells), COLUMNS)]
-    return f"<<TABLE BORDER='0' CELLBORDER='0' CELLSPACING='3'>{''.join(rows)}</TABLE>>"
+    return Markup(f"<TABLE BORDER='0' CELLBORDER='0' CELLSPACING='3'>{''.join(rows)}</TABLE>")
 
 
 def _legend_cell(swatch: Swatch, grey: str) -> str:
@@ -138,7 +142,7 @@ def _attributes(shown: Mapping[str, str]) -> str:
 
 
 def _quoted(value: str) -> str:
-    if value.startswith("<") and value.endswith(">"):
-        return value
+    if isinstance(value, Markup):
+        return f"<{value}>"
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'

@@ -47,10 +47,10 @@ def source_of(given: Any, example_inputs: Any = None) -> Source:
         if own is not None:
             return Source(_of_student(graph, own, example_inputs), own, of_student=True, report=report)
         graph = _of_model(graph, plan, example_inputs)
-    if plan is not None:
+    elif plan is not None:
         check_code(plan, graph.traced)
-        if plan.ends:
-            graph, _ = open_ends(graph, parse(plan.spec))
+    if plan is not None and plan.ends:
+        graph, _ = open_ends(graph, parse(plan.spec))
     return Source(graph, plan, report=report)
 
 
@@ -59,7 +59,11 @@ def _of_model(model: nn.Module, plan: Plan | None, example: Any) -> WidthGraph:
         return widths(trace(model, example))
     if example is None:
         example = example_of(plan, named_tensors(model).values())
-    return widths(trace(model, example, leaf_modules=plan.leaves, output=plan.output))
+    traced = trace(model, example, leaf_modules=plan.leaves, output=plan.output)
+    check_code(plan, traced)
+    if plan.output == "module":  # which is one call: the graph shows more, where there is one
+        traced = trace(model, example, leaf_modules=plan.leaves)
+    return widths(traced)
 
 
 def _of_student(student: nn.Module, plan: Plan, example: Any) -> WidthGraph:

@@ -56,7 +56,7 @@ def _has_tensor(found: object) -> bool:
 def _node(source: Source, node: fx.Node, layouts: tuple[Layout, ...]) -> Node:
     path = str(node.target) if node.op in ("call_module", "get_attr") else module_path(node)
     what = source.what(path) if node.op == "call_module" else operation(node)
-    mine = [t for t in source.widths.tensors if t.startswith(f"{path}.")] if node.op == "call_module" else []
+    mine = source.inside.get(path, ()) if node.op == "call_module" else ()
     read = [str(n.target) for n in node.all_input_nodes if n.op == "get_attr" and n.target in source.widths.tensors]
     group = source.group_of(layouts[1:] or layouts) if node.op != "get_attr" else ""
     if not group and node.op == "call_module":
@@ -139,7 +139,7 @@ def _folds(source: Source, node: fx.Node, box: Node, taken: object, given: objec
     """Whether a node is a step on the way: no weights of two dimensions, and the same space as before."""
     if node.op == "output" or not isinstance(given, Value):
         return False
-    weights = [t for t in source.widths.tensors if node.op == "call_module" and t.startswith(f"{box.path}.")]
+    weights = list(source.inside.get(box.path, ())) if node.op == "call_module" else []
     weights += [str(n.target) for n in node.all_input_nodes if n.op == "get_attr"]
     if any(len(source.widths.tensors[t].layouts) > 1 for t in weights if t in source.widths.tensors):
         return False

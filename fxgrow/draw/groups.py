@@ -51,7 +51,7 @@ class _Scene:
         kind = "output" if IS_OUTPUT in "; ".join(group.pinned) else "input" if swatch.name in self._inputs else "group"
         if kind == "input" and swatch.state != PINNED:
             kind = "group"
-        made = [t for t in self.source.widths.tensors if swatch.name in atoms(self.source.widths.produced(t))]
+        made = self.source.made.get(swatch.name, ())
         parameters = total(self.source.parameters(tensor) for tensor in made)
         flops = total(self.source.flops.get(tensor, (0, 0)) for tensor in made)
         number = len(swatch.layers)
@@ -145,7 +145,7 @@ class _Scene:
             if isinstance(change, Enlarge):
                 continue
             path = change.after if isinstance(change, Insert) else change.block
-            tensors = [t for t in self.source.widths.tensors if t.startswith(f"{path}.")]
+            tensors = self.source.inside.get(path, ())
             made = next(
                 filter(None, (self.source.group_of([self.source.widths.produced(t)]) for t in tensors[::-1])), ""
             )

@@ -64,11 +64,11 @@ def _colours(drawing: Drawing, numbers: dict[str, str]) -> Iterator[str]:
     members: dict[str, list[str]] = {}
     for node in drawing.nodes:
         if node.new or node.state != PINNED:
-            members.setdefault("new" if node.new else node.group, []).append(numbers[node.key])
+            members.setdefault("new" if node.new else f"width {node.group}", []).append(numbers[node.key])
         else:
             members.setdefault("pinned", []).append(numbers[node.key])
     for i, (name, boxes) in enumerate(members.items()):
-        fill, line = colour(swatches.get(name))
+        fill, line = colour(swatches.get(name.removeprefix("width ")))
         style = {"pinned": "stroke:#8a929c,stroke-dasharray:4 3", "new": "stroke:#1a7f37,stroke-width:3px"}.get(
             name, f"fill:{fill},stroke:{line},color:#16191d"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -48,6 +48,26 @@ class Source:
         return frozenset(
             name for name, tensor in named_tensors(self.widths.traced.root).items() if isinstance(tensor, nn.Parameter)
         )
+
+    @cached_property
+    def inside(self) -> Mapping[str, Sequence[str]]:
+        """The parameters and buffers of each module and what is in it."""
+        found: dict[str, list[str]] = {}
+        for name in self.widths.tensors:
+            module = name.rpartition(".")[0]
+            while module:
+                found.setdefault(module, []).append(name)
+                module = module.rpartition(".")[0]
+        return found
+
+    @cached_property
+    def made(self) -> Mapping[str, Sequence[str]]:
+        """The parameters and buffers that make each width group, or carry it on."""
+        found: dict[str, list[str]] = {}
+        for tensor in self.widths.tensors:
+            for name in dict.fromkeys(atoms(self.widths.produced(tensor))):
+                found.setdefault(name, []).append(tensor)
+        return found
 
     @cached_property
     def flops(self) -> Mapping[str, Change]:
