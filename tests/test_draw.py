@@ -130,6 +130,27 @@ def test_skips_are_marked_and_the_trunk_is_not() -> None:
     ]
 
 
+def test_the_way_from_the_first_width_to_the_output_is_drawn_straight() -> None:
+    main = [(edge.source, edge.target) for edge in drawing(_widened(), "groups").edges if edge.main]
+    assert main == [("input of stem.0", "stem.0"), ("stem.0", "fc")]
+
+
+def test_each_call_of_a_shared_layer_is_a_box_of_its_own() -> None:
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = nn.MaxPool2d(2)
+            self.parts = nn.ModuleList([nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)) for _ in range(3)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for part in self.parts:
+                x = self.pool(part(x))
+            return x
+
+    drawn = drawing(source_of(Pooled(), IMAGES), "blocks")
+    assert [node.path for node in drawn.nodes if node.kind != "input"][:4] == ["parts.0", "pool", "parts.1", "pool"]
+
+
 def test_shapes_stand_on_the_arrows_without_the_batch() -> None:
     edge = next(e for e in drawing(_widened(), "ops").edges if e.source == "stem_0")
     assert edge.shapes == ("4×6×6", "6×6×6")

@@ -104,7 +104,7 @@ def _edge(edge: Edge, numbers: Mapping[str, str]) -> str:
     if edge.skip:
         shown |= {"color": "#aab2bb", "style": "dashed" if edge.back else "solid", "fontcolor": "#aab2bb"}
     else:
-        shown |= {"weight": "4"}
+        shown |= {"weight": "40" if edge.main else "4"}
     if edge.back:
         shown |= {"constraint": "false"}
     if edge.when == "after":

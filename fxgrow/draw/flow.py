@@ -56,6 +56,9 @@ def _modules(source: Source, flow: Flow, depth: int) -> Flow:
     """All that stands in one module as one box, with modules at a depth of the tree that counts its branchings."""
     cut = _cuts([node.path for node in flow.nodes.values() if node.kind == "layer"], depth)
     homes = {key: cut(node.path) if node.kind not in ("input", "output") else "" for key, node in flow.nodes.items()}
+    for key, node in flow.nodes.items():
+        if node.kind == "layer" and homes[key] == node.path:  # each call of a layer is a box of its own
+            homes[key] = ""
     first: dict[str, str] = {}
     number: dict[str, int] = {}
     for key, home in homes.items():

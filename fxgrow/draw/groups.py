@@ -6,7 +6,11 @@ to. One that reads [a + b + c] has it from the box of [a + b] and from c: so a d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import networkx as nx
 
 from ..changes import Enlarge, Insert
 from ..findings import CONTRACT, IS_OUTPUT
@@ -21,13 +25,25 @@ from .view import PINNED, Drawing, Edge, Node, Swatch, When
 def groups(source: Source) -> Drawing:
     """Width groups, and the layers between them."""
     scene = _Scene(source)
-    edges = tuple(scene.edges())
+    edges = list(scene.edges())
     used = {key for edge in edges for key in (edge.source, edge.target)}
     nodes = [scene.node(swatch) for swatch in source.legend.values()]
     nodes += [node for node in scene.joins.values() if node.key in used]
     nodes.sort(key=lambda node: scene.rank(node.key))
     legend = tuple(source.legend.values())
-    return Drawing(source.title, "groups", tuple(nodes), edges, legend, source.notes, source.plan is not None)
+    arrows = tuple(_straightened(nodes, edges))
+    return Drawing(source.title, "groups", tuple(nodes), arrows, legend, source.notes, source.plan is not None)
+
+
+def _straightened(nodes: Sequence[Node], edges: Sequence[Edge]) -> Iterator[Edge]:
+    """The arrows, those marked that lead the shortest way from the first box to the farthest output."""
+    graph = nx.DiGraph((edge.source, edge.target) for edge in edges if not edge.back)
+    start = next((node.key for node in nodes if node.key in graph and not graph.in_degree(node.key)), "")
+    reached: dict[str, list[str]] = nx.single_source_shortest_path(graph, start) if start else {}
+    ways = [reached[node.key] for node in nodes if node.kind == "output" and node.key in reached]
+    way = max(ways or list(reached.values()), key=len, default=list[str]())
+    steps = set(itertools.pairwise(way))
+    yield from (replace(edge, main=not edge.back and (edge.source, edge.target) in steps) for edge in edges)
 
 
 class _Scene:

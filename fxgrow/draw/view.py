@@ -65,6 +65,7 @@ class Edge:
         label: What stands beside it instead.
         tip: More of the same.
         skip: Whether it passes other nodes by.
+        main: Whether it is on the shortest way from where the model begins to where it ends; drawn straight.
         back: Whether it leads to where it came from; it has no say in what stands above what.
         when: Whether it is there before growth, after it, or both.
     """
@@ -75,6 +76,7 @@ class Edge:
     label: str = ""
     tip: str = ""
     skip: bool = False
+    main: bool = False
     back: bool = False
     when: When = "both"
 

@@ -130,7 +130,7 @@ function dot({ nodes, edges }) {
   }
   edges.forEach((edge, i) => {
     const text = edge.label || pick(edge.shapes);
-    const extra = (text ? ` label=${quoted(`  ${text} `)}` : "") + (edge.skip ? "" : " weight=4") + (edge.back ? " constraint=false" : "");
+    const extra = (text ? ` label=${quoted(`  ${text} `)}` : "") + (edge.skip ? "" : edge.main ? " weight=40" : " weight=4") + (edge.back ? " constraint=false" : "");
     lines.push(`n${index.get(edge.source)} -> n${index.get(edge.target)} [id="e${i}"${extra}]`);
   });
   return [...lines, "}"].join("\n");
