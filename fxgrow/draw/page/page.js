@@ -406,6 +406,8 @@ function change(level) {
   state.chosen = null;
   state.collapsed[level] ??= new Set(data.levels[level].nodes.length > LARGE ? homes() : []);
   document.querySelector(`input[name=level][value=${level}]`).checked = true;
+  $("details").replaceChildren(hint.cloneNode(true));
+  $("stage").scrollTo(0, 0);
   render();
 }
 
