@@ -10,6 +10,7 @@ between them. A trace that lost a skip connection or took the wrong branch has a
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -341,11 +342,13 @@ class _Draft:
 def _keep_places(graph: fx.Graph, tree: nn.Module, mode: Mode) -> None:
     """Carry over from a student which module each node comes from: its own code has no modules left."""
     if isinstance(tree, GrownModule):
-        known = {node.name: node for node in graph_for(tree.graphs, mode).nodes}
-        for node in graph.nodes:
-            theirs = known.get(node.name)
-            if theirs is not None and theirs.op == node.op:
-                stand(node, modules_of(theirs))
+        ours, theirs = list(graph.nodes), list(graph_for(tree.graphs, mode).nodes)
+        kinds, known = (
+            [(n.op, str(getattr(n.target, "__name__", n.target))) for n in nodes] for nodes in (ours, theirs)
+        )
+        for start, other, number in difflib.SequenceMatcher(None, kinds, known, autojunk=False).get_matching_blocks():
+            for at in range(number):  # in their order: names are numbered anew
+                stand(ours[start + at], modules_of(theirs[other + at]))
 
 
 def _notes(

@@ -185,6 +185,14 @@ def test_a_student_looks_as_its_plan_said(at: str) -> None:
     assert [n.flops for n in planned.nodes] == [n.flops for n in done.nodes]
 
 
+def test_a_students_boxes_stand_where_they_stood_though_its_nodes_are_numbered_anew() -> None:
+    student = fxgrow.grow(Small(), fxgrow.Deepen("blocks.1.conv2", kind="residual"), IMAGES)
+    drawn = drawing(source_of(student), "ops")
+    adds = [node.path for node in drawn.nodes if node.what == "add"]
+    assert adds == ["blocks.0", "blocks.1", "blocks.1", "blocks.2"]
+    assert not any(edge.back for edge in drawing(source_of(student), "blocks").edges)
+
+
 @pytest.mark.parametrize("spec", [[fxgrow.Inputs("x", 6), fxgrow.Outputs(9)], [fxgrow.Widen("*", 2.0)]])
 @pytest.mark.parametrize("form", ["graph", "module"])
 def test_grown_inputs_and_outputs_and_modules_look_as_planned(spec: list[object], form: str) -> None:

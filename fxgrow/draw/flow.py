@@ -11,6 +11,9 @@ import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import replace
 
+from torch import nn
+
+from ..grown import CONTAINERS
 from .folding import Flow, folded, layered, neighbours
 from .graph import graph_of
 from .registry import level
@@ -67,7 +70,12 @@ def _modules(source: Source, flow: Flow, depth: int) -> Flow:
             number[home] = number.get(home, 0) + (flow.nodes[key].kind == "layer")
     rename = {
         key: replace(
-            flow.nodes[key], kind="block", path=home, what=_block(source, home, number[home]), inside=(), size=(0, 0)
+            flow.nodes[key],
+            kind="block",
+            path=home,
+            what=_block(source, home, number[home]) or flow.nodes[key].what,
+            inside=(),
+            size=(0, 0),
         )
         for home, key in first.items()
         if number[home] > 1 or flow.nodes[key].path != home
@@ -77,7 +85,7 @@ def _modules(source: Source, flow: Flow, depth: int) -> Flow:
 
 def _block(source: Source, path: str, number: int) -> str:
     kind = source.widths.traced.classes.get(path) or source.widths.traced.classes.get(path.partition("_deeper")[0])
-    name = kind.__name__ if kind is not None and kind.__name__ not in ("Sequential", "ModuleList") else ""
+    name = kind.__name__ if kind is not None and kind not in (*CONTAINERS, nn.Module) else ""  # a student's have none
     return " ".join(filter(None, [name, f"{number} layers" if number > 1 else ""]))
 
 
