@@ -1,8 +1,8 @@
 """fxgrow: trained PyTorch networks made wider and deeper, computing the same function and training on."""
 
 from .activations import ParametricActivation
-from .api import apply, grow, plan, summary, trace, verify, widths
-from .errors import EquivalenceError, GrowError, PlanError, TraceError, WidthError
+from .api import apply, draw, grow, plan, summary, trace, verify, widths
+from .errors import DrawError, EquivalenceError, GrowError, PlanError, TraceError, WidthError
 from .plan import Plan
 from .report import Report
 from .rewrite import plan_of
@@ -13,6 +13,7 @@ from .wishes import Deepen, Inputs, Kernel, Outputs
 
 __all__ = [
     "Deepen",
+    "DrawError",
     "EquivalenceError",
     "GrowError",
     "Inputs",
@@ -28,6 +29,7 @@ __all__ = [
     "WidthError",
     "WidthGraph",
     "apply",
+    "draw",
     "grow",
     "plan",
     "plan_of",

@@ -1,13 +1,16 @@
-"""The public functions: thin, with the work in `trace`, `widths`, `settle`, `rewrite` and `verify`."""
+"""The public functions: thin, with the work in `trace`, `widths`, `settle`, `rewrite`, `verify` and `draw`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from . import draw as drawing
 from . import settle as settling
 from . import summarise as summing
 from . import trace as tracing
@@ -288,3 +291,40 @@ def summary(
     """
     with torch.inference_mode(False):
         return summing.summary(of, example_inputs, teacher=teacher)
+
+
+def draw(
+    given: Any, path: str | PathLike[str], *, level: drawing.Level | None = None, example_inputs: Any = None
+) -> Path:
+    """A picture of the widths of a model, and of what a plan does to them.
+
+    Args:
+        given: A model, a student, what `widths` found, or a tuple of a model or widths and a plan, a report, or both.
+        path: Where to write it. The suffix says what: ".html" (one file that shows every level, lays itself out in
+            the browser and loads nothing), ".svg", ".png" and ".pdf" (by Graphviz: the extra `viz`, or a `dot` on the
+            PATH), ".dot", ".mmd" (Mermaid) or ".txt".
+        level: "groups": a box for each width; "blocks": for each module, those that repeat as one; "layers": for each
+            layer with its norm and activation; "ops": for each node of the graph. None: groups, or blocks where there
+            are too many widths to take in.
+        example_inputs: Of a model or a student, as for `trace`; None: the plan's, or guessed.
+
+    Returns:
+        The path.
+
+    Raises:
+        DrawError: There is no such level or suffix, no Graphviz, or nothing to draw in what was given.
+
+    Example:
+        >>> import tempfile, torch, fxgrow
+        >>> found = fxgrow.widths(torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)))
+        >>> path = fxgrow.draw((found, fxgrow.plan(found, 2.0)), tempfile.mkdtemp() + "/plan.txt")
+        >>> print(path.read_text(encoding="utf-8").splitlines()[5].rstrip())
+          0         8→16  2 layers  input of 0                             40→80
+    """
+    target = Path(path)
+    write = drawing.writer(target.suffix.lower())
+    with torch.inference_mode(False):
+        source = drawing.source_of(given, example_inputs)
+    shown = drawing.opening(source) if level is None else drawing.drawing(source, level)
+    target.write_bytes(write(drawing.Picture(shown, source, target.suffix.lower())))
+    return target

@@ -124,24 +124,19 @@ def _summary(args: argparse.Namespace) -> int:
 
 
 def _draw(args: argparse.Namespace) -> int:
-    draw = getattr(importlib.import_module(PACKAGE), "draw", None)
-    if not callable(draw):
-        raise GrowError("this version of fxgrow has no drawings yet")
-    options = {"level": args.level} if args.level else {}
-    draw(_drawn(args), args.out, **options)
-    return _say(args, f"wrote {args.out}", {"file": args.out})
+    path = api.draw(_drawn(args), args.out, level=args.level)
+    return _say(args, f"wrote {path}", {"file": str(path)})
 
 
-def _drawn(args: argparse.Namespace) -> WidthGraph | Plan | nn.Module:
-    """What is to be drawn: a plan by itself, what was found of a model, or the student."""
+def _drawn(args: argparse.Namespace) -> WidthGraph | Plan | tuple[WidthGraph, Plan]:
+    """What is to be drawn: what was found of a model, with the plan for it; a plan by itself says what it lacks."""
     _one_of(args)
     if ":" not in args.model and args.model.endswith(".json"):
         return plan_of_file(args.model)
-    model = _model(args)
+    widths = _found(args, _model(args))
     if args.plan:
-        return api.apply(plan_of_file(args.plan), model, inputs_of(args.input, model))
-    widths = _found(args, model)
-    return api.apply(api.plan(widths, spec_of(args.spec)), model, inputs_of(args.input, model)) if args.spec else widths
+        return widths, plan_of_file(args.plan)
+    return (widths, api.plan(widths, spec_of(args.spec))) if args.spec else widths
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -352,14 +347,16 @@ COMMANDS = (
         _draw,
         "draw a model's widths, or what a plan or spec does to them",
         (
-            _word("model", metavar="MODEL|PLAN", help="MODULE:FACTORY or path/to/file.py:FACTORY, or a plan's file"),
-            *TRACED[1:],
+            *TRACED,
             SPEC,
             PLAN,
             _word("-o", "--out", metavar="FILE", required=True, help="the picture; its name says which kind"),
-            _word("--level", help="how much of it: groups, blocks, layers or ops"),
+            _word("--level", choices=("groups", "blocks", "layers", "ops"), help="how much of it"),
         ),
-        ("plan.json -o plan.html", "torchvision.models:resnet18 --spec 1.5 -o resnet18.svg --level groups"),
+        (
+            "torchvision.models:resnet18 --plan plan.json -o plan.html",
+            "torchvision.models:resnet18 --spec 1.5 -o resnet18.svg --level groups",
+        ),
     ),
     Command(
         "verify",

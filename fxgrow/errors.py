@@ -17,6 +17,10 @@ class PlanError(GrowError):
     """The specification cannot be met: no match, two wishes that disagree, or a width that must stay."""
 
 
+class DrawError(GrowError):
+    """It cannot be drawn as asked: nothing to draw in it, no such level or suffix, or no Graphviz."""
+
+
 class Unfit(Exception):
     """A part of a model that a wish cannot be met for, and why; told to users as a reason."""
 

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import html
 import json
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from .inputs import from_data as structure_from_data
 from .layout import Layout, atoms, index_map, measure, only_atom
 from .literals import Path
 from .means import PARTS, Part
-from .table import table
+from .table import html_table, table
 
 VERSION = 3
 
@@ -353,26 +353,33 @@ class Plan:
     # -- for readers -----------------------------------------------------------------------------
 
     def __str__(self) -> str:
-        kind = "same function" if self.exact else "NOT function-preserving"
-        if self.exact and not all("train" in change.exact for change in self.changes):
-            kind = "same function in eval mode"
-        changes = f"{len(self.changes)} other changes; " if self.changes else ""
-        title = (
-            f"Plan for {self.model}: {len(self.grown)} widths grow, {len(self.tensors)} tensors change; "
-            f"{changes}{kind}; method {self.method}, seed {self.seed}"
-        )
-        rows = [(w.name, str(w.old), str(w.new), f"{w.new / w.old:.3g}x", w.method) for w in self.grown]
-        parts = [title, table(("width", "old", "new", "factor", "method"), rows)]
-        if self.changes:
-            changed = [(change.path, str(change), " and ".join(change.exact) or "no") for change in self.changes]
-            parts.append(table(("changed", "how", "exact in"), changed, limit=140))
-        if self.left:
-            parts.append(table(("left as it is", "why"), [(w.name, w.reason) for w in self.left], limit=140))
+        parts = [self._title(), *(table(headings, rows, limit=140) for headings, rows in self._tables())]
         parts += [f"note: {note}" for note in self.notes]
         return "\n\n".join([*parts, f"then {self.next}"] if self.next is not None else parts)
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        parts = [f"<p><b>{html.escape(self._title())}</b></p>", *(html_table(*found) for found in self._tables())]
+        parts += [f"<p>note: {html.escape(note)}</p>" for note in self.notes]
+        return "".join([*parts, f"<p>then</p>{self.next._repr_html_()}"] if self.next is not None else parts)
+
+    def _title(self) -> str:
+        kind = "same function" if self.exact else "NOT function-preserving"
+        if self.exact and not all("train" in change.exact for change in self.changes):
+            kind = "same function in eval mode"
+        changes = f"{len(self.changes)} other changes; " if self.changes else ""
+        return (
+            f"Plan for {self.model}: {len(self.grown)} widths grow, {len(self.tensors)} tensors change; "
+            f"{changes}{kind}; method {self.method}, seed {self.seed}"
+        )
+
+    def _tables(self) -> Iterator[tuple[Sequence[str], Sequence[Sequence[str]]]]:
+        rows = [(w.name, str(w.old), str(w.new), f"{w.new / w.old:.3g}x", w.method) for w in self.grown]
+        yield ("width", "old", "new", "factor", "method"), rows
+        if self.changes:
+            changed = [(change.path, str(change), " and ".join(change.exact) or "no") for change in self.changes]
+            yield ("changed", "how", "exact in"), changed
+        if self.left:
+            yield ("left as it is", "why"), [(w.name, w.reason) for w in self.left]
 
 
 def chained(plans: Plan | Sequence[Plan]) -> Plan:

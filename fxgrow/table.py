@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 
 
@@ -17,6 +18,21 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, limit: int 
         return "  ".join(padded).rstrip()
 
     return "\n".join([line(headings), line(["-" * w for w in widths]), *(line(row) for row in cells)])
+
+
+def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The same for a notebook, whose page wraps long cells and aligns columns itself."""
+
+    def line(row: Sequence[str], tag: str) -> str:
+        cells = "".join(
+            f"<{tag} style='text-align: {'right' if _is_number(cell) else 'left'}'>{html.escape(cell)}</{tag}>"
+            for cell in row
+        )
+        return f"<tr>{cells}</tr>"
+
+    return (
+        f"<table><thead>{line(headings, 'th')}</thead><tbody>{''.join(line(row, 'td') for row in rows)}</tbody></table>"
+    )
 
 
 def _is_number(cell: str) -> bool:

@@ -23,7 +23,7 @@ from .infer import infer
 from .layout import Layout, Var, atoms, of, only_atom, substitute
 from .literals import Attribute, Literal, of_weights
 from .ops import KERNEL, Value
-from .table import table
+from .table import html_table, table
 from .tape import Call
 from .traced import Traced
 
@@ -215,14 +215,16 @@ class WidthGraph:
         return found[0]
 
     def __str__(self) -> str:
-        grow = sum(can_grow(g) for g in self.groups)
-        title = f"{self.traced.class_name}: {len(self.groups)} widths, {grow} can grow; inputs {self.traced.inputs}"
-        return "\n".join([title, table(_HEADINGS, self._rows())])
+        return "\n".join([self._title(), table(_HEADINGS, self._rows())])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return f"<p><b>{html.escape(self._title())}</b></p>{html_table(_HEADINGS, self._rows())}"
+
+    def _title(self) -> str:
+        grow = sum(can_grow(g) for g in self.groups)
+        return f"{self.traced.class_name}: {len(self.groups)} widths, {grow} can grow; inputs {self.traced.inputs}"
 
     def _rows(self) -> list[tuple[str, ...]]:
         rows: list[tuple[str, ...]] = []

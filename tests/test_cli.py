@@ -232,21 +232,16 @@ def test_ops_lists_the_rules(run: Run) -> None:
     assert "pins" in error
 
 
-def test_draw_hands_on_what_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = []
-    monkeypatch.setattr(fxgrow, "draw", lambda *args, **kwargs: drawn.append((args, kwargs)), raising=False)
+def test_draw_writes_pictures_of_models_plans_and_specs(run: Run) -> None:
     planned(run)
-    for words in (["plan.json"], ["net.py:Net", *SHAPE], ["net.py:Net", "--plan", "plan.json", "--level", "ops"]):
-        assert run("draw", *words, "-o", "plan.html")[0] == 0
-    (plan, path), options = drawn[0]
-    assert (type(plan), path, options) == (fxgrow.Plan, "plan.html", {})
-    assert isinstance(drawn[1][0][0], fxgrow.WidthGraph)
-    assert fxgrow.plan_of(drawn[2][0][0]) is not None
-    assert drawn[2][1] == {"level": "ops"}
-    monkeypatch.delattr(fxgrow, "draw")
+    for words in ([*SHAPE], ["--plan", "plan.json", *SHAPE], ["--spec", "2.0", *SHAPE, "--level", "ops"]):
+        status, text, _ = run("draw", "net.py:Net", *words, "-o", "plan.html")
+        assert (status, text.strip()) == (0, "wrote plan.html")
+        assert "<html" in Path("plan.html").read_text(encoding="utf-8")
     status, _, error = run("draw", "plan.json", "-o", "plan.html")
     assert status == 1
-    assert "no drawings yet" in error
+    assert "a plan alone" in error
+    assert run("draw", "net.py:Net", *SHAPE, "-o", "plan.jpeg")[0] == 1
 
 
 # -- models and inputs ----------------------------------------------------------------------------------
@@ -361,7 +356,7 @@ def test_the_commands_of_the_readme_run(run: Run, tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     save(model_of("examples/quickstart.py:DigitNet"), "teacher.pt")
     lines = section.strip().splitlines()
-    assert {line.split()[1] for line in lines} == {command.name for command in COMMANDS} - {"draw"}
+    assert {line.split()[1] for line in lines} == {command.name for command in COMMANDS}
     for line in lines:
         program, *words = shlex.split(line, comments=True)
         assert program == "fxgrow"

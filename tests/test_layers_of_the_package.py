@@ -14,7 +14,7 @@ LAYERS = (
     "tracer", "traced", "trial", "trace", "ops", "literals", "findings", "language", "infer", "groups", "balance",
     "widths", "spec", "ends", "means", "targets", "methods", "plan", "padding", "planning", "places", "blocks",
     "deepening", "fill", "newborn", "insertion", "calibration", "rewrite", "check", "settle", "report", "flops",
-    "verify", "summary", "summarise", "api", "__init__", "arguments", "cli", "__main__",
+    "verify", "costs", "draw", "summary", "summarise", "api", "__init__", "arguments", "cli", "__main__",
 )  # fmt: skip
 
 
@@ -55,6 +55,22 @@ def test_inside_a_folder_files_know_only_its_registry(folder: str) -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.level == 1:
                 assert node.module == "registry", f"{path.name} imports {node.module}"
+
+
+DRAWING = ("view", "source", "given", "registry", "folding", "additions", "graph")  # from the bottom up
+OUTPUTS = ("dot", "html", "image", "mermaid", "text")
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "draw").glob("*.py")), ids=lambda path: path.stem)
+def test_a_file_of_drawings_imports_from_lower_ones_and_an_output_only_what_is_drawn(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and path.stem != "__init__":
+            if path.stem in OUTPUTS:
+                assert node.module in ("registry", "view", "source")
+            elif path.stem in DRAWING:
+                assert DRAWING.index(str(node.module)) < DRAWING.index(path.stem)
+            else:
+                assert node.module in DRAWING
 
 
 def test_no_import_is_hidden_in_a_function() -> None:

@@ -1,0 +1,148 @@
+"""DOT, the language of Graphviz. Needs nothing; every drawing that Graphviz lays out starts here.
+
+Source: graphviz.org/doc/info/attrs.html (what the attributes mean).
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Iterator, Mapping
+
+from .registry import MANY, VERY_MANY, Picture, output
+from .view import GROWS, PINNED, Drawing, Edge, Node, Swatch, arrow, colour
+
+FONT = "Helvetica,Arial,sans-serif"
+GRAPH = {"labelloc": "t", "labeljust": "l", "fontname": FONT, "fontsize": "14", "ranksep": "0.35", "nodesep": "0.25"}
+NODE = {"shape": "box", "style": "rounded,filled", "fontname": FONT, "fontsize": "11", "margin": "0.12,0.06"}
+EDGE = {"fontname": FONT, "fontsize": "9", "color": "#59636e", "fontcolor": "#59636e", "arrowsize": "0.6"}
+LEGEND, COLUMNS = 12, 3  # groups in the legend; more than that nobody reads
+
+
+class Markup(str):
+    """A label in the HTML of Graphviz, already escaped."""
+
+
+@output(".dot", ".gv")
+def write(picture: Picture) -> bytes:
+    """The drawing after growth, with a legend."""
+    return dot(picture.drawing).encode()
+
+
+def dot(drawing: Drawing) -> str:
+    """A drawing in DOT."""
+    numbers = {node.key: f"n{i}" for i, node in enumerate(drawing.nodes)}
+    swatches = {swatch.name: swatch for swatch in drawing.legend}
+    lines = ["digraph fxgrow {", *(f"  {line}" for line in _head(drawing))]
+    homes: dict[str, list[Node]] = {}
+    for node in drawing.nodes:
+        homes.setdefault(node.home, []).append(node)
+    for i, (home, nodes) in enumerate(homes.items()):
+        inside = [_node(node, numbers[node.key], swatches.get(node.group)) for node in nodes]
+        lines += _cluster(f"cluster{i}", home, inside) if home else [f"  {line}" for line in inside]
+    lines += [f"  {_edge(edge, numbers)}" for edge in drawing.edges if edge.when != "before"]
+    return "\n".join([*lines, "}", ""])
+
+
+def _head(drawing: Drawing) -> Iterator[str]:
+    edges = len(drawing.edges)
+    effort = {"nslimit": "2", "mclimit": "0.5"} if edges > MANY else {}
+    if edges > VERY_MANY:
+        effort |= {"nslimit": "0.5", "nslimit1": "0.5", "mclimit": "0.1", "splines": "polyline"}
+    yield f"graph [{_attributes({'label': _title(drawing), **GRAPH, **effort})}]"
+    yield f"node [{_attributes(NODE)}]"
+    yield f"edge [{_attributes(EDGE)}]"
+
+
+def _cluster(name: str, home: str, inside: Iterable[str]) -> list[str]:
+    head = {"label": home, "labeljust": "l", "style": "rounded", "color": "#c6ccd3", "fontname": FONT, "fontsize": "10"}
+    return [f"  subgraph {name} {{", f"    graph [{_attributes(head)}]", *(f"    {line}" for line in inside), "  }"]
+
+
+def _node(node: Node, name: str, swatch: Swatch | None) -> str:
+    fill, line = colour(swatch)
+    shown = {"label": _label(node), "tooltip": tip(node), "fillcolor": fill, "color": line}
+    if node.state == PINNED:
+        shown |= {"style": "striped", "fillcolor": ":".join(["#e4e8ec", "#f7f8fa"] * 6), "fontcolor": "#3c444d"}
+    elif node.kind in ("input", "output"):
+        shown |= {"fillcolor": "#f7f8fa"}
+    if node.kind == "join" and not node.path and node.state != PINNED:
+        shown |= {"shape": "ellipse", "margin": "0.02", "height": "0.2"}
+    if node.new:
+        shown |= {"peripheries": "2", "color": "#1a7f37", "style": "filled,bold"}
+    elif node.state == GROWS:
+        shown |= {"penwidth": "1.8"}
+    return f"{name} [{_attributes(shown)}]"
+
+
+def _label(node: Node) -> Markup:
+    lines = [f"<B>{html.escape(arrow(node.size))}</B>"] if any(node.size) else []
+    if node.what or node.new or node.times > 1:
+        words = ["new:" if node.new else "", node.what, f"×{node.times}" if node.times > 1 else ""]
+        lines.append(html.escape(" ".join(filter(None, words))))
+    if node.path:
+        lines.append(f"<FONT POINT-SIZE='9'>{html.escape(short(node.path))}</FONT>")
+    return Markup("<BR/>".join(lines) or html.escape(node.key))
+
+
+def short(path: str, limit: int = 34) -> str:
+    """A path that fits into a box: of a long one the last steps."""
+    steps = path.split(".")
+    while len(steps) > 1 and sum(map(len, steps)) + len(steps) > limit:
+        del steps[0]
+    return path if len(path) <= limit else f"…{'.'.join(steps)[-limit:]}"
+
+
+def tip(node: Node) -> str:
+    """All that there is to say of a box."""
+    lines = [node.path or node.key, node.reason, f"{node.parameters[1]:,} parameters" if node.parameters[1] else ""]
+    return "\n".join([*filter(None, lines), *(f"with {name}" for name in node.inside[:12])])
+
+
+def _edge(edge: Edge, numbers: Mapping[str, str]) -> str:
+    label = edge.label or edge.shapes[1]
+    shown = {"tooltip": edge.tip or label or " ", "label": f"  {label} "} if label else {"tooltip": edge.tip or " "}
+    if edge.skip:
+        shown |= {"color": "#aab2bb", "style": "dashed" if edge.back else "solid", "fontcolor": "#aab2bb"}
+    else:
+        shown |= {"weight": "40" if edge.main else "4"}
+    if edge.back:
+        shown |= {"constraint": "false"}
+    if edge.when == "after":
+        shown |= {"color": "#1a7f37", "fontcolor": "#1a7f37"}
+    return f"{numbers[edge.source]} -> {numbers[edge.target]} [{_attributes(shown)}]"
+
+
+def _title(drawing: Drawing) -> Markup:
+    """The title, and below it what the colours mean."""
+    grey = "<FONT COLOR='#59636e' POINT-SIZE='10'>"
+    signs = ["striped: pinned"] if any(node.state == PINNED for node in drawing.nodes) else []
+    if any(node.new for node in drawing.nodes) or any(edge.when == "after" for edge in drawing.edges):
+        signs.append("green: new")
+    if any(edge.skip for edge in drawing.edges):
+        signs.append("light: passes layers by")
+    row = f"<TR><TD ALIGN='LEFT' COLSPAN='{2 * COLUMNS}'>"
+    rows = [f"{row}<B>{html.escape(drawing.title)}</B></TD></TR>"]
+    rows.append(f"{row}{grey}{'; '.join(['one colour, one width', *signs])}</FONT></TD></TR>")
+    if drawing.level != "groups":
+        shown = [swatch for swatch in drawing.legend if swatch.state != PINNED]
+        cells = [_legend_cell(swatch, grey) for swatch in shown[:LEGEND]]
+        if len(shown) > LEGEND:
+            cells.append(f"<TD></TD><TD ALIGN='LEFT'>{grey}and {len(shown) - LEGEND} more</FONT></TD>")
+        rows += [f"<TR>{''.join(cells[i : i + COLUMNS])}</TR>" for i in range(0, len(cells), COLUMNS)]
+    return Markup(f"<TABLE BORDER='0' CELLBORDER='0' CELLSPACING='3'>{''.join(rows)}</TABLE>")
+
+
+def _legend_cell(swatch: Swatch, grey: str) -> str:
+    text = f"{html.escape(arrow(swatch.size))} {html.escape(short(swatch.name, 26))}"
+    return f"<TD BGCOLOR='{colour(swatch)[0]}' WIDTH='16'></TD><TD ALIGN='LEFT'>{grey}{text}</FONT></TD>"
+
+
+def _attributes(shown: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={_quoted(value)}" for key, value in shown.items())
+
+
+def _quoted(value: str) -> str:
+    if isinstance(value, Markup):
+        return f"<{value}>"
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

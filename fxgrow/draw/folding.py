@@ -1,0 +1,138 @@
+"""A graph while it is folded into boxes, and how boxes are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from .view import Change, Edge, Node, When
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A graph while it is folded: boxes by key, in the order in which they run, and arrows.
+
+    Attributes:
+        nodes: By key.
+        edges: (source, target, shapes, when), without double ones.
+        unary: The keys of boxes that one tensor goes through, and that can be a part of another box.
+        silent: The keys of boxes that give no tensor.
+    """
+
+    nodes: Mapping[str, Node]
+    edges: tuple[Edge, ...]
+    unary: frozenset[str] = frozenset()
+    silent: frozenset[str] = frozenset()
+
+
+def root_in(into: Mapping[str, str], key: str) -> str:
+    """The box that a box was folded into, perhaps by way of others; itself where it was not."""
+    while key in into:
+        key = into[key]
+    return key
+
+
+def neighbours(edges: Iterable[Edge]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Readers and sources of each box, once each, after growth."""
+    users: dict[str, list[str]] = {}
+    sources: dict[str, list[str]] = {}
+    for edge in edges:
+        if edge.when != "before":
+            if edge.target not in users.setdefault(edge.source, []):
+                users[edge.source].append(edge.target)
+            if edge.source not in sources.setdefault(edge.target, []):
+                sources[edge.target].append(edge.source)
+    return users, sources
+
+
+def folded(flow: Flow, root_of: Callable[[str], str], rename: Mapping[str, Node] | None = None) -> Flow:
+    """Boxes put together: each takes the place of its root, whose type and path it has; or those of `rename`."""
+    parts: dict[str, list[Node]] = {}
+    for key, node in flow.nodes.items():
+        parts.setdefault(root_of(key), []).append(node)
+    nodes: dict[str, Node] = {}
+    for root, inside in parts.items():
+        main = (rename or {}).get(root) or flow.nodes[root]
+        last = next((node for node in reversed(inside) if any(node.size)), main)
+        names = [_inside(node, main) for node in inside if node.key != root]
+        nodes[root] = replace(
+            main,
+            size=main.size if any(main.size) and last.group == main.group else last.size,
+            group=last.group or main.group,
+            state=last.state if last.group else main.state,
+            reason=last.reason if last.group else main.reason,
+            groups=tuple(dict.fromkeys(name for node in inside for name in node.groups)),
+            parameters=total(node.parameters for node in inside),
+            flops=total(node.flops for node in inside),
+            inside=main.inside + tuple(names),
+            start=last.start or main.start,
+        )
+    edges: dict[tuple[str, str, When], Edge] = {}
+    for edge in flow.edges:
+        ends = root_of(edge.source), root_of(edge.target)
+        if ends[0] != ends[1]:
+            edges.setdefault((*ends, edge.when), replace(edge, source=ends[0], target=ends[1]))
+    return Flow(nodes, tuple(edges.values()))
+
+
+def _inside(node: Node, main: Node) -> str:
+    name = node.path.removeprefix(f"{main.path}.") if main.path else node.path
+    return f"{node.what} {name}".strip() if node.kind == "layer" else node.what
+
+
+def layered(flow: Flow) -> Flow:
+    """Without what gives no tensor, and with steps on the way folded into layers."""
+    reached = _reached(flow)
+    attributes = {key for key, node in flow.nodes.items() if node.kind == "op" and key not in reached}
+    gone = flow.silent | attributes
+    nodes = {key: node for key, node in flow.nodes.items() if key not in gone}
+    edges = tuple(e for e in flow.edges if e.source in nodes and e.target in nodes)
+    edges = tuple(_chained(nodes, edges))
+    users, sources = neighbours(edges)
+    into: dict[str, str] = {}
+    tails: dict[str, str] = {}  # of each box the last one that was folded into it
+    for key, node in nodes.items():
+        before = sources.get(key, [])
+        if key in flow.unary and len(before) == 1 and users[before[0]] == [key]:
+            root = root_in(into, before[0])
+            if nodes[root].kind not in ("input", "output") and nodes[root].new is node.new:
+                into[key] = root
+                tails[root] = key
+    for key in [
+        k for k in nodes if k in flow.unary and k not in into
+    ]:  # a norm before its layer, where what it reads has other readers
+        after = users.get(tails.get(key, key), [])
+        layer = nodes[after[0]] if len(after) == 1 and after[0] not in into else None
+        if layer is not None and layer.kind == "layer" and layer.new is nodes[key].new:
+            into[key] = layer.key
+    return folded(Flow(nodes, edges, flow.unary), lambda key: root_in(into, key))
+
+
+def _chained(nodes: Mapping[str, Node], edges: Sequence[Edge]) -> Iterator[Edge]:
+    """The arrows, with one from cat(a, b) to cat(a, b, c) in place of those from a and b: dense networks are chains."""
+    reads: dict[str, list[Edge]] = {}
+    for edge in edges:
+        if nodes[edge.target].what == "cat" and edge.when == "both":
+            reads.setdefault(edge.target, []).append(edge)
+    made = {tuple(edge.source for edge in read): key for key, read in reads.items()}
+    shapes = {edge.source: edge.shapes for edge in edges}
+    gone: set[int] = set()
+    for key, read in reads.items():
+        names = [edge.source for edge in read]
+        size = next((n for n in range(len(names) - 1, 1, -1) if made.get(tuple(names[:n]), key) != key), 0)
+        if size:
+            first = made[tuple(names[:size])]
+            yield Edge(first, key, shapes.get(first, ("", "")))
+            gone.update(id(edge) for edge in read[:size])
+    yield from (edge for edge in edges if id(edge) not in gone)
+
+
+def _reached(flow: Flow) -> set[str]:
+    """The boxes that something flows into: not those that give a parameter or a constant."""
+    return {edge.target for edge in flow.edges}
+
+
+def total(changes: Iterable[Change]) -> Change:
+    """Numbers before and after, summed up."""
+    found = list(changes)
+    return sum(old for old, _ in found), sum(new for _, new in found)

@@ -1,0 +1,95 @@
+"""The tables of levels and of outputs: a decorated function for each, in a file of its own or beside its like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from ..errors import DrawError
+from .source import Source
+from .view import Drawing, Level
+
+Build = Callable[[Source], Drawing]
+Write = Callable[["Picture"], bytes]
+
+LEVELS: tuple[Level, ...] = ("groups", "blocks", "layers", "ops")  # from the fewest boxes to the most, usually
+READABLE = 60  # boxes that one can take in at once
+MANY, VERY_MANY = 250, 800  # arrows from which on Graphviz is told to take less trouble
+
+_BUILDERS: dict[Level, Build] = {}
+_WRITERS: dict[str, Write] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What an output is given.
+
+    Attributes:
+        drawing: At the level that was asked for.
+        source: For outputs that show every level.
+        suffix: The one that the file has.
+    """
+
+    drawing: Drawing
+    source: Source
+    suffix: str
+
+
+def level(name: Level) -> Callable[[Build], Build]:
+    """Register the function that draws a level."""
+
+    def register(build: Build) -> Build:
+        if name in _BUILDERS or name not in LEVELS:
+            raise ValueError(f"level {name!r} is drawn already, or is none")
+        _BUILDERS[name] = build
+        return build
+
+    return register
+
+
+def output(*suffixes: str) -> Callable[[Write], Write]:
+    """Register the function that writes files with some suffixes."""
+
+    def register(write: Write) -> Write:
+        for suffix in suffixes:
+            if suffix in _WRITERS or not suffix.startswith("."):
+                raise ValueError(f"suffix {suffix!r} is written already, or is none")
+            _WRITERS[suffix] = write
+        return write
+
+    return register
+
+
+def outputs() -> Mapping[str, Write]:
+    """What writes files, by suffix."""
+    return MappingProxyType(_WRITERS)
+
+
+def writer(suffix: str) -> Write:
+    """What writes files with a suffix.
+
+    Raises:
+        DrawError: Nothing does.
+    """
+    if suffix not in _WRITERS:
+        raise DrawError(f"nothing draws {suffix or 'a file without a suffix'}; there are {', '.join(sorted(_WRITERS))}")
+    return _WRITERS[suffix]
+
+
+def drawing(source: Source, name: str) -> Drawing:
+    """What a source looks like at a level.
+
+    Raises:
+        DrawError: There is no such level.
+    """
+    for known in LEVELS:
+        if known == name:
+            return _BUILDERS[known](source)
+    raise DrawError(f"no level {name!r}; there are {', '.join(LEVELS)}")
+
+
+def opening(source: Source) -> Drawing:
+    """The most telling level that reads at once: groups, or blocks where there are too many of these."""
+    found = drawing(source, "groups")
+    return found if len(found.nodes) <= READABLE else drawing(source, "blocks")

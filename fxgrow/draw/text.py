@@ -1,0 +1,48 @@
+"""A table for the terminal: a row for each box, indented as the modules are nested."""
+
+from __future__ import annotations
+
+from ..table import table
+from .registry import Picture, output
+from .view import PINNED, Drawing, Edge, Node, arrow
+
+READS = 3  # boxes named of those that one reads
+
+
+@output(".txt")
+def write(picture: Picture) -> bytes:
+    """The drawing after growth."""
+    return f"{text(picture.drawing)}\n".encode()
+
+
+def text(drawing: Drawing) -> str:
+    """A drawing as a table, and why what is pinned is pinned."""
+    names = {node.key: node.path or node.what or node.key for node in drawing.nodes}
+    into: dict[str, list[Edge]] = {}
+    for edge in drawing.edges:
+        if edge.when != "before":
+            into.setdefault(edge.target, []).append(edge)
+    rows = [_row(node, into.get(node.key, []), names) for node in drawing.nodes]
+    parts = [f"{drawing.title} ({drawing.level})", table(("", "width", "what", "reads", "parameters"), rows)]
+    pinned = {swatch.name: swatch.reason for swatch in drawing.legend if swatch.state == PINNED and swatch.reason}
+    if pinned:
+        parts.append(table(("pinned", "why"), list(pinned.items()), limit=140))
+    return "\n\n".join([*parts, *(f"note: {note}" for note in drawing.notes)])
+
+
+def _row(node: Node, edges: list[Edge], names: dict[str, str]) -> tuple[str, ...]:
+    depth = node.home.count(".") + 1 if node.home else 0
+    own = node.path.removeprefix(f"{node.home}.") if node.home else node.path
+    sign = "+ " if node.new else "· " if node.state == PINNED else "  "
+    words = [node.what, f"×{node.times}" if node.times > 1 else ""]
+    reads = [f"{names[e.source]}{f' ({e.label or e.shapes[1]})' if e.label or e.shapes[1] else ''}" for e in edges]
+    more = f" and {len(reads) - READS} more" if len(reads) > READS else ""
+    old, new = node.parameters
+    count = f"{new:,}" if old == new or not old else f"{old:,}→{new:,}"
+    return (
+        f"{sign}{'  ' * depth}{own or node.what or node.key}",
+        arrow(node.size),
+        " ".join(filter(None, words)),
+        ", ".join(reads[:READS]) + more,
+        count if new else "",
+    )

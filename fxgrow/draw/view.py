@@ -1,0 +1,139 @@
+"""The `Drawing` of a `Source` at one level: boxes and arrows, no picture yet."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["groups", "blocks", "layers", "ops"]
+When = Literal["both", "before", "after"]
+Change = tuple[int, int]  # before and after growth
+
+GROWS, STAYS, PINNED = "grows", "stays", "pinned"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A box.
+
+    Attributes:
+        key: Unique in the drawing.
+        kind: "input", "output", "layer", "op", "join", "block" or "group".
+        what: Its type and kernel: "Conv2d 3×3 /2".
+        path: The module that it is or stands in.
+        home: The module whose box it is drawn in; "" for none.
+        size: Its width before and after; (0, 0) where it has none.
+        group: The width group that it makes; "" for none.
+        groups: All that it touches.
+        state: Whether that group grows, stays or is pinned; "" without one.
+        reason: Why.
+        new: Whether only the student has it.
+        times: How many alike it stands for.
+        parameters: Before and after.
+        flops: Before and after, of one forward pass on the example inputs.
+        inside: What was folded into it.
+        start: Where its path in `Source.ties` begins: a dimension of a parameter.
+    """
+
+    key: str
+    kind: str
+    what: str
+    path: str = ""
+    home: str = ""
+    size: Change = (0, 0)
+    group: str = ""
+    groups: tuple[str, ...] = ()
+    state: str = ""
+    reason: str = ""
+    new: bool = False
+    times: int = 1
+    parameters: Change = (0, 0)
+    flops: Change = (0, 0)
+    inside: tuple[str, ...] = ()
+    start: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An arrow.
+
+    Attributes:
+        source: The key of the node that it leaves.
+        target: The key of the node that it enters.
+        shapes: What flows along it, without the batch, before and after: "64×56×56".
+        label: What stands beside it instead.
+        tip: More of the same.
+        skip: Whether it passes other nodes by.
+        main: Whether it is on the shortest way from where the model begins to where it ends; drawn straight.
+        back: Whether it leads to where it came from; it has no say in what stands above what.
+        when: Whether it is there before growth, after it, or both.
+    """
+
+    source: str
+    target: str
+    shapes: tuple[str, str] = ("", "")
+    label: str = ""
+    tip: str = ""
+    skip: bool = False
+    main: bool = False
+    back: bool = False
+    when: When = "both"
+
+
+@dataclass(frozen=True, slots=True)
+class Swatch:
+    """A width group in the legend.
+
+    Attributes:
+        name: The group.
+        hue: Of its colour, in degrees; -1 for grey.
+        shade: 0, 1 or 2, where hues come close.
+        size: Before and after.
+        state: Whether it grows, stays or is pinned.
+        reason: Why.
+        layers: The modules that have it.
+    """
+
+    name: str
+    hue: int
+    shade: int
+    size: Change
+    state: str
+    reason: str
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Boxes and arrows at one level, in the order of the model."""
+
+    title: str
+    level: Level
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    legend: tuple[Swatch, ...]
+    notes: tuple[str, ...] = ()
+    grows: bool = False
+
+
+def colour(swatch: Swatch | None) -> tuple[str, str]:
+    """The fill and the outline of a group's boxes, as "#rrggbb"."""
+    if swatch is None:
+        return "#ffffff", "#8a929c"
+    if swatch.hue < 0:
+        return "#eceff2", "#8a929c"
+    fill = (swatch.hue, (0.89, 0.80, 0.71)[swatch.shade], (0.75, 0.62, 0.55)[swatch.shade])
+    return _hex(*fill), _hex(swatch.hue, 0.42, 0.55)
+
+
+def _hex(hue: int, lightness: float, saturation: float) -> str:
+    return "#" + "".join(f"{round(part * 255):02x}" for part in colorsys.hls_to_rgb(hue / 360, lightness, saturation))
+
+
+def arrow(change: Change, *, sign: str = "→") -> str:
+    """A size before and after: "64→96", or "64" where nothing changes, or "+96" where there was none."""
+    old, new = change
+    if not old:
+        return f"+{new}" if new else ""
+    return str(old) if old == new else f"{old}{sign}{new}"
