@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -174,6 +174,8 @@ class _Block:
         self.mode = mode
         self.path = path
         self.nodes = nodes
+        self._skips: dict[fx.Node, _Skip | Unfit] = {}
+        self._tails: dict[fx.Node, tuple[str, ...] | Unfit] = {}
 
     def leave(self) -> fx.Node:
         """The node that others use."""
@@ -190,6 +192,9 @@ class _Block:
         Raises:
             Unfit: It does not.
         """
+        return _once(self._skips, node, self._skip)
+
+    def _skip(self, node: fx.Node) -> _Skip:
         if node not in self.nodes:
             if node.op == "get_attr":
                 raise Unfit(f"{node.target} is added, but nothing that the block takes")
@@ -224,6 +229,9 @@ class _Block:
         Raises:
             Unfit: There are none.
         """
+        return _once(self._tails, node, self._tail)
+
+    def _tail(self, node: fx.Node) -> tuple[str, ...]:
         if node not in self.nodes:
             raise Unfit(f"its branch ends in {describe(node)}, outside of it")
         if node.op == "get_attr":
@@ -315,6 +323,22 @@ class _Block:
     def _zeros(self, node: fx.Node) -> Tensor | None:
         layouts = _layouts(self.widths, self.mode, node.name)
         return None if layouts is None else torch.zeros([measure(la, self.widths.width) for la in layouts])
+
+
+T = TypeVar("T")
+
+
+def _once(known: dict[fx.Node, T | Unfit], node: fx.Node, find: Callable[[fx.Node], T]) -> T:
+    """What is found of a node, looked for once: many ways lead through sums of sums."""
+    if node not in known:
+        try:
+            known[node] = find(node)
+        except Unfit as reason:
+            known[node] = reason
+    found = known[node]
+    if isinstance(found, Unfit):
+        raise found
+    return found
 
 
 _ADDS: frozenset[Any] = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
