@@ -29,7 +29,7 @@ from .proxy import ASKED
 from .sites import describe, modules_of
 from .tape import leaf_tensors
 from .traced import Traced
-from .trial import gives_what_it_takes
+from .trial import gives_what_it_takes, perform
 from .widths import WidthGraph
 
 Known = Mapping[Mode, Mapping[fx.Node, Any]]  # per mode, what each node of its graph gives on the example inputs
@@ -145,11 +145,8 @@ def _inside(path: str, block: str) -> bool:
 
 
 def _layouts(widths: WidthGraph, mode: Mode, node: str) -> tuple[Layout, ...] | None:
-    for key in ((m, node) for m in (mode, *widths.traced.modes)):
-        value = widths.nodes.get(key)
-        if isinstance(value, Value):
-            return value.layouts
-    return None
+    value = widths.value(mode, node)
+    return value.layouts if isinstance(value, Value) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,16 +295,12 @@ class _Block:
         return []
 
     def _makes_zeros(self, node: fx.Node, given: Mapping[fx.Node, Tensor]) -> bool:
+        if node.op == "call_module" and named_tensors(self.root.get_submodule(str(node.target))):
+            return False
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), given.__getitem__)
         try:
             with torch.no_grad(), rng_preserved():
-                if node.op == "call_module":
-                    module = self.root.get_submodule(str(node.target))
-                    made = None if named_tensors(module) else module(*args, **kwargs)
-                elif callable(node.target):
-                    made = node.target(*args, **kwargs)
-                else:
-                    made = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+                made = perform(self.root, node, args, kwargs, {})
         except Exception:  # noqa: BLE001 - whatever it is, it does not work on such tensors
             return False
         found = leaf_tensors(made)

@@ -7,7 +7,6 @@ that the layouts predict and every other constant the same. So a size that the r
 
 from __future__ import annotations
 
-import itertools
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from . import interpret
-from .changes import Change, Enlarge
-from .copies import clone, named_tensors, own_copy, plain_tensors, same_randomness
-from .errors import PlanError
+from .copies import clone, named_tensors, own_copy, same_randomness
 from .findings import Prediction
-from .grown import GrownModule, Mode, graph_for, is_layer, set_mode
+from .grown import Mode, graph_for, is_layer, set_mode
 from .inputs import brief, for_a_run
 from .interpret import Runner
 from .layout import Layout, atoms, fixed, is_fixed, measure, only_atom, product
@@ -31,7 +28,7 @@ from .plan import Plan
 from .proxy import ASKED, guard
 from .record import named_inputs
 from .sites import PLACE, caller
-from .tape import Call, Reading, Shape, Tape, leaf_tensors, plain_leaves, results_of, same_operator
+from .tape import Reading, Tape, plain_leaves, results_of, same_operator
 from .tracer import explain
 from .widths import WidthGraph
 
@@ -94,57 +91,6 @@ def check(root: nn.Module, graphs: Mapping[Mode, fx.Graph], widths: WidthGraph, 
         obsolete.update(dict.fromkeys((mode, node) for node in tape.obsolete))
         reached |= tape.reached
     return Verdict(tuple(mismatches), tuple(obsolete), frozenset(reached))
-
-
-def check_changes(
-    student: GrownModule, changed: GrownModule, widths: WidthGraph, plan: Plan, changes: Sequence[Change]
-) -> None:
-    """Whether a student with new layers still runs, and gives what the one without them gives.
-
-    Raises:
-        PlanError: It does not.
-    """
-    for mode in widths.traced.modes:
-        if mode not in widths.traced.tapes:
-            continue
-        before, after = (_shapes(model, widths, plan, mode) for model in (student, changed))
-        _check_calls(before[1], after[1], changes, mode)
-        _check_all_used(graph_for(student.graphs, mode), graph_for(changed.graphs, mode))
-        if before[0] != after[0]:
-            raise PlanError(f"with the new layers the model would give {after[0]} in {mode} mode, and not {before[0]}")
-
-
-def _check_all_used(before: fx.Graph, after: fx.Graph) -> None:
-    """Whether every layer that was used still is, and every new one."""
-    idle = {str(node.target) for node in before.nodes if node.op == "call_module" and not node.users}
-    for node in after.nodes:
-        if node.op == "call_module" and not node.users and str(node.target) not in idle:
-            raise PlanError(f"with the new layers nothing would use {node.target}; please report this")
-
-
-def _shapes(student: GrownModule, widths: WidthGraph, plan: Plan, mode: Mode) -> tuple[list[Shape], list[Call]]:
-    ran = (own_copy if widths.traced.inputs.real else clone)(student)
-    set_mode(ran, mode)
-    arguments = padded(plan, for_a_run(widths.traced.arguments))
-    tape = Tape({**named_tensors(ran), **named_inputs(arguments)}, plain_tensors(ran), real=widths.traced.inputs.real)
-    try:
-        with same_randomness(), torch.no_grad(), tape:
-            result = Runner(ran, graph_for(student.graphs, mode), tape).run_on(arguments)
-    except Exception as error:
-        raise PlanError(f"with the new layers the model does not run in {mode} mode: {explain(error)}") from error
-    return [tuple(leaf.shape) for leaf in leaf_tensors(result)], tape.calls
-
-
-def _check_calls(before: Sequence[Call], after: Sequence[Call], changes: Sequence[Change], mode: Mode) -> None:
-    """Whether larger kernels change nothing but their own calls: code may read a kernel's size."""
-    larger = {change.path for change in changes if isinstance(change, Enlarge)}
-    if len(larger) < len(changes):  # new layers have calls of their own
-        return
-    for old, new in itertools.zip_longest(before, after):
-        same = old and new and (old.op, old.shapes) == (new.op, new.shapes)
-        if not same or (old.module not in larger and repr(old.constants) != repr(new.constants)):
-            where = (new or old).site
-            raise PlanError(f"with the larger kernel {where} does something else in {mode} mode: code reads its size")
 
 
 class _Departure(Exception):

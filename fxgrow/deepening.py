@@ -276,8 +276,7 @@ def _check_use(widths: WidthGraph, path: str, conv: Any) -> None:
 
 
 def _value(widths: WidthGraph, mode: Mode, node: fx.Node) -> Value:
-    key = next(key for key in ((m, node.name) for m in (mode, *widths.traced.modes)) if key in widths.nodes)
-    value = widths.nodes[key]
+    value = widths.value(mode, node.name)
     assert isinstance(value, Value)
     return value
 

@@ -12,12 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from .copies import clone, named_tensors, plain_tensors, same_randomness, to_meta
+from .copies import clone, same_randomness, to_meta
 from .errors import TraceError
 from .grown import set_mode
 from .inputs import Inputs
 from .interpret import Runner, watched
-from .record import named_inputs
+from .record import tape_of
 from .tape import Tape
 
 
@@ -67,7 +67,7 @@ def _without_gradients(root: nn.Module) -> nn.Module:
 
 
 def _counted(root: nn.Module, arguments: Any, run: Callable[[Tape], Any], *, real: bool) -> Mapping[str, int]:
-    tape = Tape({**named_tensors(root), **named_inputs(arguments)}, plain_tensors(root), real=real)
+    tape = tape_of(root, arguments, real=real)
     counter = FlopCounterMode(display=False)
     found = _ByModule(counter, tape)
     with same_randomness(), torch.no_grad(), tape, counter, found:  # the last one entered is the first that is asked

@@ -123,6 +123,11 @@ def _same(before: Any, after: Any) -> bool:
     return len(before.entries) == len(after.entries) and all(map(operator.is_, before.entries, after.entries))
 
 
+def tape_of(root: nn.Module, arguments: Any, *, real: bool) -> Tape:
+    """A tape that knows the parameters, buffers and inputs of a run by name."""
+    return Tape({**named_tensors(root), **named_inputs(arguments)}, plain_tensors(root), real=real)
+
+
 def named_inputs(structure: Any) -> dict[str, Tensor]:
     """The tensors of an input structure, each with a name of its own."""
     tensors = [leaf for leaf in pytree.tree_leaves(structure) if isinstance(leaf, Tensor)]

@@ -13,16 +13,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 from .balance import Equality
-from .check import Mismatch, check, check_changes
+from .changed import Student, check_changes
+from .check import Mismatch, check
 from .copies import clone, named_tensors, no_collection
 from .deepening import changes
 from .ends import open_ends
 from .errors import PlanError
-from .grown import GrownModule
 from .layout import Layout
 from .plan import DROP, Edit, Left, Plan
 from .planning import plan
-from .rewrite import assemble, grown_tensors, rebuild
+from .rewrite import grown_tensors, rebuild
 from .spec import Spec, parse
 from .widths import WidthGraph
 from .wishes import Deepen, Kernel
@@ -98,9 +98,7 @@ def _settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
     while True:
         mended = mends.on(widths)
         proposal = plan(mended, spec, seed=seed, method=method, endings=endings)
-        root = clone(widths.traced.root)
-        graphs = rebuild(root, widths.traced.graphs, grown_tensors(proposal, named_tensors(root)), proposal)
-        verdict = check(root, graphs, widths, proposal)
+        verdict = check(*_on_meta(widths, proposal), widths, proposal)
         if not verdict.mismatches:
             left = {entry.name: entry for entry in proposal.left}
             left.update({n: Left(n, reason) for n, reason in mends.pins.items() if n not in left})
@@ -145,10 +143,11 @@ def _changed(proposal: Plan, widths: WidthGraph, spec: Spec) -> Plan:
         left=(*proposal.left, *found.left),
         notes=(*proposal.notes, *found.notes),
     )
-    check_changes(_on_meta(widths, proposal), _on_meta(widths, complete), widths, proposal, complete.changes)
+    check_changes(_on_meta(widths, proposal), _on_meta(widths, complete), widths, complete)
     return complete
 
 
-def _on_meta(widths: WidthGraph, plan: Plan) -> GrownModule:
+def _on_meta(widths: WidthGraph, plan: Plan) -> Student:
+    """The student that a plan makes of the teacher as it was traced."""
     root = clone(widths.traced.root)
-    return assemble(root, widths.traced.graphs, grown_tensors(plan, named_tensors(root)), plan, plan.model)
+    return root, rebuild(root, widths.traced.graphs, grown_tensors(plan, named_tensors(root)), plan)

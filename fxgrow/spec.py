@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from .errors import PlanError
-from .wishes import WISHES, Wish
+from .wishes import WISHES, Wish, check_pattern, patterns
 
 Spec = Any  # float | str (JSON) | Mapping[str, int | float | Mapping] | Widen | Sequence[Spec]
 
@@ -57,8 +57,7 @@ class Widen:
     indivisible: Literal["round_up", "leave", "average"] = "round_up"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.pattern, str) or not self.pattern:
-            raise PlanError(f"a pattern is a non-empty string, not {self.pattern!r}")
+        check_pattern(self.pattern)
         if isinstance(self.width, numbers.Real) and not isinstance(self.width, bool):  # numpy's numbers too
             whole = isinstance(self.width, numbers.Integral)
             object.__setattr__(self, "width", int(self.width) if whole else float(self.width))
@@ -80,10 +79,7 @@ class Widen:
             raise PlanError(
                 f"{self.pattern!r}: indivisible is 'round_up', 'leave' or 'average', not {self.indivisible!r}"
             )
-        exclude = (self.exclude,) if isinstance(self.exclude, str) else self.exclude
-        if not isinstance(exclude, list | tuple) or not all(isinstance(pattern, str) for pattern in exclude):
-            raise PlanError(f"{self.pattern!r}: exclude is a pattern or a list of patterns, not {self.exclude!r}")
-        object.__setattr__(self, "exclude", tuple(exclude))
+        object.__setattr__(self, "exclude", patterns(self.pattern, self.exclude))
 
     @property
     def blanket(self) -> bool:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
-from .copies import clone, named_tensors, plain_tensors, rng_preserved, same_randomness
+from .copies import clone, rng_preserved, same_randomness
 from .grown import Mode, set_mode
 from .inputs import for_a_run
 from .interpret import Runner, thawed
-from .record import named_inputs
+from .record import tape_of
 from .tape import Tape
 from .traced import Traced
 
@@ -32,8 +32,7 @@ def node_values(traced: Traced) -> dict[Mode, dict[fx.Node, Any]]:
             root = traced.fresh()
             set_mode(root, mode)
             arguments = for_a_run(traced.arguments)
-            names = {**named_tensors(root), **named_inputs(arguments)}
-            tape = Tape(names, plain_tensors(root), real=traced.inputs.real)
+            tape = tape_of(root, arguments, real=traced.inputs.real)
             with same_randomness(), torch.no_grad(), tape:
                 _Recorder(root, traced.graph(mode), tape, values).run_on(arguments)
     return found
@@ -104,19 +103,22 @@ def _run(
     values = {node: value.clone() if isinstance(value, Tensor) else value for node, value in outside.items()}
     for node in nodes:
         args, kwargs = thawed(fx.node.map_arg((node.args, node.kwargs), values.__getitem__))
-        target: Any = node.target
-        if node.op == "get_attr":
-            values[node] = tensors[target] if target in tensors else _random(attrgetter(target)(tree))
-        elif node.op == "call_module":
-            inside = {
-                name.removeprefix(f"{target}."): t for name, t in tensors.items() if name.startswith(f"{target}.")
-            }
-            values[node] = functional_call(tree.get_submodule(target), inside, args, kwargs)
-        elif node.op == "call_method":
-            values[node] = getattr(args[0], target)(*args[1:], **kwargs)
-        else:
-            values[node] = target(*args, **kwargs)
+        values[node] = perform(tree, node, args, kwargs, tensors)
     return values[leave]
+
+
+def perform(tree: nn.Module, node: fx.Node, args: Any, kwargs: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """What a node gives for other arguments than its own, with tensors in the place of the tree's."""
+    target: Any = node.target
+    if node.op == "get_attr":
+        return tensors[target] if target in tensors else _random(attrgetter(target)(tree))
+    if node.op == "call_module":
+        own = f"{target}."
+        inside = {name.removeprefix(own): tensor for name, tensor in tensors.items() if name.startswith(own)}
+        return functional_call(tree.get_submodule(target), inside, args, kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], target)(*args[1:], **kwargs)
+    return target(*args, **kwargs)
 
 
 def _random(value: Any) -> Any:

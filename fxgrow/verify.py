@@ -199,7 +199,7 @@ def _nodes_apart(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: I
         values = _record(root, graph, arguments, mode)
         ours = _record(student, graph_for(student.graphs, mode), larger, mode)
         for node in graph.nodes:
-            layouts = found.nodes.get((mode, node.name)) or found.nodes.get((found.traced.modes[0], node.name))
+            layouts = found.value(mode, node.name)
             if node.op == "get_attr" and node.target in gains:
                 continue
             theirs, mine = values.get(node.name), ours.get(node.name)

@@ -82,6 +82,10 @@ class WidthGraph:
         """The width of a group in the teacher."""
         return self.named[name].size
 
+    def value(self, mode: Mode, node: str) -> Any:
+        """What is known of a node's result in a mode, or in the mode that was run for both; None where nothing is."""
+        return next((v for m in (mode, *self.traced.modes) if (v := self.nodes.get((m, node))) is not None), None)
+
     def pin(self, names: Iterable[str], reason: str) -> WidthGraph:
         """The same graph with more groups pinned, and what follows from that."""
         chosen = set(names)

@@ -95,7 +95,7 @@ class Deepen(Wish):
     key = "deepen"
 
     def __post_init__(self) -> None:
-        _check_pattern(self.pattern)
+        check_pattern(self.pattern)
         if self.kind is not None and self.kind not in KINDS:
             raise PlanError(f"{self.pattern!r}: kind is one of {', '.join(KINDS)}, not {self.kind!r}")
         if isinstance(self.blocks, bool) or not isinstance(self.blocks, int) or self.blocks < 0:
@@ -107,7 +107,7 @@ class Deepen(Wish):
         if not isinstance(self.activation, str):
             raise PlanError(f"{self.pattern!r}: activation is 'same', 'none', 'parametric' or a name in torch.nn")
         object.__setattr__(self, "kernel", _sizes(self.pattern, self.kernel))
-        object.__setattr__(self, "exclude", _patterns(self.pattern, self.exclude))
+        object.__setattr__(self, "exclude", patterns(self.pattern, self.exclude))
         said = [f.name for f in dataclasses.fields(self)[3:7] if getattr(self, f.name) != f.default]
         if self.blocks and (self.kind is not None or said):
             raise PlanError(
@@ -133,11 +133,11 @@ class Kernel(Wish):
     key = "kernel"
 
     def __post_init__(self) -> None:
-        _check_pattern(self.pattern)
+        check_pattern(self.pattern)
         if self.size is None:
             raise PlanError(f"{self.pattern!r}: a kernel size is an int or one per axis, not None")
         object.__setattr__(self, "size", _sizes(self.pattern, self.size))
-        object.__setattr__(self, "exclude", _patterns(self.pattern, self.exclude))
+        object.__setattr__(self, "exclude", patterns(self.pattern, self.exclude))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -161,7 +161,7 @@ class Inputs(Wish):
     key = "inputs"
 
     def __post_init__(self) -> None:
-        _check_pattern(self.pattern)
+        check_pattern(self.pattern)
         _check_count(self.pattern, self.channels)
 
 
@@ -187,7 +187,7 @@ class Outputs(Wish):
     key = "outputs"
 
     def __post_init__(self) -> None:
-        _check_pattern(self.pattern)
+        check_pattern(self.pattern)
         _check_count("outputs", self.number)
         if self.new not in NEW_ROWS:
             raise PlanError(f"Outputs: new is one of {', '.join(NEW_ROWS)}, not {self.new!r}")
@@ -196,7 +196,8 @@ class Outputs(Wish):
 WISHES: dict[str, type[Wish]] = {kind.key: kind for kind in (Deepen, Kernel, Inputs, Outputs)}
 
 
-def _check_pattern(pattern: Any) -> None:
+def check_pattern(pattern: Any) -> None:
+    """Raise for what is no pattern."""
     if not isinstance(pattern, str) or not pattern:
         raise PlanError(f"a pattern is a non-empty string, not {pattern!r}")
 
@@ -213,7 +214,12 @@ def _sizes(pattern: str, size: Any) -> int | tuple[int, ...] | None:
     return tuple(size) if isinstance(size, list | tuple) else size
 
 
-def _patterns(pattern: str, exclude: Any) -> tuple[str, ...]:
+def patterns(pattern: str, exclude: Any) -> tuple[str, ...]:
+    """What a wish leaves out: one pattern or several.
+
+    Raises:
+        PlanError: It is neither.
+    """
     exclude = (exclude,) if isinstance(exclude, str) else exclude
     if not isinstance(exclude, list | tuple) or not all(isinstance(one, str) for one in exclude):
         raise PlanError(f"{pattern!r}: exclude is a pattern or a list of patterns, not {exclude!r}")

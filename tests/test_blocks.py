@@ -259,7 +259,8 @@ def test_modules_that_blocks_share_stay_shared() -> None:
     teacher = randomise(Stack(Block(relu), Block(relu), Block(relu)).double()).eval()
     x = images(2, 3, 8, 8)
     for pattern in ("stage.0", "stage.1", "stage"):
-        deepened(teacher, Deepen(pattern, blocks=1), x)
+        student = deepened(teacher, Deepen(pattern, blocks=1), x)
+        assert student.get_submodule("stage.0.closing") is student.get_submodule("stage.1.closing")
 
 
 def test_a_block_that_changes_the_shape_is_refused() -> None:

@@ -13,8 +13,8 @@ LAYERS = (
     "grown", "changes", "meta", "tape", "interpret", "record", "stated", "refuse", "proxy", "patches", "retrace",
     "tracer", "traced", "trial", "trace", "ops", "literals", "findings", "language", "infer", "groups", "balance",
     "widths", "spec", "ends", "means", "targets", "methods", "plan", "padding", "planning", "places", "blocks",
-    "deepening", "fill", "newborn", "insertion", "calibration", "rewrite", "check", "settle", "report", "flops",
-    "verify", "costs", "draw", "summary", "summarise", "api", "__init__", "arguments", "cli", "__main__",
+    "deepening", "fill", "newborn", "insertion", "calibration", "rewrite", "check", "changed", "settle", "report",
+    "flops", "verify", "costs", "draw", "summary", "summarise", "api", "__init__", "arguments", "cli", "__main__",
 )  # fmt: skip
 
 
