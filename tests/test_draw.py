@@ -249,11 +249,21 @@ def test_parameters_of_a_plan_are_those_of_its_student() -> None:
             assert new == sum(p.numel() for p in student.parameters())
 
 
-@pytest.mark.parametrize("name", ["unet", "inception", "vit_qkv_separate", "dense_net"])
-def test_flops_are_those_that_torch_counts(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        ("unet", [fxgrow.Widen("*", 2.0)]),
+        ("unet", [fxgrow.Widen("*", 2.0), fxgrow.Kernel("*", 7)]),
+        ("inception", [fxgrow.Kernel("*", 9)]),
+        ("vit_qkv_separate", [fxgrow.Widen("*", 2.0)]),
+        ("dense_net", [fxgrow.Widen("*", 2.0)]),
+        ("weight_norm_depthwise", [fxgrow.Widen("*", 2.0)]),
+    ],
+)
+def test_flops_are_those_that_torch_counts(name: str, spec: list[object]) -> None:
     net = NETS[name]
     teacher = net.make().eval()
-    student = fxgrow.grow(teacher, 2.0, net.inputs()).eval()
+    student = fxgrow.grow(teacher, spec, net.inputs()).eval()
     drawn = drawing(source_of((teacher, fxgrow.plan_of(student)), net.inputs()), "ops")
     for i, model in enumerate((teacher, student)):
         inputs = net.inputs()

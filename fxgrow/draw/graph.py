@@ -101,7 +101,7 @@ def _with_flops(source: Source, nodes: Mapping[str, Node]) -> dict[str, Node]:
     graph = {node.name: node for node in source.widths.traced.graph("eval").nodes}
     tensors: dict[str, list[str]] = {}
     for name in source.flops:
-        module = name
+        module = name.rpartition(" at ")[2]  # a weight, or a place: "convolution at 1"
         while module:
             tensors.setdefault(module, []).append(name)
             module = module.rpartition(".")[0]

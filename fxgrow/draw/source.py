@@ -77,8 +77,8 @@ class Source:
         after = work(self.widths, lambda name: self.sizes(name)[1])
         for old, new in zip(before, after, strict=True):
             key = old.weight or old.site
-            so_far = found.get(key, (0, 0))
-            found[key] = so_far[0] + old.flops, so_far[1] + new.flops
+            so_far, here = found.get(key, (0, 0)), self._with_kernel(key, (old.flops, new.flops))
+            found[key] = so_far[0] + here[0], so_far[1] + here[1]
         return found
 
     @cached_property
@@ -160,9 +160,14 @@ class Source:
         old, new = (math.prod(size[i] for size in map(self.size, self.widths.tensors[tensor].layouts)) for i in (0, 1))
         if self.is_new(tensor):
             return 0, new
+        return self._with_kernel(tensor, (old, new))
+
+    def _with_kernel(self, tensor: str, change: Change) -> Change:
+        """A figure that is proportional to a kernel's size, where the plan makes that larger."""
         larger = next((c for c in self._enlarged if f"{c.path}.weight" == tensor), None)
         if larger is None:
-            return old, new
+            return change
+        old, new = change
         ratio = math.prod(larger.new), math.prod(larger.old)
         return (old * ratio[1] // ratio[0], new) if self.of_student else (old, new * ratio[0] // ratio[1])
 
