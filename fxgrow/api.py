@@ -300,6 +300,7 @@ def draw(
 
     Args:
         given: A model, a student, what `widths` found, or a tuple of a model or widths and a plan, a report, or both.
+            A plan alone shows the widths that it grows, at the level "groups".
         path: Where to write it. The suffix says what: ".html" (one file that shows every level, lays itself out in
             the browser and loads nothing), ".svg", ".png" and ".pdf" (by Graphviz: the extra `viz`, or a `dot` on the
             PATH), ".dot", ".mmd" (Mermaid) or ".txt".

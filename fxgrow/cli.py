@@ -129,7 +129,7 @@ def _draw(args: argparse.Namespace) -> int:
 
 
 def _drawn(args: argparse.Namespace) -> WidthGraph | Plan | tuple[WidthGraph, Plan]:
-    """What is to be drawn: what was found of a model, with the plan for it; a plan by itself says what it lacks."""
+    """What is to be drawn: what was found of a model, with the plan for it; or a plan by itself."""
     _one_of(args)
     if ":" not in args.model and args.model.endswith(".json"):
         return plan_of_file(args.model)
@@ -285,6 +285,7 @@ class Command:
 JSON = _word("--json", action="store_true", help="print JSON")
 TRACEBACK = _word("--traceback", action="store_true", help="show where an error arose")
 MODEL = _word("model", metavar="MODEL", help="MODULE:FACTORY or path/to/file.py:FACTORY")
+DRAWN = _word("model", metavar="MODEL", help="the same, or a plan's .json, which shows the widths that it grows")
 KWARGS = _word("--kwargs", metavar="JSON", help="""arguments of FACTORY: '{"num_classes": 10}'""")
 INPUT = _word(
     "--input",
@@ -347,13 +348,15 @@ COMMANDS = (
         _draw,
         "draw a model's widths, or what a plan or spec does to them",
         (
-            *TRACED,
+            DRAWN,
+            *TRACED[1:],
             SPEC,
             PLAN,
             _word("-o", "--out", metavar="FILE", required=True, help="the picture; its name says which kind"),
             _word("--level", choices=("groups", "blocks", "layers", "ops"), help="how much of it"),
         ),
         (
+            "plan.json -o plan.html",
             "torchvision.models:resnet18 --plan plan.json -o plan.html",
             "torchvision.models:resnet18 --spec 1.5 -o resnet18.svg --level groups",
         ),

@@ -238,9 +238,12 @@ def test_draw_writes_pictures_of_models_plans_and_specs(run: Run) -> None:
         status, text, _ = run("draw", "net.py:Net", *words, "-o", "plan.html")
         assert (status, text.strip()) == (0, "wrote plan.html")
         assert "<html" in Path("plan.html").read_text(encoding="utf-8")
-    status, _, error = run("draw", "plan.json", "-o", "plan.html")
+    status, text, _ = run("draw", "plan.json", "-o", "plan.txt")
+    assert (status, text.strip()) == (0, "wrote plan.txt")
+    assert "drawn from the plan alone" in Path("plan.txt").read_text(encoding="utf-8")
+    status, _, error = run("draw", "plan.json", "-o", "plan.html", "--level", "ops")
     assert status == 1
-    assert "a plan alone" in error
+    assert "a plan alone has no graph" in error
     assert run("draw", "net.py:Net", *SHAPE, "-o", "plan.jpeg")[0] == 1
 
 

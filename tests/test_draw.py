@@ -277,6 +277,36 @@ def test_an_enlarged_kernel_shows_both_sizes() -> None:
     assert conv.what == "Conv2d 3×3→5×5"
 
 
+@pytest.mark.parametrize("spec", [1.5, {"blocks.1.*": 1.5}, [fxgrow.Widen("stem.*", 2.0), *DEEPER]])
+def test_a_plan_alone_shows_the_widths_that_grow_as_they_are_with_the_model(spec: object) -> None:
+    source = _widened(spec)
+    assert source.plan is not None
+    plan = fxgrow.Plan.from_json(source.plan.to_json())
+    alone, whole = drawing(source_of(plan), "groups"), drawing(source, "groups")
+    shapes = _shapes(alone)
+    assert {path: size for path, size in shapes.items() if size[0] < size[1]} == {
+        width.name: (width.old, width.new) for width in plan.grown
+    }
+    assert shapes.items() <= _shapes(whole).items()
+    ways = [{(e.source, e.target): e.label for e in d.edges if e.source != e.target} for d in (alone, whole)]
+    assert ways[0].keys() <= ways[1].keys()
+    assert all((start, end) in ways[0] for start, end in ways[1] if {start, end} & {w.name for w in plan.grown})
+    assert all(f"{change.path}: {change}" in alone.notes for change in plan.changes)
+
+
+def test_what_a_plan_leaves_is_said_where_it_is_drawn_alone() -> None:
+    source = _widened({"*": 1.5})
+    assert source.plan is not None
+    assert any(note.startswith("fc is left as it is: ") for note in drawing(source_of(source.plan), "groups").notes)
+
+
+@pytest.mark.parametrize("spec", [1.5, [fxgrow.Widen("*", 2.0), *DEEPER]])
+def test_a_box_of_a_width_has_the_parameters_of_the_layers_that_make_it(spec: object) -> None:
+    teacher = Small()
+    drawn = drawing(_widened(spec), "groups")
+    assert sum(node.parameters[0] for node in drawn.nodes) == sum(p.numel() for p in teacher.parameters())
+
+
 # -- outputs ------------------------------------------------------------------------------------------
 
 
@@ -381,9 +411,10 @@ def test_notebooks_show_tables_without_any_extra() -> None:
 # -- what is refused ----------------------------------------------------------------------------------
 
 
-def test_a_plan_alone_is_refused_and_told_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(fxgrow.DrawError, match=r"give \(widths, plan\), or the student"):
-        fxgrow.draw(_widened().plan, tmp_path / "a.txt")
+def test_levels_that_need_a_graph_are_refused_of_a_plan_alone(tmp_path: Path) -> None:
+    for at in LEVELS[1:]:
+        with pytest.raises(fxgrow.DrawError, match=r"give \(widths, plan\), or the student"):
+            fxgrow.draw(_widened().plan, tmp_path / "a.txt", level=at)
 
 
 def test_a_plan_for_another_model_is_refused(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from . import dot, flow, groups, html, image, mermaid, text
 from .given import source_of
-from .registry import LEVELS, Picture, drawing, opening, outputs, writer
+from .registry import Picture, drawing, opening, outputs, writer
 from .source import Source
-from .view import Drawing, Edge, Level, Node, Swatch
+from .view import LEVELS, Drawing, Edge, Level, Node, Swatch
 
 __all__ = [
     "LEVELS",

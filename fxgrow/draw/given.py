@@ -17,16 +17,20 @@ from ..rewrite import check_code, plan_of
 from ..spec import parse
 from ..trace import trace
 from ..widths import WidthGraph, widths
+from .alone import widths_of
 from .source import Source
 
-EXPECTED = "a model or a student, what fxgrow.widths found, or (widths, plan) or (model, plan), also with a report"
+EXPECTED = (
+    "a model or a student, what fxgrow.widths found, a plan, or (widths, plan) or (model, plan), also with a report"
+)
 
 
 def source_of(given: Any, example_inputs: Any = None) -> Source:
     """Whatever can be drawn.
 
     Args:
-        given: A `WidthGraph`, a model, a student, or a tuple of one of these two with a `Plan` and a `Report`.
+        given: A `WidthGraph`, a model, a student, a `Plan`, or a tuple of one of the first two with a plan and a
+            `Report`.
         example_inputs: Of a model or a student; None: those of the plan, or guessed.
 
     Raises:
@@ -37,8 +41,8 @@ def source_of(given: Any, example_inputs: Any = None) -> Source:
     graph = next((part for part in parts if isinstance(part, WidthGraph | nn.Module)), None)
     plan = next((part for part in parts if isinstance(part, Plan)), None)
     report = next((part for part in parts if isinstance(part, Report)), None)
-    if graph is None and plan is not None:
-        raise DrawError("a plan alone says nothing of the graph that it is for: give (widths, plan), or the student")
+    if graph is None and plan is not None and len(parts) == 1 + (report is not None):
+        return Source(widths_of(plan), plan, report=report, alone=True)
     if graph is None or len(parts) > 1 + (plan is not None) + (report is not None):
         kinds = ", ".join(type(part).__name__ for part in parts)
         raise DrawError(f"cannot draw {kinds or 'nothing'}; give {EXPECTED}")

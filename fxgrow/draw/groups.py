@@ -70,7 +70,7 @@ class _Scene:
         if kind == "input" and swatch.state != PINNED:
             kind = "group"
         made = self.source.made.get(swatch.name, ())
-        parameters = total(self.source.parameters(tensor) for tensor in made)
+        parameters = total(self.source.parameters(t) for t in made if t in self.source.parameter_names)
         flops = total(self.source.flops.get(tensor, (0, 0)) for tensor in made)
         number = len(swatch.layers)
         return Node(
@@ -199,7 +199,7 @@ def _order(source: Source) -> dict[str, float]:
                 for layout in [*_read_layouts(layouts.layouts, layouts.roles), source.widths.produced(value.origin)]:
                     for name in atoms(layout):
                         found.setdefault(str(name), len(found))
-    return found
+    return found | {name: found.get(name, len(found) + i) for i, name in enumerate(source.widths.named)}
 
 
 def _read(layouts: tuple[Layout, ...], roles: tuple[str, ...]) -> Iterator[str]:

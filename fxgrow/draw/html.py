@@ -15,7 +15,7 @@ from typing import Any
 
 import networkx as nx
 
-from .registry import LEVELS, MANY, VERY_MANY, Picture, drawing, output
+from .registry import MANY, VERY_MANY, Picture, drawing, output
 from .source import Source
 from .view import Drawing
 
@@ -49,7 +49,7 @@ def _graphviz() -> str:
 
 def _data(picture: Picture) -> dict[str, Any]:
     source = picture.source
-    drawings = [picture.drawing if name == picture.drawing.level else drawing(source, name) for name in LEVELS]
+    drawings = [picture.drawing if name == picture.drawing.level else drawing(source, name) for name in source.levels]
     classes = {path: kind.__name__ for path, kind in source.widths.traced.classes.items()}
     return {
         "title": picture.drawing.title,

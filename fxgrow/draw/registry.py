@@ -8,12 +8,11 @@ from types import MappingProxyType
 
 from ..errors import DrawError
 from .source import Source
-from .view import Drawing, Level
+from .view import LEVELS, Drawing, Level
 
 Build = Callable[[Source], Drawing]
 Write = Callable[["Picture"], bytes]
 
-LEVELS: tuple[Level, ...] = ("groups", "blocks", "layers", "ops")  # from the fewest boxes to the most, usually
 READABLE = 60  # boxes that one can take in at once
 MANY, VERY_MANY = 250, 800  # arrows from which on Graphviz is told to take less trouble
 
@@ -81,15 +80,17 @@ def drawing(source: Source, name: str) -> Drawing:
     """What a source looks like at a level.
 
     Raises:
-        DrawError: There is no such level.
+        DrawError: There is no such level, or none of this source.
     """
-    for known in LEVELS:
+    for known in source.levels:
         if known == name:
             return _BUILDERS[known](source)
+    if name in LEVELS:
+        raise DrawError(f"a plan alone has no graph to draw {name} of: give (widths, plan), or the student")
     raise DrawError(f"no level {name!r}; there are {', '.join(LEVELS)}")
 
 
 def opening(source: Source) -> Drawing:
     """The most telling level that reads at once: groups, or blocks where there are too many of these."""
     found = drawing(source, "groups")
-    return found if len(found.nodes) <= READABLE else drawing(source, "blocks")
+    return found if len(found.nodes) <= READABLE or "blocks" not in source.levels else drawing(source, "blocks")

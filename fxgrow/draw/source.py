@@ -18,7 +18,9 @@ from ..layout import Layout, atoms, measure, only_atom
 from ..plan import Plan
 from ..report import Report
 from ..widths import WidthGraph
-from .view import GROWS, PINNED, STAYS, Change, Swatch
+from .view import GROWS, LEVELS, PINNED, STAYS, Change, Level, Swatch
+
+WITHOUT_A_MODEL = "drawn from the plan alone: widths that stay, layers and FLOPs need the model"
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,19 @@ class Source:
         plan: What becomes of it, if anything.
         of_student: Whether the widths are those that the plan leads to.
         report: What verification found.
+        alone: Whether the plan is all there is: no graph, and of the widths only those of parameters that change.
     """
 
     widths: WidthGraph
     plan: Plan | None = None
     of_student: bool = False
     report: Report | None = None
+    alone: bool = False
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Those that can be drawn."""
+        return LEVELS[:1] if self.alone else LEVELS
 
     @cached_property
     def legend(self) -> Mapping[str, Swatch]:
@@ -94,7 +103,7 @@ class Source:
         if self.plan is None:
             return f"{name}: {len(self.legend)} widths, {sum(s.state != PINNED for s in self.legend.values())} can grow"
         layers = sum(len(change.paths) if isinstance(change, Repeat) else 1 for change in self.changes())
-        return f"{name}: {grown} of {len(self.legend)} widths grow" + (
+        return f"{name}: {grown}{'' if self.alone else f' of {len(self.legend)}'} widths grow" + (
             f", {layers} other change{'s' * (layers > 1)}" if layers else ""
         )
 
@@ -102,6 +111,10 @@ class Source:
     def notes(self) -> tuple[str, ...]:
         """What a reader should know."""
         notes = self.plan.notes if self.plan is not None else self.widths.traced.notes
+        if self.alone and self.plan is not None:
+            changed = [f"{change.path}: {change}" for change in self.changes()]
+            left = [f"{entry.name} is left as it is: {entry.reason}" for step in self.plan.steps for entry in step.left]
+            notes = (*notes, *changed, *left, WITHOUT_A_MODEL)
         if self.report is None:
             return notes
         error = max(self.report.errors.values())
@@ -236,7 +249,7 @@ class Source:
         for group in shown:
             state = self._state(group)
             hue, shade = (-1, 0) if state == PINNED else next(hues)
-            why = self.widths.why(group.name).partition("\n")[0]
+            why = "" if self.alone else self.widths.why(group.name).partition("\n")[0]
             reason = left.get(group.name) or why.partition(") ")[2] or why
             layers = tuple(dict.fromkeys(tensor.rpartition(".")[0] or tensor for tensor, _ in group.members))
             yield Swatch(group.name, hue, shade, self.sizes(group.name), state, reason, layers)

@@ -10,6 +10,8 @@ Level = Literal["groups", "blocks", "layers", "ops"]
 When = Literal["both", "before", "after"]
 Change = tuple[int, int]  # before and after growth
 
+LEVELS: tuple[Level, ...] = ("groups", "blocks", "layers", "ops")  # from the fewest boxes to the most, usually
+
 GROWS, STAYS, PINNED = "grows", "stays", "pinned"
 
 
