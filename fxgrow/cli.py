@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import importlib
 import importlib.util
-import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from . import api
-from .arguments import UsageError, inputs_as_planned, inputs_of, load, model_of, plan_of_file, save, spec_of
+from . import commands
+from .arguments import UsageError
+from .commands import FAILED, FINE, MISUSED
 from .errors import GrowError
-from .grown import Output
-from .ops.page import entries, page
-from .plan import Plan
-from .table import table
-from .widths import WidthGraph
 
 PACKAGE = "fxgrow"
-FINE, FAILED, MISUSED = 0, 1, 2
+FILES = ("FILE", "PLAN", "TEACHER", "STUDENT")  # what words that name a file are called
 
 ABOUT = """\
 Make a trained PyTorch network wider and deeper without changing what it computes.
@@ -72,176 +63,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED if isinstance(error, GrowError) else MISUSED
 
 
-# -- commands ----------------------------------------------------------------------------------------
-
-
-def _widths(args: argparse.Namespace) -> int:
-    found = _found(args)
-    groups = [
-        {
-            "name": group.name,
-            "size": group.size,
-            "members": [f"{tensor}[{dim}]" for tensor, dim in group.members],
-            "state": found.state(group.name),
-            "pinned": group.pinned,
-            "uniform": group.uniform,
-            "held": group.held,
-        }
-        for group in found.groups
-    ]
-    traced = found.traced
-    data = {"model": traced.class_name, "inputs": str(traced.inputs), "widths": groups, "notes": traced.notes}
-    return _say(args, "\n\n".join([str(found), *(f"note: {note}" for note in traced.notes)]), data)
-
-
-def _why(args: argparse.Namespace) -> int:
-    if len(args.names) > 2:
-        raise UsageError("why takes one name (why must it stay?) or two (why do they move together?)")
-    answer = _found(args).why(*args.names)
-    return _say(args, answer, {"asked": args.names, "answer": answer.splitlines()})
-
-
-def _plan(args: argparse.Namespace) -> int:
-    found = api.plan(_found(args), spec_of(args.spec), seed=args.seed, method=args.method)
-    if args.out:
-        Path(args.out).write_text(found.to_json(indent=1) + "\n", encoding="utf-8")
-    return _say(args, str(found), found.to_json(indent=2))
-
-
-def _summary(args: argparse.Namespace) -> int:
-    _one_of(args)
-    model = _model(args)
-    if args.plan:
-        found = api.summary(plan_of_file(args.plan), inputs_of(args.input, model), teacher=model)
-    else:
-        widths = _found(args, model)
-        plan = api.plan(widths, spec_of(args.spec)) if args.spec else None
-        found = api.summary(widths) if plan is None else api.summary(plan, teacher=widths)
-    if not args.json and sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
-        importlib.import_module("rich.console").Console().print(found)
-        return FINE
-    return _say(args, str(found), found.data())
-
-
-def _draw(args: argparse.Namespace) -> int:
-    path = api.draw(_drawn(args), args.out, level=args.level)
-    return _say(args, f"wrote {path}", {"file": str(path)})
-
-
-def _drawn(args: argparse.Namespace) -> WidthGraph | Plan | tuple[WidthGraph, Plan]:
-    """What is to be drawn: what was found of a model, with the plan for it; or a plan by itself."""
-    _one_of(args)
-    if ":" not in args.model and args.model.endswith(".json"):
-        return plan_of_file(args.model)
-    widths = _found(args, _model(args))
-    if args.plan:
-        return widths, plan_of_file(args.plan)
-    return (widths, api.plan(widths, spec_of(args.spec))) if args.spec else widths
-
-
-def _verify(args: argparse.Namespace) -> int:
-    plan, teacher = plan_of_file(args.plan), _model(args)
-    if args.weights:
-        load(args.weights, teacher)
-    if args.double:
-        teacher.double()
-    given = inputs_of(args.input, teacher)
-    inputs = inputs_as_planned(plan, teacher) if given is None else given
-    student = api.apply(plan, teacher, given)
-    if args.student:
-        load(args.student, student)
-    report = api.verify(teacher, student, inputs, tolerance=args.tolerance)
-    worst = sorted(report.nodes, key=lambda node: -node.error)[:5]
-    data = {
-        "exact": report.exact,
-        "errors": report.errors,
-        "tolerance": report.tolerance,
-        "rounding": report.rounding,
-        "parameters": report.parameters,
-        "flops": report.flops,
-        "nodes": len(report.nodes),
-        "worst": [{"site": node.site, "mode": node.mode, "error": node.error} for node in worst],
-        "left": report.left,
-        "notes": report.notes,
-    }
-    _say(args, str(report), data)
-    return FINE if report.exact else FAILED
-
-
-def _apply(args: argparse.Namespace) -> int:
-    plan = plan_of_file(args.plan)
-    teacher = load(args.teacher, _model(args))
-    student = api.apply(plan, teacher, inputs_of(args.input, teacher))
-    save(student, args.student)
-    before, after = (sum(p.numel() for p in model.parameters()) for model in (teacher, student))
-    return _say(
-        args,
-        f"wrote {args.student}: {before:,} -> {after:,} parameters",
-        {"file": args.student, "parameters": [before, after], "tensors": len(student.state_dict())},
-    )
-
-
-def _ops(args: argparse.Namespace) -> int:
-    wanted = [
-        entry
-        for entry in entries()
-        if any(fnmatch.fnmatch(name, args.pattern) for name in (entry.family, entry.rule, *entry.operators))
-    ]
-    if not wanted:
-        raise GrowError(f"no operator, rule or family is named {args.pattern!r}; what has no rule pins what it touches")
-    if args.markdown:
-        return _say(args, page(), page())
-    rows = [
-        (entry.family, ", ".join(entry.operators), "; ".join(f"{word}: {which}" for word, which in entry.exact))
-        for entry in wanted
-    ]
-    text = table(("family", "operators", "exact for"), rows, limit=90)
-    data = [
-        {
-            "family": entry.family,
-            "rule": entry.rule,
-            "operators": entry.operators,
-            "what": entry.what,
-            "exact": dict(entry.exact),
-        }
-        for entry in wanted
-    ]
-    return _say(args, text, data)
-
-
-def _one_of(args: argparse.Namespace) -> None:
-    if args.spec and args.plan:
-        raise UsageError("give --spec or --plan, not both")
-
-
-def _model(args: argparse.Namespace) -> nn.Module:
-    return model_of(args.model, args.kwargs)
-
-
-def _found(args: argparse.Namespace, model: nn.Module | None = None) -> WidthGraph:
-    model = _model(args) if model is None else model
-    output: Output = "module" if args.module else "graph"
-    return api.widths(model, inputs_of(args.input, model), output=output, leaf_modules=args.leaf)
-
-
-def _say(args: argparse.Namespace, text: str, data: Any) -> int:
-    """Write what was found: as text, or as JSON."""
-    if args.json:
-        text = data if isinstance(data, str) else json.dumps(data, indent=2, default=list)
-    sys.stdout.write(f"{text.rstrip()}\n")
-    return FINE
-
-
-# -- words -------------------------------------------------------------------------------------------
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fxgrow", description=ABOUT, formatter_class=_AsWritten)
     parser.add_argument("--version", action="version", version=f"fxgrow {importlib.import_module(PACKAGE).__version__}")
-    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    completion = importlib.import_module("shtab") if importlib.util.find_spec("shtab") is not None else None
+    if completion is not None:
+        completion.add_argument_to(parser, help="print what makes a shell complete these words")
+    every = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         lines = "\n".join(f"  fxgrow {command.name} {line}".rstrip() for line in command.examples)
-        words = commands.add_parser(
+        words = every.add_parser(
             command.name,
             help=command.about,
             description=f"{command.about[0].upper()}{command.about[1:]}.{command.more}",
@@ -249,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=_AsWritten,
         )
         for word in (*command.words, JSON, TRACEBACK):
-            words.add_argument(*word.names, **word.options)
+            argument = words.add_argument(*word.names, **word.options)
+            if completion is not None and argument.metavar in FILES:
+                vars(argument)["complete"] = completion.FILE
         words.set_defaults(run=command.run)
     return parser
 
@@ -307,21 +140,21 @@ TRACED = (MODEL, KWARGS, INPUT, MODULE, LEAF)
 COMMANDS = (
     Command(
         "widths",
-        _widths,
+        commands.widths,
         "show which dimensions are one width, which can grow, and why others cannot",
         TRACED,
         ("torchvision.models:resnet18 --input 1,3,224,224", """net.py:Net --kwargs '{"width": 8}' --json"""),
     ),
     Command(
         "why",
-        _why,
+        commands.why,
         "say why a width must stay, or why two layers move together",
         (*TRACED, _word("names", nargs="+", metavar="NAME", help="one or two layers, parameters, widths or globs")),
         ("torchvision.models:resnet18 fc", "torchvision.models:resnet18 layer1.0.conv2 layer1.1.conv2"),
     ),
     Command(
         "plan",
-        _plan,
+        commands.plan,
         "plan new widths and layers, checked to compute the same function",
         (
             *TRACED,
@@ -337,7 +170,7 @@ COMMANDS = (
     ),
     Command(
         "summary",
-        _summary,
+        commands.summary,
         "list the layers: width groups, parameters, FLOPs, and before and after growth if a plan or spec is given",
         (*TRACED, SPEC, PLAN),
         ("torchvision.models:resnet18 --input 1,3,224,224", "torchvision.models:resnet18 --plan plan.json"),
@@ -345,7 +178,7 @@ COMMANDS = (
     ),
     Command(
         "draw",
-        _draw,
+        commands.draw,
         "draw a model's widths, or what a plan or spec does to them",
         (
             DRAWN,
@@ -363,7 +196,7 @@ COMMANDS = (
     ),
     Command(
         "verify",
-        _verify,
+        commands.verify,
         "grow a model by a plan, and compare teacher and student on random inputs",
         (
             MODEL,
@@ -383,7 +216,7 @@ COMMANDS = (
     ),
     Command(
         "apply",
-        _apply,
+        commands.apply,
         "grow a checkpoint by a plan",
         (
             PLAN_FILE,
@@ -403,7 +236,7 @@ building the model, nor the state of an optimizer.""",
     ),
     Command(
         "ops",
-        _ops,
+        commands.ops,
         "list the operators that have a rule, and for which mappings of channels each is exact",
         (
             _word("pattern", metavar="PATTERN", nargs="?", default="*", help="only these operators, rules or families"),

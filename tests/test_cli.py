@@ -232,6 +232,24 @@ def test_ops_lists_the_rules(run: Run) -> None:
     assert "pins" in error
 
 
+def test_ops_says_all_of_a_rule_however_narrow_the_terminal_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for columns in ("50", "300"):
+        monkeypatch.setenv("COLUMNS", columns)
+        _, text, _ = run("ops")
+        assert max(map(len, text.splitlines())) <= int(columns)
+        told = " ".join(text.split())
+        assert all(entry.what in told and all(which in told for _, which in entry.exact) for entry in entries())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_shells_can_complete_the_words(run: Run, shell: str) -> None:
+    pytest.importorskip("shtab")
+    status, text, _ = run("--print-completion", shell)
+    assert status == 0
+    assert all(command.name in text for command in COMMANDS)
+    assert "double" in text
+
+
 def test_draw_writes_pictures_of_models_plans_and_specs(run: Run) -> None:
     planned(run)
     for words in ([*SHAPE], ["--plan", "plan.json", *SHAPE], ["--spec", "2.0", *SHAPE, "--level", "ops"]):

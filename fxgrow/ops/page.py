@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,17 @@ class Entry:
     operators: tuple[str, ...]
     what: str
     exact: tuple[tuple[str, str], ...]
+
+    def text(self, columns: int) -> str:
+        """For a terminal, in lines of so many characters."""
+        parts = [("", self.family, ", ".join(self.operators)), ("  ", "computes", self.what)]
+        parts += [("  ", word, which) for word, which in self.exact]
+        return "\n".join(
+            textwrap.fill(
+                f"{begin}{word + ':':10} {text}", max(columns, 40), subsequent_indent=" " * 13, break_on_hyphens=False
+            )
+            for begin, word, text in parts
+        )
 
 
 def entries() -> tuple[Entry, ...]:
