@@ -18,7 +18,7 @@ from ..layout import Block, Layout, atoms
 from .folding import total
 from .registry import level
 from .source import Source
-from .view import PINNED, Drawing, Edge, Node, Swatch, When
+from .view import GROWS, PINNED, Drawing, Edge, Node, Swatch, When
 
 
 @level("groups")
@@ -72,7 +72,7 @@ class _Scene:
         made = self.source.made.get(swatch.name, ())
         parameters = total(self.source.parameters(t) for t in made if t in self.source.parameter_names)
         flops = total(self.source.flops.get(tensor, (0, 0)) for tensor in made)
-        number = len(swatch.layers)
+        number = 0 if self.source.alone and swatch.state != GROWS else len(swatch.layers)  # a plan knows but some
         return Node(
             key=swatch.name,
             kind=kind,
