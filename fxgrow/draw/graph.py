@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from torch import fx
@@ -13,7 +13,7 @@ from ..sites import describe, module_path, operation
 from .additions import with_new
 from .folding import Flow, total
 from .source import Source
-from .view import Change, Edge, Node
+from .view import PINNED, Change, Edge, Node
 
 
 def graph_of(source: Source) -> Flow:
@@ -58,20 +58,20 @@ def _node(source: Source, node: fx.Node, layouts: tuple[Layout, ...]) -> Node:
     what = source.what(path) if node.op == "call_module" else operation(node)
     mine = source.inside.get(path, ()) if node.op == "call_module" else ()
     read = [str(n.target) for n in node.all_input_nodes if n.op == "get_attr" and n.target in source.widths.tensors]
-    group = source.group_of(layouts[1:] or layouts) if node.op != "get_attr" else ""
+    shown = _shown(source, layouts[1:] or layouts)
+    group = source.group_of([shown]) if node.op != "get_attr" else ""
     if not group and node.op == "call_module":
         group = source.group_of(source.widths.produced(t) for t in mine[:1])
     touched = [name for la in layouts for name in [source.group_of([(block,)]) for block in la] if name]
     touched += [
         name for t in mine for name in [source.group_of([la]) for la in source.widths.tensors[t].layouts] if name
     ]
-    dims = [la for la in layouts[1:] if not is_fixed(la)] or list(layouts[1:2])
     swatch = source.legend.get(group)
     kind = {"placeholder": "input", "output": "output", "call_module": "layer"}.get(node.op, "op")
     if sum(n.op not in ("get_attr",) and _value(source, n) is not None for n in node.all_input_nodes) > 1:
         kind = "join" if kind == "op" else kind
     new = source.is_new(path) or (source.of_student and _closes(source, node))
-    size = source.size(dims[0]) if dims and (group or node.op == "call_module") else (0, 0)
+    size = source.size(shown) if shown and layouts[1:] and (group or node.op == "call_module") else (0, 0)
     return Node(
         key=node.name,
         kind=kind,
@@ -94,6 +94,17 @@ def _node(source: Source, node: fx.Node, layouts: tuple[Layout, ...]) -> Node:
             "",
         ),
     )
+
+
+def _shown(source: Source, layouts: Sequence[Layout]) -> Layout:
+    """The dimension that a box shows: the first that can grow, or that has a name, or that there is.
+
+    Of words (N, words, features) it is the features: the number of words is pinned.
+    """
+    named = [la for la in layouts if source.group_of([la])]
+    free = [la for la in named if source.legend[source.group_of([la])].state != PINNED]
+    other = [la for la in layouts if not is_fixed(la)]
+    return next(iter([*free, *named, *other, *layouts]), ())
 
 
 def _with_flops(source: Source, nodes: Mapping[str, Node]) -> dict[str, Node]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ..errors import DrawError
+from .colours import recoloured
 from .source import Source
-from .view import Drawing, Level
+from .view import Drawing, Level, Swatch
 
 Build = Callable[[Source], Drawing]
 Write = Callable[["Picture"], bytes]
@@ -83,13 +84,28 @@ def drawing(source: Source, name: str) -> Drawing:
     Raises:
         DrawError: There is no such level.
     """
-    for known in LEVELS:
-        if known == name:
-            return _BUILDERS[known](source)
-    raise DrawError(f"no level {name!r}; there are {', '.join(LEVELS)}")
+    return next(drawings(source, name))
+
+
+def drawings(source: Source, *names: str) -> Iterator[Drawing]:
+    """The same at some levels. At each of them a width has one colour: `blocks` has the first choice."""
+    for name in names:
+        if name not in LEVELS:
+            raise DrawError(f"no level {name!r}; there are {', '.join(LEVELS)}")
+    blocks = _BUILDERS["blocks"](source)
+    legend = palette(source, blocks)
+    for name in LEVELS:
+        if name in names:
+            found = blocks if name == "blocks" else _BUILDERS[name](source)
+            yield replace(found, legend=tuple(legend[swatch.name] for swatch in found.legend))
+
+
+def palette(source: Source, blocks: Drawing) -> dict[str, Swatch]:
+    """All widths, in colours that differ most where there are the fewest boxes."""
+    return recoloured(source.legend, dict.fromkeys(node.group for node in blocks.nodes))
 
 
 def opening(source: Source) -> Drawing:
     """The most telling level that reads at once: groups, or blocks where there are too many of these."""
-    found = drawing(source, "groups")
-    return found if len(found.nodes) <= READABLE else drawing(source, "blocks")
+    groups, blocks = drawings(source, "groups", "blocks")
+    return groups if len(groups.nodes) <= READABLE else blocks
