@@ -125,10 +125,12 @@ def arrow(change: Change, *, sign: str = "→") -> str:
 
 
 def own(node: Node) -> str:
-    """What a box is called inside the box of its module: the rest of its path."""
+    """What a box is called inside the box of its module: the rest of its path, from a word on: "conv1", "stage2.0"."""
     if node.home and node.path == node.home:
         return ""
     path = node.path.removeprefix(f"{node.home}.") if node.home else node.path
+    if path != node.path and path[0].isdigit():
+        path = f"{node.home.rpartition('.')[2]}.{path}"
     return "" if path == node.what else path
 
 

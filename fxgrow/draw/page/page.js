@@ -30,7 +30,9 @@ const timed = (text) => (after() ? text : text.replace(/([^\s→]+)→[^\s→,]+
 
 function own(node) { // what a box is called inside the box of its module
   if (node.home && node.path === node.home) return "";
-  const path = node.home && node.path.startsWith(`${node.home}.`) ? node.path.slice(node.home.length + 1) : node.path;
+  let path = node.path;
+  if (node.home && path.startsWith(`${node.home}.`)) path = path.slice(node.home.length + 1);
+  if (path !== node.path && /^\d/.test(path)) path = `${node.home.split(".").pop()}.${path}`;
   return path === node.what ? "" : path;
 }
 
@@ -211,9 +213,10 @@ function busy(number) { // says so, and counts
   said.hidden = false;
   $("stop").hidden = true;
   return setInterval(() => {
-    $("seconds").textContent = `${Math.round((Date.now() - start) / 1000)} s`;
+    const seconds = Math.floor((Date.now() - start) / 1000);
+    if (seconds) $("seconds").textContent = `${seconds} s`;
     $("stop").hidden = !settled || !graphviz.worker;
-  }, 1000);
+  }, 250);
 }
 
 function forget() { // what was being laid out is wanted no more: its modules are as they were
