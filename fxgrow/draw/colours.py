@@ -73,7 +73,7 @@ def oklch(lightness: float, chroma: float, hue: float) -> str:
     """A colour as "#rrggbb", with as much of its chroma as there is on a screen."""
     for part in range(20, -1, -1):
         linear = _linear(lightness, chroma * part / 20, math.radians(hue))
-        if part == 0 or all(-1e-4 <= one <= 1 + 1e-4 for one in linear):
+        if part == 0 or all(-1e-3 <= one <= 1 + 1e-3 for one in linear):
             break
     return "#" + "".join(f"{round(255 * _encoded(min(1.0, max(0.0, one)))):02x}" for one in linear)
 

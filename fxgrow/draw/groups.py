@@ -12,10 +12,12 @@ from dataclasses import replace
 
 import networkx as nx
 
-from ..changes import Enlarge, Insert
+from ..changes import Enlarge, Insert, Repeat
 from ..findings import CONTRACT, IS_OUTPUT
 from ..layout import Block, Layout, atoms
+from ..ops import Value
 from .folding import total
+from .graph import shown, value_of
 from .registry import level
 from .source import Source
 from .view import PINNED, Drawing, Edge, Node, Swatch, When
@@ -163,10 +165,7 @@ class _Scene:
         for change in self.source.changes():
             if isinstance(change, Enlarge):
                 continue
-            path = change.after if isinstance(change, Insert) else change.block
-            tensors = self.source.inside.get(path, ())
-            produced = (self.source.group_of([self.source.widths.produced(t)]) for t in tensors[::-1])
-            made = next(filter(None, produced), "")
+            made = self._kept(change)
             kind = "×".join(map(str, change.kernel)) if isinstance(change, Insert) else "block"
             paths = (change.path,) if isinstance(change, Insert) else change.paths
             if made:
@@ -174,6 +173,13 @@ class _Scene:
         for made, new in loops.items():
             tip = ", ".join(path for paths in new.values() for path in paths)
             yield Edge(made, made, label=f"new: {_counted(new)}", tip=tip, back=True, when="after")
+
+    def _kept(self, change: Insert | Repeat) -> str:
+        """The width that a new layer or a clone of a block reads and gives."""
+        after = change.places[0].node if isinstance(change, Insert) else change.regions[0].exit
+        value = value_of(self.source, after)
+        layouts = value.layouts if isinstance(value, Value) else ()
+        return self.source.group_of([shown(self.source, layouts[1:] or layouts)])
 
     def _factors(self) -> Iterator[Edge]:
         """Dotted, between the factors of one dimension."""
