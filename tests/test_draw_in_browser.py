@@ -218,6 +218,18 @@ def test_the_legend_has_the_widths_of_the_picture_with_their_sizes_at_the_time(r
     assert reader.page.locator("#legend li:visible").first.inner_text().split() == ["stem.0", "4"]
 
 
+def test_a_wide_picture_opens_where_the_model_begins(browser: Any, tmp_path: Path) -> None:
+    path = fxgrow.draw(Small(blocks=40), tmp_path / "wide.html", level="groups", example_inputs=IMAGES)
+    context = browser.new_context(offline=True, viewport={"width": 900, "height": 700})
+    found = Reader(context.new_page())
+    found.open(path, "groups")
+    stage, first = (found.page.locator(one).first.bounding_box() for one in ("#stage", "#n0"))
+    assert found.page.locator("#picture svg").bounding_box()["width"] > 2 * stage["width"]
+    assert stage["x"] <= first["x"]
+    assert first["x"] + first["width"] <= stage["x"] + stage["width"]
+    context.close()
+
+
 def test_before_growth_kernels_are_the_old_ones(reader: Reader) -> None:
     reader.page.keyboard.press("3")
     reader.wait("layers after")

@@ -485,8 +485,14 @@ function change(level) {
   state.collapsed[level] ??= new Set(data.levels[level].nodes.length > LARGE ? homes() : []);
   document.querySelector(`input[name=level][value=${level}]`).checked = true;
   $("details").replaceChildren(hint.cloneNode(true));
-  $("stage").scrollTo(0, 0);
-  render();
+  render().then(() => { if (state.level === level) begin(); });
+}
+
+function begin() { // where the model begins
+  const [stage, first] = [$("stage"), boxes[0]?.getBoundingClientRect()];
+  if (!first) return;
+  const room = stage.getBoundingClientRect();
+  stage.scrollTo(stage.scrollLeft + first.left + first.width / 2 - room.left - room.width / 2, 0);
 }
 
 function natural() {
