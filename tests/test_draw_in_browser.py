@@ -259,6 +259,7 @@ def test_names_of_modules_stand_above_the_arrows(reader: Reader) -> None:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_has_contrast_on_every_box_and_beside_every_arrow(reader: Reader, theme: str) -> None:
     reader.page.emulate_media(color_scheme=theme)
+    reader.page.wait_for_selector("html.dark" if theme == "dark" else "html:not(.dark)")
     found = 0
     for key, level in enumerate(("groups", "blocks", "layers", "ops"), 1):
         reader.page.keyboard.press(str(key))
@@ -285,6 +286,7 @@ def test_a_dark_system_gets_a_dark_page(reader: Reader) -> None:
     colour = "getComputedStyle(document.body).backgroundColor"
     assert reader.page.evaluate(colour) == "rgb(255, 255, 255)"
     reader.page.emulate_media(color_scheme="dark")
+    reader.page.wait_for_selector("html.dark")
     assert reader.page.evaluate(colour) == "rgb(20, 24, 29)"
     assert reader.page.locator("#theme").get_attribute("aria-pressed") == "true"
 

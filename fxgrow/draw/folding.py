@@ -58,7 +58,6 @@ def folded(flow: Flow, root_of: Callable[[str], str], rename: Mapping[str, Node]
         nodes[root] = replace(
             main,
             size=main.size if any(main.size) and last.group == main.group else _size(inside, last),
-            new=all(node.new for node in inside),
             group=last.group or main.group,
             state=last.state if last.group else main.state,
             reason=last.reason if last.group else main.reason,
