@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import fxgrow
+from fxgrow.draw.colours import contrast
 
 from .test_draw import DEEPER, IMAGES, Small
 
@@ -79,7 +80,7 @@ def reader(browser: Any, drawn: Path) -> Iterator[Reader]:
     found = Reader(context.new_page())
     found.open(drawn, "groups")
     yield found
-    assert [url for url in found.requests if not url.startswith(("file:", "data:"))] == []
+    assert [url for url in found.requests if not url.startswith(("file:", "data:", "blob:"))] == []
     assert found.complaints == []
     context.close()
 
@@ -154,7 +155,7 @@ def test_modules_collapse_and_expand(reader: Reader) -> None:
     reader.page.keyboard.press("4")
     reader.wait("ops after")
     before = reader.count("#picture .node")
-    reader.page.locator("#picture .cluster[data-module='blocks.1'] text").click()
+    reader.page.locator("#picture .name[data-module='blocks.1'] text").click()
     reader.page.wait_for_selector("#picture .node.module")
     assert reader.count("#picture .node") == before - 5
     reader.page.locator("#picture .node.module").dblclick()
@@ -207,15 +208,210 @@ def test_labels_lie_inside_their_boxes(reader: Reader) -> None:
         assert outside == []
 
 
-def test_a_net_of_1500_nodes_opens_at_a_level_that_reads_at_once(browser: Any, tmp_path: Path) -> None:
-    model = Small(blocks=250)
-    path = fxgrow.draw(model, tmp_path / "large.html", example_inputs=torch.zeros(2, 3, 8, 8))
+def test_the_legend_has_the_widths_of_the_picture_with_their_sizes_at_the_time(reader: Reader) -> None:
+    reader.page.keyboard.press("2")
+    reader.wait("blocks after")
+    rows = reader.page.locator("#legend li:visible").all_inner_texts()
+    assert [row.split() for row in rows] == [["stem.0", "4→6"], ["fc", "5"]]
+    reader.page.keyboard.press("b")
+    reader.wait("blocks before")
+    assert reader.page.locator("#legend li:visible").first.inner_text().split() == ["stem.0", "4"]
+
+
+def test_a_wide_picture_opens_where_the_model_begins(browser: Any, tmp_path: Path) -> None:
+    path = fxgrow.draw(Small(blocks=40), tmp_path / "wide.html", level="groups", example_inputs=IMAGES)
+    context = browser.new_context(offline=True, viewport={"width": 900, "height": 700})
+    found = Reader(context.new_page())
+    found.open(path, "groups")
+    stage, first = (found.page.locator(one).first.bounding_box() for one in ("#stage", "#n0"))
+    assert found.page.locator("#picture svg").bounding_box()["width"] > 2 * stage["width"]
+    assert stage["x"] <= first["x"]
+    assert first["x"] + first["width"] <= stage["x"] + stage["width"]
+    context.close()
+
+
+def test_before_growth_kernels_are_the_old_ones(reader: Reader) -> None:
+    reader.page.keyboard.press("3")
+    reader.wait("layers after")
+    assert "3×3→5×5" in reader.node("blocks.0.conv1").text_content()
+    reader.page.keyboard.press("b")
+    reader.wait("layers before")
+    assert "3×3" in reader.node("blocks.0.conv1").text_content()
+    assert not any("5×5" in text for text in reader.texts())
+
+
+def test_a_module_of_clones_has_the_class_of_the_block_and_shows_no_sum(reader: Reader) -> None:
+    reader.page.keyboard.press("3")
+    reader.wait("layers after")
+    reader.page.keyboard.press("c")
+    reader.page.wait_for_selector("#picture .node.module")
+    lines = reader.page.locator("#picture .node[data-path='blocks.2_deeper1'] text").all_text_contents()
+    assert [line.strip() for line in lines] == ["6", "▸ new: Block", "blocks.2_deeper1"]
+
+
+def test_names_of_modules_stand_above_the_arrows(reader: Reader) -> None:
+    reader.page.keyboard.press("4")
+    reader.wait("ops after")
+    assert reader.count("#picture .cluster") > 2
+    assert reader.count("#picture .edge ~ g > .name text") == reader.count("#picture .cluster")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_has_contrast_on_every_box_and_beside_every_arrow(reader: Reader, theme: str) -> None:
+    reader.page.emulate_media(color_scheme=theme)
+    reader.page.wait_for_selector("html.dark" if theme == "dark" else "html:not(.dark)")
+    found = 0
+    for key, level in enumerate(("groups", "blocks", "layers", "ops"), 1):
+        reader.page.keyboard.press(str(key))
+        reader.wait(f"{level} after")
+        pairs = reader.page.evaluate(
+            """() => {
+              const colour = (one, name) => getComputedStyle(one)[name].match(/[\\d.]+/g).slice(0, 3).map(Number);
+              const ground = colour(document.body, "backgroundColor");
+              const on = (node) => colour(node.querySelector("path, polygon, ellipse"), "fill");
+              const all = (selector) => [...document.querySelectorAll(selector)];
+              const beside = all("#picture .edge text, #picture .name text, .hint, legend, dt");
+              return all("#picture .node text").map((t) => [colour(t, "fill"), on(t.closest(".node"))])
+                .concat(beside.map((t) => [colour(t, t.closest("svg") ? "fill" : "color"), ground]));
+            }"""
+        )
+        for text, ground in pairs:
+            ratio = contrast(*("#" + "".join(f"{int(part):02x}" for part in one) for one in (text, ground)))
+            assert ratio >= 4.5, (level, text, ground)
+            found += 1
+    assert found > 60
+
+
+def test_a_dark_system_gets_a_dark_page(reader: Reader) -> None:
+    colour = "getComputedStyle(document.body).backgroundColor"
+    assert reader.page.evaluate(colour) == "rgb(255, 255, 255)"
+    reader.page.emulate_media(color_scheme="dark")
+    reader.page.wait_for_selector("html.dark")
+    assert reader.page.evaluate(colour) == "rgb(20, 24, 29)"
+    assert reader.page.locator("#theme").get_attribute("aria-pressed") == "true"
+
+
+def test_the_picture_is_one_stop_of_the_tab_key_and_the_focus_shows(reader: Reader) -> None:
+    assert reader.count("#picture [tabindex='0']") == 1
+    stroke = "getComputedStyle(document.querySelector('#picture .node:focus path')).stroke"
+    reader.page.locator("#theme").focus()
+    reader.page.keyboard.press("Tab")
+    while not reader.page.evaluate("document.activeElement.matches('.node')"):
+        reader.page.keyboard.press("Tab")
+    assert reader.page.evaluate(stroke) == "rgb(11, 92, 173)"
+    reader.page.keyboard.press("ArrowDown")
+    assert reader.count("#picture [tabindex='0']") == 1
+    assert reader.page.evaluate("document.activeElement.tabIndex") == 0
+
+
+def test_everything_has_a_role_and_a_name(reader: Reader) -> None:
+    snapshot = reader.page.locator("body").aria_snapshot()
+    for expected in ('toolbar "What is shown"', 'region "Drawing"', 'complementary "Details"', 'button "4→6'):
+        assert expected in snapshot
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(reader: Reader) -> None:
+    reader.page.set_viewport_size({"width": 360, "height": 720})
+    for key, level in enumerate(("groups", "blocks", "layers", "ops"), 1):
+        reader.page.keyboard.press(str(key))
+        reader.wait(f"{level} after")
+        assert reader.page.evaluate("document.documentElement.scrollWidth") <= 360
+        for box in reader.page.locator("#bar label:visible, #bar button:visible").all():
+            found = box.bounding_box()
+            assert found["x"] >= 0
+            assert found["x"] + found["width"] <= 360
+            assert found["height"] < 40
+        assert reader.page.locator("#stage").bounding_box()["height"] >= 360
+
+
+# -- the worker ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("drawn") / "large.html"
+    return fxgrow.draw(Small(blocks=250), path, example_inputs=torch.zeros(2, 3, 8, 8))
+
+
+@pytest.fixture
+def stranger(browser: Any, large: Path) -> Iterator[Reader]:
     context = browser.new_context(offline=True)
     found = Reader(context.new_page())
-    found.open(path, "blocks")
-    assert found.count("#picture .node") < 20
-    found.page.keyboard.press("4")  # opens with its modules collapsed
-    found.wait("ops after")
-    assert found.count("#picture .node") < 300
+    found.open(large, "blocks")
+    yield found
     assert found.complaints == []
     context.close()
+
+
+def test_the_page_answers_while_it_lays_out_and_another_level_stops_that(stranger: Reader) -> None:
+    stranger.page.keyboard.press("4")
+    stranger.wait("ops after")
+    collapsed = stranger.count("#picture .node")
+    stranger.page.keyboard.press("x")
+    assert stranger.page.evaluate("!document.querySelector('#busy').hidden")  # a page that thinks would say so too late
+    assert "boxes" in stranger.page.locator("#busy").inner_text()
+    stranger.page.keyboard.press("2")
+    stranger.wait("blocks after")
+    assert not stranger.page.locator("#busy").is_visible()
+    assert stranger.count("#picture .node") < 20
+    stranger.page.keyboard.press("4")  # what was stopped is not taken up again
+    stranger.wait("ops after")
+    assert stranger.count("#picture .node") == collapsed < 300
+
+
+ENDLESS = """
+  const post = Worker.prototype.postMessage;
+  Worker.prototype.postMessage = function (text) { if (text.length < 50_000) post.call(this, text); };
+"""
+
+
+@pytest.mark.parametrize("how", ["click", "key"])
+def test_what_is_being_laid_out_can_be_stopped(browser: Any, large: Path, how: str) -> None:
+    context = browser.new_context(offline=True)
+    found = Reader(context.new_page())
+    found.page.add_init_script(ENDLESS)  # a worker that never ends with a large picture
+    found.open(large, "blocks")
+    found.page.keyboard.press("4")
+    found.wait("ops after")
+    collapsed = found.count("#picture .node")
+    found.page.keyboard.press("x")
+    found.page.wait_for_selector("#stop", state="visible")
+    found.page.locator("#stop").click() if how == "click" else found.page.keyboard.press("Escape")
+    found.page.wait_for_selector("#busy", state="hidden")
+    assert found.count("#picture .node") == collapsed
+    found.page.keyboard.press("2")  # with a new worker
+    found.wait("blocks after")
+    assert found.complaints == []
+    context.close()
+
+
+NO_WORKERS = {
+    "none": "delete window.Worker",
+    "refused": "window.Worker = class { constructor() { throw new DOMException('no') } }",
+    "broken": "window.Worker = class { postMessage() { setTimeout(() => this.onerror(new Event('error'))) } }",
+}
+
+
+@pytest.mark.parametrize("how", NO_WORKERS)
+def test_where_there_are_no_workers_the_page_lays_out_itself(browser: Any, drawn: Path, how: str) -> None:
+    context = browser.new_context(offline=True)
+    found = Reader(context.new_page())
+    found.page.add_init_script(NO_WORKERS[how])
+    found.open(drawn, "groups")
+    found.page.keyboard.press("3")
+    found.wait("layers after")
+    assert found.count("#picture .node") > 8
+    assert found.page.workers == []
+    assert found.complaints == []
+    context.close()
+
+
+def test_the_page_is_laid_out_by_a_worker(reader: Reader) -> None:
+    assert len(reader.page.workers) == 1
+
+
+def test_a_net_of_1500_nodes_opens_at_a_level_that_reads_at_once(stranger: Reader) -> None:
+    assert stranger.count("#picture .node") < 20
+    stranger.page.keyboard.press("4")  # opens with its modules collapsed
+    stranger.wait("ops after")
+    assert stranger.count("#picture .node") < 300

@@ -8,14 +8,17 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Iterator, Mapping
 
+from .colours import colour
 from .registry import MANY, VERY_MANY, Picture, output
-from .view import GROWS, PINNED, Drawing, Edge, Node, Swatch, arrow, colour
+from .view import GROWS, PINNED, Drawing, Edge, Node, Swatch, arrow, own, quiet
 
 FONT = "Helvetica,Arial,sans-serif"
 GRAPH = {"labelloc": "t", "labeljust": "l", "fontname": FONT, "fontsize": "14", "ranksep": "0.35", "nodesep": "0.25"}
-NODE = {"shape": "box", "style": "rounded,filled", "fontname": FONT, "fontsize": "11", "margin": "0.12,0.06"}
-EDGE = {"fontname": FONT, "fontsize": "9", "color": "#59636e", "fontcolor": "#59636e", "arrowsize": "0.6"}
-LEGEND, COLUMNS = 12, 3  # groups in the legend; more than that nobody reads
+NODE = {"shape": "box", "style": "rounded,filled", "fontname": FONT, "fontsize": "11"}
+NODE |= {"margin": "0.12,0.06", "height": "0.3", "width": "0.5"}
+GREY, LIGHT_GREY, NEW = "#59636e", "#8a929c", "#1a7f37"
+EDGE = {"fontname": FONT, "fontsize": "9", "color": GREY, "fontcolor": GREY, "arrowsize": "0.6"}
+LEGEND = 12  # groups in the legend; more than that nobody reads
 
 
 class Markup(str):
@@ -39,7 +42,8 @@ def dot(drawing: Drawing) -> str:
     for i, (home, nodes) in enumerate(homes.items()):
         inside = [_node(node, numbers[node.key], swatches.get(node.group)) for node in nodes]
         lines += _cluster(f"cluster{i}", home, inside) if home else [f"  {line}" for line in inside]
-    lines += [f"  {_edge(edge, numbers)}" for edge in drawing.edges if edge.when != "before"]
+    silent = frozenset(node.key for node in drawing.nodes if quiet(node))
+    lines += [f"  {_edge(edge, numbers, silent)}" for edge in drawing.edges if edge.when != "before"]
     return "\n".join([*lines, "}", ""])
 
 
@@ -55,6 +59,7 @@ def _head(drawing: Drawing) -> Iterator[str]:
 
 def _cluster(name: str, home: str, inside: Iterable[str]) -> list[str]:
     head = {"label": home, "labeljust": "l", "style": "rounded", "color": "#c6ccd3", "fontname": FONT, "fontsize": "10"}
+    head |= {"fontcolor": GREY}
     return [f"  subgraph {name} {{", f"    graph [{_attributes(head)}]", *(f"    {line}" for line in inside), "  }"]
 
 
@@ -62,13 +67,15 @@ def _node(node: Node, name: str, swatch: Swatch | None) -> str:
     fill, line = colour(swatch)
     shown = {"label": _label(node), "tooltip": tip(node), "fillcolor": fill, "color": line}
     if node.state == PINNED:
-        shown |= {"style": "striped", "fillcolor": ":".join(["#e4e8ec", "#f7f8fa"] * 6), "fontcolor": "#3c444d"}
+        shown |= {"style": "rounded,filled,dashed"}
     elif node.kind in ("input", "output"):
         shown |= {"fillcolor": "#f7f8fa"}
-    if node.kind == "join" and not node.path and node.state != PINNED:
+    elif quiet(node):
+        shown |= {"fillcolor": "#ffffff", "color": "#c6ccd3", "fontcolor": GREY, "fontsize": "9", "height": "0.2"}
+    if node.kind == "join" and not own(node):
         shown |= {"shape": "ellipse", "margin": "0.02", "height": "0.2"}
     if node.new:
-        shown |= {"peripheries": "2", "color": "#1a7f37", "style": "filled,bold"}
+        shown |= {"peripheries": "2", "color": NEW, "style": "rounded,filled,bold"}
     elif node.state == GROWS:
         shown |= {"penwidth": "1.8"}
     return f"{name} [{_attributes(shown)}]"
@@ -79,8 +86,8 @@ def _label(node: Node) -> Markup:
     if node.what or node.new or node.times > 1:
         words = ["new:" if node.new else "", node.what, f"×{node.times}" if node.times > 1 else ""]
         lines.append(html.escape(" ".join(filter(None, words))))
-    if node.path:
-        lines.append(f"<FONT POINT-SIZE='9'>{html.escape(short(node.path))}</FONT>")
+    if own(node):
+        lines.append(f"<FONT POINT-SIZE='9'>{html.escape(short(own(node)))}</FONT>")
     return Markup("<BR/>".join(lines) or html.escape(node.key))
 
 
@@ -98,43 +105,49 @@ def tip(node: Node) -> str:
     return "\n".join([*filter(None, lines), *(f"with {name}" for name in node.inside[:12])])
 
 
-def _edge(edge: Edge, numbers: Mapping[str, str]) -> str:
+def _edge(edge: Edge, names: Mapping[str, str], silent: frozenset[str]) -> str:
     label = edge.label or edge.shapes[1]
     shown = {"tooltip": edge.tip or label or " ", "label": f"  {label} "} if label else {"tooltip": edge.tip or " "}
-    if edge.skip:
-        shown |= {"color": "#aab2bb", "style": "dashed" if edge.back else "solid", "fontcolor": "#aab2bb"}
+    ends = names[edge.source], names[edge.target]
+    if edge.skip or (not label and {edge.source, edge.target} & silent):
+        shown |= {"color": LIGHT_GREY}
     else:
         shown |= {"weight": "40" if edge.main else "4"}
-    if edge.back:
-        shown |= {"constraint": "false"}
+    if edge.back and edge.skip:
+        shown |= {"constraint": "false", "style": "dashed", "arrowhead": "none"}
+    elif edge.back and edge.source != edge.target:  # what it leads to stands above, and it goes around what is between
+        ends, shown["dir"] = ends[::-1], "back"
     if edge.when == "after":
-        shown |= {"color": "#1a7f37", "fontcolor": "#1a7f37"}
-    return f"{numbers[edge.source]} -> {numbers[edge.target]} [{_attributes(shown)}]"
+        shown |= {"color": NEW, "fontcolor": NEW}
+    return f"{ends[0]} -> {ends[1]} [{_attributes(shown)}]"
 
 
 def _title(drawing: Drawing) -> Markup:
     """The title, and below it what the colours mean."""
-    grey = "<FONT COLOR='#59636e' POINT-SIZE='10'>"
-    signs = ["striped: pinned"] if any(node.state == PINNED for node in drawing.nodes) else []
+    grey = f"<FONT COLOR='{GREY}' POINT-SIZE='10'>"
+    signs = ["grey, dashed: pinned"] if any(node.state == PINNED for node in drawing.nodes) else []
     if any(node.new for node in drawing.nodes) or any(edge.when == "after" for edge in drawing.edges):
-        signs.append("green: new")
-    if any(edge.skip for edge in drawing.edges):
+        signs.append("green outline: new")
+    if any(edge.skip and not edge.back for edge in drawing.edges):
         signs.append("light: passes layers by")
-    row = f"<TR><TD ALIGN='LEFT' COLSPAN='{2 * COLUMNS}'>"
+    if any(edge.skip and edge.back for edge in drawing.edges):
+        signs.append("dashed line: of one dimension")
+    shown = [swatch for swatch in drawing.legend if swatch.state != PINNED] if drawing.level != "groups" else []
+    columns = 3 if all(len(swatch.name) <= 20 for swatch in shown) else 2
+    row = f"<TR><TD ALIGN='LEFT' COLSPAN='{2 * columns}'>"
     rows = [f"{row}<B>{html.escape(drawing.title)}</B></TD></TR>"]
     rows.append(f"{row}{grey}{'; '.join(['one colour, one width', *signs])}</FONT></TD></TR>")
-    if drawing.level != "groups":
-        shown = [swatch for swatch in drawing.legend if swatch.state != PINNED]
-        cells = [_legend_cell(swatch, grey) for swatch in shown[:LEGEND]]
-        if len(shown) > LEGEND:
-            cells.append(f"<TD></TD><TD ALIGN='LEFT'>{grey}and {len(shown) - LEGEND} more</FONT></TD>")
-        rows += [f"<TR>{''.join(cells[i : i + COLUMNS])}</TR>" for i in range(0, len(cells), COLUMNS)]
+    cells = [_legend_cell(swatch, grey) for swatch in shown[:LEGEND]]
+    if len(shown) > LEGEND:
+        cells.append(f"<TD></TD><TD ALIGN='LEFT'>{grey}and {len(shown) - LEGEND} more</FONT></TD>")
+    rows += [f"<TR>{''.join(cells[i : i + columns])}</TR>" for i in range(0, len(cells), columns)]
     return Markup(f"<TABLE BORDER='0' CELLBORDER='0' CELLSPACING='3'>{''.join(rows)}</TABLE>")
 
 
 def _legend_cell(swatch: Swatch, grey: str) -> str:
-    text = f"{html.escape(arrow(swatch.size))} {html.escape(short(swatch.name, 26))}"
-    return f"<TD BGCOLOR='{colour(swatch)[0]}' WIDTH='16'></TD><TD ALIGN='LEFT'>{grey}{text}</FONT></TD>"
+    text = f"{html.escape(arrow(swatch.size))} {html.escape(short(swatch.name, 40))}"
+    box = f"<TD BGCOLOR='{colour(swatch)[0]}' FIXEDSIZE='TRUE' WIDTH='16' HEIGHT='12'></TD>"
+    return f"{box}<TD ALIGN='LEFT'>{grey}{text}</FONT></TD>"
 
 
 def _attributes(shown: Mapping[str, str]) -> str:

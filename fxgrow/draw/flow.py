@@ -64,16 +64,18 @@ def _modules(source: Source, flow: Flow, depth: int) -> Flow:
             homes[key] = ""
     first: dict[str, str] = {}
     number: dict[str, int] = {}
+    added: dict[str, int] = {}
     for key, home in homes.items():
         if home:
             first.setdefault(home, key)
             number[home] = number.get(home, 0) + (flow.nodes[key].kind == "layer")
+            added[home] = added.get(home, 0) + (flow.nodes[key].kind == "layer" and flow.nodes[key].new)
     rename = {
         key: replace(
             flow.nodes[key],
             kind="block",
             path=home,
-            what=_block(source, home, number[home]) or flow.nodes[key].what,
+            what=_block(source, home, number[home], added[home]) or flow.nodes[key].what,
             inside=(),
             size=(0, 0),
         )
@@ -83,10 +85,12 @@ def _modules(source: Source, flow: Flow, depth: int) -> Flow:
     return folded(flow, lambda key: first.get(homes[key], key), rename)
 
 
-def _block(source: Source, path: str, number: int) -> str:
+def _block(source: Source, path: str, number: int, added: int) -> str:
+    """The class of a module and the number of its layers, before and after growth where some are new."""
     kind = source.widths.traced.classes.get(path) or source.widths.traced.classes.get(path.partition("_deeper")[0])
     name = kind.__name__ if kind is not None and kind not in (*CONTAINERS, nn.Module) else ""  # a student's have none
-    return " ".join(filter(None, [name, f"{number} layers" if number > 1 else ""]))
+    count = str(number) if added in (0, number) else f"{number - added}→{number}"
+    return " ".join(filter(None, [name, f"{count} layers" if number > 1 else ""]))
 
 
 def _cuts(paths: Iterable[str], depth: int) -> Callable[[str], str]:

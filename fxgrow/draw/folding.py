@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .view import Change, Edge, Node, When
+from .view import Change, Edge, Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def folded(flow: Flow, root_of: Callable[[str], str], rename: Mapping[str, Node]
         names = [_inside(node, main) for node in inside if node.key != root]
         nodes[root] = replace(
             main,
-            size=main.size if any(main.size) and last.group == main.group else last.size,
+            size=main.size if any(main.size) and last.group == main.group else _size(inside, last),
             group=last.group or main.group,
             state=last.state if last.group else main.state,
             reason=last.reason if last.group else main.reason,
@@ -67,12 +67,28 @@ def folded(flow: Flow, root_of: Callable[[str], str], rename: Mapping[str, Node]
             inside=main.inside + tuple(names),
             start=last.start or main.start,
         )
-    edges: dict[tuple[str, str, When], Edge] = {}
+    edges: dict[tuple[str, str], list[Edge]] = {}
     for edge in flow.edges:
         ends = root_of(edge.source), root_of(edge.target)
         if ends[0] != ends[1]:
-            edges.setdefault((*ends, edge.when), replace(edge, source=ends[0], target=ends[1]))
-    return Flow(nodes, tuple(edges.values()))
+            edges.setdefault(ends, []).append(replace(edge, source=ends[0], target=ends[1]))
+    return Flow(nodes, tuple(map(_at_once, edges.values())))
+
+
+def _size(inside: Sequence[Node], last: Node) -> Change:
+    """The size of what a box gives; before growth that of what was there."""
+    if last.size[0] or all(node.new for node in inside):
+        return last.size
+    old = next((node.size[0] for node in reversed(inside) if node.size[0] and node.group == last.group), 0)
+    return old, last.size[1]
+
+
+def _at_once(edges: Sequence[Edge]) -> Edge:
+    """One arrow for all between the same two boxes; one before growth and one after it are there both times."""
+    found = {edge.when: edge for edge in reversed(edges)}
+    if "both" in found or len(found) == 1:
+        return found.get("both", edges[0])
+    return replace(edges[0], shapes=(found["before"].shapes[0], found["after"].shapes[1]), when="both")
 
 
 def _inside(node: Node, main: Node) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from torch import fx
@@ -13,7 +13,7 @@ from ..sites import describe, module_path, operation
 from .additions import with_new
 from .folding import Flow, total
 from .source import Source
-from .view import Change, Edge, Node
+from .view import PINNED, Change, Edge, Node
 
 
 def graph_of(source: Source) -> Flow:
@@ -24,14 +24,14 @@ def graph_of(source: Source) -> Flow:
     unary: set[str] = set()
     silent: set[str] = set()
     for found in traced.graph("eval").nodes:
-        value = _value(source, found)
+        value = value_of(source, found.name)
         layouts = value.layouts if isinstance(value, Value) else ()
         nodes[found.name] = _node(source, found, layouts)
         if value is None and found.op not in ("placeholder", "output"):
             silent.add(found.name)
-        tensors = [n for n in found.all_input_nodes if _value(source, n) is not None or n.op == "placeholder"]
+        tensors = [n for n in found.all_input_nodes if value_of(source, n.name) is not None or n.op == "placeholder"]
         flowing = [n for n in tensors if n.op != "get_attr"]
-        if len(flowing) == 1 and _folds(source, found, nodes[found.name], _value(source, flowing[0]), value):
+        if len(flowing) == 1 and _folds(source, found, nodes[found.name], value_of(source, flowing[0].name), value):
             unary.add(found.name)
         for used in found.all_input_nodes:
             edges.append(Edge(used.name, found.name, _shapes(source, used)))
@@ -40,9 +40,10 @@ def graph_of(source: Source) -> Flow:
     return flow if source.of_student else with_new(source, flow)
 
 
-def _value(source: Source, node: fx.Node) -> Value | tuple[object, ...] | None:
+def value_of(source: Source, name: str) -> Value | tuple[object, ...] | None:
+    """What is known of a node: of a tensor its layouts, of several of them a tuple."""
     for mode in ("eval", *source.widths.traced.modes):
-        found = source.widths.nodes.get((mode, node.name))
+        found = source.widths.nodes.get((mode, name))
         if found is not None:
             known: Value | tuple[object, ...] | None = found if _has_tensor(found) else None
             return known
@@ -58,20 +59,20 @@ def _node(source: Source, node: fx.Node, layouts: tuple[Layout, ...]) -> Node:
     what = source.what(path) if node.op == "call_module" else operation(node)
     mine = source.inside.get(path, ()) if node.op == "call_module" else ()
     read = [str(n.target) for n in node.all_input_nodes if n.op == "get_attr" and n.target in source.widths.tensors]
-    group = source.group_of(layouts[1:] or layouts) if node.op != "get_attr" else ""
+    dim = shown(source, layouts[1:] or layouts)
+    group = source.group_of([dim]) if node.op != "get_attr" else ""
     if not group and node.op == "call_module":
         group = source.group_of(source.widths.produced(t) for t in mine[:1])
     touched = [name for la in layouts for name in [source.group_of([(block,)]) for block in la] if name]
     touched += [
         name for t in mine for name in [source.group_of([la]) for la in source.widths.tensors[t].layouts] if name
     ]
-    dims = [la for la in layouts[1:] if not is_fixed(la)] or list(layouts[1:2])
     swatch = source.legend.get(group)
     kind = {"placeholder": "input", "output": "output", "call_module": "layer"}.get(node.op, "op")
-    if sum(n.op not in ("get_attr",) and _value(source, n) is not None for n in node.all_input_nodes) > 1:
+    if sum(n.op not in ("get_attr",) and value_of(source, n.name) is not None for n in node.all_input_nodes) > 1:
         kind = "join" if kind == "op" else kind
     new = source.is_new(path) or (source.of_student and _closes(source, node))
-    size = source.size(dims[0]) if dims and (group or node.op == "call_module") else (0, 0)
+    size = source.size(dim) if dim and layouts[1:] and (group or node.op == "call_module") else (0, 0)
     return Node(
         key=node.name,
         kind=kind,
@@ -94,6 +95,17 @@ def _node(source: Source, node: fx.Node, layouts: tuple[Layout, ...]) -> Node:
             "",
         ),
     )
+
+
+def shown(source: Source, layouts: Sequence[Layout]) -> Layout:
+    """The dimension that a box shows: the first that can grow, or that has a name, or that there is.
+
+    Of words (N, words, features) it is the features: the number of words is pinned.
+    """
+    named = [la for la in layouts if source.group_of([la])]
+    free = [la for la in named if source.legend[source.group_of([la])].state != PINNED]
+    other = [la for la in layouts if not is_fixed(la)]
+    return next(iter([*free, *named, *other, *layouts]), ())
 
 
 def _with_flops(source: Source, nodes: Mapping[str, Node]) -> dict[str, Node]:
@@ -150,7 +162,7 @@ def _folds(source: Source, node: fx.Node, box: Node, taken: object, given: objec
 
 
 def _shapes(source: Source, node: fx.Node) -> tuple[str, str]:
-    value = _value(source, node)
+    value = value_of(source, node.name)
     if not isinstance(value, Value):
         known = source.widths.traced.arguments.get(str(node.target)) if node.op == "placeholder" else None
         shape = getattr(known, "shape", ())

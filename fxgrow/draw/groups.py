@@ -7,15 +7,17 @@ to. One that reads [a + b + c] has it from the box of [a + b] and from c: so a d
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import networkx as nx
 
-from ..changes import Enlarge, Insert
+from ..changes import Enlarge, Insert, Repeat
 from ..findings import CONTRACT, IS_OUTPUT
 from ..layout import Block, Layout, atoms
+from ..ops import Value
 from .folding import total
+from .graph import shown, value_of
 from .registry import level
 from .source import Source
 from .view import GROWS, PINNED, Drawing, Edge, Node, Swatch, When
@@ -100,7 +102,7 @@ class _Scene:
                 label = self._label(path)
                 found.setdefault((start, target, when), {}).setdefault(label, []).append(path)
         for (start, target, when), labels in found.items():
-            text = ", ".join(label + (f" ({len(paths)})" if len(paths) > 1 else "") for label, paths in labels.items())
+            text = _counted(labels) if list(labels) != [""] or len(labels[""]) > 1 else ""
             tip = ", ".join(path for paths in labels.values() for path in paths)
             back = self.rank(target) <= self.rank(start)
             yield Edge(start, target, label=text if len(text) < 32 else f"{text[:30]}…", tip=tip, back=back, when=when)
@@ -156,23 +158,28 @@ class _Scene:
                 rest = rest[size:]
 
     def _changes(self) -> Iterator[Edge]:
-        """New layers, as loops at the width that they keep."""
+        """New layers, as a loop at the width that they keep."""
         if self.source.of_student:
             return
+        loops: dict[str, dict[str, list[str]]] = {}
         for change in self.source.changes():
             if isinstance(change, Enlarge):
                 continue
-            path = change.after if isinstance(change, Insert) else change.block
-            tensors = self.source.inside.get(path, ())
-            made = next(
-                filter(None, (self.source.group_of([self.source.widths.produced(t)]) for t in tensors[::-1])), ""
-            )
+            made = self._kept(change)
+            kind = "×".join(map(str, change.kernel)) if isinstance(change, Insert) else "block"
+            paths = (change.path,) if isinstance(change, Insert) else change.paths
             if made:
-                size = (
-                    "×".join(map(str, change.kernel)) if isinstance(change, Insert) else f"{len(change.paths)} × {path}"
-                )
-                label = f"+ {size or 'Linear'}"
-                yield Edge(made, made, label=label, tip=f"{change.path}: {change}", back=True, when="after")
+                loops.setdefault(made, {}).setdefault(kind, []).extend(paths)
+        for made, new in loops.items():
+            tip = ", ".join(path for paths in new.values() for path in paths)
+            yield Edge(made, made, label=f"new: {_counted(new)}", tip=tip, back=True, when="after")
+
+    def _kept(self, change: Insert | Repeat) -> str:
+        """The width that a new layer or a clone of a block reads and gives."""
+        after = change.places[0].node if isinstance(change, Insert) else change.regions[0].exit
+        value = value_of(self.source, after)
+        layouts = value.layouts if isinstance(value, Value) else ()
+        return self.source.group_of([shown(self.source, layouts[1:] or layouts)])
 
     def _factors(self) -> Iterator[Edge]:
         """Dotted, between the factors of one dimension."""
@@ -186,6 +193,18 @@ class _Scene:
                             seen.setdefault((str(name), best))
         for name, best in seen:
             yield Edge(name, best, label="factor", tip=f"{name} × {best} is one dimension", skip=True, back=True)
+
+
+def _counted(labels: Mapping[str, Sequence[str]]) -> str:
+    """What there is of each kind: "1×1 (3), 3×3, 2 blocks"; what has no kernel is a layer."""
+    words = []
+    for label, paths in labels.items():
+        name = label or "layer"
+        if name in ("layer", "block"):
+            words.append(f"{len(paths)} {name}s" if len(paths) > 1 else name)
+        else:
+            words.append(f"{name} ({len(paths)})" if len(paths) > 1 else name)
+    return ", ".join(words)
 
 
 def _order(source: Source) -> dict[str, float]:

@@ -15,9 +15,10 @@ from typing import Any
 
 import networkx as nx
 
-from .registry import MANY, VERY_MANY, Picture, drawing, output
+from .colours import DARK, LIGHT, colour
+from .registry import MANY, VERY_MANY, Picture, drawings, output, palette, sparsest
 from .source import Source
-from .view import Drawing
+from .view import Drawing, Edge, Node, Swatch, quiet
 
 PAGE = Path(__file__).with_name("page")
 GRAPHVIZ = Path(__file__).with_name("vendor") / "graphviz.js"
@@ -33,23 +34,24 @@ def write(picture: Picture) -> bytes:
         "style": page["css"],
         "data": data,
         "graphviz": _graphviz(),
+        "layout": (PAGE / "layout.js").read_text(encoding="utf-8"),
         "script": page["js"],
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], page["html"]).encode()
 
 
 def _graphviz() -> str:
-    """The module, which an inline script cannot import from, with what it exports for all to see."""
-    text = GRAPHVIZ.read_text(encoding="utf-8")
-    exported = re.search(r"([\w$]+) as Graphviz\b", text[-1000:])
-    if exported is None or "</script" in text:
+    """The module as a script for a worker: what it exports is a global, since no page can import from itself."""
+    text = GRAPHVIZ.read_text(encoding="utf-8").rstrip()
+    exported = re.search(r"export\{[^{}]*?([\w$]+) as Graphviz\b[^{}]*\};?$", text[-1000:])
+    if exported is None or "</script" in text or "<!--" in text:
         raise ValueError(f"{GRAPHVIZ.name} is no module that exports Graphviz")
-    return f"{text}\nglobalThis.fxgrowGraphviz = {exported[1]};"
+    return f"{text[: -len(exported[0])]}\nglobalThis.fxgrowGraphviz = {exported[1]};"
 
 
 def _data(picture: Picture) -> dict[str, Any]:
     source = picture.source
-    drawings = [picture.drawing if name == picture.drawing.level else drawing(source, name) for name in source.levels]
+    levels = {one.level: one for one in drawings(source, *source.levels)}
     classes = {path: kind.__name__ for path, kind in source.widths.traced.classes.items()}
     return {
         "title": picture.drawing.title,
@@ -57,17 +59,37 @@ def _data(picture: Picture) -> dict[str, Any]:
         "grows": picture.drawing.grows,
         "opening": picture.drawing.level,
         "many": [MANY, VERY_MANY],
-        "levels": {one.level: _level(one) for one in drawings},
-        "legend": [dataclasses.asdict(swatch) for swatch in source.legend.values()],
+        "blank": {"node": _blank(Node), "edge": _blank(Edge)},
+        "levels": {name: _level(one) for name, one in levels.items()},
+        "legend": [_swatch(swatch) for swatch in palette(source, levels[sparsest(source)]).values()],
         "classes": classes,
-        "ties": _ties(source, {node.start for one in drawings for node in one.nodes}),
+        "ties": _ties(source, {node.start for one in levels.values() for node in one.nodes}),
     }
 
 
 def _level(one: Drawing) -> dict[str, Any]:
-    return {
-        "nodes": [dataclasses.asdict(node) for node in one.nodes],
-        "edges": [dataclasses.asdict(e) for e in one.edges],
+    return {"nodes": [_brief(node) for node in one.nodes], "edges": [_brief(edge) for edge in one.edges]}
+
+
+def _brief(one: Node | Edge) -> dict[str, Any]:
+    """What differs from a blank box or arrow."""
+    blank = _blank(type(one))
+    found = {name: value for name, value in dataclasses.asdict(one).items() if blank.get(name) != value}
+    return found | ({"quiet": True} if isinstance(one, Node) and quiet(one) else {})
+
+
+def _blank(kind: type[Node | Edge]) -> dict[str, Any]:
+    fields = dataclasses.fields(kind)
+    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+
+
+def _swatch(swatch: Swatch) -> dict[str, Any]:
+    """A width with its colours on a light ground and on a dark one."""
+    light, dark = colour(swatch, LIGHT), colour(swatch, DARK)
+    shown = dataclasses.asdict(swatch)
+    return {name: shown[name] for name in ("name", "size", "state", "reason", "layers")} | {
+        "fill": (light[0], dark[0]),
+        "line": (light[1], dark[1]),
     }
 
 

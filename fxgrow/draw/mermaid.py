@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..errors import DrawError
+from .colours import colour
 from .registry import Picture, output
-from .view import PINNED, Drawing, Edge, Node, arrow, colour
+from .view import PINNED, Drawing, Edge, Node, arrow, own
 
 MOST_EDGES, MOST_TEXT = 500, 50_000  # Mermaid shows no more, unless its page is told to
 
@@ -49,7 +50,7 @@ def mermaid(drawing: Drawing) -> str:
 def _node(node: Node, number: str) -> str:
     words = ["new:" if node.new else "", node.what, f"×{node.times}" if node.times > 1 else ""]
     lines = [f"<b>{arrow(node.size)}</b>" if any(node.size) else "", _escaped(" ".join(filter(None, words)))]
-    label = "<br/>".join(filter(None, [*lines, _escaped(node.path)])) or _escaped(node.key)
+    label = "<br/>".join(filter(None, [*lines, _escaped(own(node))])) or _escaped(node.key)
     return f'{number}(["{label}"])' if node.kind == "join" else f'{number}("{label}")'
 
 

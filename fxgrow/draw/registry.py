@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ..errors import DrawError
+from .colours import recoloured
 from .source import Source
-from .view import LEVELS, Drawing, Level
+from .view import LEVELS, Drawing, Level, Swatch
 
 Build = Callable[[Source], Drawing]
 Write = Callable[["Picture"], bytes]
@@ -82,15 +83,35 @@ def drawing(source: Source, name: str) -> Drawing:
     Raises:
         DrawError: There is no such level, or none of this source.
     """
-    for known in source.levels:
-        if known == name:
-            return _BUILDERS[known](source)
-    if name in LEVELS:
-        raise DrawError(f"a plan alone has no graph to draw {name} of: give (widths, plan), or the student")
-    raise DrawError(f"no level {name!r}; there are {', '.join(LEVELS)}")
+    return next(drawings(source, name))
+
+
+def drawings(source: Source, *names: str) -> Iterator[Drawing]:
+    """The same at some levels. At each of them a width has one colour: the sparsest has the first choice."""
+    for name in names:
+        if name not in LEVELS:
+            raise DrawError(f"no level {name!r}; there are {', '.join(LEVELS)}")
+        if name not in source.levels:
+            raise DrawError(f"a plan alone has no graph to draw {name} of: give (widths, plan), or the student")
+    least = _BUILDERS[sparsest(source)](source)
+    legend = palette(source, least)
+    for name in source.levels:
+        if name in names:
+            found = least if name == least.level else _BUILDERS[name](source)
+            yield replace(found, legend=tuple(legend[swatch.name] for swatch in found.legend))
+
+
+def sparsest(source: Source) -> Level:
+    """The level with the fewest boxes."""
+    return "blocks" if "blocks" in source.levels else "groups"
+
+
+def palette(source: Source, least: Drawing) -> dict[str, Swatch]:
+    """All widths, in colours that differ most at the sparsest level."""
+    return recoloured(source.legend, dict.fromkeys(node.group for node in least.nodes))
 
 
 def opening(source: Source) -> Drawing:
     """The most telling level that reads at once: groups, or blocks where there are too many of these."""
-    found = drawing(source, "groups")
-    return found if len(found.nodes) <= READABLE or "blocks" not in source.levels else drawing(source, "blocks")
+    groups, *blocks = drawings(source, *source.levels[:2])
+    return groups if len(groups.nodes) <= READABLE else (blocks or [groups])[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -119,23 +118,24 @@ class Drawing:
     grows: bool = False
 
 
-def colour(swatch: Swatch | None) -> tuple[str, str]:
-    """The fill and the outline of a group's boxes, as "#rrggbb"."""
-    if swatch is None:
-        return "#ffffff", "#8a929c"
-    if swatch.hue < 0:
-        return "#eceff2", "#8a929c"
-    fill = (swatch.hue, (0.89, 0.80, 0.71)[swatch.shade], (0.75, 0.62, 0.55)[swatch.shade])
-    return _hex(*fill), _hex(swatch.hue, 0.42, 0.55)
-
-
-def _hex(hue: int, lightness: float, saturation: float) -> str:
-    return "#" + "".join(f"{round(part * 255):02x}" for part in colorsys.hls_to_rgb(hue / 360, lightness, saturation))
-
-
 def arrow(change: Change, *, sign: str = "→") -> str:
-    """A size before and after: "64→96", or "64" where nothing changes, or "+96" where there was none."""
+    """A size before and after: "64→96", or "96" where nothing changes or there was none."""
     old, new = change
-    if not old:
-        return f"+{new}" if new else ""
-    return str(old) if old == new else f"{old}{sign}{new}"
+    if not old or old == new:
+        return str(new) if new else ""
+    return f"{old}{sign}{new}"
+
+
+def own(node: Node) -> str:
+    """What a box is called inside the box of its module: the rest of its path, from a word on: "conv1", "stage2.0"."""
+    if node.home and node.path == node.home:
+        return ""
+    path = node.path.removeprefix(f"{node.home}.") if node.home else node.path
+    if path != node.path and path[0].isdigit():
+        path = f"{node.home.rpartition('.')[2]}.{path}"
+    return "" if path == node.what else path
+
+
+def quiet(node: Node) -> bool:
+    """Whether a box only does the sums of the code around it: a size, an index, a guard."""
+    return node.kind in ("op", "join") and not any(node.size) and not node.new and not node.path.endswith(node.what)

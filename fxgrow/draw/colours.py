@@ -1,0 +1,106 @@
+"""The colours of widths: all as light as each other, so that text reads as well on one as on another.
+
+A hue is an angle in OKLCH, where equal angles look about equally far apart; in HSL a third of them is green. A colour
+that no screen can show loses chroma until one can.
+
+Source: Ottosson, "A perceptual color space for image processing" (2020): the two matrices. W3C, WCAG 2.2: `contrast`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from .view import Swatch
+
+TURN = 45  # degrees by which the hues of the legend are turned: the first one is blue
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """The colours of a drawing on one ground, all "#rrggbb".
+
+    Attributes:
+        fills: Lightness and chroma of a box by shade.
+        line: Lightness and chroma of its outline.
+        plain: Fill and outline of a box without a width.
+        pinned: The same of a pinned one.
+        ink: Text in a box.
+    """
+
+    fills: tuple[tuple[float, float], ...]
+    line: tuple[float, float]
+    plain: tuple[str, str]
+    pinned: tuple[str, str]
+    ink: str
+
+
+LIGHT = Theme(
+    ((0.93, 0.05), (0.87, 0.09), (0.81, 0.12)), (0.5, 0.15), ("#ffffff", "#8a929c"), ("#e6e9ed", "#6b747e"), "#16191d"
+)
+DARK = Theme(
+    ((0.36, 0.07), (0.43, 0.09), (0.29, 0.06)), (0.74, 0.12), ("#1b2127", "#9aa5b1"), ("#343c45", "#9aa5b1"), "#f1f4f7"
+)
+
+
+def colour(swatch: Swatch | None, theme: Theme = LIGHT) -> tuple[str, str]:
+    """The fill and the outline of a width's boxes, as "#rrggbb"."""
+    if swatch is None:
+        return theme.plain
+    if swatch.hue < 0:
+        return theme.pinned
+    return oklch(*theme.fills[swatch.shade], swatch.hue + TURN), oklch(*theme.line, swatch.hue + TURN)
+
+
+def recoloured(legend: Mapping[str, Swatch], first: Iterable[str]) -> dict[str, Swatch]:
+    """The same widths and the same colours, the ones that are told apart best where they are seen first.
+
+    Args:
+        legend: By name; the colours that come early differ most.
+        first: The names of the widths that show where there are the fewest boxes.
+    """
+    coloured = [name for name, swatch in legend.items() if swatch.hue >= 0]
+    order = dict.fromkeys([*(name for name in first if name in legend and legend[name].hue >= 0), *coloured])
+    hues = {name: (legend[old].hue, legend[old].shade) for name, old in zip(order, coloured, strict=True)}
+    return {
+        name: replace(swatch, hue=hues[name][0], shade=hues[name][1]) if name in hues else swatch
+        for name, swatch in legend.items()
+    }
+
+
+def oklch(lightness: float, chroma: float, hue: float) -> str:
+    """A colour as "#rrggbb", with as much of its chroma as there is on a screen."""
+    for part in range(20, -1, -1):
+        linear = _linear(lightness, chroma * part / 20, math.radians(hue))
+        if part == 0 or all(-1e-3 <= one <= 1 + 1e-3 for one in linear):
+            break
+    return "#" + "".join(f"{round(255 * _encoded(min(1.0, max(0.0, one)))):02x}" for one in linear)
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of the luminances of two colours "#rrggbb": 21 of black on white, 1 of a colour on itself."""
+    low, high = sorted(_luminance(one) for one in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _linear(lightness: float, chroma: float, angle: float) -> tuple[float, float, float]:
+    a, b = chroma * math.cos(angle), chroma * math.sin(angle)
+    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    middle = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    return (
+        4.0767416621 * long - 3.3077115913 * middle + 0.2309699292 * short,
+        -1.2684380046 * long + 2.6097574011 * middle - 0.3413193965 * short,
+        -0.0041960863 * long - 0.7034186147 * middle + 1.7076147010 * short,
+    )
+
+
+def _encoded(linear: float) -> float:
+    return 12.92 * linear if linear <= 0.0031308 else 1.055 * linear ** (1 / 2.4) - 0.055
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
