@@ -21,23 +21,26 @@ from .source import Source
 from .view import Drawing, Edge, Node, Swatch, quiet
 
 PAGE = Path(__file__).with_name("page")
+SCRIPTS = ("layout.js", "shown.js", "picture.js", "panel.js", "controls.js")  # one after the other, as one module
 GRAPHVIZ = Path(__file__).with_name("vendor") / "graphviz.js"
 
 
 @output(".html", ".htm")
 def write(picture: Picture) -> bytes:
     """Every level, opened at the one that was asked for."""
-    page = {name: (PAGE / f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
     data = json.dumps(_data(picture), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     parts = {
         "title": html.escape(picture.drawing.title),
-        "style": page["css"],
+        "style": _read("page.css"),
         "data": data,
         "graphviz": _graphviz(),
-        "layout": (PAGE / "layout.js").read_text(encoding="utf-8"),
-        "script": page["js"],
+        "script": "\n".join(map(_read, SCRIPTS)),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], page["html"]).encode()
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _read("page.html")).encode()
+
+
+def _read(name: str) -> str:
+    return (PAGE / name).read_text(encoding="utf-8")
 
 
 def _graphviz() -> str:

@@ -1,0 +1,153 @@
+// Search, keys, zoom, and the start.
+
+let hits = [], next = 0;
+
+function search() {
+  const query = state.query.trim().toLowerCase();
+  const text = (node) => [node.key, node.path, node.what, node.group, ...node.inside].join(" ").toLowerCase();
+  hits = query ? shown.nodes.map((node, i) => (text(node).includes(query) ? i : -1)).filter((i) => i >= 0) : [];
+  const found = new Set(hits);
+  shown.nodes.forEach((_, i) => element(i)?.classList.toggle("hit", found.has(i)));
+  $("hits").textContent = query ? `${hits.length} found` : "";
+  next = 0;
+  if (query && hits.length) reveal(hits[0]);
+}
+
+function reveal(i) {
+  element(i)?.scrollIntoView({ block: "center", inline: "center" });
+}
+
+function walk(event, node, i) {
+  const index = new Map(shown.nodes.map((one, at) => [one.key, at]));
+  const go = (keys) => { if (keys.length) { element(index.get(keys[0]))?.focus(); reveal(index.get(keys[0])); } };
+  const moves = {
+    ArrowDown: () => go(shown.edges.filter((e) => e.source === node.key && !e.back).sort((a, b) => a.skip - b.skip).map((e) => e.target)),
+    ArrowUp: () => go(shown.edges.filter((e) => e.target === node.key && !e.back).sort((a, b) => a.skip - b.skip).map((e) => e.source)),
+    ArrowRight: () => go(shown.nodes.slice(i + 1).map((one) => one.key)),
+    ArrowLeft: () => go(shown.nodes.slice(0, i).reverse().map((one) => one.key)),
+    Enter: () => choose(node),
+    " ": () => choose(node),
+    e: () => toggle(node.module || node.home),
+    Escape: () => { state.chosen = null; mark(); $("details").replaceChildren(hint.cloneNode(true)); },
+  };
+  if (!moves[event.key] || event.ctrlKey || event.metaKey) return;
+  event.preventDefault();
+  event.stopPropagation();
+  moves[event.key]();
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.target.matches("input[type=search]") || event.ctrlKey || event.metaKey || event.altKey) return;
+  const keys = { "/": () => $("search").focus(), b: () => before(!after()), t: () => $("theme").click(), 0: () => $("fit").click(),
+    Escape: stop, "+": () => $("larger").click(), "-": () => $("smaller").click(), c: () => $("collapse").click(), x: () => $("expand").click() };
+  const level = Object.keys(data.levels)[Number(event.key) - 1];
+  if (level) { event.preventDefault(); change(level); }
+  else if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
+});
+
+function before(now) {
+  if (!data.grows) return;
+  state.when = now ? "after" : "before";
+  document.querySelector(`input[name=when][value=${state.when}]`).checked = true;
+  render();
+}
+
+function change(level) {
+  forget();
+  state.level = level;
+  state.chosen = null;
+  state.collapsed[level] ??= new Set(data.levels[level].nodes.length > LARGE ? homes() : []);
+  document.querySelector(`input[name=level][value=${level}]`).checked = true;
+  $("details").replaceChildren(hint.cloneNode(true));
+  render().then(() => { if (state.level === level) begin(); });
+}
+
+function begin() { // where the model begins
+  const [stage, first] = [$("stage"), boxes[0]?.getBoundingClientRect()];
+  if (!first) return;
+  const room = stage.getBoundingClientRect();
+  stage.scrollTo(stage.scrollLeft + first.left + first.width / 2 - room.left - room.width / 2, 0);
+}
+
+function natural() {
+  const [, , width, height] = (picture()?.getAttribute("viewBox") || "0 0 1 1").split(" ").map(Number);
+  return [width * 4 / 3, height * 4 / 3]; // points to pixels
+}
+
+function zoom(to) {
+  state.zoom = Math.min(4, Math.max(0.08, to));
+  const [width, height] = natural();
+  picture()?.setAttribute("width", `${width * state.zoom}px`);
+  picture()?.setAttribute("height", `${height * state.zoom}px`);
+}
+
+function fit() {
+  const [width] = natural();
+  state.fitted = true;
+  zoom(Math.min(1, Math.max(0.3, ($("stage").clientWidth - 32) / width)));
+}
+
+const by = (factor) => () => { state.fitted = false; zoom(state.zoom * factor); };
+$("larger").addEventListener("click", by(1.25));
+$("smaller").addEventListener("click", by(0.8));
+$("fit").addEventListener("click", fit);
+addEventListener("resize", () => { if (state.fitted) fit(); });
+$("stage").addEventListener("wheel", (event) => {
+  if (!event.ctrlKey) return;
+  event.preventDefault();
+  by(event.deltaY < 0 ? 1.1 : 0.9)();
+}, { passive: false });
+
+let held = null, moved = false;
+$("stage").addEventListener("pointerdown", (event) => { held = [event.clientX, event.clientY, $("stage").scrollLeft, $("stage").scrollTop]; moved = false; });
+addEventListener("pointermove", (event) => {
+  if (!held || event.buttons !== 1) return;
+  const [x, y] = [event.clientX - held[0], event.clientY - held[1]];
+  if (Math.abs(x) + Math.abs(y) > 5) { moved = true; $("stage").classList.add("moving"); }
+  if (moved) $("stage").scrollTo(held[2] - x, held[3] - y);
+});
+addEventListener("pointerup", () => { held = null; $("stage").classList.remove("moving"); setTimeout(() => { moved = false; }); });
+
+// -- start --------------------------------------------------------------------------------------
+
+$("title").textContent = data.title;
+$("notes").textContent = data.notes.join(" · ");
+for (const [i, level] of Object.keys(data.levels).entries()) {
+  const choice = make("label", "", { title: `${data.levels[level].nodes.length} boxes (${i + 1})` });
+  const input = make("input", "", { type: "radio", name: "level", value: level });
+  input.addEventListener("change", () => change(level));
+  choice.append(input, ` ${level}`);
+  $("levels").append(choice);
+}
+document.querySelectorAll("input[name=when]").forEach((input) => input.addEventListener("change", () => before(input.value === "after")));
+$("when").hidden = !data.grows;
+$("when").style.display = data.grows ? "" : "none";
+$("search").addEventListener("input", () => { state.query = $("search").value; search(); });
+$("search").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && hits.length) { next = (next + 1) % hits.length; reveal(hits[next]); element(hits[next])?.focus(); }
+  if (event.key === "Escape") { $("search").value = state.query = ""; search(); $("search").blur(); }
+});
+$("collapse").addEventListener("click", () => { state.collapsed[state.level] = homes(); render(); });
+$("expand").addEventListener("click", () => { state.collapsed[state.level] = new Set(); render(); });
+$("stop").addEventListener("click", stop);
+const darkly = matchMedia("(prefers-color-scheme: dark)");
+const dark = (now) => { $("theme").setAttribute("aria-pressed", String(now)); document.documentElement.classList.toggle("dark", now); };
+$("theme").addEventListener("click", () => dark(!document.documentElement.classList.contains("dark")));
+darkly.addEventListener("change", () => dark(darkly.matches));
+dark(darkly.matches);
+for (const swatch of data.legend) {
+  const item = make("li", "", { "data-name": swatch.name });
+  const button = make("button", "", { type: "button", title: swatch.reason });
+  const box = make("span", "", { class: `swatch ${swatch.state}` });
+  paint(box, swatch);
+  const name = make("span");
+  name.append(...swatch.name.split(/(?<=\.)/).flatMap((step) => [step, make("wbr")])); // broken at its dots
+  button.append(box, name, make("b", arrow(swatch.size)));
+  for (const [on, off] of [["pointerenter", "pointerleave"], ["focus", "blur"]]) {
+    button.addEventListener(on, () => light([swatch.name]));
+    button.addEventListener(off, () => light(null));
+  }
+  item.append(button);
+  $("legend").querySelector("ul").append(item);
+}
+change(state.level);

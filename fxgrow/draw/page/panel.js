@@ -1,0 +1,107 @@
+// Beside the picture: what is known of a box, the modules to open and close.
+
+function choose(node) {
+  state.chosen = state.chosen === node.key ? null : node.key;
+  mark();
+  if (state.chosen) describe(node, true);
+}
+
+function mark() {
+  shown.nodes.forEach((node, i) => element(i)?.classList.toggle("chosen", node.key === state.chosen));
+}
+
+function make(tag, text = "", attributes = {}) {
+  const found = document.createElement(tag);
+  if (text) found.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) found.setAttribute(key, value);
+  return found;
+}
+
+function describe(node, whole) {
+  const parts = [make("h2", node.path || node.key)];
+  const list = make("dl");
+  const row = (name, text) => { if (text) list.append(make("dt", name), make("dd", text)); };
+  const counts = ([old, now]) => (old || now ? `${old.toLocaleString("en")}${old !== now && data.grows ? ` → ${now.toLocaleString("en")}` : ""}` : "");
+  row("what", [node.new ? "new:" : "", node.what, node.times > 1 ? `×${node.times}` : ""].filter(Boolean).join(" "));
+  row("size", node.size && (node.size[0] === node.size[1] || !node.size[0] ? String(node.size[1] || "") : `${node.size[0]} → ${node.size[1]}`));
+  if (node.parameters) row("parameters", counts(node.parameters));
+  if (node.flops) row("FLOPs", counts(node.flops));
+  if (node.kind !== "group") row("with", (node.inside || []).slice(0, 40).join(", "));
+  const swatch = legend.get(node.group);
+  if (swatch) {
+    row("width", `${swatch.name} (${arrow(swatch.size)})`);
+    row(swatch.state, swatch.reason);
+    row("layers", swatch.layers.slice(0, whole ? 60 : 8).join(", ") + (swatch.layers.length > (whole ? 60 : 8) ? ", …" : ""));
+  }
+  const others = (node.groups || []).filter((name) => name !== node.group);
+  row(swatch ? "also touches" : "widths", others.slice(0, 12).join(", ") + (others.length > 12 ? ", …" : ""));
+  parts.push(list);
+  const steps = whole ? why(node.start) : [];
+  if (steps.length) {
+    parts.push(make("p", `Why it moves with ${swatch ? swatch.name : "the others"}:`));
+    const path = make("ol", "", { class: "why" });
+    for (const [from, site, to] of steps) {
+      const step = make("li", `${from} `);
+      step.append(make("i", site), ` ${to}`);
+      path.append(step);
+    }
+    parts.push(path);
+  }
+  const module = node.module || node.home;
+  if (whole && module) {
+    const button = make("button", node.module ? `Expand ${module}` : `Collapse ${module}`, { type: "button" });
+    button.addEventListener("click", () => toggle(module));
+    parts.push(button);
+  }
+  $("details").replaceChildren(...parts);
+}
+
+function why(start) {
+  const steps = [];
+  for (let at = start; data.ties[at] && steps.length < 200; at = data.ties[at][0]) steps.push([at, data.ties[at][1], data.ties[at][0]]);
+  return steps;
+}
+
+// -- modules ------------------------------------------------------------------------------------
+
+function toggle(path) {
+  if (!path) return;
+  const closed = (state.collapsed[state.level] ??= new Set());
+  if (closed.has(path)) closed.delete(path);
+  else closed.add(path);
+  state.chosen = null;
+  render(closed.has(path) ? `module ${path}` : null);
+}
+
+function homes() {
+  return new Set(data.levels[state.level].nodes.map((node) => node.home).filter(Boolean));
+}
+
+// The legend: the widths of the picture, with their sizes at the time.
+function widths() {
+  const there = new Set(shown.nodes.map((node) => node.group));
+  for (const item of $("legend").querySelectorAll("li")) {
+    const swatch = legend.get(item.dataset.name);
+    item.hidden = !there.has(swatch.name);
+    item.querySelector("b").textContent = arrow(swatch.size);
+  }
+}
+
+function modules() {
+  const list = $("modules").querySelector("ul");
+  const foldable = state.level === "layers" || state.level === "ops";
+  $("modules").hidden = $("collapse").hidden = $("expand").hidden = !foldable;
+  if (!foldable) return;
+  const closed = state.collapsed[state.level] ?? new Set();
+  const number = new Map();
+  for (const node of data.levels[state.level].nodes) for (const path of prefixes(node.path || "").slice(0, node.path ? undefined : 0)) number.set(path, (number.get(path) || 0) + 1);
+  const items = [...number].filter(([, number]) => number > 1).map(([path, number]) => {
+    const item = make("li");
+    const button = make("button", `${closed.has(path) ? "▸" : "▾"} ${path} (${number})`, { type: "button", "aria-expanded": String(!closed.has(path)) });
+    item.style.paddingLeft = `${(path.split(".").length - 1) * 12}px`;
+    button.addEventListener("click", () => toggle(path));
+    item.append(button);
+    return item;
+  });
+  list.replaceChildren(...items);
+}

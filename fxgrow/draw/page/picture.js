@@ -1,0 +1,148 @@
+// The picture: laid out, made to answer to the pointer and the keys, and lit up.
+
+let turn = 0;
+
+async function render(keep = null) {
+  const mine = ++turn;
+  const next = visible(), text = dot(next);
+  if (!layouts.has(text)) {
+    const quiet = busy(next.nodes.length);
+    const found = await lay(text);
+    clearInterval(quiet);
+    if (found?.svg) {
+      layouts.set(text, found.svg);
+      document.body.dataset.layoutMs = Math.round(found.ms);
+    }
+    if (mine !== turn) return;
+    if (found?.error) { $("busy").firstChild.textContent = `Graphviz failed: ${found.error}`; return; }
+  } else stopLaying();
+  $("busy").hidden = true;
+  shown = next;
+  settled = { level: state.level, closed: new Set(state.collapsed[state.level]) };
+  const svg = new DOMParser().parseFromString(layouts.get(text), "image/svg+xml").documentElement;
+  svg.querySelectorAll("title").forEach((title) => title.remove());
+  svg.setAttribute("role", "group");
+  svg.setAttribute("aria-label", `${data.title}, ${state.level}, ${state.when} growth`);
+  $("picture").replaceChildren(document.importNode(svg, true));
+  const ids = new Map([...picture().querySelectorAll("g[id]")].map((one) => [one.id, one]));
+  boxes = shown.nodes.map((_, i) => ids.get(`n${i}`));
+  lines = shown.edges.map((_, i) => ids.get(`e${i}`));
+  dress();
+  document.body.dataset.shown = `${state.level} ${state.when}`;
+  if (state.fitted) fit();
+  else zoom(state.zoom);
+  search();
+  boxes[keep ? shown.nodes.findIndex((node) => node.key === keep) : -1]?.focus();
+  modules();
+  widths();
+}
+
+function busy(number) { // says so, and counts
+  const [said, start] = [$("busy"), Date.now()];
+  said.firstChild.textContent = `Laying out ${number.toLocaleString("en")} boxes …`;
+  $("seconds").textContent = "";
+  said.hidden = false;
+  $("stop").hidden = true;
+  return setInterval(() => {
+    const seconds = Math.floor((Date.now() - start) / 1000);
+    if (seconds) $("seconds").textContent = `${seconds} s`;
+    $("stop").hidden = !settled || !graphviz.worker;
+  }, 250);
+}
+
+function forget() { // what was being laid out is wanted no more: its modules are as they were
+  if (settled && graphviz.asked && settled.level === state.level) state.collapsed[state.level] = new Set(settled.closed);
+  else if (graphviz.asked) delete state.collapsed[state.level];
+}
+
+function stop() {
+  if (!settled || !graphviz.asked) return;
+  change(settled.level);
+}
+
+const picture = () => $("picture").querySelector("svg");
+const element = (i) => boxes[i];
+const tipped = (box, text) => {
+  const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+  title.textContent = text;
+  box.prepend(title);
+};
+
+function dress() {
+  const shapes = boxes.map((box) => box?.querySelector("path, polygon, ellipse").getBBox()); // all read before any is written
+  shown.nodes.forEach((node, i) => {
+    const box = boxes[i];
+    if (!box) return;
+    const swatch = legend.get(node.group);
+    box.classList.add(node.kind);
+    box.querySelectorAll("text").forEach((line) => { line.setAttribute("text-anchor", "middle"); line.setAttribute("x", shapes[i].x + shapes[i].width / 2); });
+    if (node.state) box.classList.add(node.state);
+    if (node.new) box.classList.add("new");
+    if (node.quiet) box.classList.add("quiet");
+    if (swatch) paint(box, swatch);
+    else box.classList.add("plain");
+    box.setAttribute("data-path", node.path || node.key);
+    box.setAttribute("tabindex", i ? "-1" : "0"); // one stop for Tab; the arrow keys go on from there
+    box.setAttribute("role", "button");
+    box.setAttribute("aria-label", [arrow(node.size), node.new ? "new" : "", node.what, node.path, node.state, node.reason].filter(Boolean).join(", "));
+    tipped(box, [node.path || node.key, node.reason].filter(Boolean).join("\n"));
+    box.addEventListener("pointerenter", () => light(node.group ? [node.group] : node.groups, node));
+    box.addEventListener("pointerleave", () => light(null));
+    box.addEventListener("focus", () => { boxes.forEach((one) => one?.setAttribute("tabindex", one === box ? "0" : "-1")); light(node.group ? [node.group] : node.groups, node); });
+    box.addEventListener("blur", () => light(null));
+    box.addEventListener("click", () => { if (!moved) choose(node); });
+    box.addEventListener("dblclick", () => toggle(node.module || node.home));
+    box.addEventListener("keydown", (event) => walk(event, node, i));
+  });
+  shown.edges.forEach((edge, i) => {
+    const line = lines[i];
+    if (!line) return;
+    if (edge.skip || edge.quiet) line.classList.add("skip");
+    if (edge.skip && edge.back) line.classList.add("factor");
+    if (edge.new) line.classList.add("new");
+    if (edge.tip) tipped(line, edge.tip);
+  });
+  const names = document.createElementNS("http://www.w3.org/2000/svg", "g"); // of modules, above the arrows
+  $("picture").querySelectorAll(".cluster").forEach((box) => {
+    const text = box.querySelector("text"), home = text?.textContent.trim();
+    box.setAttribute("data-module", home);
+    box.addEventListener("click", () => { if (!moved) toggle(home); });
+    const name = document.createElementNS("http://www.w3.org/2000/svg", "g");
+    name.setAttribute("class", "name");
+    name.setAttribute("data-module", home);
+    name.append(text);
+    name.addEventListener("click", () => { if (!moved) toggle(home); });
+    names.append(name);
+  });
+  picture().querySelector("g.graph").append(names);
+}
+
+function paint(box, swatch) {
+  box.classList.add("c");
+  for (const name of ["fill", "line"]) swatch[name].forEach((colour, i) => box.style.setProperty(`--${name}-${i}`, colour));
+}
+
+function light(groups, node = null) {
+  const svg = picture();
+  if (!svg) return;
+  svg.classList.toggle("lit", Boolean(groups && groups.length));
+  const lit = new Set(groups || []);
+  const beside = new Set(); // where each width is one box, its neighbours read it
+  if (state.level === "groups") for (const edge of shown.edges) {
+    if (edge.source === node?.key) beside.add(edge.target);
+    if (edge.target === node?.key) beside.add(edge.source);
+  }
+  const near = shown.nodes.map((one) => one === node || beside.has(one.key) || one.groups.some((name) => lit.has(name)));
+  const on = shown.nodes.map((one) => one === node || lit.has(one.group)); // it makes or hands on the width; the others read it
+  const index = new Map(shown.nodes.map((one, i) => [one.key, i]));
+  shown.nodes.forEach((_, i) => { element(i)?.classList.toggle("on", on[i]); element(i)?.classList.toggle("near", near[i] && !on[i]); });
+  shown.edges.forEach((edge, i) => {
+    const [from, to] = [index.get(edge.source), index.get(edge.target)];
+    const touched = (on[from] && near[to]) || (beside.size && on[to] && near[from]);
+    lines[i]?.classList.toggle("on", Boolean(touched));
+  });
+  if (groups && groups.length && !state.chosen) describe(node || { path: groups[0], groups, group: groups[0], size: legend.get(groups[0]).size, inside: [] }, false);
+  else if (!groups && !state.chosen) $("details").replaceChildren(hint.cloneNode(true));
+}
+
+const hint = document.querySelector(".hint");
