@@ -19,6 +19,7 @@ import json
 import multiprocessing
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from benchmarks.peers_measure import FACTOR, PEERS, Outcome, Peer, gromo_ways, o
 from benchmarks.peers_page import environment, page, summary_lines
 from benchmarks.zoos import Entry
 
-QUICK = ("mlp", "digits_net", "squeezenet1_1")
+QUICK = ("mlp", "digits_net")
 
 
 def installed(peers: dict[str, Peer]) -> dict[str, Peer]:
@@ -54,6 +55,7 @@ def isolated(entry: Entry, peers: dict[str, Peer], repeats: int, limit: float, l
     ours, theirs = context.Pipe(duplex=False)
 
     def work() -> None:
+        warnings.simplefilter("ignore")  # the peers' own
         for outcomes in outcomes_of(entry, peers, repeats, limit, learning):
             theirs.send(outcomes)
 
@@ -110,8 +112,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=["*"], metavar="GLOB", help="names of models (default: all)")
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS), help="default: all")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--limit-seconds", type=float, default=60, help="for one peer and one model")
-    parser.add_argument("--quick", action="store_true", help="three small models, once: shows that it runs")
+    parser.add_argument("--limit-seconds", type=float, default=60, help="of processor time, for one peer and model")
+    parser.add_argument("--quick", action="store_true", help="two small models, once: shows that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--render", type=Path, metavar="JSON", help="run nothing; make the page from this")

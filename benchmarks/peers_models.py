@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from benchmarks.zoos import ZOOS, Entry, images, noise
 
 TORCHVISION = (
-    "alexnet", "vgg11_bn", "vgg16", "resnet18", "resnet34", "resnet50", "resnext50_32x4d", "densenet121", "googlenet",
+    "alexnet", "vgg11_bn", "resnet18", "resnet34", "resnet50", "resnext50_32x4d", "densenet121", "googlenet",
     "inception_v3", "mobilenet_v2", "mobilenet_v3_small", "mnasnet1_0", "shufflenet_v2_x1_0", "squeezenet1_1",
     "efficientnet_b0", "efficientnet_v2_s", "regnet_x_400mf", "regnet_y_400mf", "convnext_tiny", "vit_b_16", "swin_t",
 )  # fmt: skip

@@ -164,7 +164,7 @@ def page(tables: dict[str, list[Outcome]], where: dict[str, str]) -> list[str]:
     outcomes, own = tables["models"], tables["gromo"]
     count = len({o.model for o in outcomes})
     lines = ["# fxgrow and its peers", "", "Made by a script, not by hand:", "", f"    {COMMAND}", "", *INTRODUCTION]
-    lines[-1:] = [lines[-1], "", f"{count} models. {', '.join(f'{k} {v}' for k, v in where.items())}, one thread."]
+    lines += ["", f"{count} models; {', '.join(f'{k} {v}' for k, v in where.items())}."]
     lines += ["", *summary_lines(outcomes), "", *REMARKS, "", "## Not handled", "", *failures(outcomes)]
     head = ("model", "parameters", *(PEERS[key].title for key in by_peer(outcomes)))
     lines += ["", "## Model by model", "", *CELLS, "", *table(head, list(model_rows(outcomes)))]
@@ -173,41 +173,42 @@ def page(tables: dict[str, list[Outcome]], where: dict[str, str]) -> list[str]:
     return lines
 
 
-INTRODUCTION = [
-    "Everybody gets the same unmodified models, with random weights, norm statistics and affine parameters. Growers",
-    "widen by 1.5, Torch-Pruning removes a third of each width. Errors are max |result - teacher| / max |teacher| in",
-    "float64, dropout off, the larger of all outputs; an error above 1e-10 is no success. A model counts as handled if",
-    "the result runs in eval and train mode with outputs of the same shapes (for pruning also backward) and, for a",
-    "grower, is exact. Time is processor time in float32, batch of two at 64 x 64 (Inception 299 x 299): the peers take",
-    "turns, medians of the repeats, then the median over the models that both handle (their number in brackets). The",
-    "machine also ran other jobs, so only these ratios mean anything. What works in place is timed without the copy that",
-    "keeps the teacher; fxgrow always makes a new model.",
-]
-REMARKS = [
-    "Torch-Pruning goes the other way (it makes widths smaller), so no function is preserved and exactness does not",
-    "apply. It is used as its documentation says, with the layers that make the outputs left alone and the heads of each",
-    "`nn.MultiheadAttention` named, and with nothing that only one model would need.",
-    "",
-    "gromo has no entry point for an `nn.Module`: networks have to be written in its classes, hence no unmodified model. It",
-    "is given those models that its ready-made containers can spell, with the same weights; the widths inside residual",
-    "blocks (ResNet) and inside stages (VGG) grow, the others cannot. The rebuilding is neither timed nor counted.",
-    "",
-    "Net2Net by pairs is the arithmetic of the notebooks without their mistakes: layers in the order of their definition",
-    "are widened as producer and consumer, with the batch norm between them. A person would have to name the pairs; in a",
-    "network with skips some pairs inside blocks would be right, but not all widths grow. With noise, the models count that",
-    "the same pairs without noise get exactly right.",
-    "",
-    "Optimizers: no peer moves the state of an optimizer. The last column is the median share of the result's parameters",
-    "(as tensors) that an optimizer made before the change would still update.",
-]
-CELLS = [
-    "Error (the larger of eval and train), convolution and linear weights that changed, time as a multiple of fxgrow's;",
-    "`-`: there is no way to hand it over.",
-]
-WAYS_REMARK = [
-    "Each of its ready-made containers, and its ways to fill new neurons; fxgrow gets the same objects, unmodified.",
-    "`with a gradient`: the share of the student's parameters that have a gradient in the first or the second of two",
-    "steps, divided by the teacher's share; below 100 % some can never learn (or were born behind a ReLU that is off). With",
-    "the scaling factor at which extensions are created, zero, both sides of a new neuron are zero. Optimal neurons",
-    "are found from 32 random samples; they are meant to change the function. gromo prunes nothing and keeps no plan.",
-]
+INTRODUCTION = """\
+All get the same unmodified models, with random weights, norm statistics and affine parameters. Growers widen by 1.5,
+Torch-Pruning removes a third of each width. Errors are max |result - teacher| / max |teacher| over all outputs, in
+float64, dropout off; above 1e-10 a result is not exact. A model counts as handled if the result runs in eval and train
+mode, with outputs of the same shapes (for pruning: and backward), and, for a grower, is exact.
+
+Time is processor time in float32 on one thread, for a batch of two at 64 x 64 (Inception 299 x 299): the peers take
+turns, medians of the repeats, then the median over the models that both handle (their number in brackets). Other jobs
+ran on the machine, so only these ratios mean anything. What works in place is timed without the copy that would keep
+the teacher; fxgrow always makes a new model, and checks it.
+""".splitlines()
+REMARKS = """\
+**Torch-Pruning** goes the other way: it makes widths smaller, so no function is kept and exactness does not apply. The
+layers that make the outputs are left alone and the heads of each `nn.MultiheadAttention` are named, as its
+documentation says; settings that only one model needs are not given, as none are to fxgrow.
+
+**gromo** has no entry point for an `nn.Module`: networks have to be written in its classes, hence no unmodified model.
+It is given the models that its ready-made containers can spell, with the same weights, and its exact option (below).
+The widths inside residual blocks and inside the stages of a VGG grow, the others cannot. The rebuilding is not timed.
+
+**Net2Net by pairs** is the arithmetic of the notebooks without the mistakes of its ports: consecutive layers, in the
+order of their definition, are widened as producer and consumer, with the batch norm between them. A person would have
+to name the pairs; in a network with skips, pairs inside blocks can be right, but these are not all widths. With noise,
+a model counts where the same pairs without noise are exact.
+
+**Optimizers**: none moves the state of an optimizer. The last column is the median share of the result's parameters (as
+tensors) that an optimizer made before the change would still update.
+""".splitlines()
+CELLS = """\
+The larger error of eval and train mode, convolution and linear weights that changed, time as a multiple of fxgrow's;
+`-`: there is no way to hand it over.
+""".splitlines()
+WAYS_REMARK = """\
+Its ready-made containers and its ways to fill new neurons; fxgrow gets the same objects, unmodified. `with a gradient`:
+the share of the student's parameters that have a gradient in the first or the second of two steps, divided by the
+teacher's share (ReLUs that are off move it by a few per cent). With the scaling factor that extensions have when they
+are created, zero, the weights on both sides of a new neuron are zero, and it can never learn. Optimal neurons are
+found from random samples (256, for the ResNet 32 images) and are meant to change the function.
+""".splitlines()
