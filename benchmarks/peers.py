@@ -52,10 +52,7 @@ def installed(peers: dict[str, Peer]) -> dict[str, Peer]:
 
 
 def imported(peers: dict[str, Peer]) -> None:
-    """Import here what every process would otherwise import for itself, and hide it from the garbage collector.
-
-    Else each collection, also in what is timed, walks all of it.
-    """
+    """Import here what every process would otherwise import for itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for peer in peers.values():
@@ -64,8 +61,6 @@ def imported(peers: dict[str, Peer]) -> None:
             else:
                 importlib.import_module(peer.package)
     fxgrow.grow(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), FACTOR, torch.randn(1, 2))
-    gc.collect()
-    gc.freeze()
 
 
 def isolated(entry: Entry, peers: dict[str, Peer], repeats: int, limit: float, learning: bool) -> list[Outcome]:
@@ -75,6 +70,7 @@ def isolated(entry: Entry, peers: dict[str, Peer], repeats: int, limit: float, l
 
     def work() -> None:
         warnings.simplefilter("ignore")  # the peers' own
+        gc.freeze()  # else each collection, also in what is timed, walks all that was imported
         for outcomes in outcomes_of(entry, peers, repeats, limit, learning):
             theirs.send(outcomes)
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+import re
 import statistics
 from collections.abc import Iterator, Sequence
 
@@ -117,7 +118,8 @@ def failures(outcomes: Sequence[Outcome]) -> Iterator[str]:
         else:
             reasons = {}
             for o in bad:
-                reasons.setdefault(o.reason or f"error {o.error:.1e}", []).append(o.model)
+                reason = re.sub(r" \(\d+ -> \d+\)$", "", o.reason) or f"error {o.error:.1e}"
+                reasons.setdefault(reason, []).append(o.model)
         if bad:
             yield f"- {PEERS[key].title}: {len(bad)} of {len(found)}"
         yield from (f"  - {', '.join(models)}: {reason}" for reason, models in reasons.items())
@@ -187,7 +189,8 @@ the teacher; fxgrow always makes a new model, and checks it.
 REMARKS = """\
 **Torch-Pruning** goes the other way: it makes widths smaller, so no function is kept and exactness does not apply. The
 layers that make the outputs are left alone and the heads of each `nn.MultiheadAttention` are named, as its
-documentation says; settings that only one model needs are not given, as none are to fxgrow.
+documentation says; settings that only one model needs are not given, as none are to fxgrow. Version 1.6.1 traces in
+eval mode only, so what only training runs (the auxiliary heads of GoogLeNet and Inception) is not pruned with the rest.
 
 **gromo** has no entry point for an `nn.Module`: networks have to be written in its classes, hence no unmodified model.
 It is given the models that its ready-made containers can spell, with the same weights, and its exact option (below).
