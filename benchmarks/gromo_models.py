@@ -69,7 +69,7 @@ REBUILT: dict[str, Callable[[], nn.Module]] = {
 def entries() -> Iterator[Entry]:
     """Models for its ways to fill new neurons: its ready-made containers but VGG, which is large."""
     yield Entry("mlp", mlp, noise((2, 1, 28, 28)))
-    make = functools.partial(container("growing_residual_mlp").GrowingResidualMLP, (3, 32, 32), 10, 256, 512, 8)
+    make = functools.partial(container("growing_residual_mlp").GrowingResidualMLP, (3, 32, 32), 10, 64, 128, 8)
     yield Entry("residual MLP", make, images(32))
     yield Entry("MLP-Mixer", container("growing_mlp_mixer").GrowingMLPMixer, images(32))
     yield Entry("resnet18", REBUILT["resnet18"], images(64))

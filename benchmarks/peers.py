@@ -18,11 +18,12 @@ import gc
 import importlib
 import importlib.util
 import json
+import math
 import multiprocessing
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,20 +92,15 @@ def isolated(entry: Entry, peers: dict[str, Peer], repeats: int, limit: float, l
     return found + [Outcome(entry.name, key, "crash", "the process died or hung") for key in peers if key not in known]
 
 
-def run(
-    entries: Iterable[Entry], peers: dict[str, Peer], repeats: int, limit: float, learning: bool = False
-) -> list[Outcome]:
-    """All outcomes, one line of progress each."""
-    found: list[Outcome] = []
-    for entry in entries:
-        start = time.perf_counter()
-        new = isolated(entry, peers, repeats, limit, learning)
-        found += new
-        for outcome in new:
-            error = "" if outcome.error != outcome.error else f"error {outcome.error:.1e}"
-            cells = (outcome.model, outcome.peer, outcome.status, error, outcome.reason)
-            print(" | ".join(cell for cell in cells if cell)[:160], flush=True)
-        print(f"  {time.perf_counter() - start:.0f} s", flush=True)
+def run(entry: Entry, peers: dict[str, Peer], repeats: int, limit: float, learning: bool) -> list[Outcome]:
+    """The outcomes of a model, with a line of progress each."""
+    start = time.perf_counter()
+    found = isolated(entry, peers, repeats, limit, learning)
+    for outcome in found:
+        error = "" if math.isnan(outcome.error) else f"error {outcome.error:.1e}"
+        cells = (outcome.model, outcome.peer, outcome.status, error, outcome.reason)
+        print(" | ".join(cell for cell in cells if cell)[:160], flush=True)
+    print(f"  {time.perf_counter() - start:.0f} s", flush=True)
     return found
 
 
@@ -130,6 +126,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit-seconds", type=float, default=60, help="of processor time, for one peer and model")
     parser.add_argument("--quick", action="store_true", help="two small models, once: shows that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--resume", action="store_true", help="keep what --json holds and do the models it lacks")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--render", type=Path, metavar="JSON", help="run nothing; make the page from this")
     return parser.parse_args(argv)
@@ -156,12 +153,21 @@ def measure(options: argparse.Namespace) -> dict[str, list[Outcome]]:
     repeats = 1 if options.quick else options.repeats
     patterns = QUICK if options.quick else options.models
     chosen = [e for e in peers_models.entries() if any(fnmatch.fnmatch(e.name, p) for p in patterns)]
-    tables = {"models": run(chosen, peers, repeats, options.limit_seconds), "gromo": []}
-    if options.json:
-        write_json(options.json, tables)
-    if "gromo" in peers:
-        own = [e for e in gromo_models.entries() if any(fnmatch.fnmatch(e.name, p) for p in patterns)]
-        tables["gromo"] = run(own, gromo_ways(), repeats, options.limit_seconds, learning=True)
+    own = (
+        [e for e in gromo_models.entries() if any(fnmatch.fnmatch(e.name, p) for p in patterns)]
+        if "gromo" in peers
+        else []
+    )
+    resumed = options.resume and options.json and options.json.exists()
+    tables: dict[str, list[Outcome]] = read_json(options.json)[0] if resumed else {"models": [], "gromo": []}
+    for name, entries, those in (("models", chosen, peers), ("gromo", own, gromo_ways())):
+        for entry in entries:
+            if not any(o.model == entry.name for o in tables[name]):
+                tables[name] += run(entry, those, repeats, options.limit_seconds, learning=name == "gromo")
+            if options.json:  # after each model: a run that is stopped leaves what it has
+                write_json(options.json, tables)
+        order = [e.name for e in entries]
+        tables[name].sort(key=lambda o: order.index(o.model) if o.model in order else len(order))
     if options.json:
         write_json(options.json, tables)
     return tables

@@ -97,7 +97,7 @@ def cell(outcome: Outcome, base: Outcome | None) -> str:
     text = "runs" if outcome.status == "pruned" else f"{outcome.error:.0e}"
     text += f", {outcome.weights_changed}/{outcome.weights}"
     ratio = outcome.ratio(base) if base is not None and outcome.peer != "fxgrow" else None
-    return text + (f", {ratio:.2f}x" if ratio is not None else "")
+    return text + (f", {ratio:.2g}x" if ratio is not None else "")
 
 
 def model_rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
@@ -211,7 +211,7 @@ The larger error of eval and train mode, convolution and linear weights that cha
 WAYS_REMARK = """\
 Its ready-made containers and its ways to fill new neurons; fxgrow gets the same objects, unmodified. `with a gradient`:
 the share of the student's parameters that have a gradient in the first or the second of two steps, divided by the
-teacher's share (ReLUs that are off move it by a few per cent). With the scaling factor that extensions have when they
-are created, zero, the weights on both sides of a new neuron are zero, and it can never learn. Optimal neurons are
-found from random samples (256, for the ResNet 32 images) and are meant to change the function.
+teacher's share (ReLUs that are off move it by a few per cent). Extensions are created with a scaling factor of zero,
+which the user is meant to set; with zero, the weights on both sides of a new neuron are zero and get no gradient.
+Optimal neurons are found from random samples (256, for the ResNet 32 images) and may change the function on purpose.
 """.splitlines()
