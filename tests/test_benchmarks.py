@@ -4,8 +4,11 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
-from benchmarks import grow_speed
+from benchmarks import grow_speed, net2net_pairs, peers, peers_models
+from tests.check import randomise, relative_error, run
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed")
 
@@ -23,3 +26,33 @@ def test_speed_benchmark_runs_and_writes_its_page(tmp_path: Path, capsys: pytest
 def test_memory_is_the_student_and_one_tensor() -> None:
     (row,) = grow_speed.memory(["squeezenet1_1"]).rows
     assert float(row[-1]) < 1
+
+
+def test_peers_benchmark_runs_and_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page, data = tmp_path / "peers.md", tmp_path / "peers.json"
+    assert peers.main(["--quick", "--json", str(data), "--markdown", str(page)]) == 0
+    text = page.read_text()
+    skipped = capsys.readouterr().err
+    for package, title in (("torch_pruning", "Torch-Pruning"), ("gromo", "gromo, rebuilt by hand")):
+        if importlib.util.find_spec(package) is None:
+            assert f"{title} is left out" in skipped
+        else:
+            assert f"| {title} |" in text
+    assert "| fxgrow | 2/2 | 2/2 |" in text
+    assert peers.main(["--render", str(data), "--markdown", str(tmp_path / "again.md")]) == 0
+    assert (tmp_path / "again.md").read_text() == text
+
+
+def test_net2net_by_pairs_is_exact_on_a_chain_and_refuses_what_is_none() -> None:
+    layers = (nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 5, 3), nn.Flatten(), nn.Linear(80, 4))
+    chain = randomise(nn.Sequential(*layers).double())
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    before = {mode: run(chain, x, mode) for mode in ("eval", "train")}
+    net2net_pairs.widen_all(chain, 1.5, noise=0)
+    assert [chain[i].weight.shape[0] for i in (0, 1, 3, 5)] == [9, 9, 8, 4]
+    for mode, outputs in before.items():
+        assert relative_error(outputs, run(chain, x, mode)) < 1e-10
+    net2net_pairs.widen_all(chain, 1.5, noise=5e-2)
+    assert relative_error(before["eval"], run(chain, x, "eval")) > 1e-4
+    with pytest.raises(net2net_pairs.NotAPairError, match="transposed"):
+        net2net_pairs.widen_all(peers_models.UNet(), 1.5)
