@@ -37,6 +37,11 @@ def spread(figures: Sequence[float], form: str = ".3f") -> str:
     return f"{mean} ± {format(statistics.stdev(figures), form.lstrip('+'))}" if len(figures) > 1 else mean
 
 
+def picture_of(page: Path | None, record: Path) -> Path:
+    """Where a picture goes that is given no name: to the pages' pictures, or else beside the record."""
+    return record.with_suffix(".png") if page is None else page.parent / "pictures" / f"{page.stem}.png"
+
+
 def machine(device: str = "cpu") -> str:
     """What the figures were measured with and on."""
     where = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor()

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,10 @@ class Record:
             self.machine, self.runs = found["machine"], found["runs"]
             _check(path, found["settings"], self.settings)
 
-    def run(self, name: str, measure: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], bool]:
-        """What was measured under a name, now or before, and whether it was now."""
-        if name in self.runs:
-            return self.runs[name], False
-        self.runs[name] = measure()
+    def add(self, name: str, found: Mapping[str, Any]) -> None:
+        """Keep what was measured under a name, at once."""
+        self.runs[name] = dict(found)
         self._write()
-        return self.runs[name], True
 
     def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +39,7 @@ class Record:
 
 
 def _check(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    other = [f"{name} {old.get(name)!r}, not {new.get(name)!r}" for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
-    if other:
-        raise SystemExit(f"{path} holds runs with {'; '.join(other)}: give the same options, or another --out")
+    names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    if names:
+        other = "; ".join(f"{name} {old.get(name)!r}, not {new.get(name)!r}" for name in names)
+        raise SystemExit(f"{path} holds runs with {other}: give the same options, or another --out")

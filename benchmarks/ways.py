@@ -66,7 +66,9 @@ def scalar_split(teacher: nn.Module, example: Tensor, factor: float, seed: int) 
         shape[columns.dim] = int(index.max()) + 1
         old = weight.new_zeros(shape).index_add_(columns.dim, index, weight)  # replicas sum to the teacher's
 
-        def share(shape: torch.Size, parts: int, dim: int = columns.dim, draws: torch.Generator = draws) -> tuple[Tensor, float]:
+        def share(
+            shape: torch.Size, parts: int, dim: int = columns.dim, draws: torch.Generator = draws
+        ) -> tuple[Tensor, float]:
             ones = [shape[i] if i == dim else 1 for i in range(len(shape))]
             return 0.2 + 1.6 * torch.rand(ones, generator=draws), 1 / parts
 
