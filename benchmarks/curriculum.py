@@ -82,7 +82,7 @@ class Settings:
 SIZES = {
     "cpu": Settings(),
     "real": Settings(test=10_000, width=64, stride=1, images=1_200_000, batch=256, rate=0.2),
-    "quick": Settings(train=512, test=256, width=4, images=1024, batch=32),
+    "quick": Settings(train=512, test=128, width=4, images=256, batch=16),
 }
 
 
@@ -231,7 +231,8 @@ def trained(of: Settings, name: str, seed: int, images: data.Data) -> dict[str, 
             started = clock(device)
             model = larger(model, nets[number - 1], part, images.train_x[:2], seed)
             seconds += clock(device) - started
-            growths.append({"spent": spent / budget, **_difference(before, scores(model, images), images)})
+            grown = {"flops": spent * of.batch, "seconds": seconds, "net": number}
+            growths.append(grown | _difference(before, scores(model, images), images))
         optimizer = optimizer_of(model)
         started = clock(device)
         for _ in range(part.steps):

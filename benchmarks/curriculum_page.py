@@ -119,10 +119,9 @@ def _curve(axis: Axes, runs: list[Run], what: str, unit: float, color: str, text
     ]
     errors = [[100 - point["accuracy"] for point in run["points"]] for run in runs]
     curve(axis, xs, errors, color=color, label=text)
-    nets = [point["net"] for point in runs[0]["points"]]
-    begins = [i for i in range(1, len(nets)) if nets[i] > nets[i - 1]]
-    means = [statistics.fmean(values) for values in zip(*errors, strict=True)]
-    axis.plot([xs[i - 1] for i in begins], [means[i - 1] for i in begins], "o", color=color, markersize=3.5)
+    births = list(zip(*(run["growths"] for run in runs), strict=True))
+    dots = [[statistics.fmean(growth[key] for growth in birth) for key in (what, "accuracy")] for birth in births]
+    axis.plot([x / unit for x, _ in dots], [100 - y for _, y in dots], "o", color=color, markersize=3.5)
 
 
 # -- the page --------------------------------------------------------------------------------------
@@ -148,9 +147,9 @@ def write_markdown(path: Path, record: Record, found: Table, picture: Path) -> N
         f"{100 * of['final']:g} % of it; the others share the rest, with equally many images each. The data:",
         f"{of['data']}, {of['train']:,} images to train on and {of['test']:,} to test on. All train by SGD (batches",
         f"of {of['batch']}, momentum 0.9, weight decay 5e-4), with one warmup and one cosine over the whole budget",
-        f"(highest rate {of['rate']:g}), and a new optimizer at each growth. Seconds are processor time of training and",
-        "growing, without evaluation. Mean ± standard deviation over the seeds; differences are between runs with the",
-        "same seed.",
+        f"(highest rate {of['rate']:g}), and a new optimizer at each growth. Seconds are processor time of training",
+        "and growing, without evaluation. Mean ± standard deviation over the seeds; differences are between runs with",
+        "the same seed.",
         "",
         f"![Test error over FLOPs and over seconds](pictures/{picture.name})",
         "",

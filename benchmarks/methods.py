@@ -75,7 +75,7 @@ class Settings:
         return [0, *(n for n in (10, 25) if n < self.steps), *range(50, self.steps, 50), self.steps]
 
 
-QUICK = Settings(train=512, test=256, teacher_steps=30, steps=20, batch=32)
+QUICK = Settings(train=512, test=256, teacher_steps=30, steps=12, batch=32)
 
 
 class Reader(nn.Sequential):

@@ -133,7 +133,9 @@ def _best(found: Found, condition: tuple[str, str], of: Callable[[Run], float]) 
     if best == "split":
         return "the default"
     values = differences[best]
-    apart = len(values) > 1 and abs(statistics.fmean(values)) > statistics.stdev(values)
+    if len(values) == 1:
+        return f"{LABELS[best]}, {spread(values, '+.3f')}"
+    apart = abs(statistics.fmean(values)) > statistics.stdev(values)
     return f"{LABELS[best]}, {spread(values, '+.3f')} ({'beyond' if apart else 'within'} the spread)"
 
 
@@ -162,15 +164,9 @@ def _course(found: Found, condition: tuple[str, str]) -> Table:
     steps = found.settings["steps"]
     early, later = (math.ceil(steps * part) for part in (0.1, 0.3))
     head = (
-        "",
-        "spike",
-        f"distance at {early}",
-        "at the end",
-        f"loss at {early}",
-        f"at {later}",
-        "at the end",
-        "accuracy",
-    )
+        "", "spike", f"distance at {early}", "at the end", f"test loss at {early}", f"at {later}", "at the end",
+        "training loss", "accuracy",
+    )  # fmt: skip
     table = Table(found.title(condition), head)
 
     def cells(way: str) -> Iterable[str]:
@@ -230,7 +226,7 @@ def draw(record: Record, path: Path) -> None:
             ends = [test_loss(run) for way in LABELS for run in found.of(condition, way)]
             axis.set(
                 yscale="log",
-                ylim=(min(ends) * 0.93, 2.2 * max(starts)),
+                ylim=(min(ends) * 0.93, 1.7 * max(starts)),
                 xlabel="steps after growth",
                 ylabel="test loss",
             )
@@ -240,6 +236,7 @@ def draw(record: Record, path: Path) -> None:
             for way in (way for way in WAYS if way.replicas):
                 _line(axes[-1], found.of(condition, way.name), way.name, "distance", style=style, floor=1e-8)
         axes[-1].set(yscale="log", ylim=(5e-9, 3), xlabel="steps after growth", ylabel="distance of replicas")
+        axes[-1].yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
         axes[-1].set_title(
             " · ".join(f"{NAMED[c[0]]} {mark}" for c, mark in zip(conditions, ("(full)", "(dotted)"), strict=False))
         )
@@ -261,7 +258,7 @@ def _line(
 
 def _plain(axis: Axes) -> None:
     """A logarithmic axis of less than a decade, with its numbers written out."""
-    axis.yaxis.set_major_locator(matplotlib.ticker.LogLocator(base=10, subs=(1, 2, 3, 5, 7)))
+    axis.yaxis.set_major_locator(matplotlib.ticker.LogLocator(base=10, subs=(1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8)))
     axis.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     axis.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
 

@@ -50,4 +50,4 @@ def curve(
 def saved(figure: Figure, path: Path) -> None:
     """Write it as a PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=200)
+    figure.savefig(path, dpi=170, pil_kwargs={"optimize": True})
