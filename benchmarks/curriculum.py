@@ -19,7 +19,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -35,8 +34,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from experiment import data
 
 import fxgrow
+from benchmarks.batches import batches
 from benchmarks.curriculum_page import draw, table, write_markdown
 from benchmarks.page import machine, picture_of
+from benchmarks.resnet import STAGES, ResNet, flops_of
 from benchmarks.runs import Record
 
 CURRICULA = {  # the part of the last net's width, and of its blocks in each stage
@@ -45,7 +46,6 @@ CURRICULA = {  # the part of the last net's width, and of its blocks in each sta
     "3 nets": ((0.25, 3), (0.5, 3), (1.0, 3)),
     "4 nets": ((0.25, 2), (0.5, 2), (0.5, 3), (1.0, 3)),
 }
-STAGES = ("layer1", "layer2", "layer3")
 POINTS = 25  # evaluations, evenly over the budget
 WARMUP = 0.05  # of the budget
 
@@ -86,52 +86,7 @@ SIZES = {
 }
 
 
-class Block(nn.Module):
-    """Two convolutions and a skip, with a 1x1 convolution on it where the shape changes."""
-
-    def __init__(self, old: int, new: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(old, new, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(new)
-        self.conv2 = nn.Conv2d(new, new, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(new)
-        same = old == new and stride == 1
-        self.skip = (
-            nn.Identity() if same else nn.Sequential(nn.Conv2d(old, new, 1, stride, bias=False), nn.BatchNorm2d(new))
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(y)) + self.skip(x))
-
-
-class ResNet(nn.Module):
-    """Three stages of blocks, for images (N, 1, 28, 28)."""
-
-    def __init__(self, width: int, blocks: int, stride: int) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-        widths = (width, width, 2 * width, 4 * width)
-        for i, name in enumerate(STAGES):
-            more = [Block(widths[i + 1], widths[i + 1], 1) for _ in range(blocks - 1)]
-            setattr(self, name, nn.Sequential(Block(widths[i], widths[i + 1], 1 if i == 0 else 2), *more))
-        self.fc = nn.Linear(4 * width, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.layer3(self.layer2(self.layer1(self.stem(x))))
-        return self.fc(x.mean((2, 3)))
-
-
 # -- the budget ------------------------------------------------------------------------------------
-
-
-def flops_of(width: int, blocks: int, stride: int) -> float:
-    """Forward and backward, for one image."""
-    with torch.device("meta"):
-        net, x, y = ResNet(width, blocks, stride), torch.randn(2, 1, 28, 28), torch.zeros(2, dtype=torch.int64)
-    with FlopCounterMode(display=False) as counter:
-        F.cross_entropy(net(x), y).backward()
-    return counter.get_total_flops() / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +141,6 @@ def rate_at(spent: float) -> float:
     return min(1.0, spent / WARMUP) * 0.5 * (1 + math.cos(math.pi * min(1.0, spent)))
 
 
-def batches(images: data.Data, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches without end, drawn on the CPU: the same on every device."""
-    draws = torch.Generator().manual_seed(seed)
-    while True:
-        order = torch.randperm(len(images.train_x), generator=draws).to(images.train_x.device)
-        for batch in order[: len(order) // size * size].split(size):
-            yield images.train_x[batch], images.train_y[batch]
-
-
 def autocast(of: Settings, device: torch.device) -> contextlib.AbstractContextManager[Any]:
     return torch.autocast(device.type, torch.bfloat16) if of.amp else contextlib.nullcontext()
 
@@ -221,7 +167,7 @@ def trained(of: Settings, name: str, seed: int, images: data.Data) -> dict[str, 
     budget = sum(part.steps * part.flops for part in nets)
     torch.manual_seed(seed)
     model: nn.Module = ResNet(nets[0].width, nets[0].blocks, of.stride).to(device)
-    stream = batches(images, of.batch, seed)
+    stream = batches(images.train_x, images.train_y, of.batch, seed, whole=True)
     points: list[dict[str, float]] = []
     growths: list[dict[str, float]] = []
     spent = seconds = 0.0

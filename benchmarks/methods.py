@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from experiment import data
 
 import fxgrow
+from benchmarks.batches import batches
 from benchmarks.methods_page import draw, tables, write_markdown
 from benchmarks.page import machine, picture_of
 from benchmarks.runs import Record
@@ -110,15 +111,6 @@ def optimizer_of(name: str, model: nn.Module, rate: float) -> torch.optim.Optimi
     return torch.optim.Adam(model.parameters(), lr=rate)
 
 
-def batches(images: data.Data, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches without end, drawn on the CPU: the same on every device."""
-    draws = torch.Generator().manual_seed(seed)
-    while True:
-        for batch in torch.randperm(len(images.train_x), generator=draws).split(size):
-            where = batch.to(images.train_x.device)
-            yield images.train_x[where], images.train_y[where]
-
-
 def steps(model: nn.Module, optimizer: torch.optim.Optimizer, stream: Iterator[Any], number: int) -> list[float]:
     """Train so many steps; the loss of each."""
     model.train()
@@ -146,7 +138,7 @@ def trained_teacher(of: Settings, optimizer: str, images: data.Data, seed: int) 
     teacher = Reader(of.width, norm=of.norm).to(images.train_x.device)
     first, last = RATES[optimizer]
     teaching = optimizer_of(optimizer, teacher, first)
-    stream = batches(images, of.batch, seed)
+    stream = batches(images.train_x, images.train_y, of.batch, seed)
     early = of.teacher_steps * 2 // 3
     losses = steps(teacher, teaching, stream, early)
     for group in teaching.param_groups:
@@ -209,7 +201,7 @@ def trained_on(
         "windows": [],
     }
     training = optimizer_of(optimizer, student, rate)
-    stream = batches(images, of.batch, seed + 1000)
+    stream = batches(images.train_x, images.train_y, of.batch, seed + 1000)
     losses: list[float] = []
     for step in of.evaluated()[1:]:
         losses += steps(student, training, stream, step - len(losses))

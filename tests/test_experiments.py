@@ -9,6 +9,7 @@ import torch
 
 import fxgrow
 from benchmarks import curriculum, curriculum_page, methods, methods_page
+from benchmarks.resnet import flops_of
 from benchmarks.runs import Record
 from benchmarks.ways import WAYS
 from tests.check import randomise
@@ -120,7 +121,7 @@ def test_flops_are_those_of_the_convolutions() -> None:
         size += stage == 2  # 14 -> 7 -> 4
         body += 2 * channels * size**2 * (9 * before + 9 * channels + (before if stage else 0))
     fc = 2 * 4 * width * 10
-    assert curriculum.flops_of(width, 1, 2) == 2 * stem + 3 * (body + fc)
+    assert flops_of(width, 1, 2) == 2 * stem + 3 * (body + fc)
 
 
 def test_a_record_refuses_other_settings(tmp_path: Path) -> None:
