@@ -13,11 +13,11 @@ Glorot's uniform distribution, biases zero, batches of 32, and convolutions with
 import sys
 
 import torch.nn.functional as F
-from experiment.command import main
-from experiment.runs import Experiment, Run
 from torch import Tensor, nn
 
 import fxgrow
+from experiment.command import main
+from experiment.runs import Experiment, Run
 
 
 class Net(nn.Module):

@@ -15,11 +15,11 @@ import sys
 
 import torch
 import torch.nn.functional as F
-from experiment.command import main
-from experiment.runs import Experiment, Run
 from torch import Tensor, nn
 
 import fxgrow
+from experiment.command import main
+from experiment.runs import Experiment, Run
 
 
 class Net(nn.Module):

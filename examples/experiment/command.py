@@ -64,13 +64,15 @@ def _arguments(experiment: Experiment, argv: Sequence[str] | None) -> argparse.N
     parser.add_argument("--difficulty", choices=DIFFICULTIES, default="hard", help="of the glyphs (default: hard)")
     parser.add_argument("--train", type=int, default=60_000, help="training images (default: %(default)s)")
     parser.add_argument("--test", type=int, default=10_000, help="test images (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0 (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, help="how many seeds, from 0 (default: 3; with --quick 1)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_IMAGES} images, one epoch: does it run?")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where to write (default: runs)")
     parser.add_argument("--markdown", type=Path, help="also write the section of this experiment on this page")
     parser.add_argument("--no-bars", action="store_true", help="no progress bars")
     args = parser.parse_args(argv)
+    if args.seeds is None:
+        args.seeds = 1 if args.quick else 3
     if args.seeds < 1:
         parser.error("--seeds must be at least 1")
     return args
@@ -133,18 +135,19 @@ def _write_page(
     pictures.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(picture, pictures / f"{name}.png")
     shutil.copyfile(record.path, pictures / f"{name}.json")
-    seeds, hours = len({o.seed for o in outcomes}), sum(o.seconds for o in outcomes) / 3600
+    count, hours = len({o.seed for o in outcomes}), sum(o.seconds for o in outcomes) / 3600
+    seeds = f"{count} seed{'s' if count > 1 else ''}"
     lines = [
         f"<!-- {name} -->",
         "```sh",
         f"OMP_NUM_THREADS={torch.get_num_threads()} python examples/{name}.py {' '.join(argv)}".rstrip(),
         "```",
         "",
-        f"{settings['data']}, {settings['train']:,} training and {settings['test']:,} test images, {seeds} seeds, "
+        f"{settings['data']}, {settings['train']:,} training and {settings['test']:,} test images, {seeds}, "
         f"{hours:.1f} hours on {settings['device']}, torch {settings['torch']}, Python {platform.python_version()}. "
         f"[Every epoch](pictures/{name}.json).",
         "",
-        f'<img src="pictures/{name}.png" alt="Learning curves: mean and standard deviation over {seeds} seeds">',
+        f'<img src="pictures/{name}.png" alt="Learning curves: mean and standard deviation over {seeds}">',
     ]
     for title, table in _tables(experiment, outcomes, settings["train"]).items():
         lines += ["", f"**{title}.** {NOTES[title]}", "", table.markdown()]

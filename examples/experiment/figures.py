@@ -4,25 +4,38 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from experiment.tables import deviation, mean
 
-# The colours of Okabe and Ito, which colour-blind readers tell apart; line and marker do so where all is grey.
-STYLES: tuple[dict[str, object], ...] = (
-    {"color": "#000000", "linestyle": "-", "marker": "o"},
-    {"color": "#0072B2", "linestyle": "-", "marker": "s"},
-    {"color": "#D55E00", "linestyle": "-", "marker": "^"},
-    {"color": "#56B4E9", "linestyle": "--", "marker": "D"},
-    {"color": "#E69F00", "linestyle": "--", "marker": "v"},
-    {"color": "#009E73", "linestyle": "-.", "marker": "P"},
-    {"color": "#CC79A7", "linestyle": ":", "marker": "X"},
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a curve looks: no two have the same line and marker, for where all is grey."""
+
+    color: str
+    line: str
+    marker: str
+
+
+# The colours of Okabe and Ito, which colour-blind readers tell apart.
+STYLES = (
+    Style("#000000", "-", "o"),
+    Style("#0072B2", "-", "s"),
+    Style("#D55E00", "-", "^"),
+    Style("#56B4E9", "--", "D"),
+    Style("#E69F00", "--", "v"),
+    Style("#009E73", "-.", "P"),
+    Style("#CC79A7", ":", "X"),
 )
-PAPER = {
+PAPER: dict[Any, object] = {
     "font.family": "serif",
     "font.serif": ["STIXGeneral"],  # ships with matplotlib
     "mathtext.fontset": "stix",
@@ -59,6 +72,7 @@ class Panel:
     curves: tuple[Curve, ...]
     y_range: tuple[float, float] | None = None
     title: str = ""
+    whole_x: bool = False  # ticks at whole numbers only (epochs)
 
 
 def save(panels: Sequence[Panel], path: Path, *, styles: Mapping[str, int] | None = None) -> Path:
@@ -74,11 +88,13 @@ def save(panels: Sequence[Panel], path: Path, *, styles: Mapping[str, int] | Non
     with mpl.rc_context(PAPER):
         figure = Figure(figsize=(3.4 * len(panels), 2.6 + 0.2 * math.ceil(len(labels) / 3)), layout="constrained")
         FigureCanvasAgg(figure)
-        handles = {}
+        handles: dict[str, Line2D] = {}
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             for curve in panel.curves:
                 handles[curve.label] = _draw(axes, curve, STYLES[number[curve.label] % len(STYLES)])
             axes.set(xlabel=panel.x_label, ylabel=panel.y_label, title=panel.title)
+            if panel.whole_x:
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if panel.y_range is not None:
                 axes.set_ylim(*panel.y_range)
         figure.legend(
@@ -89,17 +105,23 @@ def save(panels: Sequence[Panel], path: Path, *, styles: Mapping[str, int] | Non
     return path
 
 
-def _draw(axes: Axes, curve: Curve, style: Mapping[str, object]) -> object:
+def _draw(axes: Axes, curve: Curve, style: Style) -> Line2D:
     """One curve: its mean, and a band of one standard deviation around it."""
     points = list(zip(*curve.seeds, strict=True))
     middle = [mean(values) for values in points]
-    step = max(1, math.ceil(len(points) / MARKERS))
-    (line,) = axes.plot(curve.x, middle, markersize=3.5, linewidth=1.2, markevery=step, label=curve.label, **style)
+    (line,) = axes.plot(
+        curve.x,
+        middle,
+        color=style.color,
+        linestyle=style.line,
+        marker=style.marker,
+        markersize=3.5,
+        markevery=max(1, math.ceil(len(points) / MARKERS)),
+        linewidth=1.2,
+    )
     if len(curve.seeds) > 1:
         around = [deviation(values) for values in points]
-        low, high = (
-            [m - a for m, a in zip(middle, around, strict=True)],
-            [m + a for m, a in zip(middle, around, strict=True)],
-        )
-        axes.fill_between(curve.x, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        low = [m - a for m, a in zip(middle, around, strict=True)]
+        high = [m + a for m, a in zip(middle, around, strict=True)]
+        axes.fill_between(curve.x, low, high, color=style.color, alpha=0.15, linewidth=0)
     return line

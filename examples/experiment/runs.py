@@ -188,7 +188,8 @@ def _net(experiment: Experiment, run: Run, parent: nn.Module | None, images: Ten
         net = fxgrow.grow(net, run.spec, images, seed=seed, method=run.method)
     if parent is None:
         draw(net, experiment)
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.to(memory_format=torch.channels_last)
+    return net
 
 
 def draw(net: nn.Module, experiment: Experiment) -> None:

@@ -114,9 +114,9 @@ def panels(experiment: Experiment, outcomes: Sequence[Outcome], images: int) -> 
         losses.append(Curve(run.name, epochs[1:], tuple(tuple(e.train_loss for e in o.epochs) for o in found)))
     view = _view(experiment, outcomes)
     return (
-        Panel("epoch of the run", "test accuracy (%)", tuple(by_epoch), view),
+        Panel("epoch of the run", "test accuracy (%)", tuple(by_epoch), view, whole_x=True),
         Panel("TFLOPs, its teachers' included", "test accuracy (%)", tuple(by_flops), view),
-        Panel("epoch of the run", "training loss", tuple(losses)),
+        Panel("epoch of the run", "training loss", tuple(losses), whole_x=True),
     )
 
 

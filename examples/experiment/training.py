@@ -112,7 +112,8 @@ def flops(model: nn.Module, images: Tensor, classes: Tensor, *, loss: Loss = F.c
     with torch.random.fork_rng(), FlopCounterMode(display=False) as counter:
         loss(model.train()(images[few]), classes[few]).backward()
     model.zero_grad()
-    return counter.get_total_flops() / len(images[few])
+    total: int = counter.get_total_flops()
+    return total / len(images[few])
 
 
 class Record:
@@ -128,7 +129,7 @@ class Record:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path, self.settings = path, json.loads(json.dumps(settings))
-        self._runs: dict[str, Any] = {}
+        self._runs: dict[str, dict[str, Any]] = {}
         if path.exists():
             read = json.loads(path.read_text())
             if read["settings"] != self.settings:
