@@ -134,7 +134,7 @@ def _write_page(
     pictures = page.parent / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(picture, pictures / f"{name}.png")
-    shutil.copyfile(record.path, pictures / f"{name}.json")
+    (pictures / f"{name}.json").write_text(record.text(f"{o.seed}/{o.run}" for o in outcomes))
     count, hours = len({o.seed for o in outcomes}), sum(o.seconds for o in outcomes) / 3600
     seeds = f"{count} seed{'s' if count > 1 else ''}"
     lines = [
@@ -152,9 +152,8 @@ def _write_page(
     for title, table in _tables(experiment, outcomes, settings["train"]).items():
         lines += ["", f"**{title}.** {NOTES[title]}", "", table.markdown()]
     lines.append(f"<!-- /{name} -->")
-    text, found = re.subn(
-        f"<!-- {name} -->.*<!-- /{name} -->", lambda _: "\n".join(lines), page.read_text(), flags=re.S
-    )
+    section = re.compile(f"<!-- {name} -->.*<!-- /{name} -->", re.DOTALL)
+    text, found = section.subn(lambda _: "\n".join(lines), page.read_text())
     if found != 1:
         raise ValueError(f"{page} must hold <!-- {name} --> and <!-- /{name} --> once, around the section to replace")
     page.write_text(text)

@@ -5,7 +5,7 @@ student must predict, image by image, what the net that it grew from predicts; o
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class Experiment:
     runs: tuple[Run, ...]
     batch: int
     loss: Loss = F.cross_entropy
-    draw: Any = None
+    draw: Callable[[nn.Module], None] | None = None
     shown: tuple[int, ...] = (1, 2, 5)
 
     def run(self, name: str) -> Run:

@@ -75,7 +75,7 @@ def _to_rival(experiment: Experiment, run: Run, outcomes: Sequence[Outcome], ima
     if exact is None:
         return epochs, own, "-"
     before = spent_before(experiment, run, outcomes, images)
-    return epochs, own, spread([(f + before) / 1e12 for f in exact], 0)
+    return epochs, own, spread([(f + before) / 1e12 for f in exact])
 
 
 def _reached(found: Sequence[Outcome], goals: Sequence[float], images: int) -> tuple[str, str, list[float] | None]:
@@ -88,7 +88,7 @@ def _reached(found: Sequence[Outcome], goals: Sequence[float], images: int) -> t
     if len(there) < len(found):
         return (f"{len(there)} of {len(found)} seeds" if there else "not reached"), "-", None
     spent = [e * images * o.flops for e, o in zip(there, found, strict=True)]
-    return spread(there, 1), spread([f / 1e12 for f in spent], 0), spent
+    return spread(there, 1), spread([f / 1e12 for f in spent]), spent
 
 
 def spent_before(experiment: Experiment, run: Run, outcomes: Sequence[Outcome], images: int) -> float:

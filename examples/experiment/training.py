@@ -142,17 +142,15 @@ class Record:
     def __getitem__(self, key: str) -> dict[str, Any]:
         return self._runs[key]
 
-    def keys(self) -> Iterable[str]:
-        """The names of the finished runs."""
-        return self._runs.keys()
-
     def add(self, key: str, run: Any) -> None:
         """Add a finished run (a dataclass) and write the file: whole, or not at all."""
         self._runs[key] = asdict(run)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         scratch = self.path.with_suffix(f".{os.getpid()}.tmp")
-        lines = ",\n".join(
-            f"{json.dumps(name)}: {json.dumps(done)}" for name, done in self._runs.items()
-        )  # a run a line
-        scratch.write_text(f'{{"settings": {json.dumps(self.settings)},\n"runs": {{\n{lines}\n}}}}\n')
+        scratch.write_text(self.text(self._runs))
         scratch.replace(self.path)
+
+    def text(self, keys: Iterable[str]) -> str:
+        """The JSON of some of the runs, a line for each."""
+        lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(self._runs[key])}" for key in keys)
+        return f'{{"settings": {json.dumps(self.settings)},\n"runs": {{\n{lines}\n}}}}\n'
