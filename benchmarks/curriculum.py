@@ -31,14 +31,13 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from experiment import data
-
 import fxgrow
 from benchmarks.batches import batches
 from benchmarks.curriculum_page import draw, table, write_markdown
 from benchmarks.page import machine, picture_of
 from benchmarks.resnet import STAGES, ResNet, flops_of
 from benchmarks.runs import Record
+from experiment import data
 
 CURRICULA = {  # the part of the last net's width, and of its blocks in each stage
     "scratch": ((1.0, 3),),

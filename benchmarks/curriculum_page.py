@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.page import Table, spread
+from benchmarks.page import Table, spread, wrapped
 from benchmarks.panels import PAPER, curve, saved
 from benchmarks.runs import Record
 
@@ -140,16 +140,18 @@ def write_markdown(path: Path, record: Record, found: Table, picture: Path) -> N
         "",
         f"{record.machine}; {len(runs_of(record, 'scratch'))} seeds.",
         "",
-        "One budget of computation, four ways to spend it on a ResNet-20 of "
-        f"{width}, {2 * width} and {4 * width} channels: from scratch, or",
-        "grown into from narrower and shallower nets by `fxgrow.grow`. The budget is what the net alone needs for",
-        f"{of['images']:,} images: {flops:.3g} FLOPs, forward and backward, by torch's counter. The last net gets",
-        f"{100 * of['final']:g} % of it; the others share the rest, with equally many images each. The data:",
-        f"{of['data']}, {of['train']:,} images to train on and {of['test']:,} to test on. All train by SGD (batches",
-        f"of {of['batch']}, momentum 0.9, weight decay 5e-4), with one warmup and one cosine over the whole budget",
-        f"(highest rate {of['rate']:g}), and a new optimizer at each growth. Seconds are processor time of training",
-        "and growing, without evaluation. Mean ± standard deviation over the seeds; differences are between runs with",
-        "the same seed.",
+        *wrapped(f"""
+            One budget of computation, four ways to spend it on a ResNet-20 of {width}, {2 * width} and {
+            4 * width
+        } channels: from scratch, or grown into from narrower and shallower nets by `fxgrow.grow`. The
+            budget is what the net alone needs for {of["images"]:,} images: {flops:.3g} FLOPs, forward and
+            backward, by torch's counter. The last net gets {100 * of["final"]:g} % of it; the others share the
+            rest, with equally many images each. The data: {of["data"]}, {of["train"]:,} images to train on and
+            {of["test"]:,} to test on. All train by SGD (batches of {of["batch"]}, momentum 0.9, weight decay
+            5e-4), with one warmup and one cosine over the whole budget (highest rate {of["rate"]:g}), and a new
+            optimizer at each growth. Seconds are processor time of training and growing, without evaluation.
+            Mean ± standard deviation over the seeds; differences are between runs with the same seed.
+        """),
         "",
         f"![Test error over FLOPs and over seconds](pictures/{picture.name})",
         "",

@@ -30,14 +30,13 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from experiment import data
-
 import fxgrow
 from benchmarks.batches import batches
 from benchmarks.methods_page import draw, tables, write_markdown
 from benchmarks.page import machine, picture_of
 from benchmarks.runs import Record
 from benchmarks.ways import WAYS, Way
+from experiment import data
 
 RATES = {"sgd": (5e-2, 1e-2), "adam": (3e-3, 5e-4)}  # what the teacher begins and ends with
 WINDOW = 10  # steps over which the training loss is averaged

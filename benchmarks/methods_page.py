@@ -10,14 +10,12 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.page import Table, spread
+from benchmarks.page import Table, spread, wrapped
 from benchmarks.panels import PAPER, curve, saved
 from benchmarks.runs import Record
 from benchmarks.ways import WAYS
 
-COMMAND = (
-    "OMP_NUM_THREADS=1 python benchmarks/methods.py --markdown docs/methods.md --picture docs/pictures/methods.png"
-)
+COMMAND = "OMP_NUM_THREADS=1 python benchmarks/methods.py --markdown docs/methods.md"
 LABELS = {way.name: way.label for way in WAYS} | {"teacher": "teacher, not grown"}
 NAMED = {"sgd": "SGD", "adam": "Adam"}
 LAST = 4  # evaluations whose mean is the figure at the end: at a constant rate one alone is noisy
@@ -280,14 +278,16 @@ def write_markdown(path: Path, record: Record, found: list[Table], picture: Path
         "",
         f"{record.machine}; {len(runs.seeds)} seeds.",
         "",
-        f"The data: {of['data']}, {of['train']:,} images to train on and {of['test']:,} to test on. The teacher: three",
-        f"convolutions and two linear layers {'with' if of['norm'] else 'without'} batch norms,",
-        f"{width}, {2 * width}, {2 * width} and {4 * width} channels; {of['teacher_steps']:,} steps of {of['batch']}",
-        f"images, two thirds of them at the first rate ({rates}). Students are {of['factor']:g} times as wide,",
-        f"and train for {of['steps']:,} steps at one constant rate with a new optimizer (SGD with momentum 0.9, or",
-        "Adam). [benchmarks/ways.py](../benchmarks/ways.py) says what each way does; *even + noise* is what two public",
-        "notebooks add to equal shares, *PyTorch notebook* one of them with its default options. Figures are mean ±",
-        "standard deviation over the seeds.",
+        *wrapped(f"""
+            The data: {of["data"]}, {of["train"]:,} images to train on and {of["test"]:,} to test on. The
+            teacher: three convolutions and two linear layers {"with" if of["norm"] else "without"} batch norms,
+            {width}, {2 * width}, {2 * width} and {4 * width} channels; {of["teacher_steps"]:,} steps of
+            {of["batch"]} images, two thirds of them at the first rate ({rates}). Students are {of["factor"]:g}
+            times as wide, and train for {of["steps"]:,} steps at one constant rate with a new optimizer (SGD
+            with momentum 0.9, or Adam). [benchmarks/ways.py](../benchmarks/ways.py) says what each way does;
+            *even + noise* is what two public notebooks add to equal shares, *PyTorch notebook* one of them with
+            its default options. Figures are mean ± standard deviation over the seeds.
+        """),
         "",
         f"![Test loss after growth, and the distance of replicas](pictures/{picture.name})",
         "",

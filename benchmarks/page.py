@@ -2,6 +2,7 @@
 
 import platform
 import statistics
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,11 @@ def spread(figures: Sequence[float], form: str = ".3f") -> str:
         return "-"
     mean = format(statistics.fmean(figures), form)
     return f"{mean} ± {format(statistics.stdev(figures), form.lstrip('+'))}" if len(figures) > 1 else mean
+
+
+def wrapped(paragraph: str) -> list[str]:
+    """A paragraph in lines of a page."""
+    return textwrap.wrap(" ".join(paragraph.split()), 118, break_long_words=False, break_on_hyphens=False)
 
 
 def picture_of(page: Path | None, record: Path) -> Path:
