@@ -50,7 +50,7 @@ def needed(runs: list[Run], scratch: list[Run], what: str) -> str:
     there = [100 * spent / whole for spent, whole in pairs if spent is not None]
     if not there:
         return "never"
-    return spread(there, ".0f") + ("" if len(there) == len(pairs) else f" ({len(there)} of {len(pairs)})")
+    return f"{spread(there, '.0f')} %" + ("" if len(there) == len(pairs) else f" ({len(there)} of {len(pairs)})")
 
 
 def table(record: Record) -> Table:
@@ -72,9 +72,9 @@ def table(record: Record) -> Table:
             cells.append(spread(values, form))
             differences = [value - last(what)(other) for value, other in zip(values, scratch, strict=False)]
             cells.append("" if name == "scratch" else spread(differences, "+" + form))
-        cells.append(f"{needed(runs, scratch[: len(runs)], 'flops')} %")
+        cells.append(needed(runs, scratch[: len(runs)], "flops"))
         cells.append(spread([run["seconds"] for run in runs], ".0f"))
-        cells.append(f"{needed(runs, scratch[: len(runs)], 'seconds')} %")
+        cells.append(needed(runs, scratch[: len(runs)], "seconds"))
         cells.append(str(max((growth["changed"] for run in runs for growth in run["growths"]), default="")))
         found.rows.append(tuple(cells))
     found.remarks.append(
