@@ -195,11 +195,11 @@ def test_cost_counts_the_epochs_until_a_goal_and_the_teachers() -> None:
     ]
     table = summary.cost_table(experiment, done, images=1000)
     rows = {row[0]: row[3:] for row in table.rows}
-    assert rows[names[0]] == ("2.0", "2", "", "", "")
-    assert rows[names[1]] == ("0.0", "0", "1.0", "2", "4")  # 1 epoch of 2, after the teacher's 2
-    assert rows[names[2]] == ("0.0", "0", "not reached", "-", "-")
-    assert rows[names[3]] == ("1.0", "2", "2.0", "4", "4")
-    assert rows[names[4]] == ("2.0", "6", "2.0", "6", "6")
+    assert rows[names[0]] == ("2.0", "2.00", "", "", "")
+    assert rows[names[1]] == ("0.0", "0.00", "1.0", "2.00", "4.00")  # 1 epoch of 2, after the teacher's 2
+    assert rows[names[2]] == ("0.0", "0.00", "not reached", "-", "-")
+    assert rows[names[3]] == ("1.0", "2.00", "2.0", "4.00", "4.00")
+    assert rows[names[4]] == ("2.0", "6.00", "2.0", "6.00", "6.00")
 
 
 def test_tables_show_mean_and_deviation() -> None:
@@ -209,6 +209,24 @@ def test_tables_show_mean_and_deviation() -> None:
     table = Table(("run", "figure"), (("a", "1"), ("long", "22")))
     assert str(table) == "run   figure\n----  ------\na          1\nlong      22"
     assert table.markdown() == "| run | figure |\n| --- | --: |\n| a | 1 |\n| long | 22 |"
+
+
+@pytest.mark.parametrize("experiment", NOTEBOOKS, ids=lambda e: e.name)
+def test_nets_that_keep_a_function_have_solid_lines(experiment: Experiment) -> None:
+    number = summary.styles(experiment)
+    assert sorted(number.values()) == list(range(len(experiment.runs)))
+    for run in experiment.runs[1:]:
+        solid = figures.STYLES[number[run.name]].line == "-"
+        assert solid == (run.parent is not None and run.exact)
+
+
+def test_an_epoch_is_timed_for_each_net(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = replace(KERAS, runs=KERAS.runs[:1])
+    assert main(few, ["--quick", "--time", "--out", str(tmp_path), "--folder", str(images)]) == 0
+    name, seconds = capsys.readouterr().out.splitlines()[-1].split()
+    assert name == "teacher"
+    assert float(seconds) > 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_curves_differ_without_colour(tmp_path: Path) -> None:
@@ -224,3 +242,25 @@ def test_every_setting_that_a_result_depends_on_is_a_field_of_the_record(start: 
     settings = json.loads((start(replace(KERAS, runs=KERAS.runs[:1]))[1] / "record.json").read_text())["settings"]
     assert set(settings) >= {"data", "difficulty", "train", "test", "batch", "runs", "device", "torch"}
     assert len(settings["runs"][0]) == len([f for f in fields(runs.Run) if f.name not in ("exact", "rival")])
+
+
+@pytest.mark.parametrize("experiment", NOTEBOOKS, ids=lambda e: e.name)
+def test_the_page_shows_what_the_record_beside_it_holds(experiment: Experiment) -> None:
+    docs = Path(__file__).parent.parent / "docs"
+    read = json.loads((docs / "pictures" / f"{experiment.name}.json").read_text())
+    done = [Outcome.read(run) for run in read["runs"].values()]
+    assert {o.run for o in done} == {run.name for run in experiment.runs}
+    assert all(len(o.epochs) == experiment.run(o.run).epochs for o in done)
+    for o in done:
+        run = experiment.run(o.run)
+        (parent,) = [p.accuracies[-1] for p in done if (p.run, p.seed) == (run.parent, o.seed)] or [None]
+        if parent is not None and run.exact:
+            assert o.changed == 0
+            assert o.before.accuracy == parent
+    page = (docs / "notebooks.md").read_text()
+    for table in (
+        summary.accuracy_table(experiment, done),
+        summary.cost_table(experiment, done, read["settings"]["train"]),
+        summary.loss_table(experiment, done),
+    ):
+        assert table.markdown() in page

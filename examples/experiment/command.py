@@ -17,8 +17,9 @@ import torch
 from experiment.data import NAMES, DataError, load
 from experiment.figures import save
 from experiment.glyphs import DIFFICULTIES
-from experiment.runs import Experiment, FunctionChangedError, Outcome, perform
-from experiment.summary import accuracy_table, cost_table, loss_table, panels
+from experiment.runs import Experiment, FunctionChangedError, Outcome, perform, seconds_an_epoch
+from experiment.summary import accuracy_table, cost_table, loss_table, panels, styles
+from experiment.tables import Table
 from experiment.training import Record
 
 QUICK_IMAGES = 256
@@ -39,6 +40,10 @@ def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if args.time:
+        rows = ((run.name, f"{seconds_an_epoch(experiment, run, data):.1f}") for run in experiment.runs)
+        print(Table(("run", "seconds an epoch"), tuple(rows)))
+        return 0
     settings = _settings(experiment, args, len(data.train_x), len(data.test_x))
     folder = args.out / experiment.name / _key(settings)
     record = Record(folder / "record.json", settings)
@@ -47,7 +52,7 @@ def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     except FunctionChangedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    picture = save(panels(experiment, outcomes, len(data.train_x)), folder / "curves.png")
+    picture = save(panels(experiment, outcomes, len(data.train_x)), folder / "curves.png", styles=styles(experiment))
     print(_text(experiment, outcomes, len(data.train_x)))
     print(f"\n{record.path}\n{picture}")
     if args.markdown is not None:
@@ -69,6 +74,7 @@ def _arguments(experiment: Experiment, argv: Sequence[str] | None) -> argparse.N
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_IMAGES} images, one epoch: does it run?")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where to write (default: runs)")
     parser.add_argument("--markdown", type=Path, help="also write the section of this experiment on this page")
+    parser.add_argument("--time", action="store_true", help="only measure the processor time of an epoch of each net")
     parser.add_argument("--no-bars", action="store_true", help="no progress bars")
     args = parser.parse_args(argv)
     if args.seeds is None:
@@ -113,7 +119,7 @@ NOTES = {
 }
 
 
-def _tables(experiment: Experiment, outcomes: Sequence[Outcome], images: int) -> dict[str, Any]:
+def _tables(experiment: Experiment, outcomes: Sequence[Outcome], images: int) -> dict[str, Table]:
     return {
         "Test accuracy (%)": accuracy_table(experiment, outcomes),
         "Cost": cost_table(experiment, outcomes, images),

@@ -120,6 +120,13 @@ def panels(experiment: Experiment, outcomes: Sequence[Outcome], images: int) -> 
     )
 
 
+def styles(experiment: Experiment) -> dict[str, int]:
+    """The teacher and students that keep its function have the solid styles, the nets that they compete with others."""
+    solid = [run.name for run in experiment.runs if run == experiment.runs[0] or (run.parent and run.exact)]
+    others = [run.name for run in experiment.runs if run.name not in solid]
+    return {name: number for number, name in enumerate(solid + others)}
+
+
 def _view(experiment: Experiment, outcomes: Sequence[Outcome]) -> tuple[float, float] | None:
     """From below the accuracy after the worst second epoch: what a net guesses at first would flatten all else."""
     means = [
