@@ -25,7 +25,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from torch.profiler import ProfilerActivity, profile
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import fxgrow
+from benchmarks.page import Table, processor
 from benchmarks.torchvision_shim import import_torchvision
 from fxgrow.copies import named_tensors
 from fxgrow.plan import example_of
@@ -50,26 +50,6 @@ PRUNED = (
     "regnet_x_800mf", "regnet_y_400mf", "convnext_tiny",
 )  # fmt: skip
 NODES = (100, 300, 1000, 3000, 10000)
-
-
-@dataclass(slots=True)
-class Table:
-    """What one question gave."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: list[tuple[str, ...]] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-
-    def lines(self) -> list[str]:
-        """As Markdown, with columns aligned so that a terminal shows them well too."""
-        widths = [max(len(cell) for cell in column) for column in zip(self.head, *self.rows, strict=True)]
-        rule = tuple("-" * max(3, width) for width in widths)
-        table = [
-            "| " + " | ".join(cell.ljust(max(3, width)) for cell, width in zip(row, widths, strict=True)) + " |"
-            for row in (self.head, rule, *self.rows)
-        ]
-        return [f"## {self.title}", "", *table, *(line for remark in self.remarks for line in ("", remark))]
 
 
 class Clock:
@@ -349,14 +329,6 @@ def write_markdown(path: Path, tables: Sequence[Table]) -> None:
     for table in tables:
         text += ["", *table.lines()]
     path.write_text("\n".join(text) + "\n", encoding="utf-8")
-
-
-def processor() -> str:
-    """The name of the processor, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown processor"
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,7 +1,7 @@
-"""Draws docs/pictures/: what README.md and docs/drawing.md show, and one HTML to try.
+"""Draws docs/pictures/: what README.md, docs/drawing.md and docs/notebooks.md show, and one HTML to try.
 
-Usage (with the extra `viz`, for the .svg):
-    PYTHONPATH=. OMP_NUM_THREADS=1 python docs/pictures.py
+Usage (with the extras `viz`, for the .svg, and `examples`, for the glyphs):
+    PYTHONPATH=.:examples OMP_NUM_THREADS=1 python docs/pictures.py
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import nn
 
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
 from examples.quickstart import DigitNet
+from experiment.glyphs import DIFFICULTIES, TEST_FONTS, TRAIN_FONTS, make
 
 PICTURES = Path(__file__).with_name("pictures")
 
@@ -21,9 +23,25 @@ DIGITS = [fxgrow.Widen("*", 2.0), fxgrow.Deepen("conv2"), fxgrow.Kernel("conv1",
 RESNET = [fxgrow.Widen("layer[34].*", 1.5), fxgrow.Deepen("layer2", blocks=1)]
 
 
+def glyph_sheet(path: Path, columns: int = 20, lines: int = 2) -> None:
+    """Each class in turn: for each difficulty some lines of training images, then as many of test images."""
+    rows = []
+    for how in DIFFICULTIES.values():
+        for part, fonts in enumerate((TRAIN_FONTS, TEST_FONTS)):
+            images, classes = make(fonts, 1000, how, torch.Generator().manual_seed(part))
+            by_class = [images[classes == digit] for digit in range(10)]
+            for line in range(lines):
+                shown = [by_class[c % 10][line * columns // 10 + c // 10, 0] for c in range(columns)]
+                rows.append(torch.cat(shown, 1))
+    ink_is_black = Image.fromarray((255 - torch.cat(rows)).numpy())
+    ink_is_black.quantize(16).save(path, optimize=True)  # noise does not compress: fewer greys do
+    print(path, f"{path.stat().st_size:,} bytes")
+
+
 def main() -> None:
     """Draw all of them."""
     PICTURES.mkdir(exist_ok=True)
+    glyph_sheet(PICTURES / "glyphs.png")
     resnet: nn.Module = import_torchvision().models.resnet18(weights=None)
     for name, model, inputs, spec, levels in (
         ("digits", DigitNet(), torch.zeros(2, 1, 8, 8), DIGITS, ("layers",)),

@@ -1,0 +1,162 @@
+"""What benchmarks/curriculum.py found, as a table, a picture and a page."""
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.page import Table, spread, wrapped
+from benchmarks.panels import PAPER, curve, saved
+from benchmarks.runs import Record
+
+COMMAND = "OMP_NUM_THREADS=1 python benchmarks/curriculum.py --markdown docs/curriculum.md"
+COLORS = {"scratch": "#222222", "2 nets": "#5aa9e6", "3 nets": "#0b5fa5", "4 nets": "#d1495b"}
+Run = dict[str, Any]
+
+
+def runs_of(record: Record, name: str) -> list[Run]:
+    """The runs of one curriculum, a seed each."""
+    found = {int(key.split("/")[1]): run for key, run in record.runs.items() if key.split("/")[0] == name}
+    return [found[seed] for seed in sorted(found)]
+
+
+def label(run: Run) -> str:
+    """The nets of a curriculum: widths, with their blocks where these change."""
+    nets = run["nets"]
+    several = len({net["blocks"] for net in nets}) > 1
+    return " → ".join(f"{net['width']}" + (f"·{net['blocks']}" if several else "") for net in nets)
+
+
+def last(what: str) -> Callable[[Run], float]:
+    """A figure at the end of a run."""
+    return lambda run: run["points"][-1][what]
+
+
+def part_needed(run: Run, target: float, what: str) -> float | None:
+    """What was spent when an accuracy was reached for good: at this point and all later ones."""
+    points = run["points"]
+    below = [i for i, point in enumerate(points) if point["accuracy"] < target]
+    first = below[-1] + 1 if below else 0
+    return points[first][what] if first < len(points) else None
+
+
+def needed(runs: list[Run], scratch: list[Run], what: str) -> str:
+    """How much of what training from scratch takes is needed for its accuracy at the end, in percent."""
+    pairs = [(part_needed(r, last("accuracy")(s), what), last(what)(s)) for r, s in zip(runs, scratch, strict=True)]
+    there = [100 * spent / whole for spent, whole in pairs if spent is not None]
+    if not there:
+        return "never"
+    return f"{spread(there, '.0f')} %" + ("" if len(there) == len(pairs) else f" ({len(there)} of {len(pairs)})")
+
+
+def table(record: Record) -> Table:
+    """A row for each curriculum."""
+    head = (
+        "", "nets", "images", "accuracy", "minus scratch", "loss", "minus scratch", "FLOPs for scratch's accuracy",
+        "seconds", "seconds for it", "changed by growing",
+    )  # fmt: skip
+    found = Table("At the end of the budget", head)
+    scratch = runs_of(record, "scratch")
+    for name in COLORS:
+        runs = runs_of(record, name)[: len(scratch)]
+        if not runs:
+            continue
+        images = sum(net["steps"] for net in runs[0]["nets"]) * record.settings["batch"]
+        cells = [name, label(runs[0]), f"{images:,}"]
+        for what, form in (("accuracy", ".2f"), ("loss", ".3f")):
+            values = [last(what)(run) for run in runs]
+            cells.append(spread(values, form))
+            differences = [value - last(what)(other) for value, other in zip(values, scratch, strict=False)]
+            cells.append("" if name == "scratch" else spread(differences, "+" + form))
+        cells.append(needed(runs, scratch[: len(runs)], "flops"))
+        cells.append(spread([run["seconds"] for run in runs], ".0f"))
+        cells.append(needed(runs, scratch[: len(runs)], "seconds"))
+        cells.append(str(max((growth["changed"] for run in runs for growth in run["growths"]), default="")))
+        found.rows.append(tuple(cells))
+    found.remarks.append(
+        "nets: channels of the first stage, and after the dot blocks in each stage. accuracy in percent, loss: of the "
+        "test images. FLOPs, seconds for scratch's accuracy: when it was reached for good, as a part of what scratch "
+        "took in all. changed: the most test images that got another class by one growth."
+    )
+    return found
+
+
+# -- the picture -----------------------------------------------------------------------------------
+
+
+def draw(record: Record, path: Path) -> None:
+    """Test error over FLOPs and over seconds."""
+    with matplotlib.rc_context(PAPER):
+        figure = Figure((6.4, 2.9), layout="constrained")
+        axes: list[Axes] = list(figure.subplots(1, 2, sharey=True))
+        for axis, what, unit in zip(axes, ("flops", "seconds"), (1e12, 1.0), strict=True):
+            for name, color in COLORS.items():
+                runs = runs_of(record, name)
+                if runs:
+                    _curve(
+                        axis, runs, what, unit, color, f"{name}: {label(runs[0])}" if len(runs[0]["nets"]) > 1 else name
+                    )
+            axis.set_xlim(left=0)
+        axes[0].set(xlabel="FLOPs, forward and backward (10¹²)", ylabel="test error (%)", yscale="log")
+        axes[1].set(xlabel="seconds of training")
+        axes[0].yaxis.set_major_locator(matplotlib.ticker.LogLocator(base=10, subs=(1, 1.5, 2, 3, 5, 7)))
+        axes[0].yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+        axes[0].yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        saved(figure, path)
+
+
+def _curve(axis: Axes, runs: list[Run], what: str, unit: float, color: str, text: str) -> None:
+    """Errors over the mean of what was spent; where nets begin there is a dot."""
+    xs = [
+        statistics.fmean(values) / unit
+        for values in zip(*([p[what] for p in run["points"]] for run in runs), strict=True)
+    ]
+    errors = [[100 - point["accuracy"] for point in run["points"]] for run in runs]
+    curve(axis, xs, errors, color=color, label=text)
+    births = list(zip(*(run["growths"] for run in runs), strict=True))
+    dots = [[statistics.fmean(growth[key] for growth in birth) for key in (what, "accuracy")] for birth in births]
+    axis.plot([x / unit for x, _ in dots], [100 - y for _, y in dots], "o", color=color, markersize=3.5)
+
+
+# -- the page --------------------------------------------------------------------------------------
+
+
+def write_markdown(path: Path, record: Record, found: Table, picture: Path) -> None:
+    """The page of documentation."""
+    of, width = record.settings, record.settings["width"]
+    flops = statistics.fmean(last("flops")(run) for run in runs_of(record, "scratch"))
+    text = [
+        "# From scratch, or grown?",
+        "",
+        "Made by a script, not by hand:",
+        "",
+        f"    {COMMAND}",
+        "",
+        f"{record.machine}; {len(runs_of(record, 'scratch'))} seeds.",
+        "",
+        *wrapped(f"""
+            One budget of computation, four ways to spend it on a ResNet-20 of {width}, {2 * width} and {
+            4 * width
+        } channels: from scratch, or grown into from narrower and shallower nets by `fxgrow.grow`. The
+            budget is what the net alone needs for {of["images"]:,} images: {flops:.3g} FLOPs, forward and
+            backward, by torch's counter. The last net gets {100 * of["final"]:g} % of it; the others share the
+            rest, with equally many images each. The data: {of["data"]}, {of["train"]:,} images to train on and
+            {of["test"]:,} to test on. All train by SGD (batches of {of["batch"]}, momentum 0.9, weight decay
+            5e-4), with one warmup and one cosine over the whole budget (highest rate {of["rate"]:g}), and a new
+            optimizer at each growth. Seconds are processor time of training and growing, without evaluation.
+            Mean ± standard deviation over the seeds; differences are between runs with the same seed.
+        """),
+        "",
+        f"![Test error over FLOPs and over seconds](pictures/{picture.name})",
+        "",
+        "A dot is where the next net begins.",
+        "",
+        *found.lines(),
+    ]
+    path.write_text("\n".join(text) + "\n", encoding="utf-8")
