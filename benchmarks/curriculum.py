@@ -6,7 +6,7 @@
 The net is the ResNet-20 of He et al. (arXiv 1512.03385, section 4.2), three stages of three blocks, on 28x28 images of
 digits. Four curricula lead to it: the net alone; from half its width; from a quarter over half; and from a quarter of
 the width and two blocks in each stage over half, then three blocks, to all of it. `fxgrow.grow` makes each net of the
-one before.
+one before, once by its default, which fills all these widths with fresh channels, and once with replicas ("split").
 
 All get the same FLOPs, forward and backward, as torch's counter has them for one image, times the images; the last net
 gets --final of them, and the others share the rest, with equally many images each. All train by SGD (momentum 0.9,
@@ -39,12 +39,14 @@ from benchmarks.resnet import STAGES, ResNet, flops_of
 from benchmarks.runs import Record
 from experiment import data
 
-CURRICULA = {  # the part of the last net's width, and of its blocks in each stage
+NETS = {  # the part of the last net's width, and of its blocks in each stage
     "scratch": ((1.0, 3),),
     "2 nets": ((0.5, 3), (1.0, 3)),
     "3 nets": ((0.25, 3), (0.5, 3), (1.0, 3)),
     "4 nets": ((0.25, 2), (0.5, 2), (0.5, 3), (1.0, 3)),
 }
+REPLICAS = ", replicas"
+CURRICULA = (*NETS, *(name + REPLICAS for name in NETS if len(NETS[name]) > 1))
 POINTS = 25  # evaluations, evenly over the budget
 WARMUP = 0.05  # of the budget
 
@@ -107,7 +109,7 @@ class Part:
 
 def parts(of: Settings, name: str) -> tuple[Part, ...]:
     """The nets of a curriculum, with the budget divided among them."""
-    nets = [(round(part * of.width), blocks) for part, blocks in CURRICULA[name]]
+    nets = [(round(part * of.width), blocks) for part, blocks in NETS[name.removesuffix(REPLICAS)]]
     costs = [flops_of(width, blocks, of.stride) for width, blocks in nets]
     budget = of.images * costs[-1]
     earlier = (1 - of.final) * budget / sum(costs[:-1]) if len(nets) > 1 else 0  # images of each
@@ -118,11 +120,11 @@ def parts(of: Settings, name: str) -> tuple[Part, ...]:
     )
 
 
-def larger(model: nn.Module, old: Part, new: Part, example: Tensor, seed: int) -> nn.Module:
+def larger(model: nn.Module, old: Part, new: Part, example: Tensor, seed: int, *, replicas: bool) -> nn.Module:
     """The next net of a curriculum, grown from the one before."""
     wishes: list[Any] = []
     if new.width > old.width:
-        wishes.append(fxgrow.Widen("*", new.width / old.width))
+        wishes.append(fxgrow.Widen("*", new.width / old.width, method="split" if replicas else None))
     if new.blocks > old.blocks:
         wishes += [fxgrow.Deepen(stage, blocks=new.blocks - old.blocks) for stage in STAGES]
     return fxgrow.grow(model, wishes, example, seed=seed)
@@ -174,7 +176,7 @@ def trained(of: Settings, name: str, seed: int, images: data.Data) -> dict[str, 
         if number:
             before = scores(model, images)
             started = clock(device)
-            model = larger(model, nets[number - 1], part, images.train_x[:2], seed)
+            model = larger(model, nets[number - 1], part, images.train_x[:2], seed, replicas=name.endswith(REPLICAS))
             seconds += clock(device) - started
             grown = {"flops": spent * of.batch, "seconds": seconds, "net": number}
             growths.append(grown | _difference(before, scores(model, images), images))

@@ -15,6 +15,7 @@ from benchmarks.runs import Record
 
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/curriculum.py --markdown docs/curriculum.md"
 COLORS = {"scratch": "#222222", "2 nets": "#5aa9e6", "3 nets": "#0b5fa5", "4 nets": "#d1495b"}
+REPLICAS = {f"{name}, replicas": color for name, color in COLORS.items() if name != "scratch"}  # dotted
 Run = dict[str, Any]
 
 
@@ -61,7 +62,7 @@ def table(record: Record) -> Table:
     )  # fmt: skip
     found = Table("At the end of the budget", head)
     scratch = runs_of(record, "scratch")
-    for name in COLORS:
+    for name in (*COLORS, *REPLICAS):
         runs = runs_of(record, name)[: len(scratch)]
         if not runs:
             continue
@@ -97,9 +98,11 @@ def draw(record: Record, path: Path) -> None:
             for name, color in COLORS.items():
                 runs = runs_of(record, name)
                 if runs:
-                    _curve(
-                        axis, runs, what, unit, color, f"{name}: {label(runs[0])}" if len(runs[0]["nets"]) > 1 else name
-                    )
+                    text = f"{name}: {label(runs[0])}" if len(runs[0]["nets"]) > 1 else name
+                    _curve(axis, runs, what, unit, text, color=color)
+            for name, color in REPLICAS.items():
+                if what == "flops" and (runs := runs_of(record, name)):
+                    _curve(axis, runs, what, unit, name, color=color, style=":", band=False)
             axis.set_xlim(left=0)
         axes[0].set(xlabel="FLOPs, forward and backward (10¹²)", ylabel="test error (%)", yscale="log")
         axes[1].set(xlabel="seconds of training")
@@ -111,14 +114,14 @@ def draw(record: Record, path: Path) -> None:
         saved(figure, path)
 
 
-def _curve(axis: Axes, runs: list[Run], what: str, unit: float, color: str, text: str) -> None:
+def _curve(axis: Axes, runs: list[Run], what: str, unit: float, text: str, *, color: str, **style: Any) -> None:
     """Errors over the mean of what was spent; where nets begin there is a dot."""
     xs = [
         statistics.fmean(values) / unit
         for values in zip(*([p[what] for p in run["points"]] for run in runs), strict=True)
     ]
     errors = [[100 - point["accuracy"] for point in run["points"]] for run in runs]
-    curve(axis, xs, errors, color=color, label=text)
+    curve(axis, xs, errors, color=color, label=text, **style)
     births = list(zip(*(run["growths"] for run in runs), strict=True))
     dots = [[statistics.fmean(growth[key] for growth in birth) for key in (what, "accuracy")] for birth in births]
     axis.plot([x / unit for x, _ in dots], [100 - y for _, y in dots], "o", color=color, markersize=3.5)
@@ -143,7 +146,8 @@ def write_markdown(path: Path, record: Record, found: Table, picture: Path) -> N
         *wrapped(f"""
             One budget of computation, four ways to spend it on a ResNet-20 of {width}, {2 * width} and {
             4 * width
-        } channels: from scratch, or grown into from narrower and shallower nets by `fxgrow.grow`. The
+        } channels: from scratch, or grown into from narrower and shallower nets by `fxgrow.grow`, with its
+            default, which fills new channels with fresh weights here, or with replicas ("split"). The
             budget is what the net alone needs for {of["images"]:,} images: {flops:.3g} FLOPs, forward and
             backward, by torch's counter. The last net gets {100 * of["final"]:g} % of it; the others share the
             rest, with equally many images each. The data: {of["data"]}, {of["train"]:,} images to train on and
@@ -155,7 +159,7 @@ def write_markdown(path: Path, record: Record, found: Table, picture: Path) -> N
         "",
         f"![Test error over FLOPs and over seconds](pictures/{picture.name})",
         "",
-        "A dot is where the next net begins.",
+        "A dot is where the next net begins. Replicas are dotted, over FLOPs.",
         "",
         *found.lines(),
     ]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from benchmarks.page import Table, spread, wrapped
 from benchmarks.panels import PAPER, curve, saved
 from benchmarks.runs import Record
-from benchmarks.ways import WAYS
+from benchmarks.ways import DEFAULT, WAYS
 
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/methods.py --markdown docs/methods.md"
 LABELS = {way.name: way.label for way in WAYS} | {"teacher": "teacher, not grown"}
@@ -43,10 +43,10 @@ class Found:
         whose = {last: "the teacher's last", first: "the one that it began with"}[condition[1]]
         return f"{NAMED[condition[0]]}, rate {condition[1]} ({whose})"
 
-    def minus_split(self, condition: tuple[str, str], way: str, of: Callable[[Run], float]) -> list[float]:
+    def minus_default(self, condition: tuple[str, str], way: str, of: Callable[[Run], float]) -> list[float]:
         """A figure minus that of the default with the same seed."""
         return [
-            of(run) - of(split) for run, split in zip(self.of(condition, way), self.of(condition, "split"), strict=True)
+            of(run) - of(other) for run, other in zip(self.of(condition, way), self.of(condition, DEFAULT), strict=True)
         ]
 
 
@@ -110,7 +110,7 @@ def _differences(found: Found, title: str, remark: str, of: Callable[[Run], floa
         f"{remark} Differences with the same seed, teacher and batches, mean ± standard deviation over "
         f"{len(found.seeds)} seeds; above zero: worse than the default."
     )
-    return _rows(table, lambda way: [spread(found.minus_split(c, way, of), "+.3f") for c in found.conditions])
+    return _rows(table, lambda way: [spread(found.minus_default(c, way, of), "+.3f") for c in found.conditions])
 
 
 def verdict(found: Found) -> list[str]:
@@ -126,9 +126,9 @@ def verdict(found: Found) -> list[str]:
 
 
 def _best(found: Found, condition: tuple[str, str], of: Callable[[Run], float]) -> str:
-    differences = {way.name: found.minus_split(condition, way.name, of) for way in WAYS if way.exact}
+    differences = {way.name: found.minus_default(condition, way.name, of) for way in WAYS if way.exact}
     best = min(differences, key=lambda name: statistics.fmean(differences[name]))
-    if best == "split":
+    if best == DEFAULT:
         return "the default"
     values = differences[best]
     if len(values) == 1:
@@ -219,8 +219,8 @@ def draw(record: Record, path: Path) -> None:
         axes: list[Axes] = list(figure.subplots(1, len(conditions) + 1))
         for axis, condition in zip(axes, conditions, strict=False):
             for way in LABELS:
-                _line(axis, found.of(condition, way), way, "loss", band=way in ("split", "even", "scratch"))
-            starts = [found.of(condition, way)[0]["evaluations"][0]["loss"] for way in ("split", "teacher")]
+                _line(axis, found.of(condition, way), way, "loss", band=way in (DEFAULT, "split", "scratch"))
+            starts = [found.of(condition, way)[0]["evaluations"][0]["loss"] for way in (DEFAULT, "teacher")]
             ends = [test_loss(run) for way in LABELS for run in found.of(condition, way)]
             axis.set(
                 yscale="log",
@@ -285,7 +285,8 @@ def write_markdown(path: Path, record: Record, found: list[Table], picture: Path
             {of["batch"]} images, two thirds of them at the first rate ({rates}). Students are {of["factor"]:g}
             times as wide, and train for {of["steps"]:,} steps at one constant rate with a new optimizer (SGD
             with momentum 0.9, or Adam). [benchmarks/ways.py](../benchmarks/ways.py) says what each way does;
-            *even + noise* is what two public notebooks add to equal shares, *PyTorch notebook* one of them with
+            fxgrow's default, "auto", is *zero out* for every width of this net, and *split* where fresh channels
+            would not be exact. *even + noise* is what two public notebooks add to equal shares, *PyTorch notebook* one of them with
             its default options. Figures are mean ± standard deviation over the seeds.
         """),
         "",

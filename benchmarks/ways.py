@@ -4,7 +4,7 @@ The others are made from fxgrow's plan of the same growth, which says of every t
 each new entry copies, and whether it is made or summed over there:
 
 - scalar split: a replica has one random share of each consumer, y_o = sum_i W_oi sum_j s_ij x_i with sum_j s_ij = 1,
-  where the default has shares s_oij per weight; both draw from 0.2 to 1.8 times 1/k;
+  where "split" has shares s_oij per weight; both draw from 0.2 to 1.8 times 1/k;
 - even + noise (PyTorch): equal shares, then noise of 5 % of a producer's standard deviation on all its weights, as the
   function of a public PyTorch notebook adds it;
 - PyTorch notebook: that function with its default options: new rows and columns random with variance 2/n, where n is
@@ -26,6 +26,7 @@ from fxgrow.methods import Columns
 from fxgrow.methods.registry import divide
 from fxgrow.seeds import generator
 
+DEFAULT = "zero_out"  # what fxgrow's default chooses for every width of the net that is measured
 NOISE = 5e-2  # of the standard deviation of a producer's weight
 Grown = Callable[[nn.Module, Tensor, float, int], nn.Module]  # of teacher, example, factor and seed
 
@@ -130,10 +131,10 @@ def scratch(teacher: nn.Module, example: Tensor, factor: float, seed: int) -> nn
 
 
 WAYS = (
-    Way("split", "split (default)", by_method("split"), exact=True, replicas=True),
+    Way("split", "split", by_method("split"), exact=True, replicas=True),
     Way("scalar", "scalar split", scalar_split, exact=True, replicas=True),
     Way("even", "even", by_method("even"), exact=True, replicas=True),
-    Way("zero_out", "zero out", by_method("zero_out"), exact=True),
+    Way("zero_out", "zero out (default)", by_method("zero_out"), exact=True),
     Way("noise_keras", "even + noise (Keras)", by_method("noise"), replicas=True),
     Way("noise_pytorch", "even + noise (PyTorch)", even_with_noise, replicas=True),
     Way("notebook", "PyTorch notebook", pytorch_notebook),

@@ -11,7 +11,7 @@ import fxgrow
 from benchmarks import curriculum, curriculum_page, methods, methods_page
 from benchmarks.resnet import flops_of
 from benchmarks.runs import Record
-from benchmarks.ways import WAYS
+from benchmarks.ways import DEFAULT, WAYS
 from tests.check import randomise
 
 X = torch.randn(64, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -40,6 +40,12 @@ def test_replicas_begin_as_copies_where_a_way_says_so() -> None:
             apart = methods.distance(way.grown(teacher, x[:2], 2.0, 0), x)
             assert (apart < 0.2) == way.replicas, f"{way.name}: {apart}"
             assert (apart < 1e-12) == (way.replicas and way.exact), f"{way.name}: {apart}"
+
+
+def test_the_default_of_the_package_is_the_way_that_is_called_so() -> None:
+    plan = fxgrow.plan_of(fxgrow.grow(_teacher(norm=True), 2.0, X[:2].double()))
+    assert {width.method for width in plan.grown} == {DEFAULT}
+    assert DEFAULT in {way.name for way in WAYS if way.exact}
 
 
 @torch.no_grad()
@@ -98,9 +104,10 @@ def test_curricula_have_one_budget_start_where_they_were_and_go_on(
     runs = json.loads(out.read_text())["runs"]
     assert set(runs) == {f"{name}/0" for name in curriculum.CURRICULA}
     budget = runs["scratch/0"]["points"][-1]["flops"]
-    for name, nets in curriculum.CURRICULA.items():
+    assert runs["2 nets/0"]["points"][-1]["loss"] != runs["2 nets, replicas/0"]["points"][-1]["loss"]
+    for name in curriculum.CURRICULA:
         run = runs[f"{name}/0"]
-        assert len(run["growths"]) == len(nets) - 1
+        assert len(run["growths"]) == len(curriculum.NETS[name.removesuffix(curriculum.REPLICAS)]) - 1
         assert all(growth["changed"] == 0 and growth["error"] < 1e-5 for growth in run["growths"])
         assert run["parameters"] == runs["scratch/0"]["parameters"]  # all end as the same net
         assert run["points"][-1]["flops"] == pytest.approx(budget, rel=0.1)  # whole batches
