@@ -286,8 +286,8 @@ def write_markdown(path: Path, record: Record, found: list[Table], picture: Path
             times as wide, and train for {of["steps"]:,} steps at one constant rate with a new optimizer (SGD
             with momentum 0.9, or Adam). [benchmarks/ways.py](../benchmarks/ways.py) says what each way does;
             fxgrow's default, "auto", is *zero out* for every width of this net, and *split* where fresh channels
-            would not be exact. *even + noise* is what two public notebooks add to equal shares, *PyTorch notebook* one of them with
-            its default options. Figures are mean ± standard deviation over the seeds.
+            would not be exact. *even + noise* is what two public notebooks add to equal shares, *PyTorch
+            notebook* one of them with its default options. Figures are mean ± standard deviation over the seeds.
         """),
         "",
         f"![Test loss after growth, and the distance of replicas](pictures/{picture.name})",
