@@ -238,15 +238,17 @@ def test_new_layers_of_a_student_are_marked() -> None:
     assert all(path.partition("_deeper")[1] for path in new)
 
 
-def test_parameters_of_a_plan_are_those_of_its_student() -> None:
+def test_parameters_and_flops_of_a_plan_are_those_of_its_student_at_every_level() -> None:
     teacher = Small()
     student = fxgrow.grow(teacher, [*DEEPER, fxgrow.Widen("*", 2.0)], IMAGES)
-    for at in ("blocks", "layers", "ops"):
+    flops = fxgrow.verify(teacher, student, IMAGES).flops
+    for at in LEVELS:
         found = [drawing(source_of(g), at) for g in ((teacher, fxgrow.plan_of(student)), student)]
         for drawn in found:
             old, new = (sum(node.parameters[i] for node in drawn.nodes) for i in (0, 1))
             assert old == sum(p.numel() for p in teacher.parameters())
             assert new == sum(p.numel() for p in student.parameters())
+            assert tuple(sum(node.flops[i] for node in drawn.nodes) for i in (0, 1)) == flops
 
 
 @pytest.mark.parametrize(
@@ -264,12 +266,13 @@ def test_flops_are_those_that_torch_counts(name: str, spec: list[object]) -> Non
     net = NETS[name]
     teacher = net.make().eval()
     student = fxgrow.grow(teacher, spec, net.inputs()).eval()
-    drawn = drawing(source_of((teacher, fxgrow.plan_of(student)), net.inputs()), "ops")
+    ops, groups = (drawing(source_of((teacher, fxgrow.plan_of(student)), net.inputs()), at) for at in ("ops", "groups"))
     for i, model in enumerate((teacher, student)):
         inputs = net.inputs()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(**inputs) if isinstance(inputs, dict) else model(*inputs)
-        assert sum(node.flops[i] for node in drawn.nodes) == counter.get_total_flops()
+        assert sum(node.flops[i] for node in ops.nodes) == counter.get_total_flops()
+        assert sum(node.flops[i] for node in groups.nodes) == counter.get_total_flops()
 
 
 def test_an_enlarged_kernel_shows_both_sizes() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..changes import Insert, Region, Repeat
+from ..ops import Value
 from .folding import Flow
 from .source import Source
 from .view import STAYS, Edge, Node
@@ -46,7 +47,7 @@ def _inserted(source: Source, flow: Flow, change: Insert, after: str) -> Flow:
         reason=str(change),
         new=True,
         parameters=(0, entries),
-        flops=(0, 2 * number * weight * _positions(flow, after)),
+        flops=(0, 2 * number * weight * _positions(source, after, change.channels)),
         inside=tuple(
             filter(
                 None,
@@ -58,10 +59,11 @@ def _inserted(source: Source, flow: Flow, change: Insert, after: str) -> Flow:
     return _after(flow, after, [node], key, [Edge(after, key, shapes, when="after")])
 
 
-def _positions(flow: Flow, key: str) -> int:
-    """How many entries each channel has that a box gives: of (C, H, W) there are H W."""
-    shape = next((edge.shapes[0] for edge in flow.edges if edge.source == key), "")
-    return math.prod(int(size) for size in shape.split("×")[1:])
+def _positions(source: Source, key: str, channels: int) -> int:
+    """How many entries each channel has that a node gives, of all examples: of (N, C, H, W) there are N H W."""
+    value = source.widths.value("eval", key)
+    layouts = value.layouts if isinstance(value, Value) else ()
+    return math.prod(source.size(layout)[1] for layout in layouts) // channels
 
 
 def _cloned(flow: Flow, change: Repeat, region: Region) -> Flow:

@@ -17,7 +17,7 @@ from ..findings import CONTRACT, IS_OUTPUT
 from ..layout import Block, Layout, atoms
 from ..ops import Value
 from .folding import total
-from .graph import shown, value_of
+from .graph import graph_of, shown, value_of
 from .registry import level
 from .source import Source
 from .view import GROWS, PINNED, Drawing, Edge, Node, Swatch, When
@@ -56,6 +56,7 @@ class _Scene:
         self.joins: dict[str, Node] = {}
         self._parts: dict[tuple[str, ...], str] = {}
         self._order = _order(source)
+        self._boxes = _boxes(source)
         self._inputs = {
             name for layer in source.widths.tensors.values() for name in _read(layer.layouts, layer.roles)
         } - {name for t in source.widths.tensors for name in atoms(source.widths.produced(t))}
@@ -71,9 +72,7 @@ class _Scene:
         kind = "output" if is_output else "input" if swatch.name in self._inputs else "group"
         if kind == "input" and swatch.state != PINNED:
             kind = "group"
-        made = self.source.made.get(swatch.name, ())
-        parameters = total(self.source.parameters(t) for t in made if t in self.source.parameter_names)
-        flops = total(self.source.flops.get(tensor, (0, 0)) for tensor in made)
+        boxes = self._boxes.get(swatch.name, ())
         number = 0 if self.source.alone and swatch.state != GROWS else len(swatch.layers)  # a plan knows but some
         return Node(
             key=swatch.name,
@@ -85,8 +84,8 @@ class _Scene:
             groups=(swatch.name,),
             state=swatch.state,
             reason=swatch.reason,
-            parameters=parameters,
-            flops=flops,
+            parameters=total(box.parameters for box in boxes),
+            flops=total(box.flops for box in boxes),
             inside=swatch.layers,
             new=not swatch.size[0],
             start=_start(group.members),
@@ -193,6 +192,15 @@ class _Scene:
                             seen.setdefault((str(name), best))
         for name, best in seen:
             yield Edge(name, best, label="factor", tip=f"{name} × {best} is one dimension", skip=True, back=True)
+
+
+def _boxes(source: Source) -> dict[str, list[Node]]:
+    """The boxes of the graph, new ones too, that make each width, or else touch it."""
+    found: dict[str, list[Node]] = {}
+    for box in () if source.alone else graph_of(source).nodes.values():
+        names = [name for name in (box.group, *box.groups) if name in source.legend]
+        found.setdefault(names[0] if names else "", []).append(box)
+    return found
 
 
 def _counted(labels: Mapping[str, Sequence[str]]) -> str:
