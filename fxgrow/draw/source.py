@@ -70,15 +70,6 @@ class Source:
         return found
 
     @cached_property
-    def made(self) -> Mapping[str, Sequence[str]]:
-        """The parameters and buffers that make each width group, or carry it on."""
-        found: dict[str, list[str]] = {}
-        for tensor in self.widths.tensors:
-            for name in dict.fromkeys(atoms(self.widths.produced(tensor))):
-                found.setdefault(name, []).append(tensor)
-        return found
-
-    @cached_property
     def flops(self) -> Mapping[str, Change]:
         """Floating-point operations of one forward pass, by the weight that is summed over, or the place."""
         found: dict[str, Change] = {}
