@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from . import draw as drawing
+from . import methods
 from . import settle as settling
 from . import summarise as summing
 from . import trace as tracing
@@ -95,7 +96,7 @@ def widths(
         return inference.widths(traced)
 
 
-def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split") -> Plan:
+def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods.DEFAULT) -> Plan:
     """New widths for a specification, checked on meta tensors to give the teacher's function.
 
     Args:
@@ -189,7 +190,7 @@ def grow(
     example_inputs: Any = None,
     *,
     seed: int = 0,
-    method: str = "split",
+    method: str = methods.DEFAULT,
     output: Output = "graph",
     leaf_modules: LeafModules = (),
     calibration: Iterable[Any] | None = None,
