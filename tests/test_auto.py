@@ -77,6 +77,9 @@ def test_fresh_channels_where_every_number_has_a_value(function: Callable[[Tenso
     assert [w.method for w in fxgrow.plan_of(student).grown] == ["zero_out"]
     assert_exact(teacher, student, (X,), 1e-10)
     assert not student.b.weight[:, 8:].any()
+    with torch.no_grad():
+        student.b.weight[2, 11] = 1e-3
+    assert not fxgrow.verify(teacher, student, X).exact, "a column that is not zero is heard"
 
 
 def test_widths_of_one_net_may_be_filled_in_two_ways() -> None:

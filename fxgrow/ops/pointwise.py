@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layout import Layout, is_fixed, product
-from .registry import Env, Exact, Outcome, Sample, Value, broadcast, rule, tensors
+from .registry import PARTIAL, Env, Exact, Outcome, Sample, Value, broadcast, rule, tensors
 
 aten = torch.ops.aten
 
@@ -30,7 +30,6 @@ TOTAL = frozenset((
     "relu6", "round", "rsub", "selu", "sgn", "sigmoid", "sign", "signbit", "silu", "sin", "sinc", "softplus",
     "softshrink", "square", "sub", "tanh", "threshold", "trunc", "where", "zeros_like",
 ))  # fmt: skip
-PARTIAL = "has no finite value or slope for some numbers"  # which 0 times a new channel would make nan of
 
 
 def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:

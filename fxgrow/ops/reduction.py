@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..layout import ONE, Layout, fixed
-from .registry import Env, Exact, Outcome, Sample, Value, rule
+from .registry import PARTIAL, Env, Exact, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -78,7 +78,7 @@ def variance(env: Env, x: Value, dim: Any = None, *, correction: float | None = 
     out = left(x, gone, keepdim)
     if "std" in env.op._schema.name:
         for layout in out:
-            env.replicas_only(layout, "a standard deviation, whose slope is infinite where all entries are one,")
+            env.replicas_only(layout, f"a standard deviation, which {PARTIAL},")
     return out
 
 
