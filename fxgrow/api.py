@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from . import draw as drawing
+from . import methods
 from . import settle as settling
 from . import summarise as summing
 from . import trace as tracing
@@ -95,7 +96,7 @@ def widths(
         return inference.widths(traced)
 
 
-def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split") -> Plan:
+def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods.DEFAULT) -> Plan:
     """New widths for a specification, checked on meta tensors to give the teacher's function.
 
     Args:
@@ -104,8 +105,9 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split"
             channels) or a float (factor), `Widen`, `Deepen`, `Kernel`, `Inputs` or `Outputs` objects, a list of these,
             or the same as JSON.
         seed: Of which channels are replicated, and of how consumers' weights are shared among replicas.
-        method: How new channels are filled where a wish does not say: "split", "even", "zero_out", or one of
-            the baselines "noise", "random_pad", "random_init", which do not preserve the function.
+        method: How new channels are filled where a wish does not say: "auto" (for each width "zero_out" where that is
+            exact, else "split"), "split", "even", "zero_out", or one of the baselines "noise", "random_pad",
+            "random_init", which do not preserve the function.
 
     Raises:
         PlanError: A wish cannot be met: nothing matches, two disagree, or the width must stay.
@@ -189,7 +191,7 @@ def grow(
     example_inputs: Any = None,
     *,
     seed: int = 0,
-    method: str = "split",
+    method: str = methods.DEFAULT,
     output: Output = "graph",
     leaf_modules: LeafModules = (),
     calibration: Iterable[Any] | None = None,
@@ -221,7 +223,7 @@ def grow(
         >>> torch.allclose(student(x), teacher(x), atol=1e-6)
         True
 
-    Source: Net2Wider (arXiv 1511.05641), with shares per weight.
+    Source: Net2Wider (arXiv 1511.05641), with fresh channels where they are exact, else with shares per weight.
     """
     found = widths(model, example_inputs, output=output, leaf_modules=leaf_modules)
     proposal = plan(found, spec, seed=seed, method=method)

@@ -16,6 +16,7 @@ from . import commands
 from .arguments import UsageError
 from .commands import FAILED, FINE, MISUSED
 from .errors import GrowError
+from .methods import DEFAULT
 
 PACKAGE = "fxgrow"
 FILES = ("FILE", "PLAN", "TEACHER", "STUDENT")  # what words that name a file are called
@@ -161,7 +162,7 @@ COMMANDS = (
             Word(SPEC.names, {**SPEC.options, "required": True}),
             _word("-o", "--out", metavar="FILE", help="write the plan there, as JSON"),
             _word("--seed", type=int, default=0, help="of every random draw (default 0)"),
-            _word("--method", default="split", help="how new channels are filled (default split)"),
+            _word("--method", default=DEFAULT, help=f"how new channels are filled (default {DEFAULT})"),
         ),
         (
             "torchvision.models:resnet18 --input 1,3,224,224 --spec 1.5 -o plan.json",

@@ -18,6 +18,7 @@ from .findings import CARRY, CONTRACT, IS_OUTPUT, Open
 from .grown import MODES
 from .inputs import labelled
 from .layout import Layout, atoms, measure, only_atom, show
+from .ops import PARTIAL
 from .record import named_inputs
 from .spec import match, module_of
 from .widths import TensorWidths, WidthGraph, widths
@@ -119,7 +120,7 @@ def check_ends(graph: WidthGraph, endings: Sequence[Ending]) -> None:
     for ending in endings:
         group = graph.named[ending.group]
         reasons = group.pinned or ((f"{group.held} grows in its stead",) if group.held else ())
-        needs = group.uniform or group.replicas
+        needs = group.uniform or [reason for reason in group.replicas if PARTIAL not in reason]
         if reasons:
             advice = (
                 "; where that is a constant that forward makes, a buffer of the module would grow; where it is another "

@@ -24,7 +24,7 @@ from .wishes import Inputs as MoreInputs
 
 
 def plan(
-    widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = "split", endings: Sequence[Ending] = ()
+    widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods.DEFAULT, endings: Sequence[Ending] = ()
 ) -> Plan:
     """Plan new widths for one specification.
 
@@ -47,8 +47,10 @@ def plan(
     ends = {e.group: Widen(str(e.wish), widths.width(e.group) + e.more, method=e.method) for e in endings}
     targets = resolve(widths, wishes, no_replicas, method, [name for name, m in found.items() if m.replicas], ends)
     grown = {name: new for name, new in targets.new.items() if new > widths.width(name)}
+    chosen = _methods(widths, grown, targets, method)
     all_widths = {
-        name: _width(group, grown.get(name, group.size), targets, seed, method) for name, group in widths.named.items()
+        name: _width(group, grown.get(name, group.size), targets, seed, chosen.get(name, ""))
+        for name, group in widths.named.items()
     }
     measured = _Measure(widths, all_widths)
     tensors = tuple(
@@ -82,19 +84,29 @@ def plan(
     )
 
 
-def _width(group: Group, new: int, targets: Targets, seed: int, default: str) -> Width:
+def _methods(widths: WidthGraph, grown: Mapping[str, int], targets: Targets, default: str) -> dict[str, str]:
+    """How each width that grows is filled. The factors of one dimension are filled alike where no method was named."""
+    hows = {name: methods.method(targets.wish[name].method or default) for name in grown}
+    bound = {n for n in grown if widths.named[n].replicas or widths.named[n].uniform or n in targets.means}
+    blocks = {block for tensor in widths.tensors.values() for layout in tensor.layouts for block in layout}
+    together = [names for block in blocks if len(names := grown.keys() & set(atoms((block,)))) > 1]
+    while more := {name for names in together if names & bound for name in names} - bound:
+        bound |= more
+    return {name: how.chosen(replicas=name in bound) for name, how in hows.items()}
+
+
+def _width(group: Group, new: int, targets: Targets, seed: int, method: str) -> Width:
     if new == group.size:
         return Width(group.name, group.size, group.size)
-    wish = targets.wish[group.name]
     full, rest = divmod(new, group.size)
     if rest and group.name in targets.means:
         nominal = (*(list(range(group.size)) * (full - 1)), *range(rest))
-        return Width(group.name, group.size, new, nominal, wish.method or default, rest)
+        return Width(group.name, group.size, new, nominal, method, rest)
     copies = list(range(group.size)) * (full - 1)  # replicas spread as evenly as they can be
     if rest:  # neighbours from a random one on: which channels they are does not matter, and runs are copied fast
         start = int(torch.randint(group.size, (), generator=generator(seed, group.name)))
         copies += [(start + i) % group.size for i in range(rest)]
-    return Width(group.name, group.size, new, tuple(copies), wish.method or default)
+    return Width(group.name, group.size, new, tuple(copies), method)
 
 
 def _example(inputs: Inputs) -> Any:

@@ -35,7 +35,7 @@ def pair() -> tuple[nn.Module, nn.Module, Tensor]:
     torch.manual_seed(0)
     teacher = randomise(Specimen().double())
     x = torch.randn(2, 3, 6, 8, dtype=torch.float64)
-    return teacher, fxgrow.grow(teacher, 1.5, x), x
+    return teacher, fxgrow.grow(teacher, 1.5, x, method="split"), x
 
 
 def test_specimen_is_right(pair: tuple[nn.Module, nn.Module, Tensor]) -> None:
@@ -56,7 +56,7 @@ def test_mutant_is_noticed(pair: tuple[nn.Module, nn.Module, Tensor], name: str)
 def test_mutant_is_noticed_in_float32(name: str) -> None:
     teacher = randomise(Specimen())
     x = torch.randn(2, 3, 6, 8)
-    damaged = fxgrow.grow(teacher, 1.5, x)
+    damaged = fxgrow.grow(teacher, 1.5, x, method="split")
     with torch.no_grad():
         MUTANTS[name](teacher, damaged)
     with pytest.raises(AssertionError):

@@ -80,7 +80,7 @@ def test_replicas_get_other_gradients(name: str, factor: float) -> None:
     """Each new channel has a gradient of its own, other than its replica's, in each layer that writes it."""
     teacher = randomise(TRAINED[name]().double())
     x = torch.randn(X, dtype=torch.float64)
-    student = fxgrow.grow(teacher, factor, x).train()
+    student = fxgrow.grow(teacher, factor, x, method="split").train()
     y = student(x)
     (y - torch.randn_like(y)).square().mean().backward()
     compared = 0

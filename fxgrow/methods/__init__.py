@@ -1,12 +1,17 @@
 """Ways to fill new channels, a file each. Importing this package registers them."""
 
-from . import even, mean_rows, noise, random_init, random_pad, random_rows, split, zero_out, zero_rows
+from . import auto, even, mean_rows, noise, random_init, random_pad, random_rows, split, zero_out, zero_rows
+from .auto import Auto
 from .registry import Columns, Method, Where, method, names, offered, take
 
+DEFAULT = Auto.name
+
 __all__ = [
+    "DEFAULT",
     "Columns",
     "Method",
     "Where",
+    "auto",
     "even",
     "mean_rows",
     "method",

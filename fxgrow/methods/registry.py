@@ -133,6 +133,14 @@ class Method(ABC):
     offered: bool = True
     source: str
 
+    def chosen(self, *, replicas: bool) -> str:
+        """The method that a plan names for a width.
+
+        Args:
+            replicas: Whether the width's new channels have to be replicas.
+        """
+        return self.name
+
     @abstractmethod
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
         """A gathered weight whose grown dimension is summed over: make replicas sum to the original.

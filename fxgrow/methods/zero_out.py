@@ -1,7 +1,8 @@
 """Random in, zero out: new channels compute something new, and nobody listens to them yet.
 
-Exact only where channels meet by contraction alone: a mean, a norm or a maximum over channels would hear
-the new ones. The consumer's zero columns get gradients from the first step, the producer's rows after it.
+Exact only where channels meet by contraction alone: a mean, a norm or a maximum over channels would hear the new ones,
+and so would all that lies behind a function that is infinite somewhere, since 0 times that is nan. The consumer's zero
+columns get gradients from the first step, the producer's rows after it.
 """
 
 from __future__ import annotations

@@ -17,10 +17,11 @@ from . import (
     reduction,
     view,
 )
-from .registry import KERNEL, Env, Exact, Linear, Rule, Sample, Value, rule_for, rules
+from .registry import KERNEL, PARTIAL, Env, Exact, Linear, Rule, Sample, Value, rule_for, rules
 
 __all__ = [
     "KERNEL",
+    "PARTIAL",
     "Env",
     "Exact",
     "Linear",

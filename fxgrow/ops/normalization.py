@@ -35,7 +35,7 @@ aten = torch.ops.aten
         Sample(lambda: nn.BatchNorm2d(8, track_running_stats=False)),
         Sample(lambda: lambda x: F.batch_norm(x, None, None, training=True)),
     ],
-    exact=Exact(any="channels", pinned="batch and space"),
+    exact=Exact(any="channels", replicas="those without a parameter or a statistic", pinned="batch and space"),
 )
 def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """(x - mean) / sqrt(var + eps) * weight + bias, per channel; x (N, C, *S), the others (C,)."""
@@ -46,6 +46,9 @@ def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     for dim, layout in enumerate(x.layouts):
         if dim != 1:
             env.keep(layout, "the running variance is unbiased, so it counts the entries of this dimension")
+    one_example = x.shape[0] == 1  # an instance norm comes so, with the batch among the channels
+    if not one_example and not any(isinstance(other, Value) for other in args):
+        env.replicas_only(channels, "a batch norm without parameters, which takes inputs of any rank,")
     env.declare(num_features=channels)
     return [x.layouts, *(((channels if n == x.shape[1] else fixed(n)),) for (n, *_) in env.outs[1:])]
 

@@ -13,10 +13,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layout import Layout, product
-from .registry import Env, Exact, Outcome, Sample, Value, broadcast, rule, tensors
+from ..layout import Layout, is_fixed, product
+from .registry import PARTIAL, Env, Exact, Outcome, Sample, Value, broadcast, rule, tensors
 
 aten = torch.ops.aten
+
+
+# Functions that have a finite value and a finite slope for every finite number, if not for the very largest.
+TOTAL = frozenset((
+    "abs", "add", "addcmul", "asinh", "atan", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "ceil",
+    "celu", "clamp", "clamp_max", "clamp_min", "complex", "copysign", "cos", "deg2rad", "elu", "eq", "erf", "erfc",
+    "fill", "floor", "fmax", "fmin", "frac", "ge", "gelu", "gt", "hardshrink", "hardsigmoid", "hardswish",
+    "hardtanh", "heaviside", "isfinite", "isinf", "isnan", "le", "leaky_relu", "lerp", "log_sigmoid_forward",
+    "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "masked_fill", "maximum", "minimum", "mish",
+    "mul", "nan_to_num", "native_dropout", "ne", "neg", "ones_like", "polar", "positive", "rad2deg", "relu",
+    "relu6", "round", "rsub", "selu", "sgn", "sigmoid", "sign", "signbit", "silu", "sin", "sinc", "softplus",
+    "softshrink", "square", "sub", "tanh", "threshold", "trunc", "where", "zeros_like",
+))  # fmt: skip
 
 
 def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
@@ -44,12 +57,36 @@ def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
         _on_hidden(lambda x: torch.complex(x, x.tanh()).abs()),
         _on_hidden(lambda x: x * x[:, :1]),
         _on_hidden(lambda x: x.clone().relu_().add_(x).clamp_(max=2.0)),
+        _on_hidden(lambda x: x**2 + (x * x + 1).log()),
     ],
-    exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
+    exact=Exact(
+        any="every dimension",
+        replicas="the same, for functions without a finite value or slope for some numbers: log, sqrt, exp, a fraction",
+        pinned="a dimension of size 1 that is broadcast",
+    ),
 )
 def pointwise(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     """out[i] = f(x[i], y[i], ...)"""
-    return broadcast(env, tensors((*args, *kwargs.values())))
+    given = tensors((*args, *kwargs.values()))
+    if not _is_total(env.op, args):
+        _replicas_only(env, given)
+    return broadcast(env, given)
+
+
+def _is_total(op: Any, args: tuple[Any, ...]) -> bool:
+    """Whether a function is in `TOTAL`, or a power with a natural exponent, or a fraction with a constant divisor."""
+    name = op._schema.name.partition("::")[2].removesuffix("_")
+    if name == "pow" and len(args) > 1 and isinstance(args[1], int | float):
+        return args[1] >= 1 and float(args[1]).is_integer()
+    if name in ("div", "floor_divide", "remainder", "fmod") and len(args) > 1 and not isinstance(args[1], Value):
+        return True
+    return name in TOTAL
+
+
+def _replicas_only(env: Env, given: list[Value]) -> None:
+    for layout in dict.fromkeys(layout for value in given for layout in value.layouts):
+        if not is_fixed(layout):
+            env.replicas_only(layout, f"{env.op._schema.name.partition('::')[2]}, which {PARTIAL},")
 
 
 @rule(
@@ -87,7 +124,11 @@ def multiply_in_place(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     aten.div_.Tensor,
     aten.div_.Scalar,
     samples=[_on_hidden(lambda x: x.clone().div_(3)), _on_hidden(lambda x: x.clone().div_(1 + x * x))],
-    exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
+    exact=Exact(
+        any="every dimension, by a number",
+        replicas="every dimension",
+        pinned="a dimension of size 1 that is broadcast",
+    ),
     linear="divide",
 )
 def divide_in_place(env: Env, *args: Any, **kwargs: Any) -> Outcome:
@@ -114,11 +155,17 @@ def multiply(env: Env, x: Value, factor: Any) -> Outcome:
     aten.div.Tensor,
     aten.div.Scalar,
     samples=[_on_hidden(lambda x: x / 3), _on_hidden(lambda x: x / (1 + x * x))],
-    exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
+    exact=Exact(
+        any="every dimension, by a number",
+        replicas="every dimension",
+        pinned="a dimension of size 1 that is broadcast",
+    ),
     linear="divide",
 )
 def divide(env: Env, x: Value, divisor: Any) -> Outcome:
     """out[i] = x[i] / divisor[i]; as for `multiply`, but for the numerator only."""
+    if isinstance(divisor, Value):
+        _replicas_only(env, [divisor])
     out = broadcast(env, tensors((x, divisor)))
     return _scaled(env, x, divisor if isinstance(divisor, Value) else None, out) or out
 

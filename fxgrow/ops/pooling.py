@@ -61,7 +61,7 @@ _family(
         lambda: nn.ReplicationPad1d(1),
         lambda: nn.Upsample(scale_factor=2, mode="linear"),
         lambda: nn.Upsample(scale_factor=2),
-        lambda: nn.LPPool1d(2, 2),
+        lambda: nn.LPPool1d(1, 2),
     ],
 )
 _family(
@@ -87,7 +87,7 @@ _family(
         lambda: nn.AdaptiveAvgPool2d((3, 2)),
         lambda: nn.AdaptiveAvgPool2d(1),
         lambda: nn.AdaptiveMaxPool2d(2),
-        lambda: nn.LPPool2d(2, 2),
+        lambda: nn.LPPool2d(1, 2),
         lambda: nn.ReflectionPad2d(1),
         lambda: nn.ReplicationPad2d(1),
         lambda: nn.Upsample(scale_factor=2),

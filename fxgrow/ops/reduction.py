@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..layout import ONE, Layout, fixed
-from .registry import Env, Exact, Outcome, Sample, Value, rule
+from .registry import PARTIAL, Env, Exact, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -57,10 +57,14 @@ def mean(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: A
     samples=[
         Sample(lambda: lambda x: x * x.var(1, correction=0, keepdim=True)),
         Sample(lambda: lambda x: x * x.var(1, keepdim=True), grows=False),
-        Sample(lambda: lambda x: x / (1 + x.std((2, 3), keepdim=True))),
+        Sample(lambda: lambda x: x * x.var((2, 3), keepdim=True)),
+        Sample(lambda: lambda x: x * (1 + x.std((2, 3), keepdim=True))),
     ],
     exact=Exact(
-        any="the other dimensions", equal="the dimensions averaged over", pinned="the same with Bessel's correction"
+        any="the other dimensions",
+        replicas="those of a standard deviation, whose slope is infinite where all entries are one",
+        equal="the dimensions averaged over",
+        pinned="the same with Bessel's correction",
     ),
 )
 def variance(env: Env, x: Value, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Outcome:
@@ -71,7 +75,11 @@ def variance(env: Env, x: Value, dim: Any = None, *, correction: float | None = 
     else:
         for d in gone:
             env.keep(x.layouts[d], "an unbiased variance over channels depends on their number")
-    return left(x, gone, keepdim)
+    out = left(x, gone, keepdim)
+    if "std" in env.op._schema.name:
+        for layout in out:
+            env.replicas_only(layout, f"a standard deviation, which {PARTIAL},")
+    return out
 
 
 @rule(
@@ -79,10 +87,14 @@ def variance(env: Env, x: Value, dim: Any = None, *, correction: float | None = 
     aten.std_mean.correction,
     samples=[
         Sample(lambda: lambda x: x - torch.var_mean(x, 1, correction=0, keepdim=True)[1]),
+        Sample(lambda: lambda x: x - torch.var_mean(x, (2, 3), keepdim=True)[0]),
         Sample(lambda: lambda x: x - torch.std_mean(x, (2, 3), keepdim=True)[0]),
     ],
     exact=Exact(
-        any="the other dimensions", equal="the dimensions averaged over", pinned="the same with Bessel's correction"
+        any="the other dimensions",
+        replicas="those of a standard deviation",
+        equal="the dimensions averaged over",
+        pinned="the same with Bessel's correction",
     ),
 )
 def variance_and_mean(
@@ -264,7 +276,7 @@ _order_matters(
         Sample(lambda: lambda x: x * x.sum((2, 3), keepdim=True)),
         Sample(lambda: lambda x: x * x.sum(1, keepdim=True), grows=False),
         Sample(lambda: lambda x: F.normalize(x, dim=1), grows=False),
-        Sample(lambda: lambda x: F.normalize(x.flatten(2), dim=2)),
+        Sample(lambda: lambda x: x * torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)),
         Sample(lambda: lambda x: x * x.argmax(1, keepdim=True), grows=False),
         Sample(lambda: lambda x: x * x.prod(), grows=False),
         Sample(lambda: lambda x: x.nansum((2, 3))),

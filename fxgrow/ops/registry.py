@@ -20,6 +20,7 @@ from ..layout import ONE, Layout
 from ..unify import Kind, size
 
 KERNEL = "it is a dimension of a kernel or of space, not a width"
+PARTIAL = "has no finite value or slope for some numbers"  # 0 times what a new channel gives may be nan
 
 Outcome = Any  # tuple[Layout, ...] | Value | list[tuple[Layout, ...] | Value | None]
 
