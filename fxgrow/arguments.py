@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import json
-import pickle
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,16 +20,43 @@ from torch.utils._pytree import tree_map_only
 
 from .errors import GrowError
 from .inputs import Inputs
+from .methods import offered
 from .plan import Plan, example_of
+from .spec import Widen, parse
+from .wishes import Wish
 
 SAFETENSORS = ".safetensors"
 WRAPPERS = ("module.", "_orig_mod.")
+
+MOST_NUMBERS = 10**9  # in an input; what is above was meant otherwise
 
 _INPUT = re.compile(r"(?:(?P<name>[^=:]+)=)?(?:(?P<dtype>[a-z]\w*):)?(?P<shape>\d+(?:,\d+)*)(?::(?P<below>\d+))?")
 
 
 class UsageError(Exception):
-    """The words do not say what they should."""
+    """The words, or a file that they name, are not what a command takes; that shows without asking the network.
+
+    What the network does not allow is a `GrowError`.
+    """
+
+
+@contextlib.contextmanager
+def understood(what: str) -> Iterator[None]:
+    """Words that the package reads: what it does not take of them is wrong usage."""
+    try:
+        yield
+    except (ValueError, RecursionError) as error:  # a GrowError is a ValueError
+        raise UsageError(f"{what}: {error}") from error
+
+
+@contextlib.contextmanager
+def _reported(what: str) -> Iterator[None]:
+    """Code of others that fails, or exits: says so in a line."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        text = str(error).strip().partition("\n")[0]  # torch puts advice and stacks of C++ into further lines
+        raise UsageError(f"{what}: {type(error).__name__}{f': {text}' if text else ''}") from error
 
 
 # -- models ------------------------------------------------------------------------------------------
@@ -96,20 +123,9 @@ def _search(folder: Path) -> None:
         sys.path.insert(0, str(folder))
 
 
-@contextlib.contextmanager
-def _reported(what: str) -> Iterator[None]:
-    """Code of the user's that fails: says so in a line."""
-    try:
-        yield
-    except Exception as error:
-        raise UsageError(f"{what}: {type(error).__name__}: {error}") from error
-
-
 def _json_object(option: str, text: str) -> dict[str, Any]:
-    try:
+    with understood(f"{option} {text!r} is not JSON"):
         found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{option} {text!r} is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise UsageError(f"""{option} is a JSON object, such as '{{"width": 8}}', not {text!r}""")
     return found
@@ -161,8 +177,25 @@ def _input(word: str, dtype: torch.dtype, draws: torch.Generator) -> tuple[str, 
     kind = getattr(torch, said["dtype"], None) if said and said["dtype"] else dtype
     if said is None or not isinstance(kind, torch.dtype):
         raise UsageError(f"--input {word!r}: expected a shape, such as 1,3,224,224, int64:1,16 or mask=bool:1,16")
-    shape = [int(size) for size in said["shape"].split(",")]
-    return said["name"] or "", _random(shape, kind, draws, int(said["below"] or 2))
+    with understood(f"--input {word!r}"):  # Python reads no number of more than 4300 digits
+        shape, below = [int(size) for size in said["shape"].split(",")], int(said["below"] or 2)
+    if min(shape) < 1 or math.prod(shape) > MOST_NUMBERS:
+        raise UsageError(f"--input {word!r}: sizes are at least 1, and an input has at most {MOST_NUMBERS:,} numbers")
+    if said["below"] and not 1 <= below <= _most(kind):
+        raise UsageError(f"--input {word!r}: the last number, below which integers are drawn, is {_bounds(kind)}")
+    with _reported(f"--input {word!r}: cannot draw {str(kind).removeprefix('torch.')}"):
+        return said["name"] or "", _random(shape, kind, draws, below)
+
+
+def _most(dtype: torch.dtype) -> int:
+    """The number below which all integers of a dtype are, as far as torch draws them; 0 where it has none."""
+    if dtype.is_floating_point or dtype.is_complex:
+        return 0
+    return 2 if dtype is torch.bool else min(torch.iinfo(dtype).max + 1, torch.iinfo(torch.int64).max)
+
+
+def _bounds(dtype: torch.dtype) -> str:
+    return f"1 to {_most(dtype)}" if _most(dtype) else "for integers only"
 
 
 def _random(shape: Sequence[int], dtype: torch.dtype, draws: torch.Generator, below: int = 2) -> Tensor:
@@ -175,13 +208,22 @@ def _random(shape: Sequence[int], dtype: torch.dtype, draws: torch.Generator, be
 # -- files -------------------------------------------------------------------------------------------
 
 
-def spec_of(word: str) -> str:
-    """A specification as JSON: the word itself, or what the file of that name holds.
+def spec_of(word: str) -> tuple[Widen | Wish, ...]:
+    """What a specification asks for: the word itself as JSON, or what the file of that name holds.
 
     Raises:
-        UsageError: It is the name of a file that is not there.
+        UsageError: It is neither, or asks for nothing, or for what no network allows.
     """
-    return text_of(word) if word.endswith(".json") or Path(word).is_file() else word
+    with understood("--spec"):
+        wishes = parse(text_of(word) if not word.lstrip().startswith(("{", "[")) and _is_file(word) else word)
+        for wish in wishes:
+            if isinstance(wish, Widen) and wish.method is not None:
+                offered(wish.method)
+        return wishes
+
+
+def _is_file(word: str) -> bool:
+    return word.endswith(".json") or Path(word).is_file()
 
 
 def text_of(path: str) -> str:
@@ -200,10 +242,10 @@ def plan_of_file(path: str) -> Plan:
     """The plan that a file holds.
 
     Raises:
-        UsageError: It cannot be read.
-        PlanError: It holds no plan.
+        UsageError: It cannot be read, or holds no plan.
     """
-    return Plan.from_json(text_of(path))
+    with understood(path):
+        return Plan.from_json(text_of(path))
 
 
 def load(path: str, model: nn.Module) -> nn.Module:
@@ -215,8 +257,8 @@ def load(path: str, model: nn.Module) -> nn.Module:
         model: Is changed.
 
     Raises:
-        UsageError: There is no such file.
-        GrowError: It is no checkpoint of the model.
+        UsageError: There is no such file, or it is no checkpoint.
+        GrowError: It is one of another model.
     """
     found = _read(path)
     if not set(found) & set(model.state_dict()):
@@ -236,17 +278,19 @@ def _read(path: str) -> Mapping[str, Tensor]:
     if not Path(path).is_file():
         raise UsageError(f"there is no file {path}")
     if path.endswith(SAFETENSORS):
-        return _safetensors("load_file")(path)
-    try:
+        read = _safetensors("load_file")
+        with _reported(f"safetensors reads no weights from {path}"):
+            found: Any = read(path)
+        return dict(found)
+    with _reported(f"torch.load reads no weights from {path}"):
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise GrowError(f"torch.load reads no weights from {path}: {reason}") from error
     for key in ("state_dict", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
-    if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
-        raise GrowError(f"{path} holds no state_dict")
+    if not isinstance(found, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in found.items()
+    ):
+        raise UsageError(f"{path} holds no state_dict")
     return found
 
 
@@ -262,13 +306,15 @@ def save(model: nn.Module, path: str) -> None:
     """Write a model's `state_dict` as the name of the file says: `.safetensors`, or with `torch.save`.
 
     Raises:
-        UsageError: safetensors is not installed.
+        UsageError: It cannot be written, or safetensors is not installed.
     """
     tensors = model.state_dict()
+    write: Callable[[Any, str], Any] = torch.save
     if path.endswith(SAFETENSORS):  # which takes no two names for one memory
-        _safetensors("save_file")({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, path)
-    else:
-        torch.save(tensors, path)
+        write = _safetensors("save_file")
+        tensors = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+    with _reported(f"cannot write {path}"):
+        write(tensors, path)
 
 
 def _safetensors(function: str) -> Callable[..., Any]:

@@ -15,14 +15,17 @@ from typing import Any
 from torch import nn
 
 from . import api
-from .arguments import UsageError, inputs_as_planned, inputs_of, load, model_of, plan_of_file, save, spec_of
+from .arguments import UsageError, inputs_as_planned, inputs_of, load, model_of, plan_of_file, save, spec_of, understood
+from .draw.given import source_of
+from .draw.registry import writer
 from .errors import GrowError
 from .grown import Output
 from .ops.page import entries, page
 from .plan import Plan
 from .widths import WidthGraph
 
-FINE, FAILED, MISUSED = 0, 1, 2
+FINE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+EVERY = "*"  # operators
 
 
 def widths(args: argparse.Namespace) -> int:
@@ -65,11 +68,15 @@ def summary(args: argparse.Namespace) -> int:
     """The layers, before growth and after it."""
     _one_of(args)
     model = _model(args)
-    if args.plan:
+    if args.plan is not None:
         found = api.summary(plan_of_file(args.plan), inputs_of(args.input, model), teacher=model)
     else:
         known = _found(args, model)
-        found = api.summary(api.plan(known, spec_of(args.spec)), teacher=known) if args.spec else api.summary(known)
+        found = (
+            api.summary(api.plan(known, spec_of(args.spec)), teacher=known)
+            if args.spec is not None
+            else api.summary(known)
+        )
     if not args.json and sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
         importlib.import_module("rich.console").Console().print(found)
         return FINE
@@ -78,32 +85,52 @@ def summary(args: argparse.Namespace) -> int:
 
 def draw(args: argparse.Namespace) -> int:
     """A picture in a file."""
+    with understood("-o"):
+        writer(Path(args.out).suffix.lower())
     path = api.draw(_drawn(args), args.out, level=args.level)
     return _say(args, f"wrote {path}", {"file": str(path)})
 
 
 def _drawn(args: argparse.Namespace) -> WidthGraph | Plan | tuple[WidthGraph, Plan]:
     """What is to be drawn: what was found of a model, with the plan for it; or a plan by itself."""
-    _one_of(args)
     if ":" not in args.model and args.model.endswith(".json"):
-        return plan_of_file(args.model)
-    found = _found(args, _model(args))
-    if args.plan:
-        return found, plan_of_file(args.plan)
-    return (found, api.plan(found, spec_of(args.spec))) if args.spec else found
+        return _drawn_alone(args)
+    _one_of(args)
+    model = _model(args)
+    if args.plan is not None:
+        how = plan_of_file(args.plan)
+        given = inputs_of(args.input, model)
+        inputs = inputs_as_planned(how, model) if given is None else given
+        return api.widths(model, inputs, output=how.output, leaf_modules=how.leaves), how
+    found = _found(args, model)
+    return (found, api.plan(found, spec_of(args.spec))) if args.spec is not None else found
+
+
+def _drawn_alone(args: argparse.Namespace) -> Plan:
+    """A plan without its model, which has no graph."""
+    _unused(
+        args, f"{args.model} is a plan, which is drawn as it is", "spec", "plan", "kwargs", "input", "module", "leaf"
+    )
+    how = plan_of_file(args.model)
+    if args.level not in (None, *source_of(how).levels):
+        raise UsageError(
+            f"a plan alone has no graph to draw {args.level} of: "
+            f"fxgrow draw MODEL --plan {args.model} -o {args.out} --level {args.level}"
+        )
+    return how
 
 
 def verify(args: argparse.Namespace) -> int:
     """A student against its teacher; `FAILED` where they are not the same function."""
     how, teacher = plan_of_file(args.plan), _model(args)
-    if args.weights:
+    if args.weights is not None:
         load(args.weights, teacher)
     if args.double:
         teacher.double()
     given = inputs_of(args.input, teacher)
     inputs = inputs_as_planned(how, teacher) if given is None else given
     student = api.apply(how, teacher, given)
-    if args.student:
+    if args.student is not None:
         load(args.student, student)
     report = api.verify(teacher, student, inputs, tolerance=args.tolerance)
     worst = sorted(report.nodes, key=lambda node: -node.error)[:5]
@@ -139,6 +166,10 @@ def apply(args: argparse.Namespace) -> int:
 
 def ops(args: argparse.Namespace) -> int:
     """The operators that have a rule."""
+    if args.markdown:
+        if args.pattern != EVERY:
+            raise UsageError("--markdown writes all operators: give no PATTERN with it")
+        return _say(args, page(), {"markdown": page()})
     wanted = [
         entry
         for entry in entries()
@@ -146,8 +177,6 @@ def ops(args: argparse.Namespace) -> int:
     ]
     if not wanted:
         raise GrowError(f"no operator, rule or family is named {args.pattern!r}; what has no rule pins what it touches")
-    if args.markdown:
-        return _say(args, page(), page())
     columns = shutil.get_terminal_size((100, 24)).columns
     text = "\n\n".join(entry.text(columns) for entry in wanted)
     data = [
@@ -164,8 +193,15 @@ def ops(args: argparse.Namespace) -> int:
 
 
 def _one_of(args: argparse.Namespace) -> None:
-    if args.spec and args.plan:
-        raise UsageError("give --spec or --plan, not both")
+    if args.plan is not None:
+        _unused(args, f"{args.plan} is a plan, which says that itself", "spec", "module", "leaf")
+
+
+def _unused(args: argparse.Namespace, why: str, *options: str) -> None:
+    """Refuse options that would count for nothing."""
+    given = [f"--{option}" for option in options if getattr(args, option) not in (None, False, [])]
+    if given:
+        raise UsageError(f"{why}: give no {', '.join(given)} with it")
 
 
 def _model(args: argparse.Namespace) -> nn.Module:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,11 +19,13 @@ from torch import nn
 import fxgrow
 from fxgrow.arguments import UsageError, inputs_of, load, model_of, save
 from fxgrow.cli import COMMANDS, main
+from fxgrow.errors import GrowError
 from fxgrow.ops.page import entries, page
 from tests.check import randomise
 
 ROOT = Path(__file__).parent.parent
 NET = """
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +56,27 @@ def broken():
     raise RuntimeError("no weights here")
 
 
+def leaves():
+    sys.exit("bye")
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+class LeavesLater(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 4)
+
+    def forward(self, x):
+        raise SystemExit(3)
+
+
+class Naïve(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 4)
+
+
 class Inside:
     net = Net(6)
 
@@ -68,7 +92,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
     """Run a command in a folder that holds net.py, and give its status, its output and its errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "net.py").write_text(NET)
+    (tmp_path / "net.py").write_text(NET, encoding="utf-8")
 
     def ran(*words: str) -> Ran:
         status = main(words)
@@ -227,6 +251,8 @@ def test_ops_lists_the_rules(run: Run) -> None:
     assert "normalization" in text
     assert "pooling" not in text
     assert run("ops", "--markdown")[1] == page()
+    assert json.loads(run("ops", "--markdown", "--json")[1]) == {"markdown": page()}
+    assert run("ops", "--markdown", "conv*")[0] == 2
     status, _, error = run("ops", "matrix_exp")
     assert status == 1
     assert "pins" in error
@@ -250,6 +276,32 @@ def test_shells_can_complete_the_words(run: Run, shell: str) -> None:
     assert "double" in text
 
 
+@pytest.mark.parametrize("words", ["draw pl", "draw exa", "plan net.py:Net --spec sp", "draw plan.json --plan pl"])
+def test_files_are_completed(run: Run, words: str) -> None:
+    pytest.importorskip("shtab")
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("there is no bash")
+    Path("fxgrow.bash").write_text(run("--print-completion", "bash")[1], encoding="utf-8")
+    files = ("plan.json", "example.py", "spec.json")
+    for name in files:
+        Path(name).touch()
+    ask = f"""
+        source fxgrow.bash; COMP_WORDS=(fxgrow {words}); COMP_CWORD={len(words.split())}
+        $(complete -p fxgrow | sed 's/.* -F \\([^ ]*\\) .*/\\1/') fxgrow {words.split()[-1]}; echo "${{COMPREPLY[@]}}"
+    """
+    found = subprocess.run([bash, "-c", ask], capture_output=True, text=True, check=False)
+    (file,) = [name for name in files if name.startswith(words.split()[-1])]
+    assert file in found.stdout.split(), found.stderr
+
+
+def test_without_shtab_completion_names_the_extra(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for words in (["bash"], []):
+        status, _, error = run("--print-completion", *words)
+        assert (status, "needs shtab: pip install fxgrow[cli]" in error) == (2, True)
+
+
 def test_draw_writes_pictures_of_models_plans_and_specs(run: Run) -> None:
     planned(run)
     for words in ([*SHAPE], ["--plan", "plan.json", *SHAPE], ["--spec", "2.0", *SHAPE, "--level", "ops"]):
@@ -260,9 +312,30 @@ def test_draw_writes_pictures_of_models_plans_and_specs(run: Run) -> None:
     assert (status, text.strip()) == (0, "wrote plan.txt")
     assert "drawn from the plan alone" in Path("plan.txt").read_text(encoding="utf-8")
     status, _, error = run("draw", "plan.json", "-o", "plan.html", "--level", "ops")
-    assert status == 1
+    assert status == 2
     assert "a plan alone has no graph" in error
-    assert run("draw", "net.py:Net", *SHAPE, "-o", "plan.jpeg")[0] == 1
+    assert "fxgrow draw MODEL --plan plan.json -o plan.html --level ops" in error
+    assert run("draw", "none.py:Net", "-o", "plan.jpeg")[2].startswith("fxgrow draw: -o: nothing draws .jpeg")
+
+
+@pytest.mark.parametrize(
+    "option", ["--spec 2", "--plan plan.json", "--kwargs {}", "--input 2,3,8,8", "--module", "--leaf b"]
+)
+def test_an_option_that_would_count_for_nothing_is_refused(run: Run, option: str) -> None:
+    planned(run)
+    name = option.split()[0]
+    status, _, error = run("draw", "plan.json", "-o", "plan.html", *option.split())
+    assert (status, f"give no {name} with it" in error) == (2, True), error
+    assert not Path("plan.html").exists()
+    if name in ("--spec", "--module", "--leaf"):
+        for words in (["summary", "net.py:Net"], ["draw", "net.py:Net", "-o", "plan.html"]):
+            status, _, error = run(*words, "--plan", "plan.json", *option.split())
+            assert (status, f"give no {name} with it" in error) == (2, True), error
+
+
+def test_a_plan_is_drawn_on_what_it_was_made_with(run: Run) -> None:
+    run("plan", "net.py:words", "--input", "int64:1,7:50", "--spec", "2", "--module", "--leaf", "1", "-o", "plan.json")
+    assert run("draw", "net.py:words", "--plan", "plan.json", "-o", "plan.txt")[0] == 0
 
 
 # -- models and inputs ----------------------------------------------------------------------------------
@@ -288,9 +361,37 @@ def test_inputs_are_random_tensors_of_that_shape_and_dtype() -> None:
     named = inputs_of(["x=1,2", "mask=bool:1,2"], model)
     assert (list(named), named["mask"].dtype) == (["x", "mask"], torch.bool)
     assert inputs_of([], model) is None
-    for words in (["2x3"], ["float:2,3", "x=2"], ["nn:1"], ["1,,2"], [""]):
-        with pytest.raises(UsageError):
-            inputs_of(words, model)
+    assert inputs_of(["uint8:9:256", "int64:9:9223372036854775807"], model)[0].dtype is torch.uint8
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(
+            ["2x3"],
+            ["float:2,3", "x=2"],
+            ["nn:1"],
+            ["1,,2"],
+            [""],
+            ["2,0"],
+            ["99999999999,4"],
+            ["1" * 22],
+            ["1" * 5000],
+        ),
+        *(
+            ["int64:2,1,8,8:0"],
+            ["uint8:2:257"],
+            ["bool:2:3"],
+            ["int64:2:9223372036854775808"],
+            ["float32:2:5"],
+            ["2:5"],
+        ),
+        *(["quint8:1,4"], ["bits8:1,4"], ["uint4:1,4"], ["float4_e2m1fn_x2:1,4"]),
+    ],
+)
+def test_words_that_are_no_input_are_wrong_usage(words: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"^(--input|give all) [^\n]*$"):
+        inputs_of(words, nn.Linear(2, 2))
 
 
 def test_named_and_integer_inputs_reach_the_model(run: Run) -> None:
@@ -318,15 +419,33 @@ def test_named_and_integer_inputs_reach_the_model(run: Run) -> None:
         (["widths", "net.py:Net", "--input", "2,5,8,8"], 1, "does not run"),
         (["why", "net.py:Net", "d"], 1, "no layer or parameter 'd'"),
         (["plan", "net.py:Net", "--spec", '{"c": 9}'], 1, "output of the model"),
-        (["plan", "net.py:Net", "--spec", "wide"], 1, "is not JSON"),
+        (["plan", "net.py:Net", "--spec", "wide"], 2, "is not JSON"),
+        (["plan", "net.py:Net", "--spec", "{bad"], 2, "is not JSON"),
+        (["plan", "net.py:Net", "--spec", "[" * 100_000], 2, "--spec: maximum recursion depth"),
+        (["plan", "net.py:Net", "--spec", "{" + '"a": 9, ' * 100 + '"b": 0.5}'], 2, "would not grow"),
+        (["plan", "net.py:Net", "--spec", '{"a": {"width": 2.0, "method": "magic"}}'], 2, "no method 'magic'"),
+        (["plan", "net.py:Net", "--spec", "2", "--method", "magic"], 2, "invalid choice: 'magic'"),
         (["plan", "net.py:Net", "--spec", "2", "-o", "no/such/folder.json"], 2, "folder.json"),
         (["plan", "net.py:Net"], 2, "--spec"),
-        (["verify", "net.py:Net", "net.py"], 1, "no plan"),
+        (["verify", "net.py:Net", "net.py"], 2, "no plan"),
         (["verify", "net.py:Net", "none.json"], 2, "cannot read"),
         (["apply", "plan.json", "none.pt", "student.pt", "net.py:Net"], 2, "no file none.pt"),
-        (["apply", "plan.json", "net.py", "student.pt", "net.py:Net"], 1, "reads no weights"),
+        (["apply", "plan.json", "net.py", "student.pt", "net.py:Net"], 2, "reads no weights"),
+        (["apply", "plan.json", "text.pt", "student.pt", "net.py:Net"], 2, "reads no weights from text.pt: KeyError"),
+        (["apply", "plan.json", "text.safetensors", "student.pt", "net.py:Net"], 2, "reads no weights"),
+        (["apply", "plan.json", "net.pt", "no/dir/student.pt", "net.py:Net"], 2, "cannot write no/dir/student.pt"),
+        (
+            ["apply", "plan.json", "net.pt", "no/dir/s.safetensors", "net.py:Net"],
+            2,
+            "cannot write no/dir/s.safetensors",
+        ),
         (["apply", "plan.json", "words.pt", "student.pt", "net.py:Net"], 1, "no checkpoint of Net"),
-        (["apply", "plan.json", "number.pt", "student.pt", "net.py:Net"], 1, "no state_dict"),
+        (["apply", "plan.json", "number.pt", "student.pt", "net.py:Net"], 2, "no state_dict"),
+        (["apply", "plan.json", "numbered.pt", "student.pt", "net.py:Net"], 2, "no state_dict"),
+        (["widths", "net.py:leaves"], 2, "net.py:leaves failed: SystemExit: bye"),
+        (["widths", "leaves.py:Net"], 2, "cannot import leaves.py: SystemExit: 3"),
+        (["widths", "net.py:LeavesLater", "--input", "1,4"], 2, "ends the program: SystemExit: 3"),
+        (["widths", "net.py:Naïve", "--input", "0,4"], 2, "at least 1"),
         (["frobnicate"], 2, "invalid choice"),
         ([], 2, "required"),
     ],
@@ -334,10 +453,43 @@ def test_named_and_integer_inputs_reach_the_model(run: Run) -> None:
 def test_an_error_is_a_line_and_a_status(run: Run, words: list[str], status: int, message: str) -> None:
     planned(run)
     save(model_of("net.py:words"), "words.pt")
+    save(model_of("net.py:Net"), "net.pt")
     torch.save(3, "number.pt")
-    found, _, error = run(*words)
+    torch.save({1: torch.zeros(2)}, "numbered.pt")
+    Path("leaves.py").write_text("raise SystemExit(3)")
+    for name in ("text.pt", "text.safetensors"):
+        Path(name).write_text("hello, this is no checkpoint at all")
+    if any(word.endswith("safetensors") for word in words):
+        pytest.importorskip("safetensors", reason="safetensors is an extra")
+    found, printed, error = run(*words)
     assert (found, message in error) == (status, True), error
+    assert printed == ""
     assert "Traceback" not in error
+    assert error.startswith("usage:") or error.count("\n") == 1
+
+
+def test_a_reason_of_many_lines_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise GrowError("one\ntwo\u2028three")
+
+    monkeypatch.setattr("fxgrow.api.widths", failing)
+    assert run("widths", "net.py:Net") == (1, "", "fxgrow widths: one two three\n")
+
+
+def test_what_nobody_expected_is_named_and_shown_on_request(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise KeyError("no such key")
+
+    monkeypatch.setattr("fxgrow.api.widths", failing)
+    said = "fxgrow widths: internal error: KeyError: 'no such key' (--traceback shows where)\n"
+    assert run("widths", "net.py:Net") == (1, "", said)
+    status, _, error = run("widths", "net.py:Net", "--traceback")
+    assert status == 1
+    assert "in failing" in error
+
+
+def test_an_interrupt_says_nothing(run: Run) -> None:
+    assert run("widths", "net.py:interrupted") == (130, "", "")
 
 
 def test_a_traceback_is_shown_on_request(run: Run) -> None:
@@ -356,8 +508,27 @@ def test_help_of_every_command_has_examples(run: Run) -> None:
         assert status == 0
         assert f"examples:\n  fxgrow {command.name}" in own
         assert "--json" in own
+        assert "the same, or" not in own
+    assert "the plan's" not in run("widths", "--help")[1]
+    assert "the plan's" in run("verify", "--help")[1]
     assert "without\nbuilding the model" in run("apply", "--help")[1]
     assert run("--version")[1] == f"fxgrow {fxgrow.__version__}\n"
+
+
+def test_the_examples_of_the_help_run_in_a_clone(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("safetensors", reason="safetensors is an extra")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for kind in ("pt", "safetensors"):
+        save(model_of("examples/quickstart.py:DigitNet"), f"teacher.{kind}")
+    run("plan", "examples/quickstart.py:DigitNet", "--spec", "1.5", "-o", "plan.json")
+    run("apply", "plan.json", "teacher.pt", "student.pt", "examples/quickstart.py:DigitNet")
+    for own in (command.name for command in COMMANDS if command.name != "plan"):  # which would replace the plan
+        examples = re.findall(rf"^  fxgrow ({own}.*)", "".join(run(*word, "--help")[1] for word in ([], [own])), re.M)
+        assert len(examples) > 1
+        for words in examples:
+            assert run(*shlex.split(words))[::2] == (0, ""), words
+    for words in re.findall(r"^  fxgrow (plan .*)", run("--help")[1] + run("plan", "--help")[1], re.M):
+        assert run(*shlex.split(words))[::2] == (0, ""), words
 
 
 # -- as a program ---------------------------------------------------------------------------------------
@@ -371,16 +542,41 @@ def test_python_m_fxgrow_is_the_command_line(run: Run) -> None:
     assert re.fullmatch(r"fxgrow plan: .*output of the model.*\n", done.stderr)
 
 
+def test_names_that_the_terminal_has_no_characters_for_are_spelt(run: Run) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    words = [sys.executable, "-m", "fxgrow", "widths", "net.py:Naïve"]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Na\\xefve: ")
+
+
+@pytest.mark.parametrize("words", [["--print-completion", "bash"], ["ops"], ["--help"]])
+def test_a_reader_that_has_enough_is_no_error(run: Run, words: list[str]) -> None:
+    if "--print-completion" in words:
+        pytest.importorskip("shtab")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    given, taken = os.pipe()
+    os.close(given)
+    done = subprocess.run(
+        [sys.executable, "-m", "fxgrow", *words], stdout=taken, stderr=subprocess.PIPE, env=environment, check=False
+    )
+    os.close(taken)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_the_commands_of_the_readme_run(run: Run, tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (section,) = re.findall("<!-- commands -->\n```sh\n(.*?)```\n<!-- /commands -->", readme, re.DOTALL)
+    assert readme.index(". .venv/bin/activate\n") < readme.index("<!-- commands -->"), "so that there is a fxgrow"
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    save(model_of("examples/quickstart.py:DigitNet"), "teacher.pt")
-    lines = section.strip().splitlines()
-    assert {line.split()[1] for line in lines} == {command.name for command in COMMANDS}
-    for line in lines:
-        program, *words = shlex.split(line, comments=True)
+    lines = [shlex.split(line, comments=True) for line in section.strip().splitlines()]
+    assert {words[0] for program, *words in lines if program == "fxgrow"} == {command.name for command in COMMANDS}
+    for program, *words in lines:
+        if program == "python":
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            subprocess.run([sys.executable, *words], env=environment, check=True)
+            continue
         assert program == "fxgrow"
         status, text, error = run(*words)
-        assert (status, error) == (0, ""), line
+        assert (status, error) == (0, ""), words
         assert text
