@@ -415,3 +415,51 @@ def test_a_net_of_1500_nodes_opens_at_a_level_that_reads_at_once(stranger: Reade
     stranger.page.keyboard.press("4")  # opens with its modules collapsed
     stranger.wait("ops after")
     assert stranger.count("#picture .node") < 300
+
+
+# -- search ---------------------------------------------------------------------------------------------
+
+
+def test_searching_finds_what_a_collapsed_module_encloses_and_enter_opens_it(reader: Reader) -> None:
+    reader.page.keyboard.press("4")
+    reader.wait("ops after")
+    reader.page.keyboard.press("c")
+    reader.page.wait_for_selector("#picture .node.module")
+    reader.page.locator("#search").fill("blocks.1.conv1")
+    hits = reader.page.locator("#picture .node.hit")
+    assert reader.page.locator("#hits").inner_text() == "1 found"
+    assert hits.get_attribute("data-path") == "blocks.1"
+    reader.page.keyboard.press("Enter")
+    assert reader.page.evaluate("document.activeElement.dataset.path") == "blocks.1"
+    reader.page.keyboard.press("Enter")
+    reader.page.wait_for_selector("#picture .cluster[data-module='blocks.1']")
+    reader.page.wait_for_function("document.activeElement.dataset.path === 'blocks.1.conv1'")
+    assert hits.first.get_attribute("data-path") == "blocks.1.conv1"  # and what follows it, which has its width
+    assert reader.count("#picture .node.module") > 1  # the others stay as they were
+
+
+def test_searching_finds_what_was_folded_into_a_box(reader: Reader) -> None:
+    reader.page.keyboard.press("2")
+    reader.wait("blocks after")
+    for name in ("blocks.0.conv1", "blocks.2.conv2"):  # the first and the last of those that are alike
+        reader.page.locator("#search").fill(name)
+        assert reader.page.locator("#hits").inner_text() == "1 found", name
+        assert reader.page.locator("#picture .node.hit").get_attribute("data-path").startswith("blocks.")
+
+
+def test_enter_goes_from_hit_to_hit_and_begins_with_the_first(reader: Reader) -> None:
+    reader.page.keyboard.press("3")
+    reader.wait("layers after")
+    paths = [box.get_attribute("data-path") for box in reader.page.locator("#picture .node").all()]
+    expected = [path for path in paths if path.endswith("conv2")]
+    reader.page.locator("#search").fill(".conv2")
+    focused = "document.activeElement.dataset.path"
+    reader.page.keyboard.press("Enter")
+    assert reader.page.evaluate(focused) == expected[0]
+    reader.page.keyboard.press("n")
+    assert reader.page.evaluate(focused) == expected[1]
+    reader.page.keyboard.press("Shift+N")
+    assert reader.page.evaluate(focused) == expected[0]
+    reader.page.keyboard.press("/")
+    reader.page.keyboard.press("Enter")
+    assert reader.page.evaluate(focused) == expected[1]

@@ -34,6 +34,7 @@ class Node:
         parameters: Before and after.
         flops: Before and after, of one forward pass on the example inputs.
         inside: What was folded into it.
+        paths: The modules of that, as deep as they go; it is found by their names.
         start: Where its path in `Source.ties` begins: a dimension of a parameter.
     """
 
@@ -52,6 +53,7 @@ class Node:
     parameters: Change = (0, 0)
     flops: Change = (0, 0)
     inside: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
     start: str = ""
 
 

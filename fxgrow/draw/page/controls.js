@@ -1,16 +1,23 @@
 // Search, keys, zoom, and the start.
 
-let hits = [], next = 0;
+let hits = [], next = -1; // the hit that was gone to last
 
 function search() {
   const query = state.query.trim().toLowerCase();
-  const text = (node) => [node.key, node.path, node.what, node.group, ...node.inside].join(" ").toLowerCase();
+  const text = (node) => [node.key, node.path, node.what, node.group, ...node.inside, ...node.paths].join("\n").toLowerCase();
   hits = query ? shown.nodes.map((node, i) => (text(node).includes(query) ? i : -1)).filter((i) => i >= 0) : [];
   const found = new Set(hits);
   shown.nodes.forEach((_, i) => element(i)?.classList.toggle("hit", found.has(i)));
   $("hits").textContent = query ? `${hits.length} found` : "";
-  next = 0;
+  next = -1;
   if (query && hits.length) reveal(hits[0]);
+}
+
+function follow(step = 1) { // to the next hit, or the one before
+  if (!hits.length) return;
+  next = (Math.max(next, step < 0 ? 0 : -1) + step + hits.length) % hits.length;
+  reveal(hits[next]);
+  element(hits[next])?.focus();
 }
 
 function reveal(i) {
@@ -25,7 +32,7 @@ function walk(event, node, i) {
     ArrowUp: () => go(shown.edges.filter((e) => e.target === node.key && !e.back).sort((a, b) => a.skip - b.skip).map((e) => e.source)),
     ArrowRight: () => go(shown.nodes.slice(i + 1).map((one) => one.key)),
     ArrowLeft: () => go(shown.nodes.slice(0, i).reverse().map((one) => one.key)),
-    Enter: () => choose(node),
+    Enter: () => (node.module && hits.includes(i) ? open(node.module) : choose(node)), // what is sought is inside
     " ": () => choose(node),
     e: () => toggle(node.module || node.home),
     Escape: () => { state.chosen = null; mark(); $("details").replaceChildren(hint.cloneNode(true)); },
@@ -39,7 +46,8 @@ function walk(event, node, i) {
 document.addEventListener("keydown", (event) => {
   if (event.target.matches("input[type=search]") || event.ctrlKey || event.metaKey || event.altKey) return;
   const keys = { "/": () => $("search").focus(), b: () => before(!after()), t: () => $("theme").click(), 0: () => $("fit").click(),
-    Escape: stop, "+": () => $("larger").click(), "-": () => $("smaller").click(), c: () => $("collapse").click(), x: () => $("expand").click() };
+    Escape: stop, "+": () => $("larger").click(), "-": () => $("smaller").click(), c: () => $("collapse").click(), x: () => $("expand").click(),
+    n: () => follow(), N: () => follow(-1) };
   const level = Object.keys(data.levels)[Number(event.key) - 1];
   if (level) { event.preventDefault(); change(level); }
   else if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
@@ -124,7 +132,7 @@ $("when").hidden = !data.grows;
 $("when").style.display = data.grows ? "" : "none";
 $("search").addEventListener("input", () => { state.query = $("search").value; search(); });
 $("search").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && hits.length) { next = (next + 1) % hits.length; reveal(hits[next]); element(hits[next])?.focus(); }
+  if (event.key === "Enter") follow();
   if (event.key === "Escape") { $("search").value = state.query = ""; search(); $("search").blur(); }
 });
 $("collapse").addEventListener("click", () => { state.collapsed[state.level] = homes(); render(); });

@@ -73,6 +73,15 @@ function toggle(path) {
   render(closed.has(path) ? `module ${path}` : null);
 }
 
+async function open(path) { // and on to the first hit in it
+  const closed = new Set(prefixes(path));
+  state.collapsed[state.level] = new Set([...state.collapsed[state.level]].filter((one) => !closed.has(one)));
+  state.chosen = null;
+  await render();
+  next = hits.findIndex((i) => [shown.nodes[i].path, ...shown.nodes[i].paths].some((one) => one === path || one.startsWith(`${path}.`))) - 1;
+  follow();
+}
+
 function homes() {
   return new Set(data.levels[state.level].nodes.map((node) => node.home).filter(Boolean));
 }

@@ -67,9 +67,10 @@ function visible() {
     root.set(node.key, key);
     if (!path) { nodes.set(key, node); continue; }
     const box = nodes.get(key);
-    if (!box) nodes.set(key, { ...node, key, path, home: "", kind: "module", what: classOf(path), quiet: false, inside: [node.what], start: "", times: 1, module: path });
+    if (!box) nodes.set(key, { ...node, key, path, home: "", kind: "module", what: classOf(path), quiet: false, inside: [node.what], paths: [node.path, ...node.paths], start: "", times: 1, module: path });
     else {
-      box.inside = [...box.inside, node.what];
+      box.inside.push(node.what);
+      box.paths.push(node.path, ...node.paths);
       for (const field of ["parameters", "flops"]) box[field] = box[field].map((n, i) => n + node[field][i]);
       box.groups = [...new Set([...box.groups, ...node.groups])];
       if (node.group) {
