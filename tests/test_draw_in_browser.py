@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import fxgrow
 from fxgrow.draw.colours import contrast
@@ -288,7 +289,9 @@ def test_a_dark_system_gets_a_dark_page(reader: Reader) -> None:
     reader.page.emulate_media(color_scheme="dark")
     reader.page.wait_for_selector("html.dark")
     assert reader.page.evaluate(colour) == "rgb(20, 24, 29)"
-    assert reader.page.locator("#theme").get_attribute("aria-pressed") == "true"
+    reader.page.get_by_role("button", name="Light", exact=True).click()  # it says what it leads to
+    assert reader.page.evaluate(colour) == "rgb(255, 255, 255)"
+    assert reader.page.get_by_role("button", name="Dark", exact=True).is_visible()
 
 
 def test_the_picture_is_one_stop_of_the_tab_key_and_the_focus_shows(reader: Reader) -> None:
@@ -463,3 +466,90 @@ def test_enter_goes_from_hit_to_hit_and_begins_with_the_first(reader: Reader) ->
     reader.page.keyboard.press("/")
     reader.page.keyboard.press("Enter")
     assert reader.page.evaluate(focused) == expected[1]
+
+
+# -- what is chosen -------------------------------------------------------------------------------------
+
+
+def test_a_chosen_box_stays_chosen_before_and_after_growth_until_escape(reader: Reader) -> None:
+    details = reader.page.locator("#details")
+    reader.node("blocks.1.conv1").click()
+    assert "4 → 6" in details.inner_text()
+    reader.page.keyboard.press("b")
+    reader.wait("groups before")
+    assert reader.page.locator("#picture .node.chosen").get_attribute("data-path") == "blocks.1.conv1"
+    assert details.locator("h2").inner_text() == "blocks.1.conv1"
+    assert "blocks.1.conv1 (4)" in details.inner_text()  # as it was then
+    reader.page.locator("#legend button:visible").first.focus()
+    reader.page.keyboard.press("Escape")
+    assert reader.count("#picture .node.chosen") == 0
+    reader.page.locator("#fit").focus()
+    assert details.locator(".hint").is_visible()
+    reader.node("fc").hover()
+    assert details.locator("h2").inner_text() == "fc"
+
+
+def test_escape_clears_the_choice_from_the_search_too(reader: Reader) -> None:
+    reader.node("fc").click()
+    reader.page.locator("#search").focus()
+    reader.page.keyboard.press("Escape")
+    assert reader.count("#picture .node.chosen") == 0
+
+
+def test_a_chosen_box_that_was_not_there_before_growth_is_described_no_more(reader: Reader) -> None:
+    reader.page.keyboard.press("3")
+    reader.wait("layers after")
+    reader.page.locator("#picture .node.new").first.click()
+    reader.page.mouse.move(2, 2)
+    reader.page.keyboard.press("b")
+    reader.wait("layers before")
+    assert reader.page.locator("#details .hint").is_visible()
+
+
+def test_at_groups_a_box_shows_the_operators_that_tie_its_layers(reader: Reader) -> None:
+    reader.node("stem.0").click()
+    ties = reader.page.locator("#details .why li").all_inner_texts()
+    assert any("blocks.0.conv2.weight[0]" in tie and "add" in tie for tie in ties)
+    assert any("blocks.2.conv2.weight[0]" in tie for tie in ties)
+    assert len(ties) == len(set(ties))
+    reader.node("fc").click()
+    assert "it is an output of the model" in reader.page.locator("#details").inner_text()
+
+
+@pytest.mark.parametrize("how", ["click", "key"])
+def test_a_width_of_the_legend_leads_to_its_first_box_and_stays_lit(browser: Any, tmp_path: Path, how: str) -> None:
+    path = fxgrow.draw(Small(blocks=25), tmp_path / "long.html", level="layers", example_inputs=IMAGES)
+    context = browser.new_context(offline=True, viewport={"width": 1100, "height": 500})
+    found = Reader(context.new_page())
+    found.open(path, "layers")
+    lit = found.page.locator("#picture .node.on").first
+    entry = found.page.locator("#legend li[data-name='blocks.20.conv1'] button")
+    if how == "click":
+        entry.click()
+        found.page.mouse.move(5, 5)
+    else:
+        entry.focus()
+        found.page.keyboard.press("Enter")
+        found.page.locator("#search").focus()
+    assert lit.get_attribute("data-path") == "blocks.20.conv1"
+    stage, box = found.page.locator("#stage").bounding_box(), lit.bounding_box()
+    assert stage["y"] <= box["y"]
+    assert box["y"] + box["height"] <= stage["y"] + stage["height"]
+    assert entry.get_attribute("aria-pressed") == "true"
+    found.node("fc").dispatch_event("pointerenter")
+    found.node("fc").dispatch_event("pointerleave")
+    assert lit.get_attribute("data-path") == "blocks.20.conv1"
+    found.page.keyboard.press("Escape")
+    assert found.count("#picture .node.on, #picture svg.lit") == 0
+    assert found.complaints == []
+    context.close()
+
+
+def test_a_model_without_widths_opens_with_its_layers(browser: Any, tmp_path: Path) -> None:
+    path = fxgrow.draw(nn.Sequential(nn.ReLU()), tmp_path / "relu.html", example_inputs=IMAGES)
+    context = browser.new_context(offline=True)
+    found = Reader(context.new_page())
+    found.open(path, "blocks")
+    assert "ReLU" in " ".join(found.texts())
+    assert found.complaints == []
+    context.close()

@@ -35,7 +35,7 @@ function walk(event, node, i) {
     Enter: () => (node.module && hits.includes(i) ? open(node.module) : choose(node)), // what is sought is inside
     " ": () => choose(node),
     e: () => toggle(node.module || node.home),
-    Escape: () => { state.chosen = null; mark(); $("details").replaceChildren(hint.cloneNode(true)); },
+    Escape: escape,
   };
   if (!moves[event.key] || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
@@ -46,12 +46,17 @@ function walk(event, node, i) {
 document.addEventListener("keydown", (event) => {
   if (event.target.matches("input[type=search]") || event.ctrlKey || event.metaKey || event.altKey) return;
   const keys = { "/": () => $("search").focus(), b: () => before(!after()), t: () => $("theme").click(), 0: () => $("fit").click(),
-    Escape: stop, "+": () => $("larger").click(), "-": () => $("smaller").click(), c: () => $("collapse").click(), x: () => $("expand").click(),
+    Escape: escape, "+": () => $("larger").click(), "-": () => $("smaller").click(), c: () => $("collapse").click(), x: () => $("expand").click(),
     n: () => follow(), N: () => follow(-1) };
   const level = Object.keys(data.levels)[Number(event.key) - 1];
   if (level) { event.preventDefault(); change(level); }
   else if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
 });
+
+function escape() {
+  if (graphviz.asked && settled) stop();
+  else clear();
+}
 
 function before(now) {
   if (!data.grows) return;
@@ -133,13 +138,13 @@ $("when").style.display = data.grows ? "" : "none";
 $("search").addEventListener("input", () => { state.query = $("search").value; search(); });
 $("search").addEventListener("keydown", (event) => {
   if (event.key === "Enter") follow();
-  if (event.key === "Escape") { $("search").value = state.query = ""; search(); $("search").blur(); }
+  if (event.key === "Escape") { $("search").value = state.query = ""; search(); $("search").blur(); clear(); }
 });
 $("collapse").addEventListener("click", () => { state.collapsed[state.level] = homes(); render(); });
 $("expand").addEventListener("click", () => { state.collapsed[state.level] = new Set(); render(); });
 $("stop").addEventListener("click", stop);
 const darkly = matchMedia("(prefers-color-scheme: dark)");
-const dark = (now) => { $("theme").setAttribute("aria-pressed", String(now)); document.documentElement.classList.toggle("dark", now); };
+const dark = (now) => { $("theme").textContent = now ? "Light" : "Dark"; document.documentElement.classList.toggle("dark", now); };
 $("theme").addEventListener("click", () => dark(!document.documentElement.classList.contains("dark")));
 darkly.addEventListener("change", () => dark(darkly.matches));
 dark(darkly.matches);
@@ -155,6 +160,7 @@ for (const swatch of data.legend) {
     button.addEventListener(on, () => light([swatch.name]));
     button.addEventListener(off, () => light(null));
   }
+  button.addEventListener("click", () => keepLit(swatch.name));
   item.append(button);
   $("legend").querySelector("ul").append(item);
 }

@@ -10,7 +10,8 @@ const LARGE = 150; // boxes from which on a level opens with its modules collaps
 const legend = new Map(data.legend.map((swatch) => [swatch.name, swatch]));
 const $ = (id) => document.getElementById(id);
 
-const state = { level: data.opening, when: "after", collapsed: {}, zoom: 1, fitted: true, chosen: null, query: "" };
+const state = { level: data.opening, when: "after", collapsed: {}, zoom: 1, fitted: true, query: "",
+  chosen: null, kept: null }; // a box that stays described, a width that stays lit: one of the two at most
 let shown = { nodes: [], edges: [] }; // what is in the picture
 let boxes = [], lines = []; // their elements
 let settled = null; // the level and the collapsed modules that were laid out last
