@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from torch import nn
 
 import fxgrow
 from fxgrow.draw.colours import contrast
+from fxgrow.draw.view import SIGNS
 
 from .test_draw import DEEPER, IMAGES, Small
 
@@ -553,3 +555,55 @@ def test_a_model_without_widths_opens_with_its_layers(browser: Any, tmp_path: Pa
     assert "ReLU" in " ".join(found.texts())
     assert found.complaints == []
     context.close()
+
+
+# -- on paper, and signs --------------------------------------------------------------------------------
+
+PARTS = """() => [...document.querySelectorAll("#print svg")].map((svg) => {
+  const [x, y, width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
+  return { x, y, width, height, scale: parseFloat(svg.getAttribute("width")) / width };
+})"""
+CUT = """(at) => [...document.querySelectorAll("#picture .node")].filter((node) => {
+  const { e, f } = node.closest("g.graph").transform.baseVal.consolidate().matrix;
+  const box = node.querySelector("path, polygon, ellipse").getBBox();
+  return at.some(({ x, y, width, height }) => // some of it lies in this part, and some does not
+    box.x + e < x + width && box.x + e + box.width > x && box.y + f < y + height && box.y + f + box.height > y
+    && (box.x + e < x || box.x + e + box.width > x + width || box.y + f < y || box.y + f + box.height > y + height));
+}).length"""
+
+
+@pytest.mark.parametrize(("blocks", "level"), [(30, "layers"), (40, "groups")])  # a tall one, a wide one
+def test_on_paper_the_text_reads_over_several_pages_and_no_box_is_cut(
+    browser: Any, tmp_path: Path, blocks: int, level: str
+) -> None:
+    path = fxgrow.draw(Small(blocks=blocks), tmp_path / "a.html", level=level, example_inputs=IMAGES)
+    context = browser.new_context(offline=True)
+    found = Reader(context.new_page())
+    found.open(path, level)
+    found.node("blocks.1.conv1").click()
+    found.page.evaluate(
+        "addEventListener('beforeprint', () => { window.seen = document.querySelectorAll('#print figure').length; })"
+    )
+    pages = len(re.findall(rb"/Type\s*/Page\b", found.page.pdf(format="A4", prefer_css_page_size=True)))
+    number = found.page.evaluate("seen")
+    assert number > 1
+    assert 1 < pages <= number + 2  # low parts share a page; then come the details
+    assert found.count("#print *") == 0
+    found.page.emulate_media(media="print")
+    found.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    parts = found.page.evaluate(PARTS)
+    assert all(7 / 9 <= part["scale"] <= 1 and part["width"] * part["scale"] <= 528 for part in parts)  # points
+    assert found.page.evaluate(CUT, parts) == 0
+    whole = found.page.locator("#picture svg").get_attribute("viewBox").split()[2:]
+    assert sum(part["width"] * part["height"] for part in parts) == pytest.approx(float(whole[0]) * float(whole[1]))
+    assert found.count("button:visible") == found.count("#legend button:visible")  # these are its names
+    assert found.complaints == []
+    context.close()
+
+
+def test_the_page_says_what_its_signs_mean(reader: Reader) -> None:
+    reader.page.locator("#signs summary").click()
+    signs = reader.page.locator("#signs li").all_inner_texts()
+    assert len(signs) == len(SIGNS)
+    assert all(any(meaning in sign for sign in signs) for meaning in SIGNS.values())
+    assert reader.page.evaluate("getComputedStyle(document.querySelector('.sign.pinned')).borderStyle") == "dashed"

@@ -164,4 +164,11 @@ for (const swatch of data.legend) {
   item.append(button);
   $("legend").querySelector("ul").append(item);
 }
+const written = { change: "8→12", times: "×3", module: "▸" }; // the other signs are drawn
+for (const [name, meaning] of Object.entries(data.signs)) {
+  if (!data.grows && ["new", "grows", "change"].includes(name)) continue;
+  const item = make("li");
+  item.append(make("span", written[name], { class: `sign ${written[name] ? "written" : name}`, "aria-hidden": "true" }), make("span", meaning));
+  $("signs").querySelector("ul").append(item);
+}
 change(state.level);
