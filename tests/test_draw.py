@@ -19,7 +19,7 @@ import fxgrow
 from fxgrow.draw import LEVELS, Drawing, Source, drawing, opening, outputs, source_of
 from fxgrow.draw import image as image_output
 from fxgrow.draw.registry import READABLE, level, output
-from fxgrow.draw.view import GROWS, PINNED
+from fxgrow.draw.view import GROWS, PINNED, SIGNS
 
 from .nets import NETS
 
@@ -458,3 +458,13 @@ def test_a_second_builder_of_a_level_or_writer_of_a_suffix_is_refused() -> None:
         level("groups")(lambda source: drawing(source, "ops"))
     with pytest.raises(ValueError, match="written already"):
         output(".svg")(lambda picture: b"")
+
+
+def test_a_table_says_what_its_signs_mean(tmp_path: Path) -> None:
+    found = fxgrow.widths(Small(), IMAGES)
+    plan = fxgrow.plan(found, [fxgrow.Widen("*", 1.5), *DEEPER])
+    grown = fxgrow.draw((found, plan), tmp_path / "grown.txt", level="layers").read_text(encoding="utf-8")
+    assert f"\n+ {SIGNS['new']}\n· {SIGNS['pinned']}\n" in grown
+    alone = fxgrow.draw(found, tmp_path / "alone.txt", level="layers").read_text(encoding="utf-8")
+    assert f"\n· {SIGNS['pinned']}\n" in alone
+    assert SIGNS["new"] not in alone

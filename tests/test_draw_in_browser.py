@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import fxgrow
 from fxgrow.draw.colours import contrast
+from fxgrow.draw.view import SIGNS
 
 from .test_draw import DEEPER, IMAGES, Small
 
@@ -288,7 +291,9 @@ def test_a_dark_system_gets_a_dark_page(reader: Reader) -> None:
     reader.page.emulate_media(color_scheme="dark")
     reader.page.wait_for_selector("html.dark")
     assert reader.page.evaluate(colour) == "rgb(20, 24, 29)"
-    assert reader.page.locator("#theme").get_attribute("aria-pressed") == "true"
+    reader.page.get_by_role("button", name="Light", exact=True).click()  # it says what it leads to
+    assert reader.page.evaluate(colour) == "rgb(255, 255, 255)"
+    assert reader.page.get_by_role("button", name="Dark", exact=True).is_visible()
 
 
 def test_the_picture_is_one_stop_of_the_tab_key_and_the_focus_shows(reader: Reader) -> None:
@@ -415,3 +420,190 @@ def test_a_net_of_1500_nodes_opens_at_a_level_that_reads_at_once(stranger: Reade
     stranger.page.keyboard.press("4")  # opens with its modules collapsed
     stranger.wait("ops after")
     assert stranger.count("#picture .node") < 300
+
+
+# -- search ---------------------------------------------------------------------------------------------
+
+
+def test_searching_finds_what_a_collapsed_module_encloses_and_enter_opens_it(reader: Reader) -> None:
+    reader.page.keyboard.press("4")
+    reader.wait("ops after")
+    reader.page.keyboard.press("c")
+    reader.page.wait_for_selector("#picture .node.module")
+    reader.page.locator("#search").fill("blocks.1.conv1")
+    hits = reader.page.locator("#picture .node.hit")
+    assert reader.page.locator("#hits").inner_text() == "1 found"
+    assert hits.get_attribute("data-path") == "blocks.1"
+    reader.page.keyboard.press("Enter")
+    assert reader.page.evaluate("document.activeElement.dataset.path") == "blocks.1"
+    reader.page.keyboard.press("Enter")
+    reader.page.wait_for_selector("#picture .cluster[data-module='blocks.1']")
+    reader.page.wait_for_function("document.activeElement.dataset.path === 'blocks.1.conv1'")
+    assert hits.first.get_attribute("data-path") == "blocks.1.conv1"  # and what follows it, which has its width
+    assert reader.count("#picture .node.module") > 1  # the others stay as they were
+
+
+def test_searching_finds_what_was_folded_into_a_box(reader: Reader) -> None:
+    reader.page.keyboard.press("2")
+    reader.wait("blocks after")
+    for name in ("blocks.0.conv1", "blocks.2.conv2"):  # the first and the last of those that are alike
+        reader.page.locator("#search").fill(name)
+        assert reader.page.locator("#hits").inner_text() == "1 found", name
+        assert reader.page.locator("#picture .node.hit").get_attribute("data-path").startswith("blocks.")
+
+
+def test_enter_goes_from_hit_to_hit_and_begins_with_the_first(reader: Reader) -> None:
+    reader.page.keyboard.press("3")
+    reader.wait("layers after")
+    paths = [box.get_attribute("data-path") for box in reader.page.locator("#picture .node").all()]
+    expected = [path for path in paths if path.endswith("conv2")]
+    reader.page.locator("#search").fill(".conv2")
+    focused = "document.activeElement.dataset.path"
+    reader.page.keyboard.press("Enter")
+    assert reader.page.evaluate(focused) == expected[0]
+    reader.page.keyboard.press("n")
+    assert reader.page.evaluate(focused) == expected[1]
+    reader.page.keyboard.press("Shift+N")
+    assert reader.page.evaluate(focused) == expected[0]
+    reader.page.keyboard.press("/")
+    reader.page.keyboard.press("Enter")
+    assert reader.page.evaluate(focused) == expected[1]
+
+
+# -- what is chosen -------------------------------------------------------------------------------------
+
+
+def test_a_chosen_box_stays_chosen_before_and_after_growth_until_escape(reader: Reader) -> None:
+    details = reader.page.locator("#details")
+    reader.node("blocks.1.conv1").click()
+    assert "4 → 6" in details.inner_text()
+    reader.page.keyboard.press("b")
+    reader.wait("groups before")
+    assert reader.page.locator("#picture .node.chosen").get_attribute("data-path") == "blocks.1.conv1"
+    assert details.locator("h2").inner_text() == "blocks.1.conv1"
+    assert "blocks.1.conv1 (4)" in details.inner_text()  # as it was then
+    reader.page.locator("#legend button:visible").first.focus()
+    reader.page.keyboard.press("Escape")
+    assert reader.count("#picture .node.chosen") == 0
+    reader.page.locator("#fit").focus()
+    assert details.locator(".hint").is_visible()
+    reader.node("fc").hover()
+    assert details.locator("h2").inner_text() == "fc"
+
+
+def test_escape_clears_the_choice_from_the_search_too(reader: Reader) -> None:
+    reader.node("fc").click()
+    reader.page.locator("#search").focus()
+    reader.page.keyboard.press("Escape")
+    assert reader.count("#picture .node.chosen") == 0
+
+
+def test_a_chosen_box_that_was_not_there_before_growth_is_described_no_more(reader: Reader) -> None:
+    reader.page.keyboard.press("3")
+    reader.wait("layers after")
+    reader.page.locator("#picture .node.new").first.click()
+    reader.page.mouse.move(2, 2)
+    reader.page.keyboard.press("b")
+    reader.wait("layers before")
+    assert reader.page.locator("#details .hint").is_visible()
+
+
+def test_at_groups_a_box_shows_the_operators_that_tie_its_layers(reader: Reader) -> None:
+    reader.node("stem.0").click()
+    ties = reader.page.locator("#details .why li").all_inner_texts()
+    assert any("blocks.0.conv2.weight[0]" in tie and "add" in tie for tie in ties)
+    assert any("blocks.2.conv2.weight[0]" in tie for tie in ties)
+    assert len(ties) == len(set(ties))
+    reader.node("fc").click()
+    assert "it is an output of the model" in reader.page.locator("#details").inner_text()
+
+
+@pytest.mark.parametrize("how", ["click", "key"])
+def test_a_width_of_the_legend_leads_to_its_first_box_and_stays_lit(browser: Any, tmp_path: Path, how: str) -> None:
+    path = fxgrow.draw(Small(blocks=25), tmp_path / "long.html", level="layers", example_inputs=IMAGES)
+    context = browser.new_context(offline=True, viewport={"width": 1100, "height": 500})
+    found = Reader(context.new_page())
+    found.open(path, "layers")
+    lit = found.page.locator("#picture .node.on").first
+    entry = found.page.locator("#legend li[data-name='blocks.20.conv1'] button")
+    if how == "click":
+        entry.click()
+        found.page.mouse.move(5, 5)
+    else:
+        entry.focus()
+        found.page.keyboard.press("Enter")
+        found.page.locator("#search").focus()
+    assert lit.get_attribute("data-path") == "blocks.20.conv1"
+    stage, box = found.page.locator("#stage").bounding_box(), lit.bounding_box()
+    assert stage["y"] <= box["y"]
+    assert box["y"] + box["height"] <= stage["y"] + stage["height"]
+    assert entry.get_attribute("aria-pressed") == "true"
+    found.node("fc").dispatch_event("pointerenter")
+    found.node("fc").dispatch_event("pointerleave")
+    assert lit.get_attribute("data-path") == "blocks.20.conv1"
+    found.page.keyboard.press("Escape")
+    assert found.count("#picture .node.on, #picture svg.lit") == 0
+    assert found.complaints == []
+    context.close()
+
+
+def test_a_model_without_widths_opens_with_its_layers(browser: Any, tmp_path: Path) -> None:
+    path = fxgrow.draw(nn.Sequential(nn.ReLU()), tmp_path / "relu.html", example_inputs=IMAGES)
+    context = browser.new_context(offline=True)
+    found = Reader(context.new_page())
+    found.open(path, "blocks")
+    assert "ReLU" in " ".join(found.texts())
+    assert found.complaints == []
+    context.close()
+
+
+# -- on paper, and signs --------------------------------------------------------------------------------
+
+PARTS = """() => [...document.querySelectorAll("#print svg")].map((svg) => {
+  const [x, y, width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
+  return { x, y, width, height, scale: parseFloat(svg.getAttribute("width")) / width };
+})"""
+CUT = """(at) => [...document.querySelectorAll("#picture .node")].filter((node) => {
+  const { e, f } = node.closest("g.graph").transform.baseVal.consolidate().matrix;
+  const box = node.querySelector("path, polygon, ellipse").getBBox();
+  return at.some(({ x, y, width, height }) => // some of it lies in this part, and some does not
+    box.x + e < x + width && box.x + e + box.width > x && box.y + f < y + height && box.y + f + box.height > y
+    && (box.x + e < x || box.x + e + box.width > x + width || box.y + f < y || box.y + f + box.height > y + height));
+}).length"""
+
+
+@pytest.mark.parametrize(("blocks", "level"), [(30, "layers"), (40, "groups")])  # a tall one, a wide one
+def test_on_paper_the_text_reads_over_several_pages_and_no_box_is_cut(
+    browser: Any, tmp_path: Path, blocks: int, level: str
+) -> None:
+    path = fxgrow.draw(Small(blocks=blocks), tmp_path / "a.html", level=level, example_inputs=IMAGES)
+    context = browser.new_context(offline=True)
+    found = Reader(context.new_page())
+    found.open(path, level)
+    found.node("blocks.1.conv1").click()
+    found.page.evaluate(
+        "addEventListener('beforeprint', () => { window.seen = document.querySelectorAll('#print figure').length; })"
+    )
+    pages = len(re.findall(rb"/Type\s*/Page\b", found.page.pdf(format="A4", prefer_css_page_size=True)))
+    number = found.page.evaluate("seen")
+    assert number > 1
+    assert 1 < pages <= number + 2  # low parts share a page; then come the details
+    assert found.count("#print *") == 0
+    found.page.emulate_media(media="print")
+    found.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    parts = found.page.evaluate(PARTS)
+    assert all(7 / 9 <= part["scale"] <= 1 and part["width"] * part["scale"] <= 528 for part in parts)  # points
+    assert found.page.evaluate(CUT, parts) == 0
+    whole = found.page.locator("#picture svg").get_attribute("viewBox").split()[2:]
+    assert sum(part["width"] * part["height"] for part in parts) == pytest.approx(float(whole[0]) * float(whole[1]))
+    assert found.count("button:visible") == found.count("#legend button:visible")  # these are its names
+    assert found.complaints == []
+    context.close()
+
+
+def test_the_page_says_what_its_signs_mean(reader: Reader) -> None:
+    reader.page.locator("#signs summary").click()
+    signs = reader.page.locator("#signs li").all_inner_texts()
+    assert len(signs) == len(SIGNS)
+    assert all(any(meaning in sign for sign in signs) for meaning in SIGNS.values())
+    assert reader.page.evaluate("getComputedStyle(document.querySelector('.sign.pinned')).borderStyle") == "dashed"

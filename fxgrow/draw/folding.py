@@ -65,6 +65,7 @@ def folded(flow: Flow, root_of: Callable[[str], str], rename: Mapping[str, Node]
             parameters=total(node.parameters for node in inside),
             flops=total(node.flops for node in inside),
             inside=main.inside + tuple(names),
+            paths=_paths(inside),
             start=last.start or main.start,
         )
     edges: dict[tuple[str, str], list[Edge]] = {}
@@ -89,6 +90,12 @@ def _at_once(edges: Sequence[Edge]) -> Edge:
     if "both" in found or len(found) == 1:
         return found.get("both", edges[0])
     return replace(edges[0], shapes=(found["before"].shapes[0], found["after"].shapes[1]), when="both")
+
+
+def _paths(inside: Sequence[Node]) -> tuple[str, ...]:
+    """Where parts of a box stand; nothing for a box that is all of it."""
+    found = tuple(dict.fromkeys(path for node in inside for path in node.paths or (node.path,) if path))
+    return found if len(found) > 1 else ()
 
 
 def _inside(node: Node, main: Node) -> str:

@@ -18,10 +18,17 @@ import networkx as nx
 from .colours import DARK, LIGHT, colour
 from .registry import MANY, VERY_MANY, Picture, drawings, output, palette, sparsest
 from .source import Source
-from .view import Drawing, Edge, Node, Swatch, quiet
+from .view import SIGNS, Drawing, Edge, Node, Swatch, quiet
 
 PAGE = Path(__file__).with_name("page")
-SCRIPTS = ("layout.js", "shown.js", "picture.js", "panel.js", "controls.js")  # one after the other, as one module
+SCRIPTS = (
+    "layout.js",
+    "shown.js",
+    "picture.js",
+    "panel.js",
+    "print.js",
+    "controls.js",
+)  # one after the other, as one module
 GRAPHVIZ = Path(__file__).with_name("vendor") / "graphviz.js"
 
 
@@ -66,6 +73,7 @@ def _data(picture: Picture) -> dict[str, Any]:
         "levels": {name: _level(one) for name, one in levels.items()},
         "legend": [_swatch(swatch) for swatch in palette(source, levels[sparsest(source)]).values()],
         "classes": classes,
+        "signs": SIGNS,
         "ties": _ties(source, {node.start for one in levels.values() for node in one.nodes}),
     }
 

@@ -112,6 +112,9 @@ def palette(source: Source, least: Drawing) -> dict[str, Swatch]:
 
 
 def opening(source: Source) -> Drawing:
-    """The most telling level that reads at once: groups, or blocks where there are too many of these."""
-    groups, *blocks = drawings(source, *source.levels[:2])
-    return groups if len(groups.nodes) <= READABLE else (blocks or [groups])[0]
+    """The most telling level that reads at once: groups, or blocks where there are none of these, or too many."""
+    levels = drawings(source, *source.levels)
+    groups = next(levels)
+    if 0 < len(groups.nodes) <= READABLE:
+        return groups
+    return next((one for one in levels if one.nodes), groups)

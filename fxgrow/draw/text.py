@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ..table import table
 from .registry import Picture, output
-from .view import PINNED, Drawing, Edge, Node, arrow
+from .view import PINNED, SIGNS, Drawing, Edge, Node, arrow
 
+MARKS = {"+": "new", "·": PINNED}  # before a row, by what `SIGNS` says
 READS = 3  # boxes named of those that one reads
 
 
@@ -24,6 +25,8 @@ def text(drawing: Drawing) -> str:
             into.setdefault(edge.target, []).append(edge)
     rows = [_row(node, into.get(node.key, []), names) for node in drawing.nodes]
     parts = [f"{drawing.title} ({drawing.level})", table(("", "width", "what", "reads", "parameters"), rows)]
+    signs = [f"{sign} {SIGNS[name]}" for sign, name in MARKS.items() if any(row[0].startswith(sign) for row in rows)]
+    parts += ["\n".join(signs)] if signs else []
     pinned = {swatch.name: swatch.reason for swatch in drawing.legend if swatch.state == PINNED and swatch.reason}
     if pinned:
         parts.append(table(("pinned", "why"), list(pinned.items()), limit=140))
@@ -33,7 +36,8 @@ def text(drawing: Drawing) -> str:
 def _row(node: Node, edges: list[Edge], names: dict[str, str]) -> tuple[str, ...]:
     depth = node.home.count(".") + 1 if node.home else 0
     own = node.path.removeprefix(f"{node.home}.") if node.home else node.path
-    sign = "+ " if node.new else "· " if node.state == PINNED else "  "
+    known = "new" if node.new else node.state
+    sign = next((f"{sign} " for sign, name in MARKS.items() if name == known), "  ")
     words = [node.what, f"×{node.times}" if node.times > 1 else ""]
     reads = [f"{names[e.source]}{f' ({e.label or e.shapes[1]})' if e.label or e.shapes[1] else ''}" for e in edges]
     more = f" and {len(reads) - READS} more" if len(reads) > READS else ""

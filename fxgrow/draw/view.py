@@ -13,6 +13,19 @@ LEVELS: tuple[Level, ...] = ("groups", "blocks", "layers", "ops")  # from the fe
 
 GROWS, STAYS, PINNED = "grows", "stays", "pinned"
 
+SIGNS = {  # what a picture's signs mean, by the name of what they stand for
+    "pinned": "pinned: its size has to stay",
+    "new": "new: only there after growth",
+    "grows": "its width grows",
+    "join": "several tensors come together",
+    "quiet": "a sum of the code around: a size, an index, a guard",
+    "skip": "passes layers by",
+    "factor": "two widths whose product is one dimension",
+    "change": "before and after growth",
+    "times": "so many alike in a row",
+    "module": "a module that is collapsed",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -34,6 +47,7 @@ class Node:
         parameters: Before and after.
         flops: Before and after, of one forward pass on the example inputs.
         inside: What was folded into it.
+        paths: The modules of that, as deep as they go; it is found by their names.
         start: Where its path in `Source.ties` begins: a dimension of a parameter.
     """
 
@@ -52,6 +66,7 @@ class Node:
     parameters: Change = (0, 0)
     flops: Change = (0, 0)
     inside: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
     start: str = ""
 
 

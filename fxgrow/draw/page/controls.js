@@ -1,16 +1,23 @@
 // Search, keys, zoom, and the start.
 
-let hits = [], next = 0;
+let hits = [], next = -1; // the hit that was gone to last
 
 function search() {
   const query = state.query.trim().toLowerCase();
-  const text = (node) => [node.key, node.path, node.what, node.group, ...node.inside].join(" ").toLowerCase();
+  const text = (node) => [node.key, node.path, node.what, node.group, ...node.inside, ...node.paths].join("\n").toLowerCase();
   hits = query ? shown.nodes.map((node, i) => (text(node).includes(query) ? i : -1)).filter((i) => i >= 0) : [];
   const found = new Set(hits);
   shown.nodes.forEach((_, i) => element(i)?.classList.toggle("hit", found.has(i)));
   $("hits").textContent = query ? `${hits.length} found` : "";
-  next = 0;
+  next = -1;
   if (query && hits.length) reveal(hits[0]);
+}
+
+function follow(step = 1) { // to the next hit, or the one before
+  if (!hits.length) return;
+  next = (Math.max(next, step < 0 ? 0 : -1) + step + hits.length) % hits.length;
+  reveal(hits[next]);
+  element(hits[next])?.focus();
 }
 
 function reveal(i) {
@@ -25,10 +32,10 @@ function walk(event, node, i) {
     ArrowUp: () => go(shown.edges.filter((e) => e.target === node.key && !e.back).sort((a, b) => a.skip - b.skip).map((e) => e.source)),
     ArrowRight: () => go(shown.nodes.slice(i + 1).map((one) => one.key)),
     ArrowLeft: () => go(shown.nodes.slice(0, i).reverse().map((one) => one.key)),
-    Enter: () => choose(node),
+    Enter: () => (node.module && hits.includes(i) ? open(node.module) : choose(node)), // what is sought is inside
     " ": () => choose(node),
     e: () => toggle(node.module || node.home),
-    Escape: () => { state.chosen = null; mark(); $("details").replaceChildren(hint.cloneNode(true)); },
+    Escape: escape,
   };
   if (!moves[event.key] || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
@@ -39,11 +46,17 @@ function walk(event, node, i) {
 document.addEventListener("keydown", (event) => {
   if (event.target.matches("input[type=search]") || event.ctrlKey || event.metaKey || event.altKey) return;
   const keys = { "/": () => $("search").focus(), b: () => before(!after()), t: () => $("theme").click(), 0: () => $("fit").click(),
-    Escape: stop, "+": () => $("larger").click(), "-": () => $("smaller").click(), c: () => $("collapse").click(), x: () => $("expand").click() };
+    Escape: escape, "+": () => $("larger").click(), "-": () => $("smaller").click(), c: () => $("collapse").click(), x: () => $("expand").click(),
+    n: () => follow(), N: () => follow(-1) };
   const level = Object.keys(data.levels)[Number(event.key) - 1];
   if (level) { event.preventDefault(); change(level); }
   else if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
 });
+
+function escape() {
+  if (graphviz.asked && settled) stop();
+  else clear();
+}
 
 function before(now) {
   if (!data.grows) return;
@@ -124,14 +137,14 @@ $("when").hidden = !data.grows;
 $("when").style.display = data.grows ? "" : "none";
 $("search").addEventListener("input", () => { state.query = $("search").value; search(); });
 $("search").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && hits.length) { next = (next + 1) % hits.length; reveal(hits[next]); element(hits[next])?.focus(); }
-  if (event.key === "Escape") { $("search").value = state.query = ""; search(); $("search").blur(); }
+  if (event.key === "Enter") follow();
+  if (event.key === "Escape") { $("search").value = state.query = ""; search(); $("search").blur(); clear(); }
 });
 $("collapse").addEventListener("click", () => { state.collapsed[state.level] = homes(); render(); });
 $("expand").addEventListener("click", () => { state.collapsed[state.level] = new Set(); render(); });
 $("stop").addEventListener("click", stop);
 const darkly = matchMedia("(prefers-color-scheme: dark)");
-const dark = (now) => { $("theme").setAttribute("aria-pressed", String(now)); document.documentElement.classList.toggle("dark", now); };
+const dark = (now) => { $("theme").textContent = now ? "Light" : "Dark"; document.documentElement.classList.toggle("dark", now); };
 $("theme").addEventListener("click", () => dark(!document.documentElement.classList.contains("dark")));
 darkly.addEventListener("change", () => dark(darkly.matches));
 dark(darkly.matches);
@@ -147,7 +160,15 @@ for (const swatch of data.legend) {
     button.addEventListener(on, () => light([swatch.name]));
     button.addEventListener(off, () => light(null));
   }
+  button.addEventListener("click", () => keepLit(swatch.name));
   item.append(button);
   $("legend").querySelector("ul").append(item);
+}
+const written = { change: "8→12", times: "×3", module: "▸" }; // the other signs are drawn
+for (const [name, meaning] of Object.entries(data.signs)) {
+  if (!data.grows && ["new", "grows", "change"].includes(name)) continue;
+  const item = make("li");
+  item.append(make("span", written[name], { class: `sign ${written[name] ? "written" : name}`, "aria-hidden": "true" }), make("span", meaning));
+  $("signs").querySelector("ul").append(item);
 }
 change(state.level);

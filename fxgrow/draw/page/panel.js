@@ -2,12 +2,38 @@
 
 function choose(node) {
   state.chosen = state.chosen === node.key ? null : node.key;
+  state.kept = null;
   mark();
   if (state.chosen) describe(node, true);
 }
 
+function keepLit(name) { // a width, lit until Escape
+  state.kept = state.kept === name ? null : name;
+  state.chosen = null;
+  mark();
+  if (!state.kept) return;
+  light([name]);
+  reveal(shown.nodes.findIndex((node) => node.group === name));
+}
+
+function clear() {
+  state.chosen = state.kept = null;
+  mark();
+  light(null);
+}
+
 function mark() {
   shown.nodes.forEach((node, i) => element(i)?.classList.toggle("chosen", node.key === state.chosen));
+  for (const item of $("legend").querySelectorAll("li")) item.firstChild.setAttribute("aria-pressed", String(item.dataset.name === state.kept));
+}
+
+function choice() { // in a new picture, what was chosen in the old one
+  const chosen = shown.nodes.find((node) => node.key === state.chosen);
+  if (!chosen) state.chosen = null;
+  if (!shown.nodes.some((node) => node.group === state.kept)) state.kept = null;
+  mark();
+  light(null);
+  if (chosen) describe(chosen, true);
 }
 
 function make(tag, text = "", attributes = {}) {
@@ -36,15 +62,17 @@ function describe(node, whole) {
   const others = (node.groups || []).filter((name) => name !== node.group);
   row(swatch ? "also touches" : "widths", others.slice(0, 12).join(", ") + (others.length > 12 ? ", …" : ""));
   parts.push(list);
-  const steps = whole ? why(node.start) : [];
+  const all = node.kind === "width" || state.level === "groups"; // it stands for a whole width
+  const steps = !whole ? [] : all ? ties(node.group) : why(node.start);
   if (steps.length) {
-    parts.push(make("p", `Why it moves with ${swatch ? swatch.name : "the others"}:`));
+    parts.push(make("p", all ? "What ties its layers:" : `Why it moves with ${swatch ? swatch.name : "the others"}:`));
     const path = make("ol", "", { class: "why" });
-    for (const [from, site, to] of steps) {
+    for (const [from, site, to] of steps.slice(0, all ? MOST_TIES : undefined)) {
       const step = make("li", `${from} `);
       step.append(make("i", site), ` ${to}`);
       path.append(step);
     }
+    if (all && steps.length > MOST_TIES) path.append(make("li", `… and ${steps.length - MOST_TIES} more`));
     parts.push(path);
   }
   const module = node.module || node.home;
@@ -62,6 +90,14 @@ function why(start) {
   return steps;
 }
 
+const MOST_TIES = 40; // of a width
+
+function ties(group) { // from every box of a width, each step once
+  const boxes = Object.values(data.levels).flatMap((level) => level.nodes).filter((node) => node.group === group);
+  const steps = new Map(boxes.flatMap((node) => why(node.start)).map((step) => [step[0], step]));
+  return [...steps.values()];
+}
+
 // -- modules ------------------------------------------------------------------------------------
 
 function toggle(path) {
@@ -71,6 +107,15 @@ function toggle(path) {
   else closed.add(path);
   state.chosen = null;
   render(closed.has(path) ? `module ${path}` : null);
+}
+
+async function open(path) { // and on to the first hit in it
+  const closed = new Set(prefixes(path));
+  state.collapsed[state.level] = new Set([...state.collapsed[state.level]].filter((one) => !closed.has(one)));
+  state.chosen = null;
+  await render();
+  next = hits.findIndex((i) => [shown.nodes[i].path, ...shown.nodes[i].paths].some((one) => one === path || one.startsWith(`${path}.`))) - 1;
+  follow();
 }
 
 function homes() {

@@ -2,7 +2,7 @@
 
 let turn = 0;
 
-async function render(keep = null) {
+async function render(keep = null) { // the key of the box that gets the focus
   const mine = ++turn;
   const next = visible(), text = dot(next);
   if (!layouts.has(text)) {
@@ -17,12 +17,14 @@ async function render(keep = null) {
     if (found?.error) { $("busy").firstChild.textContent = `Graphviz failed: ${found.error}`; return; }
   } else stopLaying();
   $("busy").hidden = true;
-  shown = next;
-  settled = { level: state.level, closed: new Set(state.collapsed[state.level]) };
   const svg = new DOMParser().parseFromString(layouts.get(text), "image/svg+xml").documentElement;
   svg.querySelectorAll("title").forEach((title) => title.remove());
   svg.setAttribute("role", "group");
   svg.setAttribute("aria-label", `${data.title}, ${state.level}, ${state.when} growth`);
+  const focused = state.level === settled?.level ? boxes.indexOf(document.activeElement) : -1;
+  keep ??= shown.nodes[focused]?.key;
+  shown = next;
+  settled = { level: state.level, closed: new Set(state.collapsed[state.level]) };
   $("picture").replaceChildren(document.importNode(svg, true));
   const ids = new Map([...picture().querySelectorAll("g[id]")].map((one) => [one.id, one]));
   boxes = shown.nodes.map((_, i) => ids.get(`n${i}`));
@@ -32,6 +34,7 @@ async function render(keep = null) {
   if (state.fitted) fit();
   else zoom(state.zoom);
   search();
+  choice();
   boxes[keep ? shown.nodes.findIndex((node) => node.key === keep) : -1]?.focus();
   modules();
   widths();
@@ -125,6 +128,7 @@ function paint(box, swatch) {
 function light(groups, node = null) {
   const svg = picture();
   if (!svg) return;
+  if (!groups && state.kept) groups = [state.kept];
   svg.classList.toggle("lit", Boolean(groups && groups.length));
   const lit = new Set(groups || []);
   const beside = new Set(); // where each width is one box, its neighbours read it
@@ -141,7 +145,7 @@ function light(groups, node = null) {
     const touched = (on[from] && near[to]) || (beside.size && on[to] && near[from]);
     lines[i]?.classList.toggle("on", Boolean(touched));
   });
-  if (groups && groups.length && !state.chosen) describe(node || { path: groups[0], groups, group: groups[0], size: legend.get(groups[0]).size, inside: [] }, false);
+  if (groups && groups.length && !state.chosen) describe(node || { kind: "width", path: groups[0], groups, group: groups[0], size: legend.get(groups[0]).size, inside: [] }, !node && groups[0] === state.kept);
   else if (!groups && !state.chosen) $("details").replaceChildren(hint.cloneNode(true));
 }
 

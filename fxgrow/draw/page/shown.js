@@ -10,7 +10,8 @@ const LARGE = 150; // boxes from which on a level opens with its modules collaps
 const legend = new Map(data.legend.map((swatch) => [swatch.name, swatch]));
 const $ = (id) => document.getElementById(id);
 
-const state = { level: data.opening, when: "after", collapsed: {}, zoom: 1, fitted: true, chosen: null, query: "" };
+const state = { level: data.opening, when: "after", collapsed: {}, zoom: 1, fitted: true, query: "",
+  chosen: null, kept: null }; // a box that stays described, a width that stays lit: one of the two at most
 let shown = { nodes: [], edges: [] }; // what is in the picture
 let boxes = [], lines = []; // their elements
 let settled = null; // the level and the collapsed modules that were laid out last
@@ -67,9 +68,10 @@ function visible() {
     root.set(node.key, key);
     if (!path) { nodes.set(key, node); continue; }
     const box = nodes.get(key);
-    if (!box) nodes.set(key, { ...node, key, path, home: "", kind: "module", what: classOf(path), quiet: false, inside: [node.what], start: "", times: 1, module: path });
+    if (!box) nodes.set(key, { ...node, key, path, home: "", kind: "module", what: classOf(path), quiet: false, inside: [node.what], paths: [node.path, ...node.paths], start: "", times: 1, module: path });
     else {
-      box.inside = [...box.inside, node.what];
+      box.inside.push(node.what);
+      box.paths.push(node.path, ...node.paths);
       for (const field of ["parameters", "flops"]) box[field] = box[field].map((n, i) => n + node[field][i]);
       box.groups = [...new Set([...box.groups, ...node.groups])];
       if (node.group) {
