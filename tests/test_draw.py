@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
+import runpy
 import shutil
 from html.parser import HTMLParser
 from importlib.util import find_spec
@@ -16,6 +18,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import fxgrow
+from benchmarks.torchvision_shim import import_torchvision
 from fxgrow.draw import LEVELS, Drawing, Source, drawing, opening, outputs, source_of
 from fxgrow.draw import image as image_output
 from fxgrow.draw.registry import READABLE, level, output
@@ -468,3 +471,14 @@ def test_a_table_says_what_its_signs_mean(tmp_path: Path) -> None:
     alone = fxgrow.draw(found, tmp_path / "alone.txt", level="layers").read_text(encoding="utf-8")
     assert f"\n· {SIGNS['pinned']}\n" in alone
     assert SIGNS["new"] not in alone
+
+
+def test_the_page_in_the_docs_is_up_to_date(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    if importlib.util.find_spec("torchvision") is None:
+        pytest.skip("torchvision is not installed")
+    pictures = Path(__file__).parents[1] / "docs" / "pictures"
+    spec = runpy.run_path(str(pictures.with_suffix(".py")))["RESNET"]
+    found = fxgrow.widths(import_torchvision().models.resnet18(weights=None), torch.zeros(2, 3, 224, 224))
+    path = fxgrow.draw((found, fxgrow.plan(found, spec)), tmp_path / "resnet18.html")
+    assert path.read_bytes() == (pictures / "resnet18.html").read_bytes(), "run python docs/pictures.py"
