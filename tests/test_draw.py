@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import runpy
@@ -475,7 +474,7 @@ def test_a_table_says_what_its_signs_mean(tmp_path: Path) -> None:
 
 def test_the_page_in_the_docs_is_up_to_date(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    if importlib.util.find_spec("torchvision") is None:
+    if find_spec("torchvision") is None:
         pytest.skip("torchvision is not installed")
     pictures = Path(__file__).parents[1] / "docs" / "pictures"
     spec = runpy.run_path(str(pictures.with_suffix(".py")))["RESNET"]
