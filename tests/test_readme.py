@@ -84,3 +84,12 @@ def test_quickstart_grows_a_student_that_beats_its_teacher(tmp_path: Path) -> No
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "plan.json").exists()
+
+
+def test_the_tables_of_the_readme_are_those_of_the_pages() -> None:
+    section = README.partition("## What growth is worth")[2].partition("\n## ")[0]
+    pages = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("methods", "peers"))
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) > 15
+    assert [row for row in rows if f"{row}\n" not in pages] == []
+    assert all((ROOT / path).exists() for path in re.findall(r'src="([^"]+)"', section))
