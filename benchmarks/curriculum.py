@@ -1,7 +1,7 @@
 """One budget of computation: a wide net from scratch, or grown into from narrower and shallower ones?
 
     OMP_NUM_THREADS=1 python benchmarks/curriculum.py --markdown docs/curriculum.md
-    python benchmarks/curriculum.py --size real --device cuda --amp
+    python benchmarks/curriculum.py --size real --device cuda --amp --markdown docs/curriculum-real.md
 
 The net is the ResNet-20 of He et al. (arXiv 1512.03385, section 4.2), three stages of three blocks, on 28x28 images of
 digits. Four curricula lead to it: the net alone; from half its width; from a quarter over half; and from a quarter of
@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import fxgrow
 from benchmarks.batches import batches
 from benchmarks.curriculum_page import draw, table, write_markdown
-from benchmarks.page import machine, picture_of
+from benchmarks.page import command_of, device_of, machine, picture_of
 from benchmarks.resnet import STAGES, ResNet, flops_of
 from benchmarks.runs import Record
 from experiment import data
@@ -263,6 +263,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--amp", action="store_true", default=None, help="bfloat16 by autocast")
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--folder", type=Path, help="where MNIST is, and where glyphs are kept")
     parser.add_argument("--out", type=Path, help="the record (default: runs/curriculum.json, or -real.json)")
     parser.add_argument("--quick", action="store_true", help="a few steps: shows that it runs, measures nothing")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
@@ -279,15 +280,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = {name: getattr(options, name) for name in ("data", "width", "images", "final", "rate", "amp")}
     of = replace(SIZES["quick" if options.quick else options.size], **{k: v for k, v in given.items() if v is not None})
     out = options.out or Path("runs/curriculum.json" if options.size == "cpu" else "runs/curriculum-real.json")
-    images = data.load(of.data, train=of.train, test=of.test).to(options.device)
-    record = Record(out, asdict(of), machine(options.device))
+    device = device_of(options.device)
+    images = data.load(of.data, options.folder, of.train, of.test).to(device)
+    record = Record(out, asdict(of) | {"device": device.type}, machine(options.device))
     measure(of, record, range(options.seeds), images)
     found = table(record)
     print("\n".join(found.lines()), flush=True)
     picture = options.picture or picture_of(options.markdown, out)
     draw(record, picture)
     if options.markdown:
-        write_markdown(options.markdown, record, found, picture)
+        write_markdown(options.markdown, record, found, picture, command_of("curriculum.py", argv))
     return 0
 
 

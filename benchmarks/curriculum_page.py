@@ -13,7 +13,6 @@ from benchmarks.page import Table, spread, wrapped
 from benchmarks.panels import PAPER, curve, saved
 from benchmarks.runs import Record
 
-COMMAND = "OMP_NUM_THREADS=1 python benchmarks/curriculum.py --markdown docs/curriculum.md"
 COLORS = {"scratch": "#222222", "2 nets": "#5aa9e6", "3 nets": "#0b5fa5", "4 nets": "#d1495b"}
 REPLICAS = {f"{name}, replicas": color for name, color in COLORS.items() if name != "scratch"}  # dotted
 Run = dict[str, Any]
@@ -122,7 +121,7 @@ def _curve(axis: Axes, runs: list[Run], what: str, unit: float, text: str, *, co
     ]
     errors = [[100 - point["accuracy"] for point in run["points"]] for run in runs]
     curve(axis, xs, errors, color=color, label=text, **style)
-    births = list(zip(*(run["growths"] for run in runs), strict=True))
+    births = list(zip(*(run["growths"] for run in runs), strict=True)) if style.get("style", "-") == "-" else []
     dots = [[statistics.fmean(growth[key] for growth in birth) for key in (what, "accuracy")] for birth in births]
     axis.plot([x / unit for x, _ in dots], [100 - y for _, y in dots], "o", color=color, markersize=3.5)
 
@@ -130,21 +129,22 @@ def _curve(axis: Axes, runs: list[Run], what: str, unit: float, text: str, *, co
 # -- the page --------------------------------------------------------------------------------------
 
 
-def write_markdown(path: Path, record: Record, found: Table, picture: Path) -> None:
+def write_markdown(path: Path, record: Record, found: Table, picture: Path, command: str) -> None:
     """The page of documentation."""
     of, width = record.settings, record.settings["width"]
+    precision = ", in bfloat16 by autocast" if of["amp"] else ""
     flops = statistics.fmean(last("flops")(run) for run in runs_of(record, "scratch"))
     text = [
         "# From scratch, or grown?",
         "",
         "Made by a script, not by hand:",
         "",
-        f"    {COMMAND}",
+        f"    {command}",
         "",
         f"{record.machine}; {len(runs_of(record, 'scratch'))} seeds.",
         "",
         *wrapped(f"""
-            One budget of computation, four ways to spend it on a ResNet-20 of {width}, {2 * width} and {
+            One budget of computation, spent on a ResNet-20 of {width}, {2 * width} and {
             4 * width
         } channels: from scratch, or grown into from narrower and shallower nets by `fxgrow.grow`, with its
             default, which fills new channels with fresh weights here, or with replicas ("split"). The
@@ -153,7 +153,7 @@ def write_markdown(path: Path, record: Record, found: Table, picture: Path) -> N
             rest, with equally many images each. The data: {of["data"]}, {of["train"]:,} images to train on and
             {of["test"]:,} to test on. All train by SGD (batches of {of["batch"]}, momentum 0.9, weight decay
             5e-4), with one warmup and one cosine over the whole budget (highest rate {of["rate"]:g}), and a new
-            optimizer at each growth. Seconds are processor time of training and growing, without evaluation.
+            optimizer at each growth{precision}. Seconds are processor time of training and growing, without evaluation.
             Mean ± standard deviation over the seeds; differences are between runs with the same seed.
         """),
         "",

@@ -19,7 +19,7 @@ import argparse
 import copy
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import fxgrow
 from benchmarks.batches import batches
 from benchmarks.methods_page import draw, tables, write_markdown
-from benchmarks.page import machine, picture_of
+from benchmarks.page import command_of, device_of, machine, picture_of
 from benchmarks.runs import Record
 from benchmarks.ways import WAYS, Way
 from experiment import data
@@ -238,17 +238,18 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     usual = Settings()
-    parser.add_argument("--data", default=usual.data, choices=data.NAMES)
-    parser.add_argument("--train", type=int, default=usual.train, help="training images (default: %(default)s)")
-    parser.add_argument("--test", type=int, default=usual.test, help="test images (default: %(default)s)")
-    parser.add_argument("--width", type=int, default=usual.width, help="the teacher's channels (default: %(default)s)")
-    parser.add_argument("--factor", type=float, default=usual.factor, help="of growth (default: %(default)s)")
-    parser.add_argument("--no-norm", dest="norm", action="store_false", help="biases instead of batch norms")
-    parser.add_argument("--batch", type=int, default=usual.batch, help="images of a step (default: %(default)s)")
-    parser.add_argument("--teacher-steps", type=int, default=usual.teacher_steps, help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=usual.steps, help="after growth (default: %(default)s)")
+    parser.add_argument("--data", choices=data.NAMES, help=f"default: {usual.data}")
+    parser.add_argument("--train", type=int, help=f"training images (default: {usual.train})")
+    parser.add_argument("--test", type=int, help=f"test images (default: {usual.test})")
+    parser.add_argument("--width", type=int, help=f"the teacher's channels (default: {usual.width})")
+    parser.add_argument("--factor", type=float, help=f"of growth (default: {usual.factor:g})")
+    parser.add_argument("--no-norm", dest="norm", action="store_false", default=None, help="biases, no batch norms")
+    parser.add_argument("--batch", type=int, help=f"images of a step (default: {usual.batch})")
+    parser.add_argument("--teacher-steps", type=int, help=f"default: {usual.teacher_steps}")
+    parser.add_argument("--steps", type=int, help=f"after growth (default: {usual.steps})")
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--folder", type=Path, help="where MNIST is, and where glyphs are kept")
     parser.add_argument("--out", type=Path, default=Path("runs/methods.json"), help="the record (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a few steps: shows that it runs, measures nothing")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
@@ -262,10 +263,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure what the record lacks, print and draw; the exit status."""
     options = arguments(argv)
     torch.set_num_threads(1)
-    asked = Settings(**{name: getattr(options, name) for name in Settings.__dataclass_fields__})
-    of = QUICK if options.quick else asked
-    images = data.load(of.data, train=of.train, test=of.test).to(options.device)
-    record = Record(options.out, asdict(of) | {"rates": RATES}, machine(options.device))
+    given = {name: getattr(options, name) for name in Settings.__dataclass_fields__}
+    of = replace(QUICK if options.quick else Settings(), **{k: v for k, v in given.items() if v is not None})
+    device = device_of(options.device)
+    images = data.load(of.data, options.folder, of.train, of.test).to(device)
+    record = Record(options.out, asdict(of) | {"rates": RATES, "device": device.type}, machine(options.device))
     measure(of, record, range(options.seeds), images)
     found = tables(record)
     for table in found:
@@ -273,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     picture = options.picture or picture_of(options.markdown, options.out)
     draw(record, picture)
     if options.markdown:
-        write_markdown(options.markdown, record, found, picture)
+        write_markdown(options.markdown, record, found, picture, command_of("methods.py", argv))
     return 0
 
 

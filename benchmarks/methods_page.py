@@ -15,7 +15,6 @@ from benchmarks.panels import PAPER, curve, saved
 from benchmarks.runs import Record
 from benchmarks.ways import DEFAULT, WAYS
 
-COMMAND = "OMP_NUM_THREADS=1 python benchmarks/methods.py --markdown docs/methods.md"
 LABELS = {way.name: way.label for way in WAYS} | {"teacher": "teacher, not grown"}
 NAMED = {"sgd": "SGD", "adam": "Adam"}
 LAST = 4  # evaluations whose mean is the figure at the end: at a constant rate one alone is noisy
@@ -264,7 +263,7 @@ def _plain(axis: Axes) -> None:
 # -- the page --------------------------------------------------------------------------------------
 
 
-def write_markdown(path: Path, record: Record, found: list[Table], picture: Path) -> None:
+def write_markdown(path: Path, record: Record, found: list[Table], picture: Path, command: str) -> None:
     """The page of documentation."""
     of, runs = record.settings, Found(record)
     rates = "; ".join(f"{NAMED[name]} {first:g}, then {last:g}" for name, (first, last) in of["rates"].items())
@@ -274,7 +273,7 @@ def write_markdown(path: Path, record: Record, found: list[Table], picture: Path
         "",
         "Made by a script, not by hand:",
         "",
-        f"    {COMMAND}",
+        f"    {command}",
         "",
         f"{record.machine}; {len(runs.seeds)} seeds.",
         "",

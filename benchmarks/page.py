@@ -1,7 +1,9 @@
 """What the benchmarks write: Markdown tables, means with their spread, and the name of the machine."""
 
 import platform
+import shlex
 import statistics
+import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -41,6 +43,20 @@ def spread(figures: Sequence[float], form: str = ".3f") -> str:
 def wrapped(paragraph: str) -> list[str]:
     """A paragraph in lines of a page."""
     return textwrap.wrap(" ".join(paragraph.split()), 118, break_long_words=False, break_on_hyphens=False)
+
+
+def command_of(script: str, argv: Sequence[str] | None) -> str:
+    """The command that was given, for its page; None: the one that this process was started with."""
+    return f"OMP_NUM_THREADS=1 python benchmarks/{script} {shlex.join(sys.argv[1:] if argv is None else argv)}".rstrip()
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a name, with float32 products that are not rounded to TF32: growing must change no prediction."""
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SystemExit(f"error: --device {name}: torch sees no GPU here")
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    return device
 
 
 def picture_of(page: Path | None, record: Path) -> Path:
