@@ -205,41 +205,46 @@ LOOK = {  # exact ways in full lines, the others dashed
     "split": ("#0b5fa5", "-"), "scalar": ("#5aa9e6", "-"), "even": ("#d1495b", "-"), "zero_out": ("#2e9e6b", "-"),
     "noise_keras": ("#e39a2d", "--"), "noise_pytorch": ("#b3731a", "--"), "notebook": ("#8f5bb5", "--"),
     "random_pad": ("#c08bd6", "--"), "random_init": ("#8c8c8c", "--"), "scratch": ("#222222", ":"),
-    "teacher": ("#777777", ":"),
+    "teacher": ("#b08d57", ":"),
 }  # fmt: skip
 
 
 def draw(record: Record, path: Path) -> None:
-    """Test loss after growth at the teacher's last rate, for each optimizer, and the distance of replicas."""
+    """Test loss after growth, at the teacher's last rates and at its first, and the distance of replicas."""
     found = Found(record)
-    conditions = [c for c in found.conditions if c[1] == f"{found.settings['rates'][c[0]][-1]:g}"]
+    rows = [[c for c in found.conditions if c[1] == f"{found.settings['rates'][c[0]][at]:g}"] for at in (-1, 0)]
     with matplotlib.rc_context(PAPER):
-        figure = Figure((7.2, 3.3), layout="constrained")
-        axes: list[Axes] = list(figure.subplots(1, len(conditions) + 1))
-        for axis, condition in zip(axes, conditions, strict=False):
-            for way in LABELS:
-                _line(axis, found.of(condition, way), way, "loss", band=way in (DEFAULT, "split", "scratch"))
-            starts = [found.of(condition, way)[0]["evaluations"][0]["loss"] for way in (DEFAULT, "teacher")]
-            ends = [test_loss(run) for way in LABELS for run in found.of(condition, way)]
-            axis.set(
-                yscale="log",
-                ylim=(min(ends) * 0.93, 1.7 * max(starts)),
-                xlabel="steps after growth",
-                ylabel="test loss",
-            )
-            axis.set_title(f"{NAMED[condition[0]]}, rate {condition[1]}")
-            _plain(axis)
-        for condition, style in zip(conditions, ("-", (0, (1, 1))), strict=False):
-            for way in (way for way in WAYS if way.replicas):
-                _line(axes[-1], found.of(condition, way.name), way.name, "distance", style=style, floor=1e-8)
-        axes[-1].set(yscale="log", ylim=(5e-9, 3), xlabel="steps after growth", ylabel="distance of replicas")
-        axes[-1].yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-        axes[-1].set_title(
-            " · ".join(f"{NAMED[c[0]]} {mark}" for c, mark in zip(conditions, ("(full)", "(dotted)"), strict=False))
-        )
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        figure = Figure((7.2, 5.0), layout="constrained")
+        axes = figure.subplots(2, len(rows[0]) + 1)
+        for row, conditions in zip(axes, rows, strict=True):
+            for axis, condition in zip(row, conditions, strict=False):
+                _losses(axis, found, condition)
+        _distances(axes[0][-1], found, rows[0])
+        axes[1][-1].set_axis_off()
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        axes[1][-1].legend(handles, labels, loc="center", frameon=False)
         saved(figure, path)
+
+
+def _losses(axis: Axes, found: Found, condition: tuple[str, str]) -> None:
+    for way in LABELS:
+        _line(axis, found.of(condition, way), way, "loss", band=way == "scratch")
+    starts = [found.of(condition, way)[0]["evaluations"][0]["loss"] for way in (DEFAULT, "teacher")]
+    ends = [test_loss(run) for way in LABELS for run in found.of(condition, way)]
+    limits = (min(ends) * 0.93, 1.7 * max(starts))
+    axis.set(yscale="log", ylim=limits, xlabel="steps after growth", ylabel="test loss")
+    axis.set_title(f"{NAMED[condition[0]]}, rate {condition[1]}")
+    _plain(axis)
+
+
+def _distances(axis: Axes, found: Found, conditions: list[tuple[str, str]]) -> None:
+    marks = ("(full)", "(dotted)")
+    for condition, style in zip(conditions, ("-", (0, (1, 1))), strict=False):
+        for way in (way for way in WAYS if way.replicas):
+            _line(axis, found.of(condition, way.name), way.name, "distance", style=style, floor=1e-8)
+    axis.set(yscale="log", ylim=(5e-9, 3), xlabel="steps after growth", ylabel="distance of replicas")
+    axis.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axis.set_title(" · ".join(f"{NAMED[c[0]]} {mark}" for c, mark in zip(conditions, marks, strict=False)))
 
 
 def _line(
