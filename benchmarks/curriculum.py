@@ -32,12 +32,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import fxgrow
-from benchmarks.batches import batches
+from benchmarks.batches import batches, difference
 from benchmarks.curriculum_page import draw, table, write_markdown
-from benchmarks.page import command_of, device_of, machine, picture_of
+from benchmarks.page import add_usual_arguments, command_of, device_of, machine, picture_of
 from benchmarks.resnet import STAGES, ResNet, flops_of
 from benchmarks.runs import Record
 from experiment import data
+from experiment.training import outputs, score
 
 NETS = {  # the part of the last net's width, and of its blocks in each stage
     "scratch": ((1.0, 3),),
@@ -146,13 +147,6 @@ def autocast(of: Settings, device: torch.device) -> contextlib.AbstractContextMa
     return torch.autocast(device.type, torch.bfloat16) if of.amp else contextlib.nullcontext()
 
 
-@torch.no_grad()
-def scores(model: nn.Module, images: data.Data) -> Tensor:
-    """Class scores (N, 10) of the test images, in eval mode and full precision."""
-    model.eval()
-    return torch.cat([model(part) for part in images.test_x.split(500)])
-
-
 def clock(device: torch.device) -> float:
     """Seconds: of the processor on a CPU, where other jobs may run; else of the clock on the wall."""
     if device.type == "cuda":
@@ -174,12 +168,13 @@ def trained(of: Settings, name: str, seed: int, images: data.Data) -> dict[str, 
     spent = seconds = 0.0
     for number, part in enumerate(nets):
         if number:
-            before = scores(model, images)
+            before = outputs(model, images.test_x)
             started = clock(device)
             model = larger(model, nets[number - 1], part, images.train_x[:2], seed, replicas=name.endswith(REPLICAS))
             seconds += clock(device) - started
             grown = {"flops": spent * of.batch, "seconds": seconds, "net": number}
-            growths.append(grown | _difference(before, scores(model, images), images))
+            after = outputs(model, images.test_x)
+            growths.append(grown | difference(before, after) | asdict(score(after, images.test_y)))
         optimizer = optimizer_of(model)
         started = clock(device)
         for _ in range(part.steps):
@@ -188,7 +183,7 @@ def trained(of: Settings, name: str, seed: int, images: data.Data) -> dict[str, 
             if spent >= budget * (len(points) + 1) / POINTS * (1 - 1e-9):
                 seconds += clock(device) - started
                 point = {"flops": spent * of.batch, "seconds": seconds, "net": number}
-                points.append(point | _figures(scores(model, images), images))
+                points.append(point | asdict(score(outputs(model, images.test_x), images.test_y)))
                 started = clock(device)
         seconds += clock(device) - started
     return {
@@ -212,21 +207,6 @@ def _step(
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-
-
-def _figures(logits: Tensor, images: data.Data) -> dict[str, float]:
-    """Loss and accuracy (percent)."""
-    hits = float((logits.argmax(1) == images.test_y).double().mean())
-    return {"loss": F.cross_entropy(logits, images.test_y).item(), "accuracy": 100 * hits}
-
-
-def _difference(before: Tensor, after: Tensor, images: data.Data) -> dict[str, float]:
-    """What growing changed: classes of test images, and scores."""
-    return {
-        "changed": int((before.argmax(1) != after.argmax(1)).sum()),
-        "error": float((after - before).abs().max() / before.abs().max()),
-        **_figures(after, images),
-    }
 
 
 # -- all of it -------------------------------------------------------------------------------------
@@ -261,15 +241,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--final", type=float, help="the part of the budget that is the last net's (default: 0.6)")
     parser.add_argument("--rate", type=float, help="the highest learning rate")
     parser.add_argument("--amp", action="store_true", default=None, help="bfloat16 by autocast")
-    parser.add_argument("--seeds", type=int, default=3, help="how many (default: %(default)s)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--folder", type=Path, help="where MNIST is, and where glyphs are kept")
     parser.add_argument("--out", type=Path, help="the record (default: runs/curriculum.json, or -real.json)")
-    parser.add_argument("--quick", action="store_true", help="a few steps: shows that it runs, measures nothing")
-    parser.add_argument("--markdown", type=Path, metavar="FILE")
-    parser.add_argument(
-        "--picture", type=Path, metavar="FILE", help="default: beside the page, in pictures/, or the record"
-    )
+    add_usual_arguments(parser)
     return parser.parse_args(argv)
 
 

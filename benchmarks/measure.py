@@ -178,8 +178,8 @@ class Skip(Exception):
 
 
 @contextlib.contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise Timeout inside after so many seconds; 0: never."""
+def time_limit(seconds: float, *, processor: bool = False) -> Iterator[None]:
+    """Raise Timeout inside after so many seconds, of the processor if that is asked for; 0: never."""
 
     def ring(*_: object) -> None:
         raise Timeout
@@ -187,13 +187,14 @@ def time_limit(seconds: float) -> Iterator[None]:
     if not seconds:
         yield
         return
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    timer, number = (signal.ITIMER_PROF, signal.SIGPROF) if processor else (signal.ITIMER_REAL, signal.SIGALRM)
+    before = signal.signal(number, ring)
+    signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(timer, 0)
+        signal.signal(number, before)
 
 
 class _Counter(logging.Handler):

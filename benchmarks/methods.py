@@ -31,12 +31,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import fxgrow
-from benchmarks.batches import batches
+from benchmarks.batches import batches, difference
 from benchmarks.methods_page import draw, tables, write_markdown
-from benchmarks.page import command_of, device_of, machine, picture_of
+from benchmarks.page import add_usual_arguments, command_of, device_of, machine, picture_of
 from benchmarks.runs import Record
 from benchmarks.ways import WAYS, Way
 from experiment import data
+from experiment.training import outputs, score
 
 RATES = {"sgd": (5e-2, 1e-2), "adam": (3e-3, 5e-4)}  # what the teacher begins and ends with
 WINDOW = 10  # steps over which the training loss is averaged
@@ -124,13 +125,6 @@ def steps(model: nn.Module, optimizer: torch.optim.Optimizer, stream: Iterator[A
     return losses
 
 
-@torch.no_grad()
-def scores(model: nn.Module, x: Tensor) -> Tensor:
-    """Class scores (N, 10)."""
-    model.eval()
-    return torch.cat([model(part) for part in x.split(500)])
-
-
 def trained_teacher(of: Settings, optimizer: str, images: data.Data, seed: int) -> tuple[nn.Module, float]:
     """A teacher, and its mean training loss over its last steps."""
     torch.manual_seed(seed)
@@ -173,11 +167,7 @@ def distance(student: nn.Module, x: Tensor) -> float:
 
 def evaluation(model: nn.Module, images: data.Data, way: Way | None) -> dict[str, float]:
     """Loss and accuracy (percent) on the test images, and how far replicas have parted."""
-    logits = scores(model, images.test_x)
-    found = {
-        "loss": F.cross_entropy(logits, images.test_y).item(),
-        "accuracy": 100 * float((logits.argmax(1) == images.test_y).double().mean()),
-    }
+    found = asdict(score(outputs(model, images.test_x), images.test_y))
     if way is not None and way.name != "scratch":
         found["distance"] = distance(model, images.test_x[:WATCHED])
     return found
@@ -191,10 +181,8 @@ def trained_on(
         student = copy.deepcopy(teacher)
     else:
         student = way.grown(teacher, images.train_x[:2], of.factor, seed)
-    before, after = scores(teacher, images.test_x), scores(student, images.test_x)
     result: dict[str, Any] = {
-        "changed": int((before.argmax(1) != after.argmax(1)).sum()),
-        "error": float((after - before).abs().max() / before.abs().max()),
+        **difference(outputs(teacher, images.test_x), outputs(student, images.test_x)),
         "parameters": sum(p.numel() for p in student.parameters()),
         "evaluations": [{"step": 0, **evaluation(student, images, way)}],
         "windows": [],
@@ -247,15 +235,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, help=f"images of a step (default: {usual.batch})")
     parser.add_argument("--teacher-steps", type=int, help=f"default: {usual.teacher_steps}")
     parser.add_argument("--steps", type=int, help=f"after growth (default: {usual.steps})")
-    parser.add_argument("--seeds", type=int, default=3, help="how many (default: %(default)s)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--folder", type=Path, help="where MNIST is, and where glyphs are kept")
     parser.add_argument("--out", type=Path, default=Path("runs/methods.json"), help="the record (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="a few steps: shows that it runs, measures nothing")
-    parser.add_argument("--markdown", type=Path, metavar="FILE")
-    parser.add_argument(
-        "--picture", type=Path, metavar="FILE", help="default: beside the page, in pictures/, or the record"
-    )
+    add_usual_arguments(parser)
     return parser.parse_args(argv)
 
 

@@ -1,5 +1,6 @@
 """What the benchmarks write: Markdown tables, means with their spread, and the name of the machine."""
 
+import argparse
 import platform
 import shlex
 import statistics
@@ -43,6 +44,18 @@ def spread(figures: Sequence[float], form: str = ".3f") -> str:
 def wrapped(paragraph: str) -> list[str]:
     """A paragraph in lines of a page."""
     return textwrap.wrap(" ".join(paragraph.split()), 118, break_long_words=False, break_on_hyphens=False)
+
+
+def add_usual_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every script takes that trains on images and writes a page."""
+    parser.add_argument("--seeds", type=int, default=3, help="how many (default: %(default)s)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--folder", type=Path, help="where MNIST is, and where glyphs are kept")
+    parser.add_argument("--quick", action="store_true", help="a few steps: shows that it runs, measures nothing")
+    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="default: beside the page, in pictures/, or the record"
+    )
 
 
 def command_of(script: str, argv: Sequence[str] | None) -> str:

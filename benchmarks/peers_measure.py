@@ -7,11 +7,9 @@ Times are of float32 models of the same builder; the peers take turns. Nothing h
 import copy
 import gc
 import math
-import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +18,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from benchmarks import gromo_models
-from benchmarks.measure import GROWABLE, MODES, TOLERANCE, Teacher, Timeout, describe, prepared
+from benchmarks.measure import GROWABLE, MODES, TOLERANCE, Teacher, Timeout, describe, prepared, time_limit
 from benchmarks.net2net_pairs import NotAPairError, widen_all
 from benchmarks.zoos import Entry
 from tests.check import NoRandomness, relative_error, tensors
@@ -28,22 +26,6 @@ from tests.check import NoRandomness, relative_error, tensors
 FACTOR = 1.5
 PRUNED = 1 / 3
 Inputs = tuple[Tensor, ...]
-
-
-@contextmanager
-def processor_limit(seconds: float) -> Iterator[None]:
-    """Raise Timeout inside after so many seconds of processor time: what else the machine does is no peer's fault."""
-
-    def ring(*_: object) -> None:
-        raise Timeout
-
-    before = signal.signal(signal.SIGPROF, ring)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
 
 
 class NoEntryError(Exception):
@@ -195,7 +177,7 @@ def measured(entry: Entry, teacher: Teacher, key: str, peer: Peer, limit: float,
     """The outcome of one peer, whatever happens, but for times."""
     outcome = Outcome(entry.name, key)
     try:
-        with processor_limit(limit):
+        with time_limit(limit, processor=True):  # what else the machine does is no peer's fault
             _fill(outcome, teacher, peer, base)
     except Timeout:
         outcome.status, outcome.reason = "timeout", f"more than {limit:g} s"
@@ -258,7 +240,7 @@ def timed(entry: Entry, peers: dict[str, Peer], outcomes: Sequence[Outcome], rep
                 given = peer.given(entry.name, model)
                 gc.collect()
                 try:
-                    with processor_limit(limit):
+                    with time_limit(limit, processor=True):  # what else the machine does is no peer's fault
                         start = time.process_time()
                         action(given, inputs)
                         times.append(time.process_time() - start)

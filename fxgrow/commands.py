@@ -169,7 +169,8 @@ def ops(args: argparse.Namespace) -> int:
     if args.markdown:
         if args.pattern != EVERY:
             raise UsageError("--markdown writes all operators: give no PATTERN with it")
-        return _say(args, page(), {"markdown": page()})
+        text = page()
+        return _say(args, text, {"markdown": text})
     wanted = [
         entry
         for entry in entries()

@@ -189,6 +189,12 @@ class Plan:
         """The width groups that grow."""
         return tuple(width for width in self.groups if width.new > width.old)
 
+    @functools.cached_property
+    def fresh(self) -> frozenset[str]:
+        """The groups in which what is new is no replica: those of inputs and outputs, and as their methods say."""
+        filled = {width.name for width in self.grown if not methods.method(width.method).replicas}
+        return frozenset({end.group for end in self.ends} | filled)
+
     @property
     def exact(self) -> bool:
         """Whether all of it preserves the function, at least in eval mode."""

@@ -13,7 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import methods
 from .copies import clone, named_tensors, rng_preserved
 from .ends import open_ends
 from .errors import GrowError, TraceError
@@ -216,7 +215,7 @@ def _through(plan: Plan, found: WidthGraph, layouts: tuple[Any, ...], tensor: Te
     """The teacher's activation with each channel where the student has it."""
     for dim, layout in enumerate(layouts):
         if plan.grows(layout):
-            index, _ = plan.index(layout, found.width, without=_fresh(plan))
+            index, _ = plan.index(layout, found.width, without=plan.fresh)
             index = index[: len(index) - _carrying(plan, layout)]
             tensor = tensor.index_select(dim, index.to(tensor.device))
     return tensor
@@ -226,18 +225,12 @@ def _copies(plan: Plan, found: WidthGraph, layouts: tuple[Any, ...], tensor: Ten
     """The student's activation without the channels that carry means, or are new, of which the teacher has none."""
     for dim, layout in enumerate(layouts):
         number = _carrying(plan, layout)
-        if _fresh(plan) & {*atoms(layout)}:
-            kept = plan.kept(layout, found.width, without=_fresh(plan))
+        if plan.fresh & {*atoms(layout)}:
+            kept = plan.kept(layout, found.width, without=plan.fresh)
             tensor = tensor.index_select(dim, kept.to(tensor.device))
         if number:
             tensor = tensor.narrow(dim, 0, tensor.shape[dim] - number)
     return tensor
-
-
-def _fresh(plan: Plan) -> frozenset[str]:
-    """The widths in which what is new is no replica: those of inputs and outputs, and as their methods say."""
-    filled = {width.name for width in plan.grown if not methods.method(width.method).replicas}
-    return frozenset({end.group for end in plan.ends} | filled)
 
 
 def _carrying(plan: Plan, layout: Layout) -> int:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import matplotlib as mpl
@@ -12,8 +13,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-
-from experiment.tables import deviation, mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ def save(panels: Sequence[Panel], path: Path, *, styles: Mapping[str, int] | Non
 def _draw(axes: Axes, curve: Curve, style: Style) -> Line2D:
     """One curve: its mean, and a band of one standard deviation around it."""
     points = list(zip(*curve.seeds, strict=True))
-    middle = [mean(values) for values in points]
+    middle = [fmean(values) for values in points]
     (line,) = axes.plot(
         curve.x,
         middle,
@@ -120,7 +119,7 @@ def _draw(axes: Axes, curve: Curve, style: Style) -> Line2D:
         linewidth=1.2,
     )
     if len(curve.seeds) > 1:
-        around = [deviation(values) for values in points]
+        around = [stdev(values) for values in points]
         low = [m - a for m, a in zip(middle, around, strict=True)]
         high = [m + a for m, a in zip(middle, around, strict=True)]
         axes.fill_between(curve.x, low, high, color=style.color, alpha=0.15, linewidth=0)

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from statistics import fmean
 
 from experiment.figures import Curve, Panel
 from experiment.runs import Experiment, Outcome, Run
-from experiment.tables import Table, mean, spread
+from experiment.tables import Table, spread
 
 NEARLY = 0.99  # of the accuracy of the net from scratch
 
@@ -130,7 +131,7 @@ def styles(experiment: Experiment) -> dict[str, int]:
 def _view(experiment: Experiment, outcomes: Sequence[Outcome]) -> tuple[float, float] | None:
     """From below the accuracy after the worst second epoch: what a net guesses at first would flatten all else."""
     means = [
-        [mean(a) for a in zip(*(o.accuracies for o in of_run(outcomes, r.name)), strict=True)] for r in experiment.runs
+        [fmean(a) for a in zip(*(o.accuracies for o in of_run(outcomes, r.name)), strict=True)] for r in experiment.runs
     ]
     low, high = min(m[min(2, len(m) - 1)] for m in means), max(max(m) for m in means)
     margin = 0.06 * (high - low)

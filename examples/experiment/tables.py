@@ -1,8 +1,8 @@
 """Tables as text for a terminal, and as markdown for a page."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +26,9 @@ class Table:
         return "\n".join("| " + " | ".join(row) + " |" for row in (self.header, rule, *self.rows))
 
 
-def mean(values: Sequence[float]) -> float:
-    """The mean; NaN of nothing."""
-    return sum(values) / len(values) if values else math.nan
-
-
-def deviation(values: Sequence[float]) -> float:
-    """The standard deviation of a sample; NaN of fewer than two values."""
-    if len(values) < 2:
-        return math.nan
-    middle = mean(values)
-    return math.sqrt(sum((v - middle) ** 2 for v in values) / (len(values) - 1))
-
-
 def spread(values: Sequence[float], digits: int = 2) -> str:
     """Mean ± standard deviation; the mean alone where there is one value, and a dash where there is none."""
     if not values:
         return "-"
-    if len(values) == 1:
-        return f"{values[0]:.{digits}f}"
-    return f"{mean(values):.{digits}f} ± {deviation(values):.{digits}f}"
+    mean = f"{fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {stdev(values):.{digits}f}"

@@ -23,12 +23,12 @@ aten = torch.ops.aten
 TOTAL = frozenset((
     "abs", "add", "addcmul", "asinh", "atan", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "ceil",
     "celu", "clamp", "clamp_max", "clamp_min", "complex", "copysign", "cos", "deg2rad", "elu", "eq", "erf", "erfc",
-    "fill", "floor", "fmax", "fmin", "frac", "ge", "gelu", "gt", "hardshrink", "hardsigmoid", "hardswish",
-    "hardtanh", "heaviside", "isfinite", "isinf", "isnan", "le", "leaky_relu", "lerp", "log_sigmoid_forward",
+    "floor", "fmax", "fmin", "frac", "ge", "gelu", "gt", "hardshrink", "hardsigmoid", "hardswish",
+    "hardtanh", "heaviside", "isfinite", "isinf", "isnan", "le", "leaky_relu", "lerp",
     "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "masked_fill", "maximum", "minimum", "mish",
-    "mul", "nan_to_num", "native_dropout", "ne", "neg", "ones_like", "polar", "positive", "rad2deg", "relu",
+    "mul", "nan_to_num", "ne", "neg", "polar", "positive", "rad2deg", "relu",
     "relu6", "round", "rsub", "selu", "sgn", "sigmoid", "sign", "signbit", "silu", "sin", "sinc", "softplus",
-    "softshrink", "square", "sub", "tanh", "threshold", "trunc", "where", "zeros_like",
+    "softshrink", "square", "sub", "tanh", "threshold", "trunc", "where",
 ))  # fmt: skip
 
 
@@ -68,14 +68,14 @@ def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
 def pointwise(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     """out[i] = f(x[i], y[i], ...)"""
     given = tensors((*args, *kwargs.values()))
-    if not _is_total(env.op, args):
+    if not _is_total(env.name, args):
         _replicas_only(env, given)
     return broadcast(env, given)
 
 
-def _is_total(op: Any, args: tuple[Any, ...]) -> bool:
+def _is_total(name: str, args: tuple[Any, ...]) -> bool:
     """Whether a function is in `TOTAL`, or a power with a natural exponent, or a fraction with a constant divisor."""
-    name = op._schema.name.partition("::")[2].removesuffix("_")
+    name = name.removesuffix("_")
     if name == "pow" and len(args) > 1 and isinstance(args[1], int | float):
         return args[1] >= 1 and float(args[1]).is_integer()
     if name in ("div", "floor_divide", "remainder", "fmod") and len(args) > 1 and not isinstance(args[1], Value):
@@ -86,7 +86,7 @@ def _is_total(op: Any, args: tuple[Any, ...]) -> bool:
 def _replicas_only(env: Env, given: list[Value]) -> None:
     for layout in dict.fromkeys(layout for value in given for layout in value.layouts):
         if not is_fixed(layout):
-            env.replicas_only(layout, f"{env.op._schema.name.partition('::')[2]}, which {PARTIAL},")
+            env.replicas_only(layout, f"{env.name}, which {PARTIAL},")
 
 
 @rule(

@@ -76,7 +76,7 @@ def variance(env: Env, x: Value, dim: Any = None, *, correction: float | None = 
         for d in gone:
             env.keep(x.layouts[d], "an unbiased variance over channels depends on their number")
     out = left(x, gone, keepdim)
-    if "std" in env.op._schema.name:
+    if env.name.startswith("std"):
         for layout in out:
             env.replicas_only(layout, f"a standard deviation, which {PARTIAL},")
     return out

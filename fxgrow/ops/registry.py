@@ -71,6 +71,12 @@ class Env(ABC):
     strides: tuple[tuple[int, ...], ...]
     dtypes: tuple[torch.dtype, ...]
 
+    @property
+    def name(self) -> str:
+        """The operator at work, without its namespace and overload: "add_"."""
+        name: str = self.op._schema.name.partition("::")[2]
+        return name
+
     @abstractmethod
     def unify(self, a: Layout, b: Layout) -> None:
         """The two dimensions are one width with one mapping."""
@@ -81,7 +87,7 @@ class Env(ABC):
 
     def keep(self, layout: Layout, why: str) -> None:
         """As `pin`, for what the operator at work does to the dimension; the reason names the operator."""
-        self.pin(layout, f"{self.op._schema.name.partition('::')[2]}: {why}")
+        self.pin(layout, f"{self.name}: {why}")
 
     @abstractmethod
     def cut(self, layout: Layout, position: int) -> tuple[Layout, Layout]:
