@@ -55,7 +55,6 @@ EXPERIMENT = Experiment(
     net=Net,
     batch=32,
     draw=glorot,
-    shown=(1, 2),
     runs=(
         Run("teacher", 3, FAST, MOMENTUM),
         Run("wider, random pad", 3, SLOW, MOMENTUM, "teacher", WIDER, method="random_pad", exact=False),

@@ -58,7 +58,6 @@ class Experiment:
         batch: images a step.
         loss: of the net's outputs and the classes.
         draw: draws the parameters of one layer; None: as torch.nn does.
-        shown: after which epochs the table shows the accuracy, beside the last.
     """
 
     name: str
@@ -67,7 +66,6 @@ class Experiment:
     batch: int
     loss: Loss = F.cross_entropy
     draw: Callable[[nn.Module], None] | None = None
-    shown: tuple[int, ...] = (1, 2, 5)
 
     def run(self, name: str) -> Run:
         """The run of a name."""

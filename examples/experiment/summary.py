@@ -17,18 +17,14 @@ def of_run(outcomes: Iterable[Outcome], run: str) -> list[Outcome]:
 
 
 def accuracy_table(experiment: Experiment, outcomes: Sequence[Outcome]) -> Table:
-    """Test accuracy before the first epoch, after some, and after the last, in per cent."""
-    shown = experiment.shown
-    header = ("run", "changed", "before", *(f"epoch {e}" for e in shown), "last", "epochs")
-    rows = []
-    for run in experiment.runs:
-        found = of_run(outcomes, run.name)
-        changed = [o.changed for o in found if o.changed is not None]
-        cells = [spread([o.accuracies[e] for o in found]) if e < len(found[0].epochs) else "" for e in (0, *shown)]
-        last = spread([o.accuracies[-1] for o in found])
-        most = f"{max(changed)}" if changed else ""
-        rows.append((run.name, most, *cells, last, str(len(found[0].epochs))))
-    return Table(header, tuple(rows))
+    """Test accuracy before the first epoch and after each, in per cent, and the predictions that growth changed."""
+    found = [of_run(outcomes, run.name) for run in experiment.runs]
+    changed = [[o.changed for o in of if o.changed is not None] for of in found]
+    rows = [("changed", *(str(max(each)) if each else "" for each in changed))]
+    for epoch in range(max(len(of[0].accuracies) for of in found)):
+        cells = (spread([o.accuracies[epoch] for o in of]) if epoch < len(of[0].accuracies) else "" for of in found)
+        rows.append((f"epoch {epoch}" if epoch else "before", *cells))
+    return Table(("", *(run.name for run in experiment.runs)), tuple(rows))
 
 
 def loss_table(experiment: Experiment, outcomes: Sequence[Outcome]) -> Table:

@@ -1,4 +1,4 @@
-"""Per-weight split, the default: each consumer weight has its own random shares that sum to one.
+"""Per-weight split: each consumer weight has its own random shares that sum to one.
 
 y_o = sum_i W_oi x_i, with channel i replicated k times: W_oi = sum_j s_oij W_oi, sum_j s_oij = 1. Exact, and
 replicas get different gradients from the first step, because each meets other weights (an even split
