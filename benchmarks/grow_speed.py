@@ -6,8 +6,8 @@ Four questions, a table each:
 
 - stages: each stage of `fxgrow.grow` against `copy.deepcopy` of the student and a forward pass of the teacher;
 - pruning: against torch_pruning, which analyses the same dependencies in order to remove channels (skipped where
-  it is not installed): `build_dependency` against trace + widths, and with all groups pruned by a third against
-  the whole of `grow` by 1.5;
+  it is not installed): `build_dependency` against trace + widths, and its pruner, which does that and takes a third of
+  all widths away, against the whole of `grow` by 1.5;
 - nodes: milliseconds per node on generated chains, residual and dense nets;
 - memory: the most that `fxgrow.apply` holds, from the allocations that torch's profiler reports.
 
@@ -36,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import fxgrow
 from benchmarks.page import Table, processor
+from benchmarks.peers_measure import PEERS
 from benchmarks.torchvision_shim import import_torchvision
 from fxgrow.copies import named_tensors
 from fxgrow.plan import example_of
@@ -139,13 +140,13 @@ def pruning(names: Sequence[str], repeats: int) -> Table | None:
     """Our analysis and the whole of growing against torch_pruning's."""
     if importlib.util.find_spec("torch_pruning") is None:
         return None
-    head = ("model", "build_dependency ms", "trace + widths ms", "ratio", "and pruned ms", "grow ms", "ratio")
+    head = ("model", "build_dependency ms", "trace + widths ms", "ratio", "pruner ms", "grow ms", "ratio")
     table = Table("Against torch_pruning", head)
     ratios: tuple[list[float], list[float]] = ([], [])
     for name in names:
         clock, failure = _pruning(name, repeats)
         row = [name]
-        for found, theirs, ours in ((ratios[0], ("build",), ("trace", "widths")), (ratios[1], THEIRS, ("grow",))):
+        for found, theirs, ours in ((ratios[0], ("build",), ("trace", "widths")), (ratios[1], ("prune",), ("grow",))):
             mine = clock.median(*ours)
             if all(part in clock.times for part in theirs):
                 other = clock.median(*theirs)
@@ -164,34 +165,17 @@ def pruning(names: Sequence[str], repeats: int) -> Table | None:
     return table
 
 
-THEIRS = ("build", "prune")
-
-
 def _pruning(name: str, repeats: int) -> tuple[Clock, str]:
-    import torch_pruning
-
+    theirs = PEERS["torch_pruning"]
     model, x = built(name)
-    heads = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1:]
     clock, failure = Clock(), ""
-
-    def build(target: nn.Module) -> Any:
-        return torch_pruning.DependencyGraph().build_dependency(target, example_inputs=x)
-
-    def prune(graph: Any, ignored: list[nn.Module]) -> None:
-        for group in graph.get_all_groups(ignored_layers=ignored, root_module_types=[nn.Conv2d, nn.Linear]):
-            out = group[0].dep.target.module
-            width = out.out_channels if isinstance(out, nn.Conv2d) else out.out_features
-            group.prune(idxs=list(range(width // 3)))
-
     for _ in range(repeats):
-        memo: dict[int, Any] = {}
-        target = copy.deepcopy(model, memo)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                graph = clock("build", lambda target=target: build(target))
-                ignored = [memo[id(m)] for m in heads]
-                clock("prune", lambda graph=graph, ignored=ignored: prune(graph, ignored))
+                for part, action in (("build", theirs.analyse), ("prune", theirs.grow)):
+                    target = theirs.given(name, model, (x,))
+                    clock(part, lambda action=action, target=target: action(target, (x,)))
             except Exception as error:  # noqa: BLE001 (whatever it may raise where it cannot prune)
                 failure = f"fails: {type(error).__name__}"
         traced = clock("trace", lambda: fxgrow.trace(model, x))

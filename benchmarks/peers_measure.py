@@ -39,7 +39,7 @@ class Peer:
     Args:
         title: for tables.
         package: what has to be installed.
-        given: makes, of the entry's name and the model, what is handed over; not timed.
+        given: makes, of the entry's name, the model and its inputs, what is handed over; not timed.
         grow: gives the result, which may be what it was given.
         analyse: the part of it that only finds out which widths there are.
         prunes: it makes widths smaller: no error can be measured.
@@ -47,28 +47,30 @@ class Peer:
 
     title: str
     package: str
-    given: Callable[[str, nn.Module], nn.Module]
+    given: Callable[[str, nn.Module, Inputs], nn.Module]
     grow: Callable[[nn.Module, Inputs], nn.Module]
     analyse: Callable[[nn.Module, Inputs], Any] | None = None
     prunes: bool = False
 
 
-def _copy(name: str, model: nn.Module) -> nn.Module:
+def _copy(name: str, model: nn.Module, inputs: Inputs) -> nn.Module:
     return copy.deepcopy(model)
 
 
-def _rebuilt(name: str, model: nn.Module) -> nn.Module:
+def _rebuilt(name: str, model: nn.Module, inputs: Inputs) -> nn.Module:
     if name not in gromo_models.REBUILT:
         raise NoEntryError("none of its containers has these layers")
     return gromo_models.rebuilt(name, model)
 
 
-def _heads(model: nn.Module, inputs: Inputs) -> list[nn.Module]:
-    """Layers as wide as the outputs, which must keep their shapes."""
+def _to_prune(name: str, model: nn.Module, inputs: Inputs) -> nn.Module:
+    """A copy that knows which layers are as wide as the outputs, which must keep their shapes."""
+    copied = copy.deepcopy(model)
     with torch.no_grad():
         wide = {t.shape[1] for t in tensors(model(*inputs))}
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    return [m for m in layers if m.weight.shape[0] in wide]
+    layers = [m for m in copied.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    copied.heads_to_keep = [m for m in layers if m.weight.shape[0] in wide]  # a list: no submodules of its own
+    return copied
 
 
 def prune(model: nn.Module, inputs: Inputs) -> nn.Module:
@@ -77,7 +79,7 @@ def prune(model: nn.Module, inputs: Inputs) -> nn.Module:
 
     heads = {m: m.num_heads for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
     importance = torch_pruning.importance.MagnitudeImportance(p=1)
-    options = {"pruning_ratio": PRUNED, "ignored_layers": _heads(model, inputs), "num_heads": heads}
+    options = {"pruning_ratio": PRUNED, "ignored_layers": model.heads_to_keep, "num_heads": heads}
     torch_pruning.pruner.BasePruner(model, inputs, importance=importance, **options).step()
     return model
 
@@ -93,11 +95,11 @@ PEERS = {
     "fxgrow": Peer(
         "fxgrow",
         "fxgrow",
-        lambda name, model: model,
+        lambda name, model, inputs: model,
         lambda model, inputs: fxgrow.grow(model, FACTOR, inputs),
         lambda model, inputs: fxgrow.widths(fxgrow.trace(model, inputs)),
     ),
-    "torch_pruning": Peer("Torch-Pruning", "torch_pruning", _copy, prune, dependencies, prunes=True),
+    "torch_pruning": Peer("Torch-Pruning", "torch_pruning", _to_prune, prune, dependencies, prunes=True),
     "gromo": Peer(
         "gromo, rebuilt by hand",
         "gromo",
@@ -192,7 +194,7 @@ def measured(entry: Entry, teacher: Teacher, key: str, peer: Peer, limit: float,
 
 def _fill(outcome: Outcome, teacher: Teacher, peer: Peer, base: float | None) -> None:
     model, inputs = teacher.model.eval(), teacher.inputs("train")
-    given = peer.given(teacher.entry.name, model)
+    given = peer.given(teacher.entry.name, model, inputs)
     state = {name: tensor.clone() for name, tensor in given.state_dict().items()}
     shapes = {name: p.shape for name, p in given.named_parameters()}
     held = {id(p) for p in given.parameters()}
@@ -237,7 +239,7 @@ def timed(entry: Entry, peers: dict[str, Peer], outcomes: Sequence[Outcome], rep
             for action, times in ((peer.analyse, outcome.analysis), (peer.grow, outcome.times)):
                 if action is None:
                     continue
-                given = peer.given(entry.name, model)
+                given = peer.given(entry.name, model, inputs)
                 gc.collect()
                 try:
                     with time_limit(limit, processor=True):  # what else the machine does is no peer's fault
