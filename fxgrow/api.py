@@ -12,11 +12,11 @@ from torch import nn
 
 from . import draw as drawing
 from . import methods
+from . import named as inference
 from . import settle as settling
 from . import summarise as summing
 from . import trace as tracing
 from . import verify as verifying
-from . import widths as inference
 from .copies import named_tensors
 from .errors import PlanError
 from .grown import Output

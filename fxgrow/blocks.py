@@ -23,11 +23,11 @@ from .copies import named_tensors, rng_preserved
 from .errors import Unfit
 from .grown import CONTAINERS, Mode
 from .layout import Layout, measure
+from .leaves import leaf_tensors
 from .ops import Value
 from .places import LAYERS
 from .proxy import ASKED
 from .sites import describe, modules_of
-from .tape import leaf_tensors
 from .traced import Traced
 from .trial import gives_what_it_takes, perform
 from .widths import WidthGraph

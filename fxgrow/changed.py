@@ -17,10 +17,11 @@ from .errors import PlanError
 from .grown import Mode, graph_for, set_mode
 from .inputs import for_a_run
 from .interpret import Runner
+from .leaves import leaf_tensors
 from .padding import padded
 from .plan import Plan
 from .record import tape_of
-from .tape import Call, Shape, leaf_tensors
+from .tape import Call, Shape
 from .tracer import explain
 from .widths import WidthGraph
 

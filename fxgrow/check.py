@@ -16,19 +16,21 @@ import torch
 from torch import Tensor, fx, nn
 
 from . import interpret
+from .aten import results_of, same_operator
 from .copies import clone, named_tensors, own_copy, same_randomness
 from .findings import Prediction
 from .grown import Mode, graph_for, is_layer, set_mode
 from .inputs import brief, for_a_run
 from .interpret import Runner
 from .layout import Layout, atoms, fixed, is_fixed, measure, only_atom, product
+from .leaves import plain_leaves
 from .ops import Value
 from .padding import padded
 from .plan import Plan
 from .proxy import ASKED, guard
 from .record import named_inputs
 from .sites import PLACE, caller
-from .tape import Reading, Tape, plain_leaves, results_of, same_operator
+from .tape import Reading, Tape
 from .tracer import explain
 from .widths import WidthGraph
 

@@ -21,7 +21,8 @@ from .grown import Mode, module_at
 from .layout import measure
 from .ops import Value
 from .places import CONVS, LAYERS, TRANSPOSED, Spot, spots
-from .plan import Left, Plan
+from .plan import Plan
+from .planned import Left
 from .spec import match, module_of
 from .trial import node_values
 from .widths import WidthGraph

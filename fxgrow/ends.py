@@ -18,10 +18,11 @@ from .findings import CARRY, CONTRACT, IS_OUTPUT, Open
 from .grown import MODES
 from .inputs import labelled
 from .layout import Layout, atoms, measure, only_atom, show
+from .named import widths
 from .ops import PARTIAL
 from .record import named_inputs
 from .spec import match, module_of
-from .widths import TensorWidths, WidthGraph, widths
+from .widths import TensorWidths, WidthGraph
 from .wishes import Inputs, Outputs, Wish
 
 IS_INPUT = "it is an input of the model"

@@ -16,11 +16,13 @@ from . import methods
 from .errors import PlanError
 from .layout import Layout, atoms, only_atom
 from .methods import Columns, Where, take
-from .plan import Plan, TensorPlan, Width
+from .plan import Plan
+from .planned import TensorPlan, Width
 from .seeds import generator
 
 PART = 1 << 17  # entries of a new tensor that are made at a time
 SHIFTS = ("bias", "running_mean")
+VARIANCE = "running_var"  # of a batch norm
 MANY = 8  # runs of an index map, from which on they are no faster than an index
 
 
@@ -31,6 +33,8 @@ class Filling:
         self.plan = plan
         self._maps: dict[tuple[Layout, torch.device], IndexMap] = {}
         self._columns: dict[tuple[Layout, int, str, torch.device], Columns] = {}
+        statistics = [found.layouts[0] for found in plan.tensors if found.name.endswith(VARIANCE)]
+        self._normed = {name for layout in statistics for name in atoms(layout)}
 
     def __call__(self, found: TensorPlan, tensor: Tensor, *, is_bias: bool) -> Tensor:
         """The grown tensor: new memory on the same device, in the same dtype and memory format.
@@ -125,7 +129,7 @@ class Filling:
                 index, original = index.clone(), original.clone()
                 index[-number:] += torch.arange(number)  # nobody's replicas
                 original[-number:] = True
-            self._columns[key] = Columns(dim, index, original, device)
+            self._columns[key] = Columns(dim, index, original, device, not self._normed.isdisjoint(atoms(layout)))
         return self._columns[key]
 
 

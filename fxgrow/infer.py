@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 from torch.utils import _pytree as pytree
 
 from . import literals
+from .aten import decides, results_of, tensors_in
 from .copies import named_tensors, plain_tensors, same_randomness
 from .errors import TraceError
 from .findings import CARRY, IS_OUTPUT, Findings, Flow, Known, Open, Prediction
@@ -24,12 +25,13 @@ from .inputs import for_a_run, labelled
 from .interpret import Runner
 from .language import Language
 from .layout import Layout, atoms, fixed, is_fixed, of
+from .leaves import leaf_tensors, plain_leaves
 from .literals import Attribute, Literal, Spelling
 from .ops import Linear, Value, rule_for
 from .record import named_inputs
 from .sites import describe
 from .stated import Source, Stated, remembered, stated_in
-from .tape import Tape, decides, first_difference, is_uniform, leaf_tensors, plain_leaves, results_of, tensors_in
+from .tape import Tape, first_difference, is_uniform
 from .traced import Traced
 from .unify import Inexpressible, Kind
 from .whole import call

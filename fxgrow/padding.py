@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .inputs import Inputs, relabelled, relabelled_inputs
-from .plan import End, Plan
+from .plan import Plan
+from .planned import End
 from .seeds import generator
 
 

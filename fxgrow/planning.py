@@ -15,7 +15,8 @@ from .grown import module_at
 from .inputs import Inputs, to_data
 from .layout import Layout, atoms, measure, only_atom, prefix
 from .literals import PART, Literal, Path
-from .plan import Edit, End, Left, Plan, Resize, TensorPlan, Width
+from .plan import Plan
+from .planned import Edit, End, Left, Resize, TensorPlan, Width
 from .seeds import generator
 from .spec import Spec, Widen, parse, to_json
 from .targets import Targets, resolve

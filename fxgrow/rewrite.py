@@ -16,7 +16,8 @@ from .fill import Filling
 from .grown import GrownModule, Mode, module_at
 from .insertion import make
 from .literals import argument
-from .plan import DROP, Edit, Plan, Resize, TensorPlan
+from .plan import Plan
+from .planned import DROP, Edit, Resize, TensorPlan
 from .retrace import Retracer
 from .stated import plain, stated_in
 from .traced import Traced

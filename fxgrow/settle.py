@@ -20,7 +20,8 @@ from .deepening import changes
 from .ends import open_ends
 from .errors import PlanError
 from .layout import Layout
-from .plan import DROP, Edit, Left, Plan
+from .plan import Plan
+from .planned import DROP, Edit, Left
 from .planning import plan
 from .rewrite import grown_tensors, rebuild
 from .spec import Spec, parse

@@ -18,14 +18,16 @@ from .groups import Group, can_grow
 from .grown import Mode, graph_for, set_mode
 from .inputs import Inputs, arguments_of, for_a_run
 from .layout import atoms, show
+from .named import widths
 from .padding import padded, padded_inputs
-from .plan import Plan, TensorPlan, example_of
+from .plan import Plan, example_of
+from .planned import TensorPlan
 from .rewrite import assemble, check_code, check_tensors, grown_tensors, plan_of
 from .spec import module_of
 from .summary import Row, Summary
 from .trace import trace
 from .traced import Traced
-from .widths import TensorWidths, WidthGraph, widths
+from .widths import TensorWidths, WidthGraph
 
 TEACHER_GIVES = "give summary the teacher, too"
 

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +21,9 @@ from torch.utils import swap_tensors
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map_only
 
+from .aten import NUMBER, REVERSED, SELECT, Kind, kind_of, results_of, tensors_in
 from .errors import TraceError
+from .leaves import leaf_tensors
 from .meta import META, on_meta
 
 Shape = tuple[int, ...]
@@ -152,7 +152,7 @@ class Tape(TorchDispatchMode):
     ) -> Any:
         if op is torch.ops.aten.unbind.int:  # FX writes an unpacked tensor as x[0], x[1], ...
             dim = args[1] if len(args) > 1 else 0
-            return tuple([self.__torch_dispatch__(_SELECT, (), (args[0], dim, i)) for i in range(args[0].shape[dim])])
+            return tuple([self.__torch_dispatch__(SELECT, (), (args[0], dim, i)) for i in range(args[0].shape[dim])])
         args = tuple([self._to_meta(a) for a in args])
         kwargs = {key: self._to_meta(a) for key, a in kwargs.items()} if kwargs else {}
         kind = kind_of(op)
@@ -160,7 +160,7 @@ class Tape(TorchDispatchMode):
             self._refuse_state(args)
         if not kind.random and self._all_constant((*args, *kwargs.values())):
             return self._fold(op, args, kwargs)
-        if op is _NUMBER and self.called and self.inside is None and not self.real:
+        if op is NUMBER and self.called and self.inside is None and not self.real:
             return 1.0 if args[0].is_floating_point() else 1  # a layer of torch.nn asks how often it ran: say once
         if kind.has_device and not self.real:
             kwargs["device"] = META
@@ -234,8 +234,8 @@ class Tape(TorchDispatchMode):
         if kind.random:  # each draw is another one
             self._random_calls += 1
             inputs = [*inputs, self._random_calls]
-        if name in _REVERSED:
-            name, inputs = _REVERSED[name], inputs[::-1]
+        if name in REVERSED:
+            name, inputs = REVERSED[name], inputs[::-1]
         return hash((name, tuple(inputs), constants))
 
     def _fold(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -304,56 +304,6 @@ class Tape(TorchDispatchMode):
 CPU = torch.device("cpu")
 
 
-def results_of(out: Any) -> tuple[Any, ...]:
-    """What an operator returns, as a tuple."""
-    return () if out is None else tuple(out) if isinstance(out, list | tuple) else (out,)
-
-
-_NUMBER = torch.ops.aten._local_scalar_dense.default
-_SELECT = torch.ops.aten.select.int
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What an overload is, as far as a tape has to know.
-
-    Attributes:
-        name: Its name, without regard to whether it writes in place.
-        mutable: Whether it writes to an argument.
-        random: Whether its result is no function of its arguments: drawn, or not initialised.
-        has_device: Whether it takes the device of its result.
-    """
-
-    name: tuple[str, str]
-    mutable: bool
-    random: bool
-    has_device: bool
-
-
-@cache
-def kind_of(op: Any) -> Kind:
-    """What an overload is."""
-    schema = op._schema
-    return Kind(
-        _plain_name(op),
-        bool(schema.is_mutable),
-        draws(op) or "empty" in schema.name,
-        any(argument.name == "device" for argument in schema.arguments),
-    )
-
-
-@cache
-def draws(op: Any) -> bool:
-    """Whether an overload draws random numbers."""
-    return torch.Tag.nondeterministic_seeded in op.tags or "bernoulli" in op._schema.name
-
-
-@cache
-def decides(op: Any) -> bool:
-    """Whether the size of a result, or a plain number, depends on the numbers in tensors."""
-    return torch.Tag.dynamic_output_shape in op.tags or op is _NUMBER or op.namespace not in ("aten", "prims")
-
-
 def is_uniform(real: Tensor) -> bool:
     """Whether all entries of a constant are alike, so that any mapping of its dimensions leaves it as it is."""
     return real.numel() > 0 and bool((real == real.flatten()[0]).all())
@@ -381,67 +331,8 @@ def _like_on_meta(real: Tensor) -> Tensor:
     return torch.empty_strided(real.shape, real.stride(), dtype=real.dtype, device=META)
 
 
-def tensors_in(argument: Any) -> Iterator[Tensor]:
-    """The tensors of one argument of a call."""
-    if isinstance(argument, Tensor):
-        yield argument
-    elif isinstance(argument, list | tuple):
-        yield from (a for a in argument if isinstance(a, Tensor))
-
-
 def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
-
-
-def same_operator(a: Any, b: Any) -> bool:
-    """Whether two overloads compute the same; FX writes ``x += y`` as ``x = x + y``, which the values tell apart."""
-    return a is b or _plain_name(a) == _plain_name(b)
-
-
-@cache
-def _plain_name(op: Any) -> tuple[str, str]:
-    name: str = op._schema.name
-    if name == "aten::split_with_sizes":  # what chunk() becomes once its parts differ
-        return "aten::split", "Tensor"
-    return (name[:-1] if name.endswith("_") else name), op._schema.overload_name
-
-
-def leaf_tensors(structure: Any) -> list[Tensor]:
-    """Every tensor in a result of any structure: sequences, mappings, dataclasses, plain objects."""
-    return [leaf for leaf in _leaves(structure) if isinstance(leaf, Tensor)]
-
-
-def plain_leaves(structure: Any) -> list[Any]:
-    """Every number, string or truth value in it."""
-    return [leaf for leaf in _leaves(structure) if not isinstance(leaf, Tensor)]
-
-
-def _leaves(structure: Any) -> list[Any]:
-    found: list[Any] = []
-    pending, seen = [structure], set()
-    while pending:
-        value = pending.pop(0)
-        if isinstance(value, Tensor | str | bytes | int | float | bool):
-            found.append(value)
-        elif value is None or id(value) in seen:
-            continue
-        else:
-            seen.add(id(value))
-            if isinstance(value, Mapping):
-                pending[:0] = list(value.values())
-            elif isinstance(value, Sequence | AbstractSet):
-                pending[:0] = list(value)
-            elif hasattr(value, "__dict__"):
-                pending[:0] = list(vars(value).values())
-            elif hasattr(type(value), "__slots__"):
-                pending[:0] = [getattr(value, name, None) for name in type(value).__slots__]
-    return found
-
-
-_REVERSED = {  # python reflects `constant > proxy` to `proxy < constant`
-    ("aten::gt", "Tensor"): ("aten::lt", "Tensor"),
-    ("aten::ge", "Tensor"): ("aten::le", "Tensor"),
-}
 
 
 def first_difference(ours: Sequence[Call], theirs: Sequence[Call]) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from .aten import draws
 from .copies import clone, named_tensors, no_collection, own_copy, plain_tensors, same_randomness, to_meta
 from .errors import GrowError, TraceError
 from .grown import (
@@ -41,7 +42,7 @@ from .record import Run, RunError, named_inputs, run_model
 from .refuse import refuse_unknown_tensors
 from .sites import places_of, put
 from .stated import remembered
-from .tape import Tape, draws, first_difference
+from .tape import Tape, first_difference
 from .traced import Traced, any_code
 from .tracer import Attempt, explain, is_hooked, symbolic_trace
 from .whole import graph_of_whole, refusing_graph

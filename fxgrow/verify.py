@@ -21,17 +21,19 @@ from .grown import MODES, GrownModule, Mode, graph_for, set_mode
 from .inputs import Inputs, arguments_of, bind
 from .interpret import Runner
 from .layout import Layout, atoms, only_atom
+from .leaves import leaf_tensors
+from .named import widths
 from .padding import old_outputs, padded, padded_inputs
 from .plan import Plan, example_of
 from .report import TOLERANCE, NodeError, Report
 from .rewrite import plan_of
 from .sites import describe
 from .spec import parse
-from .tape import Tape, leaf_tensors
+from .tape import Tape
 from .trace import trace
 from .traced import Traced
 from .whole import WHOLE
-from .widths import WidthGraph, widths
+from .widths import WidthGraph
 
 
 def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: float | None = None) -> Report:

@@ -136,3 +136,16 @@ def test_every_new_weight_learns() -> None:
         if tensor.name in before:
             moved = (student.get_parameter(tensor.name) - before[tensor.name]).flatten().ne(0)
             assert moved.double().mean() > 0.5, tensor.name
+
+
+def test_fresh_rows_are_small_behind_a_batch_norm_and_keep_the_signal_elsewhere() -> None:
+    """Variance 1/(3 fan-in), torch.nn's own, where their scale does not count, else 2/fan-in (He et al.)."""
+    layers = [nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten()]
+    teacher = nn.Sequential(*layers, nn.Linear(64 * 16, 10)).double()
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    student = fxgrow.grow(teacher, 4.0, x)
+    assert {w.method for w in fxgrow.plan_of(student).grown} == {"zero_out"}
+    normed, plain = student.get_parameter("0.weight")[64:], student.get_parameter("3.weight")[64:, :64]
+    torch.testing.assert_close(normed.square().mean().item(), 1 / 3 / 27, rtol=0.1, atol=0)
+    torch.testing.assert_close(plain.square().mean().item(), 2 / (4 * 64 * 9), rtol=0.1, atol=0)
+    assert_exact(teacher, student, (x,), 1e-10)

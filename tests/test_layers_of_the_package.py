@@ -10,12 +10,12 @@ PACKAGE = Path(__file__).parent.parent / "fxgrow"
 # From the bottom up; a file may import from any earlier line. Folders count as one layer.
 LAYERS = (
     "errors", "seeds", "table", "activations", "wishes", "layout", "unify", "copies", "inputs", "whole", "sites",
-    "grown", "changes", "meta", "tape", "interpret", "record", "stated", "refuse", "proxy", "patches", "retrace",
-    "tracer", "traced", "trial", "trace", "ops", "literals", "findings", "language", "infer", "groups", "balance",
-    "widths", "spec", "ends", "means", "targets", "methods", "plan", "padding", "planning", "places", "blocks",
-    "deepening", "fill", "newborn", "insertion", "calibration", "rewrite", "check", "changed", "settle", "report",
-    "flops", "verify", "costs", "draw", "summary", "summarise", "api", "__init__", "arguments", "commands", "cli",
-    "__main__",
+    "grown", "changes", "meta", "leaves", "aten", "tape", "interpret", "record", "stated", "refuse", "proxy",
+    "patches", "retrace", "tracer", "traced", "trial", "trace", "ops", "literals", "findings", "language", "infer",
+    "groups", "balance", "widths", "named", "spec", "ends", "means", "targets", "methods", "planned", "plan",
+    "padding", "planning", "places", "blocks", "deepening", "fill", "newborn", "insertion", "calibration",
+    "rewrite", "check", "changed", "settle", "report", "flops", "verify", "costs", "draw", "summary", "summarise",
+    "api", "__init__", "arguments", "commands", "cli", "__main__",
 )  # fmt: skip
 
 

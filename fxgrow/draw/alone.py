@@ -14,7 +14,8 @@ from ..groups import Group
 from ..inputs import Inputs
 from ..layout import atoms
 from ..ops import KERNEL
-from ..plan import Plan, TensorPlan, Width
+from ..plan import Plan
+from ..planned import TensorPlan, Width
 from ..traced import Traced
 from ..widths import TensorWidths, WidthGraph
 

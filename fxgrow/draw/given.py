@@ -10,13 +10,14 @@ from ..copies import named_tensors
 from ..ends import open_ends
 from ..errors import DrawError
 from ..inputs import Inputs, arguments_of
+from ..named import widths
 from ..padding import padded_inputs
 from ..plan import Plan, example_of
 from ..report import Report
 from ..rewrite import check_code, plan_of
 from ..spec import parse
 from ..trace import trace
-from ..widths import WidthGraph, widths
+from ..widths import WidthGraph
 from .alone import widths_of
 from .source import Source
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from .registry import Columns, Method, he_rows, register
+from .registry import Columns, Method, random_entries, register
 
 
 @register
@@ -17,10 +17,10 @@ class RandomInit(Method):
     source = "He et al., arXiv 1502.01852"
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        return he_rows(weight, columns, generator)
+        return random_entries(weight, columns, generator)
 
     def produce(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        return he_rows(weight, columns, generator)
+        return random_entries(weight, columns, generator)
 
     def bias(self, bias: Tensor, columns: Columns, generator: Generator) -> Tensor:
         return bias.index_fill_(0, columns.new, 0.0)

@@ -33,12 +33,14 @@ class Columns:
         index: The old index that each new one copies, int64, shape (new,).
         original: Whether it is the old entry itself, bool, shape (new,).
         device: Where the weight is.
+        normed: Whether a batch norm follows where it is made, so that the scale of what makes it does not count.
     """
 
     dim: int
     index: Tensor
     original: Tensor
     device: torch.device = CPU
+    normed: bool = False
 
     @cached_property
     def new(self) -> Tensor:
@@ -239,11 +241,15 @@ def fill_new(tensor: Tensor, columns: Columns, entries: Tensor) -> Tensor:
     return tensor.index_copy_(columns.dim, columns.new, entries.to(tensor.dtype).expand(shape))
 
 
-def he_rows(weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-    """The new entries of a dimension drawn from N(0, 2 / fan_in), in place (He et al., arXiv 1502.01852)."""
+HE = 2.0  # keeps the size of a signal through ReLU (He et al., arXiv 1502.01852)
+TORCH = 1 / 3  # of torch.nn's own initialisation of linear and convolution layers
+
+
+def random_entries(weight: Tensor, columns: Columns, generator: Generator, gain: float = HE) -> Tensor:
+    """The new entries of a dimension drawn from N(0, gain / fan_in), in place."""
     fan_in = max(1, weight[0].numel()) if weight.ndim > 1 else 1
     part = weight.index_select(columns.dim, columns.new)
-    return weight.index_copy_(columns.dim, columns.new, normal(part.shape, part, generator) * math.sqrt(2.0 / fan_in))
+    return weight.index_copy_(columns.dim, columns.new, normal(part.shape, part, generator) * math.sqrt(gain / fan_in))
 
 
 def divide(weight: Tensor, columns: Columns, share: Callable[[torch.Size, int], tuple[Tensor, float]]) -> Tensor:

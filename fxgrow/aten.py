@@ -1,0 +1,85 @@
+"""What a tape has to know of overloads of ATen: what they write, draw and decide, and which compute the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NUMBER = torch.ops.aten._local_scalar_dense.default
+SELECT = torch.ops.aten.select.int
+REVERSED = {  # python reflects `constant > proxy` to `proxy < constant`
+    ("aten::gt", "Tensor"): ("aten::lt", "Tensor"),
+    ("aten::ge", "Tensor"): ("aten::le", "Tensor"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What an overload is, as far as a tape has to know.
+
+    Attributes:
+        name: Its name, without regard to whether it writes in place.
+        mutable: Whether it writes to an argument.
+        random: Whether its result is no function of its arguments: drawn, or not initialised.
+        has_device: Whether it takes the device of its result.
+    """
+
+    name: tuple[str, str]
+    mutable: bool
+    random: bool
+    has_device: bool
+
+
+@cache
+def kind_of(op: Any) -> Kind:
+    """What an overload is."""
+    schema = op._schema
+    return Kind(
+        _plain_name(op),
+        bool(schema.is_mutable),
+        draws(op) or "empty" in schema.name,
+        any(argument.name == "device" for argument in schema.arguments),
+    )
+
+
+@cache
+def draws(op: Any) -> bool:
+    """Whether an overload draws random numbers."""
+    return torch.Tag.nondeterministic_seeded in op.tags or "bernoulli" in op._schema.name
+
+
+@cache
+def decides(op: Any) -> bool:
+    """Whether the size of a result, or a plain number, depends on the numbers in tensors."""
+    return torch.Tag.dynamic_output_shape in op.tags or op is NUMBER or op.namespace not in ("aten", "prims")
+
+
+def same_operator(a: Any, b: Any) -> bool:
+    """Whether two overloads compute the same; FX writes ``x += y`` as ``x = x + y``, which the values tell apart."""
+    return a is b or _plain_name(a) == _plain_name(b)
+
+
+@cache
+def _plain_name(op: Any) -> tuple[str, str]:
+    name: str = op._schema.name
+    if name == "aten::split_with_sizes":  # what chunk() becomes once its parts differ
+        return "aten::split", "Tensor"
+    return (name[:-1] if name.endswith("_") else name), op._schema.overload_name
+
+
+def results_of(out: Any) -> tuple[Any, ...]:
+    """What an operator returns, as a tuple."""
+    return () if out is None else tuple(out) if isinstance(out, list | tuple) else (out,)
+
+
+def tensors_in(argument: Any) -> Iterator[Tensor]:
+    """The tensors of one argument of a call."""
+    if isinstance(argument, Tensor):
+        yield argument
+    elif isinstance(argument, list | tuple):
+        yield from (a for a in argument if isinstance(a, Tensor))
