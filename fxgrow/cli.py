@@ -83,6 +83,8 @@ def _verdict(error: BaseException) -> tuple[int, str]:
     """The exit status that an error means, and what to say of it."""
     if isinstance(error, GrowError):
         return FAILED, str(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return MISUSED, f"{error.filename}: {error.strerror}"
     if isinstance(error, UsageError | OSError):
         return MISUSED, str(error)
     if isinstance(error, SystemExit):

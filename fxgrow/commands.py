@@ -151,7 +151,9 @@ def verify(args: argparse.Namespace) -> int:
 
 
 def apply(args: argparse.Namespace) -> int:
-    """A grown checkpoint."""
+    """A grown checkpoint, in another file than the teacher's."""
+    if Path(args.student).resolve() == Path(args.teacher).resolve():
+        raise UsageError(f"STUDENT is TEACHER, {args.teacher}, which would be lost: give another name")
     how = plan_of_file(args.plan)
     teacher = load(args.teacher, _model(args))
     student = api.apply(how, teacher, inputs_of(args.input, teacher))

@@ -205,7 +205,10 @@ class Plan:
             PlanError: It is not a plan.
         """
         try:
-            return cls._from(json.loads(text))
+            data = json.loads(text)
+            if not isinstance(data, dict) or "fxgrow" not in data:
+                raise PlanError("this is no plan: it is other JSON than `Plan.to_json` and `fxgrow plan -o` write")
+            return cls._from(data)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise PlanError(f"this is no plan: {type(error).__name__}: {error}") from None
 

@@ -298,10 +298,12 @@ def _of_plan(plan: Plan) -> Summary:
             old.setdefault(tensor.name, tuple(map(step.old_size, tensor.layouts)))
             new[tensor.name] = tuple(map(step.new_size, tensor.layouts))
     growing = {width.name for step in plan.steps for width in step.grown}
+    left = {entry.name: entry.reason for step in plan.steps for entry in step.left}
     for path, (name, dim) in _by_module(first, growing.__contains__).items():
-        rows.append(Row(path, "", show(first[name].layouts[dim]), (old[name][dim], new[name][dim])))
+        width, reason = (old[name][dim], new[name][dim]), left.pop(path, "")
+        rows.append(Row(path, "", show(first[name].layouts[dim]), width, why=reason if width[0] == width[1] else ""))
     for step in plan.steps:
         rows += [Row(change.path, str(change), new=not isinstance(change, Enlarge)) for change in step.changes]
-        rows += [Row(entry.name, "", entry.name, why=entry.reason) for entry in step.left]
+    rows += [Row(name, "", name, why=reason) for name, reason in left.items()]
     note = f"a plan holds no tensors: for parameters, FLOPs and the layers that stay, {TEACHER_GIVES}"
     return Summary(_title(plan), tuple(rows), notes=(*plan.notes, note))

@@ -429,6 +429,10 @@ def test_named_and_integer_inputs_reach_the_model(run: Run) -> None:
         (["plan", "net.py:Net"], 2, "--spec"),
         (["verify", "net.py:Net", "net.py"], 2, "no plan"),
         (["verify", "net.py:Net", "none.json"], 2, "cannot read"),
+        (["verify", "net.py:Net", "spec.json"], 2, "this is no plan: it is other JSON"),
+        (["draw", "list.json", "-o", "a.txt"], 2, "this is no plan: it is other JSON"),
+        (["draw", "net.py:Net", "-o", "no/such/a.txt"], 2, "no/such/a.txt: No such file or directory"),
+        (["apply", "plan.json", "net.pt", "./net.pt", "net.py:Net"], 2, "would be lost: give another name"),
         (["apply", "plan.json", "none.pt", "student.pt", "net.py:Net"], 2, "no file none.pt"),
         (["apply", "plan.json", "net.py", "student.pt", "net.py:Net"], 2, "reads no weights"),
         (["apply", "plan.json", "text.pt", "student.pt", "net.py:Net"], 2, "reads no weights from text.pt: KeyError"),
@@ -454,6 +458,8 @@ def test_an_error_is_a_line_and_a_status(run: Run, words: list[str], status: int
     planned(run)
     save(model_of("net.py:words"), "words.pt")
     save(model_of("net.py:Net"), "net.pt")
+    Path("spec.json").write_text('{"a": 1.5}')
+    Path("list.json").write_text("[]")
     torch.save(3, "number.pt")
     torch.save({1: torch.zeros(2)}, "numbered.pt")
     Path("leaves.py").write_text("raise SystemExit(3)")

@@ -21,6 +21,7 @@ from benchmarks.torchvision_shim import import_torchvision
 from fxgrow.draw import LEVELS, Drawing, Source, drawing, opening, outputs, source_of
 from fxgrow.draw import image as image_output
 from fxgrow.draw.registry import READABLE, level, output
+from fxgrow.draw.text import text as table_of
 from fxgrow.draw.view import GROWS, PINNED, SIGNS
 
 from .nets import NETS
@@ -470,6 +471,15 @@ def test_a_table_says_what_its_signs_mean(tmp_path: Path) -> None:
     alone = fxgrow.draw(found, tmp_path / "alone.txt", level="layers").read_text(encoding="utf-8")
     assert f"\n· {SIGNS['pinned']}\n" in alone
     assert SIGNS["new"] not in alone
+
+
+def test_a_table_names_the_module_above_what_stands_in_it() -> None:
+    source = source_of(fxgrow.widths(Small(), IMAGES))
+    lines = [line[2:].rstrip() for line in table_of(drawing(source, "ops")).splitlines()]
+    at = lines.index("blocks.1")
+    assert [line.split()[0] for line in lines[at + 1 : at + 3]] == ["conv1", "norm"]
+    assert all(line.startswith("  ") for line in lines[at + 1 : at + 3])
+    assert not any(line.split()[:1] == ["0"] for line in lines)  # a number alone tells nothing
 
 
 def test_the_page_in_the_docs_is_up_to_date(tmp_path: Path) -> None:

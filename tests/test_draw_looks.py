@@ -170,6 +170,12 @@ def test_an_arrow_back_is_laid_out_from_above_so_that_it_goes_around_boxes() -> 
     assert all(above[a] < above[b] for a, b in re.findall(r"(n\d+) -> (n\d+) \[", text))
 
 
+def test_the_colours_of_the_legend_stand_beside_their_names() -> None:
+    source = _source(Small(), 1.5)
+    text = _dot(drawing(source, "layers"), source)
+    assert "COLSPAN" not in text, "a title over all columns would stretch them"
+
+
 def test_many_new_layers_of_one_width_are_one_loop() -> None:
     spec = [fxgrow.Deepen("blocks.*.conv2"), fxgrow.Deepen("blocks", blocks=2)]
     loops = [e for e in drawing(_source(Small(), spec), "groups").edges if e.source == e.target and e.when == "after"]

@@ -137,6 +137,12 @@ def test_a_plan_alone_shows_its_widths_and_what_is_new() -> None:
     assert "1x1 -> 3x3" in str(fxgrow.summary(plan))
 
 
+def test_a_plan_alone_lists_what_it_leaves_once_with_the_reason() -> None:
+    plan = fxgrow.plan(fxgrow.widths(teacher(), IMAGES), 2.0)
+    heads = [row for row in fxgrow.summary(plan).rows if row.layer == "head"]
+    assert [(row.width, "output of the model" in row.why) for row in heads] == [((4, 4), True)]
+
+
 def test_a_chain_of_plans_is_summed_up_from_the_first_teacher_to_the_last_student() -> None:
     model = teacher()
     first = fxgrow.plan(fxgrow.widths(model, IMAGES), [fxgrow.Inputs("x", 5), fxgrow.Deepen("a")])

@@ -134,13 +134,15 @@ def _title(drawing: Drawing) -> Markup:
         signs.append("dashed line: of one dimension")
     shown = [swatch for swatch in drawing.legend if swatch.state != PINNED] if drawing.level != "groups" else []
     columns = 3 if all(len(swatch.name) <= 20 for swatch in shown) else 2
-    row = f"<TR><TD ALIGN='LEFT' COLSPAN='{2 * columns}'>"
+    row = "<TR><TD ALIGN='LEFT'>"
     rows = [f"{row}<B>{html.escape(drawing.title)}</B></TD></TR>"]
     rows.append(f"{row}{grey}{'; '.join(['one colour, one width', *signs])}</FONT></TD></TR>")
     cells = [_legend_cell(swatch, grey) for swatch in shown[:LEGEND]]
     if len(shown) > LEGEND:
         cells.append(f"<TD></TD><TD ALIGN='LEFT'>{grey}and {len(shown) - LEGEND} more</FONT></TD>")
-    rows += [f"<TR>{''.join(cells[i : i + columns])}</TR>" for i in range(0, len(cells), columns)]
+    lines = [f"<TR>{''.join(cells[i : i + columns])}</TR>" for i in range(0, len(cells), columns)]
+    if lines:  # in a table of its own: a long title would stretch its columns
+        rows.append(f"{row}<TABLE BORDER='0' CELLBORDER='0' CELLSPACING='3'>{''.join(lines)}</TABLE></TD></TR>")
     return Markup(f"<TABLE BORDER='0' CELLBORDER='0' CELLSPACING='3'>{''.join(rows)}</TABLE>")
 
 
