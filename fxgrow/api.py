@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from . import summarise as summing
 from . import trace as tracing
 from . import verify as verifying
 from .copies import named_tensors
-from .errors import PlanError
+from .errors import DrawError, PlanError
 from .grown import Output
 from .inputs import Inputs, arguments_of
 from .padding import padded_inputs
@@ -295,9 +295,23 @@ def summary(
         return summing.summary(of, example_inputs, teacher=teacher)
 
 
+@overload
+def draw(given: Any, *, level: drawing.Level | None = None, example_inputs: Any = None) -> drawing.Inline: ...
+
+
+@overload
 def draw(
     given: Any, path: str | PathLike[str], *, level: drawing.Level | None = None, example_inputs: Any = None
-) -> Path:
+) -> Path: ...
+
+
+def draw(
+    given: Any,
+    path: str | PathLike[str] | None = None,
+    *,
+    level: drawing.Level | None = None,
+    example_inputs: Any = None,
+) -> Path | drawing.Inline:
     """A picture of the widths of a model, and of what a plan does to them.
 
     Args:
@@ -305,17 +319,17 @@ def draw(
             A plan alone shows the widths that it grows, at the level "groups".
         path: Where to write it. The suffix says what: ".html" (one file that shows every level, lays itself out in
             the browser and loads nothing), ".svg", ".png" and ".pdf" (by Graphviz: the extra `viz`, or a `dot` on the
-            PATH), ".dot", ".mmd" (Mermaid) or ".txt".
+            PATH), ".dot", ".mmd" (Mermaid) or ".txt". None: nowhere; what is returned shows itself in a notebook.
         level: "groups": a box for each width; "blocks": for each module, those that repeat as one; "layers": for each
             layer with its norm and activation; "ops": for each node of the graph. None: groups, or blocks where there
             are too many widths to take in.
         example_inputs: Of a model or a student, as for `trace`; None: the plan's, or guessed.
 
     Returns:
-        The path.
+        The path; without one the page of the ".html", as an object that a notebook shows.
 
     Raises:
-        DrawError: There is no such level or suffix, no Graphviz, or nothing to draw in what was given.
+        DrawError: There is no such level, suffix or folder, no Graphviz, or nothing to draw in what was given.
 
     Example:
         >>> import tempfile, torch, fxgrow
@@ -324,10 +338,16 @@ def draw(
         >>> print(path.read_text(encoding="utf-8").splitlines()[5].rstrip())
           0         8→16  2 layers  input of 0                             40→80
     """
-    target = Path(path)
-    write = drawing.writer(target.suffix.lower())
+    target = None if path is None else Path(path)
+    suffix = ".html" if target is None else target.suffix.lower()
+    write = drawing.writer(suffix)
+    if target is not None and not target.parent.is_dir():  # before the work, not after it
+        raise DrawError(f"there is no folder {target.parent}")
     with torch.inference_mode(False):
         source = drawing.source_of(given, example_inputs)
     shown = drawing.opening(source) if level is None else drawing.drawing(source, level)
-    target.write_bytes(write(drawing.Picture(shown, source, target.suffix.lower())))
+    drawn = write(drawing.Picture(shown, source, suffix))
+    if target is None:
+        return drawing.Inline(shown.title, drawn.decode())
+    target.write_bytes(drawn)
     return target

@@ -212,7 +212,7 @@ class WidthGraph:
         if not found:
             modules = {t.rpartition(".")[0] for t in self.tensors}
             close = difflib.get_close_matches(name, [*modules, *self.tensors], 3)
-            raise WidthError(f"no layer or parameter {name!r}; close: {', '.join(close) or 'none'}")
+            raise WidthError(f"no layer or parameter {name!r}{'; close: ' if close else ''}{', '.join(close)}")
         return found[0]
 
     def __str__(self) -> str:

@@ -451,6 +451,43 @@ def test_without_graphviz_an_svg_is_refused_and_the_ways_out_are_named(
         fxgrow.draw(Small(), tmp_path / "a.svg", example_inputs=IMAGES)
 
 
+def test_names_of_modules_are_drawn_last_in_an_svg(tmp_path: Path) -> None:
+    """Above the arrows that pass them."""
+    if not GRAPHVIZ:
+        pytest.skip("neither pygraphviz nor a dot on the PATH")
+    drawn = ElementTree.parse(fxgrow.draw(Small(), tmp_path / "a.svg", level="layers", example_inputs=IMAGES))
+    graph = drawn.getroot()[0]
+    svg = "{http://www.w3.org/2000/svg}"
+    assert {text.text for text in graph[-1].iter(f"{svg}text")} == {"blocks.0", "blocks.1", "blocks.2"}
+    modules = [one for one in graph if one.get("class") == "cluster"]
+    assert modules
+    assert not any(list(one.iter(f"{svg}text")) for one in modules)
+    assert {"node", "edge"} <= {one.get("class") for one in graph[:-1]}
+
+
+def test_mermaid_has_a_legend_of_the_classes_that_occur(tmp_path: Path) -> None:
+    student = fxgrow.grow(Small(), DEEPER, IMAGES)
+    text = fxgrow.draw(student, tmp_path / "a.mmd", level="layers").read_text(encoding="utf-8")
+    legend = dict(re.findall(r'^ {4}(l\d+)\("(.*)"\)$', text, re.MULTILINE))
+    assert {SIGNS[sign] for sign in ("pinned", "new")} < set(legend.values())
+    assert "4 stem.0" in legend.values()
+    styled = re.findall(r"^  class (.*) c\d+$", text, re.MULTILINE)
+    assert all(sum(name in boxes.split(",") for boxes in styled) == 1 for name in legend)
+    assert "legend" not in fxgrow.draw(nn.Sequential(nn.ReLU()), tmp_path / "b.mmd", example_inputs=IMAGES).read_text()
+
+
+def test_without_a_path_a_drawing_is_an_object(tmp_path: Path) -> None:
+    shown = fxgrow.draw(Small(), level="blocks", example_inputs=IMAGES)
+    written = fxgrow.draw(Small(), tmp_path / "a.html", level="blocks", example_inputs=IMAGES)
+    assert shown.page == written.read_text(encoding="utf-8")
+    assert len(repr(shown)) < 200
+
+
+def test_a_folder_that_is_not_there_is_said_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(fxgrow.DrawError, match="there is no folder"):
+        fxgrow.draw(nn.Linear(2, 2), tmp_path / "none" / "a.html", example_inputs="nothing is run on this")
+
+
 def test_more_than_mermaid_shows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(fxgrow.DrawError, match="take level 'blocks'"):
         fxgrow.draw(Small(blocks=80), tmp_path / "a.mmd", level="ops", example_inputs=IMAGES)

@@ -422,6 +422,23 @@ def test_a_net_of_1500_nodes_opens_at_a_level_that_reads_at_once(stranger: Reade
     assert stranger.count("#picture .node") < 300
 
 
+# -- in a notebook --------------------------------------------------------------------------------------
+
+
+def test_a_drawing_without_a_path_shows_itself_in_a_notebook(browser: Any, tmp_path: Path) -> None:
+    cell = fxgrow.draw(Small(), level="layers", example_inputs=IMAGES)
+    page = tmp_path / "notebook.html"
+    page.write_text(f"<!DOCTYPE html><body>{cell._repr_html_()}</body>", encoding="utf-8")
+    found = Reader(browser.new_context(offline=True).new_page())
+    found.page.on("console", lambda message: found.complaints.append(message.text))
+    found.page.on("pageerror", lambda error: found.complaints.append(str(error)))
+    found.page.goto(page.as_uri())
+    frame = found.page.frame_locator("iframe")
+    frame.locator("body[data-shown='layers after']").wait_for(timeout=60_000)
+    assert frame.locator("#picture .node[data-path='stem.0']").count() == 1
+    assert found.complaints == []
+
+
 # -- search ---------------------------------------------------------------------------------------------
 
 
@@ -441,6 +458,15 @@ def test_searching_finds_what_a_collapsed_module_encloses_and_enter_opens_it(rea
     reader.page.wait_for_function("document.activeElement.dataset.path === 'blocks.1.conv1'")
     assert hits.first.get_attribute("data-path") == "blocks.1.conv1"  # and what follows it, which has its width
     assert reader.count("#picture .node.module") > 1  # the others stay as they were
+
+
+def test_searching_leaves_out_boxes_whose_width_has_the_name_of_another_layer(reader: Reader) -> None:
+    reader.page.keyboard.press("4")
+    reader.wait("ops after")
+    reader.page.locator("#search").fill("stem.0")
+    hits = reader.page.locator("#picture .node.hit").evaluate_all("all => all.map((one) => one.dataset.path)")
+    assert hits
+    assert all(path.startswith("stem.0") for path in hits), "the sums of the blocks have its width"
 
 
 def test_searching_finds_what_was_folded_into_a_box(reader: Reader) -> None:

@@ -2,6 +2,7 @@
 
 from . import dot, flow, groups, html, image, mermaid, text
 from .given import source_of
+from .inline import Inline
 from .registry import Picture, drawing, opening, outputs, writer
 from .source import Source
 from .view import LEVELS, Drawing, Edge, Level, Node, Swatch
@@ -10,6 +11,7 @@ __all__ = [
     "LEVELS",
     "Drawing",
     "Edge",
+    "Inline",
     "Level",
     "Node",
     "Picture",

@@ -9,7 +9,7 @@ import html
 from collections.abc import Iterable, Iterator, Mapping
 
 from .colours import colour
-from .registry import MANY, VERY_MANY, Picture, output
+from .registry import LEGEND, MANY, VERY_MANY, Picture, output
 from .view import GROWS, PINNED, Drawing, Edge, Node, Swatch, arrow, own, quiet
 
 FONT = "Helvetica,Arial,sans-serif"
@@ -18,7 +18,6 @@ NODE = {"shape": "box", "style": "rounded,filled", "fontname": FONT, "fontsize":
 NODE |= {"margin": "0.12,0.06", "height": "0.3", "width": "0.5"}
 GREY, LIGHT_GREY, NEW = "#59636e", "#8a929c", "#1a7f37"
 EDGE = {"fontname": FONT, "fontsize": "9", "color": GREY, "fontcolor": GREY, "arrowsize": "0.6"}
-LEGEND = 12  # groups in the legend; more than that nobody reads
 
 
 class Markup(str):

@@ -1,7 +1,11 @@
-"""SVG and PNG by Graphviz: the one that pygraphviz's wheels hold (the extra `viz`), or a `dot` on the PATH."""
+"""SVG, PNG and PDF by Graphviz: the one that pygraphviz's wheels hold (the extra `viz`), or a `dot` on the PATH.
+
+Graphviz draws the names of modules below the arrows. An SVG can be mended: there they are lifted above them.
+"""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import warnings
@@ -20,12 +24,17 @@ def write(picture: Picture) -> bytes:
         DrawError: There is no Graphviz, or it failed.
     """
     text, kind = writer(".dot")(picture).decode(), picture.suffix.removeprefix(".")
+    drawn = _drawn(text, kind)
+    return _names_above(drawn.decode()).encode() if kind == "svg" else drawn
+
+
+def _drawn(text: str, kind: str) -> bytes:
     if find_spec("pygraphviz") is not None:
         return _by_wheel(text, kind)
     program = shutil.which("dot")
     if program is None:
         raise DrawError(
-            f"a {picture.suffix} needs Graphviz: pip install 'fxgrow[viz]', or a dot on the PATH; "
+            f"a .{kind} needs Graphviz: pip install 'fxgrow[viz]', or a dot on the PATH; "
             "without, draw a .html, which lays itself out in the browser, or a .dot, .mmd or .txt"
         )
     found = subprocess.run([program, f"-T{kind}"], input=text.encode(), capture_output=True, check=False)
@@ -43,3 +52,14 @@ def _by_wheel(text: str, kind: str) -> bytes:
     except (OSError, ValueError) as error:
         raise DrawError(f"Graphviz failed: {str(error)[:300]}") from error
     return drawn
+
+
+_MODULE = re.compile(r'(<g [^>]*class="cluster">(?:(?!</g>).)*?)(<text (?:(?!</g>).)*</text>\n)', re.DOTALL)
+_HALO = '<g stroke="white" stroke-width="3" stroke-linejoin="round" paint-order="stroke">'  # for an arrow right behind
+
+
+def _names_above(svg: str) -> str:
+    """An SVG with the names of modules as the last thing that is drawn."""
+    names = [found[2] for found in _MODULE.finditer(svg)]
+    rest, end, _ = _MODULE.sub(r"\1", svg).rpartition("</g>\n</svg>")
+    return f"{rest}{_HALO}\n{''.join(names)}</g>\n{end}\n" if names else svg

@@ -5,12 +5,13 @@ Source: mermaid.js.org/syntax/flowchart.html; mermaid.js.org/config/schema-docs/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Container, Iterator
 
 from ..errors import DrawError
 from .colours import colour
-from .registry import Picture, output
-from .view import PINNED, Drawing, Edge, Node, arrow, own
+from .registry import LEGEND, Picture, output
+from .view import PINNED, SIGNS, Drawing, Edge, Node, arrow, own
 
 MOST_EDGES, MOST_TEXT = 500, 50_000  # Mermaid shows no more, unless its page is told to
 
@@ -61,13 +62,20 @@ def _arrow(edge: Edge) -> str:
 
 
 def _colours(drawing: Drawing, numbers: dict[str, str]) -> Iterator[str]:
+    """A class for each width, for what is pinned and for what is new, with a box in the legend."""
     swatches = {swatch.name: swatch for swatch in drawing.legend}
     members: dict[str, list[str]] = {}
     for node in drawing.nodes:
-        if node.new or node.state != PINNED:
-            members.setdefault("new" if node.new else f"width {node.group}", []).append(numbers[node.key])
-        else:
-            members.setdefault("pinned", []).append(numbers[node.key])
+        name = "new" if node.new else "pinned" if node.state == PINNED else f"width {node.group}"
+        members.setdefault(name, []).append(numbers[node.key])
+    legend = dict(_legend(drawing, members))
+    if legend:
+        yield '  subgraph legend["one colour, one width"]'
+    for i, (name, text) in enumerate(legend.items()):
+        yield f'    l{i}("{_escaped(text)}")'
+        members[name].append(f"l{i}")
+    if legend:
+        yield "  end"
     for i, (name, boxes) in enumerate(members.items()):
         fill, line = colour(swatches.get(name.removeprefix("width ")))
         style = {"pinned": "stroke:#8a929c,stroke-dasharray:4 3", "new": "stroke:#1a7f37,stroke-width:3px"}.get(
@@ -75,6 +83,15 @@ def _colours(drawing: Drawing, numbers: dict[str, str]) -> Iterator[str]:
         )
         yield f"  classDef c{i} {style}"
         yield f"  class {','.join(boxes)} c{i}"
+
+
+def _legend(drawing: Drawing, members: Container[str]) -> Iterator[tuple[str, str]]:
+    """What the legend explains, by class: signs that occur and, where boxes are no widths, the first widths."""
+    yield from ((sign, SIGNS[sign]) for sign in ("pinned", "new") if sign in members)
+    if drawing.level != "groups":
+        shown = (swatch for swatch in drawing.legend if f"width {swatch.name}" in members)
+        for swatch in itertools.islice(shown, LEGEND):
+            yield f"width {swatch.name}", f"{arrow(swatch.size)} {swatch.name}"
 
 
 def _escaped(text: str) -> str:

@@ -15,6 +15,7 @@ Build = Callable[[Source], Drawing]
 Write = Callable[["Picture"], bytes]
 
 READABLE = 60  # boxes that one can take in at once
+LEGEND = 12  # widths in a legend that stands still; more than that nobody reads
 MANY, VERY_MANY = 250, 800  # arrows from which on Graphviz is told to take less trouble
 
 _BUILDERS: dict[Level, Build] = {}

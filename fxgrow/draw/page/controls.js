@@ -4,7 +4,7 @@ let hits = [], next = -1; // the hit that was gone to last
 
 function search() {
   const query = state.query.trim().toLowerCase();
-  const text = (node) => [node.key, node.path, node.what, node.group, ...node.inside, ...node.paths].join("\n").toLowerCase();
+  const text = (node) => [node.key, node.path, node.what, ...node.inside, ...node.paths].join("\n").toLowerCase();
   hits = query ? shown.nodes.map((node, i) => (text(node).includes(query) ? i : -1)).filter((i) => i >= 0) : [];
   const found = new Set(hits);
   shown.nodes.forEach((_, i) => element(i)?.classList.toggle("hit", found.has(i)));
