@@ -1,9 +1,9 @@
 """Fresh channels where they are exact, else replicas: what fills the new channels where the user names no method.
 
-New channels that compute something new, with outgoing zeros ("zero_out"), mostly learn more than replicas do: at the
-rates that one trains on with, if not at the highest (docs/methods.md). They are exact but where a mean, a norm or a
-maximum is taken over channels, or where a function of them has no value for some numbers; there channels are
-replicated, with shares per weight ("split"). Which of the two it is, a plan says for each width.
+New channels that compute something new, with outgoing zeros ("zero_out"), learn more than replicas do, or as much
+(docs/methods.md). They are exact but where a mean, a norm or a maximum is taken over channels, or where a function of
+them has no value for some numbers; there channels are replicated, with shares per weight ("split"). Which of the two it
+is, a plan says for each width.
 """
 
 from __future__ import annotations
