@@ -263,6 +263,14 @@ def test_an_epoch_is_timed_for_each_net(images: Path, tmp_path: Path, capsys: py
     assert not list(tmp_path.iterdir())
 
 
+def test_no_band_is_cut_off_at_the_top() -> None:
+    few = replace(KERAS, runs=KERAS.runs[:1])
+    done = [outcome("teacher", seed, 10, 80, last) for seed, last in enumerate((90, 92, 94))]
+    view = summary.panels(few, done, images=1)[0].y_range
+    assert view is not None
+    assert view[1] > 94  # 92 + 2, the top of the band
+
+
 def test_curves_differ_without_colour(tmp_path: Path) -> None:
     assert len({(style.line, style.marker) for style in figures.STYLES}) == len(figures.STYLES)
     curves = tuple(figures.Curve(f"run {i}", (0, 1, 2), ((i, 2, 3), (i, 3, 5))) for i in range(3))
