@@ -32,12 +32,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import fxgrow
+from benchmarks.arguments import add_usual_arguments, images_of, record_of
 from benchmarks.batches import batches, difference
 from benchmarks.curriculum_page import draw, table, write_markdown
-from benchmarks.page import add_usual_arguments, command_of, device_of, machine, picture_of
+from benchmarks.page import command_of, machine, picture_of
 from benchmarks.resnet import STAGES, ResNet, flops_of
 from benchmarks.runs import Record
 from experiment import data
+from experiment.arguments import count
 from experiment.training import outputs, score
 
 NETS = {  # the part of the last net's width, and of its blocks in each stage
@@ -237,11 +239,13 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--data", choices=data.NAMES, help="default: glyphs")
     parser.add_argument("--width", type=int, help="channels of the last net")
-    parser.add_argument("--images", type=int, help="as many images from scratch make the budget")
+    parser.add_argument("--images", type=count, help="as many images from scratch make the budget")
     parser.add_argument("--final", type=float, help="the part of the budget that is the last net's (default: 0.6)")
     parser.add_argument("--rate", type=float, help="the highest learning rate")
     parser.add_argument("--amp", action="store_true", default=None, help="bfloat16 by autocast")
-    parser.add_argument("--out", type=Path, help="the record (default: runs/curriculum.json, or -real.json)")
+    parser.add_argument(
+        "--out", type=Path, help="the record (default: runs/curriculum.json, -real.json or -quick.json)"
+    )
     add_usual_arguments(parser)
     return parser.parse_args(argv)
 
@@ -252,10 +256,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     given = {name: getattr(options, name) for name in ("data", "width", "images", "final", "rate", "amp")}
     of = replace(SIZES["quick" if options.quick else options.size], **{k: v for k, v in given.items() if v is not None})
-    out = options.out or Path("runs/curriculum.json" if options.size == "cpu" else "runs/curriculum-real.json")
-    device = device_of(options.device)
-    images = data.load(of.data, options.folder, of.train, of.test).to(device)
-    record = Record(out, asdict(of) | {"device": device.type}, machine(options.device))
+    out = record_of("curriculum" if options.size == "cpu" else "curriculum-real", options)
+    images = images_of(of.data, options, of.train, of.test)
+    record = Record(out, asdict(of) | {"device": images.train_x.device.type}, machine(options.device))
     measure(of, record, range(options.seeds), images)
     found = table(record)
     print("\n".join(found.lines()), flush=True)

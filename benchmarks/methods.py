@@ -31,12 +31,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import fxgrow
+from benchmarks.arguments import add_usual_arguments, images_of, record_of
 from benchmarks.batches import batches, difference
 from benchmarks.methods_page import draw, tables, write_markdown
-from benchmarks.page import add_usual_arguments, command_of, device_of, machine, picture_of
+from benchmarks.page import command_of, machine, picture_of
 from benchmarks.runs import Record
 from benchmarks.ways import WAYS, Way
 from experiment import data
+from experiment.arguments import count
 from experiment.training import outputs, score
 
 RATES = {"sgd": (5e-2, 1e-2), "adam": (3e-3, 5e-4)}  # what the teacher begins and ends with
@@ -227,15 +229,15 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     usual = Settings()
     parser.add_argument("--data", choices=data.NAMES, help=f"default: {usual.data}")
-    parser.add_argument("--train", type=int, help=f"training images (default: {usual.train})")
-    parser.add_argument("--test", type=int, help=f"test images (default: {usual.test})")
+    parser.add_argument("--train", type=count, help=f"training images (default: {usual.train})")
+    parser.add_argument("--test", type=count, help=f"test images (default: {usual.test})")
     parser.add_argument("--width", type=int, help=f"the teacher's channels (default: {usual.width})")
     parser.add_argument("--factor", type=float, help=f"of growth (default: {usual.factor:g})")
     parser.add_argument("--no-norm", dest="norm", action="store_false", default=None, help="biases, no batch norms")
     parser.add_argument("--batch", type=int, help=f"images of a step (default: {usual.batch})")
     parser.add_argument("--teacher-steps", type=int, help=f"default: {usual.teacher_steps}")
     parser.add_argument("--steps", type=int, help=f"after growth (default: {usual.steps})")
-    parser.add_argument("--out", type=Path, default=Path("runs/methods.json"), help="the record (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="the record (default: runs/methods.json, or -quick.json)")
     add_usual_arguments(parser)
     return parser.parse_args(argv)
 
@@ -246,14 +248,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     given = {name: getattr(options, name) for name in Settings.__dataclass_fields__}
     of = replace(QUICK if options.quick else Settings(), **{k: v for k, v in given.items() if v is not None})
-    device = device_of(options.device)
-    images = data.load(of.data, options.folder, of.train, of.test).to(device)
-    record = Record(options.out, asdict(of) | {"rates": RATES, "device": device.type}, machine(options.device))
+    out = record_of("methods", options)
+    images = images_of(of.data, options, of.train, of.test)
+    settings = asdict(of) | {"rates": RATES, "device": images.train_x.device.type}
+    record = Record(out, settings, machine(options.device))
     measure(of, record, range(options.seeds), images)
     found = tables(record)
     for table in found:
         print("\n".join(table.lines()), end="\n\n", flush=True)
-    picture = options.picture or picture_of(options.markdown, options.out)
+    picture = options.picture or picture_of(options.markdown, out)
     draw(record, picture)
     if options.markdown:
         write_markdown(options.markdown, record, found, picture, command_of("methods.py", argv))

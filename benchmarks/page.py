@@ -1,6 +1,5 @@
 """What the benchmarks write: Markdown tables, means with their spread, and the name of the machine."""
 
-import argparse
 import platform
 import shlex
 import statistics
@@ -46,18 +45,6 @@ def wrapped(paragraph: str) -> list[str]:
     return textwrap.wrap(" ".join(paragraph.split()), 118, break_long_words=False, break_on_hyphens=False)
 
 
-def add_usual_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every script takes that trains on images and writes a page."""
-    parser.add_argument("--seeds", type=int, default=3, help="how many (default: %(default)s)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--folder", type=Path, help="where MNIST is, and where glyphs are kept")
-    parser.add_argument("--quick", action="store_true", help="a few steps: shows that it runs, measures nothing")
-    parser.add_argument("--markdown", type=Path, metavar="FILE")
-    parser.add_argument(
-        "--picture", type=Path, metavar="FILE", help="default: beside the page, in pictures/, or the record"
-    )
-
-
 def command_of(script: str, argv: Sequence[str] | None) -> str:
     """The command that was given, for its page; None: the one that this process was started with."""
     return f"OMP_NUM_THREADS=1 python benchmarks/{script} {shlex.join(sys.argv[1:] if argv is None else argv)}".rstrip()
@@ -66,8 +53,6 @@ def command_of(script: str, argv: Sequence[str] | None) -> str:
 def device_of(name: str) -> torch.device:
     """The device of a name, with float32 products that are not rounded to TF32: growing must change no prediction."""
     device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SystemExit(f"error: --device {name}: torch sees no GPU here")
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return device
 

@@ -130,9 +130,43 @@ def test_the_page_gets_figures_between_its_comments(start: Start, tmp_path: Path
     assert "| teacher |" in text
     assert (page.parent / "pictures" / f"{KERAS.name}.png").exists()
     assert len(json.loads((page.parent / "pictures" / f"{KERAS.name}.json").read_text())["runs"]) == 1
-    page.write_text("no comments")
-    with pytest.raises(ValueError, match="must hold <!-- net2net_keras_notebook -->"):
-        start(few, "--markdown", str(page))
+
+
+def test_a_page_that_cannot_take_the_figures_is_refused_before_anything_runs(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runs, "_perform", lambda *_: pytest.fail("it ran"))
+    page = tmp_path / "page.md"
+    for reason in ("there is no", "must hold <!-- net2net_keras_notebook -->"):
+        with pytest.raises(SystemExit):
+            start(KERAS, "--markdown", str(page))
+        assert reason in capsys.readouterr().err
+        page.write_text("no comments")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.md"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "reason"),
+    [
+        ("--seeds=0", "'0' is not a number of at least 1"),
+        ("--train=-3", "'-3' is not a number of at least 1"),
+        ("--device=nonsense", "'nonsense' is no device"),
+        ("--device=cuda", "torch sees no GPU here"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(
+    argument: str, reason: str, start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as stopped:
+        start(KERAS, argument)
+    assert stopped.value.code == 2
+    assert reason in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_quick_run_takes_as_many_images_as_it_is_told(start: Start) -> None:
+    settings = json.loads((start(replace(KERAS, runs=KERAS.runs[:1]), "--train", "64")[1] / "record.json").read_text())
+    assert (settings["settings"]["train"], settings["settings"]["test"]) == (64, 256)
 
 
 def test_other_settings_are_kept_apart(tmp_path: Path) -> None:
@@ -227,6 +261,14 @@ def test_an_epoch_is_timed_for_each_net(images: Path, tmp_path: Path, capsys: py
     assert name == "teacher"
     assert float(seconds) > 0
     assert not list(tmp_path.iterdir())
+
+
+def test_no_band_is_cut_off_at_the_top() -> None:
+    few = replace(KERAS, runs=KERAS.runs[:1])
+    done = [outcome("teacher", seed, 10, 80, last) for seed, last in enumerate((90, 92, 94))]
+    view = summary.panels(few, done, images=1)[0].y_range
+    assert view is not None
+    assert view[1] > 94  # 92 + 2, the top of the band
 
 
 def test_curves_differ_without_colour(tmp_path: Path) -> None:

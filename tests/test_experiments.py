@@ -1,6 +1,7 @@
 """The measurements of training run on a few images, keep what must hold, and go on where they were."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 import fxgrow
 from benchmarks import curriculum, methods
+from benchmarks.arguments import record_of
 from benchmarks.resnet import flops_of
 from benchmarks.runs import Record
 from benchmarks.ways import DEFAULT, WAYS
@@ -93,6 +95,27 @@ def test_methods_are_measured_and_a_second_call_measures_nothing(
     assert methods.main(call) == 0
     assert called == ["split"]
     assert json.loads(out.read_text())["runs"][missing] == kept  # the same numbers again
+
+
+@pytest.mark.parametrize("script", [methods, curriculum], ids=["methods", "curriculum"])
+def test_wrong_arguments_and_missing_data_are_said_in_a_line(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    for argument, reason in (("--seeds=0", "not a number of at least 1"), ("--device=cuda", "torch sees no GPU here")):
+        with pytest.raises(SystemExit):
+            script.main(["--quick", argument, "--out", str(tmp_path / "record.json")])
+        assert reason in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="error: MNIST is read by torchvision"):
+        script.main(["--quick", "--data", "mnist", "--out", str(tmp_path / "record.json")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_quick_run_has_a_record_of_its_own() -> None:
+    """A quick run's settings are others: in the place of the real record it would stop the real run."""
+    places = [record_of("methods", methods.arguments(argv)) for argv in ([], ["--quick"], ["--quick", "--out", "a"])]
+    assert places == [Path("runs/methods.json"), Path("runs/methods-quick.json"), Path("a")]
 
 
 def test_curricula_have_one_budget_start_where_they_were_and_go_on(

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from experiment.arguments import count, device
 from experiment.data import NAMES, DataError, load
 from experiment.figures import save
 from experiment.glyphs import DIFFICULTIES
@@ -31,7 +32,6 @@ def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     if args.quick:
         runs = tuple(replace(run, epochs=1) for run in experiment.runs)
         experiment = replace(experiment, runs=runs)
-        args.train = args.test = QUICK_IMAGES
     # Sums of float32 products, not of rounded ones: growing must change no prediction on a GPU either.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
@@ -67,20 +67,22 @@ def _arguments(experiment: Experiment, argv: Sequence[str] | None) -> argparse.N
     parser.add_argument("--data", choices=NAMES, default="glyphs", help="default: %(default)s, made on the spot")
     parser.add_argument("--folder", type=Path, help="where the data are, or are put (default: a cache of the user)")
     parser.add_argument("--difficulty", choices=DIFFICULTIES, default="hard", help="of the glyphs (default: hard)")
-    parser.add_argument("--train", type=int, default=60_000, help="training images (default: %(default)s)")
-    parser.add_argument("--test", type=int, default=10_000, help="test images (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, help="how many seeds, from 0 (default: 3; with --quick 1)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--train", type=count, help=f"training images (default: 60000; with --quick {QUICK_IMAGES})")
+    parser.add_argument("--test", type=count, help=f"test images (default: 10000; with --quick {QUICK_IMAGES})")
+    parser.add_argument("--seeds", type=count, help="how many seeds, from 0 (default: 3; with --quick 1)")
+    parser.add_argument("--device", type=device, default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_IMAGES} images, one epoch: does it run?")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where to write (default: runs)")
     parser.add_argument("--markdown", type=Path, help="also write the section of this experiment on this page")
     parser.add_argument("--time", action="store_true", help="only measure the processor time of an epoch of each net")
     parser.add_argument("--no-bars", action="store_true", help="no progress bars")
     args = parser.parse_args(argv)
-    if args.seeds is None:
-        args.seeds = 1 if args.quick else 3
-    if args.seeds < 1:
-        parser.error("--seeds must be at least 1")
+    usual = (QUICK_IMAGES, QUICK_IMAGES, 1) if args.quick else (60_000, 10_000, 3)
+    for name, number in zip(("train", "test", "seeds"), usual, strict=True):
+        if getattr(args, name) is None:
+            setattr(args, name, number)
+    if args.markdown is not None and (reason := _unfit(args.markdown, experiment)):
+        parser.error(f"--markdown: {reason}")  # now, not when all runs are done
     return args
 
 
@@ -132,6 +134,20 @@ def _text(experiment: Experiment, outcomes: Sequence[Outcome], images: int) -> s
     return "\n".join(f"\n{title}\n{NOTES[title].replace('*', '')}\n\n{table}" for title, table in tables.items())
 
 
+def _section(experiment: Experiment) -> re.Pattern[str]:
+    return re.compile(f"<!-- {experiment.name} -->.*<!-- /{experiment.name} -->", re.DOTALL)
+
+
+def _unfit(page: Path, experiment: Experiment) -> str:
+    """Why a page cannot take the figures; nothing where it can."""
+    if not page.is_file():
+        return f"there is no {page}"
+    if len(_section(experiment).findall(page.read_text())) == 1:
+        return ""
+    name = experiment.name
+    return f"{page} must hold <!-- {name} --> and <!-- /{name} --> once, around the section to replace"
+
+
 def _write_page(
     experiment: Experiment, outcomes: Sequence[Outcome], record: Record, picture: Path, page: Path, argv: Sequence[str]
 ) -> None:
@@ -141,8 +157,8 @@ def _write_page(
     pictures.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(picture, pictures / f"{name}.png")
     (pictures / f"{name}.json").write_text(record.text(f"{o.seed}/{o.run}" for o in outcomes))
-    count, hours = len({o.seed for o in outcomes}), sum(o.seconds for o in outcomes) / 3600
-    seeds = f"{count} seed{'s' if count > 1 else ''}"
+    number, hours = len({o.seed for o in outcomes}), sum(o.seconds for o in outcomes) / 3600
+    seeds = f"{number} seed{'s' if number > 1 else ''}"
     lines = [
         f"<!-- {name} -->",
         "```sh",
@@ -158,8 +174,4 @@ def _write_page(
     for title, table in _tables(experiment, outcomes, settings["train"]).items():
         lines += ["", f"**{title}.** {NOTES[title]}", "", table.markdown()]
     lines.append(f"<!-- /{name} -->")
-    section = re.compile(f"<!-- {name} -->.*<!-- /{name} -->", re.DOTALL)
-    text, found = section.subn(lambda _: "\n".join(lines), page.read_text())
-    if found != 1:
-        raise ValueError(f"{page} must hold <!-- {name} --> and <!-- /{name} --> once, around the section to replace")
-    page.write_text(text)
+    page.write_text(_section(experiment).sub(lambda _: "\n".join(lines), page.read_text()))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from statistics import fmean
+from statistics import fmean, stdev
 
 from experiment.figures import Curve, Panel
 from experiment.runs import Experiment, Outcome, Run
@@ -125,10 +125,12 @@ def styles(experiment: Experiment) -> dict[str, int]:
 
 
 def _view(experiment: Experiment, outcomes: Sequence[Outcome]) -> tuple[float, float] | None:
-    """From below the accuracy after the worst second epoch: what a net guesses at first would flatten all else."""
-    means = [
-        [fmean(a) for a in zip(*(o.accuracies for o in of_run(outcomes, r.name)), strict=True)] for r in experiment.runs
-    ]
-    low, high = min(m[min(2, len(m) - 1)] for m in means), max(max(m) for m in means)
+    """From below the accuracy after the worst second epoch: what a net guesses at first would flatten all else.
+
+    To above the highest band of one standard deviation, so that no band is cut off there.
+    """
+    runs = [list(zip(*(o.accuracies for o in of_run(outcomes, r.name)), strict=True)) for r in experiment.runs]
+    low = min(fmean(epochs[min(2, len(epochs) - 1)]) for epochs in runs)
+    high = max(fmean(a) + (stdev(a) if len(a) > 1 else 0) for epochs in runs for a in epochs)
     margin = 0.06 * (high - low)
     return (low - margin, high + margin) if high > low else None
