@@ -48,6 +48,12 @@ class Columns:
         return torch.nonzero(~self.original).flatten().to(self.device)
 
     @cached_property
+    def new_at(self) -> Where:
+        """The same, as a range where they are one."""
+        new = torch.nonzero(~self.original).flatten()
+        return where(new, self.device) if len(new) else new
+
+    @cached_property
     def rounds(self) -> tuple[Round, ...]:
         """How replicas are broken off, the last ones first."""
         index = self.index
@@ -182,7 +188,7 @@ class NewRows(Method):
     offered = False
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        return weight.index_fill_(columns.dim, columns.new, 0.0)
+        return silence(weight, columns)
 
 
 _METHODS: dict[str, Method] = {}
@@ -246,10 +252,26 @@ TORCH = 1 / 3  # of torch.nn's own initialisation of linear and convolution laye
 
 
 def random_entries(weight: Tensor, columns: Columns, generator: Generator, gain: float = HE) -> Tensor:
-    """The new entries of a dimension drawn from N(0, gain / fan_in), in place."""
+    """The new entries of a dimension drawn evenly from an interval around 0, with variance gain / fan_in, in place."""
+    if not len(columns.new):
+        return weight
     fan_in = max(1, weight[0].numel()) if weight.ndim > 1 else 1
-    part = weight.index_select(columns.dim, columns.new)
-    return weight.index_copy_(columns.dim, columns.new, normal(part.shape, part, generator) * math.sqrt(gain / fan_in))
+    bound = math.sqrt(3 * gain / fan_in)
+    part = take(weight, columns.dim, columns.new_at)
+    if part.is_cpu and part.dtype == torch.float32 and part.is_contiguous() and isinstance(columns.new_at, slice):
+        part.uniform_(-bound, bound, generator=generator)
+    else:  # on the CPU, so that every device gets the same
+        drawn = torch.empty(part.shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
+        put(weight, columns.dim, columns.new_at, drawn.to(part))
+    return weight
+
+
+def silence(weight: Tensor, columns: Columns) -> Tensor:
+    """The new entries of a dimension set to zero, in place."""
+    if isinstance(columns.new_at, slice):
+        take(weight, columns.dim, columns.new_at).zero_()
+        return weight
+    return weight.index_fill_(columns.dim, columns.new, 0.0)
 
 
 def divide(weight: Tensor, columns: Columns, share: Callable[[torch.Size, int], tuple[Tensor, float]]) -> Tensor:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from .registry import HE, TORCH, Columns, Method, random_entries, register
+from .registry import HE, TORCH, Columns, Method, random_entries, register, silence
 
 
 @register
@@ -26,7 +26,7 @@ class ZeroOut(Method):
     source = "zero-initialised outgoing weights, as in Network Morphism (arXiv 1603.01670)"
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        return weight.index_fill_(columns.dim, columns.new, 0.0)
+        return silence(weight, columns)
 
     def produce(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
         return random_entries(weight, columns, generator, TORCH if columns.normed else HE)
