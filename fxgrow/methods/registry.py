@@ -252,7 +252,7 @@ TORCH = 1 / 3  # of torch.nn's own initialisation of linear and convolution laye
 
 
 def random_entries(weight: Tensor, columns: Columns, generator: Generator, gain: float = HE) -> Tensor:
-    """The new entries of a dimension drawn evenly from an interval around 0, with variance gain / fan_in, in place."""
+    """The new entries of a dimension drawn uniformly around 0, with variance gain / fan_in, in place."""
     if not len(columns.new):
         return weight
     fan_in = max(1, weight[0].numel()) if weight.ndim > 1 else 1
