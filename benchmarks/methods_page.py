@@ -193,8 +193,8 @@ def _speed(found: Found) -> Table:
             yield reached(zip(runs, [at_end(run, "accuracy") for run in found.of(condition, "scratch")], strict=True))
 
     table.remarks.append(
-        "The first evaluated step (every 50) with at least the accuracy of the teacher at growth, and of the scratch "
-        f"net at the end (mean of its last {LAST} evaluations); the mean over the seeds that get there."
+        "The first evaluated step (10, 25, then every 50) with at least the accuracy of the teacher at growth, and of "
+        f"the scratch net at the end (mean of its last {LAST} evaluations); the mean over the seeds that get there."
     )
     return _rows(table, cells)
 
@@ -295,6 +295,8 @@ def write_markdown(path: Path, record: Record, found: list[Table], picture: Path
         """),
         "",
         f"![Test loss after growth, and the distance of replicas](pictures/{picture.name})",
+        "",
+        "Means over the seeds; the grey band is one standard deviation of *scratch* to each side.",
         "",
         "The lowest of the exact ways at the end, against the default:",
         "",

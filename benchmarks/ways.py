@@ -8,7 +8,8 @@ each new entry copies, and whether it is made or summed over there:
 - even + noise (PyTorch): equal shares, then noise of 5 % of a producer's standard deviation on all its weights, as the
   function of a public PyTorch notebook adds it;
 - PyTorch notebook: that function with its default options: new rows and columns random with variance 2/n, where n is
-  kernel size x out channels (of a linear layer: inputs x outputs), biases and norms copied, then that noise;
+  kernel size x out channels (of a linear layer: inputs x outputs), biases and norms copied, then that noise
+  (that filters are normalised, another default, touches only what copies are made from, and random rows copy nothing);
 - scratch: a new network of the student's shape.
 
 "even + noise (Keras)" is fxgrow's "noise", and "random pad" its "random_pad": what a public Keras notebook does.
