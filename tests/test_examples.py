@@ -92,6 +92,24 @@ def test_scratch_nets_have_the_students_size_but_not_its_weights(start: Start) -
             assert student["before"] != rival["before"]
 
 
+def test_a_baselines_new_layers_are_drawn_as_those_of_a_new_net() -> None:
+    """In the Keras notebook's experiment by Glorot, with biases of zero; the teacher's layers stay."""
+    images = torch.zeros(2, 1, 28, 28)
+    torch.manual_seed(0)
+    teacher = runs.untrained(KERAS, KERAS.run("teacher"), images, 0)
+    weights = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    net = runs._net(KERAS, KERAS.run("deeper, random init"), teacher, images, 0)
+    new = {name: tensor for name, tensor in net.state_dict().items() if name not in weights}
+    assert sorted(name.rpartition(".")[2] for name in new) == ["bias", "bias", "weight", "weight"]
+    for name, tensor in new.items():
+        if name.endswith("bias"):
+            assert not tensor.any()
+        else:
+            fans = tensor[0].numel() + tensor[:, 0].numel()
+            torch.testing.assert_close(float(tensor.var()), 2 / fans, rtol=0.1, atol=0)
+    assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in weights.items())
+
+
 def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(start: Start) -> None:
     experiment = net2net_pytorch_notebook.EXPERIMENT
     folder = start(experiment)[1]

@@ -5,7 +5,7 @@ student must predict, image by image, what the net that it grew from predicts; o
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,17 +184,17 @@ def _net(experiment: Experiment, run: Run, parent: nn.Module | None, images: Ten
     net = parent if parent is not None else experiment.net().to(images.device)
     if run.spec:
         net = fxgrow.grow(net, run.spec, images, seed=seed, method=run.method)
-    if parent is None:
-        draw(net, experiment)
+    if parent is None or not run.exact:  # a baseline's new layers are drawn as those of a new net
+        draw(net, experiment, {name for name, _ in parent.named_modules()} if parent is not None else ())
     net.to(memory_format=torch.channels_last)
     return net
 
 
-def draw(net: nn.Module, experiment: Experiment) -> None:
-    """Draw all parameters anew, in place, as the experiment says."""
-    for layer in net.modules():
+def draw(net: nn.Module, experiment: Experiment, but: Container[str] = ()) -> None:
+    """Draw the parameters of all layers but some anew, in place, as the experiment says."""
+    for name, layer in net.named_modules():
         reset = getattr(layer, "reset_parameters", None)
-        if callable(reset):
+        if name not in but and callable(reset):
             reset()
             if experiment.draw is not None:
                 experiment.draw(layer)
