@@ -129,7 +129,13 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="keep what --json holds and do the models it lacks")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--render", type=Path, metavar="JSON", help="run nothing; make the page from this")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.render and not options.render.is_file():
+        parser.error(f"--render: there is no file {options.render}")
+    for path in (options.json, options.markdown):
+        if path and not path.parent.is_dir():
+            parser.error(f"there is no folder {path.parent}")
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -158,6 +164,8 @@ def measure(options: argparse.Namespace) -> dict[str, list[Outcome]]:
         if "gromo" in peers
         else []
     )
+    if not chosen and not own:
+        raise SystemExit(f"error: no model is named {' or '.join(patterns)}")
     resumed = options.resume and options.json and options.json.exists()
     tables: dict[str, list[Outcome]] = read_json(options.json)[0] if resumed else {"models": [], "gromo": []}
     for name, entries, those in (("models", chosen, peers), ("gromo", own, gromo_ways())):

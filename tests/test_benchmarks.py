@@ -43,6 +43,15 @@ def test_peers_benchmark_runs_and_writes_its_page(tmp_path: Path, capsys: pytest
     assert (tmp_path / "again.md").read_text() == text
 
 
+@pytest.mark.parametrize(
+    "argv", [["--render", "none.json"], ["--json", "none/a.json"], ["--markdown", "none/a.md"], ["--models", "none"]]
+)
+def test_peers_benchmark_refuses_what_it_cannot_do_before_it_runs(argv: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as refused:
+        peers.main([argv[0], str(tmp_path / argv[1]) if "." in argv[1] else argv[1]])
+    assert refused.value.code not in (0, None)
+
+
 def test_net2net_by_pairs_is_exact_on_a_chain_and_refuses_what_is_none() -> None:
     layers = (nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 5, 3), nn.Flatten(), nn.Linear(80, 4))
     chain = randomise(nn.Sequential(*layers).double())
