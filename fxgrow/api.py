@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -18,7 +20,7 @@ from . import summarise as summing
 from . import trace as tracing
 from . import verify as verifying
 from .copies import named_tensors
-from .errors import DrawError, PlanError
+from .errors import PlanError
 from .grown import Output
 from .inputs import Inputs, arguments_of
 from .padding import padded_inputs
@@ -329,7 +331,8 @@ def draw(
         The path; without one the page of the ".html", as an object that a notebook shows.
 
     Raises:
-        DrawError: There is no such level, suffix or folder, no Graphviz, or nothing to draw in what was given.
+        DrawError: There is no such level or suffix, no Graphviz, or nothing to draw in what was given.
+        FileNotFoundError: There is no such folder.
 
     Example:
         >>> import tempfile, torch, fxgrow
@@ -342,7 +345,7 @@ def draw(
     suffix = ".html" if target is None else target.suffix.lower()
     write = drawing.writer(suffix)
     if target is not None and not target.parent.is_dir():  # before the work, not after it
-        raise DrawError(f"there is no folder {target.parent}")
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target))
     with torch.inference_mode(False):
         source = drawing.source_of(given, example_inputs)
     shown = drawing.opening(source) if level is None else drawing.drawing(source, level)

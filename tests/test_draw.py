@@ -484,7 +484,7 @@ def test_without_a_path_a_drawing_is_an_object(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_said_before_the_work(tmp_path: Path) -> None:
-    with pytest.raises(fxgrow.DrawError, match="there is no folder"):
+    with pytest.raises(FileNotFoundError, match=r"none/a\.html"):
         fxgrow.draw(nn.Linear(2, 2), tmp_path / "none" / "a.html", example_inputs="nothing is run on this")
 
 
