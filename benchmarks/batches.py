@@ -1,4 +1,4 @@
-"""Batches of images, without end, and what growing changed of the answers to images."""
+"""Batches of images, without end."""
 
 from collections.abc import Iterator
 
@@ -21,11 +21,3 @@ def batches(x: Tensor, y: Tensor, size: int, seed: int, *, whole: bool = False) 
         order = torch.randperm(len(x), generator=draws).to(x.device)
         for batch in order[: len(x) // size * size if whole else len(x)].split(size):
             yield x[batch], y[batch]
-
-
-def difference(before: Tensor, after: Tensor) -> dict[str, float]:
-    """Of class scores (N, 10): how many images get another class, and max |after - before| / max |before|."""
-    return {
-        "changed": int((before.argmax(1) != after.argmax(1)).sum()),
-        "error": float((after - before).abs().max() / before.abs().max()),
-    }

@@ -33,14 +33,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import fxgrow
 from benchmarks.arguments import add_usual_arguments, images_of, record_of
-from benchmarks.batches import batches, difference
+from benchmarks.batches import batches
 from benchmarks.curriculum_page import draw, table, write_markdown
 from benchmarks.page import command_of, machine, picture_of
 from benchmarks.resnet import STAGES, ResNet, flops_of
 from benchmarks.runs import Record
 from experiment import data
 from experiment.arguments import count
-from experiment.training import outputs, score
+from experiment.training import difference, outputs, score
 
 NETS = {  # the part of the last net's width, and of its blocks in each stage
     "scratch": ((1.0, 3),),

@@ -32,14 +32,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import fxgrow
 from benchmarks.arguments import add_usual_arguments, images_of, record_of
-from benchmarks.batches import batches, difference
+from benchmarks.batches import batches
 from benchmarks.methods_page import draw, tables, write_markdown
 from benchmarks.page import command_of, machine, picture_of
 from benchmarks.runs import Record
 from benchmarks.ways import WAYS, Way
 from experiment import data
 from experiment.arguments import count
-from experiment.training import outputs, score
+from experiment.training import difference, outputs, score
 
 RATES = {"sgd": (5e-2, 1e-2), "adam": (3e-3, 5e-4)}  # what the teacher begins and ends with
 WINDOW = 10  # steps over which the training loss is averaged

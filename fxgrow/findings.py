@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import literals
+from .attributes import Attribute
 from .grown import Mode
 from .layout import Layout
-from .literals import Attribute, Literal
+from .literals import Literal
 from .ops import Linear, Value
 from .tape import Call
 from .unify import Tie, Unifier

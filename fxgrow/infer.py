@@ -1,4 +1,8 @@
-"""Runs the graphs of a model on meta tensors and collects what the rules say. Names no operator."""
+"""Runs the graphs of a model on meta tensors and collects what the rules say. Names no operator.
+
+Longer than other files: who listens to a run (the tape, the runner of nodes, the calls that code spells) and what is
+made of it share one state, which a second file could only have by way of an interface as long as they are.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from torch.utils import _pytree as pytree
 
 from . import literals
 from .aten import decides, results_of, tensors_in
+from .attributes import Attribute, of_module
 from .copies import named_tensors, plain_tensors, same_randomness
 from .errors import TraceError
 from .findings import CARRY, IS_OUTPUT, Findings, Flow, Known, Open, Prediction
@@ -26,7 +31,7 @@ from .interpret import Runner
 from .language import Language
 from .layout import Layout, atoms, fixed, is_fixed, of
 from .leaves import leaf_tensors, plain_leaves
-from .literals import Attribute, Literal, Spelling
+from .literals import Literal, Spelling
 from .ops import Linear, Value, rule_for
 from .record import named_inputs
 from .sites import describe
@@ -358,7 +363,7 @@ class Inference(Language):
             value = self.values.get(tape.known(args[0]) or 0)
             if value is not None:
                 known = self._known(tape, result)
-                self.findings.attributes.extend(literals.of_module(tape.module, module, value, known))
+                self.findings.attributes.extend(of_module(tape.module, module, value, known))
 
     def _attention(self, tape: Tape, module: nn.MultiheadAttention) -> None:
         """Its heads are rows of its weights, of which any number may be; their size is a literal."""

@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from . import literals
+from .attributes import Attribute
 from .copies import named_tensors
 from .findings import CONTRACT, Findings, Norm
 from .grown import Mode, module_at
 from .layout import Layout, fixed, is_fixed, of, product
-from .literals import Attribute, Spelling
+from .literals import Spelling
 from .ops import Env, Value
 from .traced import Traced
 from .unify import Kind, Unifier, size

@@ -9,12 +9,12 @@ from typing import Any
 
 import networkx as nx
 
+from .attributes import of_weights
 from .copies import named_tensors, no_collection
 from .findings import CARRY, CONTRACT, Findings, Flow, Open, Prediction
 from .groups import Group, Statement, constrain
 from .infer import infer
 from .layout import Layout, Var, atoms, of, only_atom, substitute
-from .literals import of_weights
 from .ops import KERNEL, Value
 from .traced import Traced
 from .widths import TensorWidths, WidthGraph, layouts_of

@@ -12,13 +12,14 @@ from typing import Any
 
 import networkx as nx
 
+from .attributes import Attribute
 from .balance import Equality
 from .errors import WidthError
 from .findings import CARRY, Prediction
 from .groups import Group, Statement, can_grow, constrain
 from .grown import Mode
 from .layout import Layout, atoms
-from .literals import Attribute, Literal
+from .literals import Literal
 from .ops import KERNEL
 from .table import html_table, table
 from .tape import Call

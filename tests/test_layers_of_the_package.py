@@ -11,11 +11,11 @@ PACKAGE = Path(__file__).parent.parent / "fxgrow"
 LAYERS = (
     "errors", "seeds", "table", "activations", "wishes", "layout", "unify", "copies", "inputs", "whole", "sites",
     "grown", "changes", "meta", "leaves", "aten", "tape", "interpret", "record", "stated", "refuse", "proxy",
-    "patches", "retrace", "tracer", "traced", "trial", "trace", "ops", "literals", "findings", "language", "infer",
-    "groups", "balance", "widths", "named", "spec", "ends", "means", "targets", "methods", "planned", "plan",
-    "padding", "planning", "places", "blocks", "deepening", "fill", "newborn", "insertion", "calibration",
-    "rewrite", "check", "changed", "settle", "report", "flops", "verify", "costs", "draw", "summary", "summarise",
-    "api", "__init__", "arguments", "commands", "cli", "__main__",
+    "patches", "retrace", "tracer", "traced", "trial", "trace", "ops", "literals", "attributes", "findings",
+    "language", "infer", "groups", "balance", "widths", "named", "spec", "ends", "means", "targets", "methods",
+    "planned", "plan", "padding", "planning", "places", "blocks", "deepening", "fill", "newborn", "insertion",
+    "calibration", "rewrite", "check", "changed", "settle", "report", "flops", "verify", "costs", "draw", "summary",
+    "summarise", "api", "__init__", "arguments", "commands", "cli", "__main__",
 )  # fmt: skip
 
 

@@ -17,7 +17,19 @@ from tqdm import tqdm
 
 import fxgrow
 from experiment.data import Data
-from experiment.training import Epoch, Loss, Record, Score, epoch, evaluate, flops, outputs, parameters, score
+from experiment.training import (
+    Epoch,
+    Loss,
+    Record,
+    Score,
+    difference,
+    epoch,
+    evaluate,
+    flops,
+    outputs,
+    parameters,
+    score,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +157,8 @@ def _perform(experiment: Experiment, run: Run, data: Data, seed: int, folder: Pa
     given = outputs(model, data.test_x)
     changed, error = None, None
     if parent is not None:
-        expected = outputs(parent, data.test_x)
-        changed = int((given.argmax(1) != expected.argmax(1)).sum())
-        error = float((given - expected).abs().max() / expected.abs().max())
+        apart = difference(outputs(parent, data.test_x), given)
+        changed, error = int(apart["changed"]), apart["error"]
         if run.exact and changed:
             raise FunctionChangedError(
                 f"{run.name}, seed {seed}: {changed} of {len(given)} test images are classified differently from "

@@ -93,6 +93,14 @@ def score(given: Tensor, classes: Tensor, loss: Loss = F.cross_entropy) -> Score
     return Score(float(loss(given, classes)), 100 * float(hits))
 
 
+def difference(before: Tensor, after: Tensor) -> dict[str, float]:
+    """Of class scores (N, 10): how many images get another class, and max |after - before| / max |before|."""
+    return {
+        "changed": int((before.argmax(1) != after.argmax(1)).sum()),
+        "error": float((after - before).abs().max() / before.abs().max()),
+    }
+
+
 def evaluate(model: nn.Module, images: Tensor, classes: Tensor, *, loss: Loss = F.cross_entropy) -> Score:
     """Loss and accuracy in eval mode."""
     return score(outputs(model, images), classes, loss)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from .registry import Columns, Method, random_entries, register
+from .registry import Columns, Method, random_entries, register, silence
 
 
 @register
@@ -23,4 +23,4 @@ class RandomInit(Method):
         return random_entries(weight, columns, generator)
 
     def bias(self, bias: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        return bias.index_fill_(0, columns.new, 0.0)
+        return silence(bias, columns)

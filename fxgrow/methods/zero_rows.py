@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from .registry import Columns, NewRows, fill_new, mean_of_old, register
+from .registry import Columns, NewRows, fill_new, mean_of_old, register, silence
 
 
 @register
@@ -19,12 +19,12 @@ class ZeroRows(NewRows):
     source = "zero-initialised heads, as in progressive fine-tuning"
 
     def produce(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        return weight.index_fill_(columns.dim, columns.new, 0.0)
+        return silence(weight, columns)
 
     def bias(self, bias: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        return bias.index_fill_(columns.dim, columns.new, 0.0)
+        return silence(bias, columns)
 
     def carry(self, tensor: Tensor, columns: Columns, generator: Generator, *, shift: bool) -> Tensor:
         if shift:
-            return tensor.index_fill_(columns.dim, columns.new, 0)
+            return silence(tensor, columns)
         return fill_new(tensor, columns, mean_of_old(tensor, columns))
