@@ -38,8 +38,8 @@ import fxgrow
 from benchmarks.page import Table, processor
 from benchmarks.peers_measure import PEERS
 from benchmarks.torchvision_shim import import_torchvision
-from fxgrow.copies import named_tensors
-from fxgrow.plan import example_of
+from fxgrow.model.copies import named_tensors
+from fxgrow.plans.growth_plan import example_of
 
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/grow_speed.py --markdown docs/speed.md"
 FACTOR = 1.5

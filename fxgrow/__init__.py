@@ -1,15 +1,15 @@
 """fxgrow: trained PyTorch networks made wider and deeper, computing the same function and training on."""
 
-from .activations import ParametricActivation
 from .api import apply, draw, grow, plan, summary, trace, verify, widths
 from .errors import DrawError, EquivalenceError, GrowError, PlanError, TraceError, WidthError
-from .plan import Plan
-from .report import Report
-from .rewrite import plan_of
-from .spec import Widen
-from .summary import Summary
-from .widths import WidthGraph
-from .wishes import Deepen, Inputs, Kernel, Outputs
+from .infer.width_graph import WidthGraph
+from .model.activations import ParametricActivation
+from .plans.growth_plan import Plan
+from .report.report import Report
+from .report.summary_table import Summary
+from .rewrite.student import plan_of
+from .spec.parse import Widen
+from .spec.requests import Deepen, Inputs, Kernel, Outputs
 
 __all__ = [
     "Deepen",

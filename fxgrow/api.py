@@ -12,26 +12,25 @@ from typing import Any, overload
 import torch
 from torch import nn
 
-from . import draw as drawing
-from . import methods
-from . import named as inference
-from . import settle as settling
-from . import summarise as summing
-from . import trace as tracing
-from . import verify as verifying
-from .copies import named_tensors
+from . import drawing, methods
+from .capture import ladder as tracing
+from .capture.traced import Traced
 from .errors import PlanError
-from .grown import Output
-from .inputs import Inputs, arguments_of
-from .padding import padded_inputs
-from .plan import Plan, chained, example_of
-from .refuse import refuse_unknown_tensors
-from .report import Report
-from .rewrite import calibrated_in, check_code, check_tensors, remember, student_of
-from .spec import Spec
-from .summary import Summary
-from .traced import Traced
-from .widths import WidthGraph
+from .infer import freeze as inference
+from .infer.width_graph import WidthGraph
+from .model.copies import named_tensors
+from .model.example_inputs import Inputs, arguments_of
+from .model.grown import Output
+from .model.supported import refuse_unknown_tensors
+from .plans.growth_plan import Plan, chained, example_of
+from .report import compare as verifying
+from .report import summarize as summing
+from .report.report import Report
+from .report.summary_table import Summary
+from .rewrite.student import calibrated_in, check_code, check_tensors, remember, student_of
+from .rewrite.student_inputs import padded_inputs
+from .spec.parse import Spec
+from .validate import refine as settling
 
 LeafModules = Iterable[str | type]
 

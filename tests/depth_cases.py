@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow import Deepen
-from fxgrow.changes import Insert
+from fxgrow.plans.changes import Insert
 from tests.check import randomise
 
 WIDTH = 6

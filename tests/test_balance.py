@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow.balance import Equality, Gain, balanced
-from fxgrow.groups import Group
+from fxgrow.infer.groups import Group
+from fxgrow.layouts.layout import Equality
+from fxgrow.solver.equal_parts import Gain, balanced
 from tests.check import assert_exact, grown, randomise
 from tests.nets.registry import IMAGE
 from tests.nets.splits import shuffle_chain

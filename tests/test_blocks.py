@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
-from fxgrow import Deepen, Inputs, Kernel, Plan, PlanError, Widen, insertion
-from fxgrow.changes import Repeat
-from fxgrow.rewrite import student_of
+from fxgrow import Deepen, Inputs, Kernel, Plan, PlanError, Widen
+from fxgrow.depth import insert as insertion
+from fxgrow.plans.changes import Repeat
+from fxgrow.rewrite.student import student_of
 from tests.check import randomise, relative_error, run
 from tests.depth_cases import WISHES as WISHES_FOR_LAYERS
 

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 import fxgrow
-from fxgrow.arguments import UsageError, inputs_of, load, model_of, save
-from fxgrow.cli import COMMANDS, main
+from fxgrow.cli.arguments import UsageError, inputs_of, load, model_of, save
+from fxgrow.cli.main import COMMANDS, main
 from fxgrow.errors import GrowError
 from fxgrow.ops.page import entries, page
 from tests.check import randomise

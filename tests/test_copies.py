@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fxgrow.copies import clone
+from fxgrow.model.copies import clone
 
 
 class Odd(nn.Module):

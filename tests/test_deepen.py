@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow import Deepen, Kernel, Plan, PlanError, Widen, newborn
-from fxgrow.changes import Insert
-from fxgrow.rewrite import student_of
+from fxgrow import Deepen, Kernel, Plan, PlanError, Widen
+from fxgrow.depth import new_layers as newborn
+from fxgrow.plans.changes import Insert
+from fxgrow.rewrite.student import student_of
 from tests.check import given, randomise, relative_error, run
 from tests.depth_cases import ACTIVATIONS, WISHES, outcome
 from tests.nets import NETS, Net
@@ -545,8 +546,8 @@ def test_a_wish_is_json_both_ways() -> None:
         Kernel("a", 5),
     ]
     teacher, x = teacher_of(Added()), images(2, 3, 9, 8)
-    parsed = fxgrow.spec.parse(spec)
-    assert fxgrow.spec.parse(fxgrow.spec.to_json(parsed)) == parsed
+    parsed = fxgrow.spec.parse.parse(spec)
+    assert fxgrow.spec.parse.parse(fxgrow.spec.parse.to_json(parsed)) == parsed
     student = fxgrow.grow(teacher, '[{"deepen": "a", "kind": "residual"}, {"kernel": "a", "size": 5}]', x)
     assert_same(teacher, student, x)
 
@@ -638,8 +639,8 @@ def test_batch_norm_on_tokens_is_refused() -> None:
         (lambda: Deepen("a", kernel=0), "positive int"),
         (lambda: Kernel("a", 2.5), "positive int"),
         (lambda: Kernel("a", None), "not None"),
-        (lambda: fxgrow.spec.parse({"deepen": "a", "depth": 3}), "no option 'depth'"),
-        (lambda: fxgrow.spec.parse({"kernel": "a"}), "size"),
+        (lambda: fxgrow.spec.parse.parse({"deepen": "a", "depth": 3}), "no option 'depth'"),
+        (lambda: fxgrow.spec.parse.parse({"kernel": "a"}), "size"),
     ],
 )
 def test_wishes_that_make_no_sense_are_refused(make: Callable[[], Any], reason: str) -> None:

@@ -18,11 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
-from fxgrow.draw import LEVELS, Drawing, Source, drawing, opening, outputs, source_of
-from fxgrow.draw import image as image_output
-from fxgrow.draw.registry import READABLE, level, output
-from fxgrow.draw.text import text as table_of
-from fxgrow.draw.view import GROWS, PINNED, SIGNS
+from fxgrow.drawing import LEVELS, Drawing, Source, drawing, opening, outputs, source_of
+from fxgrow.drawing import image as image_output
+from fxgrow.drawing.registry import READABLE, level, output
+from fxgrow.drawing.text import text as table_of
+from fxgrow.drawing.view import GROWS, PINNED, SIGNS
 
 from .nets import NETS
 

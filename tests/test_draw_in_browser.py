@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 import fxgrow
-from fxgrow.draw.colours import contrast
-from fxgrow.draw.view import SIGNS
+from fxgrow.drawing.colours import contrast
+from fxgrow.drawing.view import SIGNS
 
 from .test_draw import DEEPER, IMAGES, Small
 

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 import fxgrow
-from fxgrow.draw import LEVELS, Drawing, Node, Source, drawing, source_of, writer
-from fxgrow.draw.colours import DARK, LIGHT, Theme, colour, contrast, oklch
-from fxgrow.draw.folding import folded, layered
-from fxgrow.draw.graph import graph_of
-from fxgrow.draw.registry import Picture, drawings
-from fxgrow.draw.view import GROWS, PINNED, Swatch, arrow, own, quiet
+from fxgrow.drawing import LEVELS, Drawing, Node, Source, drawing, source_of, writer
+from fxgrow.drawing.colours import DARK, LIGHT, Theme, colour, contrast, oklch
+from fxgrow.drawing.folding import folded, layered
+from fxgrow.drawing.graph import graph_of
+from fxgrow.drawing.registry import Picture, drawings
+from fxgrow.drawing.view import GROWS, PINNED, Swatch, arrow, own, quiet
 
 from .nets import NETS
 from .test_draw import DEEPER, IMAGES, Small

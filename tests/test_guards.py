@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow.proxy import guard
+from fxgrow.capture.proxy import guard
 from tests.nets.idioms import Body, odd_width, size_in_a_table
 from tests.nets.registry import IMAGE
 from tests.nets.signatures import DictInput, KeywordOnly, ListInput, StarInputs, StarKeywords

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
 from fxgrow import Deepen, Inputs, Kernel, Outputs, Plan, PlanError, Widen
-from fxgrow.inputs import Inputs as Given
-from fxgrow.inputs import arguments_of, labelled, parameters_of
+from fxgrow.base.rng import generator
 from fxgrow.methods import Columns, method, names
-from fxgrow.padding import old_outputs, padded_inputs
-from fxgrow.rewrite import student_of
-from fxgrow.seeds import generator
+from fxgrow.model.example_inputs import Inputs as Given
+from fxgrow.model.example_inputs import arguments_of, labelled, parameters_of
+from fxgrow.rewrite.student import student_of
+from fxgrow.rewrite.student_inputs import old_outputs, padded_inputs
 from tests.check import given, randomise, relative_error, run, stale_sizes
 from tests.nets import NETS, Net
 

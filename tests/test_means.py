@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import fxgrow
 from fxgrow import Widen
 from fxgrow.ops import Sample, rules
-from fxgrow.rewrite import plan_of
+from fxgrow.rewrite.student import plan_of
 from tests.check import assert_exact, randomise, relative_error, run
 from tests.nets.registry import Call
 
@@ -319,7 +319,7 @@ def test_in_other_dtypes(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("name", ["two widths", "vit 6 to 13"])
 def test_made_by_parts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher, x, wish = _made(name)
-    monkeypatch.setattr("fxgrow.fill.PART", 16)
+    monkeypatch.setattr("fxgrow.rewrite.fill.PART", 16)
     assert_exact(teacher, fxgrow.grow(teacher, wish, x), x, 1e-10)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow.inputs import Inputs, brief
+from fxgrow.model.example_inputs import Inputs, brief
 from tests.nets import NETS
 
 

@@ -6,9 +6,9 @@ from torch import Tensor
 
 import fxgrow
 from fxgrow import methods
+from fxgrow.base.rng import generator
 from fxgrow.methods import Columns
 from fxgrow.methods.registry import register
-from fxgrow.seeds import generator
 from tests.check import assert_exact, randomise
 from tests.nets import NETS
 
@@ -153,7 +153,7 @@ def test_a_large_tensor_is_made_by_parts_as_at_once(monkeypatch: pytest.MonkeyPa
     teacher = randomise(NETS["res_net"].make())
     found = fxgrow.plan(fxgrow.widths(teacher, NETS["res_net"].inputs()), 1.5)
     whole = fxgrow.apply(found, teacher)
-    monkeypatch.setattr("fxgrow.fill.PART", 64)
+    monkeypatch.setattr("fxgrow.rewrite.fill.PART", 64)
     parts = fxgrow.apply(found, teacher)
     fresh = fxgrow.apply(found, teacher)
     assert fxgrow.verify(teacher, parts, NETS["res_net"].inputs()).exact

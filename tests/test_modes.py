@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow import tracer
+from fxgrow.capture import tracer
 
 X = torch.randn(4, 6, dtype=torch.float64)
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow.groups import can_grow
-from fxgrow.layout import atoms
+from fxgrow.infer.groups import can_grow
+from fxgrow.layouts.layout import atoms
 from fxgrow.ops import Exact, Rule, Sample, rule_for, rules
 from fxgrow.ops.registry import rule
 from tests.check import assert_exact, randomise

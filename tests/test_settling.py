@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow import settle as settling
+from fxgrow.validate import refine as settling
 from tests.nets.architectures import shuffle_net_v1
 from tests.nets.registry import IMAGE
 from tests.nets.vision_transformers import QkvReshaped, QkvSeparate, Swin, TorchAttention, ViT

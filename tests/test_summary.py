@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxgrow
-from fxgrow.summary import short
+from fxgrow.report.summary_table import short
 from tests.check import randomise
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow.check import check
-from fxgrow.copies import clone, named_tensors
-from fxgrow.rewrite import assemble, grown_tensors
+from fxgrow.model.copies import clone, named_tensors
+from fxgrow.rewrite.student import assemble, grown_tensors
+from fxgrow.validate.conformance import check
 
 X = torch.randn(2, 6)
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from fxgrow.layout import Var, concat, fixed, index_map, measure, of, prefix, product, show
-from fxgrow.unify import Inexpressible, Unifier, size
+from fxgrow.layouts.layout import Var, concat, fixed, index_map, measure, of, prefix, product, show
+from fxgrow.layouts.unify import Inexpressible, Unifier, size
 
 
 def _vars(*sizes: int) -> tuple[Unifier, list[Var]]:

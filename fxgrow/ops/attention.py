@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..layout import fixed
-from ..unify import Inexpressible
+from ..layouts.layout import fixed
+from ..layouts.unify import Inexpressible
 from .registry import Env, Exact, Outcome, Sample, Value, broadcast, rule, tensors
 
 aten = torch.ops.aten

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ..layout import ONE, Layout, fixed, product
+from ..layouts.layout import ONE, Layout, fixed, product
 from .registry import KERNEL, Env, Exact, Outcome, Sample, Value, broadcast, rule
 
 aten = torch.ops.aten

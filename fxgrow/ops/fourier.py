@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..layout import fixed
+from ..layouts.layout import fixed
 from .registry import Env, Exact, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten

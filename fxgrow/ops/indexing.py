@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layout import Layout, concat, fixed
-from ..unify import Inexpressible
+from ..layouts.layout import Layout, concat, fixed
+from ..layouts.unify import Inexpressible
 from .registry import Env, Exact, Outcome, Sample, Value, broadcast, rule, tensors
 
 aten = torch.ops.aten

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from ..layout import Layout, fixed
+from ..layouts.layout import Layout, fixed
 from .registry import Env, Exact, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layout import Layout, is_fixed, product
+from ..layouts.layout import Layout, is_fixed, product
 from .registry import PARTIAL, Env, Exact, Outcome, Sample, Value, broadcast, rule, tensors
 
 aten = torch.ops.aten

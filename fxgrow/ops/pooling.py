@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layout import Layout, concat, fixed, product
+from ..layouts.layout import Layout, concat, fixed, product
 from .registry import KERNEL, Env, Exact, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..layout import ONE, Layout, fixed
+from ..layouts.layout import ONE, Layout, fixed
 from .registry import PARTIAL, Env, Exact, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten

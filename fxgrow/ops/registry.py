@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import torch
 
-from ..grown import Mode
-from ..layout import ONE, Layout
-from ..unify import Kind, size
+from ..layouts.layout import ONE, Layout
+from ..layouts.unify import Kind, size
+from ..model.grown import Mode
 
 KERNEL = "it is a dimension of a kernel or of space, not a width"
 PARTIAL = "has no finite value or slope for some numbers"  # 0 times what a new channel gives may be nan

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..layout import ONE, Layout, concat, fixed, product
-from ..unify import Inexpressible
+from ..layouts.layout import ONE, Layout, concat, fixed, product
+from ..layouts.unify import Inexpressible
 from .registry import Env, Exact, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten

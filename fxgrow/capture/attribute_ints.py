@@ -1,0 +1,93 @@
+"""Integers that remember the attribute they were read from: `self.num_heads`, wherever it is passed on to.
+
+(Or the place in an attribute that is a tuple or list of them.)
+
+A size that a module states may turn up as an argument of many operations. Once one of them tells which width it
+is the size of, all of them follow, and so does the attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import fx, nn
+
+from ..model.grown import is_layer
+from ..model.opaque import WHOLE
+
+Source = tuple[str, str, int]  # (path of the module, name of the attribute, index in it or -1)
+
+
+class Stated(int):
+    """An integer with a source."""
+
+    source: Source
+
+    @classmethod
+    def of(cls, value: int, source: Source) -> Stated:
+        """The same integer, from there."""
+        stated = cls(value)
+        stated.source = source
+        return stated
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, (int(self),)  # copies and pickles are plain
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> int:
+        return int(self)
+
+    def __copy__(self) -> int:
+        return int(self)
+
+
+@contextmanager
+def remembered(root: nn.Module) -> Iterator[None]:
+    """Inside, the integer attributes of users' modules know where they are from."""
+    whole = root.__dict__.get(WHOLE)
+    before: list[tuple[dict[str, Any], str, Any, Any]] = []
+    for path, module in (whole or root).named_modules():
+        if is_layer(module):
+            continue
+        attributes = vars(module)
+        for name, value in attributes.items():
+            stated = None if name.startswith("_") else _stated(value, path, name)
+            if stated is not None:
+                before.append((attributes, name, value, stated))
+                attributes[name] = stated
+    try:
+        yield
+    finally:
+        for attributes, name, value, stated in before:
+            if attributes.get(name) is stated:
+                attributes[name] = value
+
+
+def _stated(value: Any, path: str, name: str) -> Any:
+    """An integer, or a tuple or list of integers, with sources; None where it is neither."""
+    if type(value) is int:
+        return Stated.of(value, (path, name, -1)) if value > 1 else None
+    if type(value) in (tuple, list) and value and all(type(v) is int for v in value):
+        return type(value)([Stated.of(v, (path, name, i)) for i, v in enumerate(value)])
+    return None
+
+
+def stated_in(arguments: Any) -> Iterator[tuple[tuple[int | str, ...], Stated]]:
+    """Every such integer among the arguments of a node, with its path."""
+    if type(arguments) is Stated:
+        yield (), arguments
+    elif isinstance(arguments, tuple | list):
+        for i, entry in enumerate(arguments):
+            yield from (((i, *path), found) for path, found in stated_in(entry))
+    elif isinstance(arguments, dict):
+        for key, entry in arguments.items():
+            yield from (((key, *path), found) for path, found in stated_in(entry))
+    elif isinstance(arguments, slice):
+        for name in ("start", "stop"):
+            yield from (((name, *path), found) for path, found in stated_in(getattr(arguments, name)))
+
+
+def plain(arguments: Any) -> Any:
+    """The same arguments with plain integers."""
+    return fx.node.map_aggregate(arguments, lambda leaf: int(leaf) if type(leaf) is Stated else leaf)

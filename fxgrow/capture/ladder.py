@@ -1,0 +1,380 @@
+"""Model to graph, by a ladder; each rung is checked against the model.
+
+1. FX with proxies that carry values (`tracer`): control flow on shapes follows the example inputs.
+2. The smallest submodule that cannot be traced, or whose trace computes something else, becomes a leaf.
+3. The whole model is one call (`whole`).
+
+The check compares tapes: the ATen calls of the model and of its trace on meta tensors, with the flow of values
+between them. A trace that lost a skip connection or took the wrong branch has another tape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..errors import GrowError, TraceError
+from ..model.copies import clone, named_tensors, no_collection, own_copy, plain_tensors, same_randomness, to_meta
+from ..model.example_inputs import Inputs, as_inputs, as_real_inputs, bind, for_a_run, guesses
+from ..model.grown import (
+    CONTAINERS,
+    MODE_OVERRIDES,
+    MODES,
+    GrownModule,
+    Mode,
+    Output,
+    graph_for,
+    is_layer,
+    keep,
+    set_mode,
+    skeleton,
+)
+from ..model.opaque import graph_of_whole, refusing_graph
+from ..model.provenance import places_of, put
+from ..model.supported import refuse_unknown_tensors
+from ..recording.operators import draws
+from ..recording.run import Run, RunError, named_inputs, run_model
+from ..recording.runner import Runner
+from ..recording.tape import Tape, first_difference
+from .attribute_ints import remembered
+from .patches import DrawnError
+from .proxy import VALUE, guard
+from .traced import Traced, any_code
+from .tracer import Attempt, explain, is_hooked, symbolic_trace
+
+NUMBERS = (
+    "the model asks for the numbers in tensors, so it was run for real; what it does for other numbers than the "
+    "example's was not looked at"
+)
+UNSEEN = " (what it does for other kinds of input was not looked at)"
+ROUNDS = 12  # of finding leaves; after that the whole model is one
+
+
+def trace(
+    model: nn.Module, example_inputs: Any = None, *, leaf_modules: Iterable[str | type] = (), output: Output = "graph"
+) -> Traced:
+    """Trace a model in both modes; the model itself is not touched.
+
+    Args:
+        model: Any module with real floating-point parameters.
+        example_inputs: A tensor, a tuple of arguments, a dict of keyword arguments; None: guessed from
+            the first layer, trying usual sizes on the meta device.
+        leaf_modules: Names or classes of submodules to keep as calls.
+        output: "module" keeps the whole model as one call.
+
+    Raises:
+        TraceError: The model does not run on the inputs, or holds what fxgrow does not grow.
+    """
+    refuse_unknown_tensors(model)
+    if output not in ("graph", "module"):
+        raise TraceError(f"output is 'graph' or 'module', not {output!r}")
+    leaves = _named_leaves(model, leaf_modules)
+    if example_inputs is not None:
+        return _trace_example(model, example_inputs, leaves, output)
+    tried: list[str] = []
+    why = ""
+    for guess in guesses(model):
+        try:
+            return _trace(model, guess, leaves, output)
+        except RunError as error:
+            tried.append(str(guess))
+            why = str(error)
+    raise TraceError(f"no input that was tried ran; give example_inputs. Tried {'; '.join(tried)}. Last: {why}")
+
+
+def _trace_example(model: nn.Module, example: Any, leaves: frozenset[str], output: Output) -> Traced:
+    """Trace on meta; where not both modes run there, for real: the model may ask for the numbers in tensors.
+
+    Raises:
+        TraceError: It runs on neither.
+    """
+    why: RunError | None = None
+    found: Traced | None = None
+    try:
+        found = _trace(model, as_inputs(example), leaves, output)
+    except RunError as error:
+        why = error
+    inputs = as_real_inputs(example)
+    on_meta = inputs is None or any(t.is_meta for t in named_tensors(model).values())
+    if (found is None or len(found.tapes) < len(MODES)) and inputs is not None and not on_meta:
+        try:
+            real = _trace(model, inputs, leaves, output)
+            if found is None or len(real.tapes) > len(found.tapes):
+                return replace(real, notes=(*real.notes, NUMBERS))
+        except RunError as error:
+            why = error
+    if found is not None:
+        return found
+    advice = "; if it asks for the numbers in a tensor, give real example_inputs" if on_meta else ""
+    raise TraceError(f"{why}{advice}") from why and why.__cause__
+
+
+def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[str]:
+    modules = dict(model.named_modules())
+    found: set[str] = set()
+    for leaf in [wanted] if isinstance(wanted, str | type) else wanted or ():
+        names = [n for n, m in modules.items() if n and (n == leaf or (isinstance(leaf, type) and isinstance(m, leaf)))]
+        if not names:
+            raise TraceError(f"leaf_modules names {leaf!r}, but the model has no such module")
+        found.update(names)
+    return frozenset(found)
+
+
+def _trace(model: nn.Module, inputs: Inputs, leaves: frozenset[str], output: Output) -> Traced:
+    if not inputs.real:
+        model = clone(model)
+        to_meta(model)
+    with same_randomness(), nullcontext() if inputs.real else no_collection():
+        tapes, inputs = run_model(model, inputs)
+        drawn = _Draft(model, inputs, tapes, leaves)
+        for run in tapes.values():
+            leaves |= run.stateful
+        if output == "module":
+            own = drawn.as_whole("")
+            return replace(own, output=output, notes=(*own.notes, f"the model's own code runs{UNSEEN}"))
+        if is_hooked(model):
+            return drawn.as_whole("it has hooks of its own")
+        try:
+            return drawn.climb(leaves)
+        except TraceError as error:
+            return drawn.as_whole(str(error))
+
+
+class _Draft:
+    """One model on its way to a graph."""
+
+    def __init__(self, model: nn.Module, inputs: Inputs, tapes: Mapping[Mode, Run], asked: frozenset[str]) -> None:
+        self.model = model
+        self.asked = asked
+        self.inputs = inputs
+        self.tapes = tapes
+        self.name = type(model).__name__
+        self.arguments = bind(model, inputs)
+        self.training = [module.training for module in model.modules()]
+        self.why: dict[str, str] = {}  # of the leaves that were found
+
+    # -- the whole -------------------------------------------------------------------------------
+
+    def as_whole(self, why: str) -> Traced:
+        """The model as one call."""
+        notes = [f"{self.name} is kept as one call{UNSEEN}, because {why}"] if why else []
+        root = keep(self._own(clone(self.model)))
+        return self._traced(
+            root, {"eval": graph_of_whole(self.model)}, notes=notes, whole=True, modes=tuple(self.tapes)
+        )
+
+    # -- the ladder ------------------------------------------------------------------------------
+
+    def climb(self, leaves: frozenset[str]) -> Traced:
+        """Trace with more and more leaves until the trace computes what the model computes.
+
+        Raises:
+            TraceError: The model's own forward cannot be traced.
+        """
+        if "" in leaves:
+            raise TraceError("its forward keeps state in attributes from call to call")
+        for _ in range(ROUNDS):
+            graphs: dict[Mode, fx.Graph] = {}
+            trees: dict[Mode, nn.Module] = {}
+            found: dict[str, str] = {}
+            same: dict[Mode, bool] = {}
+            for mode in self.tapes:
+                trees[mode], attempt, same[mode] = self._symbolic(mode, leaves)
+                graphs[mode] = attempt.graph
+                found.update(attempt.found)
+                if same[mode] and self._serves_both_modes(attempt, trees[mode]):
+                    break
+            if not found:
+                traced = self._assembled(graphs, trees, leaves)
+                if traced.constants or not all(same.values()):  # a constant may be written to, run after run
+                    found = self._differences(traced)
+            if not found:
+                return traced
+            self.why.update(found)
+            leaves |= self._alike(found)
+            if "" in leaves:
+                raise TraceError(found[""])
+        raise TraceError(f"even with {len(leaves)} of its modules kept as calls it cannot be traced")
+
+    def _alike(self, found: Mapping[str, str]) -> frozenset[str]:
+        """Those modules, and all of their classes: the same code, with the same outcome."""
+        modules = dict(self.model.named_modules())
+        kinds = {type(modules[path]) for path in found if path and type(modules[path]) not in CONTAINERS}
+        return frozenset(found) | {path for path, module in modules.items() if path and type(module) in kinds}
+
+    def _symbolic(self, mode: Mode, leaves: frozenset[str]) -> tuple[nn.Module, Attempt, bool]:
+        """A copy, an attempt to trace it, and whether its values are the model's."""
+        try:
+            return self._symbolic_on_copy(mode, leaves, find_draws=False)
+        except DrawnError:
+            return self._symbolic_on_copy(mode, leaves, find_draws=True)
+
+    def _symbolic_on_copy(
+        self, mode: Mode, leaves: frozenset[str], *, find_draws: bool
+    ) -> tuple[nn.Module, Attempt, bool]:
+        tree = self._own(clone(self.model))
+        tree.train(mode == "train")
+        arguments = for_a_run(self.arguments)
+        everything = {**named_tensors(tree), **named_inputs(arguments)}
+        tape = Tape(everything, real=self.inputs.real)
+        given = self.inputs.named(self.model)
+        with remembered(tree), same_randomness():
+            attempt = symbolic_trace(tree, arguments, given, tape, leaves, find_draws=find_draws)
+        _keep_places(attempt.graph, tree, mode)
+        return tree, attempt, not attempt.found and tape.result(attempt.result, everything) == self.tapes[mode].result
+
+    def _serves_both_modes(self, attempt: Attempt, tree: nn.Module) -> bool:
+        """Whether tracing in the other mode would give the same graph.
+
+        The code that became the graph did not ask for its mode, `train()` changes nothing but that, the rest is layers
+        of torch.nn, and outside them the model does the same in both. (Inference runs the graph in the other mode and
+        compares the digests.)
+        """
+        if attempt.mode_matters or not all(map(_only_has_mode, tree.modules())):
+            return False
+        called = {str(node.target) for node in attempt.graph.nodes if node.op == "call_module"}
+        layers = {path for path, module in tree.named_modules() if is_layer(module)}
+        first, *others = (
+            [(c.op, c.constants, c.shapes, c.module) for c in run.calls if c.module not in layers]
+            for run in self.tapes.values()
+        )
+        return not any_code(tree, called) and all(other == first for other in others)
+
+    def _own(self, tree: nn.Module) -> nn.Module:
+        """A copy whose tensors may be written to: on meta they hold nothing."""
+        return own_copy(tree) if self.inputs.real else tree
+
+    def _assembled(
+        self, graphs: dict[Mode, fx.Graph], trees: Mapping[Mode, nn.Module], leaves: frozenset[str]
+    ) -> Traced:
+        overrides = {
+            mode: {name: m.training for name, m in tree.named_modules() if name and m.training != (mode == "train")}
+            for mode, tree in trees.items()
+        }
+        called = {str(node.target) for graph in graphs.values() for node in graph.nodes if node.op == "call_module"}
+        constants = {
+            key: value
+            for tree in trees.values()
+            for key, value in vars(tree).items()
+            if isinstance(value, Tensor) and not hasattr(self.model, key)
+        }
+        for graph in graphs.values():
+            for node in graph.nodes:
+                node.meta.pop(VALUE, None)
+        if len(self.tapes) == 1:
+            missing: Mode = "train" if "eval" in self.tapes else "eval"
+            graphs[missing] = refusing_graph(self.model, missing)
+        elif len(graphs) == 1 or len({str(graph.python_code("self").src) for graph in graphs.values()}) == 1:
+            graphs = {"eval": graphs["eval"]}
+        plain = {name for name, module in self.model.named_modules() if name and is_layer(module)}
+        runs_code = any_code(self.model, called)
+        root = self._own(skeleton(self.model, called | plain))
+        root.__dict__.update(constants, **{MODE_OVERRIDES: overrides})
+        return self._traced(
+            root,
+            graphs,
+            leaves=frozenset(called | plain),
+            constants=constants,
+            overrides=overrides,
+            runs_code=runs_code,
+            modes=self._modes(graphs, runs_code=runs_code),
+            notes=self._notes(graphs, called),
+        )
+
+    def _differences(self, traced: Traced) -> dict[str, str]:
+        """The smallest module where a trace departs from the model, and how; empty where they compute the same."""
+        for mode, theirs in self.tapes.items():
+            root = traced.fresh()
+            set_mode(root, mode)
+            arguments = for_a_run(self.arguments)
+            names = {**named_tensors(root), **named_inputs(arguments)}
+            tape = Tape(names, plain_tensors(root), real=self.inputs.real)
+            try:
+                with same_randomness(), torch.no_grad(), tape:
+                    result = Runner(root, traced.graph(mode), tape).run_on(arguments)
+            except GrowError as error:
+                return {tape.module: str(error).splitlines()[0]}
+            except Exception as error:  # noqa: BLE001 - whatever the trace raises where the model runs
+                return {tape.module: explain(error)}
+            if tape.result(result, names) != theirs.result:
+                difference, module = first_difference(tape.calls, theirs.calls)
+                return {
+                    _outside(module, traced.leaves): f"its trace computes something else in {mode} mode: {difference}"
+                }
+        return {}
+
+    # -- the result ------------------------------------------------------------------------------
+
+    def _traced(self, root: nn.Module, graphs: dict[Mode, fx.Graph], **more: Any) -> Traced:
+        for module, training in zip(root.modules(), self.training, strict=True):
+            module.training = training
+        return Traced(
+            root=root,
+            graphs=graphs,
+            inputs=self.inputs,
+            arguments=self.arguments,
+            tapes=self.tapes,
+            class_name=self.name,
+            classes={path: type(module) for path, module in self.model.named_modules()},
+            asked=self.asked,
+            **more,
+        )
+
+    def _modes(self, graphs: Mapping[Mode, fx.Graph], *, runs_code: bool) -> tuple[Mode, ...]:
+        """The modes whose runs show every operation."""
+        random_in_eval = "eval" in self.tapes and any(draws(call.op) for call in self.tapes["eval"].calls)
+        if len(graphs) == 1 and not random_in_eval and not runs_code:
+            return ("train",) if "train" in self.tapes else ("eval",)
+        return tuple(self.tapes)
+
+    def _notes(self, graphs: Mapping[Mode, fx.Graph], called: set[str]) -> tuple[str, ...]:
+        missing = " and ".join(mode for mode in MODES if mode not in self.tapes)
+        why = dict.fromkeys(sorted(self.asked & called), "it was asked for")
+        why |= {path: reason for path, reason in self.why.items() if path in called}
+        return tuple(_notes(self.model, self.inputs, graphs, why, missing))
+
+
+def _keep_places(graph: fx.Graph, tree: nn.Module, mode: Mode) -> None:
+    """Carry over from a student which module each node comes from: its own code has no modules left."""
+    if isinstance(tree, GrownModule):
+        put(places_of(graph_for(tree.graphs, mode)), graph)
+
+
+def _notes(
+    model: nn.Module, inputs: Inputs, graphs: Mapping[Mode, fx.Graph], why: Mapping[str, str], missing: str
+) -> Iterator[str]:
+    if inputs.guessed:
+        yield f"example inputs were guessed: {inputs}"
+    if missing:
+        yield f"the example inputs do not run in {missing} mode, so the student does not either"
+    for path, reason in why.items():
+        yield f"{path} is kept as a call{UNSEEN}, because {reason}"
+    guards = [n for graph in graphs.values() for n in graph.nodes if n.target is guard]
+    if guards:
+        yield "the model's code asks for sizes or arguments; the student refuses inputs that would answer otherwise"
+    other = [name for name, m in model.named_modules() if m.training != model.training and not is_layer(m)]
+    if len(graphs) > 1 and other:
+        yield (
+            f"{other[0]} is not in the mode of the model: what its own code does by mode will follow the model's; "
+            "layers of torch.nn in it keep theirs"
+        )
+
+
+def _only_has_mode(module: nn.Module) -> bool:
+    kind = type(module)
+    own = "train" in vars(module) or "eval" in vars(module) or hasattr(kind, "training")
+    return kind.train is nn.Module.train and kind.eval is nn.Module.eval and not own
+
+
+def _outside(module: str, leaves: frozenset[str]) -> str:
+    """The module that calls the leaf which a module is in: a leaf runs the model's own code, so its input differs."""
+    steps = module.split(".")
+    for number in range(1, len(steps) + 1):
+        if ".".join(steps[:number]) in leaves:
+            return ".".join(steps[: number - 1])
+    return module

@@ -1,0 +1,160 @@
+"""Beside the tracer: what a graph would lose is refused, and what gives no proxy a chance is replaced."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from ..errors import TraceError
+from ..model.provenance import NOT_THEIRS
+from .proxy import VALUE, MetaProxy
+
+_FACTORIES = (
+    "arange", "as_tensor", "empty", "eye", "full", "linspace", "logspace", "ones", "rand", "randint", "randn",
+    "randperm", "scalar_tensor", "tensor", "tril_indices", "triu_indices", "zeros",
+)  # fmt: skip
+
+
+# -- what a graph would lose ---------------------------------------------------------------------------
+
+
+FROZEN = "forward draws a random number that a graph would freeze"
+
+
+class DrawnError(TraceError):
+    """Random numbers of Python or numpy were drawn."""
+
+
+@contextmanager
+def nothing_lost(module: nn.Module, *, real: bool, draws: bool) -> Iterator[None]:
+    """Refuse code whose effects beside the graph would be lost.
+
+    Args:
+        module: Whose code runs inside.
+        real: Whether values are computed for real, so that torch's random numbers are drawn anyway.
+        draws: Whether to look for draws from Python's and numpy's random numbers, which takes a while.
+
+    Raises:
+        DrawnError: There were such draws.
+        TraceError: A buffer or parameter was assigned.
+    """
+    before, torchs = _python_random_state() if draws else (), torch.get_rng_state()
+    yield
+    if not real and not torch.equal(torch.get_rng_state(), torchs):
+        raise TraceError(FROZEN)
+    if draws and _python_random_state() != before:
+        raise DrawnError("forward draws from Python's or numpy's random numbers; a graph would freeze one draw")
+    for key, value in (*module._buffers.items(), *module._parameters.items()):
+        if issubclass(type(value), fx.Proxy):
+            raise TraceError(f"forward assigns to {key!r}; a graph keeps only changes in place, as in {key}.copy_(...)")
+
+
+def draws_privately(module: nn.Module) -> bool:
+    """Whether a module holds a generator of random numbers, of Python, numpy or torch."""
+    numpy = sys.modules.get("numpy")
+    kinds = (random.Random, torch.Generator, *((numpy.random.Generator, numpy.random.RandomState) if numpy else ()))
+    return any(isinstance(value, kinds) for value in vars(module).values())
+
+
+def _python_random_state() -> tuple[Any, ...]:
+    numpy = sys.modules.get("numpy")
+    state = numpy.random.get_state() if numpy else ("", b"", 0)
+    return random.getstate(), bytes(state[1]), state[2]
+
+
+# -- what Python gives no proxy a chance to see --------------------------------------------------------
+
+
+@contextmanager
+def patched(tracer: fx.Tracer) -> Iterator[None]:
+    """`len`, `isinstance`, the factories of torch and autograd Functions see proxies while tracing.
+
+    And the tracer sees whether code asks for its mode.
+    """
+    targets: list[tuple[Any, str, Any]] = [(builtins, "len", _length), (builtins, "isinstance", _is_instance)]
+    targets += [(nn.Module, "training", property(functools.partial(_mode_of, tracer), _set_mode))]
+    targets += [(torch, name, _recorded(tracer, getattr(torch, name))) for name in _FACTORIES]
+    targets += [(torch.autograd.Function, "apply", classmethod(_refuse_proxies))]
+    before = [(owner, name, vars(owner).get(name)) for owner, name, _ in targets]
+    for owner, name, new in targets:
+        setattr(owner, name, new)
+    try:
+        yield
+    finally:
+        for owner, name, old in before:
+            if old is None:  # modules have their mode each for itself
+                delattr(owner, name)
+            else:
+                setattr(owner, name, old)
+
+
+@contextmanager
+def unpatched() -> Iterator[None]:
+    """Inside, where no proxies are about, `len` and `isinstance` are Python's own, which are faster."""
+    before = builtins.len, builtins.isinstance
+    builtins.len, builtins.isinstance = _len, _isinstance
+    try:
+        yield
+    finally:
+        builtins.len, builtins.isinstance = before
+
+
+def _mode_of(tracer: Any, module: nn.Module) -> bool:
+    tracer.asked_for_mode()
+    if "training" not in module.__dict__:
+        raise AttributeError("training")  # Python goes on to ask __getattr__
+    return bool(module.__dict__["training"])
+
+
+def _set_mode(module: nn.Module, mode: bool) -> None:
+    module.__dict__["training"] = mode
+
+
+_len = len
+
+
+def _length(value: Any) -> Any:
+    if type(value) is MetaProxy and isinstance(value.node.meta[VALUE], Tensor):
+        return value.shape[0]
+    return _len(value)
+
+
+_isinstance = isinstance
+
+
+def _is_instance(value: Any, kinds: Any) -> bool:
+    if type(value) is not MetaProxy:
+        return _isinstance(value, kinds)
+    if _isinstance(value.node.meta.get(VALUE), kinds):
+        return True  # users' code is not to know that it meets a proxy
+    return _isinstance(value, kinds) and sys._getframe(1).f_code.co_filename.startswith(NOT_THEIRS)
+
+
+def _recorded(tracer: fx.Tracer, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A factory of torch that becomes a node where its arguments hold proxies, which C++ would not recognise."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if any(issubclass(type(leaf), fx.Proxy) for leaf in pytree.tree_leaves((args, kwargs))):
+            return tracer.create_proxy("call_function", function, args, kwargs)
+        return function(*args, **kwargs)
+
+    return call
+
+
+_apply = torch.autograd.Function.__dict__["apply"]
+
+
+def _refuse_proxies(cls: type, *args: Any, **kwargs: Any) -> Any:
+    if any(type(leaf) is MetaProxy for leaf in pytree.tree_leaves((args, kwargs))):
+        raise TraceError(f"forward applies the autograd Function {cls.__name__}, whose backward a graph would lose")
+    return _apply.__get__(None, cls)(*args, **kwargs)

@@ -1,0 +1,257 @@
+"""Proxies that know what they stand for, so that Python can ask: how long, how wide, which branch.
+
+Each node of a graph under construction holds the value that the example inputs give it there: a tensor on
+the meta device, a shape, a number. Arithmetic on shapes stays symbolic (`h // 2` is a node); only where Python
+needs a plain answer (`if`, `range`, `math`, unpacking) the value answers, and a guard is put into the graph that
+refuses inputs which would have answered otherwise.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.proxy import Attribute
+from torch.utils import _pytree as pytree
+
+from ..errors import GrowError, TraceError
+from ..model.example_inputs import brief
+
+VALUE = "fxgrow_value"  # in node.meta while tracing: what the node gives on the example inputs
+
+# What does not depend on sizes: answered at once, without a node or a guard.
+_ANSWERED = frozenset((
+    "ndim", "is_cuda", "is_cpu", "is_meta", "is_mps", "is_xpu", "is_quantized", "is_sparse", "is_mkldnn", "is_nested",
+    "layout", "names", "dim", "ndimension", "is_complex", "is_inference", "get_device", "type", "element_size",
+))  # fmt: skip
+_OF_THE_RUN = ("is_leaf", "requires_grad", "grad_fn", "grad", "is_contiguous", "register_hook", "retain_grad")
+_MAPPING_METHODS: dict[str, Callable[..., Any]] = {  # a proxy per entry, under its real key
+    "keys": lambda proxy: list(proxy),
+    "values": lambda proxy: [proxy[key] for key in proxy],
+    "items": lambda proxy: [(key, proxy[key]) for key in proxy],
+    "get": lambda proxy, key, default=None: proxy[key] if key in proxy else default,  # noqa: SIM401 - this is `get`
+}
+_COUNTED = ("unbind", "split", "tensor_split", "split_with_sizes", "nonzero")  # give as many tensors as sizes say
+_RANK = ("ndim", "dim", "ndimension")
+_PLACEMENT = ("device", "dtype")  # whether a model is moved or cast decides no guard
+
+
+def guard(value: Any, expected: Any, place: str) -> None:
+    """In a traced graph: stop where the inputs would have taken another path through the model's code.
+
+    Args:
+        value: What these inputs give.
+        expected: What the example inputs gave.
+        place: Where the model's code asked.
+
+    Raises:
+        GrowError: They differ.
+    """
+    if value is not expected and value != expected:
+        raise GrowError(
+            "these inputs would take another path through the model's code than the example inputs that it was grown "
+            f"with ({brief(value)} instead of {brief(expected)}, {place}); grow it with such inputs as the example"
+        )
+
+
+fx.node.has_side_effect(guard)
+
+
+def count(sequence: Sequence[Any]) -> int:
+    """In a traced graph: how many entries there are."""
+    return len(sequence)
+
+
+def holds(mapping: Mapping[str, Any], key: str) -> bool:
+    """In a traced graph: whether there is such an entry."""
+    return key in mapping
+
+
+def keys_of(mapping: Mapping[str, Any]) -> list[str]:
+    """In a traced graph: the names of all entries, in order."""
+    return list(mapping)
+
+
+def form(structure: Any) -> Any:
+    """In a traced graph: how many dimensions each tensor of an argument has, and where there is none."""
+    return pytree.tree_map(lambda leaf: leaf.ndim if isinstance(leaf, Tensor) else type(leaf).__name__, structure)
+
+
+ASKED = (guard, count, holds, keys_of, form)  # what graphs call that is neither torch's nor the user's
+
+
+class MetaProxy(fx.Proxy):
+    """A proxy with a value.
+
+    Its class stays its own: C++ asks an object for its `__class__`, and would take a proxy's memory for a tensor's.
+    What Python asks by `isinstance`, the tracer answers with the value's class.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        value = self.node.meta[VALUE]
+        if not hasattr(value, name):
+            raise AttributeError(f"{type(value).__name__!r} object has no attribute {name!r}")
+        if isinstance(value, Tensor) and name in _OF_THE_RUN:
+            raise TraceError(f"the code asks for {name}, which another run may answer otherwise")
+        if isinstance(value, Tensor) and name in _ANSWERED:
+            self.tracer.form_matters |= name in _RANK  # type: ignore[attr-defined]
+            return getattr(value, name)
+        if isinstance(value, Mapping) and name in _MAPPING_METHODS:
+            return functools.partial(_MAPPING_METHODS[name], self)
+        found = getattr(type(value), name, None)
+        if callable(found) and not isinstance(found, type):
+            return Attribute(self, name)
+        return self.tracer.create_proxy("call_function", getattr, (self, name), {})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in ("tracer", "node"):
+            raise TraceError(f"the code sets .{name} of a value")
+        object.__setattr__(self, name, value)
+
+    def __hash__(self) -> int:
+        value = self.node.meta[VALUE]
+        if isinstance(value, torch.Size | tuple):
+            return hash(tuple(self))
+        return object.__hash__(self) if isinstance(value, Tensor | list | Mapping) else self.answer(hash)
+
+    def __bool__(self) -> bool:
+        return bool(self.answer(bool))
+
+    def __int__(self) -> int:
+        return int(self.answer(int))
+
+    def __index__(self) -> int:
+        return int(self.answer(operator.index))
+
+    def __float__(self) -> float:
+        return float(self.answer(float))
+
+    def __len__(self) -> int:
+        return len(self._sized())
+
+    def __contains__(self, item: Any) -> bool:
+        value = self._sized()
+        if isinstance(value, Mapping):
+            return bool(self.tracer.create_proxy("call_function", holds, (self, item), {}).answer(bool))
+        return any(bool(entry == item) for entry in self)
+
+    def __getitem__(self, key: Any) -> Any:
+        found: Any = self.tracer.create_proxy("call_function", operator.getitem, (self, key), {})
+        return found.answer(lambda none: none) if found.node.meta[VALUE] is None else found
+
+    def __iter__(self) -> Iterator[Any]:
+        value = self._sized()
+        if isinstance(value, Mapping):
+            keys: Any = self.tracer.create_proxy("call_function", keys_of, (self,), {})
+            keys.answer(list)
+            return iter(list(value))
+        return iter([self[i] for i in range(len(value))])
+
+    def __reversed__(self) -> Iterator[Any]:
+        return iter(list(self)[::-1])
+
+    def _sized(self) -> Any:
+        """The value, for questions about its length, which a graph cannot take back."""
+        value = self.node.meta[VALUE]
+        if isinstance(value, Tensor):
+            length: Any = self.tracer.create_proxy("call_function", getattr, (self, "shape"), {})[0]  # type: ignore[index]
+            length.answer(int)
+        elif not isinstance(value, torch.Size | tuple | list | Mapping):
+            raise TraceError(f"a {type(value).__name__} is iterated over")
+        elif isinstance(value, torch.Size):
+            self.tracer.form_matters = True  # type: ignore[attr-defined]
+        elif _is_counted(self.node) and not isinstance(value, Mapping):
+            self.tracer.create_proxy("call_function", count, (self,), {}).answer(int)
+        return value
+
+    # -- numbers ---------------------------------------------------------------------------------
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
+
+    def __ceil__(self) -> Any:
+        return self.tracer.create_proxy("call_function", math.ceil, (self,), {})
+
+    def __floor__(self) -> Any:
+        return self.tracer.create_proxy("call_function", math.floor, (self,), {})
+
+    def __trunc__(self) -> Any:
+        return self.tracer.create_proxy("call_function", math.trunc, (self,), {})
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return self.tracer.create_proxy("call_function", round, (self,) if digits is None else (self, digits), {})
+
+    def __divmod__(self, other: Any) -> Any:
+        return (self // other, self % other)
+
+    def __format__(self, spec: str) -> str:
+        value = self.node.meta[VALUE]
+        return repr(self) if isinstance(value, Tensor) else format(value, spec)
+
+    def answer(self, convert: Callable[[Any], Any]) -> Any:
+        """The plain value, with a guard beside it.
+
+        Raises:
+            TraceError: It depends on the numbers in a tensor.
+        """
+        value = self.node.meta[VALUE]
+        if isinstance(value, Tensor):
+            raise TraceError("the code asks for the numbers in a tensor")
+        if depends_on_numbers(self.node):
+            raise TraceError("the code asks for a number that was taken out of a tensor")
+        tracer: Any = self.tracer
+        tracer.answered(self.node, value)
+        return convert(value)
+
+
+def kinds_asked(node: fx.Node) -> list[fx.Node]:
+    """The tensors whose dtype a plain value comes from."""
+    return [n.args[0] for n in _plain_ancestors(node) if n.target is getattr and n.args[1] == "dtype"]  # type: ignore[misc]
+
+
+def depends_on_numbers(node: fx.Node) -> bool:
+    """Whether a plain value was taken out of a tensor's numbers rather than its shape."""
+    return any(_is_number_of(n) for n in _plain_ancestors(node))
+
+
+def guards(node: fx.Node) -> bool:
+    """Whether a plain value could be another one for other inputs; devices and dtypes do not count."""
+    sources = [n for a in _plain_ancestors(node) for n in (a, *a.all_input_nodes)]
+    if any(n.target is getattr and n.args[1] in _PLACEMENT for n in sources):
+        return False
+    return any(n.op != "get_attr" and (n.op == "placeholder" or isinstance(n.meta[VALUE], Tensor)) for n in sources)
+
+
+def _is_counted(node: fx.Node) -> bool:
+    """Whether a sequence could be of another length for other inputs."""
+    while node.target is operator.getitem and isinstance(node.args[0], fx.Node):
+        node = node.args[0]
+    return node.op == "placeholder" or getattr(node.target, "__name__", node.target) in _COUNTED
+
+
+def is_symbolic(structure: Any) -> bool:
+    """Whether an argument holds tensors, so that it becomes a proxy."""
+    return any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(structure))
+
+
+def _plain_ancestors(node: fx.Node) -> Iterator[fx.Node]:
+    """The node, and what it was computed from up to the tensors."""
+    pending, seen = [node], set()
+    while pending:
+        current = pending.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        yield current
+        pending += [n for n in current.all_input_nodes if not isinstance(n.meta.get(VALUE), Tensor)]
+
+
+def _is_number_of(node: fx.Node) -> bool:
+    if node.op == "call_method" and node.target in ("item", "tolist", "__int__", "__float__", "__bool__"):
+        return True
+    return node.op == "call_function" and node.target in (torch.equal, torch.allclose, torch.is_nonzero)

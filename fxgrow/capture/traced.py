@@ -1,0 +1,102 @@
+"""A model as graphs: what tracing makes, and every later stage reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from ..model.copies import clone, own_copy
+from ..model.example_inputs import Inputs
+from ..model.grown import MODE_OVERRIDES, Mode, Output, graph_for, is_layer, keep, skeleton
+from ..recording.run import Run
+from .proxy import guard
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A model as graphs.
+
+    Attributes:
+        root: The module tree that the graphs run on, with every tensor on the meta device.
+        graphs: A graph per mode; one entry ("eval") where both modes compute the same.
+        modes: The modes to run for every operation that the model can do to be seen.
+        inputs: The example inputs, on meta.
+        arguments: The same by the names of the arguments of `forward`, defaults filled in.
+        tapes: What the model itself ran in each mode that it runs in.
+        class_name: The class of the model.
+        classes: The class of each module by its path.
+        leaves: The modules that stay calls in the graphs.
+        asked: Those of them that were asked for.
+        whole: Whether the model is one call.
+        runs_code: Whether code of the user's classes runs inside the graphs.
+        output: What a student is to be: a graph, or a module of the model's own class.
+        constants: Tensors that tracing put on the root.
+        overrides: Per mode, the modules that `train()` and `eval()` leave in another mode.
+        notes: What a user should know of the tracing.
+    """
+
+    root: nn.Module
+    graphs: Mapping[Mode, fx.Graph]
+    modes: tuple[Mode, ...]
+    inputs: Inputs
+    arguments: Mapping[str, Any]
+    tapes: Mapping[Mode, Run]
+    class_name: str
+    classes: Mapping[str, type]
+    leaves: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
+    whole: bool = False
+    runs_code: bool = True
+    output: Output = "graph"
+    constants: Mapping[str, Tensor] | None = None
+    overrides: Mapping[Mode, Mapping[str, bool]] | None = None
+    notes: tuple[str, ...] = ()
+
+    def graph(self, mode: Mode) -> fx.Graph:
+        """The graph that runs in a mode."""
+        return graph_for(self.graphs, mode)
+
+    def fresh(self) -> nn.Module:
+        """The root for one run: a copy where code of the user's runs, which may keep state on it."""
+        if self.inputs.real:
+            return own_copy(self.root)
+        return clone(self.root) if self.runs_code else self.root
+
+    def tree(self, model: nn.Module) -> nn.Module:
+        """The module tree that the graphs run on, made of a copy of a model of the same code, with its tensors."""
+        copied = clone(model)
+        if self.whole:
+            root = keep(copied)
+        else:
+            root = skeleton(copied, self.leaves)
+            root.__dict__.update(self.constants or {})
+        root.__dict__[MODE_OVERRIDES] = self.overrides or {}
+        return root
+
+    def fingerprint(self) -> str:
+        """A hash of what the model computes: the same for every copy of it, on every device, in every process."""
+        lines = [
+            f"{mode} {n.op} {n.name} {getattr(n.target, '__name__', n.target)} "
+            f"{n.args[:2] if n.target is guard else n.args} {n.kwargs}"
+            for mode in sorted(self.graphs)
+            for n in self.graphs[mode].nodes
+        ]
+        if self.runs_code and not self.inputs.real:
+            lines += [f"{c.op} {c.inputs} {c.constants} {c.shapes}" for run in self.tapes.values() for c in run.calls]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        if self.whole:
+            return f"Traced {self.class_name}: as one call, inputs {self.inputs}"
+        nodes = sum(1 for _ in self.graphs["eval"].nodes)
+        both = "one graph for both modes" if len(self.graphs) == 1 else "a graph for each mode"
+        return f"Traced {self.class_name}: {nodes} nodes, {both}, inputs {self.inputs}"
+
+
+def any_code(root: nn.Module, leaves: Iterable[str]) -> bool:
+    """Whether code of the user's classes runs in some leaf."""
+    return any(not is_layer(root.get_submodule(leaf)) for leaf in leaves)

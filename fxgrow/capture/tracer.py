@@ -1,0 +1,381 @@
+"""The tracer: FX's, with proxies that carry values, and leaves where Python defeats it.
+
+A submodule whose code cannot be traced stays a call in the graph (a *leaf*): the smallest one, because the
+innermost module whose forward fails is the first to see the failure. What a graph would silently lose counts as
+a failure too: gradients or autocast switched inside `forward`, autograd Functions, draws from Python's random
+numbers, buffers that are assigned.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import operator
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..errors import TraceError
+from ..model.copies import named_tensors
+from ..model.example_inputs import PLAIN, default_in_code, parameters_of, stars_of
+from ..model.provenance import PLACE, caller
+from ..recording.run import place
+from ..recording.runner import thawed
+from ..recording.tape import Tape
+from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, patched, unpatched
+from .proxy import VALUE, MetaProxy, form, guard, guards, is_symbolic, kinds_asked
+
+STALE = "a cache outside the model holds what an earlier attempt to trace put there"
+
+
+class Restart(BaseException):
+    """A leaf was found whose failed attempt has left traces in the tree: begin again with it."""
+
+
+class Tracer(fx.Tracer):
+    """Traces a module tree of our own, whose tensors are on the meta device.
+
+    Args:
+        arguments: The example inputs by the names of the arguments of `forward`.
+        given: Which of these the example gives.
+        tape: Runs every operation for its value.
+        leaves: Paths of modules that stay calls.
+        find_draws: Whether to find out which module draws from Python's random numbers, if any does.
+    """
+
+    proxy_buffer_attributes = True  # else what is computed from a buffer is baked into the graph
+
+    def __init__(
+        self,
+        arguments: Mapping[str, Any],
+        given: Sequence[str],
+        tape: Tape,
+        leaves: frozenset[str],
+        *,
+        find_draws: bool,
+    ) -> None:
+        super().__init__()
+        self.find_draws = find_draws
+        self.arguments, self.given = arguments, given
+        self.tape = tape
+        self.forced = leaves
+        self.found: dict[str, str] = {}  # leaves that were found, and why
+        self._made: dict[int, tuple[fx.Node, int | None]] = {}
+        self._answered: dict[fx.Node, None] = {}
+        self._context = _context()
+        self._computing = False
+        self._in_forward = False
+        self._drawn: Tensor | None = None  # torch's random state after the last value that was computed for real
+        self._hooked: set[int] = set()  # not those that forward hooks for itself, and that run on proxies
+        self.finished = False  # its proxies may live on in a cache of the user's code
+        self.form_matters = False  # whether the code asks how many dimensions a tensor has
+        self.mode_matters = False  # whether it asks for the mode that it is in
+
+    # -- nodes and their values ------------------------------------------------------------------
+
+    def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
+        """A node, unless the user's code has switched to a context that the graph would lose."""
+        if _context() != self._context:
+            raise TraceError(
+                "forward switches gradients or autocast (torch.no_grad(), torch.autocast()), which a graph loses"
+            )
+        if self._drawn is not None and not torch.equal(torch.get_rng_state(), self._drawn):
+            raise TraceError(FROZEN)
+        if self.finished:
+            raise TraceError(STALE)
+        node = super().create_node(kind, *args, **kwargs)
+        if kind == "placeholder":
+            return node
+        self.form_matters |= _counts_dimensions(node)
+        node.meta[PLACE] = caller()
+        if kind != "output":
+            value = node.meta[VALUE] = self._compute(node)
+            self._remember(value, node)
+        return node
+
+    def _remember(self, value: Any, node: fx.Node) -> None:
+        """Of which node a tensor is the value: code that sees values (hooks in a leaf) may hand them on."""
+        if isinstance(value, Tensor):
+            self._made[id(value)] = (node, None)
+        elif isinstance(value, tuple | list):
+            self._made.update({id(v): (node, i) for i, v in enumerate(value) if isinstance(v, Tensor)})
+
+    def proxy(self, node: fx.Node) -> MetaProxy:
+        return MetaProxy(node, self)
+
+    def _compute(self, node: fx.Node) -> Any:
+        args, kwargs = thawed(fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta[VALUE]))
+        self._computing = True
+        try:
+            with torch.no_grad(), self.tape, unpatched():
+                if node.op == "call_function":
+                    function: Any = node.target
+                    return function(*args, **kwargs)
+                if node.op == "call_method":
+                    return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+                if node.op == "call_module":
+                    return self.root.get_submodule(str(node.target))(*args, **kwargs)
+                return functools.reduce(getattr, str(node.target).split("."), self.root)
+        finally:
+            self._computing = False
+            self._drawn = torch.get_rng_state() if self.tape.real else None
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """An attribute of a module: parameters and buffers are proxies while tracing."""
+        return attr_val if self._computing else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def asked_for_mode(self) -> None:
+        """Some code reads `training` of a module; what a call in the graph runs may."""
+        self.mode_matters |= not self._computing
+
+    def answered(self, node: fx.Node, value: Any) -> None:
+        """Python was told a plain value: guard it, once."""
+        if self.finished:
+            raise TraceError(STALE)
+        plain = all(isinstance(v, PLAIN) for v in value) if isinstance(value, list) else isinstance(value, PLAIN)
+        place = Path(caller()).name if self._in_forward else "arguments"
+        for tensor in kinds_asked(node):  # a model may be cast, but its images do not become integers
+            kind = self.create_node("call_method", "is_floating_point", (tensor,), {})
+            self.create_node("call_function", guard, (kind, kind.meta[VALUE], place), {})
+        if node not in self._answered and guards(node) and plain:
+            self._answered[node] = None
+            self.create_node("call_function", guard, (node, value, place), {})
+
+    def create_arg(self, a: Any) -> Any:
+        """What stands for a value among the arguments of a node."""
+        if type(a) is MetaProxy:
+            if a.tracer is not self:
+                raise TraceError(STALE)
+            return a.node
+        if isinstance(a, torch.Generator):
+            raise TraceError("forward draws from a generator of its own, which a graph would freeze")
+        if isinstance(a, Tensor) and id(a) in self._made:
+            node, index = self._made[id(a)]
+            return node if index is None else self.create_node("call_function", operator.getitem, (node, index), {})
+        if type(a) is collections.OrderedDict:
+            return self.create_node("call_function", type(a), (self.create_arg(list(a.items())),), {})
+        if is_dataclass(a) and not isinstance(a, type):
+            given = {f.name: self.create_arg(getattr(a, f.name)) for f in fields(a) if f.init}
+            return self.create_node("call_function", type(a), (), given)
+        return super().create_arg(a)
+
+    # -- the root --------------------------------------------------------------------------------
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """Placeholders under the names of the model's arguments; what holds no tensor keeps the example's value."""
+        root: nn.Module = self.root
+        self._hooked = {id(module) for module in root.modules() if is_hooked(module)}
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        frozen: dict[str, tuple[fx.Node, Any]] = {}
+        for name, parameter in parameters_of(root).items():
+            value = self.arguments.get(name, () if parameter.kind is parameter.VAR_POSITIONAL else {})
+            stars = stars_of(parameter)
+            held = default_in_code(parameter)
+            default = () if stars or parameter.default is parameter.empty else (held,)
+            node = self.graph.create_node("placeholder", f"{stars}{name}", default, {})
+            node.meta[VALUE] = value
+            symbolic = is_symbolic(value)
+            if symbolic and not stars and parameter.default is None:  # None would be another path
+                self.form_matters = True
+            passed: Any = self.proxy(node) if symbolic else value
+            if not symbolic and not stars:
+                expected = value if name in self.given else held
+                if _is_data(expected):
+                    frozen[name] = (node, expected)
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                args += list(passed)
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                kwargs.update(dict(passed.items()))
+            elif parameter.kind is parameter.KEYWORD_ONLY:
+                kwargs[name] = passed
+            else:
+                args.append(passed)
+        if frozen:
+            asked, expected = ({n: pair[i] for n, pair in frozen.items()} for i in (0, 1))
+            self.create_node("call_function", guard, (asked, expected, "arguments"), {})
+
+        def forward() -> Any:
+            self._in_forward = True
+            self._drawn = torch.get_rng_state() if self.tape.real else None
+            return root.forward(*args, **kwargs)
+
+        return forward, []
+
+    # -- leaves ----------------------------------------------------------------------------------
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module stays a call in the graph."""
+        return (
+            module_qualified_name in self.forced
+            or super().is_leaf_module(m, module_qualified_name)
+            or id(m) in self._hooked
+            or _has_extra_state(m)
+            or draws_privately(m)
+        )
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Inline a module's code, or keep it as a call."""
+        if self._computing:
+            return forward(*args, **kwargs)
+        try:
+            path = self.path_of_module(m)
+        except NameError:  # the model holds it, but has not registered it
+            if named_tensors(m):
+                raise
+            return forward(*args, **kwargs)
+        if self.is_leaf_module(m, path):
+            return super().call_module(m, forward, args, kwargs)
+        last, stack, counts, asked = self._last(), self.module_stack.copy(), dict(self.num_calls), len(self._answered)
+        try:
+            with nothing_lost(m, real=self.tape.real, draws=self.find_draws):
+                return super().call_module(m, forward, args, kwargs)
+        except Exception as error:  # noqa: BLE001 - whatever the user's code raises when it meets a proxy
+            self.found[path] = explain(error)
+        self._drawn = None
+        for node in reversed(list(self.graph.nodes)):
+            if node is last:
+                break
+            self.graph.erase_node(node)
+        self._made = {key: made for key, made in self._made.items() if not made[0]._erased}
+        self.module_stack, self.num_calls = stack, counts
+        self._answered = dict(list(self._answered.items())[:asked])
+        try:
+            return self.create_proxy("call_module", path, args, kwargs)  # go on, to see which others fail
+        except Exception as error:
+            raise Restart from error
+
+    def _last(self) -> fx.Node | None:
+        return next(iter(reversed(self.graph.nodes)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of an attempt to trace.
+
+    Attributes:
+        graph: The graph; of no use where leaves were found.
+        found: The leaves that had to be made (path: why): trace again, a fresh copy, with these.
+        result: What the graph returned on the example inputs.
+        mode_matters: Whether the code that became the graph asks for its mode.
+    """
+
+    graph: fx.Graph
+    found: Mapping[str, str]
+    result: Any = None
+    mode_matters: bool = True
+
+
+def symbolic_trace(
+    root: nn.Module,
+    arguments: Mapping[str, Any],
+    given: Sequence[str],
+    tape: Tape,
+    leaves: frozenset[str],
+    *,
+    find_draws: bool,
+) -> Attempt:
+    """Trace a module tree of our own.
+
+    Raises:
+        DrawnError: Some module draws from Python's random numbers; trace again and find out which.
+        TraceError: The root's own code cannot be traced.
+    """
+    tracer = Tracer(arguments, given, tape, leaves, find_draws=find_draws)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if draws_privately(root):
+                raise TraceError("it holds a generator of random numbers of its own")
+            with nothing_lost(root, real=tape.real, draws=True), patched(tracer):
+                graph = tracer.trace(root)
+    except Restart:
+        return Attempt(tracer.graph, tracer.found)
+    except Exception as error:
+        if tracer.found:
+            return Attempt(tracer.graph, tracer.found)
+        if isinstance(error, DrawnError) and not find_draws:
+            raise
+        raise TraceError(explain(error)) from error
+    finally:
+        tracer.finished = True
+        tape.release()
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    result = fx.node.map_arg(output.args[0], lambda node: node.meta[VALUE])
+    if tracer.form_matters:
+        _guard_form(graph)
+    for node in reversed(graph.nodes):
+        node.type = None  # annotations of the user's module, which its source code alone could resolve
+        if not node.users and _is_plain(node):
+            graph.erase_node(node)
+    graph.lint()
+    return Attempt(graph, tracer.found, result, tracer.mode_matters)
+
+
+def _is_data(value: Any) -> bool:
+    """Whether an argument is a plain value, or a sequence or mapping of them: one that a guard can compare."""
+    if type(value) is dict:
+        return all(isinstance(key, str) and _is_data(entry) for key, entry in value.items())
+    return isinstance(value, PLAIN) or (type(value) in (tuple, list) and all(map(_is_data, value)))
+
+
+def _guard_form(graph: fx.Graph) -> None:
+    """Refuse inputs with other numbers of dimensions, and None where a tensor was given."""
+    placeholders = [n for n in graph.nodes if n.op == "placeholder"]
+    inputs = [n for n in placeholders if is_symbolic(n.meta[VALUE])]
+    with graph.inserting_after(placeholders[-1]):
+        asked = graph.call_function(form, (inputs,))
+    asked.meta[VALUE] = form([n.meta[VALUE] for n in inputs])
+    with graph.inserting_after(asked):
+        graph.call_function(guard, (asked, asked.meta[VALUE], "arguments")).meta[VALUE] = None
+
+
+_BY_POSITION = frozenset((
+    "cat", "chunk", "concat", "concatenate", "narrow", "reshape", "select", "shape", "size", "split", "stack",
+    "tensor_split", "unbind", "view",
+))  # fmt: skip
+
+
+def _counts_dimensions(node: fx.Node) -> bool:
+    """Whether what a node does to a tensor depends on which dimension is which."""
+    if node.target is getattr:
+        return node.args[1] in _BY_POSITION
+    if node.target is operator.getitem:
+        return isinstance(node.args[1], tuple)
+    return node.op != "placeholder" and getattr(node.target, "__name__", node.target) in _BY_POSITION
+
+
+def _is_plain(node: fx.Node) -> bool:
+    """Whether a node only asks for a size: nothing is lost with it where nobody wants to know."""
+    return node.target in (getattr, operator.getitem) and not isinstance(node.meta[VALUE], Tensor)
+
+
+def explain(error: BaseException) -> str:
+    """An exception in one line, with the place in the user's code."""
+    reason = str(error).strip().split("\n")[0]
+    kind = "" if isinstance(error, TraceError) else f"{type(error).__name__}: "
+    return f"{kind}{reason}{place(error)}"
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether hooks have to run when the module is called."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+def _has_extra_state(module: nn.Module) -> bool:
+    return type(module).get_extra_state is not nn.Module.get_extra_state
+
+
+def _context() -> tuple[bool, ...]:
+    return (torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda"))

@@ -1,0 +1,225 @@
+"""What each command does: a function of the package, with words for its arguments and for what it found."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import importlib
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from .. import api
+from ..drawing.given import source_of
+from ..drawing.registry import writer
+from ..errors import GrowError
+from ..infer.width_graph import WidthGraph
+from ..model.grown import Output
+from ..ops.page import entries, page
+from ..plans.growth_plan import Plan
+from .arguments import UsageError, inputs_as_planned, inputs_of, load, model_of, plan_of_file, save, spec_of, understood
+
+FINE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+EVERY = "*"  # operators
+
+
+def widths(args: argparse.Namespace) -> int:
+    """Each width group, what it may become, and why."""
+    found = _found(args)
+    groups = [
+        {
+            "name": group.name,
+            "size": group.size,
+            "members": [f"{tensor}[{dim}]" for tensor, dim in group.members],
+            "state": found.state(group.name),
+            "pinned": group.pinned,
+            "uniform": group.uniform,
+            "held": group.held,
+        }
+        for group in found.groups
+    ]
+    traced = found.traced
+    data = {"model": traced.class_name, "inputs": str(traced.inputs), "widths": groups, "notes": traced.notes}
+    return _say(args, "\n\n".join([str(found), *(f"note: {note}" for note in traced.notes)]), data)
+
+
+def why(args: argparse.Namespace) -> int:
+    """Why a width must stay, or why two layers move together."""
+    if len(args.names) > 2:
+        raise UsageError("why takes one name (why must it stay?) or two (why do they move together?)")
+    answer = _found(args).why(*args.names)
+    return _say(args, answer, {"asked": args.names, "answer": answer.splitlines()})
+
+
+def plan(args: argparse.Namespace) -> int:
+    """A plan, printed and written."""
+    found = api.plan(_found(args), spec_of(args.spec), seed=args.seed, method=args.method)
+    if args.out:
+        Path(args.out).write_text(found.to_json(indent=1) + "\n", encoding="utf-8")
+    return _say(args, str(found), found.to_json(indent=2))
+
+
+def summary(args: argparse.Namespace) -> int:
+    """The layers, before growth and after it."""
+    _one_of(args)
+    model = _model(args)
+    if args.plan is not None:
+        found = api.summary(plan_of_file(args.plan), inputs_of(args.input, model), teacher=model)
+    else:
+        known = _found(args, model)
+        found = (
+            api.summary(api.plan(known, spec_of(args.spec)), teacher=known)
+            if args.spec is not None
+            else api.summary(known)
+        )
+    if not args.json and sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
+        importlib.import_module("rich.console").Console().print(found)
+        return FINE
+    return _say(args, str(found), found.data())
+
+
+def draw(args: argparse.Namespace) -> int:
+    """A picture in a file."""
+    with understood("-o"):
+        writer(Path(args.out).suffix.lower())
+    path = api.draw(_drawn(args), args.out, level=args.level)
+    return _say(args, f"wrote {path}", {"file": str(path)})
+
+
+def _drawn(args: argparse.Namespace) -> WidthGraph | Plan | tuple[WidthGraph, Plan]:
+    """What is to be drawn: what was found of a model, with the plan for it; or a plan by itself."""
+    if ":" not in args.model and args.model.endswith(".json"):
+        return _drawn_alone(args)
+    _one_of(args)
+    model = _model(args)
+    if args.plan is not None:
+        how = plan_of_file(args.plan)
+        given = inputs_of(args.input, model)
+        inputs = inputs_as_planned(how, model) if given is None else given
+        return api.widths(model, inputs, output=how.output, leaf_modules=how.leaves), how
+    found = _found(args, model)
+    return (found, api.plan(found, spec_of(args.spec))) if args.spec is not None else found
+
+
+def _drawn_alone(args: argparse.Namespace) -> Plan:
+    """A plan without its model, which has no graph."""
+    _unused(
+        args, f"{args.model} is a plan, which is drawn as it is", "spec", "plan", "kwargs", "input", "module", "leaf"
+    )
+    how = plan_of_file(args.model)
+    if args.level not in (None, *source_of(how).levels):
+        raise UsageError(
+            f"a plan alone has no graph to draw {args.level} of: "
+            f"fxgrow draw MODEL --plan {args.model} -o {args.out} --level {args.level}"
+        )
+    return how
+
+
+def verify(args: argparse.Namespace) -> int:
+    """A student against its teacher; `FAILED` where they are not the same function."""
+    how, teacher = plan_of_file(args.plan), _model(args)
+    if args.weights is not None:
+        load(args.weights, teacher)
+    if args.double:
+        teacher.double()
+    given = inputs_of(args.input, teacher)
+    inputs = inputs_as_planned(how, teacher) if given is None else given
+    student = api.apply(how, teacher, given)
+    if args.student is not None:
+        load(args.student, student)
+    report = api.verify(teacher, student, inputs, tolerance=args.tolerance)
+    worst = sorted(report.nodes, key=lambda node: -node.error)[:5]
+    data = {
+        "exact": report.exact,
+        "errors": report.errors,
+        "tolerance": report.tolerance,
+        "rounding": report.rounding,
+        "parameters": report.parameters,
+        "flops": report.flops,
+        "nodes": len(report.nodes),
+        "worst": [{"site": node.site, "mode": node.mode, "error": node.error} for node in worst],
+        "left": report.left,
+        "notes": report.notes,
+    }
+    _say(args, str(report), data)
+    return FINE if report.exact else FAILED
+
+
+def apply(args: argparse.Namespace) -> int:
+    """A grown checkpoint, in another file than the teacher's."""
+    if Path(args.student).resolve() == Path(args.teacher).resolve():
+        raise UsageError(f"STUDENT is TEACHER, {args.teacher}, which would be lost: give another name")
+    how = plan_of_file(args.plan)
+    teacher = load(args.teacher, _model(args))
+    student = api.apply(how, teacher, inputs_of(args.input, teacher))
+    save(student, args.student)
+    before, after = (sum(p.numel() for p in model.parameters()) for model in (teacher, student))
+    return _say(
+        args,
+        f"wrote {args.student}: {before:,} -> {after:,} parameters",
+        {"file": args.student, "parameters": [before, after], "tensors": len(student.state_dict())},
+    )
+
+
+def ops(args: argparse.Namespace) -> int:
+    """The operators that have a rule."""
+    if args.markdown:
+        if args.pattern != EVERY:
+            raise UsageError("--markdown writes all operators: give no PATTERN with it")
+        text = page()
+        return _say(args, text, {"markdown": text})
+    wanted = [
+        entry
+        for entry in entries()
+        if any(fnmatch.fnmatch(name, args.pattern) for name in (entry.family, entry.rule, *entry.operators))
+    ]
+    if not wanted:
+        raise GrowError(f"no operator, rule or family is named {args.pattern!r}; what has no rule pins what it touches")
+    columns = shutil.get_terminal_size((100, 24)).columns
+    text = "\n\n".join(entry.text(columns) for entry in wanted)
+    data = [
+        {
+            "family": entry.family,
+            "rule": entry.rule,
+            "operators": entry.operators,
+            "what": entry.what,
+            "exact": dict(entry.exact),
+        }
+        for entry in wanted
+    ]
+    return _say(args, text, data)
+
+
+def _one_of(args: argparse.Namespace) -> None:
+    if args.plan is not None:
+        _unused(args, f"{args.plan} is a plan, which says that itself", "spec", "module", "leaf")
+
+
+def _unused(args: argparse.Namespace, why: str, *options: str) -> None:
+    """Refuse options that would count for nothing."""
+    given = [f"--{option}" for option in options if getattr(args, option) not in (None, False, [])]
+    if given:
+        raise UsageError(f"{why}: give no {', '.join(given)} with it")
+
+
+def _model(args: argparse.Namespace) -> nn.Module:
+    return model_of(args.model, args.kwargs)
+
+
+def _found(args: argparse.Namespace, model: nn.Module | None = None) -> WidthGraph:
+    model = _model(args) if model is None else model
+    output: Output = "module" if args.module else "graph"
+    return api.widths(model, inputs_of(args.input, model), output=output, leaf_modules=args.leaf)
+
+
+def _say(args: argparse.Namespace, text: str, data: Any) -> int:
+    """Write what was found: as text, or as JSON."""
+    if args.json:
+        text = data if isinstance(data, str) else json.dumps(data, indent=2, default=list)
+    sys.stdout.write(f"{text.rstrip()}\n")
+    return FINE

@@ -1,0 +1,106 @@
+"""The modules of a new layer, filled so that it changes nothing when it is born."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ..model.activations import Activation, ParametricActivation
+from ..plans.changes import Insert
+
+MOST_GROUPS = 32  # of a group norm
+
+
+class Residual(nn.Sequential):
+    """x + f(x), where f is what it holds. Graphs call what it holds; this is for code that calls the container."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = x + super().forward(x)
+        return result
+
+
+def newborn(new: Insert, draw: Generator, device: torch.device, dtype: torch.dtype) -> nn.Sequential:
+    """The modules of a new layer in the order in which they are called; a residual one adds what it takes.
+
+    Args:
+        new: What it is to be.
+        draw: For weights that are drawn.
+        device: Of its parameters.
+        dtype: Of its parameters.
+    """
+    parts: dict[str, nn.Module] = {"linear" if new.layer == "Linear" else "conv": _layer(new, draw)}
+    if new.norm:
+        parts["norm"] = _norm(new)
+    if new.activation is not None:
+        parts["act"] = _activation(new.activation, new.parametric, new.channels)
+    if new.kind == "residual":
+        parts["last"] = _layer(new, draw)
+    kind = Residual if new.kind == "residual" else nn.Sequential
+    block = kind(OrderedDict(parts)).to(device, dtype)
+    _at_birth(new, parts)
+    return block
+
+
+def _at_birth(new: Insert, parts: dict[str, nn.Module]) -> None:
+    """Fill the parts so that the new layer changes nothing."""
+    if new.kind == "residual":
+        for tensor in parts["last"].parameters():
+            zero(tensor)
+    elif new.kind == "identity":
+        _identity(next(iter(parts.values())))
+        norm = parts.get("norm")
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):  # of running mean 0 and variance 1
+            nn.init.constant_(norm.weight, math.sqrt(1 + norm.eps))
+
+
+def _layer(new: Insert, draw: Generator) -> Any:
+    """A layer as torch.nn initialises it, with numbers of our own generator."""
+    if new.layer == "Linear":
+        layer: Any = nn.utils.skip_init(nn.Linear, new.channels, new.channels)
+    else:
+        even = any(size % 2 == 0 for size in new.kernel)
+        padding = "same" if even else tuple(size // 2 for size in new.kernel)
+        layer = nn.utils.skip_init(
+            getattr(nn, new.layer), new.channels, new.channels, new.kernel, padding=padding, groups=new.groups
+        )
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=draw)
+    bound = 1 / math.sqrt(layer.weight[0].numel())
+    nn.init.uniform_(layer.bias, -bound, bound, generator=draw)
+    return layer
+
+
+def _identity(layer: Any) -> None:
+    """Make a layer hand on what it gets."""
+    middle = tuple((size - 1) // 2 for size in layer.weight.shape[2:])
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.bias.zero_()
+        taps = layer.weight[(slice(None), slice(None), *middle)]
+        channels = torch.arange(len(taps))
+        taps[channels, channels % taps.shape[1]] = 1.0  # of its group
+
+
+def _norm(new: Insert) -> nn.Module:
+    if new.norm == "group":
+        return nn.GroupNorm(math.gcd(MOST_GROUPS, new.channels), new.channels)
+    dims = new.layer[-2] if new.layer.startswith("Conv") else 1
+    norm: nn.Module = getattr(nn, f"BatchNorm{dims}d")(new.channels)
+    return norm
+
+
+def _activation(activation: Activation, parametric: bool, channels: int) -> nn.Module:
+    if activation.kwargs.get("num_parameters", 1) > 1:  # a slope for each channel
+        activation = replace(activation, kwargs={**activation.kwargs, "num_parameters": channels})
+    module = activation.module()
+    return ParametricActivation(module) if parametric else module
+
+
+def zero(tensor: Tensor) -> None:
+    """Fill a tensor with zeros."""
+    with torch.no_grad():
+        tensor.zero_()

@@ -1,0 +1,287 @@
+"""Wishes for depth and kernels to changes: which layers, where in the graphs, of which kind, exact when. No weights."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
+
+from torch import fx, nn
+
+from ..errors import PlanError, Unfit
+from ..infer.width_graph import WidthGraph
+from ..layouts.layout import measure
+from ..model.activations import Activation, named
+from ..model.copies import named_tensors
+from ..model.grown import Mode, module_at
+from ..ops import Value
+from ..plans.changes import CLONE, Change, Enlarge, Insert, Place
+from ..plans.entries import Left
+from ..plans.growth_plan import Plan
+from ..spec.parse import match, module_of
+from ..spec.requests import Deepen, Kernel, Wish
+from .anchors import CONVS, LAYERS, TRANSPOSED, Spot, spots
+from .blocks import Known, call_around, is_leaf, last_blocks, repeat
+from .trial import node_values
+
+RELU = Activation("ReLU")
+CONVOLUTION = "aten::convolution"
+
+
+@dataclass(slots=True)
+class Changes:
+    """What wishes come to."""
+
+    changes: list[Change] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)
+
+
+def changes(widths: WidthGraph, wishes: Iterable[Wish], plan: Plan) -> Changes:
+    """The changes that wishes for depth and kernels come to.
+
+    Args:
+        widths: Of the teacher.
+        wishes: What is asked for.
+        plan: The new widths.
+
+    Raises:
+        PlanError: A layer that is asked for by name cannot be had, or nothing matches.
+    """
+    drafted = Changes()
+    wishes = list(wishes)
+    blocks = any(isinstance(wish, Deepen) and wish.blocks for wish in wishes)
+    known = node_values(widths.traced) if blocks else {}
+    for wish in wishes:
+        if isinstance(wish, Deepen) and wish.blocks:
+            _each(wish, _modules(widths, wish), drafted, partial(_repeat, widths, known, drafted, wish))
+        elif isinstance(wish, Deepen):
+            _each(wish, _layers(widths, wish), drafted, partial(_insert, widths, plan, drafted, wish))
+        elif isinstance(wish, Kernel):
+            _each(wish, _layers(widths, wish), drafted, partial(_enlarge, widths, wish))
+    return drafted
+
+
+def _each(wish: Deepen | Kernel, paths: list[str], drafted: Changes, make: Callable[[str], list[Change]]) -> None:
+    """One change per layer; what cannot be had is left, and refused where it was asked for by name, or all there is."""
+    unfit: list[Left] = []
+    for path in paths:
+        try:
+            drafted.changes += make(path)
+        except Unfit as why:
+            unfit.append(Left(path, str(why)))
+    if unfit and (len(unfit) == len(paths) or wish.pattern in paths):
+        told = max(unfit, key=lambda left: left.reason.count(":"))  # the most telling
+        raise PlanError(f"{wish!r}: {told.name}: {told.reason}")
+    drafted.left += unfit
+
+
+def _layers(widths: WidthGraph, wish: Deepen | Kernel) -> list[str]:
+    """The layers that a wish means, in the order of the model."""
+    kinds = LAYERS if isinstance(wish, Deepen) else (*CONVS, *TRANSPOSED)
+    layers = [name for name, kind in widths.traced.classes.items() if name and issubclass(kind, kinds)]
+    others = [name for name in widths.traced.classes if name and fnmatchcase(name, wish.pattern)]
+    if others and not any(name in layers or any(x.startswith(f"{name}.") for x in layers) for name in others):
+        kind = widths.traced.classes[others[0]].__name__
+        raise PlanError(f"{wish!r}: {others[0]} is a {kind}; expected {', '.join(k.__name__ for k in kinds)}")
+    out = {module_of(t) for pattern in wish.exclude for t in match(pattern, [f"{n}.weight" for n in layers])}
+    meant = dict.fromkeys(module_of(t) for t in match(wish.pattern, [f"{n}.weight" for n in layers]))
+    return [path for path in meant if path not in out]
+
+
+def _modules(widths: WidthGraph, wish: Deepen) -> list[str]:
+    """The modules that a pattern names, but for those inside another of them."""
+    paths = [path for path in widths.traced.classes if path]
+    found = [p for p in paths if fnmatchcase(p, wish.pattern) and not any(fnmatchcase(p, x) for x in wish.exclude)]
+    if wish.pattern not in found:  # a glob means what may be or hold a block
+        found = [path for path in found if not is_leaf(widths.traced.classes[path])] or found
+    if not found:
+        close = difflib.get_close_matches(wish.pattern, paths, 3, 0.5)
+        raise PlanError(f"{wish.pattern!r} matches no module; close: {', '.join(close) or 'none'}")
+    return [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
+
+
+def _repeat(widths: WidthGraph, known: Known, drafted: Changes, wish: Deepen, path: str) -> list[Change]:
+    """Clones of a block, or of the last block of each stage in a container."""
+    made: list[Change] = []
+    for block in last_blocks(widths, known, path):
+        paths: list[str] = []
+        for _ in range(wish.blocks):
+            paths.append(_free_name(widths, drafted.changes, block, paths))
+        made.append(repeat(widths, known, block, tuple(paths)))
+    return made
+
+
+def _insert(widths: WidthGraph, plan: Plan, drafted: Changes, wish: Deepen, path: str) -> list[Change]:
+    layer: Any = widths.traced.root.get_submodule(path)
+    found = _spots(widths, path)
+    spot = found[0][1]
+    if any((other.activation, other.normed) != (spot.activation, spot.normed) for _, other in found):
+        raise Unfit("its calls are followed by different activations, so that one new layer does not suit them all")
+    kind, activation, parametric, before = _kind(wish, spot, drafted, path)
+    anchors = [(mode, s.before if before or s.act is None else s.act) for mode, s in found]
+    dims = 0 if isinstance(layer, nn.Linear) else len(layer.kernel_size)
+    shape = _value(widths, *anchors[0]).layouts
+    channels = measure(shape[-1 - dims], _sizes(widths, plan))
+    for anchor in anchors:
+        _check_norm(wish, dims, len(_value(widths, *anchor).layouts), kind)
+    if wish.norm == "group" and kind == "identity":
+        drafted.notes.setdefault(
+            "a group norm after an identity layer keeps the function only roughly: it takes its statistics from each "
+            "image"
+        )
+    elif wish.norm == "batch" and kind == "identity":
+        drafted.notes.setdefault(
+            "a batch norm after an identity layer keeps the function in eval mode; in train mode it takes its "
+            "statistics from the batch"
+        )
+    inexact = kind == "random" or (kind == "identity" and wish.norm == "group")
+    new = Insert(
+        path=_free_name(widths, drafted.changes, path),
+        after=path,
+        layer=f"Conv{dims}d" if dims else "Linear",
+        channels=channels,
+        groups=_groups(plan, path, layer, channels),
+        kernel=_kernel(wish, layer, dims),
+        kind=kind,
+        norm=wish.norm or "",
+        calibrated=wish.calibrated,
+        activation=activation,
+        parametric=parametric,
+        places=tuple(Place(mode, node.name) for mode, node in anchors),
+        exact=() if inexact else ("eval",) if kind == "identity" and wish.norm else ("eval", "train"),
+    )
+    return [new]
+
+
+def _kind(wish: Deepen, spot: Spot, drafted: Changes, path: str) -> tuple[str, Activation | None, bool, bool]:
+    """The kind of a new layer, its activation, whether that is parametric, and whether it stands before the old one."""
+    said = wish.activation
+    theirs = spot.activation
+    again = theirs is not None and theirs.keeps(theirs)
+    kind = wish.kind or ("identity" if again or said in ("none", "parametric") else "residual")
+    wanted = {"same": theirs or RELU, "parametric": theirs or RELU, "none": None}
+    activation = wanted[said] if said in wanted else named(said)
+    if kind != "identity":
+        return kind, activation, said == "parametric", False
+    if said == "same" and not again:
+        drafted.notes.setdefault(
+            f"after {path} and before its activation, an identity layer adds no nonlinearity"
+            if theirs
+            else f"no activation follows {path}, so an identity layer adds no nonlinearity there"
+        )
+        return kind, None, False, True
+    if activation and said not in ("same", "parametric") and not (theirs and activation.keeps(theirs)):
+        source = theirs.name if theirs else "that layer"
+        raise Unfit(f"{activation.name} changes values that {source} gives; use kind='residual'")
+    return kind, activation, said == "parametric", False
+
+
+def _check_norm(wish: Deepen, dims: int, ndim: int, kind: str) -> None:
+    if wish.norm and not dims and ndim != 2:
+        raise Unfit(
+            f"its result has {ndim} dimensions, with the features last, where a {wish.norm} norm has them second"
+        )
+    if wish.norm == "group" and kind == "identity" and not wish.calibrated:
+        raise Unfit(
+            "a group norm takes its statistics from each image, so no weights make it an identity; use "
+            "kind='residual'; or norm='batch'; or calibrated=True for a rough one"
+        )
+
+
+def _groups(plan: Plan, path: str, layer: Any, channels: int) -> int:
+    """As many as the layer before it will have: after a depthwise convolution comes a depthwise one."""
+    grown: list[Any] = [change.new for change in plan.resizes if (change.module, change.name) == (path, "groups")]
+    groups = grown[0] if grown else getattr(layer, "groups", 1)
+    return int(groups) if channels % groups == 0 else 1
+
+
+def _kernel(wish: Deepen, layer: Any, dims: int) -> tuple[int, ...]:
+    if not dims:
+        if wish.kernel is not None:
+            raise Unfit("a linear layer has no kernel")
+        return ()
+    if isinstance(wish.kernel, int):
+        return (wish.kernel,) * dims
+    if wish.kernel is not None:
+        if len(wish.kernel) != dims:
+            raise Unfit(f"kernel {wish.kernel} has {len(wish.kernel)} axes where the layer has {dims}")
+        return wish.kernel
+    own: tuple[int, ...] = layer.kernel_size
+    return tuple(k if k % 2 else 3 for k in own)
+
+
+def _enlarge(widths: WidthGraph, wish: Kernel, path: str) -> list[Change]:
+    conv: Any = module_at(widths.traced.root, path)
+    if not hasattr(conv, "kernel_size"):
+        raise Unfit("its class has code of its own, which is part of the graph and states the padding")
+    _check_use(widths, path, conv)
+    old: tuple[int, ...] = conv.kernel_size
+    new = (wish.size,) * len(old) if isinstance(wish.size, int) else wish.size
+    if len(new) != len(old):
+        raise Unfit(f"size {new} has {len(new)} axes where the layer has {len(old)}")
+    for before, after in zip(old, new, strict=True):
+        if after < before:
+            raise Unfit(f"its kernel {before} is larger than {after} already")
+        if (after - before) % 2:
+            raise Unfit(
+                f"zeros go around the kernel evenly: {before} can become {before + 2}, {before + 4}, ..., not {after}"
+            )
+    if conv.padding_mode != "zeros" and new != old:
+        raise Unfit(f"its padding_mode is {conv.padding_mode!r}; only zeros can be padded further with the same result")
+    if new == old:
+        raise Unfit(f"its kernel is {old} already")
+    return [Enlarge(path, old, new)]
+
+
+# -- looking things up -----------------------------------------------------------------------------
+
+
+def _free_name(widths: WidthGraph, changes: list[Change], path: str, also: Sequence[str] = ()) -> str:
+    """A name for a new module after another, which nothing has."""
+    path = re.sub(rf"{CLONE}\d+$", "", path)
+    taken = set(also) | set(widths.traced.classes) | {name for name, _ in widths.traced.root.named_modules()}
+    taken |= set(named_tensors(widths.traced.root))
+    taken |= {name for change in changes for name in getattr(change, "paths", (change.path,))}
+    return next(name for number in range(1, len(taken) + 2) if (name := f"{path}{CLONE}{number}") not in taken)
+
+
+def _spots(widths: WidthGraph, path: str) -> list[tuple[Mode, Spot]]:
+    traced = widths.traced
+    found = [(mode, s) for mode, graph in traced.graphs.items() for s in spots(graph, traced.root, path)]
+    if found:
+        return found
+    leaf = call_around(traced, path)
+    if traced.output == "module":
+        raise Unfit("the model's own class has no place for new layers; use output='graph'")
+    if leaf:
+        raise Unfit(f"it runs inside {leaf}, which is kept as a call, so no layer can follow it")
+    raise Unfit("no call of it is in the graph: its parameters are used in another way, or not at all")
+
+
+def _check_use(widths: WidthGraph, path: str, conv: Any) -> None:
+    """Whether a convolution's weight is used by its own calls alone, which follow what its attributes say."""
+    name = next((name for name, tensor in named_tensors(widths.traced.root).items() if tensor is conv.weight), "")
+    if not name:
+        raise Unfit("its weight is computed from other parameters (a parametrization)")
+    users = [call for run in widths.traced.tapes.values() for call in run.calls if name in call.inputs]
+    if not users:
+        raise Unfit("nothing uses its weight in the run on the example inputs")
+    other = next((call for call in users if call.module != path or call.op._schema.name != CONVOLUTION), None)
+    if other is not None:
+        raise Unfit(f"its weight is used at {other.site or other.op} too, which would not know of the larger kernel")
+
+
+def _value(widths: WidthGraph, mode: Mode, node: fx.Node) -> Value:
+    value = widths.value(mode, node.name)
+    assert isinstance(value, Value)
+    return value
+
+
+def _sizes(widths: WidthGraph, plan: Plan) -> Callable[[str], int]:
+    new = {width.name: width.new for width in plan.groups}
+    return lambda name: new.get(name) or widths.width(name)

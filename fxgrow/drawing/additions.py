@@ -1,0 +1,127 @@
+"""What a plan puts into a graph: new layers and clones of blocks, each beside the arrow that it takes the place of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..ops import Value
+from ..plans.changes import Insert, Region, Repeat
+from .folding import Flow
+from .source import Source
+from .view import STAYS, Edge, Node
+
+
+def with_new(source: Source, flow: Flow) -> Flow:
+    """The graph with the plan's new layers and clones, each beside the arrow that it takes the place of."""
+    for change in source.changes():
+        if isinstance(change, Insert):
+            for place in change.places:
+                if place.mode == "eval" and place.node in flow.nodes:
+                    flow = _inserted(source, flow, change, place.node)
+        elif isinstance(change, Repeat):
+            for region in change.regions:
+                if region.mode == "eval" and region.exit in flow.nodes:
+                    flow = _cloned(flow, change, region)
+    return flow
+
+
+def _inserted(source: Source, flow: Flow, change: Insert, after: str) -> Flow:
+    old = flow.nodes[after]
+    kernel = "×".join(map(str, change.kernel))
+    number = 2 if change.kind == "residual" else 1  # of layers in it
+    weight = change.channels * change.channels // change.groups * math.prod(change.kernel)
+    entries = number * (weight + change.channels) + (2 * change.channels if change.norm else 0)
+    key = f"{change.path} after {after}"
+    words = [change.kind, change.layer, kernel]
+    node = Node(
+        key=key,
+        kind="layer",
+        what=" ".join(filter(None, words)),
+        path=change.path,
+        size=(0, change.channels),
+        group=old.group,
+        groups=old.groups,
+        state=old.state or STAYS,
+        reason=str(change),
+        new=True,
+        parameters=(0, entries),
+        flops=(0, 2 * number * weight * _positions(source, after, change.channels)),
+        inside=tuple(
+            filter(
+                None,
+                [f"{change.norm} norm" if change.norm else "", change.activation.name if change.activation else ""],
+            )
+        ),
+    )
+    shapes = next((edge.shapes for edge in flow.edges if edge.source == after), ("", ""))
+    return _after(flow, after, [node], key, [Edge(after, key, shapes, when="after")])
+
+
+def _positions(source: Source, key: str, channels: int) -> int:
+    """How many entries each channel has that a node gives, of all examples: of (N, C, H, W) there are N H W."""
+    value = source.widths.value("eval", key)
+    layouts = value.layouts if isinstance(value, Value) else ()
+    return math.prod(source.size(layout)[1] for layout in layouts) // channels
+
+
+def _cloned(flow: Flow, change: Repeat, region: Region) -> Flow:
+    inside = [name for name in region.nodes if name in flow.nodes]
+    read = [edge for edge in flow.edges if edge.target in inside and edge.when != "before"]
+    nodes: list[Node] = []
+    edges: list[Edge] = []
+    last = region.exit
+    for path in change.paths:
+        twins = {name: f"{name} in {path}" for name in inside}
+        nodes += [_clone(flow.nodes[name], twin, change.block, path) for name, twin in twins.items()]
+        sources = {**twins, region.entry: last}
+        for edge in read:
+            start = sources.get(edge.source, edge.source)
+            edges.append(replace(edge, source=start, target=twins[edge.target], when="after"))
+        last = twins[region.exit]
+    unary, silent = (
+        marked | {f"{name} in {path}" for name in inside if name in marked for path in change.paths}
+        for marked in (flow.unary, flow.silent)
+    )
+    return replace(_after(flow, region.exit, nodes, last, edges), unary=unary, silent=silent)
+
+
+def _clone(old: Node, key: str, block: str, path: str) -> Node:
+    """A box of a block in a clone of it."""
+    return replace(
+        old,
+        key=key,
+        path=f"{path}{old.path.removeprefix(block)}" if f"{old.path}.".startswith(f"{block}.") else path,
+        new=True,
+        size=(0, old.size[1]),
+        parameters=(0, old.parameters[1]),
+        flops=(0, old.flops[1]),
+        start="",
+    )
+
+
+def _after(flow: Flow, after: str, new: Sequence[Node], last: str, inner: Sequence[Edge]) -> Flow:
+    """New boxes behind one: what read that one reads the last of them, once grown.
+
+    Args:
+        flow: The graph so far.
+        after: The box that they follow.
+        new: They, in order.
+        last: The key of the one that gives the result.
+        inner: The arrows into them.
+    """
+    nodes: dict[str, Node] = {}
+    for key, node in flow.nodes.items():
+        nodes[key] = node
+        if key == after:
+            nodes.update({one.key: one for one in new})
+    edges: list[Edge] = []
+    for edge in flow.edges:
+        if edge.source != after or edge.when == "before":
+            edges.append(edge)
+            continue
+        edges.append(replace(edge, source=last, when="after"))
+        if edge.when == "both":
+            edges.append(replace(edge, when="before"))
+    return Flow(nodes, (*edges, *inner), flow.unary, flow.silent)

@@ -1,0 +1,84 @@
+"""What people give to be drawn, as a `Source`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ..capture.ladder import trace
+from ..errors import DrawError
+from ..infer.freeze import widths
+from ..infer.width_graph import WidthGraph
+from ..model.copies import named_tensors
+from ..model.example_inputs import Inputs, arguments_of
+from ..plans.growth_plan import Plan, example_of
+from ..report.report import Report
+from ..rewrite.student import check_code, plan_of
+from ..rewrite.student_inputs import padded_inputs
+from ..solver.io_widths import open_ends
+from ..spec.parse import parse
+from .alone import widths_of
+from .source import Source
+
+EXPECTED = (
+    "a model or a student, what fxgrow.widths found, a plan, or (widths, plan) or (model, plan), also with a report"
+)
+
+
+def source_of(given: Any, example_inputs: Any = None) -> Source:
+    """Whatever can be drawn.
+
+    Args:
+        given: A `WidthGraph`, a model, a student, a `Plan`, or a tuple of one of the first two with a plan and a
+            `Report`.
+        example_inputs: Of a model or a student; None: those of the plan, or guessed.
+
+    Raises:
+        DrawError: It is nothing of these.
+        PlanError: The plan is for another model.
+    """
+    parts = list(given) if isinstance(given, tuple) else [given]
+    graph = next((part for part in parts if isinstance(part, WidthGraph | nn.Module)), None)
+    plan = next((part for part in parts if isinstance(part, Plan)), None)
+    report = next((part for part in parts if isinstance(part, Report)), None)
+    if graph is None and plan is not None and len(parts) == 1 + (report is not None):
+        return Source(widths_of(plan), plan, report=report, alone=True)
+    if graph is None or len(parts) > 1 + (plan is not None) + (report is not None):
+        kinds = ", ".join(type(part).__name__ for part in parts)
+        raise DrawError(f"cannot draw {kinds or 'nothing'}; give {EXPECTED}")
+    if isinstance(graph, nn.Module):
+        own = plan_of(graph) if plan is None else None
+        if own is not None:
+            return Source(_of_student(graph, own, example_inputs), own, of_student=True, report=report)
+        graph = _of_model(graph, plan, example_inputs)
+    elif plan is not None:
+        check_code(plan, graph.traced)
+    if plan is not None and plan.ends:
+        graph, _ = open_ends(graph, parse(plan.spec))
+    return Source(graph, plan, report=report)
+
+
+def _of_model(model: nn.Module, plan: Plan | None, example: Any) -> WidthGraph:
+    if plan is None:
+        return widths(trace(model, example))
+    if example is None:
+        example = example_of(plan, named_tensors(model).values())
+    traced = trace(model, example, leaf_modules=plan.leaves, output=plan.output)
+    check_code(plan, traced)
+    if plan.output == "module":  # which is one call: the graph shows more, where there is one
+        traced = trace(model, example, leaf_modules=plan.leaves)
+    return widths(traced)
+
+
+def _of_student(student: nn.Module, plan: Plan, example: Any) -> WidthGraph:
+    """The widths of a student, found as its teacher's were, on inputs of its own."""
+    if example is None:
+        known = example_of(plan, named_tensors(student).values())
+        if known is not None:
+            example = padded_inputs(plan.steps, student, Inputs(*arguments_of(known)))
+    return widths(trace(student, example, leaf_modules=[leaf for leaf in plan.leaves if _has(student, leaf)]))
+
+
+def _has(model: nn.Module, path: str) -> bool:
+    return path in dict(model.named_modules())

@@ -1,0 +1,256 @@
+"""What is drawn: widths, and what becomes of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import nn
+
+from ..infer.groups import Group
+from ..infer.width_graph import WidthGraph
+from ..layouts.layout import Layout, atoms, measure, only_atom
+from ..model.copies import named_tensors
+from ..plans.changes import Change as PlanChange
+from ..plans.changes import Enlarge, Insert, Repeat
+from ..plans.growth_plan import Plan
+from ..report.costs import work
+from ..report.report import Report
+from .view import GROWS, LEVELS, PINNED, STAYS, Change, Level, Swatch
+
+WITHOUT_A_MODEL = "drawn from the plan alone: widths that stay, layers and FLOPs need the model"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything that there is to draw.
+
+    Attributes:
+        widths: Of the teacher; or of the student, where `of_student`.
+        plan: What becomes of it, if anything.
+        of_student: Whether the widths are those that the plan leads to.
+        report: What verification found.
+        alone: Whether the plan is all there is: no graph, and of the widths only those of parameters that change.
+    """
+
+    widths: WidthGraph
+    plan: Plan | None = None
+    of_student: bool = False
+    report: Report | None = None
+    alone: bool = False
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Those that can be drawn."""
+        return LEVELS[:1] if self.alone else LEVELS
+
+    @cached_property
+    def legend(self) -> Mapping[str, Swatch]:
+        """The width groups, in the order of the model."""
+        return {swatch.name: swatch for swatch in self._swatches()}
+
+    @cached_property
+    def parameter_names(self) -> frozenset[str]:
+        """The tensors that are parameters, not buffers."""
+        return frozenset(
+            name for name, tensor in named_tensors(self.widths.traced.root).items() if isinstance(tensor, nn.Parameter)
+        )
+
+    @cached_property
+    def inside(self) -> Mapping[str, Sequence[str]]:
+        """The parameters and buffers of each module and what is in it."""
+        found: dict[str, list[str]] = {}
+        for name in self.widths.tensors:
+            module = name.rpartition(".")[0]
+            while module:
+                found.setdefault(module, []).append(name)
+                module = module.rpartition(".")[0]
+        return found
+
+    @cached_property
+    def flops(self) -> Mapping[str, Change]:
+        """Floating-point operations of one forward pass, by the weight that is summed over, or the place."""
+        found: dict[str, Change] = {}
+        before = work(self.widths, lambda name: self.sizes(name)[0])
+        after = work(self.widths, lambda name: self.sizes(name)[1])
+        for old, new in zip(before, after, strict=True):
+            key = old.weight or old.site
+            so_far, here = found.get(key, (0, 0)), self._with_kernel(key, (old.flops, new.flops))
+            found[key] = so_far[0] + here[0], so_far[1] + here[1]
+        return found
+
+    @cached_property
+    def new_paths(self) -> frozenset[str]:
+        """The modules that only the student has."""
+        return frozenset(self._new_paths())
+
+    @cached_property
+    def title(self) -> str:
+        """The model's class, and how much grows."""
+        name = self.plan.model if self.plan is not None else self.widths.traced.class_name
+        grown = sum(swatch.state == GROWS and swatch.size[0] > 0 for swatch in self.legend.values())
+        if self.plan is None:
+            return f"{name}: {len(self.legend)} widths, {sum(s.state != PINNED for s in self.legend.values())} can grow"
+        layers = sum(len(change.paths) if isinstance(change, Repeat) else 1 for change in self.changes())
+        return f"{name}: {grown}{'' if self.alone else f' of {len(self.legend)}'} widths grow" + (
+            f", {layers} other change{'s' * (layers > 1)}" if layers else ""
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know."""
+        notes = self.plan.notes if self.plan is not None else self.widths.traced.notes
+        if self.alone and self.plan is not None:
+            changed = [f"{change.path}: {change}" for change in self.changes()]
+            left = [f"{entry.name} is left as it is: {entry.reason}" for step in self.plan.steps for entry in step.left]
+            notes = (*notes, *changed, *left, WITHOUT_A_MODEL)
+        if self.report is None:
+            return notes
+        error = max(self.report.errors.values())
+        return (f"{'the same function' if self.report.exact else 'NOT the same function'}, error {error:.1e}", *notes)
+
+    def changes(self) -> Iterator[PlanChange]:
+        """New layers and the like, of every step of the plan."""
+        for step in self.plan.steps if self.plan is not None else ():
+            yield from step.changes
+
+    def sizes(self, name: str) -> Change:
+        """The width of a group before and after."""
+        return self._sizes[name]
+
+    @cached_property
+    def _sizes(self) -> Mapping[str, Change]:
+        return {name: self._size_of(name) for name in self.widths.named}
+
+    def _size_of(self, name: str) -> Change:
+        here = self.widths.width(name)
+        if name in self._born:
+            return 0, here
+        members = self.widths.named[name].members if self.of_student else ()
+        found = [self._places[member] for member in members if member in self._places]  # a new layer may rename a width
+        old, new = self._planned.get(found[0] if found else name, (here, here))
+        return (old if new == here else here, here) if self.of_student else (here, new if old == here else here)
+
+    @cached_property
+    def _born(self) -> frozenset[str]:
+        """The width groups that only new layers have."""
+        groups = self.widths.groups if self.new_paths else ()
+        return frozenset(group.name for group in groups if all(self.is_new(tensor) for tensor, _ in group.members))
+
+    @cached_property
+    def _places(self) -> Mapping[tuple[str, int], str]:
+        """The plan's names of the dimensions that are one width."""
+        found: dict[tuple[str, int], str] = {}
+        for step in self.plan.steps if self.plan is not None else ():
+            for tensor in step.tensors:
+                for dim, layout in enumerate(tensor.layouts):
+                    name = only_atom(layout)
+                    if isinstance(name, str):
+                        found.setdefault((tensor.name, dim), name)
+        return found
+
+    @cached_property
+    def _planned(self) -> Mapping[str, Change]:
+        found: dict[str, Change] = {}
+        for step in self.plan.steps if self.plan is not None else ():
+            for width in step.groups:
+                found[width.name] = found.get(width.name, (width.old, 0))[0], width.new
+        return found
+
+    def parameters(self, tensor: str) -> Change:
+        """The number of entries of a parameter or buffer before and after."""
+        old, new = (math.prod(size[i] for size in map(self.size, self.widths.tensors[tensor].layouts)) for i in (0, 1))
+        if self.is_new(tensor):
+            return 0, new
+        return self._with_kernel(tensor, (old, new))
+
+    def _with_kernel(self, tensor: str, change: Change) -> Change:
+        """A figure that is proportional to a kernel's size, where the plan makes that larger."""
+        larger = next((c for c in self._enlarged if f"{c.path}.weight" == tensor), None)
+        if larger is None:
+            return change
+        old, new = change
+        ratio = math.prod(larger.new), math.prod(larger.old)
+        return (old * ratio[1] // ratio[0], new) if self.of_student else (old, new * ratio[0] // ratio[1])
+
+    def kernel(self, tensor: str) -> str:
+        """The size of a convolution's kernel, before and after where it changes: "7×7→9×9"."""
+        path = tensor.rpartition(".")[0]
+        for larger in self._enlarged:
+            if larger.path == path:
+                return "→".join("×".join(map(str, size)) for size in (larger.old, larger.new))
+        return "×".join(str(self.size(layout)[0]) for layout in self.widths.tensors[tensor].layouts[2:])
+
+    def what(self, path: str) -> str:
+        """The type of a module, and what tells it from others of the type: "Conv2d 3×3 /2"."""
+        kind = self.widths.traced.classes.get(path)
+        if kind is None:
+            return ""
+        words = [kind.__name__]
+        weight = f"{path}.weight"
+        if weight in self.widths.tensors and len(self.widths.tensors[weight].layouts) > 2:
+            words.append(self.kernel(weight))
+        try:
+            module = self.widths.traced.root.get_submodule(path)
+        except AttributeError:
+            return " ".join(words)
+        stride = getattr(module, "stride", None)
+        steps = (stride,) if isinstance(stride, int) else stride if isinstance(stride, tuple) else ()
+        if any(step != 1 for step in steps):
+            words.append("/" + "×".join(dict.fromkeys(map(str, steps))))
+        groups = getattr(module, "groups", 1)
+        if isinstance(groups, int) and groups > 1:
+            words.append("depthwise" if groups == getattr(module, "in_channels", 0) else f"{groups} groups")
+        return " ".join(words)
+
+    @cached_property
+    def _enlarged(self) -> tuple[Enlarge, ...]:
+        return tuple(change for change in self.changes() if isinstance(change, Enlarge))
+
+    def size(self, layout: Layout) -> Change:
+        """The size of a dimension before and after."""
+        return measure(layout, lambda name: self.sizes(name)[0]), measure(layout, lambda name: self.sizes(name)[1])
+
+    def group_of(self, layouts: Iterable[Layout]) -> str:
+        """Of the groups in some dimensions the one that shows: of the first dimension that has any, the widest."""
+        for layout in layouts:
+            names = [name for name in atoms(layout) if name in self.legend]
+            if names:
+                best = max(names, key=lambda name: (self.legend[name].state != PINNED, self.widths.width(name)))
+                return str(best)
+        return ""
+
+    def is_new(self, path: str) -> bool:
+        """Whether only the student has a module."""
+        return any(path == new or path.startswith(f"{new}.") for new in self.new_paths)
+
+    def _new_paths(self) -> Iterator[str]:
+        for change in self.changes():
+            if isinstance(change, Insert):
+                yield change.path
+            elif isinstance(change, Repeat):
+                yield from change.paths
+
+    def _swatches(self) -> Iterator[Swatch]:
+        shown = self.widths.groups
+        hues = iter(_hues(sum(self._state(group) != PINNED for group in shown)))
+        left = {entry.name: entry.reason for entry in self.plan.left} if self.plan is not None else {}
+        for group in shown:
+            state = self._state(group)
+            hue, shade = (-1, 0) if state == PINNED else next(hues)
+            why = "" if self.alone else self.widths.why(group.name).partition("\n")[0]
+            reason = left.get(group.name) or why.partition(") ")[2] or why
+            layers = tuple(dict.fromkeys(tensor.rpartition(".")[0] or tensor for tensor, _ in group.members))
+            yield Swatch(group.name, hue, shade, self.sizes(group.name), state, reason, layers)
+
+    def _state(self, group: Group) -> str:
+        old, new = self.sizes(group.name)
+        return GROWS if new > old else PINNED if group.pinned or group.held else STAYS
+
+
+def _hues(number: int) -> Iterator[tuple[int, int]]:
+    """Colours, none twice: neighbours lie a golden angle apart, and shades part those that come round again."""
+    for i in range(number):
+        yield round(i * 360 * (2 - (1 + math.sqrt(5)) / 2) + 215) % 360, i * 3 // max(number, 24)

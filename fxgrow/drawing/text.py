@@ -1,0 +1,61 @@
+"""A table for the terminal: a row for each box, indented below the module that it stands in."""
+
+from __future__ import annotations
+
+from ..base.tables import table
+from .registry import Picture, output
+from .view import PINNED, SIGNS, Drawing, Edge, Node, arrow, own
+
+MARKS = {"+": "new", "·": PINNED}  # before a row, by what `SIGNS` says
+READS = 3  # boxes named of those that one reads
+
+
+@output(".txt")
+def write(picture: Picture) -> bytes:
+    """The drawing after growth."""
+    return f"{text(picture.drawing)}\n".encode()
+
+
+def text(drawing: Drawing) -> str:
+    """A drawing as a table, and why what is pinned is pinned."""
+    names = {node.key: _name(node) for node in drawing.nodes}
+    into: dict[str, list[Edge]] = {}
+    for edge in drawing.edges:
+        if edge.when != "before":
+            into.setdefault(edge.target, []).append(edge)
+    rows: list[tuple[str, ...]] = []
+    home = ""
+    for node in drawing.nodes:
+        if node.home and node.home != home:  # what is indented says only the rest of its path
+            rows.append((f"  {node.home}", "", "", "", ""))
+        home = node.home
+        rows.append(_row(node, into.get(node.key, []), names))
+    parts = [f"{drawing.title} ({drawing.level})", table(("", "width", "what", "reads", "parameters"), rows)]
+    signs = [f"{sign} {SIGNS[name]}" for sign, name in MARKS.items() if any(row[0].startswith(sign) for row in rows)]
+    parts += ["\n".join(signs)] if signs else []
+    pinned = {swatch.name: swatch.reason for swatch in drawing.legend if swatch.state == PINNED and swatch.reason}
+    if pinned:
+        parts.append(table(("pinned", "why"), list(pinned.items()), limit=140))
+    return "\n\n".join([*parts, *(f"note: {note}" for note in drawing.notes)])
+
+
+def _name(node: Node) -> str:
+    """What others call a box that they read; of several operators of one module each by its own name, too."""
+    return f"{node.path} {node.what}" if node.home and node.path == node.home else node.path or node.what or node.key
+
+
+def _row(node: Node, edges: list[Edge], names: dict[str, str]) -> tuple[str, ...]:
+    known = "new" if node.new else node.state
+    sign = next((f"{sign} " for sign, name in MARKS.items() if name == known), "  ")
+    words = [node.what, f"×{node.times}" if node.times > 1 else ""]
+    reads = [f"{names[e.source]}{f' ({e.label or e.shapes[1]})' if e.label or e.shapes[1] else ''}" for e in edges]
+    more = f" and {len(reads) - READS} more" if len(reads) > READS else ""
+    old, new = node.parameters
+    count = f"{new:,}" if old == new or not old else f"{old:,}→{new:,}"
+    return (
+        f"{sign}{'  ' if node.home else ''}{own(node) or node.what or node.key}",
+        arrow(node.size),
+        " ".join(filter(None, words)),
+        ", ".join(reads[:READS]) + more,
+        count if new else "",
+    )

@@ -1,0 +1,117 @@
+"""What an inference finds: everything that the rules said, in terms of `Var`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..base.structures import ArgumentPath
+from ..layouts.layout import Layout
+from ..layouts.unify import Tie, Unifier
+from ..model.grown import Mode
+from ..ops import Linear, Value
+from ..recording.tape import Call
+from .attributes import Attribute
+from .literals import Literal
+
+CARRY, CONTRACT = "carry", "contract"
+IS_OUTPUT = "it is an output of the model"
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Which of a model's own ends are to be widths: their sizes are fixed otherwise.
+
+    Attributes:
+        inputs: (name, dimension) of inputs, by the names of `record.named_inputs`.
+        outputs: (parameter, dimension) whose widths may be those of outputs.
+    """
+
+    inputs: frozenset[tuple[str, int]] = frozenset()
+    outputs: frozenset[tuple[str, int]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """A layer norm.
+
+    Attributes:
+        weight: The position of its gain among the call's tensors; None where it has none.
+        bias: The same of its shift.
+        argument: The position of eps among the call's arguments.
+        eps: Its value.
+        module: The module whose attribute `eps` that is, or None.
+        literal: (mode, node, path) of the literal that it is, or None.
+    """
+
+    weight: int | None
+    bias: int | None
+    argument: int
+    eps: float
+    module: str | None = None
+    literal: tuple[Mode, str, ArgumentPath] | None = None
+
+
+Known = tuple[int | str | None, Value]  # what numbers a value on its tape, and what is known of it
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What has to be known of a call to see where means over channels go.
+
+    Attributes:
+        linear: How a channel goes through that carries the mean of the others.
+        ins: Its tensors.
+        outs: Its results.
+        contracts: (position in `ins`, dimension) of weights that are summed over.
+        norm: The layer norm that it is.
+        mutates: Whether it writes into its first argument.
+        numbers: Whether plain numbers are among its first two arguments.
+        floating: Whether all its results are real numbers.
+    """
+
+    linear: Linear
+    ins: tuple[Known, ...]
+    outs: tuple[Known, ...]
+    contracts: tuple[tuple[int, int], ...] = ()
+    norm: Norm | None = None
+    mutates: bool = False
+    numbers: bool = False
+    floating: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a call of the student must look like: the layouts of its tensors, and of its integer arguments."""
+
+    ins: tuple[Layout, ...]
+    outs: tuple[tuple[Layout, ...], ...]
+    expected: tuple[tuple[int, Layout, Layout], ...]
+    sized: tuple[int | str, ...]
+    flow: Flow
+    decided: Any = None  # the result itself, where its size or value depends on numbers in tensors
+
+
+@dataclass(slots=True)
+class Findings:
+    """Everything that the rules said, in terms of `Var`."""
+
+    unifier: Unifier
+    tensors: dict[str, tuple[Layout, ...]]
+    roles: dict[tuple[str, int], set[str]]
+    contractions: list[tuple[Layout, str, tuple[int, ...], str]]
+    uniform: list[tuple[Layout, str]]
+    replicas: list[tuple[Layout, str]]
+    notes: list[tuple[Layout, str]]
+    predictions: dict[Mode, list[Prediction]]
+    calls: dict[Mode, list[Call]]
+    numbers: dict[Mode, list[Any]]
+    nodes: dict[tuple[Mode, str], Any]
+    literals: list[Literal]
+    attributes: list[Attribute]
+    inputs: dict[str, tuple[Layout, ...]] = field(default_factory=dict)
+    outputs: dict[Mode, list[tuple[Layout, ...]]] = field(default_factory=dict)
+
+    @property
+    def ties(self) -> list[Tie]:
+        return self.unifier.ties

@@ -1,0 +1,214 @@
+"""What inference found, frozen, with names for widths: the layer that makes one, else where it first occurs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import networkx as nx
+
+from ..capture.traced import Traced
+from ..layouts.layout import Layout, Var, atoms, of, only_atom, substitute
+from ..model.copies import named_tensors, no_collection
+from ..ops import KERNEL, Value
+from .attributes import of_weights
+from .findings import CARRY, CONTRACT, Findings, Flow, Open, Prediction
+from .groups import Group, Statement, constrain
+from .inference import infer
+from .width_graph import TensorWidths, WidthGraph, layouts_of
+
+
+def widths(traced: Traced, opened: Open | None = None) -> WidthGraph:
+    """Infer every width of a traced model.
+
+    Args:
+        traced: The model.
+        opened: Which of its inputs and outputs are widths, too; None: none.
+
+    Raises:
+        TraceError: The trace does not compute what the model computes.
+    """
+    with nullcontext() if traced.inputs.real else no_collection():
+        return _frozen(infer(traced, opened), traced)
+
+
+def _frozen(findings: Findings, traced: Traced) -> WidthGraph:
+    _settle_roles(findings, traced)
+    names = _Names(findings)
+    tensors = {
+        name: TensorWidths(
+            name,
+            tuple(names.layout(la) for la in layouts),
+            tuple(_role(findings, name, d) for d in range(len(layouts))),
+        )
+        for name, layouts in findings.tensors.items()
+    }
+    uniform, replicas, notes = (names.statements(s) for s in (findings.uniform, findings.replicas, findings.notes))
+    nodes = {key: _map_values(value, names) for key, value in findings.nodes.items()}
+    predictions = {mode: [names.prediction(p) for p in found] for mode, found in findings.predictions.items()}
+    literals = tuple(replace(li, layout=names.layout(li.layout)) for li in findings.literals)
+    stated = [*findings.attributes, *of_weights(traced.root, findings.tensors)]
+    attributes = tuple(
+        dict.fromkeys(replace(at, layouts=tuple(names.layout(la) for la in at.layouts)) for at in stated)
+    )
+    inputs = {name: tuple(names.layout(la) for la in layouts) for name, layouts in findings.inputs.items()}
+    outputs = {
+        mode: tuple(tuple(names.layout(la) for la in layouts) for layouts in leaves)
+        for mode, leaves in findings.outputs.items()
+    }
+    groups = _groups(findings, names, tensors)  # last: by now every width has its name
+    return WidthGraph(
+        traced,
+        constrain(groups, uniform, replicas, layouts_of(tensors)),
+        tensors,
+        nodes,
+        findings.calls,
+        findings.numbers,
+        predictions,
+        literals,
+        attributes,
+        (uniform, replicas, notes),
+        inputs,
+        outputs,
+        _tie_graph(findings),
+    )
+
+
+def _settle_roles(findings: Findings, traced: Traced) -> None:
+    """Pin dimensions whose tensor cannot play its part: both roles at once, none, or integers to be split."""
+    kinds = named_tensors(traced.root)
+    resolve = findings.unifier.resolve
+    parts: dict[tuple[str, tuple[int, ...]], set[Var]] = {}  # a weight may be cut, and each part be summed over
+    for layout, origin, dims, _ in findings.contractions:
+        parts.setdefault((origin, dims), set()).update(atoms(resolve(layout)))
+    for _, origin, dims, site in findings.contractions:
+        own = {var for dim in dims for var in atoms(resolve(findings.tensors[origin][dim]))}
+        summed = parts[origin, dims]
+        for var in summed - own:  # the weight was expanded along it: it has no entries there that could be split
+            findings.unifier.pin(of(var), f"{site} sums over it, but {origin} has one entry for all of it")
+        for var in own - summed:  # a factor of the same dimension that is carried: a dimension has one role
+            findings.unifier.pin(of(var), f"{site} sums over a part of the dimension of {origin} that holds it")
+    for name, layouts in findings.tensors.items():
+        for dim, layout in enumerate(layouts):
+            roles = findings.roles.get((name, dim), set())
+            if not roles:
+                findings.unifier.pin(layout, f"no operation uses {name}")
+            elif len(roles) > 1:
+                findings.unifier.pin(layout, f"{name} is summed over in one place and carried in another")
+            elif roles == {CONTRACT} and not kinds[name].is_floating_point():
+                findings.unifier.pin(layout, f"{name} holds integers, which cannot be split")
+
+
+def _role(findings: Findings, name: str, dim: int) -> str:
+    return CONTRACT if CONTRACT in findings.roles.get((name, dim), set()) else CARRY
+
+
+class _Names:
+    """Names for widths: the layer that makes one, else where it first occurs."""
+
+    def __init__(self, findings: Findings) -> None:
+        self.resolve = findings.unifier.resolve
+        self.of: dict[Var, str] = {}
+        self._taken: set[str] = set()
+        self._named: dict[Layout, Layout] = {}
+        self._known: dict[int, tuple[Value, Value]] = {}  # by the id of what is named, which is kept
+        for produced in (True, False):
+            for tensor, layouts in findings.tensors.items():
+                for dim, layout in enumerate(layouts):
+                    var = only_atom(self.resolve(layout))
+                    if isinstance(var, Var) and KERNEL in findings.unifier.reasons(var):
+                        continue
+                    makes = len(layouts) > 1 and CARRY in findings.roles.get((tensor, dim), set())
+                    if isinstance(var, Var) and var not in self.of and makes is produced:
+                        role = findings.roles.get((tensor, dim), set())
+                        self.give(var, _name(tensor, dim, produced=produced, contracted=CONTRACT in role))
+
+    def give(self, var: Var, name: str) -> str:
+        unique = name
+        number = 2
+        while unique in self._taken:
+            unique, number = f"{name} #{number}", number + 1
+        self._taken.add(unique)
+        self.of[var] = unique
+        return unique
+
+    def layout(self, layout: Layout) -> Layout:
+        """The layout in terms of names."""
+        named = self._named.get(layout)
+        if named is None:
+            named = self._named[layout] = substitute(self.resolve(layout), self._atom)
+        return named
+
+    def _atom(self, var: Var) -> Layout:
+        return of(self.of.get(var) or self.give(var, var.name.replace(".weight[0]", "")))
+
+    def statements(self, found: list[Statement]) -> tuple[Statement, ...]:
+        return tuple(dict.fromkeys((self.layout(layout), reason) for layout, reason in found))
+
+    def prediction(self, found: Prediction) -> Prediction:
+        outs = tuple(tuple(self.layout(la) for la in layouts) for layouts in found.outs)
+        expected = tuple((arg, self.layout(front), back and self.layout(back)) for arg, front, back in found.expected)
+        ins = tuple(self.layout(la) for la in found.ins)
+        return Prediction(ins, outs, expected, found.sized, self._flow(found.flow), found.decided)
+
+    def _flow(self, flow: Flow) -> Flow:
+        ins, outs = (tuple([(key, self._value(v)) for key, v in known]) for known in (flow.ins, flow.outs))
+        return Flow(flow.linear, ins, outs, flow.contracts, flow.norm, flow.mutates, flow.numbers, flow.floating)
+
+    def _value(self, value: Value) -> Value:
+        known = self._known.get(id(value))
+        if known is None:
+            layouts = tuple([self.layout(la) for la in value.layouts])
+            named = Value(layouts, value.origin, value.dims, value.invalid, value.constant)
+            known = self._known[id(value)] = (value, named)
+        return known[1]
+
+
+def _name(tensor: str, dim: int, *, produced: bool, contracted: bool) -> str:
+    layer = tensor.rpartition(".")[0] or tensor
+    return layer if produced else f"input of {layer}" if contracted else f"{tensor}[{dim}]"
+
+
+def _map_values(found: Any, names: _Names) -> Any:
+    if isinstance(found, Value):
+        return Value(tuple(names.layout(la) for la in found.layouts))
+    if isinstance(found, list | tuple):
+        return tuple(_map_values(f, names) for f in found)
+    return None
+
+
+def _groups(findings: Findings, names: _Names, tensors: Mapping[str, TensorWidths]) -> dict[str, Group]:
+    members: dict[str, list[tuple[str, int]]] = {}
+    for tensor in tensors.values():
+        for dim, layout in enumerate(tensor.layouts):
+            for name in dict.fromkeys(atoms(layout)):
+                members.setdefault(name, []).append((tensor.name, dim))
+    found = {
+        name: Group(
+            name,
+            var.size,
+            tuple(members.get(name, ())),
+            findings.unifier.reasons(var),
+            count=var.count,
+            constant=var.elastic,
+        )
+        for var, name in names.of.items()
+    }
+    first = {name: number for number, name in enumerate(members)}
+    return dict(sorted(found.items(), key=lambda item: first.get(item[0], len(first))))
+
+
+def _tie_graph(findings: Findings) -> nx.Graph:
+    graph = nx.Graph()
+    for tie in findings.ties:
+        a, b = _tie_node(tie.a, findings), _tie_node(tie.b, findings)
+        if not graph.has_edge(a, b):
+            graph.add_edge(a, b, site=tie.site, whole=tie.whole)
+    return graph
+
+
+def _tie_node(var: Var, findings: Findings) -> str:
+    tensor = var.name.partition("[")[0]
+    return var.name if tensor in findings.tensors and var.name.count("[") == 1 else f"{var.name} #{var.index}"

@@ -1,0 +1,252 @@
+"""The width graph: which dimensions belong together, and why."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import html
+import itertools
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import networkx as nx
+
+from ..base.tables import html_table, table
+from ..capture.traced import Traced
+from ..errors import WidthError
+from ..layouts.layout import Equality, Layout, atoms
+from ..model.grown import Mode
+from ..ops import KERNEL
+from ..recording.tape import Call
+from .attributes import Attribute
+from .findings import CARRY, Prediction
+from .groups import Group, Statement, can_grow, constrain
+from .literals import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class TensorWidths:
+    """A parameter or buffer: the layout of each dimension, and whether it is carried or contracted."""
+
+    name: str
+    layouts: tuple[Layout, ...]
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class WidthGraph:
+    """Every width of a model.
+
+    Attributes:
+        traced: The model as graphs.
+        named: The width groups by name, in the order of the model's parameters.
+        tensors: The layouts and roles of each parameter and buffer.
+        nodes: The layouts of each node's result, by (mode, node).
+        calls: Per mode, the calls of the teacher.
+        numbers: Per mode, what it returns besides tensors.
+        predictions: For each of them, what the student's must look like.
+        literals: Sizes stated in the graphs.
+        attributes: Sizes stated by modules.
+        statements: (averaged over, replicas only, notes): layouts and where.
+        inputs: The layouts of each input, by the names of `record.named_inputs`.
+        outputs: Per mode, the layouts of each tensor that the model returns.
+        ties: A networkx graph: an edge joins two widths that an operator tied; its "site" says which.
+        equal: Sizes that the code makes equal, whatever grows.
+    """
+
+    traced: Traced
+    named: Mapping[str, Group]
+    tensors: Mapping[str, TensorWidths]
+    nodes: Mapping[tuple[Mode, str], Any]
+    calls: Mapping[Mode, list[Call]]
+    numbers: Mapping[Mode, list[Any]]
+    predictions: Mapping[Mode, list[Prediction]]
+    literals: tuple[Literal, ...]
+    attributes: tuple[Attribute, ...]
+    statements: tuple[tuple[Statement, ...], tuple[Statement, ...], tuple[Statement, ...]]
+    inputs: Mapping[str, tuple[Layout, ...]]
+    outputs: Mapping[Mode, tuple[tuple[Layout, ...], ...]]
+    ties: nx.Graph
+    equal: tuple[Equality, ...] = ()
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The width groups that are a dimension of some layer, in the order of the model."""
+        return tuple(g for g in self.named.values() if g.members and not _is_no_width(g, self.tensors))
+
+    def width(self, name: str) -> int:
+        """The width of a group in the teacher."""
+        return self.named[name].size
+
+    def value(self, mode: Mode, node: str) -> Any:
+        """What is known of a node's result in a mode, or in the mode that was run for both; None where nothing is."""
+        return next((v for m in (mode, *self.traced.modes) if (v := self.nodes.get((m, node))) is not None), None)
+
+    def pin(self, names: Iterable[str], reason: str) -> WidthGraph:
+        """The same graph with more groups pinned, and what follows from that."""
+        chosen = set(names)
+        named = {n: replace(g, pinned=(*g.pinned, reason)) if n in chosen else g for n, g in self.named.items()}
+        uniform, replicas, _ = self.statements
+        return replace(self, named=constrain(named, uniform, replicas, layouts_of(self.tensors)))
+
+    def tie(self, together: Mapping[frozenset[str], str]) -> WidthGraph:
+        """The same graph with groups that have to grow by one factor, and why."""
+        more = tuple((tuple((name,) for name in sorted(names)), reason) for names, reason in together.items())
+        uniform, replicas, notes = self.statements
+        named = constrain(self.named, (*uniform, *more), replicas, layouts_of(self.tensors)) if more else self.named
+        return replace(self, named=named, statements=((*uniform, *more), replicas, notes))
+
+    def alike(self, path: str, but: Container[str], *names: Iterable[str]) -> list[tuple[tuple[str, ...], ...]]:
+        """The groups that play the parts of these ones in the other modules of a module's class, but for some."""
+        kind = self.traced.classes.get(path)
+        inside = f"{path}."
+        parts: dict[str, tuple[str, int, int]] = {}
+        for tensor in self.tensors.values():
+            if path and tensor.name.startswith(inside):
+                for dim, layout in enumerate(tensor.layouts):
+                    for position, name in enumerate(atoms(layout)):
+                        parts.setdefault(name, (tensor.name.removeprefix(inside), dim, position))
+        found = []
+        for other, its_kind in self.traced.classes.items():
+            if its_kind is kind and other != path and other not in but:
+                theirs = [[self._part(other, *parts[name]) for name in some if name in parts] for some in names]
+                found.append(tuple(tuple(dict.fromkeys(filter(None, some))) for some in theirs))
+        return [theirs for theirs in found if theirs[0]]
+
+    def inside(self, path: str) -> list[str]:
+        """The groups that are a part of a module's parameters and buffers."""
+        own = [t.layouts for t in self.tensors.values() if path and t.name.startswith(f"{path}.")]
+        return list(dict.fromkeys(name for layouts in own for layout in layouts for name in atoms(layout)))
+
+    def _part(self, path: str, tensor: str, dim: int, position: int) -> str:
+        found = self.tensors.get(f"{path}.{tensor}")
+        inside = list(atoms(found.layouts[dim])) if found is not None and dim < len(found.layouts) else []
+        return inside[position] if position < len(inside) else ""
+
+    def produced(self, tensor: str) -> Layout:
+        """The layout of the width that a parameter makes: its first dimension that is carried and is a width."""
+        found = self.tensors[tensor]
+        carried = [la for la, role in zip(found.layouts, found.roles, strict=True) if role == CARRY and any(atoms(la))]
+        return carried[0] if carried else found.layouts[0] if found.layouts else ()
+
+    def why(self, a: str, b: str | None = None) -> str:
+        """Why two layers share a width (the chain of operators that ties them), or why one must stay.
+
+        Of one layer it tells of the width that it makes first, and then of all others that its parameters have, such
+        as the one that it reads.
+
+        Args:
+            a: A module or parameter name, a width group, or a glob over these.
+            b: Another one, or None.
+
+        Raises:
+            WidthError: There is no such name.
+        """
+        if b is None:
+            return "\n".join(dict.fromkeys(line for name in self._meant(a) for line in self._lines(name))) or (
+                f"{a} has a fixed size"
+            )
+        starts, ends = ([self._var(name) for name in self._meant(pattern)] for pattern in (a, b))
+        paths = []
+        for start in dict.fromkeys(starts):
+            reached = nx.single_source_shortest_path(self.ties, start) if start in self.ties else {}
+            paths += [reached[end] for end in dict.fromkeys(ends) if end in reached]
+        if not paths:
+            return f"nothing ties {a} and {b}"
+        path = min(paths, key=len)
+        steps = [f"  {x} -- {self.ties.edges[x, y]['site']} -- {y}" for x, y in itertools.pairwise(path)]
+        mine, theirs = ({n for name in self._meant(one) for n in atoms(self._layout(name))} for one in (a, b))
+        head = f"{a} and {b} share one width:" if mine & theirs else f"{a} and {b} hang together, but not as one width:"
+        return "\n".join([head, *steps]) if steps else f"{a} and {b} are the same dimension"
+
+    def _meant(self, pattern: str) -> list[str]:
+        """The names that a glob means: modules with parameters, or else parameters or width groups; or the name."""
+        layers = dict.fromkeys(t.rpartition(".")[0] or t for t in self.tensors)
+        if pattern in self.named or not any(c in pattern for c in "*?["):
+            return [pattern]
+        return next(filter(None, (fnmatch.filter(s, pattern) for s in (layers, self.tensors, self.named))), [pattern])
+
+    def _lines(self, name: str) -> Iterator[str]:
+        said = dict.fromkeys(atoms(self._layout(name)))
+        yield from map(self._why_pinned, said)
+        for tensor in self._inside(name):
+            for dim, layout in enumerate(self.tensors[tensor].layouts):
+                for part in atoms(layout):
+                    if part not in said and not _is_no_width(self.named[part], self.tensors):
+                        said[part] = None
+                        yield f"{tensor}[{dim}]: {self._why_pinned(part)}"
+
+    def _inside(self, name: str) -> list[str]:
+        return [t for t in self.tensors if t == name or t.startswith(f"{name}.")]
+
+    def state(self, name: str) -> str:
+        """What a width may become, and why: "must stay: ...", "can grow to any width"."""
+        group = self.named[name]
+        if group.pinned:
+            return "must stay: " + "; ".join(group.pinned)
+        if group.held:
+            return f"stays, because {group.held} is the factor of the same dimension that grows"
+        if group.uniform:
+            return "grows by whole multiples: " + "; ".join(group.uniform)
+        return "can grow to any width"
+
+    def _why_pinned(self, name: str) -> str:
+        return f"{name} ({self.named[name].size}) {self.state(name)}"
+
+    def _layout(self, name: str) -> Layout:
+        if name in self.named:
+            return ((name,),)
+        return self.produced(self._tensor(name))
+
+    def _var(self, name: str) -> str:
+        if name in self.named and not self._inside(name):
+            tensor, dim = self.named[name].members[0]
+            return f"{tensor}[{dim}]"
+        tensor = self._tensor(name)
+        at = self.tensors[tensor].layouts.index(self.produced(tensor))
+        return f"{tensor}[{at}]"
+
+    def _tensor(self, name: str) -> str:
+        found = self._inside(name)
+        if not found:
+            modules = {t.rpartition(".")[0] for t in self.tensors}
+            close = difflib.get_close_matches(name, [*modules, *self.tensors], 3)
+            raise WidthError(f"no layer or parameter {name!r}{'; close: ' if close else ''}{', '.join(close)}")
+        return found[0]
+
+    def __str__(self) -> str:
+        return "\n".join([self._title(), table(_HEADINGS, self._rows())])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<p><b>{html.escape(self._title())}</b></p>{html_table(_HEADINGS, self._rows())}"
+
+    def _title(self) -> str:
+        grow = sum(can_grow(g) for g in self.groups)
+        return f"{self.traced.class_name}: {len(self.groups)} widths, {grow} can grow; inputs {self.traced.inputs}"
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = []
+        for group in self.groups:
+            layers = list(dict.fromkeys(t.rpartition(".")[0] or t for t, _ in group.members))
+            more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+            rows.append((group.name, str(group.size), ", ".join(layers[:3]) + more, self.state(group.name)))
+        return rows
+
+
+_HEADINGS = ("width", "size", "layers", "can it grow?")
+
+
+def _is_no_width(group: Group, tensors: Mapping[str, TensorWidths]) -> bool:
+    """Kernel sizes, and the ones of a shape like (C, 1, 1); one group or channel of several is a part of a width."""
+    if KERNEL in group.pinned:
+        return True
+    alone = group.size == 1 and bool(group.pinned)
+    return alone and all(tensors[t].layouts[d] == ((group.name,),) for t, d in group.members)
+
+
+def layouts_of(tensors: Mapping[str, TensorWidths]) -> list[Layout]:
+    """Of all their dimensions."""
+    return [layout for tensor in tensors.values() for layout in tensor.layouts]

@@ -1,0 +1,176 @@
+"""Module trees of our own: copies that share, swap or shed their tensors, and random states that stay."""
+
+from __future__ import annotations
+
+import copy
+import copyreg
+import gc
+import random
+import sys
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import NoneType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import TraceError
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, tied ones under their first name."""
+    modules = list(model.named_modules())
+    found: dict[str, Tensor] = {}
+    for table in ("_parameters", "_buffers"):
+        seen: set[int] = set()
+        for path, module in modules:
+            for key, tensor in getattr(module, table).items():
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    found[f"{path}.{key}" if path else key] = tensor
+    return found
+
+
+def plain_tensors(model: nn.Module) -> Iterator[Tensor]:
+    """The tensors that are plain attributes of modules, neither parameters nor buffers."""
+    for module in model.modules():
+        yield from (v for v in vars(module).values() if isinstance(v, Tensor))
+
+
+def clone(model: nn.Module, replace: Mapping[int, Any] | None = None) -> nn.Module:
+    """A deep copy that shares parameters and buffers, or has `replace[id(tensor)]` in the place of one.
+
+    Raises:
+        TraceError: Some attribute of the model cannot be copied.
+    """
+    memo: dict[int, Any] = {id(t): t.detach().clone() for t in plain_tensors(model)}
+    memo.update({id(t): t for t in named_tensors(model).values()})
+    memo.update(replace or {})
+    try:
+        _copy_modules(model, memo)
+        return copy.deepcopy(model, memo)
+    except (TypeError, RuntimeError, copy.Error) as error:
+        raise TraceError(f"{type(model).__name__} cannot be copied: {error}") from error
+
+
+def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> None:
+    """Do for modules what deepcopy does, much faster: it takes most of its time over what needs no copy."""
+    modules = [module for module in model.modules() if id(module) not in memo]
+    plain = {kind for kind in {type(module) for module in modules} if _copied_plainly(kind)}
+    copies = [(module, object.__new__(type(module))) for module in modules if type(module) in plain]
+    memo.update({id(module): twin for module, twin in copies})
+    for module, twin in reversed(copies):  # children first
+        state = {}
+        for name, value in module.__dict__.items():
+            kind = type(value)
+            if kind in _UNCHANGING:
+                state[name] = value
+            elif kind is OrderedDict and not value and id(value) not in memo:  # nearly all that a module has
+                state[name] = memo[id(value)] = kind()
+            else:
+                state[name] = _copied(value, memo)
+        if type(twin).__setstate__ is nn.Module.__setstate__ and state.keys() >= _IN_MODULES:
+            twin.__dict__ = state
+        else:
+            twin.__setstate__(state)
+
+
+def _copied_plainly(kind: type[nn.Module]) -> bool:
+    """Whether a module's class leaves it to deepcopy how it is copied."""
+    if kind in copyreg.dispatch_table or any("__slots__" in vars(base) for base in kind.__mro__):
+        return False
+    hooks = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__new__")
+    return all(getattr(kind, name, None) is getattr(nn.Module, name, None) for name in hooks)
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    kind = type(value)
+    if kind in _UNCHANGING or (kind is tuple and all(type(v) in _UNCHANGING for v in value)):
+        return value
+    twin = memo.get(id(value), memo)
+    if twin is not memo:
+        return twin
+    if kind is dict or kind is OrderedDict:
+        twin = memo[id(value)] = kind()
+        if value:
+            twin.update([(_copied(key, memo), _copied(v, memo)) for key, v in value.items()])
+    elif kind is list:
+        twin = memo[id(value)] = []
+        twin.extend([_copied(v, memo) for v in value])
+    elif kind is set and not value:
+        twin = memo[id(value)] = set()
+    else:
+        twin = copy.deepcopy(value, memo)
+    return twin
+
+
+_IN_MODULES = vars(nn.Module()).keys()  # what __setstate__ would add to the state of an older torch
+_UNCHANGING = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torch.Size}
+
+
+def replace_tensors(root: nn.Module, new: Mapping[int, Tensor]) -> None:
+    """Put `new[id(tensor)]` in the place of each parameter and buffer of a tree of our own; ties stay."""
+    for module in root.modules():
+        tables: tuple[dict[str, Any], dict[str, Any]] = (module._parameters, module._buffers)
+        for table in tables:
+            table.update({name: new[id(tensor)] for name, tensor in table.items() if tensor is not None})
+
+
+def to_meta(root: nn.Module) -> None:
+    """Swap every parameter and buffer of a tree of our own for its like on the meta device."""
+    replace_tensors(root, {id(tensor): _meta_like(tensor) for tensor in named_tensors(root).values()})
+
+
+def _meta_like(tensor: Tensor) -> Tensor:
+    meta = tensor.detach() if tensor.device.type == "meta" else tensor.detach().to("meta")
+    return nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
+
+
+def own_copy(model: nn.Module) -> nn.Module:
+    """A deep copy with parameters and buffers of its own, which shares no memory with the model."""
+    return clone(model, {id(t): _copy_of(t) for t in named_tensors(model).values()})
+
+
+def _copy_of(tensor: Tensor) -> Tensor:
+    data = tensor.detach().clone()
+    return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Inside, Python does not look for garbage: for work on meta tensors, whose many small objects nearly all stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextmanager
+def same_randomness() -> Iterator[None]:
+    """Whatever runs inside draws the same random numbers each time, and the global random states stay."""
+    with rng_preserved():
+        torch.manual_seed(0)
+        random.seed(0)
+        if "numpy" in sys.modules:
+            sys.modules["numpy"].random.seed(0)
+        yield
+
+
+@contextmanager
+def rng_preserved() -> Iterator[None]:
+    """Whatever runs inside, the global random states are afterwards what they were."""
+    numpy = sys.modules.get("numpy")
+    python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            if numpy is not None:
+                numpy.random.set_state(numpy_state)

@@ -1,0 +1,86 @@
+"""A whole model as one call: the graph where none could be had, and the way to keep the user's own class.
+
+The tree shares its tables of parameters, buffers and children with the model that it keeps, so the keys of its
+`state_dict` are the model's, and what moves one (`to`, `load_state_dict`) moves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import fx, nn
+
+from ..errors import GrowError
+from .example_inputs import default_in_code, parameters_of, stars_of
+
+WHOLE = "_fxgrow_whole"  # on a root: the module of the user's class whose code runs where no graph could be had
+
+
+def call(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], optional: Mapping[str, Any]) -> Any:
+    """Call a model; `optional` are arguments whose defaults code cannot spell, None where they are left out."""
+    return model(*args, **kwargs, **{name: value for name, value in optional.items() if value is not None})
+
+
+def graph_of_whole(model: nn.Module) -> fx.Graph:
+    """The graph with the model's signature that hands all arguments on to it."""
+    graph = fx.Graph()
+    args: Any = []
+    kwargs: dict[str, Any] = {}
+    optional: dict[str, Any] = {}
+    others: tuple[Any, Any] = ((), {})
+    for name, parameter in parameters_of(model).items():
+        stars = stars_of(parameter)
+        default = () if stars or parameter.default is parameter.empty else (default_in_code(parameter),)
+        node = graph.create_node("placeholder", f"{stars}{name}", default, {})
+        if stars == "*":
+            others = (node, others[1])
+        elif stars == "**":
+            others = (others[0], node)
+        elif default and default[0] is None and parameter.default is not None:
+            optional[name] = node
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            kwargs[name] = node
+        else:
+            args.append(node)
+    whole = graph.create_node("get_attr", WHOLE, (), {})
+    given: tuple[Any, Any] = (tuple(args), kwargs)
+    if others != ((), {}):
+        given = (
+            graph.create_node("call_function", joined, (given[0], others[0]), {}),
+            graph.create_node("call_function", merged, (given[1], others[1]), {}),
+        )
+    graph.output(graph.create_node("call_function", call, (whole, *given, optional), {}))
+    return graph
+
+
+def refusing_graph(model: nn.Module, mode: str) -> fx.Graph:
+    """The graph of a mode in which the model did not run on the example inputs."""
+    graph = graph_of_whole(model)
+    output = next(iter(reversed(graph.nodes)))
+    text = f"the example inputs run in the other mode only: grow with such that run in {mode} mode"
+    with graph.inserting_before(output):
+        output.args = (graph.create_node("call_function", refuse, (text,), {}),)
+    for node in list(reversed(graph.nodes))[2:]:
+        if node.op != "placeholder":
+            graph.erase_node(node)
+    return graph
+
+
+def refuse(text: str) -> None:
+    """In a graph that cannot be run: say why.
+
+    Raises:
+        GrowError: Always.
+    """
+    raise GrowError(text)
+
+
+def joined(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Positional arguments, and those of `*args`."""
+    return (*a, *b)
+
+
+def merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments, and those of `**kwargs`."""
+    return {**a, **b}

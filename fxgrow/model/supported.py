@@ -1,0 +1,44 @@
+"""What fxgrow does not grow, refused by name before anything is done."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import TraceError
+from .copies import named_tensors
+
+
+def refuse_unknown_tensors(model: nn.Module) -> None:
+    """Raise for parameters that cannot be gathered and split, by name."""
+    if not isinstance(model, nn.Module):
+        raise TraceError(f"the model is a {type(model).__name__}; expected an nn.Module")
+    if hasattr(model, "_orig_mod"):
+        raise TraceError("the model is compiled; grow the module that was compiled, and compile the student")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TraceError("the model is a ScriptModule; give the nn.Module that it was scripted from")
+    for name, tensor in named_tensors(model).items():
+        kind = ""
+        if torch.nn.parameter.is_lazy(tensor):
+            kind = "is not initialised yet: run the model once"
+        elif tensor.is_complex():
+            kind = f"is complex ({tensor.dtype})"
+        elif tensor.is_quantized:
+            kind = f"is quantized ({tensor.dtype})"
+        elif tensor.layout != torch.strided:
+            kind = f"is sparse ({tensor.layout})"
+        elif isinstance(tensor, nn.Parameter) and not tensor.is_floating_point():
+            kind = f"holds {tensor.dtype}"
+        elif type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
+            kind = f"is a {type(tensor).__name__}"
+        elif tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
+            kind = "has hooks of its own, which would not fit its grown shape; remove them and add them to the student"
+        if kind:
+            raise TraceError(f"{name!r} {kind}; fxgrow grows plain real floating-point tensors")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TraceError(f"{name!r} is a ScriptModule; put the nn.Module there that it was scripted from")
+        if type(module).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic")):
+            raise TraceError(
+                f"{name!r} is a quantized {type(module).__name__}; grow the float model and convert it again"
+            )

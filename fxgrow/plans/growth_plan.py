@@ -1,0 +1,320 @@
+"""The plan: what growth does to each width, parameter, literal and attribute, as pure data.
+
+No tensors: a plan is JSON both ways, the same on every device and rank, and applies to the model, an
+average of it, an optimizer's state or a checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import html
+import json
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import methods
+from ..base.tables import html_table, table
+from ..errors import PlanError
+from ..layouts.layout import Layout, atoms, index_map, measure, only_atom
+from ..model.example_inputs import Inputs
+from ..model.example_inputs import from_data as structure_from_data
+from ..model.grown import Output
+from .changes import Change, from_data, renumbered, to_data
+from .entries import PARTS, Edit, End, Left, Resize, TensorPlan, Width
+
+VERSION = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that growth changes.
+
+    Attributes:
+        model: The class of the teacher.
+        inputs: The example inputs that the widths were inferred with, in words.
+        example: The same as plain data, tensors by shape and dtype; None where they hold something else.
+        leaves: The modules that were to stay calls (`leaf_modules`).
+        output: What the student is: a graph, or a module of the model's own class.
+        code: A fingerprint of the model's graphs.
+        spec: What was asked for, as plain data.
+        seed: Of every random draw.
+        method: The default method.
+        groups: The width groups that occur in a tensor which changes, grown or not.
+        tensors: The parameters and buffers that change.
+        edits: The literals of the graphs that change.
+        resizes: The attributes of modules that change.
+        left: What was not grown, and why.
+        notes: What a user should know.
+        changes: What changes besides, once the widths have grown: new layers, cloned blocks, larger kernels.
+        ends: Where inputs and outputs of the model grow.
+        next: The plan for the student that this one makes.
+    """
+
+    model: str
+    inputs: str
+    example: Any
+    leaves: tuple[str, ...]
+    output: Output
+    code: str
+    spec: Any
+    seed: int
+    method: str
+    groups: tuple[Width, ...]
+    tensors: tuple[TensorPlan, ...]
+    edits: tuple[Edit, ...]
+    resizes: tuple[Resize, ...]
+    left: tuple[Left, ...] = ()
+    notes: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    ends: tuple[End, ...] = ()
+    next: Plan | None = None
+
+    @functools.cached_property
+    def _by_name(self) -> Mapping[str, Width]:
+        return {width.name: width for width in self.groups}
+
+    @property
+    def grown(self) -> tuple[Width, ...]:
+        """The width groups that grow."""
+        return tuple(width for width in self.groups if width.new > width.old)
+
+    @functools.cached_property
+    def fresh(self) -> frozenset[str]:
+        """The groups in which what is new is no replica: those of inputs and outputs, and as their methods say."""
+        filled = {width.name for width in self.grown if not methods.method(width.method).replicas}
+        return frozenset({end.group for end in self.ends} | filled)
+
+    @property
+    def exact(self) -> bool:
+        """Whether all of it preserves the function, at least in eval mode."""
+        return (
+            all(methods.method(width.method).exact for width in self.grown)
+            and all(change.exact for change in self.changes)
+            and (self.next is None or self.next.exact)
+        )
+
+    @property
+    def steps(self) -> tuple[Plan, ...]:
+        """This plan and those that follow it, each on its own."""
+        alone = dataclasses.replace(self, next=None)
+        return (alone, *self.next.steps) if self.next is not None else (alone,)
+
+    def renumbered(self, names: Iterable[str]) -> dict[str, str]:
+        """The student's names in a model whose blocks are numbered through, as its deeper builder has them.
+
+        Args:
+            names: Of the student's parameters and buffers, in its order (its `state_dict`).
+
+        Returns:
+            For each its name where `layer1.1_deeper1`, the clone of `layer1.1`, is `layer1.2`, and so on.
+        """
+        clones = {path for step in self.steps for change in step.changes for path in getattr(change, "paths", ())}
+        return renumbered(names, clones)
+
+    def then(self, other: Plan) -> Plan:
+        """This plan, and then another, made for the student of this one.
+
+        Raises:
+            PlanError: The other is no plan.
+        """
+        if not isinstance(other, Plan):
+            raise PlanError(f"then takes a Plan, not a {type(other).__name__}")
+        return dataclasses.replace(self, next=other if self.next is None else self.next.then(other))
+
+    def width(self, name: str) -> Width:
+        """A group by name."""
+        return self._by_name[name]
+
+    def method_of(self, name: str) -> str:
+        """How a group's new channels are filled; "" where it does not grow."""
+        return self._by_name[name].method if name in self._by_name else ""
+
+    def new_size(self, layout: Layout) -> int:
+        """The size of a dimension in the student."""
+        return measure(layout, lambda name: self._by_name[name].new)
+
+    def old_size(self, layout: Layout) -> int:
+        """The size of a dimension in the teacher."""
+        return measure(layout, lambda name: self._by_name[name].old)
+
+    def index(
+        self, layout: Layout, others: Callable[[str], int] | None = None, *, without: Container[str] = ()
+    ) -> tuple[Tensor, Tensor]:
+        """For each index of a grown dimension the old one that it copies, and whether it is the old one.
+
+        The last `Width.means` of a width copy none; what the index says of them does not count.
+
+        Args:
+            layout: The dimension's layout.
+            others: The width of groups that the plan does not name because they are in no parameter.
+            without: Groups whose new channels are left out.
+        """
+
+        def old(name: str) -> int:
+            return self._by_name[name].old if name in self._by_name or others is None else others(name)
+
+        def mapping(name: str) -> Tensor:
+            return torch.arange(old(name)) if name in without else self._mapping(name, old(name))
+
+        return index_map(layout, old, mapping)
+
+    def kept(self, layout: Layout, others: Callable[[str], int], *, without: Container[str]) -> Tensor:
+        """The positions in a grown dimension that are left without the new channels of some groups, int64."""
+
+        def new(name: str) -> int:
+            return self._by_name[name].new if name in self._by_name else others(name)
+
+        def mapping(name: str) -> Tensor:
+            return torch.arange(self._by_name[name].old if name in without else new(name))
+
+        return index_map(layout, new, mapping)[0]
+
+    def _mapping(self, name: str, old: int) -> Tensor:
+        width = self._by_name.get(name) or Width(name, old, old)
+        return torch.cat([torch.arange(width.old), torch.tensor(width.copies, dtype=torch.int64)])
+
+    def grows(self, layout: Layout) -> bool:
+        """Whether a dimension changes."""
+        return any(
+            name in self._by_name and self._by_name[name].new > self._by_name[name].old for name in atoms(layout)
+        )
+
+    # -- JSON ------------------------------------------------------------------------------------
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """The plan as JSON text."""
+        return json.dumps(self._data(), default=_as_data, indent=indent)
+
+    def _data(self) -> dict[str, Any]:
+        data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        data["changes"] = [to_data(change) for change in self.changes]
+        data["next"] = self.next._data() if self.next is not None else None
+        return {"fxgrow": VERSION, **data}
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Read what `to_json` wrote.
+
+        Raises:
+            PlanError: It is not a plan.
+        """
+        try:
+            data = json.loads(text)
+            if not isinstance(data, dict) or "fxgrow" not in data:
+                raise PlanError("this is no plan: it is other JSON than `Plan.to_json` and `fxgrow plan -o` write")
+            return cls._from(data)
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise PlanError(f"this is no plan: {type(error).__name__}: {error}") from None
+
+    @classmethod
+    def _from(cls, data: dict[str, Any]) -> Plan:
+        if data.pop("fxgrow") != VERSION:
+            raise PlanError(f"the plan was written by another version of the format (this is {VERSION})")
+        parts = {"groups": Width, "tensors": TensorPlan, "edits": Edit, "resizes": Resize, "left": Left, "ends": End}
+        for key, kind in parts.items():
+            data[key] = tuple(kind(**{k: _frozen(v) for k, v in item.items()}) for item in data[key])
+        data["leaves"], data["notes"] = tuple(data["leaves"]), tuple(data["notes"])
+        data["changes"] = tuple(from_data(change) for change in data["changes"])
+        data["next"] = cls._from(data["next"]) if data["next"] is not None else None
+        found = cls(**data)
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        """Raise for a plan that contradicts itself."""
+        for w in self.groups:
+            if len(w.copies) != w.new - w.old or any(not 0 <= c < w.old for c in w.copies):
+                raise PlanError(f"the plan's {w.name!r} grows from {w.old} to {w.new} with copies that do not fit")
+            if not 0 <= w.means <= min(len(w.copies), w.old - 1):
+                raise PlanError(
+                    f"the plan's {w.name!r} has {w.means} channels that carry means, of {len(w.copies)} new"
+                )
+            if w.new > w.old:
+                methods.method(w.method)
+        for end in self.ends:
+            if end.group not in self._by_name or not 0 < end.old < end.new or end.kind not in ("input", "output"):
+                raise PlanError(f"the plan's {end.kind} {end.at} does not fit its widths")
+        for t in self.tensors:
+            missing = {name for layout in t.layouts for name in atoms(layout)} - self._by_name.keys()
+            if missing or len(t.roles) != len(t.layouts) or not {*t.roles} <= {"carry", "contract"}:
+                raise PlanError(f"the plan's {t.name!r} has unknown widths or roles")
+            carrying = [any(self._by_name[name].means for name in atoms(layout)) for layout in t.layouts]
+            if any(carrying) and (
+                len(t.means) != len(t.layouts)
+                or any(
+                    carried != (part in PARTS) or (carried and only_atom(layout) is None)
+                    for carried, part, layout in zip(carrying, t.means, t.layouts, strict=True)
+                )
+            ):
+                raise PlanError(f"the plan's {t.name!r} does not say what its channels are that carry means")
+
+    # -- for readers -----------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        parts = [self._title(), *(table(headings, rows, limit=140) for headings, rows in self._tables())]
+        parts += [f"note: {note}" for note in self.notes]
+        return "\n\n".join([*parts, f"then {self.next}"] if self.next is not None else parts)
+
+    def _repr_html_(self) -> str:
+        parts = [f"<p><b>{html.escape(self._title())}</b></p>", *(html_table(*found) for found in self._tables())]
+        parts += [f"<p>note: {html.escape(note)}</p>" for note in self.notes]
+        return "".join([*parts, f"<p>then</p>{self.next._repr_html_()}"] if self.next is not None else parts)
+
+    def _title(self) -> str:
+        kind = "same function" if self.exact else "NOT function-preserving"
+        if self.exact and not all("train" in change.exact for change in self.changes):
+            kind = "same function in eval mode"
+        changes = f"{len(self.changes)} other changes; " if self.changes else ""
+        return (
+            f"Plan for {self.model}: {len(self.grown)} widths grow, {len(self.tensors)} tensors change; "
+            f"{changes}{kind}; method {self.method}, seed {self.seed}"
+        )
+
+    def _tables(self) -> Iterator[tuple[Sequence[str], Sequence[Sequence[str]]]]:
+        rows = [(w.name, str(w.old), str(w.new), f"{w.new / w.old:.3g}x", w.method) for w in self.grown]
+        yield ("width", "old", "new", "factor", "method"), rows
+        if self.changes:
+            changed = [(change.path, str(change), " and ".join(change.exact) or "no") for change in self.changes]
+            yield ("changed", "how", "exact in"), changed
+        if self.left:
+            yield ("left as it is", "why"), [(w.name, w.reason) for w in self.left]
+
+
+def chained(plans: Plan | Sequence[Plan]) -> Plan:
+    """A plan, or several as one.
+
+    Raises:
+        PlanError: It is neither.
+    """
+    found = plans if isinstance(plans, list | tuple) else [plans]
+    only = [plan for plan in found if isinstance(plan, Plan)]
+    if not only or len(only) < len(found):
+        raise PlanError(f"apply takes a Plan (Plan.from_json reads one) or a list, not a {type(plans).__name__}")
+    return functools.reduce(Plan.then, only)
+
+
+def _as_data(value: Any) -> Any:
+    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
+
+
+def example_of(plan: Plan, tensors: Iterable[Tensor]) -> Inputs | None:
+    """The example inputs that a plan was made with, on the meta device; None where it could not hold them.
+
+    Args:
+        plan: The plan.
+        tensors: Those of the model, which say the dtype.
+    """
+    if plan.example is None:
+        return None
+    dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.get_default_dtype())
+    args, kwargs = structure_from_data(plan.example, dtype)
+    return Inputs(args, kwargs)

@@ -1,0 +1,104 @@
+"""Running graphs and modules with an eye on the place: which node, which module is at work."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import fx, nn
+from torch.nn.modules import module as torch_module
+
+from ..model.grown import is_layer
+from ..model.opaque import WHOLE
+from ..model.provenance import describe, module_path
+from .tape import Tape
+
+
+class Runner(fx.Interpreter):
+    """Runs a graph on arguments by name, telling a tape which place it is at."""
+
+    def __init__(self, root: nn.Module, graph: fx.Graph, tape: Tape) -> None:
+        super().__init__(root, graph=graph)
+        self.tape = tape
+        self.called = dict(root.named_modules(remove_duplicate=False))
+        self._arguments: Mapping[str, Any] = {}
+
+    def run_on(self, arguments: Mapping[str, Any]) -> Any:
+        """The graph's result."""
+        self._arguments = arguments
+        with watched(self.module, self.tape):
+            return self.run()
+
+    def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
+        return self._arguments[str(target).lstrip("*")]
+
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> Any:
+        return thawed(super().fetch_args_kwargs_from_env(n))
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.tape.site, self.tape.inside, self.tape.module, self.tape.called = describe(n), None, module_path(n), False
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        return getattr(self, n.op)(n.target, args, kwargs)  # without what FX does beside it for tracebacks
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        return self.called[target](*args, **kwargs)
+
+
+def thawed(arguments: Any) -> Any:
+    """The same arguments with lists that can be written to, as the code that FX writes has them."""
+    if isinstance(arguments, list):
+        return [thawed(entry) for entry in arguments]
+    if type(arguments) is tuple:
+        return tuple([thawed(entry) for entry in arguments])
+    if isinstance(arguments, dict) and type(arguments).__module__.startswith("torch.fx"):
+        return {key: thawed(entry) for key, entry in arguments.items()}
+    return arguments
+
+
+@contextmanager
+def watched(root: nn.Module, tape: Tape) -> Iterator[None]:
+    """Inside, the tape knows which module of the tree is at work."""
+    whole = root.__dict__.get(WHOLE)
+    paths = {id(module): name for name, module in (whole or root).named_modules()}
+    outer = sys.exc_info()[1]
+    stack: list[tuple[str, str | None, str, bool]] = []
+
+    def enter(module: nn.Module, args: Any) -> None:
+        stack.append((tape.site, tape.inside, tape.module, tape.called))
+        path = paths.get(id(module))
+        if path is not None:
+            tape.module, tape.called = path, True
+            tape.site, tape.inside = (path, None) if is_layer(module) else (path or "forward", path)
+            tape.entered(module, args)
+
+    def leave(module: nn.Module, args: Any, *more: Any) -> None:
+        *named, result = more  # torch leaves the keywords out where the module failed
+        kwargs = named[0] if named else {}
+        if id(module) in paths:
+            tape.left(module, _by_position(module, args, kwargs), result)
+        before = stack.pop()
+        if sys.exc_info()[1] is outer:  # else the place where it failed is what counts
+            tape.site, tape.inside, tape.module, tape.called = before
+
+    handles = [
+        torch_module.register_module_forward_pre_hook(enter),
+        torch_module.register_module_forward_hook(leave, with_kwargs=True, always_call=True),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        tape.release()
+
+
+def _by_position(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The arguments of a call up to the first that is left out."""
+    if not kwargs:
+        return args
+    names = list(inspect.signature(module.forward).parameters)[len(args) :]
+    return (*args, *[kwargs[name] for name in itertools.takewhile(kwargs.__contains__, names)])

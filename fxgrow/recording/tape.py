@@ -1,0 +1,357 @@
+"""A tape: every ATen call of a run on meta tensors, with who feeds whom.
+
+Each value has a digest: of its operator, constants and the digests of what goes in. Two runs whose results
+have equal digests compute the same function, in whatever order; that is how a trace is checked against the
+model it came from. And each value has a number, by order of birth; that is how a student is checked, call
+by call, against what its plan predicts. Neither computes a single number of the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils import swap_tensors
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_map_only
+
+from ..base.structures import leaf_tensors
+from ..errors import TraceError
+from .meta_cache import META, on_meta
+from .operators import NUMBER, REVERSED, SELECT, Kind, kind_of, results_of, tensors_in
+
+Shape = tuple[int, ...]
+
+
+Constants = tuple[tuple[int | str, Any], ...]
+Key = int | str | tuple[int | str, int]  # a value's number or name; with a version once an alias overwrote it
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One ATen call.
+
+    Attributes:
+        op: The overload.
+        inputs: The values that go in, by number or name.
+        constants: The other arguments, by position or name.
+        shapes: Of the results.
+        digest: Of the first result.
+        site: Where it stands in the user's code.
+        module: The path of the innermost module at work.
+    """
+
+    op: Any
+    inputs: tuple[Key, ...]
+    constants: Constants
+    shapes: tuple[Shape, ...]
+    digest: int
+    site: str = ""
+    module: str = ""
+
+
+class Reading(NamedTuple):
+    """What a call reads."""
+
+    inputs: tuple[Key, ...]
+    constants: Constants
+    text: str  # the constants as text
+
+
+class Tape(TorchDispatchMode):
+    """Runs everything on the meta device and writes down each call.
+
+    What depends on no input and no parameter is a constant: its calls are not written down, its value is
+    computed for real beside the run, and whoever uses it is written down with the value's fingerprint.
+    So a constant made in `forward` and one that a trace has baked in are the same.
+
+    Args:
+        names: The tensors that have a name of their own (parameters and buffers, on meta).
+        attributes: Tensors that are plain attributes of modules; a write to one is state that no
+            `state_dict` holds, and is refused.
+        real: Run on the tensors as they are, where the model asks for the numbers in them.
+    """
+
+    def __init__(self, names: Mapping[str, Tensor], attributes: Iterable[Tensor] = (), *, real: bool = False) -> None:
+        super().__init__()
+        self.real = real
+        self._attributes = {_storage(tensor) for tensor in attributes}
+        self.calls: list[Call] = []
+        self.site = ""  # where the run is: a node of a graph, or a layer
+        self.inside: str | None = None  # the module whose own code is running, where no graph tells the place
+        self.module = ""  # the innermost module at work
+        self.called = False  # whether its own code is running, not a graph that its code was inlined into
+        self.held: list[Any] = list(names.values())  # keeps ids unique while the tape lives
+        self._value_of: dict[int, int | str] = {id(tensor): name for name, tensor in names.items()}
+        self._meta_of: dict[int, Tensor] = {}
+        self._real: dict[int, Tensor] = {}  # meta tensor: the constant that it stands for
+        self._fingerprints: dict[int, tuple[int, str]] = {}  # constant: version of its data, print
+        self._digests: dict[int, int] = {id(tensor): hash(name) for name, tensor in names.items()}
+        self._last_write: dict[int, int] = {}  # storage: the digest of what was last written to it in place
+        self._random_calls = 0
+        self._written: dict[int, int] = {}  # storage: how often it was written in place
+        self._read_at: dict[int, int] = {}  # tensor: that number when its value was made
+        self._unknown: set[int] = set()  # storages of constants that something unknown was written to
+        self._count = 0
+
+    def value_of(self, tensor: Tensor) -> int | str:
+        """The number (or name) of the value that a tensor holds."""
+        value = self._value_of.get(id(tensor))
+        return self._new_value(tensor) if value is None else value
+
+    def known(self, tensor: Tensor) -> int | str | None:
+        """The same, if the tensor has one yet."""
+        return self._value_of.get(id(tensor))
+
+    def constant(self, tensor: Tensor) -> Tensor | None:
+        """The real value of a constant, or None."""
+        real = self._real.get(id(tensor))
+        return None if real is None or (self._unknown and _storage(real) in self._unknown) else real
+
+    def _fingerprint(self, real: Tensor) -> str:
+        known = self._fingerprints.get(id(real))
+        version = 0 if real.is_inference() else real._version
+        if known is None or known[0] != version:
+            known = self._fingerprints[id(real)] = (version, _fingerprint(real))
+        return known[1]
+
+    def _new_value(self, tensor: Tensor) -> int:
+        self.held.append(tensor)
+        self._count += 1
+        self._value_of[id(tensor)] = self._count
+        self._read_at[id(tensor)] = self._written.get(_storage(tensor), 0)
+        return self._count
+
+    def _reading(self, tensor: Tensor) -> tuple[Key, int]:
+        """The value as it reads now (another one if its memory was written through an alias), and its digest."""
+        real = self.constant(tensor) if self._real else None
+        if real is not None:
+            text = self._fingerprint(real)
+            return text, hash(text)
+        value, own = self.value_of(tensor), self._digests.get(id(tensor), 0)
+        if self._written:
+            memory = _storage(tensor)
+            written = self._written.get(memory, 0)
+            if written != self._read_at.get(id(tensor), 0):
+                return (value, written), hash((own, self._last_write[memory]))
+        return value, own
+
+    def result(self, structure: Any, names: Mapping[str, Tensor]) -> tuple[tuple[int, Shape], ...]:
+        """The digests of everything that a run leaves behind: its results, and the named tensors that it changed."""
+        leaves = [self._to_meta(leaf) for leaf in leaf_tensors(structure)] + list(names.values())
+        return tuple([(self._reading(leaf)[1], tuple(leaf.shape)) for leaf in leaves])
+
+    def __torch_dispatch__(
+        self, op: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if op is torch.ops.aten.unbind.int:  # FX writes an unpacked tensor as x[0], x[1], ...
+            dim = args[1] if len(args) > 1 else 0
+            return tuple([self.__torch_dispatch__(SELECT, (), (args[0], dim, i)) for i in range(args[0].shape[dim])])
+        args = tuple([self._to_meta(a) for a in args])
+        kwargs = {key: self._to_meta(a) for key, a in kwargs.items()} if kwargs else {}
+        kind = kind_of(op)
+        if kind.mutable:
+            self._refuse_state(args)
+        if not kind.random and self._all_constant((*args, *kwargs.values())):
+            return self._fold(op, args, kwargs)
+        if op is NUMBER and self.called and self.inside is None and not self.real:
+            return 1.0 if args[0].is_floating_point() else 1  # a layer of torch.nn asks how often it ran: say once
+        if kind.has_device and not self.real:
+            kwargs["device"] = META
+        inputs, digests, constants = self._read(args, kwargs)
+        text = str(constants)
+        out = self.execute(op, args, kwargs, Reading(inputs, constants, text))
+        outs = results_of(out)
+        shapes = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
+        digest = self._digest_call(kind, digests, text)
+        self.calls.append(Call(op, inputs, constants, shapes, digest, self.site_of(op), self.module))
+        read = self.reading(op, args, kwargs)
+        if kind.mutable and args and out is args[0]:  # in place: what any alias holds is another value now
+            memory = _storage(out)
+            self._written[memory] = self._written.get(memory, 0) + 1
+            self._last_write[memory] = digest
+            real = self._real.pop(id(out), None)
+            if real is not None:
+                self._unknown.add(_storage(real))
+            self._new_value(out)
+        for i, o in enumerate(outs):
+            if isinstance(o, Tensor):
+                self.value_of(o)
+                self._digests[id(o)] = hash((digest, i)) if i else digest
+        self.observe(op, read, outs)
+        return out
+
+    def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], reading: Reading) -> Any:
+        """The result of a call."""
+        return op(*args, **kwargs) if self.real else on_meta(op, args, kwargs, reading.text)
+
+    def _all_constant(self, arguments: tuple[Any, ...]) -> bool:
+        """Whether a call depends on nothing but constants."""
+        for argument in arguments:
+            if isinstance(argument, Tensor):
+                if self.constant(argument) is None:
+                    return False
+            elif any(self.constant(t) is None for t in tensors_in(argument)):
+                return False
+        return True
+
+    def _refuse_state(self, args: tuple[Any, ...]) -> None:
+        if self._attributes and args and isinstance(args[0], Tensor):
+            real = self._real.get(id(args[0]))
+            if real is not None and _storage(real) in self._attributes:
+                raise TraceError(
+                    f"{self.site or 'forward'} writes into a tensor that is neither a parameter nor a buffer, or that "
+                    "tracing would make a constant; register it as a buffer, or write `x = x + y` for `x += y`"
+                )
+
+    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Key, ...], list[int], Constants]:
+        """The keys and the digests of the tensors among the arguments, and the other arguments."""
+        inputs: list[Key] = []
+        digests: list[int] = []
+        constants: list[tuple[int | str, Any]] = []
+        for key, value in itertools.chain[tuple[int | str, Any]](enumerate(args), kwargs.items()):
+            if isinstance(value, Tensor):
+                name, digest = self._reading(value)
+                inputs.append(name)
+                digests.append(digest)
+            elif isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
+                for entry in value:
+                    name, digest = ("", 0) if entry is None else self._reading(entry)
+                    inputs.append(name)
+                    digests.append(digest)
+            else:
+                constants.append((key, _plain(value)))
+        return tuple(inputs), digests, tuple(constants)
+
+    def _digest_call(self, kind: Kind, inputs: list[int], constants: str) -> int:
+        name = kind.name
+        if kind.random:  # each draw is another one
+            self._random_calls += 1
+            inputs = [*inputs, self._random_calls]
+        if name in REVERSED:
+            name, inputs = REVERSED[name], inputs[::-1]
+        return hash((name, tuple(inputs), constants))
+
+    def _fold(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call on constants alone: computed for real, and handed on as a meta tensor that stands for the result."""
+        real_args, real_kwargs = tree_map_only(Tensor, self._real_of, (args, kwargs))
+        device = real_kwargs.get("device")
+        if device is not None and torch.device(device).type == "meta":
+            real_kwargs["device"] = CPU
+        out = op(*real_args, **real_kwargs)
+        if op._schema.is_mutable and args and isinstance(args[0], Tensor):
+            return args[0]
+        return tree_map_only(Tensor, self._stand_in, out)
+
+    def _real_of(self, tensor: Tensor) -> Tensor:
+        return self._real[id(tensor)]
+
+    def _stand_in(self, real: Tensor) -> Tensor:
+        if self.real:  # nothing has to stand for it
+            self._real[id(real)] = real
+            self.held.append(real)
+            return real
+        meta = self._meta_of.get(id(real))
+        if meta is None:
+            meta = self._meta_of[id(real)] = _like_on_meta(real)
+            self._real[id(meta)] = real
+            self.held += [real, meta]
+        return meta
+
+    def release(self) -> None:
+        """Make real what stood for constants: user's code may keep it beyond the run, in a cache of its own."""
+        with _disable_current_modes():
+            for held in self.held:
+                real = None if self.real else self._real.get(id(held))
+                if real is not None and held.is_meta:
+                    with suppress(RuntimeError):  # a view of it is alive
+                        swap_tensors(held, real.detach())
+
+    def site_of(self, op: Any) -> str:
+        """Where the run is, in words."""
+        if self.inside is None or op is None:
+            return self.site
+        name = op._schema.name.split("::")[1]
+        return f"{name} at {self.inside}" if self.inside else name
+
+    def entered(self, module: Any, args: tuple[Any, ...]) -> None:
+        """What a subclass does when a module is called."""
+
+    def left(self, module: Any, args: tuple[Any, ...], result: Any) -> None:
+        """What a subclass does when a module returns."""
+
+    def reading(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a subclass takes from the arguments, before results get their numbers."""
+
+    def observe(self, op: Any, read: Any, outs: tuple[Any, ...]) -> None:
+        """What a subclass does with a call, given what it read; `outs` are the results on the meta device."""
+
+    def _to_meta(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            known = id(value) in self._value_of or id(value) in self._real if self.real else value.is_meta
+            return value if known else self._stand_in(value)
+        if isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
+            return [self._to_meta(v) for v in value]
+        return value
+
+
+CPU = torch.device("cpu")
+
+
+def is_uniform(real: Tensor) -> bool:
+    """Whether all entries of a constant are alike, so that any mapping of its dimensions leaves it as it is."""
+    return real.numel() > 0 and bool((real == real.flatten()[0]).all())
+
+
+def _fingerprint(real: Tensor) -> str:
+    """A constant by its content; one with all entries alike by that entry, whatever its shape."""
+    if is_uniform(real):
+        return f"constant {real.dtype} {real.flatten()[0].item()}"
+    flat = real.detach().to("cpu").contiguous().flatten().view(torch.uint8)
+    return f"constant {real.dtype} {tuple(real.shape)} {hashlib.sha256(bytes(flat.untyped_storage())).hexdigest()}"
+
+
+def _plain(value: Any) -> Any:
+    """A constant argument as one that another run can be compared with: of a generator what it would draw."""
+    if isinstance(value, torch.Generator):
+        return f"generator {hashlib.sha256(bytes(value.get_state().untyped_storage())).hexdigest()}"
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _like_on_meta(real: Tensor) -> Tensor:
+    """A tensor on the meta device with the same strides, also those of what was expanded: views depend on them."""
+    if real.layout != torch.strided or real.is_quantized:
+        return real.detach().to(META)
+    return torch.empty_strided(real.shape, real.stride(), dtype=real.dtype, device=META)
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def first_difference(ours: Sequence[Call], theirs: Sequence[Call]) -> tuple[str, str]:
+    """Where two runs with different results part: in words, and the path of the module."""
+    known, mine = {call.digest for call in theirs}, {call.digest for call in ours}
+    strange = next((call for call in ours if call.digest not in known), None)
+    missing = next((call for call in theirs if call.digest not in mine), None)
+    if strange is not None and missing is not None:
+        theirs_is = f"{missing.op} {list(missing.shapes)}"
+        text = f"{strange.op} {list(strange.shapes)} at {strange.site} where the model runs {theirs_is}"
+        return text, _common(strange.module, missing.module)
+    if missing is not None:
+        return f"it lacks {missing.op} {list(missing.shapes)}", missing.module
+    if strange is not None:
+        return f"{strange.op} {list(strange.shapes)} at {strange.site} is not in the model", strange.module
+    return "the results are others", ""
+
+
+def _common(a: str, b: str) -> str:
+    """The innermost module that holds both."""
+    pairs = zip(a.split("."), b.split("."), strict=False)
+    return ".".join([x for x, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)])

@@ -1,0 +1,278 @@
+"""Teacher against student on real numbers: outputs in both modes, and every node through the mapping g."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..base.structures import leaf_tensors
+from ..capture.ladder import trace
+from ..capture.traced import Traced
+from ..errors import GrowError, TraceError
+from ..infer.freeze import widths
+from ..infer.width_graph import WidthGraph
+from ..layouts.layout import Layout, atoms, only_atom
+from ..model.copies import clone, named_tensors, rng_preserved
+from ..model.example_inputs import Inputs, arguments_of, bind
+from ..model.grown import MODES, GrownModule, Mode, graph_for, set_mode
+from ..model.opaque import WHOLE
+from ..model.provenance import describe
+from ..plans.growth_plan import Plan, example_of
+from ..recording.runner import Runner
+from ..recording.tape import Tape
+from ..rewrite.student import plan_of
+from ..rewrite.student_inputs import old_outputs, padded, padded_inputs
+from ..solver.io_widths import open_ends
+from ..spec.parse import parse
+from .flops import total_flops
+from .report import TOLERANCE, NodeError, Report
+
+
+def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: float | None = None) -> Report:
+    """Compare two models on inputs, in eval and in train mode, with dropout off. Neither is changed.
+
+    Where the student's plan says that inputs have more channels, it gets the teacher's with random numbers in the
+    new ones; where outputs have more, the old ones are compared.
+
+    Args:
+        teacher: The model before growth.
+        student: The model after it.
+        inputs: Real inputs of the teacher: a tensor, a tuple of arguments or a dict of keyword arguments.
+        tolerance: Largest relative error that counts as the same; None: what the dtype allows.
+
+    Raises:
+        GrowError: One is no model, or does not run on the inputs, or the outputs have other structures or shapes.
+    """
+    for who, model in (("teacher", teacher), ("student", student)):
+        if not isinstance(model, nn.Module):
+            raise GrowError(f"the {who} is a {type(model).__name__}; expected an nn.Module")
+        if any(tensor.is_meta for tensor in named_tensors(model).values()):
+            raise GrowError(f"the {who} is on the meta device, where there are no numbers to compare")
+    args, kwargs = arguments_of(inputs)
+    given = Inputs(args, kwargs)
+    plan = plan_of(student)
+    steps = plan.steps if plan is not None else ()
+    larger = padded_inputs(steps, teacher, given)
+    errors: dict[str, float] = {mode: _outputs_apart(teacher, student, given, larger, steps, mode) for mode in MODES}
+    allowed = tolerance if tolerance is not None else _tolerance(teacher)
+    beyond = [mode for mode in MODES if errors[mode] > allowed] if tolerance is None else []
+    rounding = _rounding(teacher, given, beyond)
+    nodes: tuple[NodeError, ...] = ()
+    if plan is not None and plan.next is None and isinstance(student, GrownModule) and WHOLE not in vars(student):
+        nodes = tuple(_nodes_apart(teacher, student, plan, given))
+    return Report(
+        errors=errors,
+        tolerance=allowed,
+        rounding=rounding,
+        nodes=nodes,
+        parameters=(_count(teacher), _count(student)),
+        flops=(_flops(teacher, given), _flops(student, larger)),
+        left=tuple((entry.name, entry.reason) for entry in plan.left) if plan is not None else (),
+        notes=plan.notes if plan is not None else (),
+    )
+
+
+def relative_error(student: Tensor, teacher: Tensor) -> float:
+    """max |student - teacher| / max |teacher|; 0 for equal tensors, inf where one is not finite and the other is."""
+    if student.shape != teacher.shape:
+        raise GrowError(f"the student gives {tuple(student.shape)} where the teacher gives {tuple(teacher.shape)}")
+    if not teacher.numel() or torch.equal(student, teacher):
+        return 0.0
+    a, b = student.double(), teacher.double()
+    apart = float((a - b).abs().max() / b.abs().max().clamp_min(torch.finfo(torch.float64).tiny))
+    return apart if apart == apart else float("inf")
+
+
+def _outputs_apart(
+    teacher: nn.Module, student: nn.Module, given: Inputs, larger: Inputs, steps: Sequence[Plan], mode: Mode
+) -> float:
+    expected = _ran("teacher", teacher, given, mode)
+    found = _ran("student", student, larger, mode)
+    if isinstance(expected, Mapping) is not isinstance(found, Mapping) and dict in (type(expected), type(found)):
+        kinds = [type(result).__name__ for result in (found, expected)]
+        raise GrowError(f"the student returns a {kinds[0]} where the teacher returns a {kinds[1]}")
+    ours, theirs = old_outputs(steps, mode, leaf_tensors(found)), leaf_tensors(expected)
+    if len(ours) != len(theirs):
+        raise GrowError(f"the student returns {len(ours)} tensors where the teacher returns {len(theirs)}")
+    return max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
+
+
+def _ran(who: str, model: nn.Module, inputs: Inputs, mode: Mode) -> Any:
+    try:
+        return _run(model, inputs, mode)
+    except GrowError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise GrowError(
+            f"the {who} does not run on {inputs} in {mode} mode: {type(error).__name__}: {reason}"
+        ) from error
+
+
+def _rounding(teacher: nn.Module, inputs: Inputs, modes: Sequence[Mode]) -> dict[str, float]:
+    """How far the teacher is from itself in float64: no two ways to compute it agree better than that."""
+    if not modes or _tolerance(teacher) <= TOLERANCE[torch.float64]:
+        return {}
+    precise = clone(teacher, {id(t): _precise(t) for t in named_tensors(teacher).values()})
+    args, kwargs = tree_map_only(Tensor, _precise, (inputs.args, dict(inputs.kwargs)))
+    found: dict[str, float] = {}
+    for mode in modes:
+        theirs = leaf_tensors(_run(precise, Inputs(args, kwargs), mode))
+        ours = leaf_tensors(_run(teacher, inputs, mode))
+        found[mode] = max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
+    return found
+
+
+def _precise(tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor.detach().clone()
+    data = tensor.detach().double()
+    return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
+
+
+def _run(model: nn.Module, inputs: Inputs, mode: Mode) -> Any:
+    with rng_preserved(), torch.no_grad(), _in_mode(model, mode), DropoutOff():
+        torch.manual_seed(0)
+        buffers = {name: tensor.clone() for name, tensor in model.named_buffers()}
+        args, kwargs = copy.deepcopy((inputs.args, dict(inputs.kwargs)))
+        return torch.func.functional_call(model, buffers, args, kwargs)
+
+
+@contextmanager
+def _in_mode(model: nn.Module, mode: Mode) -> Iterator[None]:
+    before = [(module, module.training) for module in model.modules()]
+    set_mode(model, mode)
+    try:
+        yield
+    finally:
+        model.train(before[0][1])
+        for module, training in before:
+            module.training = training
+
+
+class DropoutOff(TorchDispatchMode):
+    """Random masks become their mean, so that train mode can be compared: dropout is the identity."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        aten = torch.ops.aten
+        if func is aten.native_dropout.default:
+            return args[0], torch.ones_like(args[0], dtype=torch.bool)
+        if func is aten.bernoulli_.float:
+            return args[0].fill_(args[1] if len(args) > 1 else 0.5)
+        if func is aten.bernoulli.p:
+            return torch.full_like(args[0], args[1])
+        if func in (aten.rrelu_with_noise.default, aten.rrelu_with_noise_.default):
+            return func(*args[:4], False)  # the slope's mean
+        return func(*args, **(kwargs or {}))
+
+
+def _traced_again(teacher: nn.Module, plan: Plan, inputs: Inputs) -> Traced:
+    """The teacher, traced as for its plan; on these inputs where the plan's hold no numbers, and it asks for them."""
+    example = example_of(plan, named_tensors(teacher).values())
+    with suppress(TraceError):
+        if example is not None:
+            return trace(teacher, example, leaf_modules=plan.leaves)
+    return trace(teacher, inputs, leaf_modules=plan.leaves)
+
+
+def _nodes_apart(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: Inputs) -> Iterator[NodeError]:
+    traced = _traced_again(teacher, plan, inputs)
+    found, _ = open_ends(widths(traced), parse(plan.spec))
+    if plan.code != traced.fingerprint() or any(
+        w.name not in found.named or found.width(w.name) != w.old for w in plan.groups
+    ):
+        return  # the student was grown from another model, such as an earlier student
+    root = traced.tree(teacher)
+    arguments = bind(teacher, inputs)
+    larger = padded(plan, arguments)
+    gains = {tensor.name for tensor in plan.tensors if "gain" in tensor.means}  # which are others on purpose
+    for mode in MODES:
+        graph = traced.graph(mode)
+        values = _record(root, graph, arguments, mode)
+        ours = _record(student, graph_for(student.graphs, mode), larger, mode)
+        for node in graph.nodes:
+            layouts = found.value(mode, node.name)
+            if node.op == "get_attr" and node.target in gains:
+                continue
+            theirs, mine = values.get(node.name), ours.get(node.name)
+            if isinstance(theirs, Tensor) and isinstance(mine, Tensor) and layouts is not None:
+                expected = _through(plan, found, layouts.layouts, theirs)
+                mine = _copies(plan, found, layouts.layouts, mine)
+                if expected.shape == mine.shape and expected.is_floating_point():
+                    error = relative_error(mine, expected)
+                    yield NodeError(node.name, describe(node), mode, tuple(mine.shape), error)
+
+
+def _through(plan: Plan, found: WidthGraph, layouts: tuple[Any, ...], tensor: Tensor) -> Tensor:
+    """The teacher's activation with each channel where the student has it."""
+    for dim, layout in enumerate(layouts):
+        if plan.grows(layout):
+            index, _ = plan.index(layout, found.width, without=plan.fresh)
+            index = index[: len(index) - _carrying(plan, layout)]
+            tensor = tensor.index_select(dim, index.to(tensor.device))
+    return tensor
+
+
+def _copies(plan: Plan, found: WidthGraph, layouts: tuple[Any, ...], tensor: Tensor) -> Tensor:
+    """The student's activation without the channels that carry means, or are new, of which the teacher has none."""
+    for dim, layout in enumerate(layouts):
+        number = _carrying(plan, layout)
+        if plan.fresh & {*atoms(layout)}:
+            kept = plan.kept(layout, found.width, without=plan.fresh)
+            tensor = tensor.index_select(dim, kept.to(tensor.device))
+        if number:
+            tensor = tensor.narrow(dim, 0, tensor.shape[dim] - number)
+    return tensor
+
+
+def _carrying(plan: Plan, layout: Layout) -> int:
+    """How many channels of a dimension carry means."""
+    name = only_atom(layout)
+    return plan.width(name).means if isinstance(name, str) and plan.grows(layout) else 0
+
+
+def _record(root: nn.Module, graph: fx.Graph, arguments: Mapping[str, Any], mode: Mode) -> Mapping[str, Any]:
+    values: dict[str, Any] = {}
+
+    class Recorder(Runner):
+        def run_node(self, n: fx.Node) -> Any:
+            result = super().run_node(n)
+            values[n.name] = result.clone() if isinstance(result, Tensor) else None  # may be written to later
+            return result
+
+    buffers = {name: tensor.clone() for name, tensor in root.named_buffers()}
+    with rng_preserved(), torch.no_grad(), _in_mode(root, mode), DropoutOff():
+        torch.manual_seed(0)
+        with torch.nn.utils.stateless._reparametrize_module(root, buffers):
+            Recorder(root, graph, Tape({})).run_on(copy.deepcopy(arguments))
+    return values
+
+
+def _tolerance(model: nn.Module) -> float:
+    dtypes = {p.dtype for p in model.parameters()} or {torch.get_default_dtype()}
+    return max(TOLERANCE.get(dtype, 1e-5) for dtype in dtypes)
+
+
+def _count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def _flops(model: nn.Module, inputs: Inputs) -> int:
+    with suppress(TraceError):
+        return total_flops(model, inputs)
+    try:  # it asks for the numbers in tensors
+        with FlopCounterMode(display=False) as counter:
+            _run(model, inputs, "eval")
+    except Exception:  # noqa: BLE001 - the counter does not take every model; 0: not known
+        return 0
+    return int(counter.get_total_flops())

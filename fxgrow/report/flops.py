@@ -1,0 +1,94 @@
+"""FLOPs by module: torch's own counter, on meta tensors, so that no number of the network is computed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..errors import TraceError
+from ..model.copies import clone, same_randomness, to_meta
+from ..model.example_inputs import Inputs
+from ..model.grown import set_mode
+from ..recording.run import tape_of
+from ..recording.runner import Runner, watched
+from ..recording.tape import Tape
+
+
+def flops_by_module(
+    root: nn.Module, graph: fx.Graph, arguments: Mapping[str, Any], *, real: bool = False
+) -> Mapping[str, int]:
+    """The FLOPs of each module's own code: 2 per multiply-add of convolutions, matrix products and attention.
+
+    Args:
+        root: What the graph runs on, in the mode to count for; on meta, unless `real`. The run may change its buffers.
+        graph: The graph of that mode.
+        arguments: By the names of `forward`; on meta, unless `real`.
+        real: Run on real numbers.
+
+    Source: torch.utils.flop_counter.
+    """
+    shadow = _without_gradients(root)
+    return _counted(shadow, arguments, lambda tape: Runner(shadow, graph, tape).run_on(arguments), real=real)
+
+
+def total_flops(model: nn.Module, inputs: Inputs) -> int:
+    """The FLOPs of a model in eval mode, which is not touched.
+
+    On a real device torch's counter would miss what fused kernels compute: the fast path of attention, mkldnn's LSTM.
+
+    Raises:
+        TraceError: It does not run on the meta device.
+    """
+    shadow = _without_gradients(model)
+    to_meta(shadow)
+    set_mode(shadow, "eval")
+    args, kwargs = tree_map_only(Tensor, lambda t: t.detach().to("meta"), (inputs.args, dict(inputs.kwargs)))
+
+    def run(tape: Tape) -> None:
+        with watched(shadow, tape):
+            shadow(*args, **kwargs)
+
+    try:
+        return sum(_counted(shadow, (args, kwargs), run, real=False).values())
+    except Exception as error:
+        raise TraceError(f"{type(model).__name__} does not run on the meta device: {error}") from error
+
+
+def _without_gradients(root: nn.Module) -> nn.Module:
+    """A copy on the same memory: torch's counter cannot follow a parameter that is handed to a module."""
+    return clone(root, {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in root.parameters()})
+
+
+def _counted(root: nn.Module, arguments: Any, run: Callable[[Tape], Any], *, real: bool) -> Mapping[str, int]:
+    tape = tape_of(root, arguments, real=real)
+    counter = FlopCounterMode(display=False)
+    found = _ByModule(counter, tape)
+    with same_randomness(), torch.no_grad(), tape, counter, found:  # the last one entered is the first that is asked
+        run(tape)
+    return found.flops
+
+
+class _ByModule(TorchDispatchMode):
+    """Notes after each call for which module the counter has gone up."""
+
+    def __init__(self, counter: FlopCounterMode, tape: Tape) -> None:
+        super().__init__()
+        self.flops: Counter[str] = Counter()
+        self._counter, self._tape = counter, tape
+        self._total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        before, self._total = self._total, self._counter.get_total_flops()
+        if self._total > before:
+            self.flops[self._tape.module] += self._total - before
+        return result

@@ -1,0 +1,140 @@
+"""What a summary is: a table of layers, before and after growth, for people and for programs."""
+
+from __future__ import annotations
+
+import html
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..base.tables import table
+
+Pair = tuple[int | None, int | None]  # before, after; None: it is not there, or not known
+UNKNOWN: Pair = (None, None)
+
+HEADINGS = ("layer", "type", "width group", "width", "parameters", "FLOPs", "why it stays")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A layer: a module with parameters, or with FLOPs of its own.
+
+    Attributes:
+        layer: Its path; "" is the model itself.
+        kind: Its class.
+        group: The width group that it makes or carries (several: "a + b", "heads*k"), "" for none.
+        width: The size of that dimension before and after growth, channels.
+        parameters: How many it has itself; a tied one counts where it first occurs.
+        flops: Those of its own code on the example inputs in eval mode, as torch counts them: 2 per multiply-add, of
+            convolutions, matrix products and attention.
+        why: Why the width stays, or grows by whole multiples only; "" where it can grow to any, or does.
+        new: Whether growth made it.
+    """
+
+    layer: str
+    kind: str
+    group: str = ""
+    width: Pair = UNKNOWN
+    parameters: Pair = UNKNOWN
+    flops: Pair = UNKNOWN
+    why: str = ""
+    new: bool = False
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Summary:
+    """A table of layers, which prints in terminals and notebooks, and with rich where that is installed.
+
+    Attributes:
+        title: Of what, in a line.
+        rows: One per layer, in the order of the model.
+        parameters: All of them, before and after growth; the same twice where nothing grew.
+        flops: All of them, before and after.
+        notes: What a reader should know.
+    """
+
+    title: str
+    rows: tuple[Row, ...]
+    parameters: Pair = UNKNOWN
+    flops: Pair = UNKNOWN
+    notes: tuple[str, ...] = ()
+
+    def data(self) -> dict[str, Any]:
+        """As plain data, which JSON can hold."""
+        return {
+            "title": self.title,
+            "rows": [{name: getattr(row, name) for name in Row.__slots__} for row in self.rows],
+            "total": {"parameters": self.parameters, "flops": self.flops},
+            "notes": list(self.notes),
+        }
+
+    def cells(self, figure: Callable[[int], str] = "{:,}".format) -> list[tuple[str, ...]]:
+        """The table as text, row by row, with the totals last.
+
+        Args:
+            figure: How to write parameters and FLOPs.
+        """
+        every = [*self.rows, Row("total", "", parameters=self.parameters, flops=self.flops)]
+        columns = [
+            _column([getattr(row, name) for row in every], how)
+            for name, how in (("width", "{:,}".format), ("parameters", figure), ("flops", figure))
+        ]
+        return [
+            (row.layer or "(the model itself)", row.kind + " (new)" * row.new, row.group, *figures, row.why)
+            for row, *figures in zip(every, *columns, strict=True)
+        ]
+
+    def __str__(self) -> str:
+        cells = self.cells()
+        used = [n for n in range(len(HEADINGS)) if n < 2 or any(row[n].strip() for row in cells)]
+        shown = table([HEADINGS[n] for n in used], [[row[n] for n in used] for row in cells], limit=60)
+        return "\n\n".join([f"{self.title}\n{shown}", *(f"note: {note}" for note in self.notes)])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        style = "text-align:left;white-space:pre"
+        head = "".join(f"<th style='{style}'>{heading}</th>" for heading in HEADINGS)
+        rows = ("".join(f"<td style='{style}'>{html.escape(c)}</td>" for c in row) for row in self.cells())
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        notes = "".join(f"<p>note: {html.escape(note)}</p>" for note in self.notes)
+        return f"<table><caption>{html.escape(self.title)}</caption><tr>{head}</tr>{body}</table>{notes}"
+
+    def __rich__(self) -> Any:  # so that only rich calls it, and so it is there
+        """The table for `rich.print`: what grows is bold, what must stay is dim."""
+        text = importlib.import_module("rich.text").Text
+        simple = importlib.import_module("rich.box").SIMPLE
+        made = importlib.import_module("rich.table").Table(title=text(self.title), title_justify="left", box=simple)
+        for heading in HEADINGS:
+            figures = heading in ("width", "parameters", "FLOPs")
+            made.add_column(
+                heading, overflow="fold", no_wrap=figures, max_width=30 if heading == HEADINGS[-1] else None
+            )
+        *cells, total = self.cells(short)
+        for row, shown in zip(self.rows, cells, strict=True):
+            made.add_row(*map(text, shown), style="bold" if row.width[0] != row.width[1] else "dim" if row.why else "")
+        made.add_section()
+        made.add_row(*map(text, total), style="bold")
+        made.caption = text("\n".join(f"note: {note}" for note in self.notes)) if self.notes else None
+        return made
+
+
+def short(figure: int) -> str:
+    """A figure in three digits: 594231296 as "594 M"."""
+    for exponent, letter in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if figure >= 10**exponent:
+            return f"{figure / 10**exponent:#.3g}".rstrip(".") + f" {letter}"
+    return str(figure)
+
+
+def _column(pairs: Sequence[Pair], how: Callable[[int], str]) -> list[str]:
+    """Figures one below the other; with an arrow where they change, blank where there are none."""
+    text = [tuple("" if figure is None else how(figure) for figure in pair) for pair in pairs]
+    wide = [max((len(pair[side]) for pair in text), default=0) for side in (0, 1)]
+    if all(before == after for before, after in text):
+        return [before.rjust(wide[0]) for before, _ in text]
+    return [
+        before.rjust(wide[0]) if before == after or not after else f"{before:>{wide[0]}} -> {after:>{wide[1]}}"
+        for before, after in text
+    ]

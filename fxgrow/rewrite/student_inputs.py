@@ -1,0 +1,64 @@
+"""What a student with more inputs or outputs is given and gives: the teacher's, with what is new at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..base.rng import generator
+from ..model.example_inputs import Inputs, relabelled, relabelled_inputs
+from ..plans.entries import End
+from ..plans.growth_plan import Plan
+
+
+def padded(plan: Plan, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The teacher's arguments, by the names of `forward`, as the student takes them: random numbers in new channels."""
+    return relabelled(arguments, _paddings(plan)) if plan.ends else arguments
+
+
+def padded_inputs(plans: Sequence[Plan], model: nn.Module, inputs: Inputs) -> Inputs:
+    """The same for the arguments of a call, through one plan after the other."""
+    for plan in plans:
+        if plan.ends:
+            inputs = relabelled_inputs(model, inputs, _paddings(plan))
+    return inputs
+
+
+def old_outputs(plans: Sequence[Plan], mode: str, outputs: Sequence[Tensor]) -> list[Tensor]:
+    """Of the tensors that a student returns in a mode the part that the teacher returns."""
+    found = list(outputs)
+    for plan in reversed(plans):
+        for end in plan.ends:
+            if end.kind == "output" and end.at == mode and end.number < len(found):
+                tensor = found[end.number]
+                if end.dim < tensor.ndim and tensor.shape[end.dim] == end.new:
+                    found[end.number] = tensor.narrow(end.dim, 0, end.old)
+    return found
+
+
+def _paddings(plan: Plan) -> dict[str, Callable[[Tensor], Tensor]]:
+    places = dict.fromkeys(end.at for end in plan.ends if end.kind == "input")
+    return {at: partial(_pad, plan, [end for end in plan.ends if (end.kind, end.at) == ("input", at)]) for at in places}
+
+
+def _pad(plan: Plan, ends: Sequence[End], tensor: Tensor) -> Tensor:
+    for end in ends:
+        shape = list(tensor.shape)
+        if shape[end.dim] == end.old:  # else it is no input of the teacher's
+            shape[end.dim] = end.new - end.old
+            tensor = torch.cat([tensor, _noise(shape, tensor, generator(plan.seed, f"input {end.at}"))], end.dim)
+    return tensor
+
+
+def _noise(shape: Sequence[int], like: Tensor, draws: torch.Generator) -> Tensor:
+    """Random numbers of a tensor's kind: normal ones, or integers that it holds."""
+    if like.device.type == "meta":
+        return torch.empty(shape, dtype=like.dtype, device="meta")
+    if like.is_floating_point() or not like.numel():
+        return torch.randn(shape, generator=draws, dtype=torch.float32).to(like)
+    at = torch.randint(like.numel(), tuple(shape), generator=draws)
+    return like.flatten()[at.to(like.device)]

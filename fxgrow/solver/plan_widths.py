@@ -1,0 +1,248 @@
+"""Wishes and widths to a plan: new widths, what follows them, and what is left. No weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from .. import methods
+from ..base.rng import generator
+from ..base.structures import ArgumentPath
+from ..infer.findings import Norm
+from ..infer.groups import Group
+from ..infer.literals import PART, Literal
+from ..infer.width_graph import TensorWidths, WidthGraph
+from ..layouts.layout import Layout, atoms, measure, only_atom, prefix
+from ..model.example_inputs import Inputs, to_data
+from ..model.grown import module_at
+from ..plans.entries import Edit, End, Left, Resize, TensorPlan, Width
+from ..plans.growth_plan import Plan
+from ..spec.parse import Spec, Widen, parse, to_json
+from ..spec.requests import Inputs as MoreInputs
+from .io_widths import Ending, check_ends
+from .targets import Targets, resolve
+
+
+def plan(
+    widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods.DEFAULT, endings: Sequence[Ending] = ()
+) -> Plan:
+    """Plan new widths for one specification.
+
+    Args:
+        widths: What `widths` found.
+        spec: A number, a mapping of patterns to widths, `Widen` objects, a list of these, or JSON.
+        seed: Of which channels are replicated, and of the shares.
+        method: How new channels are filled where a wish does not say.
+        endings: The groups that grow because inputs and outputs do (`ends.open_ends`).
+
+    Raises:
+        PlanError: A wish cannot be met; the text says which, why, and what to do.
+    """
+    everything = parse(spec)
+    wishes = [wish for wish in everything if isinstance(wish, Widen)]
+    used = [methods.offered(name) for name in (method, *(wish.method for wish in wishes if wish.method))]
+    found = {how.name: how for how in used}
+    no_replicas = {name: m.exact and not m.replicas for name, m in found.items()}
+    check_ends(widths, endings)
+    ends = {e.group: Widen(str(e.wish), widths.width(e.group) + e.more, method=e.method) for e in endings}
+    targets = resolve(widths, wishes, no_replicas, method, [name for name, m in found.items() if m.replicas], ends)
+    grown = {name: new for name, new in targets.new.items() if new > widths.width(name)}
+    chosen = _methods(widths, grown, targets, method)
+    all_widths = {
+        name: _width(group, grown.get(name, group.size), targets, seed, chosen.get(name, ""))
+        for name, group in widths.named.items()
+    }
+    measured = _Measure(widths, all_widths)
+    tensors = tuple(
+        TensorPlan(t.name, t.layouts, t.roles, _means(t, all_widths, targets))
+        for t in widths.tensors.values()
+        if any(measured.new(layout) != measured.old(layout) for layout in t.layouts)
+    )
+    named = {name for t in tensors for layout in t.layouts for name in atoms(layout)}
+    return Plan(
+        model=widths.traced.class_name,
+        inputs=str(widths.traced.inputs),
+        example=_example(widths.traced.inputs),
+        leaves=tuple(sorted(widths.traced.asked)),
+        output=widths.traced.output,
+        code=widths.traced.fingerprint(),
+        spec=to_json(everything),
+        seed=seed,
+        method=method,
+        groups=tuple(width for name, width in all_widths.items() if name in named or width.new > width.old),
+        tensors=tensors,
+        edits=(*_edits(widths, measured), *_eps_edits(all_widths, targets)),
+        resizes=(*_resizes(widths, measured), *_eps_resizes(all_widths, targets)),
+        left=tuple(Left(name, reason) for name, reason in targets.left.items()),
+        notes=(
+            *_notes(widths, grown, targets, found.values(), alone=len(wishes) == len(everything)),
+            *_end_notes(endings),
+        ),
+        ends=tuple(
+            End(p.kind, p.at, p.number, p.dim, e.group, p.size, p.size + e.more) for e in endings for p in e.places
+        ),
+    )
+
+
+def _methods(widths: WidthGraph, grown: Mapping[str, int], targets: Targets, default: str) -> dict[str, str]:
+    """How each width that grows is filled. The factors of one dimension are filled alike where no method was named."""
+    hows = {name: methods.method(targets.wish[name].method or default) for name in grown}
+    bound = {n for n in grown if widths.named[n].replicas or widths.named[n].uniform or n in targets.means}
+    blocks = {block for tensor in widths.tensors.values() for layout in tensor.layouts for block in layout}
+    together = [names for block in blocks if len(names := grown.keys() & set(atoms((block,)))) > 1]
+    while more := {name for names in together if names & bound for name in names} - bound:
+        bound |= more
+    return {name: how.chosen(replicas=name in bound) for name, how in hows.items()}
+
+
+def _width(group: Group, new: int, targets: Targets, seed: int, method: str) -> Width:
+    if new == group.size:
+        return Width(group.name, group.size, group.size)
+    full, rest = divmod(new, group.size)
+    if rest and group.name in targets.means:
+        nominal = (*(list(range(group.size)) * (full - 1)), *range(rest))
+        return Width(group.name, group.size, new, nominal, method, rest)
+    copies = list(range(group.size)) * (full - 1)  # replicas spread as evenly as they can be
+    if rest:  # neighbours from a random one on: which channels they are does not matter, and runs are copied fast
+        start = int(torch.randint(group.size, (), generator=generator(seed, group.name)))
+        copies += [(start + i) % group.size for i in range(rest)]
+    return Width(group.name, group.size, new, tuple(copies), method)
+
+
+def _example(inputs: Inputs) -> Any:
+    try:
+        return to_data((inputs.args, dict(inputs.kwargs)))
+    except TypeError:
+        return None
+
+
+class _Measure:
+    """Old and new sizes of layouts."""
+
+    def __init__(self, widths: WidthGraph, all_widths: Mapping[str, Width]) -> None:
+        self.widths = all_widths
+        self.graph = widths
+
+    def old(self, layout: Layout) -> int:
+        return measure(layout, self.graph.width)
+
+    def new(self, layout: Layout) -> int:
+        return measure(layout, lambda name: self.widths[name].new)
+
+
+def _edits(widths: WidthGraph, sizes: _Measure) -> tuple[Edit, ...]:
+    edits: dict[tuple[str, str, ArgumentPath], Edit] = {}
+    parts: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for literal in widths.literals:
+        before, after = _stated(literal, sizes.old, widths), _stated(literal, sizes.new, widths)
+        if before is None or after is None:
+            continue
+        if literal.path[0] == PART:
+            parts.setdefault((literal.mode, literal.node), []).append((before, after))
+        elif before != after:
+            edits[literal.mode, literal.node, literal.path] = Edit(literal.mode, literal.node, literal.path, after)
+    for (mode, node), pairs in parts.items():
+        new = tuple(after for _, after in pairs)
+        if any(before != after for before, after in pairs) and not _equal_parts(new):
+            edits = {key: edit for key, edit in edits.items() if key[:2] != (mode, node)}
+            edits[mode, node, ()] = Edit(mode, node, (), new)
+    return tuple(edits.values())
+
+
+def _equal_parts(sizes: Sequence[int]) -> bool:
+    """Whether split(size) and chunk(number) give these: all alike, but for a smaller last one."""
+    step, total = sizes[0], sum(sizes)
+    alike = all(size == step for size in sizes[:-1]) and 0 < sizes[-1] <= step
+    return alike and step == -(-total // len(sizes))
+
+
+def _stated(literal: Literal, size: Callable[[Layout], int], widths: WidthGraph) -> int | None:
+    """The value of a literal, by old or by new sizes; None where it cuts through what grows."""
+    if literal.part is None:
+        return size(literal.layout)
+    start, stop = (prefix(literal.layout, at, widths.width) for at in literal.part)
+    if start is None or stop is None:
+        return None
+    return literal.sign * (size(stop) - size(start))
+
+
+def _resizes(widths: WidthGraph, sizes: _Measure) -> tuple[Resize, ...]:
+    resizes: dict[tuple[str, str], Resize] = {}
+    for attribute in widths.attributes:
+        before = tuple(sizes.old(layout) for layout in attribute.layouts)
+        after = tuple(sizes.new(layout) for layout in attribute.layouts)
+        if before == after:
+            continue
+        module = module_at(widths.traced.root, attribute.module)
+        stated = getattr(module, attribute.name, None)
+        if stated == before[0] or (isinstance(stated, tuple | list) and tuple(stated) == before):
+            one = isinstance(stated, int)
+            resizes[attribute.module, attribute.name] = Resize(
+                attribute.module, attribute.name, before[0] if one else before, after[0] if one else after
+            )
+    return tuple(resizes.values())
+
+
+def _means(tensor: TensorWidths, all_widths: Mapping[str, Width], targets: Targets) -> tuple[str, ...]:
+    names = [only_atom(layout) for layout in tensor.layouts]
+    parts = tuple(
+        targets.means[name].parts[tensor.name, dim] if isinstance(name, str) and all_widths[name].means else ""
+        for dim, name in enumerate(names)
+    )
+    return parts if any(parts) else ()
+
+
+def _norms(all_widths: Mapping[str, Width], targets: Targets) -> Iterator[tuple[Norm, float]]:
+    """The layer norms over channels that carry means, and their new eps."""
+    for name, found in targets.means.items():
+        width = all_widths[name]
+        yield from ((norm, norm.eps * width.variance) for norm in found.norms if width.means)
+
+
+def _eps_edits(all_widths: Mapping[str, Width], targets: Targets) -> Iterator[Edit]:
+    for norm, eps in _norms(all_widths, targets):
+        if norm.literal is not None:
+            mode, node, path = norm.literal
+            yield Edit(mode, node, path, eps)
+
+
+def _eps_resizes(all_widths: Mapping[str, Width], targets: Targets) -> Iterator[Resize]:
+    for norm, eps in _norms(all_widths, targets):
+        if norm.module is not None:
+            yield Resize(norm.module, "eps", norm.eps, eps)
+
+
+def _notes(
+    widths: WidthGraph,
+    grown: Mapping[str, int],
+    targets: Targets,
+    used: Sequence[methods.Method] | Any,
+    *,
+    alone: bool,
+) -> tuple[str, ...]:
+    notes = [*widths.traced.notes, *targets.notes]
+    notes += [
+        f"method {m.name!r} is not function-preserving: the student will not compute what the teacher does"
+        for m in used
+        if not m.exact
+    ]
+    notes += [
+        f"{name}: {new % widths.width(name)} of {new} channels carry the mean of the {widths.width(name)}; the layer "
+        "norms over it have another gain and eps"
+        for name, new in grown.items()
+        if name in targets.means and new % widths.width(name)
+    ]
+    if not grown and alone:
+        notes.append("no width grows: the student is a copy of the teacher")
+    notes += [text for layout, text in widths.statements[2] if any(name in grown for name in atoms(layout))]
+    return tuple(dict.fromkeys(notes))
+
+
+def _end_notes(endings: Sequence[Ending]) -> Iterator[str]:
+    for ending in endings:
+        if isinstance(ending.wish, MoreInputs):
+            yield f"{ending.what}: {ending.more} more, the last ones, which count for nothing until they are trained"
+        else:
+            yield f"{ending.what}: {ending.more} more, the last ones ({ending.wish.new}); the old ones stay"

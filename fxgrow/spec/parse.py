@@ -1,0 +1,219 @@
+"""What a user may ask for, in every form that they may say it in.
+
+A number, a mapping from patterns to widths, `Widen` objects, lists of these, or any of it as JSON. Knows
+names, but no widths.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from ..errors import PlanError
+from .requests import WISHES, Wish, check_pattern, patterns
+
+Spec = Any  # float | str (JSON) | Mapping[str, int | float | Mapping] | Widen | Sequence[Spec]
+
+EVERYTHING = "*"
+MOST_TIMES, MOST_CHANNELS = 1e6, 10**8  # what is above was meant otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Widen:
+    """A wish for wider layers.
+
+    Attributes:
+        pattern: Glob over module and parameter names (`*` also matches dots); the name of a container
+            means everything in it; "*" means every width that can grow.
+        width: An int is the new width in channels, a float a factor.
+        multiple_of: The new width is rounded up to a multiple of this many channels.
+        method: How new channels are filled (a name of `fxgrow.methods`); None: as `grow` was told.
+        cardinality: Grouped convolutions get more groups instead of wider ones.
+        exclude: Globs over names to leave as they are.
+        indivisible: Where only whole multiples are exact (a mean or a layer norm over the channels):
+            "round_up" to the next one, "leave" the width, or "average": grow to the width itself, with as many
+            copies of each channel as there is room for, and with the mean of the channels in the rest. It is
+            exact where nothing but layer norms with a gain asks for whole multiples, and all else that carries
+            the width is linear (sums, contractions, position tables, class tokens, as between the blocks of a
+            pre-norm transformer); elsewhere the width is left, or refused if it was asked for by name.
+
+    Example:
+        >>> Widen("layer3.*", 1.5, multiple_of=8)
+        Widen(pattern='layer3.*', width=1.5, multiple_of=8)
+    """
+
+    pattern: str
+    width: int | float
+    multiple_of: int = 1
+    method: str | None = None
+    cardinality: bool = False
+    exclude: tuple[str, ...] = ()
+    indivisible: Literal["round_up", "leave", "average"] = "round_up"
+
+    def __post_init__(self) -> None:
+        check_pattern(self.pattern)
+        if isinstance(self.width, numbers.Real) and not isinstance(self.width, bool):  # numpy's numbers too
+            whole = isinstance(self.width, numbers.Integral)
+            object.__setattr__(self, "width", int(self.width) if whole else float(self.width))
+        if isinstance(self.width, bool) or not isinstance(self.width, int | float):
+            raise PlanError(f"{self.pattern!r}: a width is an int (channels) or a float (factor), not {self.width!r}")
+        if not self.width >= 1:  # nan too
+            raise PlanError(
+                f"{self.pattern!r}: {self.width!r} would not grow anything; expected an int of at least the present "
+                "width, or a float of at least 1.0"
+            )
+        if self.width >= (MOST_TIMES if isinstance(self.width, float) else MOST_CHANNELS):
+            kind = "a factor" if isinstance(self.width, float) else "a number of channels"
+            raise PlanError(
+                f"{self.pattern!r}: {self.width:,} is too large for {kind}; a float is a factor, an int the new width"
+            )
+        if isinstance(self.multiple_of, bool) or not isinstance(self.multiple_of, int) or self.multiple_of < 1:
+            raise PlanError(f"{self.pattern!r}: multiple_of is a positive int, not {self.multiple_of!r}")
+        if self.indivisible not in ("round_up", "leave", "average"):
+            raise PlanError(
+                f"{self.pattern!r}: indivisible is 'round_up', 'leave' or 'average', not {self.indivisible!r}"
+            )
+        object.__setattr__(self, "exclude", patterns(self.pattern, self.exclude))
+
+    @property
+    def blanket(self) -> bool:
+        """Whether it asks for everything, so that what must stay is left instead of refused."""
+        return self.pattern == EVERYTHING
+
+    @property
+    def exact_name(self) -> bool:
+        """Whether the pattern is a plain name."""
+        return not any(c in self.pattern for c in "*?[")
+
+    def __repr__(self) -> str:
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields = [f"{f.name}={given[f.name]!r}" for f in dataclasses.fields(self) if given[f.name] != f.default]
+        return f"Widen({', '.join(fields)})"
+
+
+def parse(spec: Spec) -> tuple[Widen | Wish, ...]:
+    """Every form of a specification as wishes.
+
+    Raises:
+        PlanError: It is none of the forms, or empty.
+
+    Example:
+        >>> parse({"conv1": 64, "layer3.*": 1.5})
+        (Widen(pattern='conv1', width=64), Widen(pattern='layer3.*', width=1.5))
+    """
+    wishes = tuple(_wishes(spec))
+    if not wishes:
+        raise PlanError("the specification asks for nothing")
+    return wishes
+
+
+def _wishes(spec: Spec) -> Iterable[Widen | Wish]:
+    if isinstance(spec, Widen | Wish):
+        yield spec
+    elif isinstance(spec, int | float) and not isinstance(spec, bool):
+        yield Widen(EVERYTHING, float(spec))
+    elif isinstance(spec, str):
+        yield from _wishes(_from_json(spec))
+    elif isinstance(spec, Mapping):
+        yield from _from_mapping(spec)
+    elif isinstance(spec, Sequence) and not isinstance(spec, bytes | bytearray):
+        for part in spec:
+            yield from _wishes(part)
+    else:
+        raise PlanError(
+            "a specification is a number, a mapping, Widen, Deepen or other wishes, a list of these or JSON, "
+            f"not {type(spec).__name__}"
+        )
+
+
+def _from_json(text: str) -> Spec:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        advice = f"; for one layer write {{{text!r}: 1.5}}" if text[:1] not in "{[" else ""
+        raise PlanError(f"the specification {text!r} is not JSON ({error}){advice}") from None
+
+
+def _from_mapping(spec: Mapping[str, Any]) -> Iterable[Widen | Wish]:
+    kind = next((wish for key, wish in WISHES.items() if wish.is_data(spec)), None)
+    if kind is not None:
+        yield kind.from_data(spec)
+        return
+    if "pattern" in spec and "width" in spec:  # a Widen as JSON
+        unknown = sorted(set(spec) - {f.name for f in dataclasses.fields(Widen)})
+        if unknown:
+            raise PlanError(f"Widen has no option {', '.join(map(repr, unknown))}")
+        yield Widen(**spec)
+        return
+    for pattern, value in spec.items():
+        if isinstance(value, Mapping):
+            if "width" not in value:
+                raise PlanError(f"{pattern!r}: the options {dict(value)!r} lack a width")
+            yield from _from_mapping({"pattern": pattern, **value})
+        else:
+            yield Widen(pattern, value)
+
+
+def to_json(wishes: Iterable[Widen | Wish]) -> list[dict[str, Any]]:
+    """Wishes as plain data, which `parse` reads back."""
+    return [w.data() if isinstance(w, Wish) else _data(w) for w in wishes]
+
+
+def _data(wish: Widen) -> dict[str, Any]:
+    given = {f.name: getattr(wish, f.name) for f in dataclasses.fields(wish)}
+    return {f.name: _plain(given[f.name]) for f in dataclasses.fields(wish) if given[f.name] != f.default}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def match(pattern: str, tensors: Iterable[str], modules: Iterable[str] = ()) -> list[str]:
+    """The parameters that a pattern means: by their own name, their module's, or that of a container.
+
+    Args:
+        pattern: A name or a glob.
+        tensors: The names of all parameters and buffers.
+        modules: The paths of all modules in their order, for the message.
+
+    Raises:
+        PlanError: None; close names are given.
+    """
+    names = list(tensors)
+    found = [t for t in names if fnmatchcase(t, pattern) or fnmatchcase(module_of(t), pattern)]
+    if not found:
+        found = [t for t in names if t.startswith(f"{pattern}.")]
+    if not found:
+        paths = [path for path in modules if path]
+        bare = next((i for i, path in enumerate(paths) if fnmatchcase(path, pattern)), None)
+        if bare is not None:
+            raise PlanError(f"{pattern!r} has no parameters, so no width of its own{_around(paths, bare, names)}")
+        known = dict.fromkeys(path for t in names for path in (*_containers(t), t))
+        close = difflib.get_close_matches(pattern, known, 3, 0.5) or list(known)[:3]
+        raise PlanError(f"{pattern!r} matches no layer or parameter; close: {', '.join(close)}")
+    return found
+
+
+def _around(paths: Sequence[str], at: int, tensors: Iterable[str]) -> str:
+    """The layers before and after a module, in words."""
+    layers = {module_of(t) for t in tensors}
+    before = next((path for path in reversed(paths[:at]) if path in layers), None)
+    after = next((path for path in paths[at:] if path in layers), None)
+    around = [path for path in (before, after) if path is not None]
+    return f"; the layers around it: {', '.join(around)}" if around else ""
+
+
+def _containers(tensor: str) -> list[str]:
+    steps = tensor.split(".")
+    return [".".join(steps[:n]) for n in range(1, len(steps))]
+
+
+def module_of(tensor: str) -> str:
+    """The module that a parameter belongs to."""
+    return tensor.rpartition(".")[0]

@@ -1,0 +1,226 @@
+"""Wishes for more than width: depth, kernels, input channels, outputs. Knows names, but no model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import PlanError
+
+KINDS = ("identity", "residual", "random")
+NORMS = ("batch", "group")
+NEW_ROWS = ("zero", "mean", "random")
+
+
+class Wish:
+    """What all of them share: a compact `repr`, and the form as plain data."""
+
+    key = ""  # in JSON, with the first attribute as its value
+
+    def __repr__(self) -> str:
+        first, *others = ((f, getattr(self, f.name)) for f in dataclasses.fields(self))  # type: ignore[arg-type]
+        said = [f"{f.name}={value!r}" for f, value in others if value != f.default]
+        return f"{type(self).__name__}({', '.join([repr(first[1]), *said])})"
+
+    @classmethod
+    def is_data(cls, data: Mapping[str, Any]) -> bool:
+        """Whether plain data is a wish of this class, and no mapping from names to widths."""
+        others = [f.name for f in dataclasses.fields(cls)][1:]  # type: ignore[arg-type]
+        return cls.key in data and (isinstance(data[cls.key], str) or any(name in data for name in others))
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Wish:
+        """What `data` gave.
+
+        Raises:
+            PlanError: It has an option that the class has not, or lacks one.
+        """
+        first, *others = (f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]
+        unknown = sorted(set(data) - {cls.key, *others})
+        if unknown:
+            raise PlanError(f"{cls.__name__} has no option {', '.join(map(repr, unknown))}")
+        try:
+            return cls(**{first: data[cls.key]}, **{name: data[name] for name in others if name in data})
+        except TypeError as error:
+            raise PlanError(f"{cls.__name__}: {error}") from None
+
+    def data(self) -> dict[str, Any]:
+        """As plain data."""
+        first, *others = ((f, getattr(self, f.name)) for f in dataclasses.fields(self))  # type: ignore[arg-type]
+        plain = isinstance(first[1], str)  # else it could be taken for a width
+        said = {f.name: list(v) if isinstance(v, tuple) else v for f, v in others if v != f.default or not plain}
+        return {self.key: first[1], **said}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Deepen(Wish):
+    """A wish for more layers.
+
+    Attributes:
+        pattern: Glob over the names of Linear and Conv layers, each of which gets a new layer after it, its batch
+            norm and its activation; a container means every such layer in it. With `blocks`, a residual block or a
+            container of them.
+        kind: "identity" (Net2DeeperNet), "residual" (x + branch(x), with a branch that ends in zeros), or "random"
+            (a baseline that does not keep the function). None: identity after an idempotent activation, residual
+            elsewhere.
+        blocks: How many clones of a residual block: of the pattern's own, or, where that means a container, of the
+            last one of each stage in it (a run of blocks that take the same shape).
+        kernel: The new layer's kernel size; None: that of the layer before it, where it is odd, else 3. Its groups are
+            those of the layer before it.
+        norm: "batch" or "group": a norm after the new layer (in the branch, where it is residual).
+        calibrated: The norm takes mean and variance of the activations from the batches given to `grow` or `apply`
+            as `calibration`; otherwise a batch norm starts with mean 0 and variance 1.
+        activation: "same" as before it, "none", "parametric" ((1 - a) f(x) + a x with a learnable a, 1 at birth), or
+            the name of a class of torch.nn ("GELU").
+        exclude: Globs over names to leave as they are.
+
+    Example:
+        >>> Deepen("layer3.*", kind="residual")
+        Deepen('layer3.*', kind='residual')
+
+    Source: Net2DeeperNet (arXiv 1511.05641, section 2.3); a = 1 at birth: Network Morphism (arXiv 1603.01670).
+    """
+
+    pattern: str
+    kind: Literal["identity", "residual", "random"] | None = None
+    blocks: int = 0
+    kernel: int | tuple[int, ...] | None = None
+    norm: Literal["batch", "group"] | None = None
+    calibrated: bool = False
+    activation: str = "same"
+    exclude: tuple[str, ...] = ()
+
+    key = "deepen"
+
+    def __post_init__(self) -> None:
+        check_pattern(self.pattern)
+        if self.kind is not None and self.kind not in KINDS:
+            raise PlanError(f"{self.pattern!r}: kind is one of {', '.join(KINDS)}, not {self.kind!r}")
+        if isinstance(self.blocks, bool) or not isinstance(self.blocks, int) or self.blocks < 0:
+            raise PlanError(f"{self.pattern!r}: blocks is how many clones to add, not {self.blocks!r}")
+        if self.norm is not None and self.norm not in NORMS:
+            raise PlanError(f"{self.pattern!r}: norm is 'batch' or 'group', not {self.norm!r}")
+        if self.calibrated and (self.norm is None or self.kind == "residual"):
+            raise PlanError(f"{self.pattern!r}: calibrated is for the norm of an identity layer: give norm='batch'")
+        if not isinstance(self.activation, str):
+            raise PlanError(f"{self.pattern!r}: activation is 'same', 'none', 'parametric' or a name in torch.nn")
+        object.__setattr__(self, "kernel", _sizes(self.pattern, self.kernel))
+        object.__setattr__(self, "exclude", patterns(self.pattern, self.exclude))
+        said = [f.name for f in dataclasses.fields(self)[3:7] if getattr(self, f.name) != f.default]
+        if self.blocks and (self.kind is not None or said):
+            raise PlanError(
+                f"{self.pattern!r}: blocks are cloned as they are; {', '.join([*['kind'] * bool(self.kind), *said])} "
+                "is for layers"
+            )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Kernel(Wish):
+    """A wish for a larger kernel: the old one with zeros around it, and padding that makes up for them.
+
+    Attributes:
+        pattern: Glob over the names of convolutions (also transposed ones); a container means all in it.
+        size: The new size per axis, of the old one's parity.
+        exclude: Globs over names to leave as they are.
+    """
+
+    pattern: str
+    size: int | tuple[int, ...]
+    exclude: tuple[str, ...] = ()
+
+    key = "kernel"
+
+    def __post_init__(self) -> None:
+        check_pattern(self.pattern)
+        if self.size is None:
+            raise PlanError(f"{self.pattern!r}: a kernel size is an int or one per axis, not None")
+        object.__setattr__(self, "size", _sizes(self.pattern, self.size))
+        object.__setattr__(self, "exclude", patterns(self.pattern, self.exclude))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Inputs(Wish):
+    """A wish for more input channels, which the student ignores until it is trained. The new ones come last.
+
+    Attributes:
+        pattern: An argument of the model's `forward` ("x"; "images[0]" of one that holds several tensors), or a layer
+            that it enters as it is.
+        channels: How many there are to be. They are the dimension that a layer sums over: the second of an image,
+            the last of tokens.
+
+    Example:
+        >>> Inputs("x", 4)
+        Inputs('x', channels=4)
+    """
+
+    pattern: str
+    channels: int
+
+    key = "inputs"
+
+    def __post_init__(self) -> None:
+        check_pattern(self.pattern)
+        _check_count(self.pattern, self.channels)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Outputs(Wish):
+    """A wish for more outputs, such as classes: the old ones stay what they are, and the new ones come last.
+
+    Attributes:
+        number: How many there are to be.
+        new: What a new one is: "zero", the "mean" of the old ones, or "random": normal numbers with the mean and the
+            standard deviation of all entries of the old tensor, for weight and bias each.
+        pattern: Glob over the layers that make them, where the model has several outputs.
+
+    Example:
+        >>> Outputs(1005, "mean")
+        Outputs(1005, new='mean')
+    """
+
+    number: int
+    new: Literal["zero", "mean", "random"] = "random"
+    pattern: str = "*"
+
+    key = "outputs"
+
+    def __post_init__(self) -> None:
+        check_pattern(self.pattern)
+        _check_count("outputs", self.number)
+        if self.new not in NEW_ROWS:
+            raise PlanError(f"Outputs: new is one of {', '.join(NEW_ROWS)}, not {self.new!r}")
+
+
+WISHES: dict[str, type[Wish]] = {kind.key: kind for kind in (Deepen, Kernel, Inputs, Outputs)}
+
+
+def check_pattern(pattern: Any) -> None:
+    """Raise for what is no pattern."""
+    if not isinstance(pattern, str) or not pattern:
+        raise PlanError(f"a pattern is a non-empty string, not {pattern!r}")
+
+
+def _check_count(name: str, number: Any) -> None:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise PlanError(f"{name!r}: expected a positive int, not {number!r}")
+
+
+def _sizes(pattern: str, size: Any) -> int | tuple[int, ...] | None:
+    sizes = size if isinstance(size, list | tuple) else (size,)
+    if size is not None and (not sizes or any(isinstance(s, bool) or not isinstance(s, int) or s < 1 for s in sizes)):
+        raise PlanError(f"{pattern!r}: a kernel size is a positive int, or one per axis, not {size!r}")
+    return tuple(size) if isinstance(size, list | tuple) else size
+
+
+def patterns(pattern: str, exclude: Any) -> tuple[str, ...]:
+    """What a wish leaves out: one pattern or several.
+
+    Raises:
+        PlanError: It is neither.
+    """
+    exclude = (exclude,) if isinstance(exclude, str) else exclude
+    if not isinstance(exclude, list | tuple) or not all(isinstance(one, str) for one in exclude):
+        raise PlanError(f"{pattern!r}: exclude is a pattern or a list of patterns, not {exclude!r}")
+    return tuple(exclude)

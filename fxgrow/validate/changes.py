@@ -1,0 +1,84 @@
+"""The student with new layers and larger kernels held against the one without them, before any number is computed.
+
+It has to run in every mode, to give tensors of the same shapes, and to use each layer that was used and each new one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import fx, nn
+
+from ..base.structures import leaf_tensors
+from ..capture.tracer import explain
+from ..errors import PlanError
+from ..infer.width_graph import WidthGraph
+from ..model.copies import clone, own_copy, same_randomness
+from ..model.example_inputs import for_a_run
+from ..model.grown import Mode, graph_for, set_mode
+from ..plans.changes import Change, Enlarge
+from ..plans.growth_plan import Plan
+from ..recording.run import tape_of
+from ..recording.runner import Runner
+from ..recording.tape import Call, Shape
+from ..rewrite.student_inputs import padded
+
+Student = tuple[nn.Module, Mapping[Mode, fx.Graph]]  # a tree of our own, and the graphs that run on it
+
+
+def check_changes(student: Student, changed: Student, widths: WidthGraph, plan: Plan) -> None:
+    """Whether a student with new layers still runs, and gives what the one without them gives.
+
+    Args:
+        student: Without them.
+        changed: With them.
+        widths: Of the teacher.
+        plan: With its changes.
+
+    Raises:
+        PlanError: It does not.
+    """
+    for mode in widths.traced.modes:
+        if mode not in widths.traced.tapes:
+            continue
+        before, after = (_shapes(model, widths, plan, mode) for model in (student, changed))
+        _check_calls(before[1], after[1], plan.changes, mode)
+        _check_all_used(graph_for(student[1], mode), graph_for(changed[1], mode))
+        if before[0] != after[0]:
+            raise PlanError(f"with the new layers the model would give {after[0]} in {mode} mode, and not {before[0]}")
+
+
+def _check_all_used(before: fx.Graph, after: fx.Graph) -> None:
+    """Whether every layer that was used still is, and every new one."""
+    idle = {str(node.target) for node in before.nodes if node.op == "call_module" and not node.users}
+    for node in after.nodes:
+        if node.op == "call_module" and not node.users and str(node.target) not in idle:
+            raise PlanError(f"with the new layers nothing would use {node.target}; please report this")
+
+
+def _shapes(student: Student, widths: WidthGraph, plan: Plan, mode: Mode) -> tuple[list[Shape], list[Call]]:
+    root, graphs = student
+    ran = (own_copy if widths.traced.inputs.real else clone)(root)
+    set_mode(ran, mode)
+    arguments = padded(plan, for_a_run(widths.traced.arguments))
+    tape = tape_of(ran, arguments, real=widths.traced.inputs.real)
+    try:
+        with same_randomness(), torch.no_grad(), tape:
+            result = Runner(ran, graph_for(graphs, mode), tape).run_on(arguments)
+    except Exception as error:
+        raise PlanError(f"with the new layers the model does not run in {mode} mode: {explain(error)}") from error
+    return [tuple(leaf.shape) for leaf in leaf_tensors(result)], tape.calls
+
+
+def _check_calls(before: Sequence[Call], after: Sequence[Call], changes: Sequence[Change], mode: Mode) -> None:
+    """Whether larger kernels change nothing but their own calls: code may read a kernel's size."""
+    larger = {change.path for change in changes if isinstance(change, Enlarge)}
+    if len(larger) < len(changes):  # new layers have calls of their own
+        return
+    for old, new in itertools.zip_longest(before, after):
+        same = old and new and (old.op, old.shapes) == (new.op, new.shapes)
+        if not same or (old.module not in larger and repr(old.constants) != repr(new.constants)):
+            where = (new or old).site
+            raise PlanError(f"with the larger kernel {where} does something else in {mode} mode: code reads its size")

@@ -1,0 +1,356 @@
+"""The student held against its plan, before any number is computed.
+
+It runs on meta tensors and must make the teacher's ATen calls, with the shapes and the integer arguments
+that the layouts predict and every other constant the same. So a size that the rewriting did not know of
+(``x / x.shape[1]``, a literal in an unusual place) shows here, and is pinned instead of being wrong.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..base.structures import plain_leaves
+from ..capture.proxy import ASKED, guard
+from ..capture.tracer import explain
+from ..infer.findings import Prediction
+from ..infer.width_graph import WidthGraph
+from ..layouts.layout import Layout, atoms, fixed, is_fixed, measure, only_atom, product
+from ..model.copies import clone, named_tensors, own_copy, same_randomness
+from ..model.example_inputs import brief, for_a_run
+from ..model.grown import Mode, graph_for, is_layer, set_mode
+from ..model.provenance import PLACE, caller
+from ..ops import Value
+from ..plans.growth_plan import Plan
+from ..recording import runner as interpret
+from ..recording.operators import results_of, same_operator
+from ..recording.run import named_inputs
+from ..recording.runner import Runner
+from ..recording.tape import Reading, Tape
+from ..rewrite.student_inputs import padded
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A place where a student departs from its plan.
+
+    Attributes:
+        site: Where.
+        found: What happens there.
+        groups: The widths that meet there.
+        module: The innermost module whose code is no layer's.
+        around: The widths that grow in that module.
+        equal: Pairs of layouts whose sizes are one in the teacher, and would be in the student if the code cuts a
+            dimension into equal parts there.
+    """
+
+    site: str
+    found: str
+    groups: tuple[str, ...]
+    module: str
+    around: tuple[str, ...]
+    equal: tuple[tuple[Layout, Layout], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.found} at {self.site}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a check found.
+
+    Attributes:
+        mismatches: Where the student departs from its plan; empty where it does not.
+        obsolete: (mode, node) of guards that the student's own widths would trip.
+        reached: The modules whose code ran.
+    """
+
+    mismatches: tuple[Mismatch, ...]
+    obsolete: tuple[tuple[Mode, str], ...]
+    reached: frozenset[str]
+
+
+def check(root: nn.Module, graphs: Mapping[Mode, fx.Graph], widths: WidthGraph, plan: Plan) -> Verdict:
+    """Run a student's graphs on meta tensors in every mode, and hold them against its plan."""
+    new = {name: group.size for name, group in widths.named.items()} | {w.name: w.new for w in plan.groups}
+    mismatches: dict[Mismatch, None] = {}
+    obsolete: dict[tuple[Mode, str], None] = {}
+    reached: set[str] = set()
+    for mode in widths.traced.modes:
+        copied = own_copy if widths.traced.inputs.real else clone
+        ran = copied(root) if widths.traced.inputs.real or widths.traced.runs_code else root
+        set_mode(ran, mode)
+        arguments = padded(plan, for_a_run(widths.traced.arguments))
+        tape = _CheckedTape(ran, graph_for(graphs, mode), widths, mode, new, arguments)
+        tape.variance = {width.name: width.variance for width in plan.groups if width.means}
+        tape.run(ran)
+        mismatches.update(dict.fromkeys(tape.mismatches))
+        obsolete.update(dict.fromkeys((mode, node) for node in tape.obsolete))
+        reached |= tape.reached
+    return Verdict(tuple(mismatches), tuple(obsolete), frozenset(reached))
+
+
+class _Departure(Exception):
+    """The student does something else than the teacher; nothing after it can be compared."""
+
+
+class _CheckedTape(Tape):
+    """A tape that compares each call with what is predicted.
+
+    Where only sizes are wrong, the call's result gets the predicted ones and the run goes on, so that one run
+    finds every such place.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        graph: fx.Graph,
+        widths: WidthGraph,
+        mode: Mode,
+        new: Mapping[str, int],
+        arguments: Mapping[str, Any],
+    ) -> None:
+        self.arguments = arguments
+        names = {**named_tensors(student), **named_inputs(self.arguments)}
+        super().__init__(names, real=widths.traced.inputs.real)
+        self.graph = graph
+        self.layers = {
+            name for name, module in student.named_modules() if is_layer(module) and not any(module.children())
+        }
+        self.widths = widths
+        self.mode = mode
+        self.stated: dict[str, list[Layout]] = {}  # by node: what its literals are the sizes of
+        for literal in widths.literals:
+            if literal.mode == mode:
+                self.stated.setdefault(literal.node, []).append(literal.layout)
+        self.teacher = widths.calls[mode]
+        self.predictions = widths.predictions[mode]
+        self.new = new
+        self.variance: dict[str, float] = {}
+        self.node: fx.Node | None = None
+        self.mismatches: list[Mismatch] = []
+        self.obsolete: list[str] = []
+        self.reached: set[str] = set()
+
+    def run(self, student: nn.Module) -> None:
+        """Run the student."""
+        try:
+            with same_randomness(), torch.no_grad(), self:
+                result = _Runner(student, self.graph, self).run_on(self.arguments)
+        except _Departure as departure:
+            self._found(len(self.calls), str(departure).splitlines()[0])
+            return
+        except Exception as error:  # noqa: BLE001 - whatever the model raises where a size is not what it expects
+            self._found(len(self.calls), explain(error))
+            return
+        if len(self.calls) != len(self.teacher):
+            self._found(len(self.calls), "the student stops early")
+        elif plain_leaves(result) != self.widths.numbers[self.mode]:
+            self._found(len(self.calls), f"{plain_leaves(result)} is returned besides tensors")
+
+    def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], reading: Reading) -> Any:
+        number = len(self.calls)
+        self.reached.add(self._code())
+        if number >= len(self.teacher):
+            raise _Departure(f"{op} is one operation more than the teacher runs")
+        theirs, prediction = self.teacher[number], self.predictions[number]
+        if not same_operator(op, theirs.op) or reading.inputs != theirs.inputs:
+            raise _Departure(f"{op} runs where the teacher runs {theirs.op}")
+        shapes = tuple([tuple([self._size(la) for la in layouts]) for layouts in prediction.outs])
+        if prediction.decided is not None and all(is_fixed(la) for layouts in prediction.outs for la in layouts):
+            return self._as_decided(op, prediction.decided)  # rounding must not take another path than the teacher
+        try:
+            out = super().execute(op, args, kwargs, reading)
+        except Exception as error:  # noqa: BLE001 - the operator refuses sizes that do not fit
+            self._found(number, f"{op} fails: {str(error).splitlines()[0]}")
+            return self._predicted(op, shapes, args)
+        outs = results_of(out)
+        given = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
+        if given != shapes:
+            equal = self._equal_parts(prediction, given, shapes)
+            self._found(number, f"{op} gives {list(given)} where the widths say {list(shapes)}", equal)
+            return self._predicted(op, shapes, args)
+        scaled = self._scaled(prediction)
+        implied = {*prediction.sized, *(argument for argument, _, _ in prediction.expected)}
+        for (key, value), (_, before) in zip(reading.constants, theirs.constants, strict=True):
+            if key in scaled:
+                before = before * scaled[key]
+            if value != before and key not in implied and repr(value) != repr(before):
+                says = "the plan says" if key in scaled else "the teacher gives it"
+                self._found(number, f"{op} gets {brief(value)} where {says} {brief(before)}")
+        named = dict(reading.constants)
+        for argument, front, back in prediction.expected:
+            value = named.get(argument) or 0
+            expected = -self._size(back) if value < 0 else self._size(front)
+            if value != expected:
+                self._found(number, f"{op} gets {value} where the widths say {expected}")
+        return out
+
+    def _scaled(self, prediction: Prediction) -> dict[int | str, float]:
+        """The constants that the plan changes: eps of a layer norm over channels of which some carry means."""
+        norm = prediction.flow.norm
+        if norm is None:
+            return {}
+        name = only_atom(prediction.flow.ins[0][1].layouts[-1])
+        return {norm.argument: self.variance[name]} if isinstance(name, str) and name in self.variance else {}
+
+    def _as_decided(self, op: Any, decided: tuple[Any, ...]) -> Any:
+        outs = tuple([o.clone() if isinstance(o, Tensor) else o for o in decided])
+        returns = op._schema.returns
+        return outs if len(returns) != 1 or "[]" in str(returns[0].type) else outs[0]
+
+    def _predicted(self, op: Any, shapes: Sequence[Sequence[int]], args: tuple[Any, ...]) -> Any:
+        dtype = next((a.dtype for a in args if isinstance(a, Tensor)), torch.get_default_dtype())
+        outs = [torch.empty(tuple(shape), dtype=dtype, device="meta") for shape in shapes]
+        returns = op._schema.returns
+        return outs[0] if len(returns) == 1 and str(returns[0].type) == "Tensor" else tuple(outs)
+
+    def _size(self, layout: Layout) -> int:
+        return measure(layout, self.new.__getitem__)
+
+    def _equal_parts(
+        self, prediction: Prediction, given: Sequence[Sequence[int]], shapes: Sequence[Sequence[int]]
+    ) -> tuple[tuple[Layout, Layout], ...]:
+        """Where parts are the same fraction of what goes in as in the teacher: that many of them make the whole."""
+        pairs: dict[tuple[Layout, Layout], None] = {}
+        value = prediction.flow.ins[0][1] if prediction.flow.ins and len(given) > 1 else Value(())
+        for out, sizes, ours in zip(prediction.outs, shapes, given, strict=True):
+            if len(out) != len(value.layouts) or len(ours) != len(out):
+                continue
+            for part, whole, says, is_ in zip(out, value.layouts, sizes, ours, strict=True):
+                times, rest = divmod(self._old(whole), self._old(part) or 1)
+                if says != is_ and not rest and abs(times * is_ - self._size(whole)) < times:
+                    pairs.setdefault((product([fixed(times), part]), whole))
+        return tuple(pairs)
+
+    def _old(self, layout: Layout) -> int:
+        return measure(layout, self.widths.width)
+
+    def _found(self, number: int, found: str, equal: tuple[tuple[Layout, Layout], ...] = ()) -> None:
+        layouts: list[Layout] = []
+        if number < len(self.predictions):
+            prediction = self.predictions[number]
+            layouts = [la for out in prediction.outs for la in out]
+            layouts += [la for _, front, back in prediction.expected for la in (front, back)]
+            if prediction.flow.linear != "fresh":  # else what goes in says nothing of the sizes
+                layouts += prediction.ins
+        grown = self._grown(layouts) or self._grown(self._measured()) or self._grown(self._around())
+        where = caller(within=interpret.__file__) if self.called else ""
+        if self.node is not None and not where:
+            where = str(self.node.meta.get(PLACE, ""))
+        site, code = self.site_of(None), self._code()
+        around = tuple([name for name in self.widths.inside(code) if self.new[name] != self.widths.width(name)])
+        self.mismatches.append(Mismatch(f"{site} ({where})" if where else site, found, grown, code, around, equal))
+
+    def _code(self) -> str:
+        """The innermost module at work whose code is not a layer's."""
+        path = self.module
+        while path and path in self.layers:
+            path = path.rpartition(".")[0]
+        return path
+
+    def _grown(self, layouts: Sequence[Layout]) -> tuple[str, ...]:
+        names = dict.fromkeys(name for layout in layouts for name in atoms(layout))
+        return tuple(name for name in names if self.new[name] != self.widths.width(name))
+
+    def _around(self) -> list[Layout]:
+        """The layouts of the parameters of the module at work, where it refuses to run on; else of all."""
+        tensors = self.widths.tensors.values()
+        path = self.module
+        while path:
+            own = [layout for t in tensors if t.name.startswith(f"{path}.") for layout in t.layouts]
+            if self._grown(own):
+                return own
+            path = path.rpartition(".")[0]
+        return [layout for t in tensors for layout in t.layouts]
+
+    def asked(self, node: fx.Node) -> None:
+        """A guard: a question about widths alone has the teacher's answer; one that mixes them with others has none."""
+        growing: dict[str, None] = {}
+        others = False
+        pending, seen = list(node.all_input_nodes), set()
+        while pending:
+            current = pending.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            if current.op == "call_module" or current.target in ASKED:  # how many entries, of which form: not how wide
+                continue
+            growing.update(dict.fromkeys(self._grown(self.stated.get(current.name, []))))
+            for source in current.all_input_nodes:
+                value = self.widths.nodes.get((self.mode, source.name))
+                layouts: Sequence[Layout] = ()
+                if isinstance(value, Value):
+                    layouts = _asked_of(current, value)
+                elif _is_shape(source) and current.target is operator.getitem:
+                    layouts = self._part_of_shape(source, current.args[1])
+                else:
+                    pending.append(source)
+                for layout in layouts:
+                    found = self._grown([layout])
+                    growing.update(dict.fromkeys(found))
+                    others |= not found and is_fixed(layout)
+        if growing and others:
+            where = str(node.meta.get(PLACE, ""))
+            text = "the code compares a width with another size"
+            self.mismatches.append(Mismatch(f"{self.site} ({where})", text, tuple(growing), self._code(), ()))
+
+    def _part_of_shape(self, shape: fx.Node, index: Any) -> Sequence[Layout]:
+        tensor = shape.args[0]
+        value = self.widths.nodes.get((self.mode, tensor.name)) if isinstance(tensor, fx.Node) else None
+        if not isinstance(value, Value) or not isinstance(index, int | slice):
+            return ()
+        return value.layouts[index] if isinstance(index, slice) else (value.layouts[index],)
+
+    def _measured(self) -> list[Layout]:
+        """The layouts of the tensors whose sizes the node at work was given, by way of plain numbers."""
+        layouts: list[Layout] = []
+        pending = list(self.node.all_input_nodes) if self.node else []
+        seen: set[fx.Node] = set()
+        while pending:
+            node = pending.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            value = self.widths.nodes.get((self.mode, node.name))
+            if isinstance(value, Value):
+                layouts += value.layouts
+            else:
+                pending += node.all_input_nodes
+        return layouts
+
+
+def _is_shape(node: fx.Node) -> bool:
+    return (node.target is getattr and node.args[1] == "shape") or (node.target == "size" and len(node.args) == 1)
+
+
+def _asked_of(node: fx.Node, tensor: Value) -> Sequence[Layout]:
+    """The dimensions of a tensor that a node which gives plain values asks about."""
+    if node.target is getattr and node.args[1] != "shape":
+        return ()
+    if node.target == "size" and len(node.args) > 1 and isinstance(node.args[1], int):
+        return (tensor.layouts[node.args[1]],)
+    return tensor.layouts
+
+
+class _Runner(Runner):
+    """Runs the student's graph, keeping note of the place."""
+
+    tape: _CheckedTape
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.tape.node = n
+        return super().run_node(n)
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if target is guard and self.tape.node is not None:
+            self.tape.asked(self.tape.node)
+            if args[0] != args[1]:
+                self.tape.obsolete.append(self.tape.node.name)
+            return None
+        return super().call_function(target, args, kwargs)
