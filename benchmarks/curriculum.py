@@ -125,12 +125,12 @@ def parts(of: Settings, name: str) -> tuple[Part, ...]:
 
 def larger(model: nn.Module, old: Part, new: Part, example: Tensor, seed: int, *, replicas: bool) -> nn.Module:
     """The next net of a curriculum, grown from the one before."""
-    wishes: list[Any] = []
+    requests: list[Any] = []
     if new.width > old.width:
-        wishes.append(fxgrow.Widen("*", new.width / old.width, method="split" if replicas else None))
+        requests.append(fxgrow.Widen("*", new.width / old.width, method="split" if replicas else None))
     if new.blocks > old.blocks:
-        wishes += [fxgrow.Deepen(stage, blocks=new.blocks - old.blocks) for stage in STAGES]
-    return fxgrow.grow(model, wishes, example, seed=seed)
+        requests += [fxgrow.Deepen(stage, blocks=new.blocks - old.blocks) for stage in STAGES]
+    return fxgrow.grow(model, requests, example, seed=seed)
 
 
 # -- training --------------------------------------------------------------------------------------

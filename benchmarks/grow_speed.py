@@ -130,7 +130,7 @@ def _stages(name: str, repeats: int) -> dict[str, float]:
 def tracing_of(plan: fxgrow.Plan, model: nn.Module) -> Any:
     """The part of `apply` that is tracing."""
     example = example_of(plan, named_tensors(model).values())
-    return fxgrow.trace(model, example, leaf_modules=plan.leaves, output=plan.output)
+    return fxgrow.trace(model, example, leaf_modules=plan.leaf_modules, output=plan.output)
 
 
 # -- pruning ---------------------------------------------------------------------------------------

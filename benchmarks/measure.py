@@ -81,7 +81,7 @@ class Row:
     frames: str = ""  # of a crash: the last lines of code, innermost first
     tolerance: float = TOLERANCE
     kept: str = ""  # "name: why" of what was kept as a call, one a line
-    mends: int = 0  # sizes that the check of the student found wrong
+    repairs: int = 0  # sizes that the check of the student found wrong
 
     @property
     def key(self) -> tuple[str, str, float, str]:
@@ -367,15 +367,15 @@ def measured(row: Row, teacher: Teacher, seed: int) -> None:
     options: dict[str, Any] = {"output": "module"} if row.output == "module" else {}
     inputs = teacher.inputs("train")
     start = time.perf_counter()
-    with counted() as mends:
+    with counted() as repairs:
         student = fxgrow.grow(model, DEEPER.get(row.output, row.factor), inputs, seed=seed, **options)
-    row.seconds, row.mends = time.perf_counter() - start, len(mends)
+    row.seconds, row.repairs = time.perf_counter() - start, len(repairs)
     row.traced = "yes"
     row.nodes = len(student.graph.nodes) if isinstance(student, torch.fx.GraphModule) else 0
     row.parameters_grown = parameters(student)
     plan = fxgrow.plan_of(student)
     if plan is not None:
-        row.pins = "\n".join(f"{left.name}: {left.reason}" for left in plan.left)
+        row.pins = "\n".join(f"{left.name}: {left.reason}" for left in plan.skipped)
         row.notes = "\n".join(plan.notes)
         kept = re.findall(r"^(.*) is kept as (one call|a call), because (.*)$", row.notes, re.MULTILINE)
         row.kept = "\n".join(f"{name}: {why}" for name, _, why in kept)

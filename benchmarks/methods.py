@@ -149,7 +149,7 @@ def trained_teacher(of: Settings, optimizer: str, images: data.Data, seed: int) 
 @torch.no_grad()
 def distance(student: nn.Module, x: Tensor) -> float:
     """How far replicas' outputs are from those of what they copy: 0 for the same, about 1.4 for independent ones."""
-    copies = {width.name: width for width in fxgrow.plan_of(student).grown}
+    copies = {width.name: width for width in fxgrow.plan_of(student).grown_widths}
     outputs: dict[str, Tensor] = {}
     hooks = [
         student.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: outputs.update({name: out}))

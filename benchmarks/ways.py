@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow.base.rng import generator
+from fxgrow.base.rng import named_generator
 from fxgrow.methods import Columns
 from fxgrow.methods.registry import divide
 
@@ -61,7 +61,7 @@ def scalar_split(teacher: nn.Module, example: Tensor, factor: float, seed: int) 
     """A random share for each replica, the same for all weights of a consumer's column."""
     student = by_method("even")(teacher, example, factor, seed)
     for name, columns in grown_dimensions(fxgrow.plan_of(student), "contract"):
-        draws = generator(seed, f"{name}[{columns.dim}] scalar")
+        draws = named_generator(seed, f"{name}[{columns.dim}] scalar")
         weight = student.get_parameter(name)
         index = columns.index.to(weight.device)
         shape = [*weight.shape]
@@ -96,7 +96,7 @@ def pytorch_notebook(teacher: nn.Module, example: Tensor, factor: float, seed: i
             weight, old = student.get_parameter(name), teacher.get_parameter(name)
             n = old.shape[0] * math.prod(old.shape[2:]) * (old.shape[1] if old.ndim == 2 else 1)
             part = weight.index_select(columns.dim, columns.new.to(weight.device))
-            drawn = torch.randn(part.shape, generator=generator(seed, f"{name}[{columns.dim}] notebook"))
+            drawn = torch.randn(part.shape, generator=named_generator(seed, f"{name}[{columns.dim}] notebook"))
             weight.index_copy_(columns.dim, columns.new.to(weight.device), (drawn * math.sqrt(2 / n)).to(weight))
     add_noise(student, seed)
     return student
@@ -106,7 +106,7 @@ def add_noise(student: nn.Module, seed: int) -> None:
     """On all weights of each layer that makes new channels."""
     for name, _ in grown_dimensions(fxgrow.plan_of(student), "carry"):
         weight = student.get_parameter(name)
-        noise = torch.randn(weight.shape, generator=generator(seed, f"{name} noise")).to(weight)
+        noise = torch.randn(weight.shape, generator=named_generator(seed, f"{name} noise")).to(weight)
         weight.add_(noise * (NOISE * weight.std(correction=0)))
 
 

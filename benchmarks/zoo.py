@@ -224,7 +224,9 @@ def findings(rows: Sequence[Row]) -> Iterator[str]:
     slow = sorted((row for row in rows if row.seconds > SLOW), key=lambda row: -row.seconds)
     if slow:
         yield from ("", f"### Slower than {SLOW} s", "")
-        yield from (f"- {r.zoo}/{r.model} x{r.factor:g} {r.output}: {r.seconds:.0f} s, {r.mends} mends" for r in slow)
+        yield from (
+            f"- {r.zoo}/{r.model} x{r.factor:g} {r.output}: {r.seconds:.0f} s, {r.repairs} repairs" for r in slow
+        )
     stayed: dict[str, list[Row]] = collections.defaultdict(list)
     for row in rows:
         if not row.failure and row.share < SHARE:

@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.depth_cases import ACTIVATIONS, EXACT, WISHES, Outcome, outcome
+from tests.depth_cases import ACTIVATIONS, EXACT, REQUESTS, Outcome, outcome
 
 PAGE = Path(__file__).with_name("depth.md")
 
@@ -39,9 +39,9 @@ def page() -> str:
     """The text of docs/depth.md."""
     rows: dict[tuple[str, ...], list[str]] = {}
     for activation in sorted(ACTIVATIONS):
-        cells = tuple(_cell(outcome(wish, activation)) for wish in WISHES)
+        cells = tuple(_cell(outcome(request, activation)) for request in REQUESTS)
         rows.setdefault(cells, []).append(activation)
-    lines = [HEAD, f"| activation | {' | '.join(WISHES)} |", "| --- |" + " --- |" * len(WISHES)]
+    lines = [HEAD, f"| activation | {' | '.join(REQUESTS)} |", "| --- |" + " --- |" * len(REQUESTS)]
     lines += [f"| {', '.join(names)} | {' | '.join(cells)} |" for cells, names in rows.items()]
     return "\n".join([*lines, ""])
 

@@ -13,24 +13,24 @@ import torch
 from torch import nn
 
 from . import drawing, methods
-from .capture import ladder as tracing
+from .capture.ladder import trace_model
 from .capture.traced import Traced
 from .errors import PlanError
-from .infer import freeze as inference
+from .infer.freeze import freeze
 from .infer.width_graph import WidthGraph
 from .model.copies import named_tensors
-from .model.example_inputs import Inputs, arguments_of
+from .model.example_inputs import ModelInputs, arguments_of
 from .model.grown import Output
-from .model.supported import refuse_unknown_tensors
+from .model.supported import check_supported
 from .plans.growth_plan import Plan, chained, example_of
-from .report import compare as verifying
-from .report import summarize as summing
+from .report.compare import compare
 from .report.report import Report
+from .report.summarize import summarize
 from .report.summary_table import Summary
 from .rewrite.student import calibrated_in, check_code, check_tensors, remember, student_of
 from .rewrite.student_inputs import padded_inputs
 from .spec.parse import Spec
-from .validate import refine as settling
+from .validate.refine import plan_until_valid
 
 LeafModules = Iterable[str | type]
 
@@ -58,7 +58,7 @@ def trace(
     Source: torch.fx (Reed et al., arXiv 2112.08429).
     """
     with torch.inference_mode(False):
-        return tracing.trace(model, example_inputs, output=output, leaf_modules=leaf_modules)
+        return trace_model(model, example_inputs, output=output, leaf_modules=leaf_modules)
 
 
 def widths(
@@ -94,7 +94,7 @@ def widths(
             if isinstance(model, Traced)
             else trace(model, example_inputs, output=output, leaf_modules=leaf_modules)
         )
-        return inference.widths(traced)
+        return freeze(traced)
 
 
 def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods.DEFAULT) -> Plan:
@@ -106,17 +106,17 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods
             channels) or a float (factor), `Widen`, `Deepen`, `Kernel`, `Inputs` or `Outputs` objects, a list of these,
             or the same as JSON.
         seed: Of which channels are replicated, and of how consumers' weights are shared among replicas.
-        method: How new channels are filled where a wish does not say: "auto" (for each width "zero_out" where that is
+        method: How new channels are filled where a request does not say: "auto" (for each width "zero_out" where that is
             exact, else "split"), "split", "even", "zero_out", or one of the baselines "noise", "random_pad",
             "random_init", which do not preserve the function.
 
     Raises:
-        PlanError: A wish cannot be met: nothing matches, two disagree, or the width must stay.
+        PlanError: A request cannot be met: nothing matches, two disagree, or the width must stay.
 
     Example:
         >>> import torch, fxgrow
         >>> found = fxgrow.widths(torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)))
-        >>> [(w.name, w.old, w.new) for w in fxgrow.plan(found, {"0": 12}).grown]
+        >>> [(w.name, w.old, w.new) for w in fxgrow.plan(found, {"0": 12}).grown_widths]
         [('0', 8, 12)]
 
     Source: Net2Net (Chen, Goodfellow, Shlens, arXiv 1511.05641), section 2.1.
@@ -126,7 +126,7 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise PlanError(f"seed is an int, not {seed!r}")
     with torch.inference_mode(False):
-        return settling.settle(widths, spec, seed=seed, method=method)
+        return plan_until_valid(widths, spec, seed=seed, method=method)
 
 
 def apply(
@@ -166,8 +166,8 @@ def apply(
         student, example = model, example_inputs
         for step in plan.steps:
             larger = _apply(step, student, example, calibration)
-            if example is not None and step.ends:
-                example = padded_inputs([step], student, Inputs(*arguments_of(example)))
+            if example is not None and step.io_dims:
+                example = padded_inputs([step], student, ModelInputs(*arguments_of(example)))
             student = larger
         if plan.next is not None:
             remember(plan, student)
@@ -175,13 +175,13 @@ def apply(
 
 
 def _apply(plan: Plan, model: nn.Module, example_inputs: Any, calibration: Iterable[Any] | None) -> nn.Module:
-    refuse_unknown_tensors(model)
+    check_supported(model)
     tensors = named_tensors(model)
     check_tensors(plan, tensors)
     example = example_inputs if example_inputs is not None else example_of(plan, tensors.values())
     if example is None:
         raise PlanError("the plan could not hold its example inputs, which are no plain data: give example_inputs")
-    traced = tracing.trace(model, example, leaf_modules=plan.leaves, output=plan.output)
+    traced = trace_model(model, example, leaf_modules=plan.leaf_modules, output=plan.output)
     check_code(plan, traced)
     return student_of(traced, plan, model, calibration)
 
@@ -258,7 +258,7 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
         True
     """
     with torch.inference_mode(False):
-        return verifying.verify(teacher, student, inputs, tolerance=tolerance)
+        return compare(teacher, student, inputs, tolerance=tolerance)
 
 
 def summary(
@@ -293,7 +293,7 @@ def summary(
     Source: torchinfo's table; torch.utils.flop_counter.
     """
     with torch.inference_mode(False):
-        return summing.summary(of, example_inputs, teacher=teacher)
+        return summarize(of, example_inputs, teacher=teacher)
 
 
 @overload

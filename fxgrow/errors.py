@@ -14,7 +14,7 @@ class WidthError(GrowError):
 
 
 class PlanError(GrowError):
-    """The specification cannot be met: no match, two wishes that disagree, or a width that must stay."""
+    """The specification cannot be met: no match, two requests that disagree, or a width that must stay."""
 
 
 class DrawError(GrowError):
@@ -22,7 +22,7 @@ class DrawError(GrowError):
 
 
 class Unfit(Exception):
-    """A part of a model that a wish cannot be met for, and why; told to users as a reason."""
+    """A part of a model that a request cannot be met for, and why; told to users as a reason."""
 
 
 class EquivalenceError(GrowError):

@@ -28,7 +28,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "GLU": lambda: nn.GLU(1),
 }
 
-WISHES: dict[str, dict[str, Any]] = {
+REQUESTS: dict[str, dict[str, Any]] = {
     "default": {},
     "identity": {"kind": "identity"},
     "identity, batch norm": {"kind": "identity", "norm": "batch"},
@@ -57,7 +57,7 @@ class Net(nn.Module):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a wish.
+    """What became of a request.
 
     Attributes:
         kind: What was inserted.
@@ -73,12 +73,12 @@ class Outcome:
 
 
 @functools.cache
-def outcome(wish: str, activation: str) -> Outcome:
-    """Grow by one wish and measure."""
+def outcome(request: str, activation: str) -> Outcome:
+    """Grow by one request and measure."""
     torch.manual_seed(0)
     teacher = randomise(Net(activation).double()).eval()
     x = torch.randn(4, 3, 10, 10, dtype=torch.float64)
-    student = fxgrow.grow(teacher, Deepen("a", **WISHES[wish]), x, calibration=[x[:2], x[2:]])
+    student = fxgrow.grow(teacher, Deepen("a", **REQUESTS[request]), x, calibration=[x[:2], x[2:]])
     report = fxgrow.verify(teacher, student, x)
     plan = fxgrow.plan_of(student)
     assert plan is not None
@@ -86,5 +86,5 @@ def outcome(wish: str, activation: str) -> Outcome:
     assert isinstance(change, Insert)
     assert plan == fxgrow.Plan.from_json(plan.to_json())
     measured = tuple(mode for mode, error in report.errors.items() if error <= EXACT)
-    where = "after" if all(place.node == "act" for place in change.places) else "before"
+    where = "after" if all(place.node == "act" for place in change.after_nodes) else "before"
     return Outcome(change.kind, where, change.exact, measured)

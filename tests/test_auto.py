@@ -46,7 +46,7 @@ PARTIAL = {
 def test_what_has_no_value_for_some_numbers_gets_replicas(name: str) -> None:
     teacher = Between(PARTIAL[name]).double()
     student = fxgrow.grow(teacher, 2.0, X)
-    assert [(w.name, w.method) for w in fxgrow.plan_of(student).grown] == [("a", "split")]
+    assert [(w.name, w.method) for w in fxgrow.plan_of(student).grown_widths] == [("a", "split")]
     assert_exact(teacher, student, (X,), 1e-10)
     with pytest.raises(fxgrow.PlanError, match=r"zero_out adds channels that are no replicas, which .* needs"):
         fxgrow.grow(teacher, {"a": 16}, X, method="zero_out")
@@ -74,7 +74,7 @@ def test_a_fresh_channel_would_be_infinite_there() -> None:
 def test_fresh_channels_where_every_number_has_a_value(function: Callable[[Tensor], Tensor]) -> None:
     teacher = Between(function).double()
     student = fxgrow.grow(teacher, 2.0, X)
-    assert [w.method for w in fxgrow.plan_of(student).grown] == ["zero_out"]
+    assert [w.method for w in fxgrow.plan_of(student).grown_widths] == ["zero_out"]
     assert_exact(teacher, student, (X,), 1e-10)
     assert not student.b.weight[:, 8:].any()
     with torch.no_grad():
@@ -88,7 +88,7 @@ def test_widths_of_one_net_may_be_filled_in_two_ways() -> None:
     inputs = tuple(x.double() for x in net.inputs())
     student = fxgrow.grow(teacher, 2.0, inputs)
     plan = fxgrow.plan_of(student)
-    assert {w.method for w in plan.grown} == {"zero_out", "split"}
+    assert {w.method for w in plan.grown_widths} == {"zero_out", "split"}
     assert plan.width("mlp.0").method == "zero_out"
     assert_exact(teacher, student, inputs, 1e-10)
 
@@ -100,18 +100,19 @@ def test_the_factors_of_one_dimension_are_filled_alike() -> None:
     inputs = given(net.inputs(), torch.float64)
     found = fxgrow.widths(teacher, inputs)
     for name in ("groups of 1", "groups of 3"):
-        bound = dataclasses.replace(found.named[name], replicas=("something",))
+        bound = dataclasses.replace(found.groups_by_name[name], replicas=("something",))
         plan = fxgrow.plan(
-            dataclasses.replace(found, named={**found.named, name: bound}), fxgrow.Widen("*", 2.0, cardinality=True)
+            dataclasses.replace(found, groups_by_name={**found.groups_by_name, name: bound}),
+            fxgrow.Widen("*", 2.0, cardinality=True),
         )
-        chosen = {w.name: w.method for w in plan.grown}
+        chosen = {w.name: w.method for w in plan.grown_widths}
         assert chosen["groups of 1"] == chosen["groups of 3"] == "split"
         assert_exact(teacher, fxgrow.apply(plan, teacher), inputs, 1e-10)
 
 
 def test_a_named_method_is_kept() -> None:
     student = fxgrow.grow(Between(F.relu).double(), [fxgrow.Widen("a", 12, method="split")], X)
-    assert [w.method for w in fxgrow.plan_of(student).grown] == ["split"]
+    assert [w.method for w in fxgrow.plan_of(student).grown_widths] == ["split"]
 
 
 def test_a_plan_cannot_leave_the_choice_open() -> None:
@@ -124,7 +125,7 @@ def test_a_plan_cannot_leave_the_choice_open() -> None:
 def test_every_new_weight_learns() -> None:
     """Zero columns get gradients at once, the rows before them from the second step on."""
     student = fxgrow.grow(NETS["res_net"].make().double(), 2.0, tuple(x.double() for x in NETS["res_net"].inputs()))
-    assert {w.method for w in fxgrow.plan_of(student).grown} == {"zero_out"}
+    assert {w.method for w in fxgrow.plan_of(student).grown_widths} == {"zero_out"}
     before = {name: p.detach().clone() for name, p in student.named_parameters()}
     optimizer = torch.optim.SGD(student.parameters(), lr=1e-2)
     for _ in range(3):
@@ -144,7 +145,7 @@ def test_fresh_rows_are_small_behind_a_batch_norm_and_keep_the_signal_elsewhere(
     teacher = nn.Sequential(*layers, nn.Linear(64 * 16, 10)).double()
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     student = fxgrow.grow(teacher, 4.0, x)
-    assert {w.method for w in fxgrow.plan_of(student).grown} == {"zero_out"}
+    assert {w.method for w in fxgrow.plan_of(student).grown_widths} == {"zero_out"}
     normed, plain = student.get_parameter("0.weight")[64:], student.get_parameter("3.weight")[64:, :64]
     torch.testing.assert_close(normed.square().mean().item(), 1 / 3 / 27, rtol=0.1, atol=0)
     torch.testing.assert_close(plain.square().mean().item(), 2 / (4 * 64 * 9), rtol=0.1, atol=0)

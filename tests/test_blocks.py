@@ -19,7 +19,7 @@ from fxgrow.depth import insert as insertion
 from fxgrow.plans.changes import Repeat
 from fxgrow.rewrite.student import student_of
 from tests.check import randomise, relative_error, run
-from tests.depth_cases import WISHES as WISHES_FOR_LAYERS
+from tests.depth_cases import REQUESTS as REQUESTS_FOR_LAYERS
 
 EXACT = 1e-10
 with_torchvision = pytest.mark.skipif(
@@ -121,7 +121,7 @@ def inferred(name: str) -> tuple[nn.Module, fxgrow.WidthGraph, Tensor]:
 
 
 @with_torchvision
-@pytest.mark.parametrize("wish", WISHES_FOR_LAYERS)
+@pytest.mark.parametrize("request", REQUESTS_FOR_LAYERS)
 @pytest.mark.parametrize(
     ("name", "layer"),
     [
@@ -130,9 +130,9 @@ def inferred(name: str) -> tuple[nn.Module, fxgrow.WidthGraph, Tensor]:
         ("squeezenet1_1", "features.3.squeeze"),
     ],
 )
-def test_every_kind_of_layer_in_real_models(name: str, layer: str, wish: str) -> None:
+def test_every_kind_of_layer_in_real_models(name: str, layer: str, request: str) -> None:
     teacher, found, x = inferred(name)
-    plan = fxgrow.plan(found, Deepen(layer, **WISHES_FOR_LAYERS[wish]))
+    plan = fxgrow.plan(found, Deepen(layer, **REQUESTS_FOR_LAYERS[request]))
     student = student_of(found.traced, plan, teacher, [2 * x])
     (change,) = plan.changes
     for mode in ("eval", "train"):
@@ -324,7 +324,7 @@ def test_a_clone_whose_branch_is_not_zero_is_noticed(monkeypatch: pytest.MonkeyP
 
 # -- clones among other changes --------------------------------------------------------------------------
 
-WISHES = {
+REQUESTS = {
     "a layer in the block": Deepen("stage.1.conv1"),
     "a layer at its end": Deepen("stage.1.conv2"),
     "a layer before it": Deepen("stem"),
@@ -351,16 +351,16 @@ def assert_everything_learns(student: nn.Module, x: Tensor) -> None:
     assert not dead
 
 
-@pytest.mark.parametrize("wish", WISHES)
-def test_clones_and_any_other_change_in_any_order(wish: str) -> None:
+@pytest.mark.parametrize("request", REQUESTS)
+def test_clones_and_any_other_change_in_any_order(request: str) -> None:
     blocks = [Block(nn.ReLU()) for _ in range(3)]
     for block in blocks:
         del block.free, block.scale
     teacher = randomise(Stack(*blocks).double()).eval()
     x = images(2, 3, 8, 8)
-    for spec in ([WISHES[wish], Deepen("stage.1", blocks=2)], [Deepen("stage.1", blocks=2), WISHES[wish]]):
+    for spec in ([REQUESTS[request], Deepen("stage.1", blocks=2)], [Deepen("stage.1", blocks=2), REQUESTS[request]]):
         student = deepened(teacher, spec, x)
-        assert_everything_learns(student, images(2, 5 if "inputs" in wish else 3, 8, 8))
+        assert_everything_learns(student, images(2, 5 if "inputs" in request else 3, 8, 8))
 
 
 def test_adjacent_blocks_are_cloned_where_they_stand() -> None:

@@ -138,7 +138,7 @@ def test_plan_writes_what_apply_reads(run: Run) -> None:
     assert status == 0
     assert "1.5x" in text
     plan = fxgrow.Plan.from_json(Path("plan.json").read_text())
-    assert [(width.name, width.old, width.new) for width in plan.grown] == [("a", 8, 12)]
+    assert [(width.name, width.old, width.new) for width in plan.grown_widths] == [("a", 8, 12)]
     assert fxgrow.Plan.from_json(planned(run, '{"a": 12}', "--json")[1]) == plan
 
 
@@ -157,7 +157,7 @@ def test_options_of_plan_reach_it(run: Run) -> None:
     plan = fxgrow.Plan.from_json(Path("plan.json").read_text())
     assert (plan.seed, plan.method, plan.output, plan.width("a").old) == (7, "even", "module", 10)
     planned(run, "1.5", "--leaf", "b")
-    assert fxgrow.Plan.from_json(Path("plan.json").read_text()).leaves == ("b",)
+    assert fxgrow.Plan.from_json(Path("plan.json").read_text()).leaf_modules == ("b",)
 
 
 @pytest.mark.parametrize("how", [(), ("--spec", '{"a": 12}'), ("--plan", "plan.json")])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fxgrow.model.copies import clone
+from fxgrow.model.copies import clone_shared
 
 
 class Odd(nn.Module):
@@ -32,7 +32,7 @@ def _hook(module: nn.Module, args: Any, output: Tensor) -> None:
 
 def test_copy_has_the_structure_of_a_deepcopy() -> None:
     model = Odd().eval()
-    twin = clone(model)
+    twin = clone_shared(model)
     assert isinstance(twin, Odd)
     assert [name for name, _ in twin.named_modules()] == [name for name, _ in copy.deepcopy(model).named_modules()]
     assert twin.again is twin.a is not model.a
@@ -77,6 +77,6 @@ class Refusing(nn.Module):
 
 
 def test_a_module_that_knows_how_to_copy_itself_is_asked() -> None:
-    assert clone(nn.Sequential(nn.Linear(2, 2), Counted())).get_submodule("1").copies == 1
+    assert clone_shared(nn.Sequential(nn.Linear(2, 2), Counted())).get_submodule("1").copies == 1
     with pytest.raises(Exception, match="cannot be copied: no copies of me"):
-        clone(nn.Sequential(Refusing()))
+        clone_shared(nn.Sequential(Refusing()))

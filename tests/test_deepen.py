@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow import Deepen, Kernel, Plan, PlanError, Widen
-from fxgrow.depth import new_layers as newborn
+from fxgrow.depth import new_layers as build_new_layer
 from fxgrow.plans.changes import Insert
 from fxgrow.rewrite.student import student_of
 from tests.check import given, randomise, relative_error, run
-from tests.depth_cases import ACTIVATIONS, WISHES, outcome
+from tests.depth_cases import ACTIVATIONS, REQUESTS, outcome
 from tests.nets import NETS, Net
 from tests.untouched import assert_untouched
 
@@ -51,13 +51,13 @@ def assert_same(teacher: nn.Module, student: nn.Module, x: Any, *, train: bool =
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
-@pytest.mark.parametrize("wish", WISHES)
-def test_what_the_plan_claims_is_what_is_measured(wish: str, activation: str) -> None:
-    found = outcome(wish, activation)
+@pytest.mark.parametrize("request", REQUESTS)
+def test_what_the_plan_claims_is_what_is_measured(request: str, activation: str) -> None:
+    found = outcome(request, activation)
     assert set(found.claimed) == set(found.measured)
-    if "random" not in wish:
+    if "random" not in request:
         assert "eval" in found.measured
-    if wish in ("default", "identity", "parametric") or "residual" in wish:
+    if request in ("default", "identity", "parametric") or "residual" in request:
         assert "train" in found.measured
 
 
@@ -225,7 +225,7 @@ def test_the_activation_is_found_however_it_is_written(net: Callable[[], nn.Modu
 def test_a_layer_that_runs_twice_is_followed_twice() -> None:
     teacher, x = teacher_of(Twice()), images(2, 3, 9, 8)
     (change,) = inserted(fxgrow.grow(teacher, Deepen("a"), x))
-    assert len(change.places) == 2
+    assert len(change.after_nodes) == 2
 
 
 def test_new_layers_follow_train_and_eval_and_move_with_the_model() -> None:
@@ -289,8 +289,8 @@ def test_calibration_that_does_not_run_is_refused(batches: Any) -> None:
 
 def test_a_slope_for_each_channel_follows_the_width() -> None:
     teacher, x = teacher_of(nn.Sequential(nn.Linear(3, 4), nn.PReLU(4), nn.Linear(4, 2))), images(5, 3)
-    for wish in (Deepen("0"), Deepen("0", activation="parametric")):
-        student = fxgrow.grow(teacher, [2.0, wish], x)
+    for request in (Deepen("0"), Deepen("0", activation="parametric")):
+        student = fxgrow.grow(teacher, [2.0, request], x)
         assert_same(teacher, student, x)
 
 
@@ -377,17 +377,17 @@ def test_enlarged_kernels_stay_frozen() -> None:
 
 def test_calibration_needs_batches() -> None:
     teacher, x = teacher_of(Functional()), images(2, 3, 9, 8)
-    wish = Deepen("a", norm="batch", calibrated=True)
+    request = Deepen("a", norm="batch", calibrated=True)
     with pytest.raises(PlanError, match="give batches"):
-        fxgrow.grow(teacher, wish, x)
+        fxgrow.grow(teacher, request, x)
     with pytest.raises(PlanError, match="no batch"):
-        fxgrow.grow(teacher, wish, x, calibration=[])
+        fxgrow.grow(teacher, request, x, calibration=[])
 
 
 def test_a_calibrated_group_norm_is_no_identity_and_says_so() -> None:
     teacher, x = teacher_of(Functional()), images(2, 3, 9, 8)
-    wish = Deepen("a", kind="identity", norm="group", calibrated=True)
-    student = fxgrow.grow(teacher, wish, x, calibration=[x])
+    request = Deepen("a", kind="identity", norm="group", calibrated=True)
+    student = fxgrow.grow(teacher, request, x, calibration=[x])
     plan = fxgrow.plan_of(student)
     assert not plan.exact
     assert any("only roughly" in note for note in plan.notes)
@@ -538,7 +538,7 @@ def test_growth_of_growth_of_growth() -> None:
         assert_same(teacher, replayed, x)
 
 
-def test_a_wish_is_json_both_ways() -> None:
+def test_a_request_is_json_both_ways() -> None:
     spec = [
         Widen("stem", 1.5),
         Deepen("a", kind="residual", kernel=(3, 5), exclude=("b",)),
@@ -599,7 +599,7 @@ CONV = lambda **more: nn.Sequential(nn.Conv2d(3, 6, 3, **more), nn.ReLU(), nn.Co
 
 
 @pytest.mark.parametrize(
-    ("net", "wish", "reason"),
+    ("net", "request", "reason"),
     [
         (CONV, Kernel("0", 4), "3 can become 5, 7"),
         (CONV, Kernel("0", 1), "larger than 1 already"),
@@ -614,11 +614,11 @@ CONV = lambda **more: nn.Sequential(nn.Conv2d(3, 6, 3, **more), nn.ReLU(), nn.Co
         (lambda: nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 3)), Deepen("0", kernel=3), "no kernel"),
     ],
 )
-def test_what_cannot_be_had_is_refused_with_the_reason(net: Any, wish: Any, reason: str) -> None:
+def test_what_cannot_be_had_is_refused_with_the_reason(net: Any, request: Any, reason: str) -> None:
     teacher = teacher_of(net())
     x = images(2, 3) if isinstance(teacher[0], nn.Linear) else images(2, 3, 9, 8)
     with pytest.raises(PlanError, match=reason):
-        fxgrow.grow(teacher, wish, x)
+        fxgrow.grow(teacher, request, x)
 
 
 def test_batch_norm_on_tokens_is_refused() -> None:
@@ -643,7 +643,7 @@ def test_batch_norm_on_tokens_is_refused() -> None:
         (lambda: fxgrow.spec.parse.parse({"kernel": "a"}), "size"),
     ],
 )
-def test_wishes_that_make_no_sense_are_refused(make: Callable[[], Any], reason: str) -> None:
+def test_requests_that_make_no_sense_are_refused(make: Callable[[], Any], reason: str) -> None:
     with pytest.raises(PlanError, match=reason):
         make()
 
@@ -663,7 +663,7 @@ def test_what_runs_inside_a_leaf_is_refused_and_left_where_a_glob_means_it() -> 
     student = fxgrow.grow(teacher, Deepen("*"), x, leaf_modules=["2"])
     plan = fxgrow.plan_of(student)
     assert [change.after for change in plan.changes] == ["0"]
-    assert [left.name for left in plan.left if "kept as a call" in left.reason] == ["2.inner"]
+    assert [left.name for left in plan.skipped if "kept as a call" in left.reason] == ["2.inner"]
 
 
 def test_the_users_own_class_has_no_place_for_new_layers() -> None:
@@ -719,7 +719,7 @@ def test_mutants_are_noticed(mutant: str, monkeypatch: pytest.MonkeyPatch) -> No
     name, damaged, options = MUTANTS[mutant]
     teacher, x = teacher_of(Functional()), images(2, 3, 9, 8)
     assert fxgrow.verify(teacher, fxgrow.grow(teacher, Deepen("a", **options), x), x).exact
-    monkeypatch.setattr(newborn, name, damaged)
+    monkeypatch.setattr(build_new_layer, name, damaged)
     report = fxgrow.verify(teacher, fxgrow.grow(teacher, Deepen("a", **options), x), x)
     assert not report.exact
     assert min(report.errors.values()) > 1e-3

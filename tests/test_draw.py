@@ -291,12 +291,12 @@ def test_a_plan_alone_shows_the_widths_that_grow_as_they_are_with_the_model(spec
     alone, whole = drawing(source_of(plan), "groups"), drawing(source, "groups")
     shapes = _shapes(alone)
     assert {path: size for path, size in shapes.items() if size[0] < size[1]} == {
-        width.name: (width.old, width.new) for width in plan.grown
+        width.name: (width.old, width.new) for width in plan.grown_widths
     }
     assert shapes.items() <= _shapes(whole).items()
     ways = [{(e.source, e.target): e.label for e in d.edges if e.source != e.target} for d in (alone, whole)]
     assert ways[0].keys() <= ways[1].keys()
-    assert all((start, end) in ways[0] for start, end in ways[1] if {start, end} & {w.name for w in plan.grown})
+    assert all((start, end) in ways[0] for start, end in ways[1] if {start, end} & {w.name for w in plan.grown_widths})
     assert all(f"{change.path}: {change}" in alone.notes for change in plan.changes)
 
 

@@ -46,7 +46,7 @@ def test_replicas_begin_as_copies_where_a_way_says_so() -> None:
 
 def test_the_default_of_the_package_is_the_way_that_is_called_so() -> None:
     plan = fxgrow.plan_of(fxgrow.grow(_teacher(norm=True), 2.0, X[:2].double()))
-    assert {width.method for width in plan.grown} == {DEFAULT}
+    assert {width.method for width in plan.grown_widths} == {DEFAULT}
     assert DEFAULT in {way.name for way in WAYS if way.exact}
 
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
 from fxgrow import Deepen, Inputs, Kernel, Outputs, Plan, PlanError, Widen
-from fxgrow.base.rng import generator
+from fxgrow.base.rng import named_generator
 from fxgrow.methods import Columns, method, names
-from fxgrow.model.example_inputs import Inputs as Given
+from fxgrow.model.example_inputs import ModelInputs as Given
 from fxgrow.model.example_inputs import arguments_of, labelled, parameters_of
 from fxgrow.rewrite.student import student_of
 from fxgrow.rewrite.student_inputs import old_outputs, padded_inputs
@@ -69,7 +69,7 @@ def plan_of(student: nn.Module) -> Plan:
 def assert_old_is_old(teacher: nn.Module, student: nn.Module, inputs: Any, tolerance: float = 1e-10) -> None:
     """Whatever the new input channels hold, the old outputs are the teacher's; put together apart from the package."""
     plan = plan_of(student)
-    assert plan.ends
+    assert plan.io_dims
     assert plan.exact
     assert list(student.state_dict()) == list(teacher.state_dict())
     assert not stale_sizes(student), stale_sizes(student)
@@ -81,7 +81,7 @@ def assert_old_is_old(teacher: nn.Module, student: nn.Module, inputs: Any, toler
         expected = run(teacher, inputs, mode)
         for size in (1.0, 100.0):
             larger = type(inputs)(inputs)
-            for end in plan.ends:
+            for end in plan.io_dims:
                 if end.kind == "input":
                     key = end.at if isinstance(larger, dict) else list(keys).index(end.at)
                     old = larger[key]
@@ -90,7 +90,7 @@ def assert_old_is_old(teacher: nn.Module, student: nn.Module, inputs: Any, toler
                     more = torch.randn(shape, dtype=torch.float64) * size
                     larger[key] = torch.cat([old, more.to(old.dtype)], end.dim)
             found = run(student, larger, mode)
-            for end in plan.ends:
+            for end in plan.io_dims:
                 if end.kind == "output" and end.at == mode[:5].strip():
                     assert found[end.number].shape[end.dim] == end.new
                     found[end.number] = found[end.number].narrow(end.dim, 0, end.old)
@@ -187,7 +187,7 @@ def test_new_input_channels_count_for_nothing(case: str, output: Any) -> None:
             raise
         return
     assert_old_is_old(teacher, student, inputs)
-    assert {end.dim for end in plan_of(student).ends if end.kind == "input"} == {dim}
+    assert {end.dim for end in plan_of(student).io_dims if end.kind == "input"} == {dim}
 
 
 REFUSED_INPUTS: dict[str, tuple[nn.Module, Any, tuple[Tensor, ...], str]] = {
@@ -321,8 +321,8 @@ CAN_END: dict[str, tuple[nn.Module, list[Any], tuple[Tensor, ...]]] = {
 @pytest.mark.parametrize("new", NEW)
 @pytest.mark.parametrize("case", CAN_END)
 def test_old_outputs_stay_beside_new_ones(case: str, new: Any) -> None:
-    teacher, wishes, inputs = CAN_END[case]
-    student = fxgrow.grow(teacher, [Outputs(number, new, pattern) for pattern, number in wishes], inputs)
+    teacher, requests, inputs = CAN_END[case]
+    student = fxgrow.grow(teacher, [Outputs(number, new, pattern) for pattern, number in requests], inputs)
     assert_old_is_old(teacher, student, inputs)
 
 
@@ -429,11 +429,11 @@ EVERYTHING = [
 ]  # fmt: skip
 
 
-def test_all_wishes_in_one_plan() -> None:
+def test_all_requests_in_one_plan() -> None:
     teacher = _classifier()
     student = fxgrow.grow(teacher, EVERYTHING, IMAGE)
     plan = plan_of(student)
-    assert [(end.kind, end.at, end.dim, end.old, end.new) for end in plan.ends] == [
+    assert [(end.kind, end.at, end.dim, end.old, end.new) for end in plan.io_dims] == [
         ("input", "input", 1, 3, 6), ("output", "eval", 1, 10, 13), ("output", "train", 1, 10, 13),
     ]  # fmt: skip
     assert "the channels of input: 3 more" in str(plan)
@@ -444,7 +444,7 @@ def test_all_wishes_in_one_plan() -> None:
     assert any("what 7 makes: 3 more" in note for note in report.notes)
 
 
-def test_a_factor_for_everything_leaves_them_to_their_wishes() -> None:
+def test_a_factor_for_everything_leaves_them_to_their_requests() -> None:
     teacher = _classifier()
     student = fxgrow.grow(teacher, [2.0, Inputs("input", 4), Outputs(11)], IMAGE)
     assert student.get_parameter("0.weight").shape == (16, 4, 3, 3)
@@ -516,7 +516,7 @@ def test_their_methods_are_for_outputs_only() -> None:
         with pytest.raises(PlanError, match="is for what Outputs adds"):
             fxgrow.grow(_classifier(), 2.0, IMAGE, method=name)
         columns = Columns(1, torch.tensor([0, 1, 2, 0]), torch.tensor([True, True, True, False]))
-        grown = method(name).contract(torch.ones(2, 4), columns, generator(0, "w"))
+        grown = method(name).contract(torch.ones(2, 4), columns, named_generator(0, "w"))
         assert grown.tolist() == [[1, 1, 1, 0]] * 2
 
 
@@ -542,8 +542,8 @@ def test_every_net_grows_at_its_ends_or_says_why_not(net: Net) -> None:
         for mode in traced.tapes:
             ours = old_outputs([plan], mode, run(student, named if larger.kwargs else larger.args, mode))
             assert relative_error(run(teacher, inputs, mode), ours) <= 1e-10
-        assert plan.ends
-        assert {w.name for w in plan.grown} == {end.group for end in plan.ends}
+        assert plan.io_dims
+        assert {w.name for w in plan.grown_widths} == {end.group for end in plan.io_dims}
 
 
 # -- torchvision ------------------------------------------------------------------------------------------------

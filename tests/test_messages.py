@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow.model.example_inputs import Inputs, brief
+from fxgrow.model.example_inputs import ModelInputs, brief
 from tests.nets import NETS
 
 
@@ -37,7 +37,7 @@ def test_long_values_are_shortened() -> None:
     assert brief([mask, 1.5, "a"]) == "[bool[50, 50], 1.5, 'a']"
     assert len(brief(list(range(1000)))) < 80
     assert len(brief("long" * 1000)) < 100
-    assert str(Inputs((mask.float(),), {"k": slice(1, 2)})) == "float[50, 50], k=slice(1, 2, None)"
+    assert str(ModelInputs((mask.float(),), {"k": slice(1, 2)})) == "float[50, 50], k=slice(1, 2, None)"
 
 
 def test_a_guard_compares_sequences_and_shows_no_more_than_their_beginning() -> None:
@@ -58,7 +58,7 @@ def test_a_guard_compares_sequences_and_shows_no_more_than_their_beginning() -> 
 def test_a_number_of_groups_that_stays_is_named_even_where_it_is_one() -> None:
     net = NETS["shuffle_net_v1"]
     plan = fxgrow.plan(fxgrow.widths(net.make(), net.inputs()), 2.0)
-    assert {"groups of 2.expand[:1]", "groups of 2.expand[1:]"} <= {entry.name for entry in plan.left}
+    assert {"groups of 2.expand[:1]", "groups of 2.expand[1:]"} <= {entry.name for entry in plan.skipped}
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])

@@ -6,7 +6,7 @@ from torch import Tensor
 
 import fxgrow
 from fxgrow import methods
-from fxgrow.base.rng import generator
+from fxgrow.base.rng import named_generator
 from fxgrow.methods import Columns
 from fxgrow.methods.registry import register
 from tests.check import assert_exact, randomise
@@ -27,7 +27,7 @@ def _columns(copies: list[int], old: int) -> Columns:
 def test_parts_sum_to_the_weight_without_rounding(name: str, dtype: torch.dtype) -> None:
     weight = torch.randn(6, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
     columns = _columns([2, 0, 2, 2, 1], 4)
-    grown = methods.method(name).contract(weight.index_select(1, columns.index), columns, generator(0, "w"))
+    grown = methods.method(name).contract(weight.index_select(1, columns.index), columns, named_generator(0, "w"))
     sums = torch.zeros(6, 4, 3, dtype=torch.float64).index_add_(1, columns.index, grown.double())
     assert torch.equal(sums, weight.double())
     assert torch.equal(grown[:, 3], weight[:, 3])  # not replicated, so not touched
@@ -35,7 +35,7 @@ def test_parts_sum_to_the_weight_without_rounding(name: str, dtype: torch.dtype)
 
 def test_shares_differ_per_weight() -> None:
     weight = torch.ones(50, 1, dtype=torch.float64)
-    grown = methods.method("split").contract(weight.expand(50, 2).clone(), _columns([0], 1), generator(0, "w"))
+    grown = methods.method("split").contract(weight.expand(50, 2).clone(), _columns([0], 1), named_generator(0, "w"))
     assert len(set(grown[:, 1].tolist())) == 50
     assert 0.05 < float(grown.min()) < float(grown.max()) < 0.95  # no replica is mute
 
@@ -90,7 +90,7 @@ def test_zero_out_is_refused_where_a_norm_hears_new_channels() -> None:
         fxgrow.grow(teacher, {"0": 12}, method="zero_out")
     student = fxgrow.grow(teacher, 2.0, method="zero_out")
     assert student.get_parameter("0.weight").shape == (6, 5)
-    assert any("no replicas" in left.reason for left in student.meta["fxgrow"].left)
+    assert any("no replicas" in left.reason for left in student.meta["fxgrow"].skipped)
 
 
 def test_zero_out_trains_its_new_channels() -> None:
@@ -124,12 +124,12 @@ def test_a_second_method_of_one_name_is_refused() -> None:
 
 def test_methods_can_differ_by_layer() -> None:
     teacher = NETS["res_net"].make()
-    wishes = [
+    requests = [
         fxgrow.Widen("layer1.*.conv1", 2.0, method="even"),
         fxgrow.Widen("layer2.*.conv1", 2.0, method="zero_out"),
     ]
-    student = fxgrow.grow(teacher, wishes, NETS["res_net"].inputs())
-    assert {w.method for w in student.meta["fxgrow"].grown} == {"even", "zero_out"}
+    student = fxgrow.grow(teacher, requests, NETS["res_net"].inputs())
+    assert {w.method for w in student.meta["fxgrow"].grown_widths} == {"even", "zero_out"}
     assert fxgrow.verify(teacher, student, NETS["res_net"].inputs()).exact
 
 
@@ -140,7 +140,7 @@ def test_the_largest_and_smallest_numbers_are_split_without_rounding(name: str, 
     some = [limits.max, -limits.max, 0.7 * limits.max, limits.tiny, limits.smallest_normal / 4, 0.0, 1.0, -1.0]
     weight = torch.tensor(some, dtype=torch.float64).to(dtype).reshape(4, 2)
     columns = _columns([0, 0, 1], 2)
-    grown = methods.method(name).contract(weight.index_select(1, columns.index), columns, generator(0, "w"))
+    grown = methods.method(name).contract(weight.index_select(1, columns.index), columns, named_generator(0, "w"))
     sums = torch.zeros(4, 2, dtype=torch.float64)
     for column, source in enumerate(columns.index.tolist()):
         sums[:, source] += grown[:, column].double()

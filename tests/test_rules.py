@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import fxgrow
 from fxgrow.infer.groups import can_grow
 from fxgrow.layouts.layout import atoms
-from fxgrow.ops import Exact, Rule, Sample, rule_for, rules
+from fxgrow.ops import Exactness, Rule, Sample, rule_for, rules
 from fxgrow.ops.registry import rule
 from tests.check import assert_exact, randomise
 from tests.nets.registry import Call
@@ -44,7 +44,7 @@ class Sandwich(nn.Module):
         return self.use(self.middle(x).flatten(1))
 
 
-ANY = Exact(any="every dimension")
+ANY = Exactness(any="every dimension")
 FUNCTIONS = list({id(r.function): r for r in rules().values()}.values())
 
 
@@ -69,9 +69,9 @@ def _widths(sample: Sample) -> fxgrow.WidthGraph:
 
 
 def _verdict(sample: Sample) -> str:
-    """For which mappings the rules let the sample's width grow: the name of a field of `Exact`."""
+    """For which mappings the rules let the sample's width grow: the name of a field of `Exactness`."""
     found = _widths(sample)
-    groups = [found.named[name] for name in atoms(found.tensors["make.weight"].layouts[0])]
+    groups = [found.groups_by_name[name] for name in atoms(found.tensors["make.weight"].layouts[0])]
     free = [g for g in groups if can_grow(g)]
     if not free:
         return "pinned"
@@ -117,7 +117,7 @@ def test_a_rule_without_a_sample_is_refused() -> None:
 
 def test_a_rule_that_does_not_say_when_it_is_exact_is_refused() -> None:
     with pytest.raises(ValueError, match="does not say when it is exact"):
-        rule(torch.ops.aten.erfc.default, samples=[Sample(nn.ReLU)], exact=Exact())(lambda env, x: x)
+        rule(torch.ops.aten.erfc.default, samples=[Sample(nn.ReLU)], exact=Exactness())(lambda env, x: x)
 
 
 def test_what_is_no_operator_is_refused() -> None:

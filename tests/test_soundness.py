@@ -178,8 +178,8 @@ def test_what_is_normalised_together_is_asked_for_alike_or_refused() -> None:
         with pytest.raises(fxgrow.PlanError, match=r"'b' and 'a'|'a' and 'b'.*one factor"):
             fxgrow.grow(teacher, spec, x)
     plan = fxgrow.grow(teacher, Widen("*", 2.0, exclude="b"), x).meta["fxgrow"]
-    assert not plan.grown
-    assert any(entry.name == "a" and "excludes" in entry.reason for entry in plan.left)
+    assert not plan.grown_widths
+    assert any(entry.name == "a" and "excludes" in entry.reason for entry in plan.skipped)
 
 
 def test_one_width_for_everything_is_refused() -> None:
@@ -381,7 +381,7 @@ def test_generators_that_forward_passes_on_are_compared_by_what_they_would_draw(
         for shape, grown in (((), ["a"]), ((8,), [])):  # noise has no replicas
             teacher, x = Noisy(shape, own=own).double(), torch.randn(3, 4, dtype=torch.float64)
             student = fxgrow.grow(teacher, 2.0, x)
-            assert [width.name for width in fxgrow.plan_of(student).grown] == grown
+            assert [width.name for width in fxgrow.plan_of(student).grown_widths] == grown
             torch.testing.assert_close(student.eval()(x), teacher.eval()(x), rtol=1e-10, atol=1e-12)
 
 

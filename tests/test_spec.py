@@ -20,7 +20,7 @@ def _plan(spec: object, name: str = "res_net", **options: object) -> fxgrow.Plan
 
 
 def _grown(spec: object, name: str = "res_net", **options: object) -> dict[str, int]:
-    return {w.name: w.new for w in _plan(spec, name, **options).grown}
+    return {w.name: w.new for w in _plan(spec, name, **options).grown_widths}
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def _grown(spec: object, name: str = "res_net", **options: object) -> dict[str, 
     ],
     ids=repr,
 )
-def test_forms_of_one_wish(spec: object) -> None:
+def test_forms_of_one_request(spec: object) -> None:
     assert _grown(spec) == {"layer2.0.conv1": 12, "layer2.0.conv2": 12, "layer2.1.conv1": 12}
 
 
@@ -63,7 +63,7 @@ def test_a_batch_norm_means_the_width_that_it_normalises() -> None:
     assert _grown({"layer1.0.bn1": 9}) == {"layer1.0.conv1": 9}
 
 
-def test_wishes_by_name_override_the_blanket_and_exclude_takes_out() -> None:
+def test_requests_by_name_override_the_blanket_and_exclude_takes_out() -> None:
     grown = _grown([1.5, Widen("layer1.0.conv1", 2.0)])
     assert (grown["layer1.0.conv1"], grown["conv1"]) == (12, 9)
     assert _grown(Widen("*", 1.5, exclude=("layer2", "conv1"))) == {"layer1.0.conv1": 9, "layer1.1.conv1": 9}
@@ -79,7 +79,7 @@ def test_what_shares_a_width_may_be_asked_for_twice_alike() -> None:
     assert _grown({"layer1.0.conv2": 9, "layer1.1.conv2": 1.5}) == {"conv1": 9}
 
 
-def test_two_wishes_that_meet_are_an_error_with_both_names_and_the_op() -> None:
+def test_two_requests_that_meet_are_an_error_with_both_names_and_the_op() -> None:
     with pytest.raises(fxgrow.PlanError) as error:
         _plan({"layer2.0.conv2": 12, "layer2.1.conv2": 16})
     for part in ("'layer2.0.conv2'", "'layer2.1.conv2'", "12", "16", "add at layer2.1"):
@@ -93,14 +93,14 @@ def test_no_match_is_an_error_with_close_names() -> None:
         match("layr1", ["layer1.conv.weight", "fc.weight"])
 
 
-def test_a_wish_for_what_must_stay_is_an_error_with_the_reason() -> None:
+def test_a_request_for_what_must_stay_is_an_error_with_the_reason() -> None:
     for spec in ({"fc": 8}, {"fc": 2.0}, {"fc*": 2.0}, {"fc.weight": 8}):
         with pytest.raises(fxgrow.PlanError, match=r"fc.*it is an output of the model"):
             _plan(spec)
 
 
 def test_under_a_blanket_what_must_stay_is_listed() -> None:
-    left = {entry.name: entry.reason for entry in _plan(2.0).left}
+    left = {entry.name: entry.reason for entry in _plan(2.0).skipped}
     assert left["fc"] == "it is an output of the model"
     assert "conv1" not in left
 
@@ -166,14 +166,14 @@ def _normed() -> nn.Module:
 
 def test_a_layer_norm_rounds_up_to_whole_multiples_and_says_so() -> None:
     plan = fxgrow.grow(_normed(), 1.5).meta["fxgrow"]
-    assert {w.name: w.new for w in plan.grown} == {"0": 12, "2": 12}
+    assert {w.name: w.new for w in plan.grown_widths} == {"0": 12, "2": 12}
     assert any("only whole multiples of 6 are exact" in note for note in plan.notes)
 
 
 def test_or_is_left_where_the_spec_says_so() -> None:
     plan = fxgrow.grow(_normed(), Widen("*", 1.5, indivisible="leave")).meta["fxgrow"]
-    assert {w.name: w.new for w in plan.grown} == {"2": 12}
-    assert {entry.name: entry.reason for entry in plan.left}["0"].startswith("only whole multiples of 6")
+    assert {w.name: w.new for w in plan.grown_widths} == {"2": 12}
+    assert {entry.name: entry.reason for entry in plan.skipped}["0"].startswith("only whole multiples of 6")
 
 
 def test_what_is_averaged_together_grows_by_one_factor() -> None:
@@ -189,7 +189,7 @@ def test_what_is_averaged_together_grows_by_one_factor() -> None:
     torch.manual_seed(0)
     teacher, x = Joint().double(), torch.randn(3, 4, dtype=torch.float64)
     student = fxgrow.grow(teacher, {"a": 6}, x)
-    assert {w.name: w.new for w in student.meta["fxgrow"].grown} == {"a": 6, "b": 10}
+    assert {w.name: w.new for w in student.meta["fxgrow"].grown_widths} == {"a": 6, "b": 10}
     assert any("b grows to 10 with a" in note for note in student.meta["fxgrow"].notes)
     assert fxgrow.verify(teacher, student, x).exact
 
@@ -244,5 +244,5 @@ def test_groups_of_a_transposed_convolution_grow_inside_only() -> None:
     for spec in (2.0, Widen("*", 2.0, cardinality=True), Widen("1", 1.5, cardinality=True)):
         student = fxgrow.grow(teacher, spec, x)
         assert student.get_submodule("1").groups == 4
-        assert student.meta["fxgrow"].grown
+        assert student.meta["fxgrow"].grown_widths
         assert fxgrow.verify(teacher, student, x).exact

@@ -1,4 +1,4 @@
-"""Code whose trace computes something else stays code, and a student whose sizes went wrong is mended or refused."""
+"""Code whose trace computes something else stays code, and a student whose sizes went wrong is repaired or refused."""
 
 import math
 
@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow.model.copies import clone, named_tensors
+from fxgrow.model.copies import clone_shared, named_tensors
 from fxgrow.rewrite.student import assemble, grown_tensors
-from fxgrow.validate.conformance import check
+from fxgrow.validate.conformance import check_conformance
 
 X = torch.randn(2, 6)
 
@@ -98,8 +98,8 @@ def test_a_width_that_is_used_as_a_number_is_pinned_by_the_check() -> None:
     teacher = Scaled().double()
     student = fxgrow.grow(teacher, 2.0, X.double())
     plan = student.meta["fxgrow"]
-    assert not plan.grown
-    reason = {entry.name: entry.reason for entry in plan.left}["a"]
+    assert not plan.grown_widths
+    reason = {entry.name: entry.reason for entry in plan.skipped}["a"]
     assert "states a size" in reason or "div" in reason
     with pytest.raises(fxgrow.PlanError, match="div"):
         fxgrow.grow(teacher, {"a": 16}, X.double())
@@ -123,7 +123,7 @@ def test_a_baked_size_pins_its_group_and_no_other() -> None:
     teacher = Baked().double()
     student = fxgrow.grow(teacher, 2.0, X.double())
     assert fxgrow.verify(teacher, student, X.double()).exact
-    assert "b" in {w.name for w in student.meta["fxgrow"].grown}
+    assert "b" in {w.name for w in student.meta["fxgrow"].grown_widths}
 
 
 def test_the_check_notices_a_student_that_was_rewritten_wrong() -> None:
@@ -140,11 +140,11 @@ def test_the_check_notices_a_student_that_was_rewritten_wrong() -> None:
     found = fxgrow.widths(Net(), torch.randn(2, 3, 6, 4))
     plan = fxgrow.plan(found, 2.0)
     for mutant in ({}, {"edits": ()}, {"resizes": ()}):
-        root = clone(found.traced.root)
+        root = clone_shared(found.traced.root)
         wrong = fxgrow.Plan(**{**{k: getattr(plan, k) for k in plan.__dataclass_fields__}, **mutant})
         grown = grown_tensors(wrong, named_tensors(root))
         student = assemble(root, found.traced.graphs, grown, wrong, "Net")
-        assert bool(check(student, student.graphs, found, plan).mismatches) is bool(mutant)
+        assert bool(check_conformance(student, student.graphs, found, plan).mismatches) is bool(mutant)
 
 
 class Hooked(nn.Module):
@@ -225,5 +225,5 @@ def test_equal_parts_that_become_unequal_are_split_by_size(spec: object) -> None
     torch.manual_seed(0)
     teacher = Parts().double()
     student = fxgrow.grow(teacher, spec, X.double())
-    assert student.meta["fxgrow"].grown
+    assert student.meta["fxgrow"].grown_widths
     assert fxgrow.verify(teacher, student, X.double()).exact

@@ -7,7 +7,7 @@ import hashlib
 from torch import Generator
 
 
-def generator(seed: int, name: str) -> Generator:
+def named_generator(seed: int, name: str) -> Generator:
     """A generator on the CPU for one named draw."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     return Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)

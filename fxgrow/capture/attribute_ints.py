@@ -15,18 +15,18 @@ from typing import Any
 from torch import fx, nn
 
 from ..model.grown import is_layer
-from ..model.opaque import WHOLE
+from ..model.opaque import OPAQUE_MODEL
 
 Source = tuple[str, str, int]  # (path of the module, name of the attribute, index in it or -1)
 
 
-class Stated(int):
+class AttributeInt(int):
     """An integer with a source."""
 
     source: Source
 
     @classmethod
-    def of(cls, value: int, source: Source) -> Stated:
+    def of(cls, value: int, source: Source) -> AttributeInt:
         """The same integer, from there."""
         stated = cls(value)
         stated.source = source
@@ -45,7 +45,7 @@ class Stated(int):
 @contextmanager
 def remembered(root: nn.Module) -> Iterator[None]:
     """Inside, the integer attributes of users' modules know where they are from."""
-    whole = root.__dict__.get(WHOLE)
+    whole = root.__dict__.get(OPAQUE_MODEL)
     before: list[tuple[dict[str, Any], str, Any, Any]] = []
     for path, module in (whole or root).named_modules():
         if is_layer(module):
@@ -67,27 +67,27 @@ def remembered(root: nn.Module) -> Iterator[None]:
 def _stated(value: Any, path: str, name: str) -> Any:
     """An integer, or a tuple or list of integers, with sources; None where it is neither."""
     if type(value) is int:
-        return Stated.of(value, (path, name, -1)) if value > 1 else None
+        return AttributeInt.of(value, (path, name, -1)) if value > 1 else None
     if type(value) in (tuple, list) and value and all(type(v) is int for v in value):
-        return type(value)([Stated.of(v, (path, name, i)) for i, v in enumerate(value)])
+        return type(value)([AttributeInt.of(v, (path, name, i)) for i, v in enumerate(value)])
     return None
 
 
-def stated_in(arguments: Any) -> Iterator[tuple[tuple[int | str, ...], Stated]]:
+def attribute_ints_in(arguments: Any) -> Iterator[tuple[tuple[int | str, ...], AttributeInt]]:
     """Every such integer among the arguments of a node, with its path."""
-    if type(arguments) is Stated:
+    if type(arguments) is AttributeInt:
         yield (), arguments
     elif isinstance(arguments, tuple | list):
         for i, entry in enumerate(arguments):
-            yield from (((i, *path), found) for path, found in stated_in(entry))
+            yield from (((i, *path), found) for path, found in attribute_ints_in(entry))
     elif isinstance(arguments, dict):
         for key, entry in arguments.items():
-            yield from (((key, *path), found) for path, found in stated_in(entry))
+            yield from (((key, *path), found) for path, found in attribute_ints_in(entry))
     elif isinstance(arguments, slice):
         for name in ("start", "stop"):
-            yield from (((name, *path), found) for path, found in stated_in(getattr(arguments, name)))
+            yield from (((name, *path), found) for path, found in attribute_ints_in(getattr(arguments, name)))
 
 
 def plain(arguments: Any) -> Any:
     """The same arguments with plain integers."""
-    return fx.node.map_aggregate(arguments, lambda leaf: int(leaf) if type(leaf) is Stated else leaf)
+    return fx.node.map_aggregate(arguments, lambda leaf: int(leaf) if type(leaf) is AttributeInt else leaf)

@@ -19,8 +19,16 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..errors import GrowError, TraceError
-from ..model.copies import clone, named_tensors, no_collection, own_copy, plain_tensors, same_randomness, to_meta
-from ..model.example_inputs import Inputs, as_inputs, as_real_inputs, bind, for_a_run, guesses
+from ..model.copies import (
+    clone_owned,
+    clone_shared,
+    named_tensors,
+    no_collection,
+    plain_tensors,
+    same_randomness,
+    to_meta,
+)
+from ..model.example_inputs import ModelInputs, as_inputs, as_real_inputs, bind, for_a_run, guesses
 from ..model.grown import (
     CONTAINERS,
     MODE_OVERRIDES,
@@ -34,11 +42,11 @@ from ..model.grown import (
     set_mode,
     skeleton,
 )
-from ..model.opaque import graph_of_whole, refusing_graph
-from ..model.provenance import places_of, put
-from ..model.supported import refuse_unknown_tensors
+from ..model.opaque import opaque_graph, unsupported_mode_graph
+from ..model.provenance import copy_module_stacks, module_stacks
+from ..model.supported import check_supported
 from ..recording.operators import draws
-from ..recording.run import Run, RunError, named_inputs, run_model
+from ..recording.run import ModelRun, RunError, named_inputs, run_model
 from ..recording.runner import Runner
 from ..recording.tape import Tape, first_difference
 from .attribute_ints import remembered
@@ -55,7 +63,7 @@ UNSEEN = " (what it does for other kinds of input was not looked at)"
 ROUNDS = 12  # of finding leaves; after that the whole model is one
 
 
-def trace(
+def trace_model(
     model: nn.Module, example_inputs: Any = None, *, leaf_modules: Iterable[str | type] = (), output: Output = "graph"
 ) -> Traced:
     """Trace a model in both modes; the model itself is not touched.
@@ -70,7 +78,7 @@ def trace(
     Raises:
         TraceError: The model does not run on the inputs, or holds what fxgrow does not grow.
     """
-    refuse_unknown_tensors(model)
+    check_supported(model)
     if output not in ("graph", "module"):
         raise TraceError(f"output is 'graph' or 'module', not {output!r}")
     leaves = _named_leaves(model, leaf_modules)
@@ -125,9 +133,9 @@ def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[s
     return frozenset(found)
 
 
-def _trace(model: nn.Module, inputs: Inputs, leaves: frozenset[str], output: Output) -> Traced:
+def _trace(model: nn.Module, inputs: ModelInputs, leaves: frozenset[str], output: Output) -> Traced:
     if not inputs.real:
-        model = clone(model)
+        model = clone_shared(model)
         to_meta(model)
     with same_randomness(), nullcontext() if inputs.real else no_collection():
         tapes, inputs = run_model(model, inputs)
@@ -135,20 +143,22 @@ def _trace(model: nn.Module, inputs: Inputs, leaves: frozenset[str], output: Out
         for run in tapes.values():
             leaves |= run.stateful
         if output == "module":
-            own = drawn.as_whole("")
+            own = drawn.as_opaque("")
             return replace(own, output=output, notes=(*own.notes, f"the model's own code runs{UNSEEN}"))
         if is_hooked(model):
-            return drawn.as_whole("it has hooks of its own")
+            return drawn.as_opaque("it has hooks of its own")
         try:
             return drawn.climb(leaves)
         except TraceError as error:
-            return drawn.as_whole(str(error))
+            return drawn.as_opaque(str(error))
 
 
 class _Draft:
     """One model on its way to a graph."""
 
-    def __init__(self, model: nn.Module, inputs: Inputs, tapes: Mapping[Mode, Run], asked: frozenset[str]) -> None:
+    def __init__(
+        self, model: nn.Module, inputs: ModelInputs, tapes: Mapping[Mode, ModelRun], asked: frozenset[str]
+    ) -> None:
         self.model = model
         self.asked = asked
         self.inputs = inputs
@@ -160,13 +170,11 @@ class _Draft:
 
     # -- the whole -------------------------------------------------------------------------------
 
-    def as_whole(self, why: str) -> Traced:
+    def as_opaque(self, why: str) -> Traced:
         """The model as one call."""
         notes = [f"{self.name} is kept as one call{UNSEEN}, because {why}"] if why else []
-        root = keep(self._own(clone(self.model)))
-        return self._traced(
-            root, {"eval": graph_of_whole(self.model)}, notes=notes, whole=True, modes=tuple(self.tapes)
-        )
+        root = keep(self._own(clone_shared(self.model)))
+        return self._traced(root, {"eval": opaque_graph(self.model)}, notes=notes, opaque=True, modes=tuple(self.tapes))
 
     # -- the ladder ------------------------------------------------------------------------------
 
@@ -217,7 +225,7 @@ class _Draft:
     def _symbolic_on_copy(
         self, mode: Mode, leaves: frozenset[str], *, find_draws: bool
     ) -> tuple[nn.Module, Attempt, bool]:
-        tree = self._own(clone(self.model))
+        tree = self._own(clone_shared(self.model))
         tree.train(mode == "train")
         arguments = for_a_run(self.arguments)
         everything = {**named_tensors(tree), **named_inputs(arguments)}
@@ -247,7 +255,7 @@ class _Draft:
 
     def _own(self, tree: nn.Module) -> nn.Module:
         """A copy whose tensors may be written to: on meta they hold nothing."""
-        return own_copy(tree) if self.inputs.real else tree
+        return clone_owned(tree) if self.inputs.real else tree
 
     def _assembled(
         self, graphs: dict[Mode, fx.Graph], trees: Mapping[Mode, nn.Module], leaves: frozenset[str]
@@ -268,7 +276,7 @@ class _Draft:
                 node.meta.pop(VALUE, None)
         if len(self.tapes) == 1:
             missing: Mode = "train" if "eval" in self.tapes else "eval"
-            graphs[missing] = refusing_graph(self.model, missing)
+            graphs[missing] = unsupported_mode_graph(self.model, missing)
         elif len(graphs) == 1 or len({str(graph.python_code("self").src) for graph in graphs.values()}) == 1:
             graphs = {"eval": graphs["eval"]}
         plain = {name for name, module in self.model.named_modules() if name and is_layer(module)}
@@ -278,7 +286,7 @@ class _Draft:
         return self._traced(
             root,
             graphs,
-            leaves=frozenset(called | plain),
+            leaf_modules=frozenset(called | plain),
             constants=constants,
             overrides=overrides,
             runs_code=runs_code,
@@ -304,7 +312,9 @@ class _Draft:
             if tape.result(result, names) != theirs.result:
                 difference, module = first_difference(tape.calls, theirs.calls)
                 return {
-                    _outside(module, traced.leaves): f"its trace computes something else in {mode} mode: {difference}"
+                    _outside(
+                        module, traced.leaf_modules
+                    ): f"its trace computes something else in {mode} mode: {difference}"
                 }
         return {}
 
@@ -342,11 +352,11 @@ class _Draft:
 def _keep_places(graph: fx.Graph, tree: nn.Module, mode: Mode) -> None:
     """Carry over from a student which module each node comes from: its own code has no modules left."""
     if isinstance(tree, GrownModule):
-        put(places_of(graph_for(tree.graphs, mode)), graph)
+        copy_module_stacks(module_stacks(graph_for(tree.graphs, mode)), graph)
 
 
 def _notes(
-    model: nn.Module, inputs: Inputs, graphs: Mapping[Mode, fx.Graph], why: Mapping[str, str], missing: str
+    model: nn.Module, inputs: ModelInputs, graphs: Mapping[Mode, fx.Graph], why: Mapping[str, str], missing: str
 ) -> Iterator[str]:
     if inputs.guessed:
         yield f"example inputs were guessed: {inputs}"

@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from ..model.copies import clone, own_copy
-from ..model.example_inputs import Inputs
+from ..model.copies import clone_owned, clone_shared
+from ..model.example_inputs import ModelInputs
 from ..model.grown import MODE_OVERRIDES, Mode, Output, graph_for, is_layer, keep, skeleton
-from ..recording.run import Run
+from ..recording.run import ModelRun
 from .proxy import guard
 
 
@@ -29,9 +29,9 @@ class Traced:
         tapes: What the model itself ran in each mode that it runs in.
         class_name: The class of the model.
         classes: The class of each module by its path.
-        leaves: The modules that stay calls in the graphs.
+        leaf_modules: The modules that stay calls in the graphs.
         asked: Those of them that were asked for.
-        whole: Whether the model is one call.
+        opaque: Whether the model is one call.
         runs_code: Whether code of the user's classes runs inside the graphs.
         output: What a student is to be: a graph, or a module of the model's own class.
         constants: Tensors that tracing put on the root.
@@ -42,14 +42,14 @@ class Traced:
     root: nn.Module
     graphs: Mapping[Mode, fx.Graph]
     modes: tuple[Mode, ...]
-    inputs: Inputs
+    inputs: ModelInputs
     arguments: Mapping[str, Any]
-    tapes: Mapping[Mode, Run]
+    tapes: Mapping[Mode, ModelRun]
     class_name: str
     classes: Mapping[str, type]
-    leaves: frozenset[str] = frozenset()
+    leaf_modules: frozenset[str] = frozenset()
     asked: frozenset[str] = frozenset()
-    whole: bool = False
+    opaque: bool = False
     runs_code: bool = True
     output: Output = "graph"
     constants: Mapping[str, Tensor] | None = None
@@ -63,16 +63,16 @@ class Traced:
     def fresh(self) -> nn.Module:
         """The root for one run: a copy where code of the user's runs, which may keep state on it."""
         if self.inputs.real:
-            return own_copy(self.root)
-        return clone(self.root) if self.runs_code else self.root
+            return clone_owned(self.root)
+        return clone_shared(self.root) if self.runs_code else self.root
 
     def tree(self, model: nn.Module) -> nn.Module:
         """The module tree that the graphs run on, made of a copy of a model of the same code, with its tensors."""
-        copied = clone(model)
-        if self.whole:
+        copied = clone_shared(model)
+        if self.opaque:
             root = keep(copied)
         else:
-            root = skeleton(copied, self.leaves)
+            root = skeleton(copied, self.leaf_modules)
             root.__dict__.update(self.constants or {})
         root.__dict__[MODE_OVERRIDES] = self.overrides or {}
         return root
@@ -90,13 +90,13 @@ class Traced:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
-        if self.whole:
+        if self.opaque:
             return f"Traced {self.class_name}: as one call, inputs {self.inputs}"
         nodes = sum(1 for _ in self.graphs["eval"].nodes)
         both = "one graph for both modes" if len(self.graphs) == 1 else "a graph for each mode"
         return f"Traced {self.class_name}: {nodes} nodes, {both}, inputs {self.inputs}"
 
 
-def any_code(root: nn.Module, leaves: Iterable[str]) -> bool:
+def any_code(root: nn.Module, leaf_modules: Iterable[str]) -> bool:
     """Whether code of the user's classes runs in some leaf."""
-    return any(not is_layer(root.get_submodule(leaf)) for leaf in leaves)
+    return any(not is_layer(root.get_submodule(leaf)) for leaf in leaf_modules)

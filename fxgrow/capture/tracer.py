@@ -23,8 +23,8 @@ from torch import Tensor, fx, nn
 from ..errors import TraceError
 from ..model.copies import named_tensors
 from ..model.example_inputs import PLAIN, default_in_code, parameters_of, stars_of
-from ..model.provenance import PLACE, caller
-from ..recording.run import place
+from ..model.provenance import SOURCE_LINE, caller
+from ..recording.run import source_location
 from ..recording.runner import thawed
 from ..recording.tape import Tape
 from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, patched, unpatched
@@ -92,7 +92,7 @@ class Tracer(fx.Tracer):
         if kind == "placeholder":
             return node
         self.form_matters |= _counts_dimensions(node)
-        node.meta[PLACE] = caller()
+        node.meta[SOURCE_LINE] = caller()
         if kind != "output":
             value = node.meta[VALUE] = self._compute(node)
             self._remember(value, node)
@@ -363,7 +363,7 @@ def explain(error: BaseException) -> str:
     """An exception in one line, with the place in the user's code."""
     reason = str(error).strip().split("\n")[0]
     kind = "" if isinstance(error, TraceError) else f"{type(error).__name__}: "
-    return f"{kind}{reason}{place(error)}"
+    return f"{kind}{reason}{source_location(error)}"
 
 
 def is_hooked(module: nn.Module) -> bool:

@@ -20,10 +20,10 @@ from torch.utils._pytree import tree_map_only
 
 from ..errors import GrowError
 from ..methods import offered
-from ..model.example_inputs import Inputs
+from ..model.example_inputs import ModelInputs
 from ..plans.growth_plan import Plan, example_of
 from ..spec.parse import Widen, parse
-from ..spec.requests import Wish
+from ..spec.requests import Request
 
 SAFETENSORS = ".safetensors"
 WRAPPERS = ("module.", "_orig_mod.")
@@ -156,7 +156,7 @@ def inputs_of(words: Sequence[str], model: nn.Module) -> tuple[Tensor, ...] | di
     return dict(made) if names else tuple(tensor for _, tensor in made)
 
 
-def inputs_as_planned(plan: Plan, model: nn.Module) -> Inputs:
+def inputs_as_planned(plan: Plan, model: nn.Module) -> ModelInputs:
     """Random inputs of the shapes that a plan was made with, the same each time.
 
     Raises:
@@ -169,7 +169,7 @@ def inputs_as_planned(plan: Plan, model: nn.Module) -> Inputs:
     args, kwargs = tree_map_only(
         Tensor, lambda t: _random(t.shape, t.dtype, draws), (example.args, dict(example.kwargs))
     )
-    return Inputs(args, kwargs)
+    return ModelInputs(args, kwargs)
 
 
 def _input(word: str, dtype: torch.dtype, draws: torch.Generator) -> tuple[str, Tensor]:
@@ -208,18 +208,18 @@ def _random(shape: Sequence[int], dtype: torch.dtype, draws: torch.Generator, be
 # -- files -------------------------------------------------------------------------------------------
 
 
-def spec_of(word: str) -> tuple[Widen | Wish, ...]:
+def spec_of(word: str) -> tuple[Widen | Request, ...]:
     """What a specification asks for: the word itself as JSON, or what the file of that name holds.
 
     Raises:
         UsageError: It is neither, or asks for nothing, or for what no network allows.
     """
     with understood("--spec"):
-        wishes = parse(text_of(word) if not word.lstrip().startswith(("{", "[")) and _is_file(word) else word)
-        for wish in wishes:
-            if isinstance(wish, Widen) and wish.method is not None:
-                offered(wish.method)
-        return wishes
+        requests = parse(text_of(word) if not word.lstrip().startswith(("{", "[")) and _is_file(word) else word)
+        for request in requests:
+            if isinstance(request, Widen) and request.method is not None:
+                offered(request.method)
+        return requests
 
 
 def _is_file(word: str) -> bool:

@@ -39,7 +39,7 @@ def widths(args: argparse.Namespace) -> int:
             "state": found.state(group.name),
             "pinned": group.pinned,
             "uniform": group.uniform,
-            "held": group.held,
+            "held": group.deferred_to,
         }
         for group in found.groups
     ]
@@ -101,7 +101,7 @@ def _drawn(args: argparse.Namespace) -> WidthGraph | Plan | tuple[WidthGraph, Pl
         how = plan_of_file(args.plan)
         given = inputs_of(args.input, model)
         inputs = inputs_as_planned(how, model) if given is None else given
-        return api.widths(model, inputs, output=how.output, leaf_modules=how.leaves), how
+        return api.widths(model, inputs, output=how.output, leaf_modules=how.leaf_modules), how
     found = _found(args, model)
     return (found, api.plan(found, spec_of(args.spec))) if args.spec is not None else found
 
@@ -143,7 +143,7 @@ def verify(args: argparse.Namespace) -> int:
         "flops": report.flops,
         "nodes": len(report.nodes),
         "worst": [{"site": node.site, "mode": node.mode, "error": node.error} for node in worst],
-        "left": report.left,
+        "left": report.skipped,
         "notes": report.notes,
     }
     _say(args, str(report), data)

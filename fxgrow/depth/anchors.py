@@ -1,4 +1,4 @@
-"""Where in a graph a new layer goes: after a layer, its norm and its activation, wherever these stand."""
+"""Where in a graph a new layer goes: after a layer, its norm and its activation, wherever these set_module_stack."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAYERS = (nn.Linear, *CONVS, *TRANSPOSED)
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class Anchor:
     """A place after a layer.
 
     Attributes:
@@ -37,28 +37,28 @@ class Spot:
     normed: bool
 
 
-def spots(graph: fx.Graph, root: nn.Module, path: str) -> Iterator[Spot]:
+def spots(graph: fx.Graph, root: nn.Module, path: str) -> Iterator[Anchor]:
     """The place after each call of a layer."""
     for node in graph.nodes:
         if node.op == "call_module" and node.target == path:
             yield _follow(node, root)
 
 
-def _follow(layer: fx.Node, root: nn.Module) -> Spot:
+def _follow(layer: fx.Node, root: nn.Module) -> Anchor:
     last = current = layer
     normed = False
     while True:
         users = list(current.users)
         user = users[0] if len(users) == 1 else None
         if user is None or not user.all_input_nodes or user.all_input_nodes[0] is not current:
-            return Spot(layer, last, last, None, None, normed)
+            return Anchor(layer, last, last, None, None, normed)
         activation = of_node(user, root)
         if activation is not None and activation.name != "Identity":
-            return Spot(layer, last, current, user, activation, normed)
+            return Anchor(layer, last, current, user, activation, normed)
         if _is(user, root, _NORMS, _NORM_FUNCTIONS):
             last, normed = user, True
         elif not _is(user, root, _PASSED, _PASSED_FUNCTIONS):
-            return Spot(layer, last, last, None, None, normed)
+            return Anchor(layer, last, last, None, None, normed)
         current = user
 
 

@@ -30,12 +30,12 @@ from ..model.provenance import describe, modules_of
 from ..ops import Value
 from ..plans.changes import Region, Repeat
 from .anchors import LAYERS
-from .trial import gives_what_it_takes, perform
+from .trial import is_identity_on_random_inputs, run_node
 
-Known = Mapping[Mode, Mapping[fx.Node, Any]]  # per mode, what each node of its graph gives on the example inputs
+NodeValues = Mapping[Mode, Mapping[fx.Node, Any]]  # per mode, what each node of its graph gives on the example inputs
 
 
-def repeat(widths: WidthGraph, known: Known, block: str, paths: tuple[str, ...]) -> Repeat:
+def repeat(widths: WidthGraph, known: NodeValues, block: str, paths: tuple[str, ...]) -> Repeat:
     """Clones of a block, which give what the block gives.
 
     Args:
@@ -70,7 +70,12 @@ def repeat(widths: WidthGraph, known: Known, block: str, paths: tuple[str, ...])
 
 
 def _try(
-    widths: WidthGraph, known: Known, mode: Mode, nodes: list[fx.Node], ends: tuple[fx.Node, fx.Node], zeros: list[str]
+    widths: WidthGraph,
+    known: NodeValues,
+    mode: Mode,
+    nodes: list[fx.Node],
+    ends: tuple[fx.Node, fx.Node],
+    zeros: list[str],
 ) -> None:
     """Run it with the zeros on random numbers, in each mode that has this graph.
 
@@ -82,14 +87,14 @@ def _try(
         inside = set(nodes)
         outside = {n: known[mode][n] for node in nodes for n in node.all_input_nodes if n not in inside}
         try:
-            same = gives_what_it_takes(traced.root, way, nodes, ends, outside, zeros)
+            same = is_identity_on_random_inputs(traced.root, way, nodes, ends, outside, zeros)
         except Exception as error:  # noqa: BLE001 - whatever its code raises on other numbers than the example's
             raise Unfit(f"it could not be tried on random numbers: {type(error).__name__}: {error}") from None
         if not same:
             raise Unfit(f"with zeros in {', '.join(zeros)} it would change what it takes in {way} mode")
 
 
-def last_blocks(widths: WidthGraph, known: Known, path: str) -> list[str]:
+def last_blocks(widths: WidthGraph, known: NodeValues, path: str) -> list[str]:
     """The last residual block of each stage that a module holds: of each run of blocks that take the same shape.
 
     Raises:
@@ -108,7 +113,7 @@ def last_blocks(widths: WidthGraph, known: Known, path: str) -> list[str]:
     return [list(stage)[-1].block for _, stage in itertools.groupby(found, lambda block: _shape(widths, block))]
 
 
-def _blocks(widths: WidthGraph, known: Known, path: str, reasons: dict[str, str]) -> list[Repeat]:
+def _blocks(widths: WidthGraph, known: NodeValues, path: str, reasons: dict[str, str]) -> list[Repeat]:
     """The blocks in a module, in order; itself, where it is one and no chain of them."""
     kind = widths.traced.classes[path]
     own: list[Repeat] = []
@@ -124,7 +129,7 @@ def _blocks(widths: WidthGraph, known: Known, path: str, reasons: dict[str, str]
 
 def call_around(traced: Traced, path: str) -> str:
     """The module that is a call in the graph and holds another, or is it; "" where none is."""
-    if traced.whole:
+    if traced.opaque:
         return traced.class_name
     called = {str(n.target) for graph in traced.graphs.values() for n in graph.nodes if n.op == "call_module"}
     return next((leaf for leaf in sorted(called) if f"{path}.".startswith(f"{leaf}.")), "")
@@ -300,7 +305,7 @@ class _Block:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), given.__getitem__)
         try:
             with torch.no_grad(), rng_preserved():
-                made = perform(self.root, node, args, kwargs, {})
+                made = run_node(self.root, node, args, kwargs, {})
         except Exception:  # noqa: BLE001 - whatever it is, it does not work on such tensors
             return False
         found = leaf_tensors(made)

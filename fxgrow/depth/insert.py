@@ -9,19 +9,19 @@ from typing import Any
 import torch.nn.functional as F
 from torch import fx, nn
 
-from ..base.rng import generator
+from ..base.rng import named_generator
 from ..errors import PlanError
-from ..model.copies import own_copy
+from ..model.copies import clone_owned
 from ..model.grown import Mode, module_at
-from ..model.provenance import modules_of, stand
-from ..plans.changes import CLONE, Change, Enlarge, Insert, Repeat
-from .new_layers import newborn, zero
+from ..model.provenance import modules_of, set_module_stack
+from ..plans.changes import CLONE, Enlarge, Insert, Repeat, StructuralChange
+from .new_layers import build_new_layer, zero
 
 NOW = "fxgrow_now"  # in the meta of a block's last node: that of its last clone, which others use in its place
 LAST = "fxgrow_last"  # in the meta of a node: the last new layer after it
 
 
-def make(root: nn.Module, graphs: Mapping[Mode, fx.Graph], changes: Iterable[Change], seed: int) -> None:
+def make(root: nn.Module, graphs: Mapping[Mode, fx.Graph], changes: Iterable[StructuralChange], seed: int) -> None:
     """Make changes on a module tree and on graphs of our own.
 
     Args:
@@ -52,10 +52,10 @@ def make(root: nn.Module, graphs: Mapping[Mode, fx.Graph], changes: Iterable[Cha
 
 def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, seed: int) -> None:
     like = next(root.get_submodule(new.after).parameters())  # its weight may be computed
-    block = newborn(new, generator(seed, new.path), like.device, like.dtype)
-    anchors = [_node(graphs[place.mode], place.node) for place in new.places]
+    block = build_new_layer(new, named_generator(seed, new.path), like.device, like.dtype)
+    anchors = [_node(graphs[place.mode], place.node) for place in new.after_nodes]
     _add(root, new.path, block.train(root.training), after=_last_sibling(new.after, anchors))
-    for place in new.places:
+    for place in new.after_nodes:
         graph = graphs[place.mode]
         anchor = _node(graph, place.node)
         at = anchor.meta.get(LAST, anchor)
@@ -65,10 +65,10 @@ def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, seed:
             last = at
             for name in dict(block.named_children()):
                 last = graph.call_module(f"{new.path}.{name}", (last,))
-                stand(last, (*around, f"{new.path}.{name}"))
+                set_module_stack(last, (*around, f"{new.path}.{name}"))
             if new.kind == "residual":
                 last = graph.call_function(operator.add, (at, last))
-                stand(last, around)
+                set_module_stack(last, around)
         for user in users:
             user.replace_input_with(at, last)
         anchor.meta[LAST] = last
@@ -110,7 +110,7 @@ def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat) ->
     block = root.get_submodule(repeat.block)
     last = repeat.block
     for path in repeat.paths:
-        twin = own_copy(block)
+        twin = clone_owned(block)
         for parameter in twin.parameters():  # what is new learns, also where the old is frozen
             parameter.requires_grad_(parameter.is_floating_point())
         tensors = dict(twin.named_parameters(remove_duplicate=False))
@@ -131,7 +131,7 @@ def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat) ->
                     twins[node] = graph.node_copy(node, _known(twins))
                     if node.op in ("call_module", "get_attr"):
                         twins[node].target = _moved(str(node.target), repeat.block, path)
-                    stand(twins[node], [_moved(module, repeat.block, path) for module in modules_of(node)])
+                    set_module_stack(twins[node], [_moved(module, repeat.block, path) for module in modules_of(node)])
                 value = twins[leave]
         for user in users:
             user.replace_input_with(last, value)

@@ -24,7 +24,7 @@ class Residual(nn.Sequential):
         return result
 
 
-def newborn(new: Insert, draw: Generator, device: torch.device, dtype: torch.dtype) -> nn.Sequential:
+def build_new_layer(new: Insert, draw: Generator, device: torch.device, dtype: torch.dtype) -> nn.Sequential:
     """The modules of a new layer in the order in which they are called; a residual one adds what it takes.
 
     Args:
@@ -42,11 +42,11 @@ def newborn(new: Insert, draw: Generator, device: torch.device, dtype: torch.dty
         parts["last"] = _layer(new, draw)
     kind = Residual if new.kind == "residual" else nn.Sequential
     block = kind(OrderedDict(parts)).to(device, dtype)
-    _at_birth(new, parts)
+    _init_as_identity(new, parts)
     return block
 
 
-def _at_birth(new: Insert, parts: dict[str, nn.Module]) -> None:
+def _init_as_identity(new: Insert, parts: dict[str, nn.Module]) -> None:
     """Fill the parts so that the new layer changes nothing."""
     if new.kind == "residual":
         for tensor in parts["last"].parameters():

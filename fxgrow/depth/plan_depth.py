@@ -1,4 +1,4 @@
-"""Wishes for depth and kernels to changes: which layers, where in the graphs, of which kind, exact when. No weights."""
+"""Requests for depth and kernels to changes: which layers, where in the graphs, of which kind, exact when. No weights."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from torch import fx, nn
 from ..errors import PlanError, Unfit
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import measure
-from ..model.activations import Activation, named
+from ..model.activations import Activation, activation_by_name
 from ..model.copies import named_tensors
 from ..model.grown import Mode, module_at
 from ..ops import Value
-from ..plans.changes import CLONE, Change, Enlarge, Insert, Place
-from ..plans.entries import Left
+from ..plans.changes import CLONE, Enlarge, Insert, NodeRef, StructuralChange
+from ..plans.entries import Skipped
 from ..plans.growth_plan import Plan
 from ..spec.parse import match, module_of
-from ..spec.requests import Deepen, Kernel, Wish
-from .anchors import CONVS, LAYERS, TRANSPOSED, Spot, spots
-from .blocks import Known, call_around, is_leaf, last_blocks, repeat
+from ..spec.requests import Deepen, Kernel, Request
+from .anchors import CONVS, LAYERS, TRANSPOSED, Anchor, spots
+from .blocks import NodeValues, call_around, is_leaf, last_blocks, repeat
 from .trial import node_values
 
 RELU = Activation("ReLU")
@@ -33,139 +33,145 @@ CONVOLUTION = "aten::convolution"
 
 
 @dataclass(slots=True)
-class Changes:
-    """What wishes come to."""
+class DepthPlan:
+    """What requests come to."""
 
-    changes: list[Change] = field(default_factory=list)
-    left: list[Left] = field(default_factory=list)
+    changes: list[StructuralChange] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)
 
 
-def changes(widths: WidthGraph, wishes: Iterable[Wish], plan: Plan) -> Changes:
-    """The changes that wishes for depth and kernels come to.
+def plan_depth(widths: WidthGraph, requests: Iterable[Request], plan: Plan) -> DepthPlan:
+    """The changes that requests for depth and kernels come to.
 
     Args:
         widths: Of the teacher.
-        wishes: What is asked for.
+        requests: What is asked for.
         plan: The new widths.
 
     Raises:
         PlanError: A layer that is asked for by name cannot be had, or nothing matches.
     """
-    drafted = Changes()
-    wishes = list(wishes)
-    blocks = any(isinstance(wish, Deepen) and wish.blocks for wish in wishes)
+    drafted = DepthPlan()
+    requests = list(requests)
+    blocks = any(isinstance(request, Deepen) and request.blocks for request in requests)
     known = node_values(widths.traced) if blocks else {}
-    for wish in wishes:
-        if isinstance(wish, Deepen) and wish.blocks:
-            _each(wish, _modules(widths, wish), drafted, partial(_repeat, widths, known, drafted, wish))
-        elif isinstance(wish, Deepen):
-            _each(wish, _layers(widths, wish), drafted, partial(_insert, widths, plan, drafted, wish))
-        elif isinstance(wish, Kernel):
-            _each(wish, _layers(widths, wish), drafted, partial(_enlarge, widths, wish))
+    for request in requests:
+        if isinstance(request, Deepen) and request.blocks:
+            _each(request, _modules(widths, request), drafted, partial(_repeat, widths, known, drafted, request))
+        elif isinstance(request, Deepen):
+            _each(request, _layers(widths, request), drafted, partial(_insert, widths, plan, drafted, request))
+        elif isinstance(request, Kernel):
+            _each(request, _layers(widths, request), drafted, partial(_enlarge, widths, request))
     return drafted
 
 
-def _each(wish: Deepen | Kernel, paths: list[str], drafted: Changes, make: Callable[[str], list[Change]]) -> None:
+def _each(
+    request: Deepen | Kernel, paths: list[str], drafted: DepthPlan, make: Callable[[str], list[StructuralChange]]
+) -> None:
     """One change per layer; what cannot be had is left, and refused where it was asked for by name, or all there is."""
-    unfit: list[Left] = []
+    unfit: list[Skipped] = []
     for path in paths:
         try:
             drafted.changes += make(path)
         except Unfit as why:
-            unfit.append(Left(path, str(why)))
-    if unfit and (len(unfit) == len(paths) or wish.pattern in paths):
-        told = max(unfit, key=lambda left: left.reason.count(":"))  # the most telling
-        raise PlanError(f"{wish!r}: {told.name}: {told.reason}")
-    drafted.left += unfit
+            unfit.append(Skipped(path, str(why)))
+    if unfit and (len(unfit) == len(paths) or request.pattern in paths):
+        told = max(unfit, key=lambda entry: entry.reason.count(":"))  # the most telling
+        raise PlanError(f"{request!r}: {told.name}: {told.reason}")
+    drafted.skipped += unfit
 
 
-def _layers(widths: WidthGraph, wish: Deepen | Kernel) -> list[str]:
-    """The layers that a wish means, in the order of the model."""
-    kinds = LAYERS if isinstance(wish, Deepen) else (*CONVS, *TRANSPOSED)
+def _layers(widths: WidthGraph, request: Deepen | Kernel) -> list[str]:
+    """The layers that a request means, in the order of the model."""
+    kinds = LAYERS if isinstance(request, Deepen) else (*CONVS, *TRANSPOSED)
     layers = [name for name, kind in widths.traced.classes.items() if name and issubclass(kind, kinds)]
-    others = [name for name in widths.traced.classes if name and fnmatchcase(name, wish.pattern)]
+    others = [name for name in widths.traced.classes if name and fnmatchcase(name, request.pattern)]
     if others and not any(name in layers or any(x.startswith(f"{name}.") for x in layers) for name in others):
         kind = widths.traced.classes[others[0]].__name__
-        raise PlanError(f"{wish!r}: {others[0]} is a {kind}; expected {', '.join(k.__name__ for k in kinds)}")
-    out = {module_of(t) for pattern in wish.exclude for t in match(pattern, [f"{n}.weight" for n in layers])}
-    meant = dict.fromkeys(module_of(t) for t in match(wish.pattern, [f"{n}.weight" for n in layers]))
+        raise PlanError(f"{request!r}: {others[0]} is a {kind}; expected {', '.join(k.__name__ for k in kinds)}")
+    out = {module_of(t) for pattern in request.exclude for t in match(pattern, [f"{n}.weight" for n in layers])}
+    meant = dict.fromkeys(module_of(t) for t in match(request.pattern, [f"{n}.weight" for n in layers]))
     return [path for path in meant if path not in out]
 
 
-def _modules(widths: WidthGraph, wish: Deepen) -> list[str]:
+def _modules(widths: WidthGraph, request: Deepen) -> list[str]:
     """The modules that a pattern names, but for those inside another of them."""
     paths = [path for path in widths.traced.classes if path]
-    found = [p for p in paths if fnmatchcase(p, wish.pattern) and not any(fnmatchcase(p, x) for x in wish.exclude)]
-    if wish.pattern not in found:  # a glob means what may be or hold a block
+    found = [
+        p for p in paths if fnmatchcase(p, request.pattern) and not any(fnmatchcase(p, x) for x in request.exclude)
+    ]
+    if request.pattern not in found:  # a glob means what may be or hold a block
         found = [path for path in found if not is_leaf(widths.traced.classes[path])] or found
     if not found:
-        close = difflib.get_close_matches(wish.pattern, paths, 3, 0.5)
-        raise PlanError(f"{wish.pattern!r} matches no module; close: {', '.join(close) or 'none'}")
+        close = difflib.get_close_matches(request.pattern, paths, 3, 0.5)
+        raise PlanError(f"{request.pattern!r} matches no module; close: {', '.join(close) or 'none'}")
     return [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
 
 
-def _repeat(widths: WidthGraph, known: Known, drafted: Changes, wish: Deepen, path: str) -> list[Change]:
+def _repeat(
+    widths: WidthGraph, known: NodeValues, drafted: DepthPlan, request: Deepen, path: str
+) -> list[StructuralChange]:
     """Clones of a block, or of the last block of each stage in a container."""
-    made: list[Change] = []
+    made: list[StructuralChange] = []
     for block in last_blocks(widths, known, path):
         paths: list[str] = []
-        for _ in range(wish.blocks):
+        for _ in range(request.blocks):
             paths.append(_free_name(widths, drafted.changes, block, paths))
         made.append(repeat(widths, known, block, tuple(paths)))
     return made
 
 
-def _insert(widths: WidthGraph, plan: Plan, drafted: Changes, wish: Deepen, path: str) -> list[Change]:
+def _insert(widths: WidthGraph, plan: Plan, drafted: DepthPlan, request: Deepen, path: str) -> list[StructuralChange]:
     layer: Any = widths.traced.root.get_submodule(path)
     found = _spots(widths, path)
     spot = found[0][1]
     if any((other.activation, other.normed) != (spot.activation, spot.normed) for _, other in found):
         raise Unfit("its calls are followed by different activations, so that one new layer does not suit them all")
-    kind, activation, parametric, before = _kind(wish, spot, drafted, path)
+    kind, activation, parametric, before = _kind(request, spot, drafted, path)
     anchors = [(mode, s.before if before or s.act is None else s.act) for mode, s in found]
     dims = 0 if isinstance(layer, nn.Linear) else len(layer.kernel_size)
     shape = _value(widths, *anchors[0]).layouts
     channels = measure(shape[-1 - dims], _sizes(widths, plan))
     for anchor in anchors:
-        _check_norm(wish, dims, len(_value(widths, *anchor).layouts), kind)
-    if wish.norm == "group" and kind == "identity":
+        _check_norm(request, dims, len(_value(widths, *anchor).layouts), kind)
+    if request.norm == "group" and kind == "identity":
         drafted.notes.setdefault(
             "a group norm after an identity layer keeps the function only roughly: it takes its statistics from each "
             "image"
         )
-    elif wish.norm == "batch" and kind == "identity":
+    elif request.norm == "batch" and kind == "identity":
         drafted.notes.setdefault(
             "a batch norm after an identity layer keeps the function in eval mode; in train mode it takes its "
             "statistics from the batch"
         )
-    inexact = kind == "random" or (kind == "identity" and wish.norm == "group")
+    inexact = kind == "random" or (kind == "identity" and request.norm == "group")
     new = Insert(
         path=_free_name(widths, drafted.changes, path),
         after=path,
         layer=f"Conv{dims}d" if dims else "Linear",
         channels=channels,
         groups=_groups(plan, path, layer, channels),
-        kernel=_kernel(wish, layer, dims),
+        kernel=_kernel(request, layer, dims),
         kind=kind,
-        norm=wish.norm or "",
-        calibrated=wish.calibrated,
+        norm=request.norm or "",
+        calibrated=request.calibrated,
         activation=activation,
         parametric=parametric,
-        places=tuple(Place(mode, node.name) for mode, node in anchors),
-        exact=() if inexact else ("eval",) if kind == "identity" and wish.norm else ("eval", "train"),
+        after_nodes=tuple(NodeRef(mode, node.name) for mode, node in anchors),
+        exact_modes=() if inexact else ("eval",) if kind == "identity" and request.norm else ("eval", "train"),
     )
     return [new]
 
 
-def _kind(wish: Deepen, spot: Spot, drafted: Changes, path: str) -> tuple[str, Activation | None, bool, bool]:
+def _kind(request: Deepen, spot: Anchor, drafted: DepthPlan, path: str) -> tuple[str, Activation | None, bool, bool]:
     """The kind of a new layer, its activation, whether that is parametric, and whether it stands before the old one."""
-    said = wish.activation
+    said = request.activation
     theirs = spot.activation
     again = theirs is not None and theirs.keeps(theirs)
-    kind = wish.kind or ("identity" if again or said in ("none", "parametric") else "residual")
+    kind = request.kind or ("identity" if again or said in ("none", "parametric") else "residual")
     wanted = {"same": theirs or RELU, "parametric": theirs or RELU, "none": None}
-    activation = wanted[said] if said in wanted else named(said)
+    activation = wanted[said] if said in wanted else activation_by_name(said)
     if kind != "identity":
         return kind, activation, said == "parametric", False
     if said == "same" and not again:
@@ -181,12 +187,12 @@ def _kind(wish: Deepen, spot: Spot, drafted: Changes, path: str) -> tuple[str, A
     return kind, activation, said == "parametric", False
 
 
-def _check_norm(wish: Deepen, dims: int, ndim: int, kind: str) -> None:
-    if wish.norm and not dims and ndim != 2:
+def _check_norm(request: Deepen, dims: int, ndim: int, kind: str) -> None:
+    if request.norm and not dims and ndim != 2:
         raise Unfit(
-            f"its result has {ndim} dimensions, with the features last, where a {wish.norm} norm has them second"
+            f"its result has {ndim} dimensions, with the features last, where a {request.norm} norm has them second"
         )
-    if wish.norm == "group" and kind == "identity" and not wish.calibrated:
+    if request.norm == "group" and kind == "identity" and not request.calibrated:
         raise Unfit(
             "a group norm takes its statistics from each image, so no weights make it an identity; use "
             "kind='residual'; or norm='batch'; or calibrated=True for a rough one"
@@ -200,28 +206,28 @@ def _groups(plan: Plan, path: str, layer: Any, channels: int) -> int:
     return int(groups) if channels % groups == 0 else 1
 
 
-def _kernel(wish: Deepen, layer: Any, dims: int) -> tuple[int, ...]:
+def _kernel(request: Deepen, layer: Any, dims: int) -> tuple[int, ...]:
     if not dims:
-        if wish.kernel is not None:
+        if request.kernel is not None:
             raise Unfit("a linear layer has no kernel")
         return ()
-    if isinstance(wish.kernel, int):
-        return (wish.kernel,) * dims
-    if wish.kernel is not None:
-        if len(wish.kernel) != dims:
-            raise Unfit(f"kernel {wish.kernel} has {len(wish.kernel)} axes where the layer has {dims}")
-        return wish.kernel
+    if isinstance(request.kernel, int):
+        return (request.kernel,) * dims
+    if request.kernel is not None:
+        if len(request.kernel) != dims:
+            raise Unfit(f"kernel {request.kernel} has {len(request.kernel)} axes where the layer has {dims}")
+        return request.kernel
     own: tuple[int, ...] = layer.kernel_size
     return tuple(k if k % 2 else 3 for k in own)
 
 
-def _enlarge(widths: WidthGraph, wish: Kernel, path: str) -> list[Change]:
+def _enlarge(widths: WidthGraph, request: Kernel, path: str) -> list[StructuralChange]:
     conv: Any = module_at(widths.traced.root, path)
     if not hasattr(conv, "kernel_size"):
         raise Unfit("its class has code of its own, which is part of the graph and states the padding")
     _check_use(widths, path, conv)
     old: tuple[int, ...] = conv.kernel_size
-    new = (wish.size,) * len(old) if isinstance(wish.size, int) else wish.size
+    new = (request.size,) * len(old) if isinstance(request.size, int) else request.size
     if len(new) != len(old):
         raise Unfit(f"size {new} has {len(new)} axes where the layer has {len(old)}")
     for before, after in zip(old, new, strict=True):
@@ -241,7 +247,7 @@ def _enlarge(widths: WidthGraph, wish: Kernel, path: str) -> list[Change]:
 # -- looking things up -----------------------------------------------------------------------------
 
 
-def _free_name(widths: WidthGraph, changes: list[Change], path: str, also: Sequence[str] = ()) -> str:
+def _free_name(widths: WidthGraph, changes: list[StructuralChange], path: str, also: Sequence[str] = ()) -> str:
     """A name for a new module after another, which nothing has."""
     path = re.sub(rf"{CLONE}\d+$", "", path)
     taken = set(also) | set(widths.traced.classes) | {name for name, _ in widths.traced.root.named_modules()}
@@ -250,7 +256,7 @@ def _free_name(widths: WidthGraph, changes: list[Change], path: str, also: Seque
     return next(name for number in range(1, len(taken) + 2) if (name := f"{path}{CLONE}{number}") not in taken)
 
 
-def _spots(widths: WidthGraph, path: str) -> list[tuple[Mode, Spot]]:
+def _spots(widths: WidthGraph, path: str) -> list[tuple[Mode, Anchor]]:
     traced = widths.traced
     found = [(mode, s) for mode, graph in traced.graphs.items() for s in spots(graph, traced.root, path)]
     if found:

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from ..capture.traced import Traced
-from ..model.copies import clone, rng_preserved, same_randomness
+from ..model.copies import clone_shared, rng_preserved, same_randomness
 from ..model.example_inputs import for_a_run
 from ..model.grown import Mode, set_mode
 from ..recording.run import tape_of
@@ -48,7 +48,7 @@ class _Recorder(Runner):
         return self.values[n]
 
 
-def gives_what_it_takes(
+def is_identity_on_random_inputs(
     root: nn.Module,
     mode: Mode,
     nodes: Sequence[fx.Node],
@@ -67,7 +67,7 @@ def gives_what_it_takes(
         zeros: The names of the parameters.
     """
     entry, leave = ends
-    tree = clone(root)
+    tree = clone_shared(root)
     set_mode(tree, mode)
     with torch.no_grad(), rng_preserved():
         torch.manual_seed(0)
@@ -103,11 +103,11 @@ def _run(
     values = {node: value.clone() if isinstance(value, Tensor) else value for node, value in outside.items()}
     for node in nodes:
         args, kwargs = thawed(fx.node.map_arg((node.args, node.kwargs), values.__getitem__))
-        values[node] = perform(tree, node, args, kwargs, tensors)
+        values[node] = run_node(tree, node, args, kwargs, tensors)
     return values[leave]
 
 
-def perform(tree: nn.Module, node: fx.Node, args: Any, kwargs: Any, tensors: Mapping[str, Tensor]) -> Any:
+def run_node(tree: nn.Module, node: fx.Node, args: Any, kwargs: Any, tensors: Mapping[str, Tensor]) -> Any:
     """What a node gives for other arguments than its own, with tensors in the place of the tree's."""
     target: Any = node.target
     if node.op == "get_attr":

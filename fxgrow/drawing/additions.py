@@ -17,7 +17,7 @@ def with_new(source: Source, flow: Flow) -> Flow:
     """The graph with the plan's new layers and clones, each beside the arrow that it takes the place of."""
     for change in source.changes():
         if isinstance(change, Insert):
-            for place in change.places:
+            for place in change.after_nodes:
                 if place.mode == "eval" and place.node in flow.nodes:
                     flow = _inserted(source, flow, change, place.node)
         elif isinstance(change, Repeat):

@@ -14,7 +14,7 @@ from ..infer.findings import CONTRACT
 from ..infer.groups import Group
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import atoms
-from ..model.example_inputs import Inputs
+from ..model.example_inputs import ModelInputs
 from ..ops import KERNEL
 from ..plans.entries import TensorPlan, Width
 from ..plans.growth_plan import Plan
@@ -36,7 +36,7 @@ def widths_of(plan: Plan) -> WidthGraph:
                 members[name].append((tensor.name, dim))
     found = WidthGraph(
         traced=_unseen(plan),
-        named={name: Group(name, width.old, tuple(members[name])) for name, width in sizes.items()},
+        groups_by_name={name: Group(name, width.old, tuple(members[name])) for name, width in sizes.items()},
         tensors={name: TensorWidths(name, tensor.layouts, tensor.roles) for name, tensor in tensors.items()},
         nodes={},
         calls={"eval": []},
@@ -44,7 +44,7 @@ def widths_of(plan: Plan) -> WidthGraph:
         predictions={"eval": []},
         literals=(),
         attributes=(),
-        statements=((), (), ()),
+        constraints=((), (), ()),
         inputs={},
         outputs={},
         ties=nx.Graph(),
@@ -54,7 +54,7 @@ def widths_of(plan: Plan) -> WidthGraph:
 
 def _flowing(plan: Plan, found: WidthGraph) -> set[str]:
     """The widths that grow, that a parameter makes or that it reads; others are sizes of kernels."""
-    flowing = {width.name for step in plan.steps for width in step.grown}
+    flowing = {width.name for step in plan.steps for width in step.grown_widths}
     for tensor in found.tensors.values():
         read = [la for la, role in zip(tensor.layouts, tensor.roles, strict=True) if role == CONTRACT]
         flowing.update(*map(atoms, [*read, found.produced(tensor.name)]))
@@ -67,7 +67,7 @@ def _unseen(plan: Plan) -> Traced:
         root=nn.Module(),
         graphs={},
         modes=("eval",),
-        inputs=Inputs((), {}),
+        inputs=ModelInputs((), {}),
         arguments={},
         tapes={},
         class_name=plan.model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .view import Change, Edge, Node
+from .view import Edge, Node, WidthChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def folded(flow: Flow, root_of: Callable[[str], str], rename: Mapping[str, Node]
     return Flow(nodes, tuple(map(_at_once, edges.values())))
 
 
-def _size(inside: Sequence[Node], last: Node) -> Change:
+def _size(inside: Sequence[Node], last: Node) -> WidthChange:
     """The size of what a box gives; before growth that of what was there."""
     if last.size[0] or all(node.new for node in inside):
         return last.size
@@ -155,7 +155,7 @@ def _reached(flow: Flow) -> set[str]:
     return {edge.target for edge in flow.edges}
 
 
-def total(changes: Iterable[Change]) -> Change:
+def total(changes: Iterable[WidthChange]) -> WidthChange:
     """Numbers before and after, summed up."""
     found = list(changes)
     return sum(old for old, _ in found), sum(new for _, new in found)

@@ -6,17 +6,17 @@ from typing import Any
 
 from torch import nn
 
-from ..capture.ladder import trace
+from ..capture.ladder import trace_model
 from ..errors import DrawError
-from ..infer.freeze import widths
+from ..infer.freeze import freeze
 from ..infer.width_graph import WidthGraph
 from ..model.copies import named_tensors
-from ..model.example_inputs import Inputs, arguments_of
+from ..model.example_inputs import ModelInputs, arguments_of
 from ..plans.growth_plan import Plan, example_of
 from ..report.report import Report
 from ..rewrite.student import check_code, plan_of
 from ..rewrite.student_inputs import padded_inputs
-from ..solver.io_widths import open_ends
+from ..solver.io_widths import free_io_dims
 from ..spec.parse import parse
 from .alone import widths_of
 from .source import Source
@@ -54,21 +54,21 @@ def source_of(given: Any, example_inputs: Any = None) -> Source:
         graph = _of_model(graph, plan, example_inputs)
     elif plan is not None:
         check_code(plan, graph.traced)
-    if plan is not None and plan.ends:
-        graph, _ = open_ends(graph, parse(plan.spec))
+    if plan is not None and plan.io_dims:
+        graph, _ = free_io_dims(graph, parse(plan.spec))
     return Source(graph, plan, report=report)
 
 
 def _of_model(model: nn.Module, plan: Plan | None, example: Any) -> WidthGraph:
     if plan is None:
-        return widths(trace(model, example))
+        return freeze(trace_model(model, example))
     if example is None:
         example = example_of(plan, named_tensors(model).values())
-    traced = trace(model, example, leaf_modules=plan.leaves, output=plan.output)
+    traced = trace_model(model, example, leaf_modules=plan.leaf_modules, output=plan.output)
     check_code(plan, traced)
     if plan.output == "module":  # which is one call: the graph shows more, where there is one
-        traced = trace(model, example, leaf_modules=plan.leaves)
-    return widths(traced)
+        traced = trace_model(model, example, leaf_modules=plan.leaf_modules)
+    return freeze(traced)
 
 
 def _of_student(student: nn.Module, plan: Plan, example: Any) -> WidthGraph:
@@ -76,8 +76,10 @@ def _of_student(student: nn.Module, plan: Plan, example: Any) -> WidthGraph:
     if example is None:
         known = example_of(plan, named_tensors(student).values())
         if known is not None:
-            example = padded_inputs(plan.steps, student, Inputs(*arguments_of(known)))
-    return widths(trace(student, example, leaf_modules=[leaf for leaf in plan.leaves if _has(student, leaf)]))
+            example = padded_inputs(plan.steps, student, ModelInputs(*arguments_of(known)))
+    return freeze(
+        trace_model(student, example, leaf_modules=[leaf for leaf in plan.leaf_modules if _has(student, leaf)])
+    )
 
 
 def _has(model: nn.Module, path: str) -> bool:

@@ -13,7 +13,7 @@ from ..ops import Value
 from .additions import with_new
 from .folding import Flow, total
 from .source import Source
-from .view import PINNED, Change, Edge, Node
+from .view import PINNED, Edge, Node, WidthChange
 
 
 def graph_of(source: Source) -> Flow:
@@ -125,7 +125,7 @@ def _with_flops(source: Source, nodes: Mapping[str, Node]) -> dict[str, Node]:
         for name in dict.fromkeys(keys):
             if name in source.flops and found.op not in ("get_attr", "placeholder", "output"):
                 claims.setdefault(name, []).append(key)
-    shares: dict[str, list[Change]] = {}
+    shares: dict[str, list[WidthChange]] = {}
     for name, keys in claims.items():
         old, new = source.flops[name]
         for i, key in enumerate(keys):

@@ -66,9 +66,9 @@ class _Scene:
         return self._order.get(key, len(self._order))
 
     def node(self, swatch: Swatch) -> Node:
-        group = self.source.widths.named[swatch.name]
-        ends = {end.group for end in self.source.plan.ends if end.kind == "output"} if self.source.plan else set()
-        is_output = swatch.name in ends or IS_OUTPUT in "; ".join(group.pinned)
+        group = self.source.widths.groups_by_name[swatch.name]
+        io_dims = {end.group for end in self.source.plan.io_dims if end.kind == "output"} if self.source.plan else set()
+        is_output = swatch.name in io_dims or IS_OUTPUT in "; ".join(group.pinned)
         kind = "output" if is_output else "input" if swatch.name in self._inputs else "group"
         if kind == "input" and swatch.state != PINNED:
             kind = "group"
@@ -175,7 +175,7 @@ class _Scene:
 
     def _kept(self, change: Insert | Repeat) -> str:
         """The width that a new layer or a clone of a block reads and gives."""
-        after = change.places[0].node if isinstance(change, Insert) else change.regions[0].exit
+        after = change.after_nodes[0].node if isinstance(change, Insert) else change.regions[0].exit
         value = value_of(self.source, after)
         layouts = value.layouts if isinstance(value, Value) else ()
         return self.source.group_of([shown(self.source, layouts[1:] or layouts)])
@@ -226,7 +226,7 @@ def _order(source: Source) -> dict[str, float]:
                 for layout in [*_read_layouts(layouts.layouts, layouts.roles), source.widths.produced(value.origin)]:
                     for name in atoms(layout):
                         found.setdefault(str(name), len(found))
-    return found | {name: found.get(name, len(found) + i) for i, name in enumerate(source.widths.named)}
+    return found | {name: found.get(name, len(found) + i) for i, name in enumerate(source.widths.groups_by_name)}
 
 
 def _read(layouts: tuple[Layout, ...], roles: tuple[str, ...]) -> Iterator[str]:

@@ -109,7 +109,7 @@ def _ties(source: Source, wanted: set[str]) -> dict[str, tuple[str, str]]:
     graph = source.widths.ties
     known: dict[str, tuple[str, str]] = {}
     for name in source.legend:
-        members = source.widths.named[name].members
+        members = source.widths.groups_by_name[name].members
         root = next((f"{t}[{d}]" for t, d in members if f"{t}[{d}]" in graph), "")
         if not root or root in known:
             continue

@@ -1,6 +1,6 @@
 """SVG, PNG and PDF by Graphviz: the one that pygraphviz's wheels hold (the extra `viz`), or a `dot` on the PATH.
 
-Graphviz draws the names of modules below the arrows. An SVG can be mended: there they are lifted above them.
+Graphviz draws the names of modules below the arrows. An SVG can be repaired: there they are lifted above them.
 """
 
 from __future__ import annotations

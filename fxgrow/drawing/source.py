@@ -13,12 +13,11 @@ from ..infer.groups import Group
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom
 from ..model.copies import named_tensors
-from ..plans.changes import Change as PlanChange
-from ..plans.changes import Enlarge, Insert, Repeat
+from ..plans.changes import Enlarge, Insert, Repeat, StructuralChange
 from ..plans.growth_plan import Plan
 from ..report.costs import work
 from ..report.report import Report
-from .view import GROWS, LEVELS, PINNED, STAYS, Change, Level, Swatch
+from .view import GROWS, LEVELS, PINNED, STAYS, Level, Swatch, WidthChange
 
 WITHOUT_A_MODEL = "drawn from the plan alone: widths that stay, layers and FLOPs need the model"
 
@@ -70,9 +69,9 @@ class Source:
         return found
 
     @cached_property
-    def flops(self) -> Mapping[str, Change]:
+    def flops(self) -> Mapping[str, WidthChange]:
         """Floating-point operations of one forward pass, by the weight that is summed over, or the place."""
-        found: dict[str, Change] = {}
+        found: dict[str, WidthChange] = {}
         before = work(self.widths, lambda name: self.sizes(name)[0])
         after = work(self.widths, lambda name: self.sizes(name)[1])
         for old, new in zip(before, after, strict=True):
@@ -104,37 +103,39 @@ class Source:
         notes = self.plan.notes if self.plan is not None else self.widths.traced.notes
         if self.alone and self.plan is not None:
             changed = [f"{change.path}: {change}" for change in self.changes()]
-            left = [f"{entry.name} is left as it is: {entry.reason}" for step in self.plan.steps for entry in step.left]
+            left = [
+                f"{entry.name} is left as it is: {entry.reason}" for step in self.plan.steps for entry in step.skipped
+            ]
             notes = (*notes, *changed, *left, WITHOUT_A_MODEL)
         if self.report is None:
             return notes
         error = max(self.report.errors.values())
         return (f"{'the same function' if self.report.exact else 'NOT the same function'}, error {error:.1e}", *notes)
 
-    def changes(self) -> Iterator[PlanChange]:
+    def changes(self) -> Iterator[StructuralChange]:
         """New layers and the like, of every step of the plan."""
         for step in self.plan.steps if self.plan is not None else ():
             yield from step.changes
 
-    def sizes(self, name: str) -> Change:
+    def sizes(self, name: str) -> WidthChange:
         """The width of a group before and after."""
         return self._sizes[name]
 
     @cached_property
-    def _sizes(self) -> Mapping[str, Change]:
-        return {name: self._size_of(name) for name in self.widths.named}
+    def _sizes(self) -> Mapping[str, WidthChange]:
+        return {name: self._size_of(name) for name in self.widths.groups_by_name}
 
-    def _size_of(self, name: str) -> Change:
+    def _size_of(self, name: str) -> WidthChange:
         here = self.widths.width(name)
-        if name in self._born:
+        if name in self._count:
             return 0, here
-        members = self.widths.named[name].members if self.of_student else ()
+        members = self.widths.groups_by_name[name].members if self.of_student else ()
         found = [self._places[member] for member in members if member in self._places]  # a new layer may rename a width
         old, new = self._planned.get(found[0] if found else name, (here, here))
         return (old if new == here else here, here) if self.of_student else (here, new if old == here else here)
 
     @cached_property
-    def _born(self) -> frozenset[str]:
+    def _count(self) -> frozenset[str]:
         """The width groups that only new layers have."""
         groups = self.widths.groups if self.new_paths else ()
         return frozenset(group.name for group in groups if all(self.is_new(tensor) for tensor, _ in group.members))
@@ -152,21 +153,21 @@ class Source:
         return found
 
     @cached_property
-    def _planned(self) -> Mapping[str, Change]:
-        found: dict[str, Change] = {}
+    def _planned(self) -> Mapping[str, WidthChange]:
+        found: dict[str, WidthChange] = {}
         for step in self.plan.steps if self.plan is not None else ():
             for width in step.groups:
                 found[width.name] = found.get(width.name, (width.old, 0))[0], width.new
         return found
 
-    def parameters(self, tensor: str) -> Change:
+    def parameters(self, tensor: str) -> WidthChange:
         """The number of entries of a parameter or buffer before and after."""
         old, new = (math.prod(size[i] for size in map(self.size, self.widths.tensors[tensor].layouts)) for i in (0, 1))
         if self.is_new(tensor):
             return 0, new
         return self._with_kernel(tensor, (old, new))
 
-    def _with_kernel(self, tensor: str, change: Change) -> Change:
+    def _with_kernel(self, tensor: str, change: WidthChange) -> WidthChange:
         """A figure that is proportional to a kernel's size, where the plan makes that larger."""
         larger = next((c for c in self._enlarged if f"{c.path}.weight" == tensor), None)
         if larger is None:
@@ -209,7 +210,7 @@ class Source:
     def _enlarged(self) -> tuple[Enlarge, ...]:
         return tuple(change for change in self.changes() if isinstance(change, Enlarge))
 
-    def size(self, layout: Layout) -> Change:
+    def size(self, layout: Layout) -> WidthChange:
         """The size of a dimension before and after."""
         return measure(layout, lambda name: self.sizes(name)[0]), measure(layout, lambda name: self.sizes(name)[1])
 
@@ -236,7 +237,7 @@ class Source:
     def _swatches(self) -> Iterator[Swatch]:
         shown = self.widths.groups
         hues = iter(_hues(sum(self._state(group) != PINNED for group in shown)))
-        left = {entry.name: entry.reason for entry in self.plan.left} if self.plan is not None else {}
+        left = {entry.name: entry.reason for entry in self.plan.skipped} if self.plan is not None else {}
         for group in shown:
             state = self._state(group)
             hue, shade = (-1, 0) if state == PINNED else next(hues)
@@ -247,7 +248,7 @@ class Source:
 
     def _state(self, group: Group) -> str:
         old, new = self.sizes(group.name)
-        return GROWS if new > old else PINNED if group.pinned or group.held else STAYS
+        return GROWS if new > old else PINNED if group.pinned or group.deferred_to else STAYS
 
 
 def _hues(number: int) -> Iterator[tuple[int, int]]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 Level = Literal["groups", "blocks", "layers", "ops"]
 When = Literal["both", "before", "after"]
-Change = tuple[int, int]  # before and after growth
+WidthChange = tuple[int, int]  # before and after growth
 
 LEVELS: tuple[Level, ...] = ("groups", "blocks", "layers", "ops")  # from the fewest boxes to the most, usually
 
@@ -56,15 +56,15 @@ class Node:
     what: str
     path: str = ""
     home: str = ""
-    size: Change = (0, 0)
+    size: WidthChange = (0, 0)
     group: str = ""
     groups: tuple[str, ...] = ()
     state: str = ""
     reason: str = ""
     new: bool = False
     times: int = 1
-    parameters: Change = (0, 0)
-    flops: Change = (0, 0)
+    parameters: WidthChange = (0, 0)
+    flops: WidthChange = (0, 0)
     inside: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     start: str = ""
@@ -114,7 +114,7 @@ class Swatch:
     name: str
     hue: int
     shade: int
-    size: Change
+    size: WidthChange
     state: str
     reason: str
     layers: tuple[str, ...]
@@ -133,7 +133,7 @@ class Drawing:
     grows: bool = False
 
 
-def arrow(change: Change, *, sign: str = "→") -> str:
+def arrow(change: WidthChange, *, sign: str = "→") -> str:
     """A size before and after: "64→96", or "96" where nothing changes or there was none."""
     old, new = change
     if not old or old == new:

@@ -52,7 +52,7 @@ class Norm:
     literal: tuple[Mode, str, ArgumentPath] | None = None
 
 
-Known = tuple[int | str | None, Value]  # what numbers a value on its tape, and what is known of it
+KeyedValue = tuple[int | str | None, Value]  # what numbers a value on its tape, and what is known of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ class Flow:
     """
 
     linear: Linear
-    ins: tuple[Known, ...]
-    outs: tuple[Known, ...]
+    ins: tuple[KeyedValue, ...]
+    outs: tuple[KeyedValue, ...]
     contracts: tuple[tuple[int, int], ...] = ()
     norm: Norm | None = None
     mutates: bool = False

@@ -15,12 +15,12 @@ from ..model.copies import named_tensors, no_collection
 from ..ops import KERNEL, Value
 from .attributes import of_weights
 from .findings import CARRY, CONTRACT, Findings, Flow, Open, Prediction
-from .groups import Group, Statement, constrain
+from .groups import Constraint, Group, constrain
 from .inference import infer
 from .width_graph import TensorWidths, WidthGraph, layouts_of
 
 
-def widths(traced: Traced, opened: Open | None = None) -> WidthGraph:
+def freeze(traced: Traced, opened: Open | None = None) -> WidthGraph:
     """Infer every width of a traced model.
 
     Args:
@@ -35,7 +35,7 @@ def widths(traced: Traced, opened: Open | None = None) -> WidthGraph:
 
 
 def _frozen(findings: Findings, traced: Traced) -> WidthGraph:
-    _settle_roles(findings, traced)
+    _decide_roles(findings, traced)
     names = _Names(findings)
     tensors = {
         name: TensorWidths(
@@ -45,7 +45,7 @@ def _frozen(findings: Findings, traced: Traced) -> WidthGraph:
         )
         for name, layouts in findings.tensors.items()
     }
-    uniform, replicas, notes = (names.statements(s) for s in (findings.uniform, findings.replicas, findings.notes))
+    uniform, replicas, notes = (names.constraints(s) for s in (findings.uniform, findings.replicas, findings.notes))
     nodes = {key: _map_values(value, names) for key, value in findings.nodes.items()}
     predictions = {mode: [names.prediction(p) for p in found] for mode, found in findings.predictions.items()}
     literals = tuple(replace(li, layout=names.layout(li.layout)) for li in findings.literals)
@@ -76,7 +76,7 @@ def _frozen(findings: Findings, traced: Traced) -> WidthGraph:
     )
 
 
-def _settle_roles(findings: Findings, traced: Traced) -> None:
+def _decide_roles(findings: Findings, traced: Traced) -> None:
     """Pin dimensions whose tensor cannot play its part: both roles at once, none, or integers to be split."""
     kinds = named_tensors(traced.root)
     resolve = findings.unifier.resolve
@@ -144,7 +144,7 @@ class _Names:
     def _atom(self, var: Var) -> Layout:
         return of(self.of.get(var) or self.give(var, var.name.replace(".weight[0]", "")))
 
-    def statements(self, found: list[Statement]) -> tuple[Statement, ...]:
+    def constraints(self, found: list[Constraint]) -> tuple[Constraint, ...]:
         return tuple(dict.fromkeys((self.layout(layout), reason) for layout, reason in found))
 
     def prediction(self, found: Prediction) -> Prediction:

@@ -24,7 +24,7 @@ class Group:
         uniform: Why only equal replication is exact; empty where any mapping is.
         ratio: The groups that grow by the same factor as this one (uniform groups only).
         replicas: Why new channels must be replicas; empty where they may be anything.
-        held: The group that grows in its stead, where both are factors of one dimension.
+        deferred_to: The group that grows instead, where both are factors of one dimension.
         count: Whether it is a number of rows: groups of a convolution, heads, or what a literal says.
         constant: Whether it is a dimension of constant values that meets no other.
     """
@@ -36,21 +36,21 @@ class Group:
     uniform: tuple[str, ...] = ()
     ratio: frozenset[str] = frozenset()
     replicas: tuple[str, ...] = ()
-    held: str = ""
+    deferred_to: str = ""
     count: bool = False
     constant: bool = False
 
 
-Statement = tuple[Layout, str]
+Constraint = tuple[Layout, str]
 
 
 def constrain(
     groups: Mapping[str, Group],
-    uniform: Sequence[Statement],
-    replicas: Sequence[Statement],
+    uniform: Sequence[Constraint],
+    replicas: Sequence[Constraint],
     layouts: Iterable[Layout],
 ) -> dict[str, Group]:
-    """The groups with `uniform`, `ratio`, `replicas`, `held` and the pins that follow from them.
+    """The groups with `uniform`, `ratio`, `replicas`, `deferred_to` and the pins that follow from them.
 
     Args:
         groups: By name, with everything but those fields.
@@ -72,11 +72,11 @@ def constrain(
             uniform=tuple(ratios.uniform.get(name, ())),
             ratio=frozenset(ratios.members(name)),
             replicas=tuple(reasons.get(name, ())),
-            held="",
+            deferred_to="",
         )
         for name, group in groups.items()
     }
-    return _hold(done, layouts)
+    return _defer(done, layouts)
 
 
 class _Ratios:
@@ -128,7 +128,7 @@ class _Ratios:
             self._class[name] = together
 
 
-def _hold(groups: dict[str, Group], layouts: Iterable[Layout]) -> dict[str, Group]:
+def _defer(groups: dict[str, Group], layouts: Iterable[Layout]) -> dict[str, Group]:
     """Of several factors of one block that could grow, one does.
 
     One that must, because it is the only one in another block (heads, where the queries' and keys' size is compared);
@@ -142,7 +142,7 @@ def _hold(groups: dict[str, Group], layouts: Iterable[Layout]) -> dict[str, Grou
             best = max(names, key=lambda n: (n in sole, not groups[n].count, not groups[n].uniform, groups[n].size))
             for name in names:
                 if name != best:
-                    groups[name] = replace(groups[name], held=best)
+                    groups[name] = replace(groups[name], deferred_to=best)
     return groups
 
 
@@ -159,5 +159,5 @@ def _growing(groups: Mapping[str, Group], block: Block) -> list[str]:
 
 
 def can_grow(group: Group) -> bool:
-    """Whether nothing pins the group and no other grows in its stead."""
-    return not group.pinned and not group.held
+    """Whether nothing pins the group and no other grows instead."""
+    return not group.pinned and not group.deferred_to

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 from torch.utils import _pytree as pytree
 
 from ..base.structures import ArgumentPath, leaf_tensors, plain_leaves
-from ..capture.attribute_ints import Source, Stated, remembered, stated_in
+from ..capture.attribute_ints import AttributeInt, Source, attribute_ints_in, remembered
 from ..capture.traced import Traced
 from ..errors import TraceError
 from ..layouts.layout import Layout, atoms, fixed, is_fixed, of
@@ -37,9 +37,9 @@ from ..recording.runner import Runner
 from ..recording.tape import Tape, first_difference, is_uniform
 from . import literals
 from .attributes import Attribute, of_module
-from .findings import CARRY, IS_OUTPUT, Findings, Flow, Known, Open, Prediction
+from .findings import CARRY, IS_OUTPUT, Findings, Flow, KeyedValue, Open, Prediction
 from .literals import Literal, Spelling
-from .rule_env import Language
+from .rule_env import RuleEnv
 
 
 def infer(traced: Traced, opened: Open | None = None) -> Findings:
@@ -56,11 +56,11 @@ def infer(traced: Traced, opened: Open | None = None) -> Findings:
     for mode in traced.modes:
         with same_randomness():
             inference.run(mode)
-    inference.settle_stated()
+    inference.add_attribute_literals()
     return inference.findings
 
 
-class Inference(Language):
+class Inference(RuleEnv):
     """Runs the graphs, asks the rules at each call, and remembers what they say."""
 
     def __init__(self, traced: Traced, opened: Open) -> None:
@@ -134,7 +134,7 @@ class Inference(Language):
         """What is known of a tensor; inputs have fixed sizes, and so have constants, but for those with one value."""
         return self._known_as(tape, tensor)[1]
 
-    def _known_as(self, tape: Tape, tensor: Tensor) -> Known:
+    def _known_as(self, tape: Tape, tensor: Tensor) -> KeyedValue:
         real = tape.constant(tensor)
         if real is not None:
             return None, self._constant(real)
@@ -287,12 +287,12 @@ class Inference(Language):
 
     def _state(self, value: Any, layout: Layout) -> None:
         """A size in the user's code is that of a layout; if it was read from an attribute, that follows."""
-        if type(value) is Stated:
+        if type(value) is AttributeInt:
             self.stated[value.source] = layout
 
     def _state_in_code(self, value: Any, layout: Layout) -> None:
         """The same where code reads the attribute each time: all that it is the size of has one size."""
-        if type(value) is Stated:
+        if type(value) is AttributeInt:
             with suppress(Inexpressible):  # the check of the student finds what that leaves
                 self.unify(self.stated.get(value.source, layout), layout)
         self._state(value, layout)
@@ -304,7 +304,7 @@ class Inference(Language):
         try:
             result = run()
             source = literals.source_of(spelling)
-            if any(stated_in((spelling.args, spelling.kwargs))):
+            if any(attribute_ints_in((spelling.args, spelling.kwargs))):
                 known = self.values.get(tape.known(source) or 0) if isinstance(source, Tensor) else None
                 for path, layout, *span in literals.sizes_of(
                     spelling, known, self._known(tape, result), self._declared
@@ -326,7 +326,7 @@ class Inference(Language):
 
         return known(structure) if isinstance(structure, Tensor) else pytree.tree_map(known, structure)
 
-    def settle_stated(self) -> None:
+    def add_attribute_literals(self) -> None:
         """Attributes whose layout is known, and every other place in the graphs that they were passed on to."""
         for path, name, index in self.stated:
             value = getattr(module_at(self.traced.root, path), name, None)
@@ -339,7 +339,7 @@ class Inference(Language):
         for mode in self.traced.modes:
             for node in self.traced.graph(mode).nodes:
                 for kind, arguments in (("args", node.args), ("kwargs", node.kwargs)):
-                    for steps, value in stated_in(arguments):
+                    for steps, value in attribute_ints_in(arguments):
                         place: ArgumentPath = (kind, *steps)
                         if value.source in self.stated and (mode, node.name, place) not in found:
                             layout = self.stated[value.source]

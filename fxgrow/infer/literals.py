@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import fx
 
 from ..base.structures import ArgumentPath
-from ..capture.attribute_ints import Stated
+from ..capture.attribute_ints import AttributeInt
 from ..layouts.layout import Layout
 from ..layouts.unify import Kind
 from ..model.grown import Mode
@@ -148,7 +148,7 @@ def _kind(size: Any) -> Kind:
 
 def _kind_in_code(size: Any) -> Kind:
     """Without a graph a plain integer may be a literal or the size of a tensor; an attribute is a literal."""
-    return "count" if type(size) is Stated else "width"
+    return "count" if type(size) is AttributeInt else "width"
 
 
 def argument(node: Call, position: int, name: str) -> tuple[ArgumentPath, Any]:

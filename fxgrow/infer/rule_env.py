@@ -23,7 +23,7 @@ from .findings import CONTRACT, Findings, Norm
 from .literals import Spelling
 
 
-class Language(Env):
+class RuleEnv(Env):
     """What rules say of the call at work goes into the findings, in terms of one unifier's variables."""
 
     def __init__(self, traced: Traced) -> None:

@@ -21,7 +21,7 @@ from ..ops import KERNEL
 from ..recording.tape import Call
 from .attributes import Attribute
 from .findings import CARRY, Prediction
-from .groups import Group, Statement, can_grow, constrain
+from .groups import Constraint, Group, can_grow, constrain
 from .literals import Literal
 
 
@@ -40,7 +40,7 @@ class WidthGraph:
 
     Attributes:
         traced: The model as graphs.
-        named: The width groups by name, in the order of the model's parameters.
+        groups_by_name: The width groups by name, in the order of the model's parameters.
         tensors: The layouts and roles of each parameter and buffer.
         nodes: The layouts of each node's result, by (mode, node).
         calls: Per mode, the calls of the teacher.
@@ -48,7 +48,7 @@ class WidthGraph:
         predictions: For each of them, what the student's must look like.
         literals: Sizes stated in the graphs.
         attributes: Sizes stated by modules.
-        statements: (averaged over, replicas only, notes): layouts and where.
+        constraints: (averaged over, replicas only, notes): layouts and where.
         inputs: The layouts of each input, by the names of `record.named_inputs`.
         outputs: Per mode, the layouts of each tensor that the model returns.
         ties: A networkx graph: an edge joins two widths that an operator tied; its "site" says which.
@@ -56,7 +56,7 @@ class WidthGraph:
     """
 
     traced: Traced
-    named: Mapping[str, Group]
+    groups_by_name: Mapping[str, Group]
     tensors: Mapping[str, TensorWidths]
     nodes: Mapping[tuple[Mode, str], Any]
     calls: Mapping[Mode, list[Call]]
@@ -64,7 +64,7 @@ class WidthGraph:
     predictions: Mapping[Mode, list[Prediction]]
     literals: tuple[Literal, ...]
     attributes: tuple[Attribute, ...]
-    statements: tuple[tuple[Statement, ...], tuple[Statement, ...], tuple[Statement, ...]]
+    constraints: tuple[tuple[Constraint, ...], tuple[Constraint, ...], tuple[Constraint, ...]]
     inputs: Mapping[str, tuple[Layout, ...]]
     outputs: Mapping[Mode, tuple[tuple[Layout, ...], ...]]
     ties: nx.Graph
@@ -73,11 +73,11 @@ class WidthGraph:
     @property
     def groups(self) -> tuple[Group, ...]:
         """The width groups that are a dimension of some layer, in the order of the model."""
-        return tuple(g for g in self.named.values() if g.members and not _is_no_width(g, self.tensors))
+        return tuple(g for g in self.groups_by_name.values() if g.members and not _is_no_width(g, self.tensors))
 
     def width(self, name: str) -> int:
         """The width of a group in the teacher."""
-        return self.named[name].size
+        return self.groups_by_name[name].size
 
     def value(self, mode: Mode, node: str) -> Any:
         """What is known of a node's result in a mode, or in the mode that was run for both; None where nothing is."""
@@ -86,16 +86,22 @@ class WidthGraph:
     def pin(self, names: Iterable[str], reason: str) -> WidthGraph:
         """The same graph with more groups pinned, and what follows from that."""
         chosen = set(names)
-        named = {n: replace(g, pinned=(*g.pinned, reason)) if n in chosen else g for n, g in self.named.items()}
-        uniform, replicas, _ = self.statements
-        return replace(self, named=constrain(named, uniform, replicas, layouts_of(self.tensors)))
+        named = {
+            n: replace(g, pinned=(*g.pinned, reason)) if n in chosen else g for n, g in self.groups_by_name.items()
+        }
+        uniform, replicas, _ = self.constraints
+        return replace(self, groups_by_name=constrain(named, uniform, replicas, layouts_of(self.tensors)))
 
     def tie(self, together: Mapping[frozenset[str], str]) -> WidthGraph:
         """The same graph with groups that have to grow by one factor, and why."""
         more = tuple((tuple((name,) for name in sorted(names)), reason) for names, reason in together.items())
-        uniform, replicas, notes = self.statements
-        named = constrain(self.named, (*uniform, *more), replicas, layouts_of(self.tensors)) if more else self.named
-        return replace(self, named=named, statements=((*uniform, *more), replicas, notes))
+        uniform, replicas, notes = self.constraints
+        named = (
+            constrain(self.groups_by_name, (*uniform, *more), replicas, layouts_of(self.tensors))
+            if more
+            else self.groups_by_name
+        )
+        return replace(self, groups_by_name=named, constraints=((*uniform, *more), replicas, notes))
 
     def alike(self, path: str, but: Container[str], *names: Iterable[str]) -> list[tuple[tuple[str, ...], ...]]:
         """The groups that play the parts of these ones in the other modules of a module's class, but for some."""
@@ -163,9 +169,11 @@ class WidthGraph:
     def _meant(self, pattern: str) -> list[str]:
         """The names that a glob means: modules with parameters, or else parameters or width groups; or the name."""
         layers = dict.fromkeys(t.rpartition(".")[0] or t for t in self.tensors)
-        if pattern in self.named or not any(c in pattern for c in "*?["):
+        if pattern in self.groups_by_name or not any(c in pattern for c in "*?["):
             return [pattern]
-        return next(filter(None, (fnmatch.filter(s, pattern) for s in (layers, self.tensors, self.named))), [pattern])
+        return next(
+            filter(None, (fnmatch.filter(s, pattern) for s in (layers, self.tensors, self.groups_by_name))), [pattern]
+        )
 
     def _lines(self, name: str) -> Iterator[str]:
         said = dict.fromkeys(atoms(self._layout(name)))
@@ -173,7 +181,7 @@ class WidthGraph:
         for tensor in self._inside(name):
             for dim, layout in enumerate(self.tensors[tensor].layouts):
                 for part in atoms(layout):
-                    if part not in said and not _is_no_width(self.named[part], self.tensors):
+                    if part not in said and not _is_no_width(self.groups_by_name[part], self.tensors):
                         said[part] = None
                         yield f"{tensor}[{dim}]: {self._why_pinned(part)}"
 
@@ -182,26 +190,26 @@ class WidthGraph:
 
     def state(self, name: str) -> str:
         """What a width may become, and why: "must stay: ...", "can grow to any width"."""
-        group = self.named[name]
+        group = self.groups_by_name[name]
         if group.pinned:
             return "must stay: " + "; ".join(group.pinned)
-        if group.held:
-            return f"stays, because {group.held} is the factor of the same dimension that grows"
+        if group.deferred_to:
+            return f"stays, because {group.deferred_to} is the factor of the same dimension that grows"
         if group.uniform:
             return "grows by whole multiples: " + "; ".join(group.uniform)
         return "can grow to any width"
 
     def _why_pinned(self, name: str) -> str:
-        return f"{name} ({self.named[name].size}) {self.state(name)}"
+        return f"{name} ({self.groups_by_name[name].size}) {self.state(name)}"
 
     def _layout(self, name: str) -> Layout:
-        if name in self.named:
+        if name in self.groups_by_name:
             return ((name,),)
         return self.produced(self._tensor(name))
 
     def _var(self, name: str) -> str:
-        if name in self.named and not self._inside(name):
-            tensor, dim = self.named[name].members[0]
+        if name in self.groups_by_name and not self._inside(name):
+            tensor, dim = self.groups_by_name[name].members[0]
             return f"{tensor}[{dim}]"
         tensor = self._tensor(name)
         at = self.tensors[tensor].layouts.index(self.produced(tensor))

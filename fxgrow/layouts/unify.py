@@ -63,12 +63,12 @@ class Unifier:
         self.ties: list[Tie] = []
         self._value: dict[Var, Layout] = {}
         self._pins: dict[Var, dict[str, None]] = {}
-        self._born = 0
+        self._count = 0
 
     def fresh(self, name: str, size: int, *, count: bool = False, elastic: bool = False) -> Var:
         """A new width."""
-        self._born += 1
-        return Var(name, size, self._born, count=count, elastic=elastic)
+        self._count += 1
+        return Var(name, size, self._count, count=count, elastic=elastic)
 
     # -- reading ---------------------------------------------------------------------------------
 

@@ -1,4 +1,8 @@
-"""Ways to fill new channels, a file each. Importing this package registers them."""
+"""Ways to fill new channels, a file each. Importing this package registers them.
+
+In: the teacher's tensor, which of its entries are old and which are new, and a generator. Out: the student's tensor.
+A method says whether it preserves the function and whether its new channels are replicas; it knows no model and no plan.
+"""
 
 from . import auto, even, mean_rows, noise, random_init, random_pad, random_rows, split, zero_out, zero_rows
 from .auto import Auto

@@ -21,7 +21,7 @@ class Auto(Method):
     """The one of two methods that suits a width."""
 
     name = "auto"
-    exact = True
+    preserves_function = True
     replicas = True
     source = "measured: benchmarks/methods.py"
 

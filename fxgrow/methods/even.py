@@ -16,7 +16,7 @@ class Even(Method):
     """Equal shares."""
 
     name = "even"
-    exact = True
+    preserves_function = True
     replicas = True
     separable = True
     source = "Net2Wider, arXiv 1511.05641, equation 2"

@@ -18,7 +18,7 @@ class Noise(Method):
     """Equal shares, and noise on the new columns."""
 
     name = "noise"
-    exact = False
+    preserves_function = False
     replicas = True
     source = "the noise term of public Net2Wider scripts"
 

@@ -12,7 +12,7 @@ class RandomInit(Method):
     """Fresh rows and columns."""
 
     name = "random_init"
-    exact = False
+    preserves_function = False
     replicas = False
     source = "He et al., arXiv 1502.01852"
 

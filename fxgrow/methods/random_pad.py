@@ -14,7 +14,7 @@ class RandomPad(Method):
     """Small random rows and columns."""
 
     name = "random_pad"
-    exact = False
+    preserves_function = False
     replicas = False
     source = "the random-pad baseline of a public Keras script"
 

@@ -124,7 +124,7 @@ class Method(ABC):
 
     Attributes:
         name: What users call it.
-        exact: Whether the student computes what the teacher computes.
+        preserves_function: Whether the student computes what the teacher computes.
         replicas: Whether new channels are replicas, so that means, norms and maxima over channels allow it.
         separable: Whether it only changes weights that contract, each index of the other dimensions by itself, so
             that it can be given a weight part by part.
@@ -134,7 +134,7 @@ class Method(ABC):
     """
 
     name: str
-    exact: bool
+    preserves_function: bool
     replicas: bool
     separable: bool = False
     carries: bool = False
@@ -182,7 +182,7 @@ class Method(ABC):
 class NewRows(Method):
     """New rows that nothing listens to: of outputs, where no replicas are wanted."""
 
-    exact = True
+    preserves_function = True
     replicas = False
     carries = True
     offered = False

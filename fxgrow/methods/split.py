@@ -20,7 +20,7 @@ class Split(Method):
     """Random shares, others for each weight."""
 
     name = "split"
-    exact = True
+    preserves_function = True
     replicas = True
     separable = True
     source = "Net2Wider (arXiv 1511.05641) with shares per weight"

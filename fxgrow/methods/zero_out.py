@@ -21,7 +21,7 @@ class ZeroOut(Method):
     """Fresh rows, and columns of zeros."""
 
     name = "zero_out"
-    exact = True
+    preserves_function = True
     replicas = False
     source = "zero-initialised outgoing weights, as in Network Morphism (arXiv 1603.01670)"
 

@@ -92,7 +92,7 @@ def of_module(module: nn.Module) -> Activation | None:
     return Activation(name, {n: getattr(module, n) for n in names if hasattr(module, n)})
 
 
-def named(name: str) -> Activation:
+def activation_by_name(name: str) -> Activation:
     """The activation of a class of torch.nn, by its name in any case.
 
     Raises:

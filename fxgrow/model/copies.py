@@ -39,7 +39,7 @@ def plain_tensors(model: nn.Module) -> Iterator[Tensor]:
         yield from (v for v in vars(module).values() if isinstance(v, Tensor))
 
 
-def clone(model: nn.Module, replace: Mapping[int, Any] | None = None) -> nn.Module:
+def clone_shared(model: nn.Module, replace: Mapping[int, Any] | None = None) -> nn.Module:
     """A deep copy that shares parameters and buffers, or has `replace[id(tensor)]` in the place of one.
 
     Raises:
@@ -128,9 +128,9 @@ def _meta_like(tensor: Tensor) -> Tensor:
     return nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
 
 
-def own_copy(model: nn.Module) -> nn.Module:
+def clone_owned(model: nn.Module) -> nn.Module:
     """A deep copy with parameters and buffers of its own, which shares no memory with the model."""
-    return clone(model, {id(t): _copy_of(t) for t in named_tensors(model).values()})
+    return clone_shared(model, {id(t): _copy_of(t) for t in named_tensors(model).values()})
 
 
 def _copy_of(tensor: Tensor) -> Tensor:

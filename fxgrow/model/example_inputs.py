@@ -24,7 +24,7 @@ LONG, MANY = 80, 12  # in messages: characters of a value, entries of a sequence
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class ModelInputs:
     """The arguments of one call of the model, on the meta device.
 
     Attributes:
@@ -47,10 +47,10 @@ class Inputs:
         shown = [brief(a) for a in self.args] + [f"{k}={brief(v)}" for k, v in self.kwargs.items()]
         return ", ".join(shown)
 
-    def doubled(self) -> Inputs:
+    def doubled(self) -> ModelInputs:
         """The same with a batch of two, for what normalises over the batch."""
         args, kwargs = pytree.tree_map_only(Tensor, _twice, (self.args, dict(self.kwargs)))
-        return Inputs(args, kwargs, self.guessed, self.real)
+        return ModelInputs(args, kwargs, self.guessed, self.real)
 
 
 def for_a_run(arguments: Any) -> Any:
@@ -86,7 +86,7 @@ def arguments_of(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     Raises:
         TraceError: It is none of these.
     """
-    if isinstance(example, Inputs):
+    if isinstance(example, ModelInputs):
         return example.args, dict(example.kwargs)
     if isinstance(example, Tensor):
         return (example,), {}
@@ -110,18 +110,18 @@ def taken(model: nn.Module, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]
     return args if "*" in stars else args[:places], named
 
 
-def as_real_inputs(example: Any) -> Inputs | None:
+def as_real_inputs(example: Any) -> ModelInputs | None:
     """The same as they are, or None where they are on the meta device."""
     args, kwargs = arguments_of(example)
     tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    return None if any(t.device.type == "meta" for t in tensors) else Inputs(args, kwargs, real=True)
+    return None if any(t.device.type == "meta" for t in tensors) else ModelInputs(args, kwargs, real=True)
 
 
-def as_inputs(example: Any) -> Inputs:
+def as_inputs(example: Any) -> ModelInputs:
     """The same on the meta device."""
     args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().to("meta"), arguments_of(example))
-    guessed = isinstance(example, Inputs) and example.guessed
-    return Inputs(args, kwargs, guessed)
+    guessed = isinstance(example, ModelInputs) and example.guessed
+    return ModelInputs(args, kwargs, guessed)
 
 
 def parameters_of(model: nn.Module) -> Mapping[str, inspect.Parameter]:
@@ -145,7 +145,7 @@ def default_in_code(parameter: inspect.Parameter) -> Any:
     return default if isinstance(default, PLAIN) or default == () else None
 
 
-def bind(model: nn.Module, inputs: Inputs) -> dict[str, Any]:
+def bind(model: nn.Module, inputs: ModelInputs) -> dict[str, Any]:
     """The arguments by the names of `forward`, defaults filled in; `*args` as a tuple, `**kwargs` as a dict.
 
     Raises:
@@ -177,7 +177,9 @@ def _label(path: Sequence[Any]) -> str:
     return f"{path[0].key}{pytree.keystr(tuple(path[1:]))}"
 
 
-def relabelled_inputs(model: nn.Module, inputs: Inputs, change: Mapping[str, Callable[[Tensor], Tensor]]) -> Inputs:
+def relabelled_inputs(
+    model: nn.Module, inputs: ModelInputs, change: Mapping[str, Callable[[Tensor], Tensor]]
+) -> ModelInputs:
     """The arguments of a call with the tensors at some places changed.
 
     Raises:
@@ -188,7 +190,7 @@ def relabelled_inputs(model: nn.Module, inputs: Inputs, change: Mapping[str, Cal
     return replace(inputs, args=bound.args, kwargs=bound.kwargs)
 
 
-def _bound(model: nn.Module, inputs: Inputs) -> inspect.BoundArguments:
+def _bound(model: nn.Module, inputs: ModelInputs) -> inspect.BoundArguments:
     try:
         return inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs)
     except TypeError as error:
@@ -232,8 +234,8 @@ def from_data(data: Any, dtype: torch.dtype) -> Any:
 # -- guesses -------------------------------------------------------------------------------------------
 
 
-def guesses(model: nn.Module) -> Iterator[Inputs]:
-    """Inputs that a model with such a first layer usually takes, likeliest first; a batch of two.
+def guesses(model: nn.Module) -> Iterator[ModelInputs]:
+    """ModelInputs that a model with such a first layer usually takes, likeliest first; a batch of two.
 
     Raises:
         TraceError: The model takes more than one input, or has no layer to tell from.
@@ -251,7 +253,7 @@ def guesses(model: nn.Module) -> Iterator[Inputs]:
             weight: Tensor = layer.weight  # type: ignore[assignment]
             for shape, dtype in shapes:
                 example = torch.empty(shape, dtype=dtype or weight.dtype, device="meta")
-                yield Inputs((example,), {}, guessed=True)
+                yield ModelInputs((example,), {}, guessed=True)
             return
     raise TraceError(f"{type(model).__name__} has no layer to infer its input from: give example_inputs")
 

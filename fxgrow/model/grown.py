@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
-from .opaque import WHOLE, graph_of_whole
-from .provenance import Places, places_of, put
+from .opaque import OPAQUE_MODEL, opaque_graph
+from .provenance import ModuleStacks, copy_module_stacks, module_stacks
 
 Mode = Literal["train", "eval"]
 Output = Literal["graph", "module"]
@@ -48,7 +48,7 @@ class GrownModule(fx.GraphModule):
     def train(self, mode: bool = True) -> GrownModule:
         """Switch mode, as the model that this came from would."""
         super().train(mode)
-        whole = self.__dict__.get(WHOLE)
+        whole = self.__dict__.get(OPAQUE_MODEL)
         if whole is not None:  # its own train(), which may keep parts in eval mode
             whole.train(mode)
         _apply_overrides(self, "train" if mode else "eval")
@@ -66,12 +66,12 @@ class GrownModule(fx.GraphModule):
 
     def __reduce__(self) -> tuple[Any, ...]:
         root = as_tree(self)
-        if WHOLE in root.__dict__:
+        if OPAQUE_MODEL in root.__dict__:
             return _rebuild, (root, {}, type(self).__name__, self.meta, {})
         graphs = {mode: fx.GraphModule(root, graph) for mode, graph in self.graphs.items()}
         for graph in self.graphs.values():  # building a GraphModule took the graph over
             graph.owning_module = self
-        places = {mode: places_of(graph) for mode, graph in self.graphs.items()}
+        places = {mode: module_stacks(graph) for mode, graph in self.graphs.items()}
         return _rebuild, (root, graphs, type(self).__name__, self.meta, places)
 
 
@@ -80,12 +80,12 @@ def _rebuild(
     graphs: Mapping[Mode, fx.GraphModule],
     class_name: str,
     meta: dict[str, Any],
-    places: Mapping[Mode, Places],
+    places: Mapping[Mode, ModuleStacks],
 ) -> GrownModule:
     taken: dict[Mode, fx.Graph] = {mode: g.graph for mode, g in graphs.items()}
     for mode, found in places.items():
-        put(found, taken[mode])
-    module = GrownModule(root, taken or {"eval": graph_of_whole(root.__dict__[WHOLE])}, class_name)
+        copy_module_stacks(found, taken[mode])
+    module = GrownModule(root, taken or {"eval": opaque_graph(root.__dict__[OPAQUE_MODEL])}, class_name)
     module.meta = meta
     return module
 
@@ -101,8 +101,8 @@ MODE_OVERRIDES = "_fxgrow_mode_overrides"  # on a root: per mode, the modules th
 def set_mode(root: nn.Module, mode: Mode) -> None:
     """Switch a module tree as the model that it came from would, whose train() may keep parts in eval mode."""
     root.train(mode == "train")
-    if WHOLE in root.__dict__:
-        root.__dict__[WHOLE].train(mode == "train")
+    if OPAQUE_MODEL in root.__dict__:
+        root.__dict__[OPAQUE_MODEL].train(mode == "train")
     _apply_overrides(root, mode)
 
 
@@ -117,20 +117,23 @@ def as_tree(module: nn.Module) -> nn.Module:
     for name in tree.__dict__:
         tree.__dict__[name] = module.__dict__[name]
     for name, value in module.__dict__.items():
-        if isinstance(value, Tensor) or name in (MODE_OVERRIDES, WHOLE):  # a plain tensor is a constant of the graph
+        if isinstance(value, Tensor) or name in (
+            MODE_OVERRIDES,
+            OPAQUE_MODEL,
+        ):  # a plain tensor is a constant of the graph
             tree.__dict__[name] = value
     return tree
 
 
 def module_at(root: nn.Module, path: str) -> nn.Module:
     """The module of a path; for "" the user's own, where the root keeps it."""
-    return root.get_submodule(path) if path else root.__dict__.get(WHOLE, root)
+    return root.get_submodule(path) if path else root.__dict__.get(OPAQUE_MODEL, root)
 
 
 def keep(model: nn.Module) -> nn.Module:
     """A tree that shares everything with a model, and keeps it."""
     tree = as_tree(model)
-    tree.__dict__[WHOLE] = model
+    tree.__dict__[OPAQUE_MODEL] = model
     return tree
 
 

@@ -14,7 +14,9 @@ from torch import fx, nn
 from ..errors import GrowError
 from .example_inputs import default_in_code, parameters_of, stars_of
 
-WHOLE = "_fxgrow_whole"  # on a root: the module of the user's class whose code runs where no graph could be had
+OPAQUE_MODEL = (
+    "_fxgrow_opaque_model"  # on a root: the module of the user's class whose code runs where no graph could be had
+)
 
 
 def call(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], optional: Mapping[str, Any]) -> Any:
@@ -22,7 +24,7 @@ def call(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], opt
     return model(*args, **kwargs, **{name: value for name, value in optional.items() if value is not None})
 
 
-def graph_of_whole(model: nn.Module) -> fx.Graph:
+def opaque_graph(model: nn.Module) -> fx.Graph:
     """The graph with the model's signature that hands all arguments on to it."""
     graph = fx.Graph()
     args: Any = []
@@ -43,7 +45,7 @@ def graph_of_whole(model: nn.Module) -> fx.Graph:
             kwargs[name] = node
         else:
             args.append(node)
-    whole = graph.create_node("get_attr", WHOLE, (), {})
+    whole = graph.create_node("get_attr", OPAQUE_MODEL, (), {})
     given: tuple[Any, Any] = (tuple(args), kwargs)
     if others != ((), {}):
         given = (
@@ -54,20 +56,20 @@ def graph_of_whole(model: nn.Module) -> fx.Graph:
     return graph
 
 
-def refusing_graph(model: nn.Module, mode: str) -> fx.Graph:
+def unsupported_mode_graph(model: nn.Module, mode: str) -> fx.Graph:
     """The graph of a mode in which the model did not run on the example inputs."""
-    graph = graph_of_whole(model)
+    graph = opaque_graph(model)
     output = next(iter(reversed(graph.nodes)))
     text = f"the example inputs run in the other mode only: grow with such that run in {mode} mode"
     with graph.inserting_before(output):
-        output.args = (graph.create_node("call_function", refuse, (text,), {}),)
+        output.args = (graph.create_node("call_function", raise_unsupported_mode, (text,), {}),)
     for node in list(reversed(graph.nodes))[2:]:
         if node.op != "placeholder":
             graph.erase_node(node)
     return graph
 
 
-def refuse(text: str) -> None:
+def raise_unsupported_mode(text: str) -> None:
     """In a graph that cannot be run: say why.
 
     Raises:

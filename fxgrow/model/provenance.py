@@ -1,4 +1,4 @@
-"""Places in the user's code, as people would name them."""
+"""ModuleStacks in the user's code, as people would name them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-PLACE = "fxgrow_place"  # in node.meta: file and line of the user's code
+SOURCE_LINE = "fxgrow_source_line"  # in node.meta: file and line of the user's code
 
-NOT_THEIRS = (f"{Path(__file__).parent.parent}{os.sep}", f"{Path(torch.__file__).parent}{os.sep}", "<")  # not user's code
+NOT_THEIRS = (
+    f"{Path(__file__).parent.parent}{os.sep}",
+    f"{Path(torch.__file__).parent}{os.sep}",
+    "<",
+)  # not user's code
 
 
 def caller(within: str = "") -> str:
@@ -63,23 +67,23 @@ def modules_of(node: fx.Node) -> tuple[str, ...]:
     return tuple(str(path) for path, _ in stack.values())
 
 
-def stand(node: fx.Node, modules: Iterable[str]) -> None:
+def set_module_stack(node: fx.Node, modules: Iterable[str]) -> None:
     """Note what `modules_of` is to say of a node."""
     node.meta["nn_module_stack"] = {path: (path, nn.Module) for path in modules}
 
 
-Places = Sequence[tuple[str, str, tuple[str, ...]]]  # of each node of a graph: kind, operation, modules
+ModuleStacks = Sequence[tuple[str, str, tuple[str, ...]]]  # of each node of a graph: kind, operation, modules
 
 
-def places_of(graph: fx.Graph) -> Places:
+def module_stacks(graph: fx.Graph) -> ModuleStacks:
     """Which module each node of a graph comes from, for a graph that does the same, whatever its nodes are called."""
     return [(node.op, operation(node), modules_of(node)) for node in graph.nodes]
 
 
-def put(places: Places, graph: fx.Graph) -> None:
-    """Note in a graph what `places_of` said of another one, node by node where they do the same in the same order."""
+def copy_module_stacks(places: ModuleStacks, graph: fx.Graph) -> None:
+    """Note in a graph what `module_stacks` said of another one, node by node where they do the same in the same order."""
     nodes = list(graph.nodes)
     ours, theirs = [(node.op, operation(node)) for node in nodes], [place[:2] for place in places]
     for start, at, number in difflib.SequenceMatcher(None, theirs, ours, autojunk=False).get_matching_blocks():
         for i in range(number):
-            stand(nodes[at + i], places[start + i][2])
+            set_module_stack(nodes[at + i], places[start + i][2])

@@ -9,7 +9,7 @@ from ..errors import TraceError
 from .copies import named_tensors
 
 
-def refuse_unknown_tensors(model: nn.Module) -> None:
+def check_supported(model: nn.Module) -> None:
     """Raise for parameters that cannot be gathered and split, by name."""
     if not isinstance(model, nn.Module):
         raise TraceError(f"the model is a {type(model).__name__}; expected an nn.Module")

@@ -1,7 +1,8 @@
 """The rules: what each ATen operator says about widths, one file per family of operators.
 
-Importing this package registers them all. To add an operator, add one decorated function (or one line
-of a family) to the file of its family; nothing else changes.
+In: the arguments of a call, with layouts in the place of tensors. Out: the layouts of its results, and what has to hold
+of the widths that meet in it. Importing this package registers all rules. To add an operator, add one decorated function
+(or one line of a family) to the file of its family; nothing else changes.
 """
 
 from . import (
@@ -17,13 +18,13 @@ from . import (
     reduction,
     view,
 )
-from .registry import KERNEL, PARTIAL, Env, Exact, Linear, Rule, Sample, Value, rule_for, rules
+from .registry import KERNEL, PARTIAL, Env, Exactness, Linear, Rule, Sample, Value, rule_for, rules
 
 __all__ = [
     "KERNEL",
     "PARTIAL",
     "Env",
-    "Exact",
+    "Exactness",
     "Linear",
     "Rule",
     "Sample",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..layouts.layout import fixed
 from ..layouts.unify import Inexpressible
-from .registry import Env, Exact, Outcome, Sample, Value, broadcast, rule, tensors
+from .registry import Env, Exactness, Outcome, Sample, Value, broadcast, rule, tensors
 
 aten = torch.ops.aten
 
@@ -36,7 +36,7 @@ def _dims(x: Tensor) -> Tensor:
     aten._scaled_dot_product_cudnn_attention.default,
     aten._scaled_dot_product_fused_attention_overrideable.default,
     samples=[Sample(lambda: _heads, (8, 5)), Sample(lambda: _dims, (5, 8), grows=False, dim=2)],
-    exact=Exact(any="the batch, heads, queries", pinned="the features compared, and the keys"),
+    exact=Exactness(any="the batch, heads, queries", pinned="the features compared, and the keys"),
 )
 def attention(env: Env, query: Value, key: Value, value: Value, *args: Any, **kwargs: Any) -> Outcome:
     """softmax(query @ key.T) @ value, head by head; query (N, heads, L, E), key and value (N, heads, S, E)."""
@@ -63,7 +63,7 @@ def attention(env: Env, query: Value, key: Value, value: Value, *args: Any, **kw
         Sample(lambda: lambda x: torch.cdist(x, torch.eye(5, dtype=x.dtype)[None]), (8, 5)),
         Sample(lambda: lambda x: torch.cdist(x, x.tanh()), (4, 5), grows=False, dim=2),
     ],
-    exact=Exact(any="the batch and the points", pinned="the features compared"),
+    exact=Exactness(any="the batch and the points", pinned="the features compared"),
 )
 def distances(env: Env, a: Value, b: Value, *args: Any) -> Outcome:
     """out[i, j] = |a[i] - b[j]|; a (*, n, k), b (*, m, k)"""

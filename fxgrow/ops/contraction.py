@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..layouts.layout import ONE, Layout, fixed, product
-from .registry import KERNEL, Env, Exact, Outcome, Sample, Value, broadcast, rule
+from .registry import KERNEL, Env, Exactness, Outcome, Sample, Value, broadcast, rule
 
 aten = torch.ops.aten
 
@@ -40,7 +40,7 @@ aten = torch.ops.aten
         Sample(lambda: nn.ConvTranspose2d(5, 4, (1, 3)), (5, 8, 4), dim=2),
     ],
     sized=(8,),
-    exact=Exact(
+    exact=Exactness(
         any="channels, inside each group or by whole groups; input channels split; space, where the kernel has size 1",
         pinned="space and the kernel, else",
     ),
@@ -133,7 +133,7 @@ def matrix_product(env: Env, a: Value, b: Value) -> tuple[Layout, ...]:
         Sample(lambda: lambda x: x @ x.transpose(-1, -2), (8, 6)),
         Sample(lambda: lambda x: x.transpose(-1, -2) @ x, (8, 6), grows=False),
     ],
-    exact=Exact(
+    exact=Exactness(
         any="rows, columns, the batch, and the sum over a weight's entries, which split",
         pinned="a sum over two activations",
     ),
@@ -153,7 +153,7 @@ def matmul(env: Env, a: Value, b: Value, **kwargs: Any) -> Outcome:
         Sample(lambda: nn.Sequential(nn.Flatten(), nn.Linear(8 * 6 * 4, 6))),
         Sample(lambda: lambda x: x.clone().baddbmm_(x, x.transpose(1, 2) @ x), (5, 8), grows=False, dim=2),
     ],
-    exact=Exact(any="as for a product", pinned="as for a product"),
+    exact=Exactness(any="as for a product", pinned="as for a product"),
     linear="product",
 )
 def addmm(env: Env, bias: Value, a: Value, b: Value, **kwargs: Any) -> Outcome:
@@ -175,7 +175,7 @@ class _Bilinear(nn.Module):
 @rule(
     aten._trilinear.default,
     samples=[Sample(_Bilinear, (5, 8), dim=2)],
-    exact=Exact(
+    exact=Exactness(
         any="the outputs, the batch, and both sums over a weight's entries, which split",
         pinned="a sum over activations alone",
     ),
@@ -241,7 +241,7 @@ class _Spectral(nn.Module):
         Sample(lambda: lambda x: x @ x[0, 0], (5, 8), grows=False, dim=2),
         Sample(_Spectral, (5, 8), grows=False, dim=2),
     ],
-    exact=Exact(any="rows, and the sum over a weight's entries, which split", pinned="a sum over two activations"),
+    exact=Exactness(any="rows, and the sum over a weight's entries, which split", pinned="a sum over two activations"),
     linear="product",
 )
 def vector_product(env: Env, a: Value, b: Value) -> Outcome:

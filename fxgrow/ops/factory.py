@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .registry import Env, Exact, Outcome, Sample, Value, rule
+from .registry import Env, Exactness, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -29,7 +29,7 @@ aten = torch.ops.aten
         Sample(lambda: lambda x: torch.cat([x, x.new_zeros(x.shape)], 1)),
     ],
     sized=(0, 1),
-    exact=Exact(any="every dimension"),
+    exact=Exactness(any="every dimension"),
     linear="fresh",
 )
 def constant(env: Env, *args: Any, **kwargs: Any) -> Outcome:
@@ -43,7 +43,7 @@ def constant(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     aten.full_like,
     aten.empty_like,
     samples=[Sample(lambda: lambda x: x + torch.ones_like(x))],
-    exact=Exact(any="every dimension"),
+    exact=Exactness(any="every dimension"),
     linear="fresh",
 )
 def like(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layouts.layout import fixed
-from .registry import Env, Exact, Outcome, Sample, Value, rule
+from .registry import Env, Exactness, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -23,7 +23,7 @@ aten = torch.ops.aten
         Sample(lambda: lambda x: torch.fft.fft2(x).abs()),
         Sample(lambda: lambda x: torch.fft.fft(x, dim=1).abs(), grows=False),
     ],
-    exact=Exact(any="the other dimensions", pinned="the dimensions transformed"),
+    exact=Exactness(any="the other dimensions", pinned="the dimensions transformed"),
 )
 def fourier(env: Env, x: Value, dims: Sequence[int], *args: Any) -> Outcome:
     """A discrete Fourier transform over dims, each channel by itself."""
@@ -49,7 +49,7 @@ class _Filter(nn.Module):
 @rule(
     aten.view_as_complex.default,
     samples=[Sample(_Filter)],
-    exact=Exact(any="every dimension", pinned="the last: real and imaginary part"),
+    exact=Exactness(any="every dimension", pinned="the last: real and imaginary part"),
 )
 def view_as_complex(env: Env, x: Value) -> Outcome:
     """(*, 2) -> (*)"""
@@ -57,7 +57,7 @@ def view_as_complex(env: Env, x: Value) -> Outcome:
     return x.layouts[:-1]
 
 
-@rule(aten.view_as_real.default, samples=[Sample(_Filter)], exact=Exact(any="every dimension"))
+@rule(aten.view_as_real.default, samples=[Sample(_Filter)], exact=Exactness(any="every dimension"))
 def view_as_real(env: Env, x: Value) -> Outcome:
     """(*) -> (*, 2)"""
     return (*x.layouts, fixed(2))

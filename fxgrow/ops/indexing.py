@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..layouts.layout import Layout, concat, fixed
 from ..layouts.unify import Inexpressible
-from .registry import Env, Exact, Outcome, Sample, Value, broadcast, rule, tensors
+from .registry import Env, Exactness, Outcome, Sample, Value, broadcast, rule, tensors
 
 aten = torch.ops.aten
 
@@ -47,7 +47,7 @@ def pieces(env: Env, layout: Layout, sizes: Sequence[int]) -> list[Layout]:
         Sample(lambda: lambda x: x[:, ::2], grows=False),
     ],
     sized=(3,),  # implied by the start and the shape; the start is expected, or the same,
-    exact=Exact(any="the dimension, cut where the slice begins and ends", pinned="a strided slice"),
+    exact=Exactness(any="the dimension, cut where the slice begins and ends", pinned="a strided slice"),
     linear="each",
 )
 def slice_(
@@ -81,7 +81,7 @@ def slice_(
         Sample(lambda: lambda x: torch.cat(x.split(4, 2)[::-1], 2)),
     ],
     sized=(1,),
-    exact=Exact(any="the dimension, cut into the parts"),
+    exact=Exactness(any="the dimension, cut into the parts"),
     linear="each",
 )
 def split(env: Env, x: Value, sizes: int | Sequence[int], dim: int = 0) -> Outcome:
@@ -103,7 +103,7 @@ def without(env: Env, x: Value, dim: int, reason: str) -> tuple[Layout, ...]:
         Sample(lambda: lambda x: x[:, :, 0]),
         Sample(lambda: lambda x: x[:, 2].unsqueeze(1), grows=False),
     ],
-    exact=Exact(any="the other dimensions", pinned="the dimension indexed"),
+    exact=Exactness(any="the other dimensions", pinned="the dimension indexed"),
     linear="each",
 )
 def select(env: Env, x: Value, dim: int, index: int) -> Outcome:
@@ -114,7 +114,7 @@ def select(env: Env, x: Value, dim: int, index: int) -> Outcome:
 @rule(
     aten.flip.default,
     samples=[Sample(lambda: lambda x: x.flip(2)), Sample(lambda: lambda x: x.flip(1), grows=False)],
-    exact=Exact(any="the other dimensions", pinned="the dimensions reversed"),
+    exact=Exactness(any="the other dimensions", pinned="the dimensions reversed"),
     linear="each",
 )
 def flip(env: Env, x: Value, dims: Sequence[int]) -> Outcome:
@@ -130,7 +130,7 @@ def flip(env: Env, x: Value, dims: Sequence[int]) -> Outcome:
         Sample(lambda: lambda x: x.rot90(1, (2, 3))),
         Sample(lambda: lambda x: x.rot90(2, (1, 2)), grows=False),
     ],
-    exact=Exact(any="the other dimensions", pinned="the plane of rotation"),
+    exact=Exactness(any="the other dimensions", pinned="the plane of rotation"),
 )
 def rot90(env: Env, x: Value, times: int = 1, dims: Sequence[int] = (0, 1)) -> Outcome:
     """Turned in a plane of two dimensions, which must stay."""
@@ -143,7 +143,7 @@ def rot90(env: Env, x: Value, times: int = 1, dims: Sequence[int] = (0, 1)) -> O
 @rule(
     aten.roll.default,
     samples=[Sample(lambda: lambda x: x.roll(1, 2)), Sample(lambda: lambda x: x.roll(1, 1), grows=False)],
-    exact=Exact(any="the other dimensions", pinned="the dimensions rolled"),
+    exact=Exactness(any="the other dimensions", pinned="the dimensions rolled"),
     linear="each",
 )
 def roll(env: Env, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) -> Outcome:
@@ -159,7 +159,7 @@ def roll(env: Env, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) ->
         Sample(lambda: lambda x: x.index_select(2, torch.tensor([3, 0, 0]))),
         Sample(lambda: lambda x: x.index_select(1, torch.tensor([3, 0, 0])), grows=False),
     ],
-    exact=Exact(any="the other dimensions", pinned="the dimension indexed"),
+    exact=Exactness(any="the other dimensions", pinned="the dimension indexed"),
 )
 def index_select(env: Env, x: Value, dim: int, index: Value) -> Outcome:
     """x[..., index, ...]"""
@@ -173,7 +173,7 @@ def index_select(env: Env, x: Value, dim: int, index: Value) -> Outcome:
         Sample(lambda: lambda x: x[:, :, torch.tensor([2, 0])]),
         Sample(lambda: lambda x: x[:, torch.tensor([2, 0, 5])], grows=False),
     ],
-    exact=Exact(any="the other dimensions", pinned="the dimensions indexed"),
+    exact=Exactness(any="the other dimensions", pinned="the dimensions indexed"),
 )
 def index(env: Env, x: Value, indices: Sequence[Value | None]) -> Outcome:
     """x[:, i, j]: neighbouring index tensors replace the dimensions that they pick from."""
@@ -196,7 +196,7 @@ def _filled(x: Tensor) -> Tensor:
     aten.index_put.default,
     aten.index_put_.default,
     samples=[Sample(lambda: _filled)],
-    exact=Exact(any="all dimensions, where a mask of x's shape says which entries get one number", pinned="else"),
+    exact=Exactness(any="all dimensions, where a mask of x's shape says which entries get one number", pinned="else"),
 )
 def index_put(env: Env, x: Value, indices: Sequence[Value | None], source: Value, *args: object) -> Outcome:
     """x[mask] = number"""
@@ -214,7 +214,7 @@ def index_put(env: Env, x: Value, indices: Sequence[Value | None], source: Value
         Sample(lambda: lambda x: x.gather(2, torch.zeros_like(x, dtype=torch.int64))),
         Sample(lambda: lambda x: x.gather(1, torch.zeros_like(x, dtype=torch.int64)), grows=False),
     ],
-    exact=Exact(any="the other dimensions", pinned="the dimension indexed"),
+    exact=Exactness(any="the other dimensions", pinned="the dimension indexed"),
 )
 def gather(env: Env, x: Value, dim: int, index: Value, **kwargs: object) -> Outcome:
     """out[i][j] = x[index[i][j]][j] along dim"""
@@ -233,7 +233,7 @@ def gather(env: Env, x: Value, dim: int, index: Value, **kwargs: object) -> Outc
         Sample(lambda: lambda x: x.unfold(-1, 3, 1)),
         Sample(lambda: lambda x: x.unfold(1, 2, 2), grows=False),
     ],
-    exact=Exact(any="the other dimensions", pinned="the dimension unfolded"),
+    exact=Exactness(any="the other dimensions", pinned="the dimension unfolded"),
 )
 def unfold(env: Env, x: Value, dim: int, length: int, step: int) -> Outcome:
     """Windows along a dimension, which become a last one."""
@@ -248,7 +248,7 @@ def unfold(env: Env, x: Value, dim: int, length: int, step: int) -> Outcome:
         Sample(lambda: lambda x: x.triu() + x.tril(1)),
         Sample(lambda: lambda x: x.triu(), (4, 8), grows=False, dim=2),
     ],
-    exact=Exact(any="the other dimensions", pinned="the last two"),
+    exact=Exactness(any="the other dimensions", pinned="the last two"),
 )
 def triangle(env: Env, x: Value, diagonal: int = 0) -> Outcome:
     """Zero on one side of a diagonal of the last two dimensions."""
@@ -271,7 +271,7 @@ class _Looked(nn.Module):
 @rule(
     aten.embedding.default,
     samples=[Sample(_Looked, (3, 8), dim=2)],
-    exact=Exact(any="the features of the table", pinned="its rows"),
+    exact=Exactness(any="the features of the table", pinned="its rows"),
     linear="each",
 )
 def embedding(env: Env, table: Value, index: Value, *args: object, **kwargs: object) -> Outcome:
@@ -311,7 +311,7 @@ class _Bag(nn.Module):
 @rule(
     aten._embedding_bag.default,
     samples=[Sample(lambda: _Bag("mean"), (3, 8), dim=2), Sample(lambda: _Bag("max"), (3, 8), dim=2)],
-    exact=Exact(any="the features of the table", pinned="its rows"),
+    exact=Exactness(any="the features of the table", pinned="its rows"),
 )
 def embedding_bag(env: Env, table: Value, *args: object) -> Outcome:
     """out[b, e] = sum, mean or maximum of table[index[i], e] over the i of bag b"""
@@ -334,7 +334,7 @@ def embedding_bag(env: Env, table: Value, *args: object) -> Outcome:
         Sample(lambda: lambda x: x.scatter_add(1, torch.zeros_like(x, dtype=torch.int64), x), grows=False),
         Sample(lambda: lambda x: F.softmax(x, 2) * torch.zeros_like(x).scatter_(2, x.argmax(2, keepdim=True), 1.0)),
     ],
-    exact=Exact(any="the other dimensions", pinned="the dimension written to by number"),
+    exact=Exactness(any="the other dimensions", pinned="the dimension written to by number"),
 )
 def scatter(env: Env, x: Value, dim: int, index: Value, source: Value | float, **kwargs: object) -> Outcome:
     """out[index[i][j]][j] = source[i][j] along dim"""
@@ -353,7 +353,7 @@ def scatter(env: Env, x: Value, dim: int, index: Value, source: Value | float, *
         Sample(lambda: lambda x: x.index_copy(1, torch.tensor([3, 0]), x[:, 1:3]), grows=False),
         Sample(lambda: lambda x: x.index_fill(1, torch.tensor([3, 0]), 0.5), grows=False),
     ],
-    exact=Exact(any="the other dimensions", pinned="the dimension written to by number"),
+    exact=Exactness(any="the other dimensions", pinned="the dimension written to by number"),
 )
 def index_write(env: Env, x: Value, dim: int, index: Value, source: Value | float, **kwargs: object) -> Outcome:
     """out[..., index, ...] = source"""

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from ..layouts.layout import Layout, fixed
-from .registry import Env, Exact, Outcome, Sample, Value, rule
+from .registry import Env, Exactness, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -35,7 +35,7 @@ aten = torch.ops.aten
         Sample(lambda: nn.BatchNorm2d(8, track_running_stats=False)),
         Sample(lambda: lambda x: F.batch_norm(x, None, None, training=True)),
     ],
-    exact=Exact(any="channels", replicas="those without a parameter or a statistic", pinned="batch and space"),
+    exact=Exactness(any="channels", replicas="those without a parameter or a statistic", pinned="batch and space"),
 )
 def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """(x - mean) / sqrt(var + eps) * weight + bias, per channel; x (N, C, *S), the others (C,)."""
@@ -62,7 +62,7 @@ def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
         Sample(lambda: lambda x: F.group_norm(x, 2)),
     ],
     sized=(3, 4, 5, 6),
-    exact=Exact(replicas="whole groups", equal="the channels inside each group, and space"),
+    exact=Exactness(replicas="whole groups", equal="the channels inside each group, and space"),
 )
 def group_norm(
     env: Env,
@@ -98,7 +98,7 @@ def group_norm(
         Sample(lambda: nn.LayerNorm(8, elementwise_affine=False), (5, 8), dim=2),
     ],
     sized=(1,),
-    exact=Exact(any="the other dimensions", equal="the dimensions normalised over"),
+    exact=Exactness(any="the other dimensions", equal="the dimensions normalised over"),
     linear="norm",
 )
 def layer_norm(
@@ -123,7 +123,7 @@ def layer_norm(
         Sample(lambda: nn.Sequential(nn.Conv2d(8, 8, 1), weight_norm(nn.Conv2d(8, 16, 3, groups=8)))),
         Sample(lambda: weight_norm(nn.Linear(8, 6), dim=1), (5, 8), grows=False, dim=2),
     ],
-    exact=Exact(any="the dimension with a norm of its own", pinned="the dimensions normalised over"),
+    exact=Exactness(any="the dimension with a norm of its own", pinned="the dimensions normalised over"),
 )
 def weight_normalised(env: Env, v: Value, g: Value, dim: int = 0) -> Outcome:
     """g * v / |v|, with one norm for each entry of dim; |v| changes where an input channel is split."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .registry import Exact, Rule, rules
+from .registry import Exactness, Rule, rules
 
 HEAD = """\
 # Operators
@@ -114,5 +114,5 @@ def _names(ops: Iterable[Any]) -> tuple[str, ...]:
     )
 
 
-def _exact(exact: Exact) -> tuple[tuple[str, str], ...]:
+def _exact(exact: Exactness) -> tuple[tuple[str, str], ...]:
     return tuple((word, getattr(exact, kind)) for kind, word in KINDS.items() if getattr(exact, kind))

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layouts.layout import Layout, is_fixed, product
-from .registry import PARTIAL, Env, Exact, Outcome, Sample, Value, broadcast, rule, tensors
+from .registry import PARTIAL, Env, Exactness, Outcome, Sample, Value, broadcast, rule, tensors
 
 aten = torch.ops.aten
 
@@ -59,7 +59,7 @@ def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
         _on_hidden(lambda x: x.clone().relu_().add_(x).clamp_(max=2.0)),
         _on_hidden(lambda x: x**2 + (x * x + 1).log()),
     ],
-    exact=Exact(
+    exact=Exactness(
         any="every dimension",
         replicas="the same, for functions without a finite value or slope for some numbers: log, sqrt, exp, a fraction",
         pinned="a dimension of size 1 that is broadcast",
@@ -100,7 +100,7 @@ def _replicas_only(env: Env, given: list[Value]) -> None:
     aten.sub_.Scalar,
     aten.rsub,
     samples=[_on_hidden(lambda x: x + 0.5 * x), _on_hidden(lambda x: 1 - x), _on_hidden(lambda x: (x + 1).sub_(x))],
-    exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
+    exact=Exactness(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
     linear="sum",
 )
 def added(env: Env, *args: Any, **kwargs: Any) -> Outcome:
@@ -112,7 +112,7 @@ def added(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     aten.mul_.Tensor,
     aten.mul_.Scalar,
     samples=[_on_hidden(lambda x: x.clone().mul_(0.5)), _on_hidden(lambda x: x.clone().mul_(x))],
-    exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
+    exact=Exactness(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
     linear="scale",
 )
 def multiply_in_place(env: Env, *args: Any, **kwargs: Any) -> Outcome:
@@ -124,7 +124,7 @@ def multiply_in_place(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     aten.div_.Tensor,
     aten.div_.Scalar,
     samples=[_on_hidden(lambda x: x.clone().div_(3)), _on_hidden(lambda x: x.clone().div_(1 + x * x))],
-    exact=Exact(
+    exact=Exactness(
         any="every dimension, by a number",
         replicas="every dimension",
         pinned="a dimension of size 1 that is broadcast",
@@ -140,7 +140,7 @@ def divide_in_place(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     aten.mul.Tensor,
     aten.mul.Scalar,
     samples=[_on_hidden(lambda x: x * 0.5), _on_hidden(lambda x: x * x)],
-    exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
+    exact=Exactness(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
     linear="scale",
 )
 def multiply(env: Env, x: Value, factor: Any) -> Outcome:
@@ -155,7 +155,7 @@ def multiply(env: Env, x: Value, factor: Any) -> Outcome:
     aten.div.Tensor,
     aten.div.Scalar,
     samples=[_on_hidden(lambda x: x / 3), _on_hidden(lambda x: x / (1 + x * x))],
-    exact=Exact(
+    exact=Exactness(
         any="every dimension, by a number",
         replicas="every dimension",
         pinned="a dimension of size 1 that is broadcast",
@@ -181,7 +181,7 @@ def _scaled(env: Env, weight: Value, factor: Value | None, out: tuple[Layout, ..
 @rule(
     aten._prelu_kernel,
     samples=[Sample(lambda: nn.PReLU(8)), Sample(nn.PReLU)],
-    exact=Exact(any="every dimension", pinned="one slope for all channels"),
+    exact=Exactness(any="every dimension", pinned="one slope for all channels"),
 )
 def prelu(env: Env, x: Value, weight: Value) -> Outcome:
     """out = max(0, x) + weight * min(0, x), weight per channel or one for all."""
@@ -198,7 +198,7 @@ def prelu(env: Env, x: Value, weight: Value) -> Outcome:
         _on_hidden(lambda x: torch.zeros_like(x).copy_(x)),
         _on_hidden(lambda x: x + torch.zeros_like(x).fill_(2.0)),
     ],
-    exact=Exact(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
+    exact=Exactness(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
 )
 def assign(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """x[i] = source[i]; the target keeps its shape."""
@@ -209,7 +209,7 @@ def assign(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
 @rule(
     aten.log_sigmoid_forward,
     samples=[_on_hidden(F.logsigmoid)],
-    exact=Exact(any="every dimension"),
+    exact=Exactness(any="every dimension"),
 )
 def log_sigmoid(env: Env, x: Value) -> Outcome:
     """(log(sigmoid(x)), buffer of x's shape, or an empty one)"""
@@ -219,7 +219,7 @@ def log_sigmoid(env: Env, x: Value) -> Outcome:
 @rule(
     aten.glu,
     samples=[_on_hidden(lambda x: F.glu(torch.cat([x, x], 1), 1)), _on_hidden(lambda x: F.glu(x, 2))],
-    exact=Exact(any="the dimension, as two equal halves; all others"),
+    exact=Exactness(any="the dimension, as two equal halves; all others"),
 )
 def glu(env: Env, x: Value, dim: int = -1) -> Outcome:
     """a * sigmoid(b) with x = [a, b] along dim: the halves are one width."""
@@ -238,7 +238,7 @@ def glu(env: Env, x: Value, dim: int = -1) -> Outcome:
     aten.lift_fresh,
     aten.neg,
     samples=[_on_hidden(lambda x: -x.clone().contiguous())],
-    exact=Exact(any="every dimension"),
+    exact=Exactness(any="every dimension"),
     linear="each",
 )
 def same(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
@@ -249,7 +249,7 @@ def same(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
 @rule(
     aten._to_copy,
     samples=[_on_hidden(lambda x: x * (x > 0).to(x.dtype))],
-    exact=Exact(any="every dimension"),
+    exact=Exactness(any="every dimension"),
     linear="each",
 )
 def cast(env: Env, x: Value, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Outcome:

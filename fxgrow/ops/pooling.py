@@ -1,6 +1,6 @@
 """Operators that work inside each channel: pooling, padding of space, interpolation.
 
-Exact for any mapping of channels; the spatial dimensions themselves never grow.
+Exactness for any mapping of channels; the spatial dimensions themselves never grow.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layouts.layout import Layout, concat, fixed, product
-from .registry import KERNEL, Env, Exact, Outcome, Sample, Value, rule
+from .registry import KERNEL, Env, Exactness, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
-PER_CHANNEL = Exact(any="channels and the batch", pinned="space")
+PER_CHANNEL = Exactness(any="channels and the batch", pinned="space")
 
 
 def per_channel(env: Env, x: Value, out: Sequence[int], space: int) -> tuple[Layout, ...]:
@@ -130,7 +130,7 @@ _family(
         Sample(lambda: lambda x: F.fractional_max_pool2d(x, 2, 2, _random_samples=0.25 + 0 * x[:, :, 0, :2])),
         Sample(lambda: nn.FractionalMaxPool2d(2, output_size=2), grows=False),
     ],
-    exact=Exact(any="channels, where the regions are given", pinned="channels, where regions are drawn for each"),
+    exact=Exactness(any="channels, where the regions are given", pinned="channels, where regions are drawn for each"),
 )
 def fractional_pool(env: Env, x: Value, kernel: Sequence[int], size: Sequence[int], where: Value) -> Outcome:
     """The maximum over regions of each channel's own; x (N, C, *S), where (N, C, number of S)."""
@@ -178,7 +178,7 @@ def _grids(x: Tensor) -> Tensor:
     aten.affine_grid_generator.default,
     samples=[Sample(lambda: _grids, (8, 2, 3)), Sample(lambda: _grids, (8, 2, 3), grows=False, dim=2)],
     sized=(1,),
-    exact=Exact(any="the batch", pinned="the matrix and space"),
+    exact=Exactness(any="the batch", pinned="the matrix and space"),
 )
 def affine_grid(env: Env, theta: Value, size: Sequence[int], *args: Any) -> Outcome:
     """theta (N, d, d+1) -> grid (N, *S, d)"""
@@ -191,7 +191,7 @@ def affine_grid(env: Env, theta: Value, size: Sequence[int], *args: Any) -> Outc
     aten.grid_sampler_2d.default,
     aten.grid_sampler_3d.default,
     samples=[Sample(lambda: lambda x: F.grid_sample(x, x.new_zeros(x.shape[0], 3, 2, 2), align_corners=False))],
-    exact=Exact(any="channels", pinned="space and the grid"),
+    exact=Exactness(any="channels", pinned="space and the grid"),
 )
 def grid_sample(env: Env, x: Value, grid: Value, *args: Any) -> Outcome:
     """out[c] = x[c] at the places of the grid, the same for all channels."""
@@ -203,7 +203,7 @@ def grid_sample(env: Env, x: Value, grid: Value, *args: Any) -> Outcome:
 @rule(
     aten.im2col.default,
     samples=[Sample(lambda: nn.Unfold(2)), Sample(lambda: nn.Unfold(3, padding=1, stride=2))],
-    exact=Exact(any="channels", pinned="space and the window"),
+    exact=Exactness(any="channels", pinned="space and the window"),
 )
 def im2col(env: Env, x: Value, kernel: Sequence[int], *args: Any) -> Outcome:
     """(N, C, *S) -> (N, C*k*k, places): each channel's window in one run."""
@@ -216,7 +216,7 @@ def im2col(env: Env, x: Value, kernel: Sequence[int], *args: Any) -> Outcome:
 @rule(
     aten.col2im.default,
     samples=[Sample(lambda: nn.Sequential(nn.Unfold(2, stride=2), nn.Fold((6, 4), 2, stride=2)))],
-    exact=Exact(any="channels", pinned="space and the window"),
+    exact=Exactness(any="channels", pinned="space and the window"),
 )
 def col2im(env: Env, x: Value, size: Sequence[int], kernel: Sequence[int], *args: Any) -> Outcome:
     """(N, C*k*k, places) -> (N, C, *S): overlapping windows add up, channel by channel."""
@@ -233,7 +233,7 @@ def col2im(env: Env, x: Value, size: Sequence[int], kernel: Sequence[int], *args
         Sample(lambda: lambda x: F.pad(x, (0, 0, 0, 0, 2, 3), value=0.5)),
         Sample(lambda: lambda x: F.pad(x, (0, 0, 0, 0, -2, 0)), grows=False),  # the 2 is a literal that nobody edits
     ],
-    exact=Exact(any="every dimension, with the padding as fixed parts"),
+    exact=Exactness(any="every dimension, with the padding as fixed parts"),
 )
 def constant_pad(env: Env, x: Value, pad: Sequence[int], value: float = 0) -> Outcome:
     """Constants before and after; padded channels are a fixed part of the new width."""

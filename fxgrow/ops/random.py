@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .registry import Env, Exact, Outcome, Sample, Value, rule
+from .registry import Env, Exactness, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -31,7 +31,7 @@ def _masked(env: Env, x: Value) -> None:
         Sample(lambda: nn.Dropout2d(0.3)),
         Sample(lambda: lambda x: F.dropout2d(x, 0.3, training=True), grows=False),
     ],
-    exact=Exact(any="every dimension, but for the masks that are drawn", pinned="masks drawn in eval mode"),
+    exact=Exactness(any="every dimension, but for the masks that are drawn", pinned="masks drawn in eval mode"),
     linear="alike",
 )
 def bernoulli(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
@@ -48,7 +48,7 @@ class _Dropped(nn.Module):
 @rule(
     aten.native_dropout,
     samples=[Sample(_Dropped)],
-    exact=Exact(any="every dimension, but for the masks that are drawn"),
+    exact=Exactness(any="every dimension, but for the masks that are drawn"),
 )
 def native_dropout(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """(masked x, mask)"""
@@ -69,7 +69,7 @@ def native_dropout(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
         Sample(lambda: lambda x: x + 0 * torch.rand_like(x), grows=False),
         Sample(lambda: lambda x: x + 0 * torch.empty_like(x).exponential_(), grows=False),
     ],
-    exact=Exact(pinned="every dimension"),
+    exact=Exactness(pinned="every dimension"),
 )
 def noise(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """Noise has no replicas: the width stays."""
@@ -82,7 +82,7 @@ def noise(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     aten.rrelu_with_noise,
     aten.rrelu_with_noise_,
     samples=[Sample(lambda: nn.RReLU())],
-    exact=Exact(any="every dimension, but for the slopes that are drawn"),
+    exact=Exactness(any="every dimension, but for the slopes that are drawn"),
 )
 def rrelu(
     env: Env,
@@ -107,7 +107,7 @@ def rrelu(
     aten.randint,
     aten.randperm,
     samples=[Sample(lambda: lambda x: x + 0 * torch.rand(8, 1, 1, dtype=x.dtype), grows=False)],
-    exact=Exact(pinned="every dimension"),
+    exact=Exactness(pinned="every dimension"),
 )
 def drawn(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     """Random values of a fixed shape, which pin what they meet."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..layouts.layout import ONE, Layout, fixed
-from .registry import PARTIAL, Env, Exact, Outcome, Sample, Value, rule
+from .registry import PARTIAL, Env, Exactness, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -41,7 +41,7 @@ def left(x: Value, gone: Sequence[int], keep: bool) -> tuple[Layout, ...]:
         Sample(lambda: nn.RMSNorm(8), (5, 8), dim=2),
         Sample(lambda: nn.RMSNorm((8, 6, 4), elementwise_affine=False)),
     ],
-    exact=Exact(any="the other dimensions", equal="the dimensions averaged over"),
+    exact=Exactness(any="the other dimensions", equal="the dimensions averaged over"),
     linear="each",
 )
 def mean(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Outcome:
@@ -60,7 +60,7 @@ def mean(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: A
         Sample(lambda: lambda x: x * x.var((2, 3), keepdim=True)),
         Sample(lambda: lambda x: x * (1 + x.std((2, 3), keepdim=True))),
     ],
-    exact=Exact(
+    exact=Exactness(
         any="the other dimensions",
         replicas="those of a standard deviation, whose slope is infinite where all entries are one",
         equal="the dimensions averaged over",
@@ -90,7 +90,7 @@ def variance(env: Env, x: Value, dim: Any = None, *, correction: float | None = 
         Sample(lambda: lambda x: x - torch.var_mean(x, (2, 3), keepdim=True)[0]),
         Sample(lambda: lambda x: x - torch.std_mean(x, (2, 3), keepdim=True)[0]),
     ],
-    exact=Exact(
+    exact=Exactness(
         any="the other dimensions",
         replicas="those of a standard deviation",
         equal="the dimensions averaged over",
@@ -117,7 +117,7 @@ def variance_and_mean(
         Sample(lambda: lambda x: x * x.amax(1, keepdim=True)),
         Sample(lambda: lambda x: x + x.max()),
     ],
-    exact=Exact(any="the other dimensions", replicas="the dimensions reduced"),
+    exact=Exactness(any="the other dimensions", replicas="the dimensions reduced"),
 )
 def extreme(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Outcome:
     """A maximum does not see replicas."""
@@ -135,7 +135,7 @@ def extreme(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs
         Sample(lambda: lambda x: x.min(2)[0]),
         Sample(lambda: lambda x: x + x.max(1, keepdim=True)[1], grows=False),
     ],
-    exact=Exact(
+    exact=Exactness(
         any="the other dimensions", replicas="the dimension reduced", pinned="the same, where indices are used"
     ),
 )
@@ -151,7 +151,7 @@ def extreme_with_index(env: Env, x: Value, dim: int, keepdim: bool = False) -> O
         Sample(lambda: lambda x: x - x.aminmax(dim=1, keepdim=True)[0]),
         Sample(lambda: lambda x: x.aminmax(dim=2)[1]),
     ],
-    exact=Exact(any="the other dimensions", replicas="the dimensions reduced"),
+    exact=Exactness(any="the other dimensions", replicas="the dimensions reduced"),
 )
 def extremes(env: Env, x: Value, *, dim: int | None = None, keepdim: bool = False) -> Outcome:
     """(minimum, maximum)"""
@@ -186,7 +186,7 @@ def _order_matters(name: str, why: str, dim: int, samples: Sequence[Sample], *op
         ]
 
     pinned.__name__, pinned.__doc__ = name, f"Along one dimension, which must stay: {why}."
-    exact = Exact(any="the other dimensions", pinned="the dimension that it runs over")
+    exact = Exactness(any="the other dimensions", pinned="the dimension that it runs over")
     rule(*ops, samples=samples, exact=exact)(pinned)
 
 
@@ -281,7 +281,7 @@ _order_matters(
         Sample(lambda: lambda x: x * x.prod(), grows=False),
         Sample(lambda: lambda x: x.nansum((2, 3))),
     ],
-    exact=Exact(any="the other dimensions", pinned="the dimensions reduced"),
+    exact=Exactness(any="the other dimensions", pinned="the dimensions reduced"),
     linear="each",
 )
 def total(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:

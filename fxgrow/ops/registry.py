@@ -115,7 +115,7 @@ class Env(ABC):
 
     @abstractmethod
     def uniform(self, layouts: Sequence[Layout], reason: str) -> None:
-        """Exact only where every channel of these dimensions has equally many replicas."""
+        """Exactness only where every channel of these dimensions has equally many replicas."""
 
     @abstractmethod
     def centred(self, x: Value, over: Sequence[Layout], weight: Value | None, bias: Value | None, eps: float) -> None:
@@ -126,7 +126,7 @@ class Env(ABC):
 
     @abstractmethod
     def replicas_only(self, layout: Layout, reason: str) -> None:
-        """Exact only where new channels are replicas of old ones."""
+        """Exactness only where new channels are replicas of old ones."""
 
     @abstractmethod
     def expect(self, argument: int, front: Layout, back: Layout = ()) -> None:
@@ -198,7 +198,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Exact:
+class Exactness:
     """For which mappings g: [new] -> [old] an operator commutes with growth, by what happens to a dimension.
 
     Each attribute names the dimensions of which it is true, and is "" where it is true of none.
@@ -223,7 +223,7 @@ class Rule:
     function: RuleFunction
     sized: tuple[int | str, ...]
     samples: tuple[Sample, ...]
-    exact: Exact
+    exact: Exactness
     linear: Linear = ""
 
 
@@ -236,7 +236,7 @@ _TABLE = _Table()
 
 
 def rule(
-    *ops: Any, samples: Sequence[Sample], exact: Exact, sized: tuple[int | str, ...] = (), linear: Linear = ""
+    *ops: Any, samples: Sequence[Sample], exact: Exactness, sized: tuple[int | str, ...] = (), linear: Linear = ""
 ) -> Callable[[RuleFunction], RuleFunction]:
     """Register a rule for ATen overloads.
 
@@ -254,7 +254,7 @@ def rule(
     def register(function: RuleFunction) -> RuleFunction:
         if not samples:
             raise ValueError(f"the rule {function.__name__} has no sample")
-        if exact == Exact():
+        if exact == Exactness():
             raise ValueError(f"the rule {function.__name__} does not say when it is exact")
         overloads = [overload for op in ops for overload in _overloads(op)]
         for overload in overloads:

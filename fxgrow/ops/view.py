@@ -1,4 +1,4 @@
-"""The same values in another shape, in another order, or side by side. Exact for any mapping."""
+"""The same values in another shape, in another order, or side by side. Exactness for any mapping."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from ..layouts.layout import ONE, Layout, concat, fixed, product
 from ..layouts.unify import Inexpressible
-from .registry import Env, Exact, Outcome, Sample, Value, rule
+from .registry import Env, Exactness, Outcome, Sample, Value, rule
 
 aten = torch.ops.aten
 
@@ -29,7 +29,7 @@ aten = torch.ops.aten
         Sample(lambda: lambda x: x.flatten(2).unflatten(2, (6, 4))),
     ],
     sized=(1,),
-    exact=Exact(any="every dimension; of its factors those that are no literals of the code, if they can"),
+    exact=Exactness(any="every dimension; of its factors those that are no literals of the code, if they can"),
     linear="each",
 )
 def view(env: Env, x: Value, shape: Sequence[int], *args: Any) -> Outcome:
@@ -93,7 +93,7 @@ def _aligned(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], li
         Sample(lambda: lambda x: x.as_strided((x.shape[0], 8, 24), (192, 24, 1)), grows=False),
     ],
     sized=(1, 2),
-    exact=Exact(any="every dimension, where the strides are the tensor's own", pinned="every dimension, else"),
+    exact=Exactness(any="every dimension, where the strides are the tensor's own", pinned="every dimension, else"),
 )
 def as_strided(env: Env, x: Value, shape: Sequence[int], strides: Sequence[int], *args: Any) -> Outcome:
     """Only where it restates x's own strides, as pooling to one pixel does in channels-last memory."""
@@ -106,7 +106,7 @@ def as_strided(env: Env, x: Value, shape: Sequence[int], strides: Sequence[int],
 @rule(
     aten.permute.default,
     samples=[Sample(lambda: lambda x: x.permute(0, 2, 3, 1).movedim(-1, 1))],
-    exact=Exact(any="every dimension"),
+    exact=Exactness(any="every dimension"),
     linear="each",
 )
 def permute(env: Env, x: Value, order: Sequence[int]) -> Outcome:
@@ -118,7 +118,7 @@ def permute(env: Env, x: Value, order: Sequence[int]) -> Outcome:
     aten.transpose.int,
     aten.transpose_.default,
     samples=[Sample(lambda: lambda x: x.transpose(1, -1).swapaxes(1, 3))],
-    exact=Exact(any="every dimension"),
+    exact=Exactness(any="every dimension"),
     linear="each",
 )
 def transpose(env: Env, x: Value, a: int, b: int) -> Outcome:
@@ -132,7 +132,7 @@ def transpose(env: Env, x: Value, a: int, b: int) -> Outcome:
     aten.t.default,
     aten.numpy_T.default,
     samples=[Sample(lambda: lambda x: x[0].t().t()[None], (8,), grows=True)],
-    exact=Exact(any="every dimension"),
+    exact=Exactness(any="every dimension"),
     linear="each",
 )
 def t(env: Env, x: Value) -> Outcome:
@@ -144,7 +144,7 @@ def t(env: Env, x: Value) -> Outcome:
     aten.unsqueeze.default,
     aten.unsqueeze_.default,
     samples=[Sample(lambda: lambda x: x.unsqueeze(1).squeeze(1))],
-    exact=Exact(any="every dimension"),
+    exact=Exactness(any="every dimension"),
     linear="each",
 )
 def unsqueeze(env: Env, x: Value, dim: int) -> Outcome:
@@ -160,7 +160,7 @@ def unsqueeze(env: Env, x: Value, dim: int) -> Outcome:
     aten.squeeze.dims,
     aten.squeeze_.dim,
     samples=[Sample(lambda: lambda x: x.mean((2, 3), keepdim=True).squeeze(-1).squeeze())],
-    exact=Exact(any="every dimension left"),
+    exact=Exactness(any="every dimension left"),
     linear="each",
 )
 def squeeze(env: Env, x: Value, dim: int | Sequence[int] | None = None) -> Outcome:
@@ -181,7 +181,7 @@ def squeeze(env: Env, x: Value, dim: int | Sequence[int] | None = None) -> Outco
         Sample(lambda: lambda x: x * x[:, :1].expand_as(x)),
     ],
     sized=(1,),
-    exact=Exact(any="every dimension", pinned="a dimension of size 1 that is expanded"),
+    exact=Exactness(any="every dimension", pinned="a dimension of size 1 that is expanded"),
     linear="spread",
 )
 def expand(env: Env, x: Value, shape: Sequence[int], **kwargs: Any) -> Outcome:
@@ -199,7 +199,7 @@ def expand(env: Env, x: Value, shape: Sequence[int], **kwargs: Any) -> Outcome:
 @rule(
     aten.repeat.default,
     samples=[Sample(lambda: lambda x: x.repeat(1, 2, 1, 1)), Sample(lambda: lambda x: x.repeat(1, 1, 1, 3))],
-    exact=Exact(any="every dimension, with the number of copies as a fixed factor"),
+    exact=Exactness(any="every dimension, with the number of copies as a fixed factor"),
 )
 def repeat(env: Env, x: Value, times: Sequence[int]) -> Outcome:
     """The whole tensor again and again along a dimension."""
@@ -214,7 +214,7 @@ def repeat(env: Env, x: Value, times: Sequence[int]) -> Outcome:
         Sample(lambda: lambda x: torch.cat([x, x.relu()], 1)),
         Sample(lambda: lambda x: torch.cat([x, x], 2)),
     ],
-    exact=Exact(any="every dimension; the joined ones side by side"),
+    exact=Exactness(any="every dimension; the joined ones side by side"),
     linear="each",
 )
 def cat(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
@@ -236,7 +236,7 @@ def cat(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
         Sample(lambda: lambda x: torch.stack([x, x], 2).flatten(1, 2)),
         Sample(lambda: lambda x: torch.stack([x, -3 * x], 2).mean(2)),
     ],
-    exact=Exact(any="every dimension of the parts"),
+    exact=Exactness(any="every dimension of the parts"),
     linear="each",
 )
 def stack(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
@@ -253,7 +253,7 @@ def stack(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
     aten.channel_shuffle.default,
     aten.native_channel_shuffle.default,
     samples=[Sample(lambda: nn.ChannelShuffle(2))],
-    exact=Exact(any="the channels inside each group"),
+    exact=Exactness(any="the channels inside each group"),
 )
 def channel_shuffle(env: Env, x: Value, groups: int) -> Outcome:
     """(g, k) -> (k, g) along the channels, with g a literal."""
@@ -264,7 +264,7 @@ def channel_shuffle(env: Env, x: Value, groups: int) -> Outcome:
 @rule(
     aten.pixel_shuffle.default,
     samples=[Sample(lambda: nn.PixelShuffle(2), (16, 3, 2))],
-    exact=Exact(any="channels", pinned="space"),
+    exact=Exactness(any="channels", pinned="space"),
 )
 def pixel_shuffle(env: Env, x: Value, factor: int) -> Outcome:
     """(N, c*r*r, H, W) -> (N, c, H*r, W*r)"""
@@ -278,7 +278,7 @@ def pixel_shuffle(env: Env, x: Value, factor: int) -> Outcome:
 @rule(
     aten.pixel_unshuffle.default,
     samples=[Sample(lambda: nn.PixelUnshuffle(2))],
-    exact=Exact(any="channels", pinned="space"),
+    exact=Exactness(any="channels", pinned="space"),
 )
 def pixel_unshuffle(env: Env, x: Value, factor: int) -> Outcome:
     """(N, c, H*r, W*r) -> (N, c*r*r, H, W)"""

@@ -14,7 +14,7 @@ from ..model.grown import Mode
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NodeRef:
     """A node of one mode's graph, by name."""
 
     mode: Mode
@@ -37,8 +37,8 @@ class Insert:
         calibrated: Whether the norm is to take its statistics from data.
         activation: After it (in the branch, where residual); None for none.
         parametric: Whether that is mixed with the identity.
-        places: Where in the graphs.
-        exact: The modes in which the function stays.
+        after_nodes: Where in the graphs.
+        exact_modes: The modes in which the function stays.
     """
 
     path: str
@@ -52,8 +52,8 @@ class Insert:
     calibrated: bool
     activation: Activation | None
     parametric: bool
-    places: tuple[Place, ...]
-    exact: tuple[str, ...]
+    after_nodes: tuple[NodeRef, ...]
+    exact_modes: tuple[str, ...]
 
     def __str__(self) -> str:
         size = f" {'x'.join(map(str, self.kernel))}" if self.kernel else ""
@@ -83,14 +83,14 @@ class Repeat:
         paths: Of the clones.
         zeros: The parameters, by their names in the block, that are zero in a clone, so that only the skip is left.
         regions: The block in each graph.
-        exact: The modes in which the function stays.
+        exact_modes: The modes in which the function stays.
     """
 
     block: str
     paths: tuple[str, ...]
     zeros: tuple[str, ...]
     regions: tuple[Region, ...]
-    exact: tuple[str, ...] = ("eval", "train")
+    exact_modes: tuple[str, ...] = ("eval", "train")
 
     @property
     def path(self) -> str:
@@ -110,32 +110,32 @@ class Enlarge:
         path: The convolution.
         old: Its kernel size per axis.
         new: The new one.
-        exact: The modes in which the function stays.
+        exact_modes: The modes in which the function stays.
     """
 
     path: str
     old: tuple[int, ...]
     new: tuple[int, ...]
-    exact: tuple[str, ...] = ("eval", "train")
+    exact_modes: tuple[str, ...] = ("eval", "train")
 
     def __str__(self) -> str:
         old, new = ("x".join(map(str, size)) for size in (self.old, self.new))
         return f"kernel {old} -> {new}"
 
 
-Change = Insert | Repeat | Enlarge
+StructuralChange = Insert | Repeat | Enlarge
 
 _KINDS: dict[str, type] = {"insert": Insert, "repeat": Repeat, "enlarge": Enlarge}
-_INSIDE: dict[str, type] = {"places": Place, "regions": Region}
+_INSIDE: dict[str, type] = {"after_nodes": NodeRef, "regions": Region}
 
 
-def to_data(change: Change) -> dict[str, Any]:
+def to_data(change: StructuralChange) -> dict[str, Any]:
     """As plain data, which `from_data` reads back."""
     kind = next(key for key, value in _KINDS.items() if type(change) is value)
     return {"change": kind, **dataclasses.asdict(change)}
 
 
-def from_data(data: Mapping[str, Any]) -> Change:
+def from_data(data: Mapping[str, Any]) -> StructuralChange:
     """What `to_data` wrote.
 
     Raises:
@@ -145,7 +145,7 @@ def from_data(data: Mapping[str, Any]) -> Change:
     kind = _KINDS.get(fields.pop("change", ""))
     if kind is None:
         raise PlanError(f"the plan holds an unknown change {data.get('change')!r}")
-    made: Change = kind(**{key: _field(key, value) for key, value in fields.items()})
+    made: StructuralChange = kind(**{key: _field(key, value) for key, value in fields.items()})
     return made
 
 

@@ -23,7 +23,7 @@ class Width:
         new: Its width in the student.
         copies: For each new channel the old one that it copies: g[old:] of Net2Net's mapping g.
         method: How the new channels are filled.
-        means: As many of the new channels, the last ones, are no copies but carry the mean of the old ones.
+        mean_channels: As many of the new channels, the last ones, are no copies but carry the mean of the old ones.
     """
 
     name: str
@@ -31,12 +31,12 @@ class Width:
     new: int
     copies: tuple[int, ...] = ()
     method: str = ""
-    means: int = 0
+    mean_channels: int = 0
 
     @property
     def variance(self) -> float:
         """The variance over the new channels, as a part of that over the old ones."""
-        return (self.new - self.means) / self.new if self.means else 1.0
+        return (self.new - self.mean_channels) / self.new if self.mean_channels else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +47,19 @@ class TensorPlan:
         name: Its name.
         layouts: The layout of each dimension.
         roles: For each "carry" or "contract".
-        means: For each what its entries are for channels that carry means (`fxgrow.means`), "" where none do;
+        mean_fill: For each what its entries are for channels that carry means (`MeanChannels`), "" where none do;
             empty where none do in any.
     """
 
     name: str
     layouts: tuple[Layout, ...]
     roles: tuple[str, ...]
-    means: tuple[Part | str, ...] = ()
+    mean_fill: tuple[Part | str, ...] = ()
 
     @property
     def drawn(self) -> tuple[int, ...]:
         """The dimensions whose entries for such channels are drawn."""
-        return tuple([dim for dim, part in enumerate(self.means) if part == "draw"])
+        return tuple([dim for dim, part in enumerate(self.mean_fill) if part == "draw"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Resize:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class IoDimPlan:
     """A dimension of an input or an output of the model that grows; what is new comes last.
 
     Attributes:
@@ -109,7 +109,7 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class Skipped:
     """A width that was not grown, and why."""
 
     name: str

@@ -21,11 +21,11 @@ from .. import methods
 from ..base.tables import html_table, table
 from ..errors import PlanError
 from ..layouts.layout import Layout, atoms, index_map, measure, only_atom
-from ..model.example_inputs import Inputs
+from ..model.example_inputs import ModelInputs
 from ..model.example_inputs import from_data as structure_from_data
 from ..model.grown import Output
-from .changes import Change, from_data, renumbered, to_data
-from .entries import PARTS, Edit, End, Left, Resize, TensorPlan, Width
+from .changes import StructuralChange, from_data, renumbered, to_data
+from .entries import PARTS, Edit, IoDimPlan, Resize, Skipped, TensorPlan, Width
 
 VERSION = 3
 
@@ -38,7 +38,7 @@ class Plan:
         model: The class of the teacher.
         inputs: The example inputs that the widths were inferred with, in words.
         example: The same as plain data, tensors by shape and dtype; None where they hold something else.
-        leaves: The modules that were to stay calls (`leaf_modules`).
+        leaf_modules: The modules that were to stay calls (`leaf_modules`).
         output: What the student is: a graph, or a module of the model's own class.
         code: A fingerprint of the model's graphs.
         spec: What was asked for, as plain data.
@@ -48,17 +48,17 @@ class Plan:
         tensors: The parameters and buffers that change.
         edits: The literals of the graphs that change.
         resizes: The attributes of modules that change.
-        left: What was not grown, and why.
+        skipped: What was not grown, and why.
         notes: What a user should know.
         changes: What changes besides, once the widths have grown: new layers, cloned blocks, larger kernels.
-        ends: Where inputs and outputs of the model grow.
+        io_dims: Where inputs and outputs of the model grow.
         next: The plan for the student that this one makes.
     """
 
     model: str
     inputs: str
     example: Any
-    leaves: tuple[str, ...]
+    leaf_modules: tuple[str, ...]
     output: Output
     code: str
     spec: Any
@@ -68,10 +68,10 @@ class Plan:
     tensors: tuple[TensorPlan, ...]
     edits: tuple[Edit, ...]
     resizes: tuple[Resize, ...]
-    left: tuple[Left, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
-    changes: tuple[Change, ...] = ()
-    ends: tuple[End, ...] = ()
+    changes: tuple[StructuralChange, ...] = ()
+    io_dims: tuple[IoDimPlan, ...] = ()
     next: Plan | None = None
 
     @functools.cached_property
@@ -79,23 +79,23 @@ class Plan:
         return {width.name: width for width in self.groups}
 
     @property
-    def grown(self) -> tuple[Width, ...]:
+    def grown_widths(self) -> tuple[Width, ...]:
         """The width groups that grow."""
         return tuple(width for width in self.groups if width.new > width.old)
 
     @functools.cached_property
     def fresh(self) -> frozenset[str]:
         """The groups in which what is new is no replica: those of inputs and outputs, and as their methods say."""
-        filled = {width.name for width in self.grown if not methods.method(width.method).replicas}
-        return frozenset({end.group for end in self.ends} | filled)
+        filled = {width.name for width in self.grown_widths if not methods.method(width.method).replicas}
+        return frozenset({end.group for end in self.io_dims} | filled)
 
     @property
-    def exact(self) -> bool:
+    def preserves_function(self) -> bool:
         """Whether all of it preserves the function, at least in eval mode."""
         return (
-            all(methods.method(width.method).exact for width in self.grown)
-            and all(change.exact for change in self.changes)
-            and (self.next is None or self.next.exact)
+            all(methods.method(width.method).preserves_function for width in self.grown_widths)
+            and all(change.exact_modes for change in self.changes)
+            and (self.next is None or self.next.preserves_function)
         )
 
     @property
@@ -147,7 +147,7 @@ class Plan:
     ) -> tuple[Tensor, Tensor]:
         """For each index of a grown dimension the old one that it copies, and whether it is the old one.
 
-        The last `Width.means` of a width copy none; what the index says of them does not count.
+        The last `Width.mean_channels` of a width copy none; what the index says of them does not count.
 
         Args:
             layout: The dimension's layout.
@@ -215,10 +215,17 @@ class Plan:
     def _from(cls, data: dict[str, Any]) -> Plan:
         if data.pop("fxgrow") != VERSION:
             raise PlanError(f"the plan was written by another version of the format (this is {VERSION})")
-        parts = {"groups": Width, "tensors": TensorPlan, "edits": Edit, "resizes": Resize, "left": Left, "ends": End}
+        parts = {
+            "groups": Width,
+            "tensors": TensorPlan,
+            "edits": Edit,
+            "resizes": Resize,
+            "skipped": Skipped,
+            "io_dims": IoDimPlan,
+        }
         for key, kind in parts.items():
             data[key] = tuple(kind(**{k: _frozen(v) for k, v in item.items()}) for item in data[key])
-        data["leaves"], data["notes"] = tuple(data["leaves"]), tuple(data["notes"])
+        data["leaf_modules"], data["notes"] = tuple(data["leaf_modules"]), tuple(data["notes"])
         data["changes"] = tuple(from_data(change) for change in data["changes"])
         data["next"] = cls._from(data["next"]) if data["next"] is not None else None
         found = cls(**data)
@@ -230,25 +237,25 @@ class Plan:
         for w in self.groups:
             if len(w.copies) != w.new - w.old or any(not 0 <= c < w.old for c in w.copies):
                 raise PlanError(f"the plan's {w.name!r} grows from {w.old} to {w.new} with copies that do not fit")
-            if not 0 <= w.means <= min(len(w.copies), w.old - 1):
+            if not 0 <= w.mean_channels <= min(len(w.copies), w.old - 1):
                 raise PlanError(
-                    f"the plan's {w.name!r} has {w.means} channels that carry means, of {len(w.copies)} new"
+                    f"the plan's {w.name!r} has {w.mean_channels} channels that carry means, of {len(w.copies)} new"
                 )
             if w.new > w.old:
                 methods.method(w.method)
-        for end in self.ends:
+        for end in self.io_dims:
             if end.group not in self._by_name or not 0 < end.old < end.new or end.kind not in ("input", "output"):
                 raise PlanError(f"the plan's {end.kind} {end.at} does not fit its widths")
         for t in self.tensors:
             missing = {name for layout in t.layouts for name in atoms(layout)} - self._by_name.keys()
             if missing or len(t.roles) != len(t.layouts) or not {*t.roles} <= {"carry", "contract"}:
                 raise PlanError(f"the plan's {t.name!r} has unknown widths or roles")
-            carrying = [any(self._by_name[name].means for name in atoms(layout)) for layout in t.layouts]
+            carrying = [any(self._by_name[name].mean_channels for name in atoms(layout)) for layout in t.layouts]
             if any(carrying) and (
-                len(t.means) != len(t.layouts)
+                len(t.mean_fill) != len(t.layouts)
                 or any(
                     carried != (part in PARTS) or (carried and only_atom(layout) is None)
-                    for carried, part, layout in zip(carrying, t.means, t.layouts, strict=True)
+                    for carried, part, layout in zip(carrying, t.mean_fill, t.layouts, strict=True)
                 )
             ):
                 raise PlanError(f"the plan's {t.name!r} does not say what its channels are that carry means")
@@ -266,23 +273,23 @@ class Plan:
         return "".join([*parts, f"<p>then</p>{self.next._repr_html_()}"] if self.next is not None else parts)
 
     def _title(self) -> str:
-        kind = "same function" if self.exact else "NOT function-preserving"
-        if self.exact and not all("train" in change.exact for change in self.changes):
+        kind = "same function" if self.preserves_function else "NOT function-preserving"
+        if self.preserves_function and not all("train" in change.exact_modes for change in self.changes):
             kind = "same function in eval mode"
         changes = f"{len(self.changes)} other changes; " if self.changes else ""
         return (
-            f"Plan for {self.model}: {len(self.grown)} widths grow, {len(self.tensors)} tensors change; "
+            f"Plan for {self.model}: {len(self.grown_widths)} widths grow, {len(self.tensors)} tensors change; "
             f"{changes}{kind}; method {self.method}, seed {self.seed}"
         )
 
     def _tables(self) -> Iterator[tuple[Sequence[str], Sequence[Sequence[str]]]]:
-        rows = [(w.name, str(w.old), str(w.new), f"{w.new / w.old:.3g}x", w.method) for w in self.grown]
+        rows = [(w.name, str(w.old), str(w.new), f"{w.new / w.old:.3g}x", w.method) for w in self.grown_widths]
         yield ("width", "old", "new", "factor", "method"), rows
         if self.changes:
-            changed = [(change.path, str(change), " and ".join(change.exact) or "no") for change in self.changes]
+            changed = [(change.path, str(change), " and ".join(change.exact_modes) or "no") for change in self.changes]
             yield ("changed", "how", "exact in"), changed
-        if self.left:
-            yield ("left as it is", "why"), [(w.name, w.reason) for w in self.left]
+        if self.skipped:
+            yield ("left as it is", "why"), [(w.name, w.reason) for w in self.skipped]
 
 
 def chained(plans: Plan | Sequence[Plan]) -> Plan:
@@ -306,7 +313,7 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
 
 
-def example_of(plan: Plan, tensors: Iterable[Tensor]) -> Inputs | None:
+def example_of(plan: Plan, tensors: Iterable[Tensor]) -> ModelInputs | None:
     """The example inputs that a plan was made with, on the meta device; None where it could not hold them.
 
     Args:
@@ -317,4 +324,4 @@ def example_of(plan: Plan, tensors: Iterable[Tensor]) -> Inputs | None:
         return None
     dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.get_default_dtype())
     args, kwargs = structure_from_data(plan.example, dtype)
-    return Inputs(args, kwargs)
+    return ModelInputs(args, kwargs)

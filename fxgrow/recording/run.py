@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ..errors import GrowError, TraceError
-from ..model.copies import clone, named_tensors, own_copy, plain_tensors, same_randomness
-from ..model.example_inputs import Inputs, bind, for_a_run
+from ..model.copies import clone_owned, clone_shared, named_tensors, plain_tensors, same_randomness
+from ..model.example_inputs import ModelInputs, bind, for_a_run
 from ..model.grown import MODES, Mode
 from ..model.provenance import NOT_THEIRS
 from .runner import watched
@@ -22,7 +22,7 @@ from .tape import Call, Shape, Tape
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ModelRun:
     """What one run did.
 
     Attributes:
@@ -40,13 +40,13 @@ class RunError(TraceError):
     """The model itself fails on the inputs."""
 
 
-def run_model(model: nn.Module, inputs: Inputs) -> tuple[dict[Mode, Run], Inputs]:
+def run_model(model: nn.Module, inputs: ModelInputs) -> tuple[dict[Mode, ModelRun], ModelInputs]:
     """The model's own tape in each mode that it runs in; train mode may need a larger batch."""
     try:
         return {mode: record(model, mode, inputs) for mode in MODES}, inputs
     except RunError as error:
         for candidate in (inputs.doubled(), inputs):
-            tapes: dict[Mode, Run] = {}
+            tapes: dict[Mode, ModelRun] = {}
             for mode in MODES:
                 with suppress(RunError):
                     tapes[mode] = record(model, mode, candidate)
@@ -55,13 +55,13 @@ def run_model(model: nn.Module, inputs: Inputs) -> tuple[dict[Mode, Run], Inputs
         raise error from None
 
 
-def record(model: nn.Module, mode: Mode, inputs: Inputs) -> Run:
+def record(model: nn.Module, mode: Mode, inputs: ModelInputs) -> ModelRun:
     """What a model does in a mode; it is on the meta device, or runs for real.
 
     Raises:
         RunError: It fails.
     """
-    root = own_copy(model) if inputs.real else clone(model)
+    root = clone_owned(model) if inputs.real else clone_shared(model)
     root.train(mode == "train")
     before = _attributes(root)
     run = _record_once(root, mode, inputs)
@@ -71,10 +71,10 @@ def record(model: nn.Module, mode: Mode, inputs: Inputs) -> Run:
     return run
 
 
-def _record_once(root: nn.Module, mode: Mode, inputs: Inputs) -> Run:
+def _record_once(root: nn.Module, mode: Mode, inputs: ModelInputs) -> ModelRun:
     names = named_tensors(root)
     args, kwargs = for_a_run((inputs.args, dict(inputs.kwargs)))
-    given = named_inputs(bind(root, Inputs(args, kwargs)))
+    given = named_inputs(bind(root, ModelInputs(args, kwargs)))
     tape = Tape({**names, **given}, plain_tensors(root), real=inputs.real)
     try:
         with same_randomness(), torch.no_grad(), tape, watched(root, tape):
@@ -86,9 +86,9 @@ def _record_once(root: nn.Module, mode: Mode, inputs: Inputs) -> Run:
         where = "" if inputs.real else " on the meta device"
         raise RunError(
             f"{type(root).__name__} does not run on {inputs} in {mode} mode{where}: "
-            f"{type(error).__name__}: {reason}{place(error)}"
+            f"{type(error).__name__}: {reason}{source_location(error)}"
         ) from error
-    return Run(tape.calls, tape.result(result, {**names, **given}))
+    return ModelRun(tape.calls, tape.result(result, {**names, **given}))
 
 
 def _attributes(root: nn.Module) -> dict[tuple[str, str], Any]:
@@ -134,7 +134,7 @@ def named_inputs(structure: Any) -> dict[str, Tensor]:
     return {f"input {i}": tensor for i, tensor in enumerate(tensors)}
 
 
-def place(error: BaseException) -> str:
+def source_location(error: BaseException) -> str:
     """Where in the user's code an error arose: the last frame that is neither of torch nor of this package."""
     theirs = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(NOT_THEIRS)]
     return f" (at {theirs[-1].filename}:{theirs[-1].lineno}: {theirs[-1].line})" if theirs else ""

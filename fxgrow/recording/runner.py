@@ -13,7 +13,7 @@ from torch import fx, nn
 from torch.nn.modules import module as torch_module
 
 from ..model.grown import is_layer
-from ..model.opaque import WHOLE
+from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe, module_path
 from .tape import Tape
 
@@ -62,7 +62,7 @@ def thawed(arguments: Any) -> Any:
 @contextmanager
 def watched(root: nn.Module, tape: Tape) -> Iterator[None]:
     """Inside, the tape knows which module of the tree is at work."""
-    whole = root.__dict__.get(WHOLE)
+    whole = root.__dict__.get(OPAQUE_MODEL)
     paths = {id(module): name for name, module in (whole or root).named_modules()}
     outer = sys.exc_info()[1]
     stack: list[tuple[str, str | None, str, bool]] = []

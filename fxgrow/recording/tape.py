@@ -87,7 +87,7 @@ class Tape(TorchDispatchMode):
         self.inside: str | None = None  # the module whose own code is running, where no graph tells the place
         self.module = ""  # the innermost module at work
         self.called = False  # whether its own code is running, not a graph that its code was inlined into
-        self.held: list[Any] = list(names.values())  # keeps ids unique while the tape lives
+        self.keepalive: list[Any] = list(names.values())  # keeps ids unique while the tape lives
         self._value_of: dict[int, int | str] = {id(tensor): name for name, tensor in names.items()}
         self._meta_of: dict[int, Tensor] = {}
         self._real: dict[int, Tensor] = {}  # meta tensor: the constant that it stands for
@@ -122,7 +122,7 @@ class Tape(TorchDispatchMode):
         return known[1]
 
     def _new_value(self, tensor: Tensor) -> int:
-        self.held.append(tensor)
+        self.keepalive.append(tensor)
         self._count += 1
         self._value_of[id(tensor)] = self._count
         self._read_at[id(tensor)] = self._written.get(_storage(tensor), 0)
@@ -255,23 +255,23 @@ class Tape(TorchDispatchMode):
     def _stand_in(self, real: Tensor) -> Tensor:
         if self.real:  # nothing has to stand for it
             self._real[id(real)] = real
-            self.held.append(real)
+            self.keepalive.append(real)
             return real
         meta = self._meta_of.get(id(real))
         if meta is None:
             meta = self._meta_of[id(real)] = _like_on_meta(real)
             self._real[id(meta)] = real
-            self.held += [real, meta]
+            self.keepalive += [real, meta]
         return meta
 
     def release(self) -> None:
         """Make real what stood for constants: user's code may keep it beyond the run, in a cache of its own."""
         with _disable_current_modes():
-            for held in self.held:
-                real = None if self.real else self._real.get(id(held))
-                if real is not None and held.is_meta:
+            for keepalive in self.keepalive:
+                real = None if self.real else self._real.get(id(keepalive))
+                if real is not None and keepalive.is_meta:
                     with suppress(RuntimeError):  # a view of it is alive
-                        swap_tensors(held, real.detach())
+                        swap_tensors(keepalive, real.detach())
 
     def site_of(self, op: Any) -> str:
         """Where the run is, in words."""

@@ -14,29 +14,29 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..base.structures import leaf_tensors
-from ..capture.ladder import trace
+from ..capture.ladder import trace_model
 from ..capture.traced import Traced
 from ..errors import GrowError, TraceError
-from ..infer.freeze import widths
+from ..infer.freeze import freeze
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, only_atom
-from ..model.copies import clone, named_tensors, rng_preserved
-from ..model.example_inputs import Inputs, arguments_of, bind
+from ..model.copies import clone_shared, named_tensors, rng_preserved
+from ..model.example_inputs import ModelInputs, arguments_of, bind
 from ..model.grown import MODES, GrownModule, Mode, graph_for, set_mode
-from ..model.opaque import WHOLE
+from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe
 from ..plans.growth_plan import Plan, example_of
 from ..recording.runner import Runner
 from ..recording.tape import Tape
 from ..rewrite.student import plan_of
 from ..rewrite.student_inputs import old_outputs, padded, padded_inputs
-from ..solver.io_widths import open_ends
+from ..solver.io_widths import free_io_dims
 from ..spec.parse import parse
 from .flops import total_flops
 from .report import TOLERANCE, NodeError, Report
 
 
-def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: float | None = None) -> Report:
+def compare(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: float | None = None) -> Report:
     """Compare two models on inputs, in eval and in train mode, with dropout off. Neither is changed.
 
     Where the student's plan says that inputs have more channels, it gets the teacher's with random numbers in the
@@ -57,7 +57,7 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
         if any(tensor.is_meta for tensor in named_tensors(model).values()):
             raise GrowError(f"the {who} is on the meta device, where there are no numbers to compare")
     args, kwargs = arguments_of(inputs)
-    given = Inputs(args, kwargs)
+    given = ModelInputs(args, kwargs)
     plan = plan_of(student)
     steps = plan.steps if plan is not None else ()
     larger = padded_inputs(steps, teacher, given)
@@ -66,7 +66,12 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
     beyond = [mode for mode in MODES if errors[mode] > allowed] if tolerance is None else []
     rounding = _rounding(teacher, given, beyond)
     nodes: tuple[NodeError, ...] = ()
-    if plan is not None and plan.next is None and isinstance(student, GrownModule) and WHOLE not in vars(student):
+    if (
+        plan is not None
+        and plan.next is None
+        and isinstance(student, GrownModule)
+        and OPAQUE_MODEL not in vars(student)
+    ):
         nodes = tuple(_nodes_apart(teacher, student, plan, given))
     return Report(
         errors=errors,
@@ -75,7 +80,7 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
         nodes=nodes,
         parameters=(_count(teacher), _count(student)),
         flops=(_flops(teacher, given), _flops(student, larger)),
-        left=tuple((entry.name, entry.reason) for entry in plan.left) if plan is not None else (),
+        skipped=tuple((entry.name, entry.reason) for entry in plan.skipped) if plan is not None else (),
         notes=plan.notes if plan is not None else (),
     )
 
@@ -92,7 +97,7 @@ def relative_error(student: Tensor, teacher: Tensor) -> float:
 
 
 def _outputs_apart(
-    teacher: nn.Module, student: nn.Module, given: Inputs, larger: Inputs, steps: Sequence[Plan], mode: Mode
+    teacher: nn.Module, student: nn.Module, given: ModelInputs, larger: ModelInputs, steps: Sequence[Plan], mode: Mode
 ) -> float:
     expected = _ran("teacher", teacher, given, mode)
     found = _ran("student", student, larger, mode)
@@ -105,7 +110,7 @@ def _outputs_apart(
     return max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
 
 
-def _ran(who: str, model: nn.Module, inputs: Inputs, mode: Mode) -> Any:
+def _ran(who: str, model: nn.Module, inputs: ModelInputs, mode: Mode) -> Any:
     try:
         return _run(model, inputs, mode)
     except GrowError:
@@ -117,15 +122,15 @@ def _ran(who: str, model: nn.Module, inputs: Inputs, mode: Mode) -> Any:
         ) from error
 
 
-def _rounding(teacher: nn.Module, inputs: Inputs, modes: Sequence[Mode]) -> dict[str, float]:
+def _rounding(teacher: nn.Module, inputs: ModelInputs, modes: Sequence[Mode]) -> dict[str, float]:
     """How far the teacher is from itself in float64: no two ways to compute it agree better than that."""
     if not modes or _tolerance(teacher) <= TOLERANCE[torch.float64]:
         return {}
-    precise = clone(teacher, {id(t): _precise(t) for t in named_tensors(teacher).values()})
+    precise = clone_shared(teacher, {id(t): _precise(t) for t in named_tensors(teacher).values()})
     args, kwargs = tree_map_only(Tensor, _precise, (inputs.args, dict(inputs.kwargs)))
     found: dict[str, float] = {}
     for mode in modes:
-        theirs = leaf_tensors(_run(precise, Inputs(args, kwargs), mode))
+        theirs = leaf_tensors(_run(precise, ModelInputs(args, kwargs), mode))
         ours = leaf_tensors(_run(teacher, inputs, mode))
         found[mode] = max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
     return found
@@ -138,7 +143,7 @@ def _precise(tensor: Tensor) -> Tensor:
     return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
 
 
-def _run(model: nn.Module, inputs: Inputs, mode: Mode) -> Any:
+def _run(model: nn.Module, inputs: ModelInputs, mode: Mode) -> Any:
     with rng_preserved(), torch.no_grad(), _in_mode(model, mode), DropoutOff():
         torch.manual_seed(0)
         buffers = {name: tensor.clone() for name, tensor in model.named_buffers()}
@@ -176,26 +181,26 @@ class DropoutOff(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _traced_again(teacher: nn.Module, plan: Plan, inputs: Inputs) -> Traced:
+def _traced_again(teacher: nn.Module, plan: Plan, inputs: ModelInputs) -> Traced:
     """The teacher, traced as for its plan; on these inputs where the plan's hold no numbers, and it asks for them."""
     example = example_of(plan, named_tensors(teacher).values())
     with suppress(TraceError):
         if example is not None:
-            return trace(teacher, example, leaf_modules=plan.leaves)
-    return trace(teacher, inputs, leaf_modules=plan.leaves)
+            return trace_model(teacher, example, leaf_modules=plan.leaf_modules)
+    return trace_model(teacher, inputs, leaf_modules=plan.leaf_modules)
 
 
-def _nodes_apart(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: Inputs) -> Iterator[NodeError]:
+def _nodes_apart(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: ModelInputs) -> Iterator[NodeError]:
     traced = _traced_again(teacher, plan, inputs)
-    found, _ = open_ends(widths(traced), parse(plan.spec))
+    found, _ = free_io_dims(freeze(traced), parse(plan.spec))
     if plan.code != traced.fingerprint() or any(
-        w.name not in found.named or found.width(w.name) != w.old for w in plan.groups
+        w.name not in found.groups_by_name or found.width(w.name) != w.old for w in plan.groups
     ):
         return  # the student was grown from another model, such as an earlier student
     root = traced.tree(teacher)
     arguments = bind(teacher, inputs)
     larger = padded(plan, arguments)
-    gains = {tensor.name for tensor in plan.tensors if "gain" in tensor.means}  # which are others on purpose
+    gains = {tensor.name for tensor in plan.tensors if "gain" in tensor.mean_fill}  # which are others on purpose
     for mode in MODES:
         graph = traced.graph(mode)
         values = _record(root, graph, arguments, mode)
@@ -238,7 +243,7 @@ def _copies(plan: Plan, found: WidthGraph, layouts: tuple[Any, ...], tensor: Ten
 def _carrying(plan: Plan, layout: Layout) -> int:
     """How many channels of a dimension carry means."""
     name = only_atom(layout)
-    return plan.width(name).means if isinstance(name, str) and plan.grows(layout) else 0
+    return plan.width(name).mean_channels if isinstance(name, str) and plan.grows(layout) else 0
 
 
 def _record(root: nn.Module, graph: fx.Graph, arguments: Mapping[str, Any], mode: Mode) -> Mapping[str, Any]:
@@ -267,7 +272,7 @@ def _count(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def _flops(model: nn.Module, inputs: Inputs) -> int:
+def _flops(model: nn.Module, inputs: ModelInputs) -> int:
     with suppress(TraceError):
         return total_flops(model, inputs)
     try:  # it asks for the numbers in tensors

@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import TraceError
-from ..model.copies import clone, same_randomness, to_meta
-from ..model.example_inputs import Inputs
+from ..model.copies import clone_shared, same_randomness, to_meta
+from ..model.example_inputs import ModelInputs
 from ..model.grown import set_mode
 from ..recording.run import tape_of
 from ..recording.runner import Runner, watched
@@ -38,7 +38,7 @@ def flops_by_module(
     return _counted(shadow, arguments, lambda tape: Runner(shadow, graph, tape).run_on(arguments), real=real)
 
 
-def total_flops(model: nn.Module, inputs: Inputs) -> int:
+def total_flops(model: nn.Module, inputs: ModelInputs) -> int:
     """The FLOPs of a model in eval mode, which is not touched.
 
     On a real device torch's counter would miss what fused kernels compute: the fast path of attention, mkldnn's LSTM.
@@ -63,7 +63,7 @@ def total_flops(model: nn.Module, inputs: Inputs) -> int:
 
 def _without_gradients(root: nn.Module) -> nn.Module:
     """A copy on the same memory: torch's counter cannot follow a parameter that is handed to a module."""
-    return clone(root, {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in root.parameters()})
+    return clone_shared(root, {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in root.parameters()})
 
 
 def _counted(root: nn.Module, arguments: Any, run: Callable[[Tape], Any], *, real: bool) -> Mapping[str, int]:

@@ -45,7 +45,7 @@ class Report:
         nodes: The same for every node of the graphs; empty where the student has no plan.
         parameters: (teacher's, student's) number of parameters.
         flops: (teacher's, student's) floating-point operations of one forward pass on the inputs.
-        left: What was not grown, and why.
+        skipped: What was not grown, and why.
         notes: What a user should know.
     """
 
@@ -55,7 +55,7 @@ class Report:
     nodes: tuple[NodeError, ...]
     parameters: tuple[int, int]
     flops: tuple[int, int]
-    left: tuple[tuple[str, str], ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -91,8 +91,8 @@ class Report:
         if worst and not self.exact:
             shown = [(n.site, n.mode, "x".join(map(str, n.shape)), f"{n.error:.1e}") for n in worst]
             parts.append(table(("largest at", "mode", "shape", "error"), shown))
-        if self.left:
-            parts.append(table(("left as it is", "why"), self.left, limit=140))
+        if self.skipped:
+            parts.append(table(("left as it is", "why"), self.skipped, limit=140))
         return "\n\n".join([*parts, *(f"note: {note}" for note in self.notes)])
 
     __repr__ = __str__

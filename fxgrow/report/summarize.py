@@ -9,16 +9,16 @@ from typing import Any
 
 from torch import nn
 
-from ..capture.ladder import trace
+from ..capture.ladder import trace_model
 from ..capture.traced import Traced
 from ..errors import GrowError
 from ..infer.findings import CARRY
-from ..infer.freeze import widths
+from ..infer.freeze import freeze
 from ..infer.groups import Group, can_grow
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import atoms, show
-from ..model.copies import clone, named_tensors
-from ..model.example_inputs import Inputs, arguments_of, for_a_run
+from ..model.copies import clone_shared, named_tensors
+from ..model.example_inputs import ModelInputs, arguments_of, for_a_run
 from ..model.grown import Mode, graph_for, set_mode
 from ..plans.changes import Enlarge, Insert, Repeat
 from ..plans.entries import TensorPlan
@@ -32,7 +32,7 @@ from .summary_table import Row, Summary
 TEACHER_GIVES = "give summary the teacher, too"
 
 
-def summary(
+def summarize(
     of: nn.Module | WidthGraph | Plan, example_inputs: Any = None, *, teacher: nn.Module | WidthGraph | None = None
 ) -> Summary:
     """A model, what was found of it, a plan or a student, layer by layer. Nothing is computed, nothing changed.
@@ -49,14 +49,14 @@ def summary(
     """
     plan = of if isinstance(of, Plan) else plan_of(of) if isinstance(of, nn.Module) else None
     if plan is None:
-        found = widths(trace(of, example_inputs)) if isinstance(of, nn.Module) else of
+        found = freeze(trace_model(of, example_inputs)) if isinstance(of, nn.Module) else of
         if not isinstance(found, WidthGraph):
             raise GrowError(f"summary takes a model, a WidthGraph or a Plan, not a {type(of).__name__}")
         return _of_widths(found)
     if isinstance(teacher, nn.Module):
         check_tensors(plan, named_tensors(teacher))
         example = _example(plan, teacher, example_inputs)
-        teacher = widths(trace(teacher, example, leaf_modules=plan.leaves, output=plan.output))
+        teacher = freeze(trace_model(teacher, example, leaf_modules=plan.leaf_modules, output=plan.output))
     elif teacher is not None and not isinstance(teacher, WidthGraph):
         raise GrowError(f"the teacher is a {type(teacher).__name__}; expected an nn.Module or a WidthGraph")
     if teacher is not None:
@@ -141,7 +141,7 @@ def _before(found: WidthGraph) -> _Side:
 
 def _root(traced: Traced) -> nn.Module:
     """A tree of our own to run on, whose mode can be set."""
-    return traced.fresh() if traced.inputs.real else clone(traced.root)
+    return traced.fresh() if traced.inputs.real else clone_shared(traced.root)
 
 
 def _after(plan: Plan, traced: Traced) -> _Side:
@@ -151,7 +151,7 @@ def _after(plan: Plan, traced: Traced) -> _Side:
     if plan.next is None:
         return _side(student, traced, student.graphs, padded(plan, traced.arguments))
     inputs = padded_inputs([plan], student, traced.inputs)
-    return _after(plan.next, trace(student, inputs, leaf_modules=plan.next.leaves, output=plan.next.output))
+    return _after(plan.next, trace_model(student, inputs, leaf_modules=plan.next.leaf_modules, output=plan.next.output))
 
 
 def _undone(plan: Plan, after: _Side) -> _Side:
@@ -182,14 +182,14 @@ def _of_widths(found: WidthGraph) -> Summary:
     side = _before(found)
     growing = sum(can_grow(group) for group in found.groups)
     title = f"{found.traced.class_name}: {len(found.groups)} widths, {growing} can grow; inputs {found.traced.inputs}"
-    return _made(title, side, side, found, lambda name: _why(found.named[name]), found.traced.notes)
+    return _made(title, side, side, found, lambda name: _why(found.groups_by_name[name]), found.traced.notes)
 
 
 def _why(group: Group) -> str:
     if group.pinned:
         return "; ".join(group.pinned)
-    if group.held:
-        return f"{group.held} is the factor of the same dimension that grows"
+    if group.deferred_to:
+        return f"{group.deferred_to} is the factor of the same dimension that grows"
     return f"by whole multiples only: {'; '.join(group.uniform)}" if group.uniform else ""
 
 
@@ -201,8 +201,8 @@ def _of_plan_and_teacher(plan: Plan, found: WidthGraph) -> Summary:
 def _of_student(student: nn.Module, plan: Plan, teacher: WidthGraph | None, example_inputs: Any) -> Summary:
     last = plan.steps[-1]
     args, kwargs = arguments_of(_example(plan, student, example_inputs))
-    example = padded_inputs(plan.steps, student, Inputs(args, kwargs))
-    grown = widths(trace(student, example, leaf_modules=last.leaves, output=last.output))
+    example = padded_inputs(plan.steps, student, ModelInputs(args, kwargs))
+    grown = freeze(trace_model(student, example, leaf_modules=last.leaf_modules, output=last.output))
     after = _before(grown)
     if teacher is not None:
         return _compared(plan, teacher, _before(teacher), after)
@@ -210,10 +210,10 @@ def _of_student(student: nn.Module, plan: Plan, teacher: WidthGraph | None, exam
 
 
 def _compared(plan: Plan, found: WidthGraph, before: _Side, after: _Side, *notes: str) -> Summary:
-    left = {entry.name: entry.reason for step in plan.steps for entry in step.left}
+    left = {entry.name: entry.reason for step in plan.steps for entry in step.skipped}
 
     def why(name: str) -> str:
-        return left.get(name, "") or "; ".join(found.named[name].pinned)
+        return left.get(name, "") or "; ".join(found.groups_by_name[name].pinned)
 
     return _made(_title(plan), before, after, found, why, (*plan.notes, *notes), _twins(plan, after))
 
@@ -230,7 +230,7 @@ def _twins(plan: Plan, after: _Side) -> dict[str, str]:
 
 
 def _title(plan: Plan) -> str:
-    grown, changes = sum(len(step.grown) for step in plan.steps), sum(len(step.changes) for step in plan.steps)
+    grown, changes = sum(len(step.grown_widths) for step in plan.steps), sum(len(step.changes) for step in plan.steps)
     more = f", {changes} other changes" if changes else ""
     return f"{plan.model}: {grown} widths grow{more}; inputs {plan.inputs}"
 
@@ -246,13 +246,13 @@ def _made(
 ) -> Summary:
     """The table; of what is in a clone `twins` tells what it is in the block."""
     rows = []
-    own = _by_module(found.tensors, lambda name: can_grow(found.named[name]))
+    own = _by_module(found.tensors, lambda name: can_grow(found.groups_by_name[name]))
     for path in after.layers():
         new = path not in before.kinds
         name, dim = (f"{path}.weight", own.get(twins.get(path, ""), ("", 0))[1]) if new else own.get(path, ("", 0))
         layout = found.tensors[name].layouts[dim] if name in found.tensors else ()
         width = (_size(before, name, dim), _size(after, name, dim))
-        parts = [name for name in atoms(layout) if can_grow(found.named[name])] or list(atoms(layout))
+        parts = [name for name in atoms(layout) if can_grow(found.groups_by_name[name])] or list(atoms(layout))
         reasons = dict.fromkeys(filter(None, map(why, parts))) if width[0] == width[1] else ()
         parameters = (before.parameters_of(path), after.parameters_of(path))
         flops = (before.flops_of(path), after.flops_of(path))
@@ -297,8 +297,8 @@ def _of_plan(plan: Plan) -> Summary:
             first.setdefault(tensor.name, tensor)
             old.setdefault(tensor.name, tuple(map(step.old_size, tensor.layouts)))
             new[tensor.name] = tuple(map(step.new_size, tensor.layouts))
-    growing = {width.name for step in plan.steps for width in step.grown}
-    left = {entry.name: entry.reason for step in plan.steps for entry in step.left}
+    growing = {width.name for step in plan.steps for width in step.grown_widths}
+    left = {entry.name: entry.reason for step in plan.steps for entry in step.skipped}
     for path, (name, dim) in _by_module(first, growing.__contains__).items():
         width, reason = (old[name][dim], new[name][dim]), left.pop(path, "")
         rows.append(Row(path, "", show(first[name].layouts[dim]), width, why=reason if width[0] == width[1] else ""))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import methods
-from ..base.rng import generator
+from ..base.rng import named_generator
 from ..errors import PlanError
 from ..layouts.layout import Layout, atoms, only_atom
 from ..methods import Columns, Where, take
@@ -61,9 +61,9 @@ class Filling:
         filled = [(dim, name) for dim, name in used if weighs or methods.method(name).carries]
         if tensor.ndim == 1 and not filled:
             return self._map(found.layouts[0], tensor.device).gather(tensor, 0)
-        drawn_at = [(dim, generator(self.plan.seed, f"{found.name}[{dim}] means")) for dim in found.drawn]
+        drawn_at = [(dim, named_generator(self.plan.seed, f"{found.name}[{dim}] means")) for dim in found.drawn]
         columns = [self._column(found.layouts[dim], dim, name, tensor.device) for dim, name in filled]
-        draws = [generator(self.plan.seed, f"{found.name}[{dim}]") for dim, _ in filled]
+        draws = [named_generator(self.plan.seed, f"{found.name}[{dim}]") for dim, _ in filled]
         hows = [methods.method(name) for _, name in filled]
         along, step = _parts(found, grown, hows)
         maps = {dim: self._map(found.layouts[dim], tensor.device) for dim, _ in used}
@@ -73,7 +73,7 @@ class Filling:
             for how, column, drawn in zip(hows, columns, draws, strict=True):
                 part = _by_method(found, part, column, how, drawn, is_bias=is_bias)
             for dim, drawn in drawn_at:
-                _draw(part, dim, self._width(found.layouts[dim]).means, drawn)
+                _draw(part, dim, self._width(found.layouts[dim]).mean_channels, drawn)
             if part is not target:
                 target.copy_(part)
         return grown
@@ -97,7 +97,7 @@ class Filling:
 
     def _extended(self, found: TensorPlan, tensor: Tensor) -> Tensor:
         """The teacher's tensor with one more entry, for channels that carry means, in each dimension that has them."""
-        for dim, part in enumerate(found.means):
+        for dim, part in enumerate(found.mean_fill):
             if part == "gain":
                 eta = math.sqrt(self._width(found.layouts[dim]).variance)
                 tensor = (tensor.double() * eta).to(tensor.dtype)
@@ -115,7 +115,7 @@ class Filling:
         key = (layout, device)
         if key not in self._maps:
             index, original = self.plan.index(layout)
-            if only_atom(layout) is not None and (number := self._width(layout).means):
+            if only_atom(layout) is not None and (number := self._width(layout).mean_channels):
                 index[-number:] = self.plan.old_size(layout)  # the entry that is added to it
             self._maps[key] = IndexMap(index, original, device)
         return self._maps[key]
@@ -125,7 +125,7 @@ class Filling:
         if key not in self._columns:
             found = self._map(layout, device)
             index, original = _of_method(self.plan, layout, name, found.index, found.original)
-            if only_atom(layout) is not None and (number := self._width(layout).means):
+            if only_atom(layout) is not None and (number := self._width(layout).mean_channels):
                 index, original = index.clone(), original.clone()
                 index[-number:] += torch.arange(number)  # nobody's replicas
                 original[-number:] = True

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..capture.attribute_ints import plain, stated_in
+from ..capture.attribute_ints import attribute_ints_in, plain
 from ..capture.retracer import Retracer
 from ..capture.traced import Traced
 from ..depth.calibrate import calibrate
@@ -17,7 +17,7 @@ from ..errors import PlanError
 from ..infer.literals import argument
 from ..model.copies import named_tensors, replace_tensors
 from ..model.grown import GrownModule, Mode, module_at
-from ..model.opaque import WHOLE
+from ..model.opaque import OPAQUE_MODEL
 from ..plans.changes import Insert
 from ..plans.entries import DROP, Edit, Resize, TensorPlan
 from ..plans.growth_plan import Plan
@@ -95,7 +95,7 @@ def edit(graphs: Mapping[Mode, fx.Graph], edits: tuple[Edit, ...]) -> dict[Mode,
         copied.output(result).meta.update(old_output.meta)
         nodes = {node.name: twin for node, twin in seen.items()}
         for twin in nodes.values():
-            if any(stated_in((twin.args, twin.kwargs))):
+            if any(attribute_ints_in((twin.args, twin.kwargs))):
                 twin.args, twin.kwargs = plain((twin.args, twin.kwargs))
         for change in edits:
             if change.mode == mode or (len(graphs) == 1 and change.node in nodes):
@@ -183,7 +183,7 @@ def student_of(traced: Traced, plan: Plan, model: nn.Module, batches: Iterable[A
     student = assemble(root, traced.graphs, grown_tensors(plan, named_tensors(root)), plan, type(model).__name__)
     if calibrated and batches is not None:
         calibrate(student, calibrated, batches)
-    made: nn.Module = student if plan.output == "graph" else root.__dict__[WHOLE]
+    made: nn.Module = student if plan.output == "graph" else root.__dict__[OPAQUE_MODEL]
     remember(plan, made)
     return made
 

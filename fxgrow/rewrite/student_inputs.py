@@ -9,21 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..base.rng import generator
-from ..model.example_inputs import Inputs, relabelled, relabelled_inputs
-from ..plans.entries import End
+from ..base.rng import named_generator
+from ..model.example_inputs import ModelInputs, relabelled, relabelled_inputs
+from ..plans.entries import IoDimPlan
 from ..plans.growth_plan import Plan
 
 
 def padded(plan: Plan, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """The teacher's arguments, by the names of `forward`, as the student takes them: random numbers in new channels."""
-    return relabelled(arguments, _paddings(plan)) if plan.ends else arguments
+    return relabelled(arguments, _paddings(plan)) if plan.io_dims else arguments
 
 
-def padded_inputs(plans: Sequence[Plan], model: nn.Module, inputs: Inputs) -> Inputs:
+def padded_inputs(plans: Sequence[Plan], model: nn.Module, inputs: ModelInputs) -> ModelInputs:
     """The same for the arguments of a call, through one plan after the other."""
     for plan in plans:
-        if plan.ends:
+        if plan.io_dims:
             inputs = relabelled_inputs(model, inputs, _paddings(plan))
     return inputs
 
@@ -32,7 +32,7 @@ def old_outputs(plans: Sequence[Plan], mode: str, outputs: Sequence[Tensor]) -> 
     """Of the tensors that a student returns in a mode the part that the teacher returns."""
     found = list(outputs)
     for plan in reversed(plans):
-        for end in plan.ends:
+        for end in plan.io_dims:
             if end.kind == "output" and end.at == mode and end.number < len(found):
                 tensor = found[end.number]
                 if end.dim < tensor.ndim and tensor.shape[end.dim] == end.new:
@@ -41,16 +41,18 @@ def old_outputs(plans: Sequence[Plan], mode: str, outputs: Sequence[Tensor]) -> 
 
 
 def _paddings(plan: Plan) -> dict[str, Callable[[Tensor], Tensor]]:
-    places = dict.fromkeys(end.at for end in plan.ends if end.kind == "input")
-    return {at: partial(_pad, plan, [end for end in plan.ends if (end.kind, end.at) == ("input", at)]) for at in places}
+    places = dict.fromkeys(end.at for end in plan.io_dims if end.kind == "input")
+    return {
+        at: partial(_pad, plan, [end for end in plan.io_dims if (end.kind, end.at) == ("input", at)]) for at in places
+    }
 
 
-def _pad(plan: Plan, ends: Sequence[End], tensor: Tensor) -> Tensor:
-    for end in ends:
+def _pad(plan: Plan, io_dims: Sequence[IoDimPlan], tensor: Tensor) -> Tensor:
+    for end in io_dims:
         shape = list(tensor.shape)
         if shape[end.dim] == end.old:  # else it is no input of the teacher's
             shape[end.dim] = end.new - end.old
-            tensor = torch.cat([tensor, _noise(shape, tensor, generator(plan.seed, f"input {end.at}"))], end.dim)
+            tensor = torch.cat([tensor, _noise(shape, tensor, named_generator(plan.seed, f"input {end.at}"))], end.dim)
     return tensor
 
 

@@ -22,7 +22,7 @@ CONSTANT = ""  # among the terms of a sum: what is added
 
 
 @dataclass(frozen=True, slots=True)
-class Gain:
+class GroupGain:
     """What some groups gain together: so many channels each, a whole number of times.
 
     Attributes:
@@ -36,7 +36,9 @@ class Gain:
     given: bool = False
 
 
-def balanced(equalities: Sequence[Equality], groups: Mapping[str, Group], gains: Sequence[Gain]) -> dict[str, int]:
+def solve_equal_parts(
+    equalities: Sequence[Equality], groups: Mapping[str, Group], gains: Sequence[GroupGain]
+) -> dict[str, int]:
     """New widths, near what is wanted, with which the equalities hold; those that cannot be met are left out.
 
     Args:
@@ -58,7 +60,7 @@ def balanced(equalities: Sequence[Equality], groups: Mapping[str, Group], gains:
     return new
 
 
-def _components(equalities: Sequence[Equality], gains: Sequence[Gain]) -> list[list[Equality]]:
+def _components(equalities: Sequence[Equality], gains: Sequence[GroupGain]) -> list[list[Equality]]:
     """Equalities that have widths in common, or such that gain together, together."""
     found: list[tuple[set[str], list[Equality]]] = []
     for equality in equalities:
@@ -71,7 +73,7 @@ def _components(equalities: Sequence[Equality], gains: Sequence[Gain]) -> list[l
     return [members for _, members in found]
 
 
-def _terms(equality: Equality, groups: Mapping[str, Group], gains: Mapping[str, Gain]) -> Terms:
+def _terms(equality: Equality, groups: Mapping[str, Group], gains: Mapping[str, GroupGain]) -> Terms:
     """left - right as a sum over what is gained; 0 by the teacher's widths."""
     sizes = {name: groups[name].size for name in equality.names}
 
@@ -85,7 +87,7 @@ def _terms(equality: Equality, groups: Mapping[str, Group], gains: Mapping[str, 
     return {i: Fraction(term) for i, term in terms.items() if term}
 
 
-def _solve(rows: Sequence[Terms], gains: Mapping[str, Gain]) -> dict[str, int] | None:
+def _solve(rows: Sequence[Terms], gains: Mapping[str, GroupGain]) -> dict[str, int] | None:
     """How often each gain is taken so that every row is 0; None where no such numbers are found."""
     solved: dict[str, Terms] = {}  # each is the sum of its terms, which are none of these
     pending = [{i: Fraction(1), CONSTANT: Fraction(-gain.wanted)} for i, gain in gains.items() if gain.given]
@@ -114,14 +116,14 @@ def _inserted(row: Terms, solved: Mapping[str, Terms]) -> Terms:
     return {i: term for i, term in total.items() if term}
 
 
-def _pivot(row: Terms, gains: Mapping[str, Gain]) -> str:
+def _pivot(row: Terms, gains: Mapping[str, GroupGain]) -> str:
     """The one to solve for: alone on its side, so that it gets no less than nothing."""
     free = [i for i in row if i != CONSTANT]
     alone = [i for i in free if sum((row[i] > 0) == (row[j] > 0) for j in free) == 1]
     return min(alone, key=lambda i: abs(row[i])) if alone else max(free, key=lambda i: gains[i].wanted)
 
 
-def _whole(solved: Mapping[str, Terms], gains: Mapping[str, Gain]) -> dict[str, int] | None:
+def _whole(solved: Mapping[str, Terms], gains: Mapping[str, GroupGain]) -> dict[str, int] | None:
     """Whole numbers near what is wanted, and rather more than less."""
     free = [i for i in gains if i not in solved]
     near = {i: float(gains[i].wanted) for i in free}

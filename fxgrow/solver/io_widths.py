@@ -1,4 +1,4 @@
-"""Wishes for more inputs and outputs to widths: which dimension of which input or output, and which group that is.
+"""Requests for more inputs and outputs to widths: which dimension of which input or output, and which group that is.
 
 In a width graph the sizes of inputs and outputs are fixed. Here they are inferred once more, with one dimension of
 an input as a width like all others, or without the pin of an output; whatever else pins it still does.
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import PlanError
 from ..infer.findings import CARRY, CONTRACT, IS_OUTPUT, Open
-from ..infer.freeze import widths
+from ..infer.freeze import freeze
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom, show
 from ..model.example_inputs import labelled
@@ -23,7 +23,7 @@ from ..model.grown import MODES
 from ..ops import PARTIAL
 from ..recording.run import named_inputs
 from ..spec.parse import match, module_of
-from ..spec.requests import Inputs, Outputs, Wish
+from ..spec.requests import Inputs, Outputs, Request
 
 IS_INPUT = "it is an input of the model"
 METHODS = {"zero": "zero_rows", "mean": "mean_rows", "random": "random_rows"}  # of `Outputs.new`
@@ -31,7 +31,7 @@ IGNORING = "zero_out"  # the method of `Inputs`
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class IoDim:
     """A dimension of an input or an output.
 
     Attributes:
@@ -50,77 +50,79 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class IoGrowth:
     """A width group that grows because an input or an output does.
 
     Attributes:
-        wish: What was asked for.
+        request: What was asked for.
         what: The input or output, in words.
         group: Its name.
         more: By how much it grows.
         method: How what is new is filled.
-        places: Where the model's callers see it.
+        dims: Where the model's callers see it.
     """
 
-    wish: Inputs | Outputs
+    request: Inputs | Outputs
     what: str
     group: str
     more: int
     method: str
-    places: tuple[Place, ...]
+    dims: tuple[IoDim, ...]
 
 
-def open_ends(graph: WidthGraph, wishes: Iterable[object]) -> tuple[WidthGraph, tuple[Ending, ...]]:
+def free_io_dims(graph: WidthGraph, requests: Iterable[object]) -> tuple[WidthGraph, tuple[IoGrowth, ...]]:
     """The width graph in which the inputs and outputs that are asked for are widths, and these.
 
     Args:
         graph: Of the model, with fixed inputs and outputs.
-        wishes: Of every kind; those for inputs and outputs count.
+        requests: Of every kind; those for inputs and outputs count.
 
     Raises:
         PlanError: There is no such input or output, it is that large already, or what is new would not come last.
     """
-    asked = [wish for wish in wishes if isinstance(wish, Inputs | Outputs)]
+    asked = [request for request in requests if isinstance(request, Inputs | Outputs)]
     if not asked:
         return graph, ()
     traced = graph.traced
-    inputs = [(wish, _find_input(graph, wish)) for wish in asked if isinstance(wish, Inputs)]
+    inputs = [(request, _find_input(graph, request)) for request in asked if isinstance(request, Inputs)]
     opened = Open(frozenset((where.name, where.dim) for _, where in inputs))
     if inputs:
-        graph = widths(traced, opened)
-    makers = [(wish, _makers(graph, wish)) for wish in asked if isinstance(wish, Outputs)]
+        graph = freeze(traced, opened)
+    makers = [(request, _makers(graph, request)) for request in asked if isinstance(request, Outputs)]
     if makers:
         opened = Open(opened.inputs, frozenset((t.name, _made(t)) for _, found in makers for t in found))
-        graph = widths(traced, opened)
-    endings: dict[str, Ending] = {}
-    for ending in [
-        *(_of_input(graph, opened, wish, where) for wish, where in inputs),
-        *(ending for wish, found in makers for ending in _of_output(graph, wish, found)),
+        graph = freeze(traced, opened)
+    io_growths: dict[str, IoGrowth] = {}
+    for io_growth in [
+        *(_of_input(graph, opened, request, where) for request, where in inputs),
+        *(io_growth for request, found in makers for io_growth in _of_output(graph, request, found)),
     ]:
-        endings[ending.group] = _joined(endings.get(ending.group, ending), ending)
+        io_growths[io_growth.group] = _joined(io_growths.get(io_growth.group, io_growth), io_growth)
     entering = {name for key, dim in opened.inputs for name in atoms(graph.inputs[key][dim])}
     returned = {name for _, layout in _returned(graph) for name in atoms(layout)}
-    graph = graph.pin(returned - endings.keys(), IS_OUTPUT).pin(entering - endings.keys(), IS_INPUT)
-    return graph, tuple(endings.values())
+    graph = graph.pin(returned - io_growths.keys(), IS_OUTPUT).pin(entering - io_growths.keys(), IS_INPUT)
+    return graph, tuple(io_growths.values())
 
 
-def _joined(one: Ending, other: Ending) -> Ending:
-    """What two wishes ask of one group; where it is an input and an output, it is filled as an output is."""
-    methods = dict.fromkeys(e.method for e in (other, one) if isinstance(e.wish, Outputs)) or {IGNORING: None}
+def _joined(one: IoGrowth, other: IoGrowth) -> IoGrowth:
+    """What two requests ask of one group; where it is an input and an output, it is filled as an output is."""
+    methods = dict.fromkeys(e.method for e in (other, one) if isinstance(e.request, Outputs)) or {IGNORING: None}
     if one.more != other.more or len(methods) > 1:
-        raise PlanError(f"{one.wish!r} and {other.wish!r} meet in one width, {one.group}: ask for as many more, alike")
-    return replace(one, method=next(iter(methods)), places=tuple(dict.fromkeys((*one.places, *other.places))))
+        raise PlanError(
+            f"{one.request!r} and {other.request!r} meet in one width, {one.group}: ask for as many more, alike"
+        )
+    return replace(one, method=next(iter(methods)), dims=tuple(dict.fromkeys((*one.dims, *other.dims))))
 
 
-def check_ends(graph: WidthGraph, endings: Sequence[Ending]) -> None:
+def check_io_growths(graph: WidthGraph, io_growths: Sequence[IoGrowth]) -> None:
     """Whether such groups can grow.
 
     Raises:
         PlanError: One must stay, or needs replicas, which what is new is not.
     """
-    for ending in endings:
-        group = graph.named[ending.group]
-        reasons = group.pinned or ((f"{group.held} grows in its stead",) if group.held else ())
+    for io_growth in io_growths:
+        group = graph.groups_by_name[io_growth.group]
+        reasons = group.pinned or ((f"{group.deferred_to} grows instead",) if group.deferred_to else ())
         needs = group.uniform or [reason for reason in group.replicas if PARTIAL not in reason]
         if reasons:
             advice = (
@@ -128,13 +130,13 @@ def check_ends(graph: WidthGraph, endings: Sequence[Ending]) -> None:
                 "input, ask for both"
                 if any("fixed size" in reason for reason in reasons)
                 else "; where a layer makes that output, ask for Outputs as well"
-                if IS_OUTPUT in reasons and isinstance(ending.wish, Inputs)
+                if IS_OUTPUT in reasons and isinstance(io_growth.request, Inputs)
                 else ""
             )
-            raise PlanError(f"{ending.wish!r}: {ending.what} must stay: {'; '.join(reasons)}{advice}")
+            raise PlanError(f"{io_growth.request!r}: {io_growth.what} must stay: {'; '.join(reasons)}{advice}")
         if needs:
             raise PlanError(
-                f"{ending.wish!r}: {ending.what} must stay: {needs[0]} takes all of them together, so that new ones "
+                f"{io_growth.request!r}: {io_growth.what} must stay: {needs[0]} takes all of them together, so that new ones "
                 "would change what the old ones give"
             )
 
@@ -152,28 +154,28 @@ class _Input:
     size: int
 
 
-def _find_input(graph: WidthGraph, wish: Inputs) -> _Input:
+def _find_input(graph: WidthGraph, request: Inputs) -> _Input:
     """The dimension of the input that some layer sums over: its channels."""
     candidates = _candidates(graph.traced.arguments)
-    chosen = {label: c for label, c in candidates.items() if wish.pattern in (label, _argument(label))}
-    if len(chosen) > 1 and wish.pattern not in chosen:
-        raise PlanError(f"{wish!r}: the argument holds several tensors: say which of {', '.join(chosen)}")
-    readers = list(graph.tensors.values()) if chosen else _readers(graph, wish, list(candidates))
+    chosen = {label: c for label, c in candidates.items() if request.pattern in (label, _argument(label))}
+    if len(chosen) > 1 and request.pattern not in chosen:
+        raise PlanError(f"{request!r}: the argument holds several tensors: say which of {', '.join(chosen)}")
+    readers = list(graph.tensors.values()) if chosen else _readers(graph, request, list(candidates))
     why: dict[str, None] = {}
     for label, (name, tensor) in (chosen or candidates).items():
         for place in _by_likelihood(tensor.ndim):
-            probe = widths(graph.traced, Open(frozenset(_alike(candidates, place))))
+            probe = freeze(graph.traced, Open(frozenset(_alike(candidates, place))))
             dim = place % tensor.ndim
             channels = list(atoms(probe.inputs[name][dim]))
             summed = [la for t in readers for la in _summed(probe.tensors[t.name])]
             if probe.inputs[name][dim] in summed or (chosen and {*channels} & {n for la in summed for n in atoms(la)}):
                 return _Input(name, label, dim, tensor.shape[dim])
-            why.update(dict.fromkeys(reason for n in channels for reason in probe.named[n].pinned))
+            why.update(dict.fromkeys(reason for n in channels for reason in probe.groups_by_name[n].pinned))
     if chosen:
         reasons = f": {'; '.join(list(why)[:3])}" if why else ""
-        raise PlanError(f"{wish!r}: no layer sums over the channels of {wish.pattern}{reasons}")
+        raise PlanError(f"{request!r}: no layer sums over the channels of {request.pattern}{reasons}")
     raise PlanError(
-        f"{wish!r}: no input of the model enters {wish.pattern} by itself; give the argument: {', '.join(candidates)}"
+        f"{request!r}: no input of the model enters {request.pattern} by itself; give the argument: {', '.join(candidates)}"
     )
 
 
@@ -194,14 +196,14 @@ def _argument(label: str) -> str:
     return label.partition("[")[0]
 
 
-def _readers(graph: WidthGraph, wish: Inputs, labels: Sequence[str]) -> list[TensorWidths]:
+def _readers(graph: WidthGraph, request: Inputs, labels: Sequence[str]) -> list[TensorWidths]:
     readers = {name: t for name, t in graph.tensors.items() if CONTRACT in t.roles}
     try:
-        return [readers[name] for name in match(wish.pattern, readers)]
+        return [readers[name] for name in match(request.pattern, readers)]
     except PlanError as error:
-        close = difflib.get_close_matches(wish.pattern, labels, 1)
+        close = difflib.get_close_matches(request.pattern, labels, 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise PlanError(f"{wish!r}: {hint}forward takes {', '.join(labels)}, and {error}") from None
+        raise PlanError(f"{request!r}: {hint}forward takes {', '.join(labels)}, and {error}") from None
 
 
 def _by_likelihood(ndim: int) -> list[int]:
@@ -213,46 +215,46 @@ def _summed(tensor: TensorWidths) -> list[Layout]:
     return [layout for layout, role in zip(tensor.layouts, tensor.roles, strict=True) if role == CONTRACT]
 
 
-def _of_input(graph: WidthGraph, opened: Open, wish: Inputs, where: _Input) -> Ending:
-    _check_more(wish, where.label, "channels", where.size, wish.channels)
+def _of_input(graph: WidthGraph, opened: Open, request: Inputs, where: _Input) -> IoGrowth:
+    _check_more(request, where.label, "channels", where.size, request.channels)
     layout = graph.inputs[where.name][where.dim]
     last = only_atom(layout[-1:])
     if not isinstance(last, str):
         raise PlanError(
-            f"{wish!r}: the channels of {where.label} are {show(layout)}, so that new ones would not come after the old"
+            f"{request!r}: the channels of {where.label} are {show(layout)}, so that new ones would not come after the old"
         )
     labels = {name: label for label, (name, _) in _candidates(graph.traced.arguments).items()}
     places = tuple(
-        Place("input", labels[name], 0, dim, measure(graph.inputs[name][dim], graph.width))
+        IoDim("input", labels[name], 0, dim, measure(graph.inputs[name][dim], graph.width))
         for name, dim in sorted(opened.inputs)
         if last in atoms(graph.inputs[name][dim])
     )
-    return Ending(wish, f"the channels of {where.label}", last, wish.channels - where.size, IGNORING, places)
+    return IoGrowth(request, f"the channels of {where.label}", last, request.channels - where.size, IGNORING, places)
 
 
 # -- outputs -----------------------------------------------------------------------------------------
 
 
-def _makers(graph: WidthGraph, wish: Outputs) -> list[TensorWidths]:
+def _makers(graph: WidthGraph, request: Outputs) -> list[TensorWidths]:
     """The weights whose rows are the outputs that are meant, one for each width."""
     leaves = {tuple(tuple(atoms(la)) for la in layouts) for found in graph.outputs.values() for layouts in found}
     returned = {name for leaf in leaves for names in leaf for name in names}
     weights = {t.name: t for t in graph.tensors.values() if {CARRY, CONTRACT} <= set(t.roles)}
     makers = {name: t for name, t in weights.items() if returned & set(atoms(t.layouts[_made(t)]))}
-    everything = wish.pattern == "*"
-    meant = list(makers) if everything else [name for name in match(wish.pattern, weights) if name in makers]
+    everything = request.pattern == "*"
+    meant = list(makers) if everything else [name for name in match(request.pattern, weights) if name in makers]
     layers = ", ".join(dict.fromkeys(module_of(name) or name for name in makers)) or "none"
     if not meant:
-        tried = list(weights)[-1:] if everything else match(wish.pattern, weights)
+        tried = list(weights)[-1:] if everything else match(request.pattern, weights)
         made = [name for t in tried for name in atoms(weights[t].layouts[_made(weights[t])])]
-        why = "; ".join(dict.fromkeys(reason for name in made for reason in graph.named[name].pinned))
+        why = "; ".join(dict.fromkeys(reason for name in made for reason in graph.groups_by_name[name].pinned))
         reasons = f": {module_of(tried[0]) or tried[0]} must stay, because {why}" if why else ""
-        what = "no linear layer or convolution makes" if everything else f"{wish.pattern!r} does not make"
-        raise PlanError(f"{wish!r}: {what} an output of the model{reasons}; layers that do: {layers}")
+        what = "no linear layer or convolution makes" if everything else f"{request.pattern!r} does not make"
+        raise PlanError(f"{request!r}: {what} an output of the model{reasons}; layers that do: {layers}")
     different = {makers[name].layouts[_made(makers[name])]: makers[name] for name in meant}
     inside = set(atoms(next(iter(different))))
     if everything and (len(different) > 1 or any(not inside & {n for names in leaf for n in names} for leaf in leaves)):
-        raise PlanError(f"{wish!r}: the model has several outputs: give a pattern for one of the layers {layers}")
+        raise PlanError(f"{request!r}: the model has several outputs: give a pattern for one of the layers {layers}")
     return list(different.values())
 
 
@@ -262,7 +264,7 @@ def _made(tensor: TensorWidths) -> int:
     return next((d for d in carried if any(atoms(tensor.layouts[d]))), carried[0])
 
 
-def _of_output(graph: WidthGraph, wish: Outputs, makers: Sequence[TensorWidths]) -> Iterator[Ending]:
+def _of_output(graph: WidthGraph, request: Outputs, makers: Sequence[TensorWidths]) -> Iterator[IoGrowth]:
     for maker in makers:
         rows = graph.tensors[maker.name].layouts[_made(maker)]
         made = list(dict.fromkeys(atoms(rows)))
@@ -272,33 +274,33 @@ def _of_output(graph: WidthGraph, wish: Outputs, makers: Sequence[TensorWidths])
         if not whole or any(whole[-1] in atoms(la) and la != ((whole[-1],),) for _, la in places):
             shown = ", ".join(dict.fromkeys(show(la) for _, la in places))
             raise PlanError(
-                f"{wish!r}: {layer} makes {show(rows)} and the model returns {shown}; new outputs need a dimension "
+                f"{request!r}: {layer} makes {show(rows)} and the model returns {shown}; new outputs need a dimension "
                 "whose last entries they are"
             )
         group = whole[-1]  # of (anchors, classes) the classes
         size = graph.width(group)
-        _check_more(wish, layer, "outputs", size, wish.number)
-        yield Ending(
-            wish,
+        _check_more(request, layer, "outputs", size, request.number)
+        yield IoGrowth(
+            request,
             f"what {layer} makes",
             group,
-            wish.number - size,
-            METHODS[wish.new],
+            request.number - size,
+            METHODS[request.new],
             tuple(place for place, la in places if la == ((group,),)),
         )
 
 
-def _returned(graph: WidthGraph) -> Iterator[tuple[Place, Layout]]:
+def _returned(graph: WidthGraph) -> Iterator[tuple[IoDim, Layout]]:
     """Every dimension of every tensor that the model returns."""
     first = next(iter(graph.outputs))
     for mode in MODES:
         for number, layouts in enumerate(graph.outputs.get(mode, graph.outputs[first])):
             for dim, layout in enumerate(layouts):
-                yield Place("output", mode, number, dim, measure(layout, graph.width)), layout
+                yield IoDim("output", mode, number, dim, measure(layout, graph.width)), layout
 
 
-def _check_more(wish: Wish, what: str, unit: str, old: int, new: int) -> None:
+def _check_more(request: Request, what: str, unit: str, old: int, new: int) -> None:
     if new == old:
-        raise PlanError(f"{wish!r}: {what} has {old} {unit} already; ask for more, or leave the wish out")
+        raise PlanError(f"{request!r}: {what} has {old} {unit} already; ask for more, or leave the request out")
     if new < old:
-        raise PlanError(f"{wish!r}: {what} has {old} {unit} already, more than {new}; fxgrow only grows")
+        raise PlanError(f"{request!r}: {what} has {old} {unit} already, more than {new}; fxgrow only grows")

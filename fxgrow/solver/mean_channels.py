@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ..infer.findings import CONTRACT, Flow, Known, Norm
+from ..infer.findings import CONTRACT, Flow, KeyedValue, Norm
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import atoms, of
 from ..model.copies import named_tensors
@@ -32,7 +32,7 @@ State = Literal["mean", "zero", "alike"]
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class MeanChannels:
     """What becomes of a width whose new channels carry means.
 
     Attributes:
@@ -50,7 +50,7 @@ class _Reason(Exception):
     """Why a width cannot have channels that carry means."""
 
 
-def means(widths: WidthGraph, name: str) -> Means | str:
+def find_mean_channels(widths: WidthGraph, name: str) -> MeanChannels | str:
     """How a group can have channels that carry the mean of the others; the reason where it cannot."""
     try:
         return _Following(widths, name).outcome()
@@ -64,31 +64,31 @@ class _Following:
     def __init__(self, widths: WidthGraph, name: str) -> None:
         self.widths = widths
         self.name = name
-        self.whole = of(name)
+        self.dimension = of(name)
         self.states: dict[int | str, State] = {}
         self.uses: dict[tuple[str, int], set[Part]] = {}
         self.norms: list[Norm] = []
         self.site = ""
 
-    def outcome(self) -> Means:
+    def outcome(self) -> MeanChannels:
         """What becomes of the width.
 
         Raises:
             _Reason: It cannot have such channels.
         """
         kinds = named_tensors(self.widths.traced.root)
-        others = self.widths.named[self.name].ratio - {self.name}
+        others = self.widths.groups_by_name[self.name].ratio - {self.name}
         if others:
             raise _Reason(f"it has to grow by one factor with {', '.join(sorted(others))}")
         for tensor in self.widths.tensors.values():
             for layout in tensor.layouts:
-                if self.name in atoms(layout) and layout != self.whole:
+                if self.name in atoms(layout) and layout != self.dimension:
                     raise _Reason(f"it is a part of a larger dimension of {tensor.name}")
                 if self.name in atoms(layout) and not kinds[tensor.name].is_floating_point():
                     raise _Reason(f"{tensor.name} holds integers, which have no mean")
         for mode in self.widths.traced.modes:
             self._run(mode)
-        return Means(self._parts(), tuple(dict.fromkeys(self.norms)))
+        return MeanChannels(self._parts(), tuple(dict.fromkeys(self.norms)))
 
     def _run(self, mode: Mode) -> None:
         self.states = {}
@@ -103,7 +103,7 @@ class _Following:
         parts: dict[tuple[str, int], Part] = {}
         for tensor in self.widths.tensors.values():
             for dim, layout in enumerate(tensor.layouts):
-                if layout != self.whole:
+                if layout != self.dimension:
                     continue
                 found = self.uses.get((tensor.name, dim), set())
                 fit = {"zero", "draw"} if tensor.roles[dim] == CONTRACT else {"mean", "gain", "shift"}
@@ -116,7 +116,7 @@ class _Following:
 
     def _call(self, flow: Flow) -> None:
         for _, value in (*flow.ins, *flow.outs):
-            if any(self.name in atoms(la) and la != self.whole for la in value.layouts):
+            if any(self.name in atoms(la) and la != self.dimension for la in value.layouts):
                 raise _Reason(f"{self.site} sees it as a part of a larger dimension")
             if len(self._at(value)) > 1 and not value.origin:
                 raise _Reason(f"{self.site} has two dimensions of this width")
@@ -196,16 +196,16 @@ class _Following:
         for position, part in parts:
             if position is not None:
                 value = flow.ins[position][1]
-                if not value.origin or value.layouts != (self.whole,):
+                if not value.origin or value.layouts != (self.dimension,):
                     raise _Reason(f"the {part} of {self.site} is no parameter")
                 self._use(value, 0, part)
         self.norms.append(norm)
         return "zero"
 
-    def _product(self, flow: Flow, bias: tuple[Known, ...], factors: tuple[Known, ...]) -> State | None:
+    def _product(self, flow: Flow, bias: tuple[KeyedValue, ...], factors: tuple[KeyedValue, ...]) -> State | None:
         """A matrix product or a convolution: of a weight with an activation, over the width or beside it."""
         first = len(flow.ins) - len(factors) if flow.linear == "product" else 0
-        summed = [(at - first, dim) for at, dim in flow.contracts if flow.ins[at][1].layouts[dim] == self.whole]
+        summed = [(at - first, dim) for at, dim in flow.contracts if flow.ins[at][1].layouts[dim] == self.dimension]
         kept = [(at, dim) for at, known in enumerate(factors) for dim in self._at(known[1])]
         if len(summed) > 1:
             raise _Reason(f"{self.site} sums over it twice")
@@ -238,9 +238,9 @@ class _Following:
 
     def _at(self, value: Value) -> list[int]:
         """The dimensions of a value that are this width."""
-        return [dim for dim, layout in enumerate(value.layouts) if layout == self.whole]
+        return [dim for dim, layout in enumerate(value.layouts) if layout == self.dimension]
 
-    def _state(self, known: Known) -> State | None:
+    def _state(self, known: KeyedValue) -> State | None:
         """What the new channels of a value carry; None where it does not have the width."""
         key, value = known
         along = self._at(value)
@@ -259,5 +259,5 @@ class _Following:
 
     def _use(self, value: Value, dim: int, part: Part) -> None:
         for source in value.dims[dim]:
-            if self.widths.tensors[value.origin].layouts[source] == self.whole:
+            if self.widths.tensors[value.origin].layouts[source] == self.dimension:
                 self.uses.setdefault((value.origin, source), set()).add(part)

@@ -1,4 +1,4 @@
-"""Wishes and widths to a plan: new widths, what follows them, and what is left. No weights."""
+"""Requests and widths to a plan: new widths, what follows them, and what is left. No weights."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 import torch
 
 from .. import methods
-from ..base.rng import generator
+from ..base.rng import named_generator
 from ..base.structures import ArgumentPath
 from ..infer.findings import Norm
 from ..infer.groups import Group
 from ..infer.literals import PART, Literal
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom, prefix
-from ..model.example_inputs import Inputs, to_data
+from ..model.example_inputs import ModelInputs, to_data
 from ..model.grown import module_at
-from ..plans.entries import Edit, End, Left, Resize, TensorPlan, Width
+from ..plans.entries import Edit, IoDimPlan, Resize, Skipped, TensorPlan, Width
 from ..plans.growth_plan import Plan
 from ..spec.parse import Spec, Widen, parse, to_json
-from ..spec.requests import Inputs as MoreInputs
-from .io_widths import Ending, check_ends
+from ..spec.requests import Inputs
+from .io_widths import IoGrowth, check_io_growths
 from .targets import Targets, resolve
 
 
-def plan(
-    widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods.DEFAULT, endings: Sequence[Ending] = ()
+def plan_widths(
+    widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods.DEFAULT, io_growths: Sequence[IoGrowth] = ()
 ) -> Plan:
     """Plan new widths for one specification.
 
@@ -34,29 +34,29 @@ def plan(
         widths: What `widths` found.
         spec: A number, a mapping of patterns to widths, `Widen` objects, a list of these, or JSON.
         seed: Of which channels are replicated, and of the shares.
-        method: How new channels are filled where a wish does not say.
-        endings: The groups that grow because inputs and outputs do (`ends.open_ends`).
+        method: How new channels are filled where a request does not say.
+        io_growths: The groups that grow because inputs and outputs do (`io_dims.free_io_dims`).
 
     Raises:
-        PlanError: A wish cannot be met; the text says which, why, and what to do.
+        PlanError: A request cannot be met; the text says which, why, and what to do.
     """
     everything = parse(spec)
-    wishes = [wish for wish in everything if isinstance(wish, Widen)]
-    used = [methods.offered(name) for name in (method, *(wish.method for wish in wishes if wish.method))]
+    requests = [request for request in everything if isinstance(request, Widen)]
+    used = [methods.offered(name) for name in (method, *(request.method for request in requests if request.method))]
     found = {how.name: how for how in used}
-    no_replicas = {name: m.exact and not m.replicas for name, m in found.items()}
-    check_ends(widths, endings)
-    ends = {e.group: Widen(str(e.wish), widths.width(e.group) + e.more, method=e.method) for e in endings}
-    targets = resolve(widths, wishes, no_replicas, method, [name for name, m in found.items() if m.replicas], ends)
+    no_replicas = {name: m.preserves_function and not m.replicas for name, m in found.items()}
+    check_io_growths(widths, io_growths)
+    io_dims = {e.group: Widen(str(e.request), widths.width(e.group) + e.more, method=e.method) for e in io_growths}
+    targets = resolve(widths, requests, no_replicas, method, [name for name, m in found.items() if m.replicas], io_dims)
     grown = {name: new for name, new in targets.new.items() if new > widths.width(name)}
     chosen = _methods(widths, grown, targets, method)
     all_widths = {
         name: _width(group, grown.get(name, group.size), targets, seed, chosen.get(name, ""))
-        for name, group in widths.named.items()
+        for name, group in widths.groups_by_name.items()
     }
-    measured = _Measure(widths, all_widths)
+    measured = _Sizes(widths, all_widths)
     tensors = tuple(
-        TensorPlan(t.name, t.layouts, t.roles, _means(t, all_widths, targets))
+        TensorPlan(t.name, t.layouts, t.roles, _mean_fill(t, all_widths, targets))
         for t in widths.tensors.values()
         if any(measured.new(layout) != measured.old(layout) for layout in t.layouts)
     )
@@ -65,7 +65,7 @@ def plan(
         model=widths.traced.class_name,
         inputs=str(widths.traced.inputs),
         example=_example(widths.traced.inputs),
-        leaves=tuple(sorted(widths.traced.asked)),
+        leaf_modules=tuple(sorted(widths.traced.asked)),
         output=widths.traced.output,
         code=widths.traced.fingerprint(),
         spec=to_json(everything),
@@ -75,21 +75,27 @@ def plan(
         tensors=tensors,
         edits=(*_edits(widths, measured), *_eps_edits(all_widths, targets)),
         resizes=(*_resizes(widths, measured), *_eps_resizes(all_widths, targets)),
-        left=tuple(Left(name, reason) for name, reason in targets.left.items()),
+        skipped=tuple(Skipped(name, reason) for name, reason in targets.skipped.items()),
         notes=(
-            *_notes(widths, grown, targets, found.values(), alone=len(wishes) == len(everything)),
-            *_end_notes(endings),
+            *_notes(widths, grown, targets, found.values(), alone=len(requests) == len(everything)),
+            *_io_notes(io_growths),
         ),
-        ends=tuple(
-            End(p.kind, p.at, p.number, p.dim, e.group, p.size, p.size + e.more) for e in endings for p in e.places
+        io_dims=tuple(
+            IoDimPlan(p.kind, p.at, p.number, p.dim, e.group, p.size, p.size + e.more)
+            for e in io_growths
+            for p in e.dims
         ),
     )
 
 
 def _methods(widths: WidthGraph, grown: Mapping[str, int], targets: Targets, default: str) -> dict[str, str]:
     """How each width that grows is filled. The factors of one dimension are filled alike where no method was named."""
-    hows = {name: methods.method(targets.wish[name].method or default) for name in grown}
-    bound = {n for n in grown if widths.named[n].replicas or widths.named[n].uniform or n in targets.means}
+    hows = {name: methods.method(targets.request[name].method or default) for name in grown}
+    bound = {
+        n
+        for n in grown
+        if widths.groups_by_name[n].replicas or widths.groups_by_name[n].uniform or n in targets.mean_channels
+    }
     blocks = {block for tensor in widths.tensors.values() for layout in tensor.layouts for block in layout}
     together = [names for block in blocks if len(names := grown.keys() & set(atoms((block,)))) > 1]
     while more := {name for names in together if names & bound for name in names} - bound:
@@ -101,24 +107,24 @@ def _width(group: Group, new: int, targets: Targets, seed: int, method: str) -> 
     if new == group.size:
         return Width(group.name, group.size, group.size)
     full, rest = divmod(new, group.size)
-    if rest and group.name in targets.means:
+    if rest and group.name in targets.mean_channels:
         nominal = (*(list(range(group.size)) * (full - 1)), *range(rest))
         return Width(group.name, group.size, new, nominal, method, rest)
     copies = list(range(group.size)) * (full - 1)  # replicas spread as evenly as they can be
     if rest:  # neighbours from a random one on: which channels they are does not matter, and runs are copied fast
-        start = int(torch.randint(group.size, (), generator=generator(seed, group.name)))
+        start = int(torch.randint(group.size, (), generator=named_generator(seed, group.name)))
         copies += [(start + i) % group.size for i in range(rest)]
     return Width(group.name, group.size, new, tuple(copies), method)
 
 
-def _example(inputs: Inputs) -> Any:
+def _example(inputs: ModelInputs) -> Any:
     try:
         return to_data((inputs.args, dict(inputs.kwargs)))
     except TypeError:
         return None
 
 
-class _Measure:
+class _Sizes:
     """Old and new sizes of layouts."""
 
     def __init__(self, widths: WidthGraph, all_widths: Mapping[str, Width]) -> None:
@@ -132,7 +138,7 @@ class _Measure:
         return measure(layout, lambda name: self.widths[name].new)
 
 
-def _edits(widths: WidthGraph, sizes: _Measure) -> tuple[Edit, ...]:
+def _edits(widths: WidthGraph, sizes: _Sizes) -> tuple[Edit, ...]:
     edits: dict[tuple[str, str, ArgumentPath], Edit] = {}
     parts: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for literal in widths.literals:
@@ -168,7 +174,7 @@ def _stated(literal: Literal, size: Callable[[Layout], int], widths: WidthGraph)
     return literal.sign * (size(stop) - size(start))
 
 
-def _resizes(widths: WidthGraph, sizes: _Measure) -> tuple[Resize, ...]:
+def _resizes(widths: WidthGraph, sizes: _Sizes) -> tuple[Resize, ...]:
     resizes: dict[tuple[str, str], Resize] = {}
     for attribute in widths.attributes:
         before = tuple(sizes.old(layout) for layout in attribute.layouts)
@@ -185,10 +191,12 @@ def _resizes(widths: WidthGraph, sizes: _Measure) -> tuple[Resize, ...]:
     return tuple(resizes.values())
 
 
-def _means(tensor: TensorWidths, all_widths: Mapping[str, Width], targets: Targets) -> tuple[str, ...]:
+def _mean_fill(tensor: TensorWidths, all_widths: Mapping[str, Width], targets: Targets) -> tuple[str, ...]:
     names = [only_atom(layout) for layout in tensor.layouts]
     parts = tuple(
-        targets.means[name].parts[tensor.name, dim] if isinstance(name, str) and all_widths[name].means else ""
+        targets.mean_channels[name].parts[tensor.name, dim]
+        if isinstance(name, str) and all_widths[name].mean_channels
+        else ""
         for dim, name in enumerate(names)
     )
     return parts if any(parts) else ()
@@ -196,9 +204,9 @@ def _means(tensor: TensorWidths, all_widths: Mapping[str, Width], targets: Targe
 
 def _norms(all_widths: Mapping[str, Width], targets: Targets) -> Iterator[tuple[Norm, float]]:
     """The layer norms over channels that carry means, and their new eps."""
-    for name, found in targets.means.items():
+    for name, found in targets.mean_channels.items():
         width = all_widths[name]
-        yield from ((norm, norm.eps * width.variance) for norm in found.norms if width.means)
+        yield from ((norm, norm.eps * width.variance) for norm in found.norms if width.mean_channels)
 
 
 def _eps_edits(all_widths: Mapping[str, Width], targets: Targets) -> Iterator[Edit]:
@@ -226,23 +234,23 @@ def _notes(
     notes += [
         f"method {m.name!r} is not function-preserving: the student will not compute what the teacher does"
         for m in used
-        if not m.exact
+        if not m.preserves_function
     ]
     notes += [
         f"{name}: {new % widths.width(name)} of {new} channels carry the mean of the {widths.width(name)}; the layer "
         "norms over it have another gain and eps"
         for name, new in grown.items()
-        if name in targets.means and new % widths.width(name)
+        if name in targets.mean_channels and new % widths.width(name)
     ]
     if not grown and alone:
         notes.append("no width grows: the student is a copy of the teacher")
-    notes += [text for layout, text in widths.statements[2] if any(name in grown for name in atoms(layout))]
+    notes += [text for layout, text in widths.constraints[2] if any(name in grown for name in atoms(layout))]
     return tuple(dict.fromkeys(notes))
 
 
-def _end_notes(endings: Sequence[Ending]) -> Iterator[str]:
-    for ending in endings:
-        if isinstance(ending.wish, MoreInputs):
-            yield f"{ending.what}: {ending.more} more, the last ones, which count for nothing until they are trained"
+def _io_notes(io_growths: Sequence[IoGrowth]) -> Iterator[str]:
+    for io_growth in io_growths:
+        if isinstance(io_growth.request, Inputs):
+            yield f"{io_growth.what}: {io_growth.more} more, the last ones, which count for nothing until they are trained"
         else:
-            yield f"{ending.what}: {ending.more} more, the last ones ({ending.wish.new}); the old ones stay"
+            yield f"{io_growth.what}: {io_growth.more} more, the last ones ({io_growth.request.new}); the old ones stay"

@@ -1,4 +1,4 @@
-"""Wishes to widths: which groups grow, to what, and what is left with which reason."""
+"""Requests to widths: which groups grow, to what, and what is left with which reason."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..infer.groups import Group, can_grow
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, measure
 from ..spec.parse import Widen, match, module_of
-from .equal_parts import Gain, balanced
-from .mean_channels import Means, means
+from .equal_parts import GroupGain, solve_equal_parts
+from .mean_channels import MeanChannels, find_mean_channels
 
 
 @dataclass(slots=True)
@@ -21,15 +21,17 @@ class Targets:
     """The outcome of resolving a specification."""
 
     new: dict[str, int] = field(default_factory=dict)
-    wish: dict[str, Widen] = field(default_factory=dict)
-    left: dict[str, str] = field(default_factory=dict)
+    request: dict[str, Widen] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    means: dict[str, Means] = field(default_factory=dict)  # of the groups that grow to no multiple of an odd width
+    mean_channels: dict[str, MeanChannels] = field(
+        default_factory=dict
+    )  # of the groups that grow to no multiple of an odd width
 
 
 def resolve(
     widths: WidthGraph,
-    wishes: Sequence[Widen],
+    requests: Sequence[Widen],
     no_replicas: Mapping[str, bool],
     method: str,
     replicating: Collection[str] = (),
@@ -39,31 +41,33 @@ def resolve(
 
     Args:
         widths: The width graph.
-        wishes: What is asked for; those for "*" give way to others.
+        requests: What is asked for; those for "*" give way to others.
         no_replicas: Per method name, whether its new channels are no replicas and so must not pass
             operators that need them.
-        method: The method of wishes that name none.
+        method: The method of requests that name none.
         replicating: The methods whose new channels are replicas.
         ends: What inputs and outputs ask of their groups, which nothing else may ask for by name.
 
     Raises:
-        PlanError: A wish cannot be met, or two disagree.
+        PlanError: A request cannot be met, or two disagree.
     """
-    targets = Targets({name: int(wish.width) for name, wish in ends.items()}, dict(ends))
-    taken = {name: f"{wish.pattern} says how wide it is to be" for name, wish in ends.items()}
-    for wish in sorted(wishes, key=lambda w: w.blanket):
-        how = wish.method or method
-        if wish.indivisible == "average" and how not in replicating:
+    targets = Targets({name: int(request.width) for name, request in ends.items()}, dict(ends))
+    taken = {name: f"{request.pattern} says how wide it is to be" for name, request in ends.items()}
+    for request in sorted(requests, key=lambda w: w.blanket):
+        how = request.method or method
+        if request.indivisible == "average" and how not in replicating:
             raise PlanError(
-                f"{wish.pattern!r}: indivisible='average' needs a method that makes replicas, which {how!r} is not; "
+                f"{request.pattern!r}: indivisible='average' needs a method that makes replicas, which {how!r} is not; "
                 f"use {' or '.join(map(repr, sorted(replicating))) or repr('split')}"
             )
         unfit = {**(_unfit(widths, how) if no_replicas[how] else {}), **taken}
-        find = _everything if wish.blanket else _named
-        for name, width in find(widths, wish, _excluded(widths, wish), unfit, targets).items():
-            _ask(widths, targets, wish, name, width)
+        find = _everything if request.blanket else _named
+        for name, width in find(widths, request, _excluded(widths, request), unfit, targets).items():
+            _ask(widths, targets, request, name, width)
     _same_ratios(widths, targets)
-    _equal_parts(widths, targets, set().union(*(_excluded(widths, wish) for wish in wishes)), no_replicas, method)
+    _equal_parts(
+        widths, targets, set().union(*(_excluded(widths, request) for request in requests)), no_replicas, method
+    )
     return targets
 
 
@@ -71,46 +75,52 @@ def _unfit(widths: WidthGraph, method: str) -> dict[str, str]:
     """The groups that need replicas, which the method does not make, and where."""
     return {
         name: f"{method} adds channels that are no replicas, which {group.replicas[0]} needs"
-        for name, group in widths.named.items()
+        for name, group in widths.groups_by_name.items()
         if group.replicas
     }
 
 
 def _everything(
-    widths: WidthGraph, wish: Widen, excluded: set[str], unfit: Mapping[str, str], targets: Targets
+    widths: WidthGraph, request: Widen, excluded: set[str], unfit: Mapping[str, str], targets: Targets
 ) -> dict[str, int]:
-    if isinstance(wish.width, int):
-        raise PlanError(f"one width of {wish.width} channels for everything? For a factor write {float(wish.width)!r}")
+    if isinstance(request.width, int):
+        raise PlanError(
+            f"one width of {request.width} channels for everything? For a factor write {float(request.width)!r}"
+        )
     wanted = {}
     for group in widths.groups:
         if group.name in targets.new:
             continue
         if group.name in excluded or group.ratio & excluded:
-            targets.left[group.name] = "the specification excludes it, or what has to grow by the same factor"
+            targets.skipped[group.name] = "the specification excludes it, or what has to grow by the same factor"
         elif group.pinned or group.name in unfit:
-            targets.left[group.name] = "; ".join(group.pinned) or unfit[group.name]
-        elif _takes_part(widths, group, wish):
+            targets.skipped[group.name] = "; ".join(group.pinned) or unfit[group.name]
+        elif _takes_part(widths, group, request):
             layout = _home(widths, group)
-            width = _by_factor(widths, wish, layout, group.name, targets)
+            width = _by_factor(widths, request, layout, group.name, targets)
             if width is not None:
                 wanted[group.name] = width
     return wanted
 
 
-def _takes_part(widths: WidthGraph, group: Group, wish: Widen) -> bool:
+def _takes_part(widths: WidthGraph, group: Group, request: Widen) -> bool:
     """Whether this factor of a dimension is the one that grows: the group count where cardinality is asked for."""
     if group.pinned:
         return False
-    if wish.cardinality:
+    if request.cardinality:
         siblings = {n for layout in _layouts_with(widths, group.name) for b in layout if group.name in b for n in b}
-        counts = [n for n in siblings if isinstance(n, str) and widths.named[n].count and not widths.named[n].pinned]
+        counts = [
+            n
+            for n in siblings
+            if isinstance(n, str) and widths.groups_by_name[n].count and not widths.groups_by_name[n].pinned
+        ]
         if counts:
             return group.name in counts
-    return not group.held
+    return not group.deferred_to
 
 
 def _layouts_with(widths: WidthGraph, name: str) -> list[Layout]:
-    return [widths.tensors[t].layouts[d] for t, d in widths.named[name].members]
+    return [widths.tensors[t].layouts[d] for t, d in widths.groups_by_name[name].members]
 
 
 def _home(widths: WidthGraph, group: Group) -> Layout:
@@ -121,40 +131,42 @@ def _home(widths: WidthGraph, group: Group) -> Layout:
 
 
 def _named(
-    widths: WidthGraph, wish: Widen, excluded: set[str], unfit: Mapping[str, str], targets: Targets
+    widths: WidthGraph, request: Widen, excluded: set[str], unfit: Mapping[str, str], targets: Targets
 ) -> dict[str, int]:
     wanted: dict[str, int] = {}
     refused: list[str] = []
-    for tensor in _producers(widths, match(wish.pattern, widths.tensors, widths.traced.classes)):
+    for tensor in _producers(widths, match(request.pattern, widths.tensors, widths.traced.classes)):
         layout = widths.produced(tensor)
         names = dict.fromkeys(atoms(layout))
-        outside = {n for n in names if n in excluded or widths.named[n].ratio & excluded}
-        free = [n for n in names if n not in outside and _takes_part(widths, widths.named[n], wish)]
+        outside = {n for n in names if n in excluded or widths.groups_by_name[n].ratio & excluded}
+        free = [n for n in names if n not in outside and _takes_part(widths, widths.groups_by_name[n], request)]
         fit = [n for n in free if n not in unfit]
         if not fit:
             if not set(names) <= outside:
                 refused.append(f"{tensor}: {unfit[free[0]] if free else _why_not(widths, list(names))}")
             continue
         free = fit
-        if isinstance(wish.width, float):
-            found = {n: _by_factor(widths, wish, layout, n, targets) for n in free}
+        if isinstance(request.width, float):
+            found = {n: _by_factor(widths, request, layout, n, targets) for n in free}
         else:
-            found = dict(_by_width(widths, wish, tensor, layout, free, targets))
+            found = dict(_by_width(widths, request, tensor, layout, free, targets))
         wanted.update({n: w for n, w in found.items() if w is not None})
         for name in set(names) - set(free):
-            if widths.named[name].pinned:
-                targets.left[name] = "; ".join(widths.named[name].pinned)
-    if refused and (not wanted or wish.exact_name or isinstance(wish.width, int)):
-        raise PlanError(f"{wish.pattern!r} cannot be widened: " + "; ".join(dict.fromkeys(refused)))
+            if widths.groups_by_name[name].pinned:
+                targets.skipped[name] = "; ".join(widths.groups_by_name[name].pinned)
+    if refused and (not wanted or request.is_literal_name or isinstance(request.width, int)):
+        raise PlanError(f"{request.pattern!r} cannot be widened: " + "; ".join(dict.fromkeys(refused)))
     for text in dict.fromkeys(refused):
         tensor, _, reason = text.partition(": ")
-        targets.left[module_of(tensor) or tensor] = reason
+        targets.skipped[module_of(tensor) or tensor] = reason
     return wanted
 
 
 def _why_not(widths: WidthGraph, names: Sequence[str]) -> str:
-    reasons = [r for n in names for r in widths.named[n].pinned]
-    held = [f"{widths.named[n].held} grows in its stead" for n in names if widths.named[n].held]
+    reasons = [r for n in names for r in widths.groups_by_name[n].pinned]
+    held = [
+        f"{widths.groups_by_name[n].deferred_to} grows instead" for n in names if widths.groups_by_name[n].deferred_to
+    ]
     return "; ".join(dict.fromkeys([*reasons, *held])) or "its size is fixed"
 
 
@@ -165,67 +177,71 @@ def _producers(widths: WidthGraph, tensors: Sequence[str]) -> list[str]:
     return makers or carriers
 
 
-def _excluded(widths: WidthGraph, wish: Widen) -> set[str]:
+def _excluded(widths: WidthGraph, request: Widen) -> set[str]:
     names: set[str] = set()
-    for pattern in wish.exclude:
+    for pattern in request.exclude:
         for tensor in _producers(widths, match(pattern, widths.tensors, widths.traced.classes)):
             names |= set(atoms(widths.produced(tensor)))
     return names
 
 
-def _by_factor(widths: WidthGraph, wish: Widen, layout: Layout, name: str, targets: Targets) -> int | None:
+def _by_factor(widths: WidthGraph, request: Widen, layout: Layout, name: str, targets: Targets) -> int | None:
     old = widths.width(name)
-    exact = old * float(wish.width)
-    return _admissible(widths, wish, layout, name, max(old, math.floor(exact + 0.5)), targets)
+    exact = old * float(request.width)
+    return _admissible(widths, request, layout, name, max(old, math.floor(exact + 0.5)), targets)
 
 
-def _admissible(widths: WidthGraph, wish: Widen, layout: Layout, name: str, width: int, targets: Targets) -> int | None:
+def _admissible(
+    widths: WidthGraph, request: Widen, layout: Layout, name: str, width: int, targets: Targets
+) -> int | None:
     """The next width from `width` on that the group's constraints and `multiple_of` allow."""
-    group = widths.named[name]
+    group = widths.groups_by_name[name]
     step = group.size if group.uniform else 1
     if width % step:
         why = f"only whole multiples of {group.size} are exact: {group.uniform[0]}"
-        found = means(widths, name) if wish.indivisible == "average" else ""
-        if isinstance(found, Means):
-            targets.means[name] = found
+        found = find_mean_channels(widths, name) if request.indivisible == "average" else ""
+        if isinstance(found, MeanChannels):
+            targets.mean_channels[name] = found
             step = 1
-        elif wish.indivisible == "round_up":
+        elif request.indivisible == "round_up":
             rounded = -(-width // step) * step
             targets.notes.append(f"{name}: {width} rounded up to {rounded}, because {why}")
             width = rounded
         else:
             why += f"; and new channels cannot carry the mean of the others, because {found}" if found else ""
-            if found and wish.exact_name:
-                raise PlanError(f"{wish.pattern!r} cannot be widened to {width}: {why}")
-            targets.left[name] = why
+            if found and request.is_literal_name:
+                raise PlanError(f"{request.pattern!r} cannot be widened to {width}: {why}")
+            targets.skipped[name] = why
             return None
-    if width > group.size or wish.multiple_of > 1:
-        for candidate in range(width, width + step * wish.multiple_of, step):
+    if width > group.size or request.multiple_of > 1:
+        for candidate in range(width, width + step * request.multiple_of, step):
             size = measure(layout, {**{n: widths.width(n) for n in atoms(layout)}, name: candidate}.__getitem__)
-            if size % wish.multiple_of == 0:
+            if size % request.multiple_of == 0:
                 return candidate
-        targets.notes.append(f"{name}: no width near {width} makes a multiple of {wish.multiple_of}; left as {width}")
+        targets.notes.append(
+            f"{name}: no width near {width} makes a multiple of {request.multiple_of}; left as {width}"
+        )
     return width
 
 
 def _by_width(
-    widths: WidthGraph, wish: Widen, tensor: str, layout: Layout, free: Sequence[str], targets: Targets
+    widths: WidthGraph, request: Widen, tensor: str, layout: Layout, free: Sequence[str], targets: Targets
 ) -> dict[str, int]:
     """The widths of the free parts of a dimension that make it as wide as asked."""
-    goal = int(wish.width)
+    goal = int(request.width)
     old = measure(layout, widths.width)
     label = module_of(tensor) or tensor
     if goal < old:
-        raise PlanError(f"{wish.pattern!r}: {label} has {old} channels already, more than {goal}; fxgrow only grows")
+        raise PlanError(f"{request.pattern!r}: {label} has {old} channels already, more than {goal}; fxgrow only grows")
     new = {n: widths.width(n) for n in atoms(layout)}
     steps = {n: measure(layout, {**new, n: new[n] + 1}.__getitem__) - old for n in free}
-    uniform = [n for n in free if widths.named[n].uniform]
+    uniform = [n for n in free if widths.groups_by_name[n].uniform]
     if uniform:
         ratio = goal / old
         return {
             n: w
             for n in free
-            if (w := _admissible(widths, wish, layout, n, round(new[n] * ratio), targets)) is not None
+            if (w := _admissible(widths, request, layout, n, round(new[n] * ratio), targets)) is not None
         }
     missing = goal - old
     share = missing / sum(steps[n] * new[n] for n in free)
@@ -238,30 +254,30 @@ def _by_width(
     if rest:
         near = sorted({goal - rest, goal - rest + min(steps.values())})
         raise PlanError(
-            f"{wish.pattern!r}: {label} cannot have {goal} channels, because it is made of parts of "
+            f"{request.pattern!r}: {label} cannot have {goal} channels, because it is made of parts of "
             f"{min(steps.values())}; possible: {' or '.join(map(str, near))}"
         )
-    if wish.multiple_of > 1 and goal % wish.multiple_of:
-        raise PlanError(f"{wish.pattern!r}: {goal} is no multiple of {wish.multiple_of}")
+    if request.multiple_of > 1 and goal % request.multiple_of:
+        raise PlanError(f"{request.pattern!r}: {goal} is no multiple of {request.multiple_of}")
     return {n: new[n] for n in free}
 
 
-def _ask(widths: WidthGraph, targets: Targets, wish: Widen, name: str, width: int) -> None:
-    other = targets.wish.get(name)
+def _ask(widths: WidthGraph, targets: Targets, request: Widen, name: str, width: int) -> None:
+    other = targets.request.get(name)
     if other is not None and targets.new[name] != width:
-        mine, theirs = (_first_layer(widths, w, name) for w in (wish, other))
+        mine, theirs = (_first_layer(widths, w, name) for w in (request, other))
         raise PlanError(
-            f"{other.pattern!r} and {wish.pattern!r} meet in one width, {name}, but ask for {targets.new[name]} and "
+            f"{other.pattern!r} and {request.pattern!r} meet in one width, {name}, but ask for {targets.new[name]} and "
             f"{width}. Give both one width.\n{widths.why(theirs, mine)}"
         )
     if width > widths.width(name):
-        targets.left.pop(name, None)
+        targets.skipped.pop(name, None)
     targets.new[name] = width
-    targets.wish[name] = wish
+    targets.request[name] = request
 
 
-def _first_layer(widths: WidthGraph, wish: Widen, name: str) -> str:
-    for tensor in _producers(widths, match(wish.pattern, widths.tensors, widths.traced.classes)):
+def _first_layer(widths: WidthGraph, request: Widen, name: str) -> str:
+    for tensor in _producers(widths, match(request.pattern, widths.tensors, widths.traced.classes)):
         if name in atoms(widths.produced(tensor)):
             return tensor
     return name
@@ -274,15 +290,15 @@ def _same_ratios(widths: WidthGraph, targets: Targets) -> None:
         PlanError: They do not.
     """
     for name in list(targets.new):
-        group = widths.named[name]
-        if name in targets.means:  # alone in its class
+        group = widths.groups_by_name[name]
+        if name in targets.mean_channels:  # alone in its class
             continue
         asked = {n: targets.new[n] // widths.width(n) for n in sorted(group.ratio) if n in targets.new}
-        by_name = {n: ratio for n, ratio in asked.items() if not targets.wish[n].blanket}
+        by_name = {n: ratio for n, ratio in asked.items() if not targets.request[n].blanket}
         if len(set(by_name.values())) > 1:
             a, b = (next(n for n in by_name if by_name[n] == r) for r in (min(by_name.values()), max(by_name.values())))
             raise PlanError(
-                f"{targets.wish[a].pattern!r} and {targets.wish[b].pattern!r} ask for {a} x{by_name[a]} and "
+                f"{targets.request[a].pattern!r} and {targets.request[b].pattern!r} ask for {a} x{by_name[a]} and "
                 f"{b} x{by_name[b]}, but they must grow by one factor: {group.uniform[0]}"
             )
         ratio = max((by_name or asked).values(), default=1)
@@ -291,8 +307,8 @@ def _same_ratios(widths: WidthGraph, targets: Targets) -> None:
             if targets.new.get(other, widths.width(other)) != width:
                 targets.notes.append(f"{other} grows to {width} with {name}: {group.uniform[0]}")
             targets.new[other] = width
-            targets.wish.setdefault(other, targets.wish[name])
-            targets.left.pop(other, None)
+            targets.request.setdefault(other, targets.request[name])
+            targets.skipped.pop(other, None)
 
 
 def _equal_parts(
@@ -300,28 +316,28 @@ def _equal_parts(
 ) -> None:
     """What the code cuts into equal parts gets widths with which they are; what cannot grow so stays."""
     names = dict.fromkeys(name for equality in widths.equal for name in sorted(equality.names))
-    gains: dict[frozenset[str], Gain] = {}
+    gains: dict[frozenset[str], GroupGain] = {}
     for name in names:
-        group = widths.named[name]
-        alone = not group.uniform or name in targets.means
+        group = widths.groups_by_name[name]
+        alone = not group.uniform or name in targets.mean_channels
         together = frozenset([name]) if alone else group.ratio
         steps = dict.fromkeys(sorted(together), 1) if alone else {n: widths.width(n) for n in sorted(together)}
-        wished = targets.new.get(name, group.size) > group.size
-        may = can_grow(group) and not together & excluded and not together & targets.left.keys()
-        if wished or may:
+        requested = targets.new.get(name, group.size) > group.size
+        may = can_grow(group) and not together & excluded and not together & targets.skipped.keys()
+        if requested or may:
             wanted = (targets.new.get(name, group.size) - group.size) // steps[name]
-            given = any(isinstance(targets.wish[n].width, int) for n in together if n in targets.wish)
-            gains[together] = Gain(steps, wanted, given)
+            given = any(isinstance(targets.request[n].width, int) for n in together if n in targets.request)
+            gains[together] = GroupGain(steps, wanted, given)
     reasons = {name: equality.reason for equality in widths.equal for name in equality.names}
-    some = next((targets.wish[n] for n in names if n in targets.wish), None)
-    for name, width in balanced(widths.equal, widths.named, list(gains.values())).items():
+    some = next((targets.request[n] for n in names if n in targets.request), None)
+    for name, width in solve_equal_parts(widths.equal, widths.groups_by_name, list(gains.values())).items():
         before = targets.new.get(name, widths.width(name))
         if some is None or width == before:
             continue
-        wish = targets.wish.setdefault(name, some)
+        request = targets.request.setdefault(name, some)
         if width == widths.width(name):
-            targets.left[name] = f"{reasons.get(name, '')}, and other parts of it must stay"
-        elif widths.named[name].replicas and no_replicas[wish.method or method]:
+            targets.skipped[name] = f"{reasons.get(name, '')}, and other parts of it must stay"
+        elif widths.groups_by_name[name].replicas and no_replicas[request.method or method]:
             continue
         else:
             targets.notes.append(f"{name} grows to {width} rather than {before}: {reasons.get(name, '')}")

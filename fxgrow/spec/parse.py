@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from ..errors import PlanError
-from .requests import WISHES, Wish, check_pattern, patterns
+from .requests import REQUESTS, Request, check_pattern, patterns
 
 Spec = Any  # float | str (JSON) | Mapping[str, int | float | Mapping] | Widen | Sequence[Spec]
 
@@ -26,7 +26,7 @@ MOST_TIMES, MOST_CHANNELS = 1e6, 10**8  # what is above was meant otherwise
 
 @dataclass(frozen=True, slots=True)
 class Widen:
-    """A wish for wider layers.
+    """A request for wider layers.
 
     Attributes:
         pattern: Glob over module and parameter names (`*` also matches dots); the name of a container
@@ -87,7 +87,7 @@ class Widen:
         return self.pattern == EVERYTHING
 
     @property
-    def exact_name(self) -> bool:
+    def is_literal_name(self) -> bool:
         """Whether the pattern is a plain name."""
         return not any(c in self.pattern for c in "*?[")
 
@@ -97,8 +97,8 @@ class Widen:
         return f"Widen({', '.join(fields)})"
 
 
-def parse(spec: Spec) -> tuple[Widen | Wish, ...]:
-    """Every form of a specification as wishes.
+def parse(spec: Spec) -> tuple[Widen | Request, ...]:
+    """Every form of a specification as requests.
 
     Raises:
         PlanError: It is none of the forms, or empty.
@@ -107,27 +107,27 @@ def parse(spec: Spec) -> tuple[Widen | Wish, ...]:
         >>> parse({"conv1": 64, "layer3.*": 1.5})
         (Widen(pattern='conv1', width=64), Widen(pattern='layer3.*', width=1.5))
     """
-    wishes = tuple(_wishes(spec))
-    if not wishes:
+    requests = tuple(_requests(spec))
+    if not requests:
         raise PlanError("the specification asks for nothing")
-    return wishes
+    return requests
 
 
-def _wishes(spec: Spec) -> Iterable[Widen | Wish]:
-    if isinstance(spec, Widen | Wish):
+def _requests(spec: Spec) -> Iterable[Widen | Request]:
+    if isinstance(spec, Widen | Request):
         yield spec
     elif isinstance(spec, int | float) and not isinstance(spec, bool):
         yield Widen(EVERYTHING, float(spec))
     elif isinstance(spec, str):
-        yield from _wishes(_from_json(spec))
+        yield from _requests(_from_json(spec))
     elif isinstance(spec, Mapping):
         yield from _from_mapping(spec)
     elif isinstance(spec, Sequence) and not isinstance(spec, bytes | bytearray):
         for part in spec:
-            yield from _wishes(part)
+            yield from _requests(part)
     else:
         raise PlanError(
-            "a specification is a number, a mapping, Widen, Deepen or other wishes, a list of these or JSON, "
+            "a specification is a number, a mapping, Widen, Deepen or other requests, a list of these or JSON, "
             f"not {type(spec).__name__}"
         )
 
@@ -140,8 +140,8 @@ def _from_json(text: str) -> Spec:
         raise PlanError(f"the specification {text!r} is not JSON ({error}){advice}") from None
 
 
-def _from_mapping(spec: Mapping[str, Any]) -> Iterable[Widen | Wish]:
-    kind = next((wish for key, wish in WISHES.items() if wish.is_data(spec)), None)
+def _from_mapping(spec: Mapping[str, Any]) -> Iterable[Widen | Request]:
+    kind = next((request for key, request in REQUESTS.items() if request.is_data(spec)), None)
     if kind is not None:
         yield kind.from_data(spec)
         return
@@ -160,14 +160,14 @@ def _from_mapping(spec: Mapping[str, Any]) -> Iterable[Widen | Wish]:
             yield Widen(pattern, value)
 
 
-def to_json(wishes: Iterable[Widen | Wish]) -> list[dict[str, Any]]:
-    """Wishes as plain data, which `parse` reads back."""
-    return [w.data() if isinstance(w, Wish) else _data(w) for w in wishes]
+def to_json(requests: Iterable[Widen | Request]) -> list[dict[str, Any]]:
+    """Requests as plain data, which `parse` reads back."""
+    return [w.data() if isinstance(w, Request) else _data(w) for w in requests]
 
 
-def _data(wish: Widen) -> dict[str, Any]:
-    given = {f.name: getattr(wish, f.name) for f in dataclasses.fields(wish)}
-    return {f.name: _plain(given[f.name]) for f in dataclasses.fields(wish) if given[f.name] != f.default}
+def _data(request: Widen) -> dict[str, Any]:
+    given = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
+    return {f.name: _plain(given[f.name]) for f in dataclasses.fields(request) if given[f.name] != f.default}
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Wishes for more than width: depth, kernels, input channels, outputs. Knows names, but no model."""
+"""Requests for more than width: depth, kernels, input channels, outputs. Knows names, but no model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NORMS = ("batch", "group")
 NEW_ROWS = ("zero", "mean", "random")
 
 
-class Wish:
+class Request:
     """What all of them share: a compact `repr`, and the form as plain data."""
 
     key = ""  # in JSON, with the first attribute as its value
@@ -26,12 +26,12 @@ class Wish:
 
     @classmethod
     def is_data(cls, data: Mapping[str, Any]) -> bool:
-        """Whether plain data is a wish of this class, and no mapping from names to widths."""
+        """Whether plain data is a request of this class, and no mapping from names to widths."""
         others = [f.name for f in dataclasses.fields(cls)][1:]  # type: ignore[arg-type]
         return cls.key in data and (isinstance(data[cls.key], str) or any(name in data for name in others))
 
     @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Wish:
+    def from_data(cls, data: Mapping[str, Any]) -> Request:
         """What `data` gave.
 
         Raises:
@@ -55,8 +55,8 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Deepen(Wish):
-    """A wish for more layers.
+class Deepen(Request):
+    """A request for more layers.
 
     Attributes:
         pattern: Glob over the names of Linear and Conv layers, each of which gets a new layer after it, its batch
@@ -117,8 +117,8 @@ class Deepen(Wish):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Kernel(Wish):
-    """A wish for a larger kernel: the old one with zeros around it, and padding that makes up for them.
+class Kernel(Request):
+    """A request for a larger kernel: the old one with zeros around it, and padding that makes up for them.
 
     Attributes:
         pattern: Glob over the names of convolutions (also transposed ones); a container means all in it.
@@ -141,8 +141,8 @@ class Kernel(Wish):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Inputs(Wish):
-    """A wish for more input channels, which the student ignores until it is trained. The new ones come last.
+class Inputs(Request):
+    """A request for more input channels, which the student ignores until it is trained. The new ones come last.
 
     Attributes:
         pattern: An argument of the model's `forward` ("x"; "images[0]" of one that holds several tensors), or a layer
@@ -166,8 +166,8 @@ class Inputs(Wish):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Outputs(Wish):
-    """A wish for more outputs, such as classes: the old ones stay what they are, and the new ones come last.
+class Outputs(Request):
+    """A request for more outputs, such as classes: the old ones stay what they are, and the new ones come last.
 
     Attributes:
         number: How many there are to be.
@@ -193,7 +193,7 @@ class Outputs(Wish):
             raise PlanError(f"Outputs: new is one of {', '.join(NEW_ROWS)}, not {self.new!r}")
 
 
-WISHES: dict[str, type[Wish]] = {kind.key: kind for kind in (Deepen, Kernel, Inputs, Outputs)}
+REQUESTS: dict[str, type[Request]] = {kind.key: kind for kind in (Deepen, Kernel, Inputs, Outputs)}
 
 
 def check_pattern(pattern: Any) -> None:
@@ -215,7 +215,7 @@ def _sizes(pattern: str, size: Any) -> int | tuple[int, ...] | None:
 
 
 def patterns(pattern: str, exclude: Any) -> tuple[str, ...]:
-    """What a wish leaves out: one pattern or several.
+    """What a request leaves out: one pattern or several.
 
     Raises:
         PlanError: It is neither.

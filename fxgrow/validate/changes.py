@@ -15,10 +15,10 @@ from ..base.structures import leaf_tensors
 from ..capture.tracer import explain
 from ..errors import PlanError
 from ..infer.width_graph import WidthGraph
-from ..model.copies import clone, own_copy, same_randomness
+from ..model.copies import clone_owned, clone_shared, same_randomness
 from ..model.example_inputs import for_a_run
 from ..model.grown import Mode, graph_for, set_mode
-from ..plans.changes import Change, Enlarge
+from ..plans.changes import Enlarge, StructuralChange
 from ..plans.growth_plan import Plan
 from ..recording.run import tape_of
 from ..recording.runner import Runner
@@ -60,7 +60,7 @@ def _check_all_used(before: fx.Graph, after: fx.Graph) -> None:
 
 def _shapes(student: Student, widths: WidthGraph, plan: Plan, mode: Mode) -> tuple[list[Shape], list[Call]]:
     root, graphs = student
-    ran = (own_copy if widths.traced.inputs.real else clone)(root)
+    ran = (clone_owned if widths.traced.inputs.real else clone_shared)(root)
     set_mode(ran, mode)
     arguments = padded(plan, for_a_run(widths.traced.arguments))
     tape = tape_of(ran, arguments, real=widths.traced.inputs.real)
@@ -72,7 +72,9 @@ def _shapes(student: Student, widths: WidthGraph, plan: Plan, mode: Mode) -> tup
     return [tuple(leaf.shape) for leaf in leaf_tensors(result)], tape.calls
 
 
-def _check_calls(before: Sequence[Call], after: Sequence[Call], changes: Sequence[Change], mode: Mode) -> None:
+def _check_calls(
+    before: Sequence[Call], after: Sequence[Call], changes: Sequence[StructuralChange], mode: Mode
+) -> None:
     """Whether larger kernels change nothing but their own calls: code may read a kernel's size."""
     larger = {change.path for change in changes if isinstance(change, Enlarge)}
     if len(larger) < len(changes):  # new layers have calls of their own

@@ -21,10 +21,10 @@ from ..capture.tracer import explain
 from ..infer.findings import Prediction
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, fixed, is_fixed, measure, only_atom, product
-from ..model.copies import clone, named_tensors, own_copy, same_randomness
+from ..model.copies import clone_owned, clone_shared, named_tensors, same_randomness
 from ..model.example_inputs import brief, for_a_run
 from ..model.grown import Mode, graph_for, is_layer, set_mode
-from ..model.provenance import PLACE, caller
+from ..model.provenance import SOURCE_LINE, caller
 from ..ops import Value
 from ..plans.growth_plan import Plan
 from ..recording import runner as interpret
@@ -75,19 +75,19 @@ class Verdict:
     reached: frozenset[str]
 
 
-def check(root: nn.Module, graphs: Mapping[Mode, fx.Graph], widths: WidthGraph, plan: Plan) -> Verdict:
+def check_conformance(root: nn.Module, graphs: Mapping[Mode, fx.Graph], widths: WidthGraph, plan: Plan) -> Verdict:
     """Run a student's graphs on meta tensors in every mode, and hold them against its plan."""
-    new = {name: group.size for name, group in widths.named.items()} | {w.name: w.new for w in plan.groups}
+    new = {name: group.size for name, group in widths.groups_by_name.items()} | {w.name: w.new for w in plan.groups}
     mismatches: dict[Mismatch, None] = {}
     obsolete: dict[tuple[Mode, str], None] = {}
     reached: set[str] = set()
     for mode in widths.traced.modes:
-        copied = own_copy if widths.traced.inputs.real else clone
+        copied = clone_owned if widths.traced.inputs.real else clone_shared
         ran = copied(root) if widths.traced.inputs.real or widths.traced.runs_code else root
         set_mode(ran, mode)
         arguments = padded(plan, for_a_run(widths.traced.arguments))
         tape = _CheckedTape(ran, graph_for(graphs, mode), widths, mode, new, arguments)
-        tape.variance = {width.name: width.variance for width in plan.groups if width.means}
+        tape.variance = {width.name: width.variance for width in plan.groups if width.mean_channels}
         tape.run(ran)
         mismatches.update(dict.fromkeys(tape.mismatches))
         obsolete.update(dict.fromkeys((mode, node) for node in tape.obsolete))
@@ -242,7 +242,7 @@ class _CheckedTape(Tape):
         grown = self._grown(layouts) or self._grown(self._measured()) or self._grown(self._around())
         where = caller(within=interpret.__file__) if self.called else ""
         if self.node is not None and not where:
-            where = str(self.node.meta.get(PLACE, ""))
+            where = str(self.node.meta.get(SOURCE_LINE, ""))
         site, code = self.site_of(None), self._code()
         around = tuple([name for name in self.widths.inside(code) if self.new[name] != self.widths.width(name)])
         self.mismatches.append(Mismatch(f"{site} ({where})" if where else site, found, grown, code, around, equal))
@@ -296,7 +296,7 @@ class _CheckedTape(Tape):
                     growing.update(dict.fromkeys(found))
                     others |= not found and is_fixed(layout)
         if growing and others:
-            where = str(node.meta.get(PLACE, ""))
+            where = str(node.meta.get(SOURCE_LINE, ""))
             text = "the code compares a width with another size"
             self.mismatches.append(Mismatch(f"{self.site} ({where})", text, tuple(growing), self._code(), ()))
 

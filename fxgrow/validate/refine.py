@@ -12,20 +12,20 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
-from ..depth.plan_depth import changes
+from ..depth.plan_depth import plan_depth
 from ..errors import PlanError
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Equality, Layout
-from ..model.copies import clone, named_tensors, no_collection
-from ..plans.entries import DROP, Edit, Left
+from ..model.copies import clone_shared, named_tensors, no_collection
+from ..plans.entries import DROP, Edit, Skipped
 from ..plans.growth_plan import Plan
 from ..rewrite.student import grown_tensors, rebuild
-from ..solver.io_widths import open_ends
-from ..solver.plan_widths import plan
+from ..solver.io_widths import free_io_dims
+from ..solver.plan_widths import plan_widths
 from ..spec.parse import Spec, parse
 from ..spec.requests import Deepen, Kernel
 from .changes import Student, check_changes
-from .conformance import Mismatch, check
+from .conformance import Mismatch, check_conformance
 
 FEW = 4  # widths that are tried to be grown by one factor, where a size goes wrong; those that do already are one
 
@@ -33,7 +33,7 @@ log = logging.getLogger("fxgrow")
 
 
 @dataclass(slots=True)
-class _Mends:
+class _Repairs:
     """What the rounds so far found out."""
 
     pins: dict[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class _Mends:
     tried: set[frozenset[str]] = field(default_factory=set)
     equal: dict[tuple[Layout, Layout], Equality] = field(default_factory=dict)
     halved: set[tuple[Layout, Layout]] = field(default_factory=set)  # tried
-    mended: set[str] = field(default_factory=set)  # in this round
+    repaired: set[str] = field(default_factory=set)  # in this round
 
     def on(self, widths: WidthGraph) -> WidthGraph:
         """The widths with all of it."""
@@ -57,17 +57,20 @@ class _Mends:
         that was in vain, stay.
         """
         together = frozenset(names)
-        if together | set(around) <= self.mended:  # by what an earlier place of this round tells
+        if together | set(around) <= self.repaired:  # by what an earlier place of this round tells
             return
         for candidate in (together, together | frozenset(around)):
-            if 1 < len({widths.named[name].ratio or name for name in candidate}) <= FEW and candidate not in self.tried:
+            if (
+                1 < len({widths.groups_by_name[name].ratio or name for name in candidate}) <= FEW
+                and candidate not in self.tried
+            ):
                 self.tried.add(candidate)
                 self.ties[candidate] = reason
-                self.mended |= candidate
+                self.repaired |= candidate
                 return
-        if together <= self.mended:
+        if together <= self.repaired:
             return
-        self.mended |= together
+        self.repaired |= together
         self.ties = {tied: why for tied, why in self.ties.items() if not tied & together}
         self.equal = {pair: found for pair, found in self.equal.items() if not found.names & together}
         self.pins.update({name: reason for name in names if name not in self.pins})
@@ -81,66 +84,66 @@ class _Mends:
         return bool(new)
 
 
-def settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
+def plan_until_valid(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
     """A plan whose student provably makes the teacher's calls, with the predicted shapes.
 
     Raises:
-        PlanError: The specification cannot be met (also where a wish meets a width that had to be pinned).
+        PlanError: The specification cannot be met (also where a request meets a width that had to be pinned).
     """
     with nullcontext() if widths.traced.inputs.real else no_collection():
-        return _settle(widths, spec, seed=seed, method=method)
+        return _plan_until_valid(widths, spec, seed=seed, method=method)
 
 
-def _settle(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
-    mends = _Mends()
-    widths, endings = open_ends(widths, parse(spec))
-    ends = {ending.group for ending in endings}
+def _plan_until_valid(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
+    repairs = _Repairs()
+    widths, io_growths = free_io_dims(widths, parse(spec))
+    ends = {io_growth.group for io_growth in io_growths}
     while True:
-        mended = mends.on(widths)
-        proposal = plan(mended, spec, seed=seed, method=method, endings=endings)
-        verdict = check(*_on_meta(widths, proposal), widths, proposal)
+        repaired = repairs.on(widths)
+        proposal = plan_widths(repaired, spec, seed=seed, method=method, io_growths=io_growths)
+        verdict = check_conformance(*_on_meta(widths, proposal), widths, proposal)
         if not verdict.mismatches:
-            left = {entry.name: entry for entry in proposal.left}
-            left.update({n: Left(n, reason) for n, reason in mends.pins.items() if n not in left})
+            left = {entry.name: entry for entry in proposal.skipped}
+            left.update({n: Skipped(n, reason) for n, reason in repairs.pins.items() if n not in left})
             edits = (*proposal.edits, *(Edit(mode, node, (DROP,), 0) for mode, node in verdict.obsolete))
-            return _changed(replace(proposal, left=tuple(left.values()), edits=edits), widths, spec)
-        mends.mended.clear()
-        growing = {width.name for width in proposal.grown}
+            return _with_depth(replace(proposal, skipped=tuple(left.values()), edits=edits), widths, spec)
+        repairs.repaired.clear()
+        growing = {width.name for width in proposal.grown_widths}
         for found in verdict.mismatches:
             if not found.groups:
                 raise PlanError(f"the student would not compute what {proposal.model} does: {found}")
             reason = f"the model's code states a size that growth would have to change: {found}"
             log.info("%s: %s", ", ".join(found.groups), reason)
-            constants = [name for name in found.groups if widths.named[name].constant]
+            constants = [name for name in found.groups if widths.groups_by_name[name].constant]
             if constants:  # a literal says how many
-                mends.pins.update(dict.fromkeys(constants, reason))
+                repairs.pins.update(dict.fromkeys(constants, reason))
                 continue
-            if mends.level(found):
+            if repairs.level(found):
                 continue
-            pinned = [name for name in widths.inside(found.module) if name in mends.pins]
+            pinned = [name for name in widths.inside(found.module) if name in repairs.pins]
             others = [name for name in found.groups if name not in ends]  # what was asked for by number stays last
             near = [name for name in found.around if others and name not in ends]
-            mends.add(mended, others or found.groups, near, reason)
+            repairs.add(repaired, others or found.groups, near, reason)
             # The same code, where the run did not get to: elsewhere it has shown by itself what is wrong.
             for theirs, around, stay in widths.alike(found.module, verdict.reached, found.groups, found.around, pinned):
-                if growing.issuperset(theirs) and mends.pins.keys() >= set(stay):
-                    mends.add(mended, theirs, [name for name in around if name in growing], reason)
+                if growing.issuperset(theirs) and repairs.pins.keys() >= set(stay):
+                    repairs.add(repaired, theirs, [name for name in around if name in growing], reason)
 
 
-def _changed(proposal: Plan, widths: WidthGraph, spec: Spec) -> Plan:
+def _with_depth(proposal: Plan, widths: WidthGraph, spec: Spec) -> Plan:
     """The plan with what is asked for besides widths, which has run on meta tensors.
 
     Raises:
-        PlanError: A wish cannot be met.
+        PlanError: A request cannot be met.
     """
-    wishes = [wish for wish in parse(spec) if isinstance(wish, Deepen | Kernel)]
-    if not wishes:
+    requests = [request for request in parse(spec) if isinstance(request, Deepen | Kernel)]
+    if not requests:
         return proposal
-    found = changes(widths, wishes, proposal)
+    found = plan_depth(widths, requests, proposal)
     complete = replace(
         proposal,
         changes=tuple(found.changes),
-        left=(*proposal.left, *found.left),
+        skipped=(*proposal.skipped, *found.skipped),
         notes=(*proposal.notes, *found.notes),
     )
     check_changes(_on_meta(widths, proposal), _on_meta(widths, complete), widths, complete)
@@ -149,5 +152,5 @@ def _changed(proposal: Plan, widths: WidthGraph, spec: Spec) -> Plan:
 
 def _on_meta(widths: WidthGraph, plan: Plan) -> Student:
     """The student that a plan makes of the teacher as it was traced."""
-    root = clone(widths.traced.root)
+    root = clone_shared(widths.traced.root)
     return root, rebuild(root, widths.traced.graphs, grown_tensors(plan, named_tensors(root)), plan)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import fxgrow
 from fxgrow.infer.groups import Group
 from fxgrow.layouts.layout import Equality
-from fxgrow.solver.equal_parts import Gain, balanced
+from fxgrow.solver.equal_parts import GroupGain, solve_equal_parts
 from tests.check import assert_exact, grown, randomise
 from tests.nets.registry import IMAGE
 from tests.nets.splits import shuffle_chain
@@ -20,7 +20,7 @@ SIZES = {"a": 7, "b": 6, "c": 14, "d": 1}
 def _solved(*pairs: tuple[object, object], wanted: Mapping[str, int], given: str = "") -> dict[str, int]:
     groups = {name: Group(name, size) for name, size in SIZES.items()}
     equalities = [Equality(left, right, "a test") for left, right in pairs]  # type: ignore[arg-type]
-    return balanced(equalities, groups, [Gain({name: 1}, n, name in given) for name, n in wanted.items()])
+    return solve_equal_parts(equalities, groups, [GroupGain({name: 1}, n, name in given) for name, n in wanted.items()])
 
 
 def test_parts_beside_fixed_ones_gain_the_same() -> None:
@@ -43,8 +43,8 @@ def test_beside_a_part_that_stays_nothing_grows() -> None:
 def test_widths_that_gain_together_are_solved_for_together() -> None:
     groups = {name: Group(name, size) for name, size in SIZES.items()}
     one, two = Equality((("a",),), (("b",), (1,)), ""), Equality((("c",),), ((14, "d"),), "")
-    gains = [Gain({"a": 7, "c": 14}, 1), Gain({"b": 1}, 6), Gain({"d": 1}, 2)]
-    assert balanced([one, two], groups, gains) == {"a": 14, "c": 28, "b": 13, "d": 2}
+    gains = [GroupGain({"a": 7, "c": 14}, 1), GroupGain({"b": 1}, 6), GroupGain({"d": 1}, 2)]
+    assert solve_equal_parts([one, two], groups, gains) == {"a": 14, "c": 28, "b": 13, "d": 2}
 
 
 def test_a_component_without_a_solution_is_left_out() -> None:

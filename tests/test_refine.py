@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow.validate import refine as settling
+from fxgrow.validate import refine
 from tests.nets.architectures import shuffle_net_v1
 from tests.nets.registry import IMAGE
 from tests.nets.vision_transformers import QkvReshaped, QkvSeparate, Swin, TorchAttention, ViT
@@ -30,15 +30,15 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("name", MODELS)
-def test_settling_takes_few_rounds(name: str, output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refining_takes_few_rounds(name: str, output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = []
-    check = settling.check
+    check = refine.check_conformance
 
     def counted(*args: Any) -> Any:
         rounds.append(check(*args))
         return rounds[-1]
 
-    monkeypatch.setattr(settling, "check", counted)
+    monkeypatch.setattr(refine, "check_conformance", counted)
     found = fxgrow.widths(MODELS[name](), torch.randn(IMAGE), output=output)
     fxgrow.plan(found, 2.0)
     assert 1 <= len(rounds) <= ROUNDS, [[str(m) for m in verdict.mismatches][:3] for verdict in rounds]
@@ -70,12 +70,12 @@ def test_the_reason_of_a_pin_names_the_module_and_the_line(output: Output) -> No
     student = fxgrow.grow(Outer(), 2.0, torch.randn(4, 5), output=output)
     plan = fxgrow.plan_of(student)
     assert plan is not None
-    assert "inner.a" not in {width.name for width in plan.grown}
-    reason = {entry.name: entry.reason for entry in plan.left}["inner.a"]
+    assert "inner.a" not in {width.name for width in plan.grown_widths}
+    reason = {entry.name: entry.reason for entry in plan.skipped}["inner.a"]
     source, first = inspect.getsourcelines(Stating.forward)
     line = first + next(i for i, text in enumerate(source) if "x.shape[-1]" in text)
     assert "inner" in reason
-    assert re.search(rf"test_settling\.py:{line}\b", reason), reason
+    assert re.search(rf"test_refine\.py:{line}\b", reason), reason
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
@@ -91,5 +91,5 @@ def test_the_same_where_the_code_breaks(output: Output) -> None:
     model.inner = Reshaping()
     plan = fxgrow.plan_of(fxgrow.grow(model, {"stem": 2.0}, torch.randn(4, 5), output=output))
     assert plan is not None
-    with pytest.raises(fxgrow.PlanError, match=r"inner.*|test_settling\.py:\d+"):
+    with pytest.raises(fxgrow.PlanError, match=r"inner.*|test_refine\.py:\d+"):
         fxgrow.grow(model, {"inner.a": 9}, torch.randn(4, 5), output=output)

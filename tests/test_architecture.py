@@ -1,0 +1,102 @@
+"""Folders are stages: imports go down one list, and no module is called like a public function."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fxgrow
+
+PACKAGE = Path(__file__).parent.parent / "fxgrow"
+
+# From the ground up: a file imports from folders before its own, and from files of its own folder.
+STAGES = (
+    "errors", "base", "layouts", "model", "methods", "spec", "ops", "recording", "plans", "capture", "infer", "solver",
+    "depth", "rewrite", "validate", "report", "drawing", "api", "__init__", "cli", "__main__",
+)  # fmt: skip
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
+
+
+def _module(path: Path) -> str:
+    """The dotted name below the package: "infer.groups", "infer" for its `__init__`, "__init__" for the package's."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+MODULES = {_module(path): path for path in FILES}
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """The modules of the package that a file imports."""
+    folder = path.relative_to(PACKAGE).parent.parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*folder[: len(folder) - node.level + 1], *(node.module or "").split(".")]
+            origin = ".".join(filter(None, base))
+            inside = [f"{origin}.{alias.name}".lstrip(".") for alias in node.names]
+            yield from ([name for name in inside if name in MODULES] or [origin or "__init__"])
+
+
+def test_each_folder_is_a_stage_of_the_list() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    files = {path.stem for path in PACKAGE.glob("*.py")}
+    assert folders | files == set(STAGES)
+    assert len(list(PACKAGE.glob("*.py"))) <= 6
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_imports_go_down_the_list(path: Path) -> None:
+    mine = _module(path).partition(".")[0]
+    for name in _imports(path):
+        theirs = name.partition(".")[0]
+        assert theirs == mine or STAGES.index(theirs) < STAGES.index(mine), f"{mine} imports {name}, a later stage"
+
+
+def test_modules_import_one_another_in_no_circle() -> None:
+    pending = {name: set(_imports(path)) - {name} for name, path in MODULES.items()}
+    while free := {name for name, needs in pending.items() if not needs & pending.keys()}:
+        pending = {name: needs for name, needs in pending.items() if name not in free}
+    assert not pending, f"a circle among {sorted(pending)}"
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in FILES} - {PACKAGE}), ids=lambda path: path.name)
+def test_each_folder_says_what_goes_in_and_what_comes_out(folder: Path) -> None:
+    contract = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+    assert len(contract.split()) >= 25, f"{folder.name}/__init__.py needs a paragraph"
+
+
+def test_no_module_bears_the_name_of_a_public_function() -> None:
+    public = {name for name in fxgrow.__all__ if callable(getattr(fxgrow, name))}
+    assert not public & {part for name in MODULES for part in name.split(".")}
+
+
+@pytest.mark.parametrize("folder", ["ops", "methods"])
+def test_inside_a_registry_files_know_only_the_registry(folder: str) -> None:
+    for path in (PACKAGE / folder).glob("*.py"):
+        if path.stem not in ("__init__", "page"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and node.level == 1:
+                    assert node.module == "registry", f"{path.name} imports {node.module}"
+
+
+OUTPUTS = ("dot", "html", "image", "mermaid", "text")
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_an_output_of_drawings_knows_only_what_is_drawn(name: str) -> None:
+    for node in ast.walk(ast.parse((PACKAGE / "drawing" / f"{name}.py").read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            assert node.module in ("registry", "view", "colours", "source")
+
+
+def test_no_import_is_hidden_in_a_function() -> None:
+    for path in FILES:
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                hidden = [n for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)]
+                assert not hidden, f"{path.name}:{function.lineno} imports inside {function.name}"
