@@ -20,15 +20,16 @@ from .infer.freeze import freeze
 from .infer.width_graph import WidthGraph
 from .model.copies import named_tensors
 from .model.example_inputs import ModelInputs, arguments_of
-from .model.grown import Output
 from .model.supported import check_supported
+from .model.tree import Output
 from .plans.growth_plan import Plan, chained, example_of
 from .report.compare import compare
 from .report.report import Report
 from .report.summarize import summarize
 from .report.summary_table import Summary
-from .rewrite.student import calibrated_in, check_code, check_tensors, remember, student_of
+from .rewrite.student import calibrated_in, check_code, remember, student_of
 from .rewrite.student_inputs import padded_inputs
+from .rewrite.tensors import check_tensors
 from .spec.parse import Spec
 from .validate.refine import plan_until_valid
 
@@ -106,8 +107,8 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods
             channels) or a float (factor), `Widen`, `Deepen`, `Kernel`, `Inputs` or `Outputs` objects, a list of these,
             or the same as JSON.
         seed: Of which channels are replicated, and of how consumers' weights are shared among replicas.
-        method: How new channels are filled where a request does not say: "auto" (for each width "zero_out" where that is
-            exact, else "split"), "split", "even", "zero_out", or one of the baselines "noise", "random_pad",
+        method: How new channels are filled where a request does not say: "auto" (for each width "zero_out" where that
+            is exact, else "split"), "split", "even", "zero_out", or one of the baselines "noise", "random_pad",
             "random_init", which do not preserve the function.
 
     Raises:

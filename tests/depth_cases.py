@@ -73,12 +73,12 @@ class Outcome:
 
 
 @functools.cache
-def outcome(request: str, activation: str) -> Outcome:
+def outcome(asked: str, activation: str) -> Outcome:
     """Grow by one request and measure."""
     torch.manual_seed(0)
     teacher = randomise(Net(activation).double()).eval()
     x = torch.randn(4, 3, 10, 10, dtype=torch.float64)
-    student = fxgrow.grow(teacher, Deepen("a", **REQUESTS[request]), x, calibration=[x[:2], x[2:]])
+    student = fxgrow.grow(teacher, Deepen("a", **REQUESTS[asked]), x, calibration=[x[:2], x[2:]])
     report = fxgrow.verify(teacher, student, x)
     plan = fxgrow.plan_of(student)
     assert plan is not None
@@ -87,4 +87,4 @@ def outcome(request: str, activation: str) -> Outcome:
     assert plan == fxgrow.Plan.from_json(plan.to_json())
     measured = tuple(mode for mode, error in report.errors.items() if error <= EXACT)
     where = "after" if all(place.node == "act" for place in change.after_nodes) else "before"
-    return Outcome(change.kind, where, change.exact, measured)
+    return Outcome(change.kind, where, change.exact_modes, measured)

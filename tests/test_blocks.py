@@ -41,7 +41,7 @@ def deepened(teacher: nn.Module, spec: Any, x: Tensor) -> nn.Module:
     errors = fxgrow.verify(teacher, student, x).errors
     assert max(errors.values()) <= EXACT
     plan = fxgrow.plan_of(student)
-    assert plan.exact
+    assert plan.preserves_function
     assert Plan.from_json(plan.to_json()) == plan
     return student
 
@@ -121,7 +121,7 @@ def inferred(name: str) -> tuple[nn.Module, fxgrow.WidthGraph, Tensor]:
 
 
 @with_torchvision
-@pytest.mark.parametrize("request", REQUESTS_FOR_LAYERS)
+@pytest.mark.parametrize("asked", REQUESTS_FOR_LAYERS)
 @pytest.mark.parametrize(
     ("name", "layer"),
     [
@@ -130,14 +130,14 @@ def inferred(name: str) -> tuple[nn.Module, fxgrow.WidthGraph, Tensor]:
         ("squeezenet1_1", "features.3.squeeze"),
     ],
 )
-def test_every_kind_of_layer_in_real_models(name: str, layer: str, request: str) -> None:
+def test_every_kind_of_layer_in_real_models(name: str, layer: str, asked: str) -> None:
     teacher, found, x = inferred(name)
-    plan = fxgrow.plan(found, Deepen(layer, **REQUESTS_FOR_LAYERS[request]))
+    plan = fxgrow.plan(found, Deepen(layer, **REQUESTS_FOR_LAYERS[asked]))
     student = student_of(found.traced, plan, teacher, [2 * x])
     (change,) = plan.changes
     for mode in ("eval", "train"):
         error = relative_error(run(teacher, x, mode), run(student, x, mode))
-        assert (error <= EXACT) is (mode in change.exact)
+        assert (error <= EXACT) is (mode in change.exact_modes)
 
 
 @with_torchvision
@@ -351,16 +351,16 @@ def assert_everything_learns(student: nn.Module, x: Tensor) -> None:
     assert not dead
 
 
-@pytest.mark.parametrize("request", REQUESTS)
-def test_clones_and_any_other_change_in_any_order(request: str) -> None:
+@pytest.mark.parametrize("asked", REQUESTS)
+def test_clones_and_any_other_change_in_any_order(asked: str) -> None:
     blocks = [Block(nn.ReLU()) for _ in range(3)]
     for block in blocks:
         del block.free, block.scale
     teacher = randomise(Stack(*blocks).double()).eval()
     x = images(2, 3, 8, 8)
-    for spec in ([REQUESTS[request], Deepen("stage.1", blocks=2)], [Deepen("stage.1", blocks=2), REQUESTS[request]]):
+    for spec in ([REQUESTS[asked], Deepen("stage.1", blocks=2)], [Deepen("stage.1", blocks=2), REQUESTS[asked]]):
         student = deepened(teacher, spec, x)
-        assert_everything_learns(student, images(2, 5 if "inputs" in request else 3, 8, 8))
+        assert_everything_learns(student, images(2, 5 if "inputs" in asked else 3, 8, 8))
 
 
 def test_adjacent_blocks_are_cloned_where_they_stand() -> None:

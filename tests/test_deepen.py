@@ -51,13 +51,13 @@ def assert_same(teacher: nn.Module, student: nn.Module, x: Any, *, train: bool =
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
-@pytest.mark.parametrize("request", REQUESTS)
-def test_what_the_plan_claims_is_what_is_measured(request: str, activation: str) -> None:
-    found = outcome(request, activation)
+@pytest.mark.parametrize("asked", REQUESTS)
+def test_what_the_plan_claims_is_what_is_measured(asked: str, activation: str) -> None:
+    found = outcome(asked, activation)
     assert set(found.claimed) == set(found.measured)
-    if "random" not in request:
+    if "random" not in asked:
         assert "eval" in found.measured
-    if request in ("default", "identity", "parametric") or "residual" in request:
+    if asked in ("default", "identity", "parametric") or "residual" in asked:
         assert "train" in found.measured
 
 
@@ -289,8 +289,8 @@ def test_calibration_that_does_not_run_is_refused(batches: Any) -> None:
 
 def test_a_slope_for_each_channel_follows_the_width() -> None:
     teacher, x = teacher_of(nn.Sequential(nn.Linear(3, 4), nn.PReLU(4), nn.Linear(4, 2))), images(5, 3)
-    for request in (Deepen("0"), Deepen("0", activation="parametric")):
-        student = fxgrow.grow(teacher, [2.0, request], x)
+    for asked in (Deepen("0"), Deepen("0", activation="parametric")):
+        student = fxgrow.grow(teacher, [2.0, asked], x)
         assert_same(teacher, student, x)
 
 
@@ -377,19 +377,19 @@ def test_enlarged_kernels_stay_frozen() -> None:
 
 def test_calibration_needs_batches() -> None:
     teacher, x = teacher_of(Functional()), images(2, 3, 9, 8)
-    request = Deepen("a", norm="batch", calibrated=True)
+    asked = Deepen("a", norm="batch", calibrated=True)
     with pytest.raises(PlanError, match="give batches"):
-        fxgrow.grow(teacher, request, x)
+        fxgrow.grow(teacher, asked, x)
     with pytest.raises(PlanError, match="no batch"):
-        fxgrow.grow(teacher, request, x, calibration=[])
+        fxgrow.grow(teacher, asked, x, calibration=[])
 
 
 def test_a_calibrated_group_norm_is_no_identity_and_says_so() -> None:
     teacher, x = teacher_of(Functional()), images(2, 3, 9, 8)
-    request = Deepen("a", kind="identity", norm="group", calibrated=True)
-    student = fxgrow.grow(teacher, request, x, calibration=[x])
+    asked = Deepen("a", kind="identity", norm="group", calibrated=True)
+    student = fxgrow.grow(teacher, asked, x, calibration=[x])
     plan = fxgrow.plan_of(student)
-    assert not plan.exact
+    assert not plan.preserves_function
     assert any("only roughly" in note for note in plan.notes)
     with pytest.raises(PlanError, match="no weights make it an identity"):
         fxgrow.grow(teacher, Deepen("a", kind="identity", norm="group"), x)
@@ -599,7 +599,7 @@ CONV = lambda **more: nn.Sequential(nn.Conv2d(3, 6, 3, **more), nn.ReLU(), nn.Co
 
 
 @pytest.mark.parametrize(
-    ("net", "request", "reason"),
+    ("net", "asked", "reason"),
     [
         (CONV, Kernel("0", 4), "3 can become 5, 7"),
         (CONV, Kernel("0", 1), "larger than 1 already"),
@@ -614,11 +614,11 @@ CONV = lambda **more: nn.Sequential(nn.Conv2d(3, 6, 3, **more), nn.ReLU(), nn.Co
         (lambda: nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 3)), Deepen("0", kernel=3), "no kernel"),
     ],
 )
-def test_what_cannot_be_had_is_refused_with_the_reason(net: Any, request: Any, reason: str) -> None:
+def test_what_cannot_be_had_is_refused_with_the_reason(net: Any, asked: Any, reason: str) -> None:
     teacher = teacher_of(net())
     x = images(2, 3) if isinstance(teacher[0], nn.Linear) else images(2, 3, 9, 8)
     with pytest.raises(PlanError, match=reason):
-        fxgrow.grow(teacher, request, x)
+        fxgrow.grow(teacher, asked, x)
 
 
 def test_batch_norm_on_tokens_is_refused() -> None:

@@ -15,8 +15,9 @@ from benchmarks.torchvision_shim import import_torchvision
 from fxgrow import Deepen, Inputs, Kernel, Outputs, Plan, PlanError, Widen
 from fxgrow.base.rng import named_generator
 from fxgrow.methods import Columns, method, names
+from fxgrow.model.call_args import labelled, parameters_of
 from fxgrow.model.example_inputs import ModelInputs as Given
-from fxgrow.model.example_inputs import arguments_of, labelled, parameters_of
+from fxgrow.model.example_inputs import arguments_of
 from fxgrow.rewrite.student import student_of
 from fxgrow.rewrite.student_inputs import old_outputs, padded_inputs
 from tests.check import given, randomise, relative_error, run, stale_sizes
@@ -70,7 +71,7 @@ def assert_old_is_old(teacher: nn.Module, student: nn.Module, inputs: Any, toler
     """Whatever the new input channels hold, the old outputs are the teacher's; put together apart from the package."""
     plan = plan_of(student)
     assert plan.io_dims
-    assert plan.exact
+    assert plan.preserves_function
     assert list(student.state_dict()) == list(teacher.state_dict())
     assert not stale_sizes(student), stale_sizes(student)
     inputs = (

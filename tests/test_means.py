@@ -138,14 +138,14 @@ def _made(name: str) -> tuple[nn.Module, Tensor, Widen]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_width_is_as_asked_and_the_function_the_same(name: str) -> None:
-    teacher, x, request = _made(name)
-    student = fxgrow.grow(teacher, request, x)
+    teacher, x, asked = _made(name)
+    student = fxgrow.grow(teacher, asked, x)
     plan = plan_of(student)
     assert plan is not None
     carrying = [w for w in plan.grown_widths if w.mean_channels]
     assert len(carrying) == (2 if name == "two widths" else 1)
-    assert all(w.new == (request.width if isinstance(request.width, int) else w.old * request.width) for w in carrying)
-    assert plan.exact
+    assert all(w.new == (asked.width if isinstance(asked.width, int) else w.old * asked.width) for w in carrying)
+    assert plan.preserves_function
     assert fxgrow.Plan.from_json(plan.to_json()) == plan
     assert_exact(teacher, student, x, 1e-10)
     report = fxgrow.verify(teacher, student, x).check()
@@ -159,8 +159,8 @@ def test_the_width_is_as_asked_and_the_function_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_both_sides_of_a_channel_that_carries_the_mean_are_trained(name: str) -> None:
     """A column of zeros has a gradient, because the channel has an activation; so the rows have one a step later."""
-    teacher, x, request = _made(name)
-    student = fxgrow.grow(teacher, request, x)
+    teacher, x, asked = _made(name)
+    student = fxgrow.grow(teacher, asked, x)
     plan = plan_of(student)
     assert plan is not None
     moved: dict[tuple[str, int], bool] = {}
@@ -186,8 +186,8 @@ def test_both_sides_of_a_channel_that_carries_the_mean_are_trained(name: str) ->
 
 @pytest.mark.parametrize("name", ["mlp 6 to 7", "vit 6 to 13", "functional"])
 def test_a_student_whose_eps_stayed_would_be_noticed(name: str) -> None:
-    teacher, x, request = _made(name)
-    student = fxgrow.grow(teacher, request, x)
+    teacher, x, asked = _made(name)
+    student = fxgrow.grow(teacher, asked, x)
     norms = [m for m in student.modules() if isinstance(m, nn.LayerNorm)]
     before = dict(teacher.named_modules())
     changed = [key for key, m in student.named_modules() if isinstance(m, nn.LayerNorm) and m.eps != before[key].eps]
@@ -201,8 +201,8 @@ def test_a_student_whose_eps_stayed_would_be_noticed(name: str) -> None:
 
 
 def test_eps_changes_where_the_plan_says_so_and_nowhere_else() -> None:
-    teacher, x, request = _made("functional")
-    student = fxgrow.grow(teacher, request, x)
+    teacher, x, asked = _made("functional")
+    student = fxgrow.grow(teacher, asked, x)
     assert "0.075" in str(student.code)  # 0.1 * 6 / 8
     assert student.get_submodule("norm").eps == 1e-5 * 6 / 8
     plan = plan_of(other := fxgrow.grow(*_made("mlp 6 to 7")[::2], x))
@@ -311,35 +311,35 @@ def test_a_whole_multiple_needs_no_means() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_in_other_dtypes(dtype: torch.dtype) -> None:
-    teacher, x, request = _made("vit 8 to 12")
+    teacher, x, asked = _made("vit 8 to 12")
     teacher, x = teacher.to(dtype), x.to(dtype)
-    assert fxgrow.verify(teacher, fxgrow.grow(teacher, request, x), x).exact
+    assert fxgrow.verify(teacher, fxgrow.grow(teacher, asked, x), x).exact
 
 
 @pytest.mark.parametrize("name", ["two widths", "vit 6 to 13"])
 def test_made_by_parts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    teacher, x, request = _made(name)
+    teacher, x, asked = _made(name)
     monkeypatch.setattr("fxgrow.rewrite.fill.PART", 16)
-    assert_exact(teacher, fxgrow.grow(teacher, request, x), x, 1e-10)
+    assert_exact(teacher, fxgrow.grow(teacher, asked, x), x, 1e-10)
 
 
 def test_channels_that_carry_means_are_told_apart_by_the_norms_readers() -> None:
-    teacher, x, request = _made("mlp 5 to 49")
-    columns = fxgrow.grow(teacher, request, x).get_parameter("2.weight").detach()[:, 45:]
+    teacher, x, asked = _made("mlp 5 to 49")
+    columns = fxgrow.grow(teacher, asked, x).get_parameter("2.weight").detach()[:, 45:]
     sizes = columns.abs().amax(1, keepdim=True)
     assert columns.unique().numel() == columns.numel()
     assert 0 < float(sizes.min()) <= float(sizes.max()) < float(teacher.get_parameter("2.weight").detach().abs().max())
 
 
 def test_the_module_form_grows_alike() -> None:
-    teacher, x, request = _made("mlp 6 to 7")
-    student = fxgrow.grow(teacher, request, x, output="module")
+    teacher, x, asked = _made("mlp 6 to 7")
+    student = fxgrow.grow(teacher, asked, x, output="module")
     assert_exact(teacher, student, x, 1e-10)
 
 
 def test_a_plan_that_contradicts_itself_is_refused() -> None:
-    teacher, x, request = _made("mlp 6 to 7")
-    text = fxgrow.plan(fxgrow.widths(teacher, x), request).to_json()
+    teacher, x, asked = _made("mlp 6 to 7")
+    text = fxgrow.plan(fxgrow.widths(teacher, x), asked).to_json()
     for before, after in (('"means": 1', '"means": 9'), ('"gain"', '""'), ('"shift"', '"nonsense"')):
         assert before in text
         with pytest.raises(fxgrow.PlanError):

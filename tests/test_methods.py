@@ -12,8 +12,8 @@ from fxgrow.methods.registry import register
 from tests.check import assert_exact, randomise
 from tests.nets import NETS
 
-EXACT = [name for name in methods.names() if methods.method(name).exact]
-BASELINES = [name for name in methods.names() if not methods.method(name).exact]
+EXACT = [name for name in methods.names() if methods.method(name).preserves_function]
+BASELINES = [name for name in methods.names() if not methods.method(name).preserves_function]
 X = torch.randn(4, 3, 9, 7, dtype=torch.float64)
 
 
@@ -46,7 +46,7 @@ def test_exact_methods_are_exact(net: str, name: str) -> None:
     teacher = randomise(NETS[net].make().double())
     inputs = tuple(t.double() for t in NETS[net].inputs())
     student = fxgrow.grow(teacher, 1.5, inputs, method=name)
-    assert student.meta["fxgrow"].exact
+    assert student.meta["fxgrow"].preserves_function
     assert_exact(teacher, student, inputs, 1e-10)
 
 
@@ -56,7 +56,7 @@ def test_baselines_say_that_they_are_not_exact(name: str) -> None:
     inputs = tuple(t.double() for t in NETS["res_net"].inputs())
     student = fxgrow.grow(teacher, 1.5, inputs, method=name)
     plan = student.meta["fxgrow"]
-    assert not plan.exact
+    assert not plan.preserves_function
     assert any("not function-preserving" in note for note in plan.notes)
     assert "NOT function-preserving" in str(plan)
     report = fxgrow.verify(teacher, student, inputs)

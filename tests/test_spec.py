@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow import Widen
-from fxgrow.spec.parse import match, parse, to_json
+from fxgrow.spec.match import match
+from fxgrow.spec.parse import parse, to_json
 from tests.nets import NETS
 
 RESNET = NETS["res_net"]

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow.model.copies import clone_shared, named_tensors
-from fxgrow.rewrite.student import assemble, grown_tensors
+from fxgrow.rewrite.student import assemble
+from fxgrow.rewrite.tensors import grown_tensors
 from fxgrow.validate.conformance import check_conformance
 
 X = torch.randn(2, 6)

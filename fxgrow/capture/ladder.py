@@ -18,33 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ..base.isolation import no_collection, same_randomness
 from ..errors import GrowError, TraceError
-from ..model.copies import (
-    clone_owned,
-    clone_shared,
-    named_tensors,
-    no_collection,
-    plain_tensors,
-    same_randomness,
-    to_meta,
-)
-from ..model.example_inputs import ModelInputs, as_inputs, as_real_inputs, bind, for_a_run, guesses
-from ..model.grown import (
-    CONTAINERS,
-    MODE_OVERRIDES,
-    MODES,
-    GrownModule,
-    Mode,
-    Output,
-    graph_for,
-    is_layer,
-    keep,
-    set_mode,
-    skeleton,
-)
+from ..model.call_args import bind, given_arguments
+from ..model.copies import clone_owned, clone_shared, named_tensors, plain_tensors, to_meta
+from ..model.example_inputs import ModelInputs, as_inputs, as_real_inputs, for_a_run
+from ..model.grown import GrownModule
+from ..model.guesses import guesses
 from ..model.opaque import opaque_graph, unsupported_mode_graph
 from ..model.provenance import copy_module_stacks, module_stacks
 from ..model.supported import check_supported
+from ..model.tree import CONTAINERS, MODE_OVERRIDES, MODES, Mode, Output, graph_for, is_layer, keep, set_mode, skeleton
 from ..recording.operators import draws
 from ..recording.run import ModelRun, RunError, named_inputs, run_model
 from ..recording.runner import Runner
@@ -230,7 +214,7 @@ class _Draft:
         arguments = for_a_run(self.arguments)
         everything = {**named_tensors(tree), **named_inputs(arguments)}
         tape = Tape(everything, real=self.inputs.real)
-        given = self.inputs.named(self.model)
+        given = given_arguments(self.model, self.inputs)
         with remembered(tree), same_randomness():
             attempt = symbolic_trace(tree, arguments, given, tape, leaves, find_draws=find_draws)
         _keep_places(attempt.graph, tree, mode)

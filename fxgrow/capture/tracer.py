@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..errors import TraceError
+from ..model.call_args import PLAIN, default_in_code, parameters_of, stars_of
 from ..model.copies import named_tensors
-from ..model.example_inputs import PLAIN, default_in_code, parameters_of, stars_of
 from ..model.provenance import SOURCE_LINE, caller
 from ..recording.run import source_location
 from ..recording.runner import thawed

@@ -19,7 +19,7 @@ from ..drawing.given import source_of
 from ..drawing.registry import writer
 from ..errors import GrowError
 from ..infer.width_graph import WidthGraph
-from ..model.grown import Output
+from ..model.tree import Output
 from ..ops.page import entries, page
 from ..plans.growth_plan import Plan
 from .arguments import UsageError, inputs_as_planned, inputs_of, load, model_of, plan_of_file, save, spec_of, understood

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from ..base.isolation import rng_preserved
 from ..base.structures import leaf_tensors
 from ..capture.proxy import ASKED
 from ..capture.traced import Traced
@@ -24,9 +25,9 @@ from ..errors import Unfit
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, measure
 from ..model.activations import of_node
-from ..model.copies import named_tensors, rng_preserved
-from ..model.grown import CONTAINERS, Mode
+from ..model.copies import named_tensors
 from ..model.provenance import describe, modules_of
+from ..model.tree import CONTAINERS, Mode
 from ..ops import Value
 from ..plans.changes import Region, Repeat
 from .anchors import LAYERS

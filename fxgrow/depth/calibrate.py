@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import GrowError, PlanError
-from ..model.example_inputs import taken
+from ..model.call_args import taken
 from ..plans.changes import Insert
 
 

@@ -12,8 +12,8 @@ from torch import fx, nn
 from ..base.rng import named_generator
 from ..errors import PlanError
 from ..model.copies import clone_owned
-from ..model.grown import Mode, module_at
 from ..model.provenance import modules_of, set_module_stack
+from ..model.tree import Mode, module_at
 from ..plans.changes import CLONE, Enlarge, Insert, Repeat, StructuralChange
 from .new_layers import build_new_layer, zero
 

@@ -1,4 +1,4 @@
-"""Requests for depth and kernels to changes: which layers, where in the graphs, of which kind, exact when. No weights."""
+"""Requests for depth and kernels to structural changes: which layers, where in the graphs, exact in which modes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..infer.width_graph import WidthGraph
 from ..layouts.layout import measure
 from ..model.activations import Activation, activation_by_name
 from ..model.copies import named_tensors
-from ..model.grown import Mode, module_at
+from ..model.tree import Mode, module_at
 from ..ops import Value
 from ..plans.changes import CLONE, Enlarge, Insert, NodeRef, StructuralChange
 from ..plans.entries import Skipped
 from ..plans.growth_plan import Plan
-from ..spec.parse import match, module_of
+from ..spec.match import match, module_of
 from ..spec.requests import Deepen, Kernel, Request
 from .anchors import CONVS, LAYERS, TRANSPOSED, Anchor, spots
 from .blocks import NodeValues, call_around, is_leaf, last_blocks, repeat

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
+from ..base.isolation import rng_preserved, same_randomness
 from ..capture.traced import Traced
-from ..model.copies import clone_shared, rng_preserved, same_randomness
+from ..model.copies import clone_shared
 from ..model.example_inputs import for_a_run
-from ..model.grown import Mode, set_mode
+from ..model.tree import Mode, set_mode
 from ..recording.run import tape_of
 from ..recording.runner import Runner, thawed
 from ..recording.tape import Tape

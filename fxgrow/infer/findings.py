@@ -8,7 +8,7 @@ from typing import Any
 from ..base.structures import ArgumentPath
 from ..layouts.layout import Layout
 from ..layouts.unify import Tie, Unifier
-from ..model.grown import Mode
+from ..model.tree import Mode
 from ..ops import Linear, Value
 from ..recording.tape import Call
 from .attributes import Attribute

@@ -9,9 +9,10 @@ from typing import Any
 
 import networkx as nx
 
+from ..base.isolation import no_collection
 from ..capture.traced import Traced
 from ..layouts.layout import Layout, Var, atoms, of, only_atom, substitute
-from ..model.copies import named_tensors, no_collection
+from ..model.copies import named_tensors
 from ..ops import KERNEL, Value
 from .attributes import of_weights
 from .findings import CARRY, CONTRACT, Findings, Flow, Open, Prediction

@@ -19,17 +19,19 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 from torch.utils import _pytree as pytree
 
+from ..base.isolation import same_randomness
 from ..base.structures import ArgumentPath, leaf_tensors, plain_leaves
 from ..capture.attribute_ints import AttributeInt, Source, attribute_ints_in, remembered
 from ..capture.traced import Traced
 from ..errors import TraceError
 from ..layouts.layout import Layout, atoms, fixed, is_fixed, of
 from ..layouts.unify import Inexpressible, Kind
-from ..model.copies import named_tensors, plain_tensors, same_randomness
-from ..model.example_inputs import for_a_run, labelled
-from ..model.grown import Mode, is_layer, module_at, set_mode
+from ..model.call_args import labelled
+from ..model.copies import named_tensors, plain_tensors
+from ..model.example_inputs import for_a_run
 from ..model.opaque import call
 from ..model.provenance import describe
+from ..model.tree import Mode, is_layer, module_at, set_mode
 from ..ops import Linear, Value, rule_for
 from ..recording.operators import decides, results_of, tensors_in
 from ..recording.run import named_inputs

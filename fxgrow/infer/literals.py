@@ -20,7 +20,7 @@ from ..base.structures import ArgumentPath
 from ..capture.attribute_ints import AttributeInt
 from ..layouts.layout import Layout
 from ..layouts.unify import Kind
-from ..model.grown import Mode
+from ..model.tree import Mode
 from ..ops import Value
 
 PART = "part"  # first step of the path of one of several equal parts: it has no literal, until parts differ

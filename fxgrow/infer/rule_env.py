@@ -15,7 +15,7 @@ from ..capture.traced import Traced
 from ..layouts.layout import Layout, fixed, is_fixed, of, product
 from ..layouts.unify import Kind, Unifier, size
 from ..model.copies import named_tensors
-from ..model.grown import Mode, module_at
+from ..model.tree import Mode, module_at
 from ..ops import Env, Value
 from . import literals
 from .attributes import Attribute

@@ -16,7 +16,7 @@ from ..base.tables import html_table, table
 from ..capture.traced import Traced
 from ..errors import WidthError
 from ..layouts.layout import Equality, Layout, atoms
-from ..model.grown import Mode
+from ..model.tree import Mode
 from ..ops import KERNEL
 from ..recording.tape import Call
 from .attributes import Attribute

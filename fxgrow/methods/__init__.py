@@ -1,6 +1,6 @@
 """Ways to fill new channels, a file each. Importing this package registers them.
 
-In: the teacher's tensor, which of its entries are old and which are new, and a generator. Out: the student's tensor.
+In: the teacher's tensor, which entries are new, and a generator. Out: the student's tensor.
 A method says whether it preserves the function and whether its new channels are replicas; it knows no model and no plan.
 """
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import copy
 import copyreg
-import gc
-import random
-import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from types import NoneType
 from typing import Any
 
@@ -136,41 +132,3 @@ def clone_owned(model: nn.Module) -> nn.Module:
 def _copy_of(tensor: Tensor) -> Tensor:
     data = tensor.detach().clone()
     return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Inside, Python does not look for garbage: for work on meta tensors, whose many small objects nearly all stay."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-@contextmanager
-def same_randomness() -> Iterator[None]:
-    """Whatever runs inside draws the same random numbers each time, and the global random states stay."""
-    with rng_preserved():
-        torch.manual_seed(0)
-        random.seed(0)
-        if "numpy" in sys.modules:
-            sys.modules["numpy"].random.seed(0)
-        yield
-
-
-@contextmanager
-def rng_preserved() -> Iterator[None]:
-    """Whatever runs inside, the global random states are afterwards what they were."""
-    numpy = sys.modules.get("numpy")
-    python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices):
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            if numpy is not None:
-                numpy.random.set_state(numpy_state)

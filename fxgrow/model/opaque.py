@@ -12,7 +12,7 @@ from typing import Any
 from torch import fx, nn
 
 from ..errors import GrowError
-from .example_inputs import default_in_code, parameters_of, stars_of
+from .call_args import default_in_code, parameters_of, stars_of
 
 OPAQUE_MODEL = (
     "_fxgrow_opaque_model"  # on a root: the module of the user's class whose code runs where no graph could be had

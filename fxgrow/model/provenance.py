@@ -81,7 +81,7 @@ def module_stacks(graph: fx.Graph) -> ModuleStacks:
 
 
 def copy_module_stacks(places: ModuleStacks, graph: fx.Graph) -> None:
-    """Note in a graph what `module_stacks` said of another one, node by node where they do the same in the same order."""
+    """Copy the stacks that `module_stacks` read to the nodes of a graph with the same operations in the same order."""
     nodes = list(graph.nodes)
     ours, theirs = [(node.op, operation(node)) for node in nodes], [place[:2] for place in places]
     for start, at, number in difflib.SequenceMatcher(None, theirs, ours, autojunk=False).get_matching_blocks():

@@ -1,6 +1,6 @@
 """Operators that work inside each channel: pooling, padding of space, interpolation.
 
-Exactness for any mapping of channels; the spatial dimensions themselves never grow.
+Exact for any mapping of channels; the spatial dimensions themselves never grow.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import torch
 
 from ..layouts.layout import ONE, Layout
 from ..layouts.unify import Kind, size
-from ..model.grown import Mode
+from ..model.tree import Mode
 
 KERNEL = "it is a dimension of a kernel or of space, not a width"
 PARTIAL = "has no finite value or slope for some numbers"  # 0 times what a new channel gives may be nan

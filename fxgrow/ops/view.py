@@ -1,4 +1,4 @@
-"""The same values in another shape, in another order, or side by side. Exactness for any mapping."""
+"""The same values in another shape, in another order, or side by side. Exact for any mapping."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import PlanError
 from ..model.activations import Activation
-from ..model.grown import Mode
+from ..model.tree import Mode
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from ..errors import PlanError
 from ..layouts.layout import Layout, atoms, index_map, measure, only_atom
 from ..model.example_inputs import ModelInputs
 from ..model.example_inputs import from_data as structure_from_data
-from ..model.grown import Output
+from ..model.tree import Output
 from .changes import StructuralChange, from_data, renumbered, to_data
 from .entries import PARTS, Edit, IoDimPlan, Resize, Skipped, TensorPlan, Width
 

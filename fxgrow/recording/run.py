@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from ..base.isolation import same_randomness
 from ..errors import GrowError, TraceError
-from ..model.copies import clone_owned, clone_shared, named_tensors, plain_tensors, same_randomness
-from ..model.example_inputs import ModelInputs, bind, for_a_run
-from ..model.grown import MODES, Mode
+from ..model.call_args import bind
+from ..model.copies import clone_owned, clone_shared, named_tensors, plain_tensors
+from ..model.example_inputs import ModelInputs, for_a_run
 from ..model.provenance import NOT_THEIRS
+from ..model.tree import MODES, Mode
 from .runner import watched
 from .tape import Call, Shape, Tape
 

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..base.isolation import rng_preserved
 from ..base.structures import leaf_tensors
 from ..capture.ladder import trace_model
 from ..capture.traced import Traced
@@ -20,11 +21,13 @@ from ..errors import GrowError, TraceError
 from ..infer.freeze import freeze
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, only_atom
-from ..model.copies import clone_shared, named_tensors, rng_preserved
-from ..model.example_inputs import ModelInputs, arguments_of, bind
-from ..model.grown import MODES, GrownModule, Mode, graph_for, set_mode
+from ..model.call_args import bind
+from ..model.copies import clone_shared, named_tensors
+from ..model.example_inputs import ModelInputs, arguments_of
+from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe
+from ..model.tree import MODES, Mode, graph_for, set_mode
 from ..plans.growth_plan import Plan, example_of
 from ..recording.runner import Runner
 from ..recording.tape import Tape

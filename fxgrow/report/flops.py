@@ -12,10 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..base.isolation import same_randomness
 from ..errors import TraceError
-from ..model.copies import clone_shared, same_randomness, to_meta
+from ..model.copies import clone_shared, to_meta
 from ..model.example_inputs import ModelInputs
-from ..model.grown import set_mode
+from ..model.tree import set_mode
 from ..recording.run import tape_of
 from ..recording.runner import Runner, watched
 from ..recording.tape import Tape

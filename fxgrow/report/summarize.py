@@ -19,13 +19,14 @@ from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import atoms, show
 from ..model.copies import clone_shared, named_tensors
 from ..model.example_inputs import ModelInputs, arguments_of, for_a_run
-from ..model.grown import Mode, graph_for, set_mode
+from ..model.tree import Mode, graph_for, set_mode
 from ..plans.changes import Enlarge, Insert, Repeat
 from ..plans.entries import TensorPlan
 from ..plans.growth_plan import Plan, example_of
-from ..rewrite.student import assemble, check_code, check_tensors, grown_tensors, plan_of
+from ..rewrite.student import assemble, check_code, plan_of
 from ..rewrite.student_inputs import padded, padded_inputs
-from ..spec.parse import module_of
+from ..rewrite.tensors import check_tensors, grown_tensors
+from ..spec.match import module_of
 from .flops import flops_by_module
 from .summary_table import Row, Summary
 

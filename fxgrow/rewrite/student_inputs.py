@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..base.rng import named_generator
-from ..model.example_inputs import ModelInputs, relabelled, relabelled_inputs
+from ..model.call_args import relabelled, relabelled_inputs
+from ..model.example_inputs import ModelInputs
 from ..plans.entries import IoDimPlan
 from ..plans.growth_plan import Plan
 

@@ -18,11 +18,11 @@ from ..infer.findings import CARRY, CONTRACT, IS_OUTPUT, Open
 from ..infer.freeze import freeze
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom, show
-from ..model.example_inputs import labelled
-from ..model.grown import MODES
+from ..model.call_args import labelled
+from ..model.tree import MODES
 from ..ops import PARTIAL
 from ..recording.run import named_inputs
-from ..spec.parse import match, module_of
+from ..spec.match import match, module_of
 from ..spec.requests import Inputs, Outputs, Request
 
 IS_INPUT = "it is an input of the model"
@@ -93,11 +93,11 @@ def free_io_dims(graph: WidthGraph, requests: Iterable[object]) -> tuple[WidthGr
         opened = Open(opened.inputs, frozenset((t.name, _made(t)) for _, found in makers for t in found))
         graph = freeze(traced, opened)
     io_growths: dict[str, IoGrowth] = {}
-    for io_growth in [
+    for growth in [
         *(_of_input(graph, opened, request, where) for request, where in inputs),
-        *(io_growth for request, found in makers for io_growth in _of_output(graph, request, found)),
+        *(growth for request, found in makers for growth in _of_output(graph, request, found)),
     ]:
-        io_growths[io_growth.group] = _joined(io_growths.get(io_growth.group, io_growth), io_growth)
+        io_growths[growth.group] = _joined(io_growths.get(growth.group, growth), growth)
     entering = {name for key, dim in opened.inputs for name in atoms(graph.inputs[key][dim])}
     returned = {name for _, layout in _returned(graph) for name in atoms(layout)}
     graph = graph.pin(returned - io_growths.keys(), IS_OUTPUT).pin(entering - io_growths.keys(), IS_INPUT)
@@ -120,8 +120,8 @@ def check_io_growths(graph: WidthGraph, io_growths: Sequence[IoGrowth]) -> None:
     Raises:
         PlanError: One must stay, or needs replicas, which what is new is not.
     """
-    for io_growth in io_growths:
-        group = graph.groups_by_name[io_growth.group]
+    for growth in io_growths:
+        group = graph.groups_by_name[growth.group]
         reasons = group.pinned or ((f"{group.deferred_to} grows instead",) if group.deferred_to else ())
         needs = group.uniform or [reason for reason in group.replicas if PARTIAL not in reason]
         if reasons:
@@ -130,13 +130,13 @@ def check_io_growths(graph: WidthGraph, io_growths: Sequence[IoGrowth]) -> None:
                 "input, ask for both"
                 if any("fixed size" in reason for reason in reasons)
                 else "; where a layer makes that output, ask for Outputs as well"
-                if IS_OUTPUT in reasons and isinstance(io_growth.request, Inputs)
+                if IS_OUTPUT in reasons and isinstance(growth.request, Inputs)
                 else ""
             )
-            raise PlanError(f"{io_growth.request!r}: {io_growth.what} must stay: {'; '.join(reasons)}{advice}")
+            raise PlanError(f"{growth.request!r}: {growth.what} must stay: {'; '.join(reasons)}{advice}")
         if needs:
             raise PlanError(
-                f"{io_growth.request!r}: {io_growth.what} must stay: {needs[0]} takes all of them together, so that new ones "
+                f"{growth.request!r}: {growth.what} must stay: {needs[0]} takes all of them together, so that new ones "
                 "would change what the old ones give"
             )
 
@@ -175,7 +175,8 @@ def _find_input(graph: WidthGraph, request: Inputs) -> _Input:
         reasons = f": {'; '.join(list(why)[:3])}" if why else ""
         raise PlanError(f"{request!r}: no layer sums over the channels of {request.pattern}{reasons}")
     raise PlanError(
-        f"{request!r}: no input of the model enters {request.pattern} by itself; give the argument: {', '.join(candidates)}"
+        f"{request!r}: no input of the model enters {request.pattern} by itself; "
+        f"give the argument: {', '.join(candidates)}"
     )
 
 
@@ -221,7 +222,8 @@ def _of_input(graph: WidthGraph, opened: Open, request: Inputs, where: _Input) -
     last = only_atom(layout[-1:])
     if not isinstance(last, str):
         raise PlanError(
-            f"{request!r}: the channels of {where.label} are {show(layout)}, so that new ones would not come after the old"
+            f"{request!r}: the channels of {where.label} are {show(layout)}, "
+            "so that new ones would not come after the old"
         )
     labels = {name: label for label, (name, _) in _candidates(graph.traced.arguments).items()}
     places = tuple(

@@ -24,7 +24,7 @@ from ..infer.findings import CONTRACT, Flow, KeyedValue, Norm
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import atoms, of
 from ..model.copies import named_tensors
-from ..model.grown import Mode
+from ..model.tree import Mode
 from ..ops import Value
 from ..plans.entries import Part
 

@@ -16,7 +16,7 @@ from ..infer.literals import PART, Literal
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom, prefix
 from ..model.example_inputs import ModelInputs, to_data
-from ..model.grown import module_at
+from ..model.tree import module_at
 from ..plans.entries import Edit, IoDimPlan, Resize, Skipped, TensorPlan, Width
 from ..plans.growth_plan import Plan
 from ..spec.parse import Spec, Widen, parse, to_json
@@ -249,8 +249,8 @@ def _notes(
 
 
 def _io_notes(io_growths: Sequence[IoGrowth]) -> Iterator[str]:
-    for io_growth in io_growths:
-        if isinstance(io_growth.request, Inputs):
-            yield f"{io_growth.what}: {io_growth.more} more, the last ones, which count for nothing until they are trained"
+    for growth in io_growths:
+        if isinstance(growth.request, Inputs):
+            yield f"{growth.what}: {growth.more} more, the last ones, which count for nothing until they are trained"
         else:
-            yield f"{io_growth.what}: {io_growth.more} more, the last ones ({io_growth.request.new}); the old ones stay"
+            yield f"{growth.what}: {growth.more} more, the last ones ({growth.request.new}); the old ones stay"

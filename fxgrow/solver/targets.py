@@ -11,7 +11,8 @@ from ..errors import PlanError
 from ..infer.groups import Group, can_grow
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, measure
-from ..spec.parse import Widen, match, module_of
+from ..spec.match import match, module_of
+from ..spec.parse import Widen
 from .equal_parts import GroupGain, solve_equal_parts
 from .mean_channels import MeanChannels, find_mean_channels
 

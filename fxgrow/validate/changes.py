@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import fx, nn
 
+from ..base.isolation import same_randomness
 from ..base.structures import leaf_tensors
 from ..capture.tracer import explain
 from ..errors import PlanError
 from ..infer.width_graph import WidthGraph
-from ..model.copies import clone_owned, clone_shared, same_randomness
+from ..model.copies import clone_owned, clone_shared
 from ..model.example_inputs import for_a_run
-from ..model.grown import Mode, graph_for, set_mode
+from ..model.tree import Mode, graph_for, set_mode
 from ..plans.changes import Enlarge, StructuralChange
 from ..plans.growth_plan import Plan
 from ..recording.run import tape_of

@@ -15,16 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ..base.isolation import same_randomness
 from ..base.structures import plain_leaves
 from ..capture.proxy import ASKED, guard
 from ..capture.tracer import explain
 from ..infer.findings import Prediction
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, fixed, is_fixed, measure, only_atom, product
-from ..model.copies import clone_owned, clone_shared, named_tensors, same_randomness
+from ..model.copies import clone_owned, clone_shared, named_tensors
 from ..model.example_inputs import brief, for_a_run
-from ..model.grown import Mode, graph_for, is_layer, set_mode
 from ..model.provenance import SOURCE_LINE, caller
+from ..model.tree import Mode, graph_for, is_layer, set_mode
 from ..ops import Value
 from ..plans.growth_plan import Plan
 from ..recording import runner as interpret

@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
+from ..base.isolation import no_collection
 from ..depth.plan_depth import plan_depth
 from ..errors import PlanError
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Equality, Layout
-from ..model.copies import clone_shared, named_tensors, no_collection
+from ..model.copies import clone_shared, named_tensors
 from ..plans.entries import DROP, Edit, Skipped
 from ..plans.growth_plan import Plan
-from ..rewrite.student import grown_tensors, rebuild
+from ..rewrite.student import rebuild
+from ..rewrite.tensors import grown_tensors
 from ..solver.io_widths import free_io_dims
 from ..solver.plan_widths import plan_widths
 from ..spec.parse import Spec, parse

@@ -1,0 +1,55 @@
+"""Example inputs that a model takes whose first layer is of a known kind."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import TraceError
+from .example_inputs import ModelInputs
+
+SIZES = {
+    1: ((128,), (1024,), (16000,), (64,), (32,), (256,), (4096,)),
+    2: ((224, 224), (32, 32), (28, 28), (64, 64), (8, 8), (299, 299), (96, 96), (128, 128), (256, 256), (384, 384),
+        (16, 16), (48, 48), (112, 112), (160, 160), (240, 240), (320, 320), (512, 512)),
+    3: ((16, 112, 112), (32, 32, 32), (16, 16, 16), (64, 64, 64), (8, 32, 32), (8, 8, 8), (96, 96, 96)),
+}  # fmt: skip
+
+
+def guesses(model: nn.Module) -> Iterator[ModelInputs]:
+    """ModelInputs that a model with such a first layer usually takes, likeliest first; a batch of two.
+
+    Raises:
+        TraceError: The model takes more than one input, or has no layer to tell from.
+    """
+    needed = [
+        p.name
+        for p in inspect.signature(model.forward).parameters.values()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if len(needed) > 1:
+        raise TraceError(f"{type(model).__name__}.forward takes {', '.join(needed)}: give example_inputs for them")
+    for layer in model.modules():
+        shapes = _shapes(layer)
+        if shapes:
+            weight: Tensor = layer.weight  # type: ignore[assignment]
+            for shape, dtype in shapes:
+                example = torch.empty(shape, dtype=dtype or weight.dtype, device="meta")
+                yield ModelInputs((example,), {}, guessed=True)
+            return
+    raise TraceError(f"{type(model).__name__} has no layer to infer its input from: give example_inputs")
+
+
+def _shapes(layer: nn.Module) -> list[tuple[tuple[int, ...], torch.dtype | None]]:
+    """Input shapes to try for a first layer, with the dtype where it is not the weight's."""
+    if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        channels, dims = layer.in_channels, len(layer.kernel_size)
+        return [((2, channels, *size), None) for size in SIZES[dims]]
+    if isinstance(layer, nn.Linear):
+        return [((2, layer.in_features), None), ((2, 16, layer.in_features), None)]
+    if isinstance(layer, nn.Embedding):
+        return [((2, 16), torch.int64)]
+    return []

@@ -1,0 +1,73 @@
+"""Literals of graphs and attributes of modules that state sizes: set to the new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from ..capture.attribute_ints import attribute_ints_in, plain
+from ..capture.retracer import Retracer
+from ..infer.literals import argument
+from ..model.tree import Mode, module_at
+from ..plans.entries import DROP, Edit, Resize
+
+
+def resize(root: nn.Module, resizes: tuple[Resize, ...]) -> None:
+    """Set the attributes that state sizes."""
+    for change in resizes:
+        module = module_at(root, change.module)
+        as_list = isinstance(getattr(module, change.name, None), list)
+        setattr(module, change.name, list(change.new) if as_list and isinstance(change.new, tuple) else change.new)
+
+
+def edit(graphs: Mapping[Mode, fx.Graph], edits: tuple[Edit, ...]) -> dict[Mode, fx.Graph]:
+    """Copies of the graphs with new literals."""
+    done: dict[Mode, fx.Graph] = {}
+    for mode, graph in graphs.items():
+        copied = fx.Graph(tracer_cls=Retracer)
+        seen: dict[fx.Node, fx.Node] = {}
+        result = copied.graph_copy(graph, seen)
+        old_output = next(node for node in graph.nodes if node.op == "output")
+        copied.output(result).meta.update(old_output.meta)
+        nodes = {node.name: twin for node, twin in seen.items()}
+        for twin in nodes.values():
+            if any(attribute_ints_in((twin.args, twin.kwargs))):
+                twin.args, twin.kwargs = plain((twin.args, twin.kwargs))
+        for change in edits:
+            if change.mode == mode or (len(graphs) == 1 and change.node in nodes):
+                _edit(nodes[change.node], change)
+        copied.lint()
+        done[mode] = copied
+    return done
+
+
+def _edit(node: fx.Node, change: Edit) -> None:
+    if change.path == (DROP,):
+        node.graph.erase_node(node)
+        return
+    if not change.path:  # chunk(x, number, dim) or split(x, size, dim) whose parts are no longer alike
+        dim = argument(node, 2, "dim")[1] or 0
+        node.target = "split" if node.op == "call_method" else torch.split
+        node.args, node.kwargs = (node.args[0] if node.args else node.kwargs["input"], change.value, dim), {}
+        return
+    kind, *steps = change.path
+    if kind == "args":
+        node.args = _replaced(node.args, steps, change.value)
+    else:
+        node.kwargs = _replaced(node.kwargs, steps, change.value)
+
+
+def _replaced(value: Any, steps: list[int | str], new: Any) -> Any:
+    if not steps:
+        return new
+    step, *rest = steps
+    if isinstance(value, slice):
+        bounds = {"start": value.start, "stop": value.stop, "step": value.step, str(step): new}
+        return slice(bounds["start"], bounds["stop"], bounds["step"])
+    if isinstance(value, Mapping):
+        return {**value, step: _replaced(value.get(step), rest, new)}  # a default may not be stated
+    changed = [_replaced(v, rest, new) if i == step else v for i, v in enumerate(value)]
+    return tuple(changed) if isinstance(value, tuple) else changed

@@ -1,0 +1,65 @@
+"""The student's parameters and buffers: made from the teacher's, and put into a module tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+from ..errors import PlanError
+from ..model.copies import named_tensors, replace_tensors
+from ..plans.entries import TensorPlan
+from ..plans.growth_plan import Plan
+from .fill import Filling
+
+Make = Callable[[str, Tensor], Tensor]  # (name, the teacher's tensor) -> the student's, as plain data
+
+
+def grown_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The student's parameters and buffers, from the teacher's.
+
+    Raises:
+        PlanError: A tensor that the plan names is missing or has another shape.
+    """
+    check_tensors(plan, tensors)
+    planned = {t.name: t for t in plan.tensors}
+    biased = {t.name.rpartition(".")[0] for t in plan.tensors if t.name.endswith("weight") and "contract" in t.roles}
+    fill = Filling(plan)
+    grown: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        found = planned.get(name)
+        if found is None:
+            data = tensor.detach().clone()
+        else:
+            module, _, last = name.rpartition(".")
+            data = fill(found, tensor, is_bias=last == "bias" and module in biased)
+        grown[name] = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
+        grown[name].__dict__.update(tensor.__dict__)  # marks that users put on parameters
+    return grown
+
+
+def check_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
+    """Whether a model has the parameters that a plan was made for.
+
+    Raises:
+        PlanError: One is missing, or has another shape.
+    """
+    missing = sorted({t.name for t in plan.tensors} - set(tensors))
+    if missing:
+        raise PlanError(f"the plan was made for {plan.model}, whose {missing[0]!r} this model does not have")
+    for found in plan.tensors:
+        _check_shape(plan, found, tensors[found.name])
+
+
+def _check_shape(plan: Plan, found: TensorPlan, tensor: Tensor) -> None:
+    from_plan = tuple(plan.old_size(layout) for layout in found.layouts)
+    if from_plan != tuple(tensor.shape):
+        raise PlanError(
+            f"the plan expects {found.name!r} of shape {from_plan}, but it is {tuple(tensor.shape)}; "
+            "plan again for this model"
+        )
+
+
+def install_tensors(root: nn.Module, grown: Mapping[str, Tensor]) -> None:
+    """Put the student's tensors into a module tree of our own; tied ones stay tied."""
+    replace_tensors(root, {id(tensor): grown[name] for name, tensor in named_tensors(root).items()})

@@ -1,0 +1,54 @@
+"""Patterns: which parameters a name or a glob means."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from ..errors import PlanError
+
+
+def match(pattern: str, tensors: Iterable[str], modules: Iterable[str] = ()) -> list[str]:
+    """The parameters that a pattern means: by their own name, their module's, or that of a container.
+
+    Args:
+        pattern: A name or a glob.
+        tensors: The names of all parameters and buffers.
+        modules: The paths of all modules in their order, for the message.
+
+    Raises:
+        PlanError: None; close names are given.
+    """
+    names = list(tensors)
+    found = [t for t in names if fnmatchcase(t, pattern) or fnmatchcase(module_of(t), pattern)]
+    if not found:
+        found = [t for t in names if t.startswith(f"{pattern}.")]
+    if not found:
+        paths = [path for path in modules if path]
+        bare = next((i for i, path in enumerate(paths) if fnmatchcase(path, pattern)), None)
+        if bare is not None:
+            raise PlanError(f"{pattern!r} has no parameters, so no width of its own{_around(paths, bare, names)}")
+        known = dict.fromkeys(path for t in names for path in (*_containers(t), t))
+        close = difflib.get_close_matches(pattern, known, 3, 0.5) or list(known)[:3]
+        raise PlanError(f"{pattern!r} matches no layer or parameter; close: {', '.join(close)}")
+    return found
+
+
+def _around(paths: Sequence[str], at: int, tensors: Iterable[str]) -> str:
+    """The layers before and after a module, in words."""
+    layers = {module_of(t) for t in tensors}
+    before = next((path for path in reversed(paths[:at]) if path in layers), None)
+    after = next((path for path in paths[at:] if path in layers), None)
+    around = [path for path in (before, after) if path is not None]
+    return f"; the layers around it: {', '.join(around)}" if around else ""
+
+
+def _containers(tensor: str) -> list[str]:
+    steps = tensor.split(".")
+    return [".".join(steps[:n]) for n in range(1, len(steps))]
+
+
+def module_of(tensor: str) -> str:
+    """The module that a parameter belongs to."""
+    return tensor.rpartition(".")[0]
