@@ -20,10 +20,10 @@ HEAD = f"""\
 
 <!-- Written by docs/depth.py from what tests/test_deepen.py measures; do not edit. -->
 
-A convolution, its batch norm, a max-pooling and an activation get a new layer by `Deepen("a", ...)`. Teacher and student
-are compared in float64. A cell says which kind the new layer is, whether it comes after or before the activation, and in
-which modes the largest relative error is at most {EXACT:g}. All of it is measured. The tests check that the plan
-(`change.exact_modes`) says the same.
+A convolution, its batch norm, a max-pooling and an activation get a new layer by `Deepen("a", ...)`. Teacher and
+student are compared in float64. A cell says which kind the new layer is, whether it comes after or before the
+activation, and in which modes the largest relative error is at most {EXACT:g}. All of it is measured. The tests check
+that the plan (`change.exact_modes`) says the same.
 
 - **identity** returns its input (Net2DeeperNet). It can only have an activation of its own where the activation is
   idempotent (ReLU of ReLU is ReLU). Elsewhere it comes before the activation.
