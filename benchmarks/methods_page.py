@@ -39,7 +39,7 @@ class Found:
 
     def title(self, condition: tuple[str, str]) -> str:
         first, last = (f"{rate:g}" for rate in self.settings["rates"][condition[0]])
-        whose = {last: "the teacher's last", first: "the one that it began with"}[condition[1]]
+        whose = {last: "the teacher's last", first: "the teacher's first"}[condition[1]]
         return f"{NAMED[condition[0]]}, rate {condition[1]} ({whose})"
 
     def minus_default(self, condition: tuple[str, str], way: str, of: Callable[[Run], float]) -> list[float]:
@@ -94,7 +94,7 @@ def tables(record: Record) -> list[Table]:
         _differences(found, "Test loss", test, test_loss),
         _differences(found, "Training loss", "The mean of the last 100 steps.", training_loss),
     ]
-    return [*ends, _init_as_identity(found), *(_course(found, c) for c in found.conditions), _speed(found)]
+    return [*ends, _right_after(found), *(_course(found, c) for c in found.conditions), _speed(found)]
 
 
 def _rows(table: Table, cells: Callable[[str], Iterable[str]]) -> Table:
@@ -136,7 +136,7 @@ def _best(found: Found, condition: tuple[str, str], of: Callable[[Run], float]) 
     return f"{LABELS[best]}, {spread(values, '+.3f')} ({'beyond' if apart else 'within'} the spread)"
 
 
-def _init_as_identity(found: Found) -> Table:
+def _right_after(found: Found) -> Table:
     head = ["", "relative error"]
     conditions = [c for c in found.conditions if c[1] == f"{found.settings['rates'][c[0]][-1]:g}"]
     for optimizer, _ in conditions:

@@ -183,35 +183,35 @@ mode, with outputs of the same shapes (for pruning: and backward), and, for a gr
 
 Time is processor time in float32 on one thread, for a batch of two at 64 x 64 (Inception 299 x 299): the peers take
 turns, medians of the repeats, then the median over the models that both handle (their number in brackets). Other jobs
-ran on the machine, so only these ratios mean anything. What works in place is timed without the copy that would keep
-the teacher; fxgrow always makes a new model, and checks it.
+ran on the machine, so only these ratios mean anything. A peer that works in place is timed without the copy that would
+keep the teacher. fxgrow always makes a new model, and checks it.
 """.splitlines()
 REMARKS = """\
-**Torch-Pruning** goes the other way: it makes widths smaller, so no function is kept and exactness does not apply. The
-layers that make the outputs are left alone and the heads of each `nn.MultiheadAttention` are named, as its
-documentation says; settings that only one model needs are not given, as none are to fxgrow. Version 1.6.1 traces in
-eval mode only, so what only training runs (the auxiliary heads of GoogLeNet and Inception) is not pruned with the rest.
+**Torch-Pruning** makes widths smaller, so the function is not preserved and exactness does not apply. The layers that
+produce the outputs are excluded and the heads of each `nn.MultiheadAttention` are named, as its documentation says.
+Settings that only one model needs are not given, as none are to fxgrow. Version 1.6.1 traces in eval mode only, so what
+runs only in training (the auxiliary heads of GoogLeNet and Inception) is not pruned with the rest.
 
 **gromo** has no entry point for an `nn.Module`: networks have to be written in its classes, hence no unmodified model.
-It is given the models that its ready-made containers can spell, with the same weights, and its exact option (below).
-The widths inside residual blocks and inside the stages of a VGG grow, the others cannot. The rebuilding is not timed.
+It is given the models that its ready-made containers can express, with the same weights, and its exact option (below).
+The widths inside residual blocks and inside the stages of a VGG grow. The others cannot. The rebuilding is not timed.
 
 **Net2Net by pairs** is the arithmetic of the notebooks without the mistakes of its ports: consecutive layers, in the
-order of their definition, are widened as producer and consumer, with the batch norm between them. A person would have
-to name the pairs; in a network with skips, pairs inside blocks can be right, but these are not all widths. With noise,
-a model counts where the same pairs without noise are exact.
+order of their definition, are widened as producer and consumer, with the batch norm between them. A user would have to
+name the pairs. In a network with skip connections, pairs inside blocks can be right, but these are not all widths. With
+noise, a model counts where the same pairs without noise are exact.
 
 **Optimizers**: none moves the state of an optimizer. The last column is the median share of the result's parameters (as
 tensors) that an optimizer made before the change would still update.
 """.splitlines()
 CELLS = """\
 The larger error of eval and train mode, convolution and linear weights that changed, time as a multiple of fxgrow's;
-`-`: there is no way to hand it over.
+`-`: the peer does not take the model.
 """.splitlines()
 WAYS_REMARK = """\
 Its ready-made containers and its ways to fill new neurons; fxgrow gets the same objects, unmodified. `with a gradient`:
 the share of the student's parameters that have a gradient in the first or the second of two steps, divided by the
-teacher's share (ReLUs that are off move it by a few per cent). Extensions are created with a scaling factor of zero,
+teacher's share (inactive ReLUs change it by a few per cent). Extensions are created with a scaling factor of zero,
 which the user is meant to set; with zero, the weights on both sides of a new neuron are zero and get no gradient.
 Optimal neurons are found from random samples (256, for the ResNet 32 images) and may change the function on purpose.
 """.splitlines()

@@ -20,17 +20,17 @@ HEAD = f"""\
 
 <!-- Written by docs/depth.py from what tests/test_deepen.py measures; do not edit. -->
 
-A convolution, its batch norm, a max-pooling and an activation get a new layer by `Deepen("a", ...)`; teacher and
-student are compared in float64. A cell says what the new layer is, whether it stands after or before the activation,
-and in which modes the largest relative error is at most {EXACT:g}. It is measured, not claimed; the tests check that
-the plan (`change.exact`) claims the same.
+A convolution, its batch norm, a max-pooling and an activation get a new layer by `Deepen("a", ...)`. Teacher and
+student are compared in float64. A cell says which kind the new layer is, whether it comes after or before the
+activation, and in which modes the largest relative error is at most {EXACT:g}. All of it is measured. The tests check
+that the plan (`change.exact_modes`) says the same.
 
-- **identity** hands on what it gets (Net2DeeperNet). It can only bring a nonlinearity of its own where the
-  activation leaves alone what it has given (ReLU of ReLU is ReLU); elsewhere it stands before the activation.
-- **residual** adds a branch that ends in zeros, so it is exact anywhere, in both modes.
-- **parametric**: (1 - a) f(x) + a x after an identity layer, with a = 1 at birth.
-- A **batch norm** after an identity layer is one in eval mode: of mean 0 and variance 1, or calibrated on batches. In
-  train mode it takes its statistics from the batch.
+- **identity** returns its input (Net2DeeperNet). It can only have an activation of its own where the activation is
+  idempotent (ReLU of ReLU is ReLU). Elsewhere it comes before the activation.
+- **residual** adds a branch whose last layer is zero, so it is exact everywhere, in both modes.
+- **parametric**: (1 - a) f(x) + a x after an identity layer, where a starts at 1.
+- A **batch norm** after an identity layer is an identity in eval mode, with mean 0 and variance 1, or calibrated on
+  batches. In train mode it takes its statistics from the batch.
 - **random** is the baseline: torch.nn's own initialisation.
 """
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import grow_speed, net2net_pairs, peers, peers_models
+from benchmarks import curriculum_page, grow_speed, net2net_pairs, peers, peers_models, peers_page
 from tests.check import randomise, relative_error, run
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed")
@@ -50,6 +50,14 @@ def test_peers_benchmark_refuses_what_it_cannot_do_before_it_runs(argv: list[str
     with pytest.raises(SystemExit) as refused:
         peers.main([argv[0], str(tmp_path / argv[1]) if "." in argv[1] else argv[1]])
     assert refused.value.code not in (0, None)
+
+
+def test_the_prose_of_pages_is_that_of_their_scripts() -> None:
+    docs = Path(__file__).parent.parent / "docs"
+    prose = (peers_page.INTRODUCTION, peers_page.REMARKS, peers_page.CELLS, peers_page.WAYS_REMARK)
+    for name, parts in (("peers", prose), ("curriculum", (curriculum_page.LIMITS.splitlines(),))):
+        page = (docs / f"{name}.md").read_text(encoding="utf-8")
+        assert [part[0] for part in parts if "\n".join(part) not in page] == []
 
 
 def test_net2net_by_pairs_is_exact_on_a_chain_and_refuses_what_is_none() -> None:

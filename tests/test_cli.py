@@ -570,10 +570,10 @@ def test_a_reader_that_has_enough_is_no_error(run: Run, words: list[str]) -> Non
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_the_commands_of_the_readme_run(run: Run, tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (section,) = re.findall("<!-- commands -->\n```sh\n(.*?)```\n<!-- /commands -->", readme, re.DOTALL)
-    assert readme.index(". .venv/bin/activate\n") < readme.index("<!-- commands -->"), "so that there is a fxgrow"
+def test_the_commands_of_the_documentation_run(run: Run, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    (section,) = re.findall("<!-- commands -->\n```sh\n(.*?)```\n<!-- /commands -->", page, re.DOTALL)
+    assert page.index(". .venv/bin/activate\n") < page.index("<!-- commands -->"), "so that there is a fxgrow"
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     lines = [shlex.split(line, comments=True) for line in section.strip().splitlines()]
     assert {words[0] for program, *words in lines if program == "fxgrow"} == {command.name for command in COMMANDS}

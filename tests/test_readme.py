@@ -98,10 +98,28 @@ def test_quickstart_grows_a_student_that_beats_its_teacher(tmp_path: Path) -> No
     assert (tmp_path / "plan.json").exists()
 
 
-def test_the_tables_of_the_readme_are_those_of_the_pages() -> None:
-    section = README.partition("## What growth is worth")[2].partition("\n## ")[0]
-    pages = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("methods", "peers"))
-    rows = [line for line in section.splitlines() if line.startswith("|")]
-    assert len(rows) > 15
-    assert [row for row in rows if f"{row}\n" not in pages] == []
-    assert all((ROOT / path).exists() for path in re.findall(r'src="([^"]+)"', section))
+def test_the_tables_of_the_results_are_those_of_the_pages() -> None:
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    pages = [(ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("methods", "peers", "zoo")]
+    rows = [line for line in results.splitlines() if line.startswith("|")]
+    assert len(rows) > 50
+    assert [row for row in rows if not any(f"{row}\n" in page for page in pages)] == []
+    assert all(any(f"{row}\n" in page for row in rows) for page in pages)
+
+
+def test_the_readme_counts_the_models_that_the_zoo_counts() -> None:
+    """Its rows add up to those of the page: models, passed, of so many, as a graph and as a module."""
+    zoo = (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8").partition("## Model by model")[0]
+    cells = [
+        [cell.strip() for cell in row.split("|")[1:-1]] for row in zoo.splitlines() if "/" in row and row[0] == "|"
+    ]
+    families = [(int(row[1]), *(tuple(map(int, row[at].split("/"))) for at in (3, 5))) for row in cells]
+    models = sum(number for number, *_ in families)
+    passed, of = (sum(both[at] for _, *outputs in families for both in outputs) for at in (0, 1))
+    stated = re.findall(r"^\| torchvision: (\d+) .* \| (\d+) of (\d+) \|", README, re.MULTILINE)
+    assert len(stated) == 5
+    assert tuple(sum(int(row[at]) for row in stated) for at in range(3)) == (models, passed, of)
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) < 250

@@ -15,18 +15,18 @@ HEAD = """\
 
 <!-- Written by docs/operators.py from the rules in fxgrow/ops; do not edit. -->
 
-fxgrow runs a model on meta tensors and asks a rule at each ATen operator which dimensions are one width, and
-for which mappings g: [new] → [old] of channels the operator commutes with growth. It makes no difference what the
-Python looked like: `nn.Conv2d`, `F.conv2d`, `x @ w` and einsum all end in the operators below.
+fxgrow runs a model on meta tensors. At each ATen operator, a rule says which dimensions are one width, and for which
+mappings g: [new] → [old] of channels the operator commutes with growth. The spelling in Python makes no difference:
+`nn.Conv2d`, `F.conv2d`, `x @ w` and einsum all end in the operators below.
 
 - **any**: exact for any g. The new channels may hold anything, where the method gives them outgoing weights of zero.
 - **replicas**: exact for any g, if new channels are replicas of old ones.
 - **equal**: exact if every channel has equally many replicas, so by whole multiples.
-- **stays**: no g is exact, and the dimension keeps its size. The plan says which operator it met, and where.
+- **stays**: no g is exact, so the dimension is pinned. The plan names the operator and its place in the code.
 
 An operator without a rule pins every width that it touches, and is named in the plan. Operators that PyTorch
 tags as elementwise (`torch.Tag.pointwise`) all have the rule `pointwise`, whether they are listed or not.
-Each row is tested by growing samples that stand beside its rule: tests/test_rules.py.
+Each row is tested by growing the samples of its rule (`tests/test_rules.py`).
 """
 
 KINDS = {"any": "any", "replicas": "replicas", "equal": "equal", "pinned": "stays"}
