@@ -1,6 +1,7 @@
 """fxgrow: trained PyTorch networks made wider and deeper, computing the same function and training on."""
 
 from .api import apply, draw, grow, plan, summary, trace, verify, widths
+from .base.version import __version__
 from .errors import DrawError, EquivalenceError, GrowError, PlanError, TraceError, WidthError
 from .infer.width_graph import WidthGraph
 from .model.activations import ParametricActivation
@@ -28,6 +29,7 @@ __all__ = [
     "Widen",
     "WidthError",
     "WidthGraph",
+    "__version__",
     "apply",
     "draw",
     "grow",
@@ -38,4 +40,3 @@ __all__ = [
     "verify",
     "widths",
 ]
-__version__ = "0.1.0"

@@ -19,7 +19,7 @@ from ..model.activations import Activation, activation_by_name
 from ..model.copies import named_tensors
 from ..model.tree import Mode, module_at
 from ..ops import Value
-from ..plans.changes import CLONE, Enlarge, Insert, NodeRef, StructuralChange
+from ..plans.changes import CLONE, Enlarge, Insert, Kind, Layer, NodeRef, StructuralChange
 from ..plans.entries import Skipped
 from ..plans.growth_plan import Plan
 from ..spec.match import match, module_of
@@ -29,6 +29,7 @@ from .blocks import NodeValues, call_around, is_leaf, last_blocks, repeat
 from .trial import node_values
 
 RELU = Activation("ReLU")
+_LAYERS: tuple[Layer, ...] = ("Linear", "Conv1d", "Conv2d", "Conv3d")  # by the number of their axes
 CONVOLUTION = "aten::convolution"
 
 
@@ -149,7 +150,7 @@ def _insert(widths: WidthGraph, plan: Plan, drafted: DepthPlan, request: Deepen,
     new = Insert(
         path=_free_name(widths, drafted.changes, path),
         after=path,
-        layer=f"Conv{dims}d" if dims else "Linear",
+        layer=_LAYERS[dims],
         channels=channels,
         groups=_groups(plan, path, layer, channels),
         kernel=_kernel(request, layer, dims),
@@ -164,12 +165,12 @@ def _insert(widths: WidthGraph, plan: Plan, drafted: DepthPlan, request: Deepen,
     return [new]
 
 
-def _kind(request: Deepen, spot: Anchor, drafted: DepthPlan, path: str) -> tuple[str, Activation | None, bool, bool]:
+def _kind(request: Deepen, spot: Anchor, drafted: DepthPlan, path: str) -> tuple[Kind, Activation | None, bool, bool]:
     """The kind of a new layer, its activation, whether that is parametric, and whether it stands before the old one."""
     said = request.activation
     theirs = spot.activation
     again = theirs is not None and theirs.keeps(theirs)
-    kind = request.kind or ("identity" if again or said in ("none", "parametric") else "residual")
+    kind: Kind = request.kind or ("identity" if again or said in ("none", "parametric") else "residual")
     wanted = {"same": theirs or RELU, "parametric": theirs or RELU, "none": None}
     activation = wanted[said] if said in wanted else activation_by_name(said)
     if kind != "identity":
@@ -249,7 +250,8 @@ def _enlarge(widths: WidthGraph, request: Kernel, path: str) -> list[StructuralC
 
 def _free_name(widths: WidthGraph, changes: list[StructuralChange], path: str, also: Sequence[str] = ()) -> str:
     """A name for a new module after another, which nothing has."""
-    path = re.sub(rf"{CLONE}\d+$", "", path)
+    parent, dot, own = re.sub(rf"{CLONE}\d+$", "", path).rpartition(".")
+    path = parent + dot + re.sub("[^A-Za-z0-9_]", "_", own)  # it enters generated code
     taken = set(also) | set(widths.traced.classes) | {name for name, _ in widths.traced.root.named_modules()}
     taken |= set(named_tensors(widths.traced.root))
     taken |= {name for change in changes for name in getattr(change, "paths", (change.path,))}

@@ -10,11 +10,13 @@ from ..layouts.layout import Layout
 from ..layouts.unify import Tie, Unifier
 from ..model.tree import Mode
 from ..ops import Linear, Value
+from ..plans.entries import Role
 from ..recording.tape import Call
 from .attributes import Attribute
 from .literals import Literal
 
-CARRY, CONTRACT = "carry", "contract"
+CARRY: Role = "carry"
+CONTRACT: Role = "contract"
 IS_OUTPUT = "it is an output of the model"
 
 

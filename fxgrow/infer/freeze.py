@@ -14,6 +14,7 @@ from ..capture.traced import Traced
 from ..layouts.layout import Layout, Var, atoms, of, only_atom, substitute
 from ..model.copies import named_tensors
 from ..ops import KERNEL, Value
+from ..plans.entries import Role
 from .attributes import of_weights
 from .findings import CARRY, CONTRACT, Findings, Flow, Open, Prediction
 from .groups import Constraint, Group, constrain
@@ -102,7 +103,7 @@ def _decide_roles(findings: Findings, traced: Traced) -> None:
                 findings.unifier.pin(layout, f"{name} holds integers, which cannot be split")
 
 
-def _role(findings: Findings, name: str, dim: int) -> str:
+def _role(findings: Findings, name: str, dim: int) -> Role:
     return CONTRACT if CONTRACT in findings.roles.get((name, dim), set()) else CARRY
 
 

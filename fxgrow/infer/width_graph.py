@@ -18,6 +18,7 @@ from ..errors import WidthError
 from ..layouts.layout import Equality, Layout, atoms
 from ..model.tree import Mode
 from ..ops import KERNEL
+from ..plans.entries import Role
 from ..recording.tape import Call
 from .attributes import Attribute
 from .findings import CARRY, Prediction
@@ -31,7 +32,7 @@ class TensorWidths:
 
     name: str
     layouts: tuple[Layout, ...]
-    roles: tuple[str, ...]
+    roles: tuple[Role, ...]
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -34,6 +34,20 @@ class Activation:
         made: nn.Module = getattr(nn, self.name)(**{name: _number(value) for name, value in self.kwargs.items()})
         return made
 
+    def why_invalid(self) -> str:
+        """Why it is none that can be built, as a reason; "" where it can."""
+        if self.name not in _MODULES:
+            return f"{self.name!r} is no known activation"
+        allowed = set(inspect.signature(getattr(nn, self.name)).parameters) - _CHANGES_NOTHING
+        if not self.kwargs.keys() <= allowed:
+            return f"{self.name} has no argument {min(self.kwargs.keys() - allowed)!r}"
+        try:
+            with torch.device("meta"):
+                self.module()
+        except (TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError) as error:
+            return f"{self.name} does not take its arguments: {error}"
+        return ""
+
     def keeps(self, before: Activation) -> bool:
         """Whether it leaves every value alone that another activation gives."""
         if self.name == before.name and self.name in IDEMPOTENT and dict(self.kwargs) == dict(before.kwargs):

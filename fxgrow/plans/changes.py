@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar, Literal
 
-from ..errors import PlanError
 from ..model.activations import Activation
 from ..model.tree import Mode
+
+Layer = Literal["Linear", "Conv1d", "Conv2d", "Conv3d"]
+Kind = Literal["identity", "residual", "random"]
+Norm = Literal["batch", "group", ""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +43,21 @@ class Insert:
         exact_modes: The modes in which the function stays.
     """
 
+    TYPE: ClassVar[str] = "insert"
+
     path: str
     after: str
-    layer: str
+    layer: Layer
     channels: int
     groups: int
     kernel: tuple[int, ...]
-    kind: str
-    norm: str
+    kind: Kind
+    norm: Norm
     calibrated: bool
     activation: Activation | None
     parametric: bool
     after_nodes: tuple[NodeRef, ...]
-    exact_modes: tuple[str, ...]
+    exact_modes: tuple[Mode, ...]
 
     def __str__(self) -> str:
         size = f" {'x'.join(map(str, self.kernel))}" if self.kernel else ""
@@ -86,11 +90,13 @@ class Repeat:
         exact_modes: The modes in which the function stays.
     """
 
+    TYPE: ClassVar[str] = "repeat"
+
     block: str
     paths: tuple[str, ...]
     zeros: tuple[str, ...]
     regions: tuple[Region, ...]
-    exact_modes: tuple[str, ...] = ("eval", "train")
+    exact_modes: tuple[Mode, ...] = ("eval", "train")
 
     @property
     def path(self) -> str:
@@ -113,10 +119,12 @@ class Enlarge:
         exact_modes: The modes in which the function stays.
     """
 
+    TYPE: ClassVar[str] = "enlarge"
+
     path: str
     old: tuple[int, ...]
     new: tuple[int, ...]
-    exact_modes: tuple[str, ...] = ("eval", "train")
+    exact_modes: tuple[Mode, ...] = ("eval", "train")
 
     def __str__(self) -> str:
         old, new = ("x".join(map(str, size)) for size in (self.old, self.new))
@@ -124,38 +132,6 @@ class Enlarge:
 
 
 StructuralChange = Insert | Repeat | Enlarge
-
-_KINDS: dict[str, type] = {"insert": Insert, "repeat": Repeat, "enlarge": Enlarge}
-_INSIDE: dict[str, type] = {"after_nodes": NodeRef, "regions": Region}
-
-
-def to_data(change: StructuralChange) -> dict[str, Any]:
-    """As plain data, which `from_data` reads back."""
-    kind = next(key for key, value in _KINDS.items() if type(change) is value)
-    return {"change": kind, **dataclasses.asdict(change)}
-
-
-def from_data(data: Mapping[str, Any]) -> StructuralChange:
-    """What `to_data` wrote.
-
-    Raises:
-        PlanError: It is no change.
-    """
-    fields = dict(data)
-    kind = _KINDS.get(fields.pop("change", ""))
-    if kind is None:
-        raise PlanError(f"the plan holds an unknown change {data.get('change')!r}")
-    made: StructuralChange = kind(**{key: _field(key, value) for key, value in fields.items()})
-    return made
-
-
-def _field(key: str, value: Any) -> Any:
-    if key in _INSIDE:
-        return tuple(_INSIDE[key](**{k: _field(k, v) for k, v in item.items()}) for item in value)
-    if key == "activation":
-        return Activation(**value) if value is not None else None
-    return tuple(value) if isinstance(value, list) else value
-
 
 # -- names -----------------------------------------------------------------------------------------
 

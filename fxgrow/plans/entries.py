@@ -2,15 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import platform
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+import torch
+
+from ..base.decode import DECODER, DecodeError
 from ..base.structures import ArgumentPath
+from ..base.version import __version__
 from ..layouts.layout import Layout
+from ..model.tree import Mode
 
 DROP = "drop"
 Part = Literal["mean", "gain", "shift", "zero", "draw"]
+MeanFill = Part | Literal[""]
 PARTS: tuple[Part, ...] = ("mean", "gain", "shift", "zero", "draw")
+Role = Literal["carry", "contract"]
+
+
+@dataclass(frozen=True, slots=True)
+class MadeWith:
+    """The versions that a plan was made with. For readers; nothing depends on it."""
+
+    fxgrow: str = __version__
+    torch: str = torch.__version__.partition("+")[0]
+    python: str = platform.python_version()
+
+
+def decode_layouts(data: Any, path: str) -> tuple[Layout, ...]:
+    """Layouts from plain data: of each dimension a list of blocks, of each block a list of factors.
+
+    Raises:
+        DecodeError: It is something else.
+    """
+    return tuple([_layout(entry, f"{path}[{i}]") for i, entry in enumerate(_list(data, path))])
+
+
+def _layout(data: Any, path: str) -> Layout:
+    blocks = enumerate(_list(data, path))
+    return tuple(
+        [
+            tuple([_factor(factor, f"{path}[{i}][{j}]") for j, factor in enumerate(_list(block, f"{path}[{i}]"))])
+            for i, block in blocks
+        ]
+    )
+
+
+def _factor(data: Any, path: str) -> Any:
+    if isinstance(data, list):
+        return _layout(data, path)
+    if isinstance(data, str) or (isinstance(data, int) and not isinstance(data, bool)):
+        return data
+    raise DecodeError(f"{path}: expected an int, the name of a width or a layout, found {data!r}")
+
+
+def _list(data: Any, path: str) -> list[Any] | tuple[Any, ...]:
+    if isinstance(data, list | tuple):
+        return data
+    raise DecodeError(f"{path}: expected a list, found {data!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +102,9 @@ class TensorPlan:
     """
 
     name: str
-    layouts: tuple[Layout, ...]
-    roles: tuple[str, ...]
-    mean_fill: tuple[Part | str, ...] = ()
+    layouts: tuple[Layout, ...] = field(metadata={DECODER: decode_layouts})
+    roles: tuple[Role, ...]
+    mean_fill: tuple[MeanFill, ...] = ()
 
     @property
     def drawn(self) -> tuple[int, ...]:
@@ -69,7 +119,7 @@ class Edit:
     An empty path: the call becomes `split(x, value, dim)`. The path `(DROP,)`: the node, a guard, goes.
     """
 
-    mode: str
+    mode: Mode
     node: str
     path: ArgumentPath
     value: int | float | tuple[int, ...]

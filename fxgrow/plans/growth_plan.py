@@ -9,25 +9,25 @@ from __future__ import annotations
 import dataclasses
 import functools
 import html
-import json
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import methods
+from ..base.decode import DecodeError, decode, encode
 from ..base.tables import html_table, table
 from ..errors import PlanError
-from ..layouts.layout import Layout, atoms, index_map, measure, only_atom
+from ..layouts.layout import Layout, atoms, index_map, measure
+from ..model.example_data import CallData, call_from_data, why_invalid
 from ..model.example_inputs import ModelInputs
-from ..model.example_inputs import from_data as structure_from_data
 from ..model.tree import Output
-from .changes import StructuralChange, from_data, renumbered, to_data
-from .entries import PARTS, Edit, IoDimPlan, Resize, Skipped, TensorPlan, Width
-
-VERSION = 3
+from ..spec.parse import parse
+from . import serial, validation
+from .changes import StructuralChange, renumbered
+from .entries import Edit, IoDimPlan, MadeWith, Resize, Skipped, TensorPlan, Width
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Plan:
     Attributes:
         model: The class of the teacher.
         inputs: The example inputs that the widths were inferred with, in words.
-        example: The same as plain data, tensors by shape and dtype; None where they hold something else.
+        example: The same as data, tensors by shape and dtype; None where they hold something else.
         leaf_modules: The modules that were to stay calls (`leaf_modules`).
         output: What the student is: a graph, or a module of the model's own class.
         code: A fingerprint of the model's graphs.
@@ -53,11 +53,12 @@ class Plan:
         changes: What changes besides, once the widths have grown: new layers, cloned blocks, larger kernels.
         io_dims: Where inputs and outputs of the model grow.
         next: The plan for the student that this one makes.
+        made_with: The versions that it was made with; it counts for no comparison.
     """
 
     model: str
     inputs: str
-    example: Any
+    example: CallData | None
     leaf_modules: tuple[str, ...]
     output: Output
     code: str
@@ -73,6 +74,7 @@ class Plan:
     changes: tuple[StructuralChange, ...] = ()
     io_dims: tuple[IoDimPlan, ...] = ()
     next: Plan | None = None
+    made_with: MadeWith = field(default_factory=MadeWith, compare=False)
 
     @functools.cached_property
     def _by_name(self) -> Mapping[str, Width]:
@@ -188,77 +190,46 @@ class Plan:
 
     def to_json(self, *, indent: int | None = None) -> str:
         """The plan as JSON text."""
-        return json.dumps(self._data(), default=_as_data, indent=indent)
-
-    def _data(self) -> dict[str, Any]:
-        data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        data["changes"] = [to_data(change) for change in self.changes]
-        data["next"] = self.next._data() if self.next is not None else None
-        return {"fxgrow": VERSION, **data}
+        return serial.write(encode(self), indent)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """Read what `to_json` wrote.
 
+        The text may come from anyone: each field is checked against its type and its meaning (`check`).
+
         Raises:
-            PlanError: It is not a plan.
+            PlanError: It is not a plan, or one of a version that cannot be read; the message names the field.
         """
         try:
-            data = json.loads(text)
-            if not isinstance(data, dict) or "fxgrow" not in data:
-                raise PlanError("this is no plan: it is other JSON than `Plan.to_json` and `fxgrow plan -o` write")
-            return cls._from(data)
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-            raise PlanError(f"this is no plan: {type(error).__name__}: {error}") from None
+            data, leniency = serial.read(text)
+            plan = decode(cls, data, leniency=leniency)
+            plan.check()
+        except DecodeError as error:
+            raise PlanError(f"this is no plan: {error}") from None
+        except RecursionError:
+            raise PlanError("this is no plan that can be read: it is nested too deep") from None
+        return plan
 
-    @classmethod
-    def _from(cls, data: dict[str, Any]) -> Plan:
-        if data.pop("fxgrow") != VERSION:
-            raise PlanError(f"the plan was written by another version of the format (this is {VERSION})")
-        parts = {
-            "groups": Width,
-            "tensors": TensorPlan,
-            "edits": Edit,
-            "resizes": Resize,
-            "skipped": Skipped,
-            "io_dims": IoDimPlan,
-        }
-        for key, kind in parts.items():
-            data[key] = tuple(kind(**{k: _frozen(v) for k, v in item.items()}) for item in data[key])
-        data["leaf_modules"], data["notes"] = tuple(data["leaf_modules"]), tuple(data["notes"])
-        data["changes"] = tuple(from_data(change) for change in data["changes"])
-        data["next"] = cls._from(data["next"]) if data["next"] is not None else None
-        found = cls(**data)
-        found._check()
-        return found
+    def check(self) -> None:
+        """Check the meaning of every field.
 
-    def _check(self) -> None:
-        """Raise for a plan that contradicts itself."""
-        for w in self.groups:
-            if len(w.copies) != w.new - w.old or any(not 0 <= c < w.old for c in w.copies):
-                raise PlanError(f"the plan's {w.name!r} grows from {w.old} to {w.new} with copies that do not fit")
-            if not 0 <= w.mean_channels <= min(len(w.copies), w.old - 1):
-                raise PlanError(
-                    f"the plan's {w.name!r} has {w.mean_channels} channels that carry means, of {len(w.copies)} new"
-                )
-            if w.new > w.old:
-                methods.method(w.method)
-        for end in self.io_dims:
-            if end.group not in self._by_name or not 0 < end.old < end.new or end.kind not in ("input", "output"):
-                raise PlanError(f"the plan's {end.kind} {end.at} does not fit its widths")
-        for t in self.tensors:
-            missing = {name for layout in t.layouts for name in atoms(layout)} - self._by_name.keys()
-            if missing or len(t.roles) != len(t.layouts) or not {*t.roles} <= {"carry", "contract"}:
-                raise PlanError(f"the plan's {t.name!r} has unknown widths or roles")
-            carrying = [any(self._by_name[name].mean_channels for name in atoms(layout)) for layout in t.layouts]
-            if any(carrying) and (
-                len(t.mean_fill) != len(t.layouts)
-                or any(
-                    carried != (part in PARTS) or (carried and only_atom(layout) is None)
-                    for carried, part, layout in zip(carrying, t.mean_fill, t.layouts, strict=True)
-                )
-            ):
-                raise PlanError(f"the plan's {t.name!r} does not say what its channels are that carry means")
+        Raises:
+            PlanError: The plan contradicts itself, or states what no model has.
+        """
+        if len(self.steps) > validation.MOST_PLANS:
+            raise PlanError(f"the plan is a chain of {len(self.steps)} plans; at most {validation.MOST_PLANS} are read")
+        for step in self.steps:
+            methods.method(step.method)
+            parse(step.spec)
+            validation.check_widths(step.groups)
+            validation.check_tensors(step.tensors, step._by_name)
+            validation.check_io_dims(step.io_dims, step._by_name)
+            validation.check_edits(step.edits, step.resizes)
+            validation.check_changes(step.changes)
+            reason = why_invalid(step.example) if step.example is not None else ""
+            if reason:
+                raise PlanError(f"the plan's example inputs are none: {reason}")
 
     # -- for readers -----------------------------------------------------------------------------
 
@@ -305,14 +276,6 @@ def chained(plans: Plan | Sequence[Plan]) -> Plan:
     return functools.reduce(Plan.then, only)
 
 
-def _as_data(value: Any) -> Any:
-    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
-
-
 def example_of(plan: Plan, tensors: Iterable[Tensor]) -> ModelInputs | None:
     """The example inputs that a plan was made with, on the meta device; None where it could not hold them.
 
@@ -323,5 +286,4 @@ def example_of(plan: Plan, tensors: Iterable[Tensor]) -> ModelInputs | None:
     if plan.example is None:
         return None
     dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.get_default_dtype())
-    args, kwargs = structure_from_data(plan.example, dtype)
-    return ModelInputs(args, kwargs)
+    return call_from_data(plan.example, dtype)

@@ -15,9 +15,9 @@ from ..infer.groups import Group
 from ..infer.literals import PART, Literal
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom, prefix
-from ..model.example_inputs import ModelInputs, to_data
-from ..model.tree import module_at
-from ..plans.entries import Edit, IoDimPlan, Resize, Skipped, TensorPlan, Width
+from ..model.example_data import call_to_data
+from ..model.tree import Mode, module_at
+from ..plans.entries import Edit, IoDimPlan, MeanFill, Resize, Skipped, TensorPlan, Width
 from ..plans.growth_plan import Plan
 from ..spec.parse import Spec, Widen, parse, to_json
 from ..spec.requests import Inputs
@@ -64,7 +64,7 @@ def plan_widths(
     return Plan(
         model=widths.traced.class_name,
         inputs=str(widths.traced.inputs),
-        example=_example(widths.traced.inputs),
+        example=call_to_data(widths.traced.inputs),
         leaf_modules=tuple(sorted(widths.traced.asked)),
         output=widths.traced.output,
         code=widths.traced.fingerprint(),
@@ -117,13 +117,6 @@ def _width(group: Group, new: int, targets: Targets, seed: int, method: str) -> 
     return Width(group.name, group.size, new, tuple(copies), method)
 
 
-def _example(inputs: ModelInputs) -> Any:
-    try:
-        return to_data((inputs.args, dict(inputs.kwargs)))
-    except TypeError:
-        return None
-
-
 class _Sizes:
     """Old and new sizes of layouts."""
 
@@ -140,7 +133,7 @@ class _Sizes:
 
 def _edits(widths: WidthGraph, sizes: _Sizes) -> tuple[Edit, ...]:
     edits: dict[tuple[str, str, ArgumentPath], Edit] = {}
-    parts: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    parts: dict[tuple[Mode, str], list[tuple[int, int]]] = {}
     for literal in widths.literals:
         before, after = _stated(literal, sizes.old, widths), _stated(literal, sizes.new, widths)
         if before is None or after is None:
@@ -191,9 +184,9 @@ def _resizes(widths: WidthGraph, sizes: _Sizes) -> tuple[Resize, ...]:
     return tuple(resizes.values())
 
 
-def _mean_fill(tensor: TensorWidths, all_widths: Mapping[str, Width], targets: Targets) -> tuple[str, ...]:
+def _mean_fill(tensor: TensorWidths, all_widths: Mapping[str, Width], targets: Targets) -> tuple[MeanFill, ...]:
     names = [only_atom(layout) for layout in tensor.layouts]
-    parts = tuple(
+    parts: tuple[MeanFill, ...] = tuple(
         targets.mean_channels[name].parts[tensor.name, dim]
         if isinstance(name, str) and all_widths[name].mean_channels
         else ""

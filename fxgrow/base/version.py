@@ -1,0 +1,3 @@
+"""The version of fxgrow."""
+
+__version__ = "0.1.0"

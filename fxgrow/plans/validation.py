@@ -1,0 +1,185 @@
+"""What the parts of a plan have to mean, beyond their types.
+
+A plan is data that may come from a stranger. It is applied only after every name, size and index was checked: names
+that enter generated code are plain words, sizes are bounded, and what refers to a width refers to one of the plan's.
+Each function raises `PlanError` with the field and the reason.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from .. import methods
+from ..base.structures import ArgumentPath
+from ..errors import PlanError
+from ..layouts.layout import Layout, atoms, measure, only_atom
+from .changes import Enlarge, Insert, Repeat, StructuralChange
+from .entries import DROP, PARTS, Edit, IoDimPlan, Resize, TensorPlan, Width
+
+MOST_CHANNELS = 10**8  # of a width, a kernel size, a stated size
+MOST_ENTRIES = 1 << 44  # of one tensor
+MOST_DIMS = 64  # of one tensor, as in torch
+MOST_PLANS = 64  # one after the other
+
+
+def check_widths(groups: Sequence[Width]) -> None:
+    """Sizes are bounded, copies fit them, and the methods exist."""
+    _check_distinct("groups", [width.name for width in groups])
+    for w in groups:
+        if not (w.name and 0 < w.old <= w.new <= MOST_CHANNELS):
+            raise PlanError(f"the plan's {w.name!r} grows from {w.old} to {w.new}; sizes are 1 to {MOST_CHANNELS:,}")
+        if len(w.copies) != w.new - w.old or not all(0 <= c < w.old for c in w.copies):
+            raise PlanError(f"the plan's {w.name!r} grows from {w.old} to {w.new} with copies that do not fit")
+        if not 0 <= w.mean_channels <= min(len(w.copies), w.old - 1):
+            raise PlanError(
+                f"the plan's {w.name!r} has {w.mean_channels} channels that carry means, of {len(w.copies)} new"
+            )
+        if w.new > w.old:
+            methods.method(w.method)
+
+
+def check_tensors(tensors: Sequence[TensorPlan], widths: Mapping[str, Width]) -> None:
+    """Layouts are made of the plan's widths, and each dimension has a role."""
+    _check_distinct("tensors", [tensor.name for tensor in tensors])
+    for t in tensors:
+        if len(t.layouts) > MOST_DIMS or not all(map(_is_bounded, t.layouts)):
+            raise PlanError(f"the plan's {t.name!r} has sizes that no tensor has")
+        unknown = {name for layout in t.layouts for name in atoms(layout)} - widths.keys()
+        if unknown or len(t.roles) != len(t.layouts):
+            raise PlanError(f"the plan's {t.name!r} has unknown widths or roles")
+        if math.prod(measure(layout, lambda name: widths[name].new) for layout in t.layouts) > MOST_ENTRIES:
+            raise PlanError(f"the plan's {t.name!r} would have more than {MOST_ENTRIES:,} entries")
+        _check_mean_fill(t, widths)
+
+
+def _check_mean_fill(t: TensorPlan, widths: Mapping[str, Width]) -> None:
+    carrying = [any(widths[name].mean_channels for name in atoms(layout)) for layout in t.layouts]
+    fills = t.mean_fill or ("",) * len(t.layouts)
+    fitting = len(fills) == len(t.layouts) and all(
+        carried == (part in PARTS) and not (carried and only_atom(layout) is None)
+        for carried, part, layout in zip(carrying, fills, t.layouts, strict=True)
+    )
+    if not fitting:
+        raise PlanError(f"the plan's {t.name!r} does not say what its channels are that carry means")
+
+
+def _is_bounded(layout: Layout) -> bool:
+    """Whether all fixed factors are sizes; a dimension without entries has a 0."""
+    return bool(layout) and all(
+        _is_bounded(factor) if isinstance(factor, tuple) else not isinstance(factor, int) or 0 <= factor <= MOST_ENTRIES
+        for block in layout
+        for factor in block
+    )
+
+
+def check_io_dims(io_dims: Sequence[IoDimPlan], widths: Mapping[str, Width]) -> None:
+    """Each follows a width that grows by as much."""
+    for end in io_dims:
+        width = widths.get(end.group)
+        fitting = width is not None and end.new - end.old == width.new - width.old and 0 < end.old < end.new
+        named = end.at in ("eval", "train") if end.kind == "output" else bool(end.at)
+        if not (fitting and named and 0 <= end.dim < MOST_DIMS and 0 <= end.number < MOST_CHANNELS):
+            raise PlanError(f"the plan's {end.kind} {end.at} does not fit its widths")
+
+
+def check_edits(edits: Iterable[Edit], resizes: Iterable[Resize]) -> None:
+    """Names of nodes, arguments and attributes are identifiers, and sizes are bounded."""
+    for edit in edits:
+        if not edit.node.isidentifier() or not _is_argument_path(edit.path):
+            raise PlanError(f"the plan's edit of {edit.node!r} is at {edit.path!r}, which is no argument of a call")
+        if not _is_size(edit.value, signed=True):
+            raise PlanError(f"the plan's edit of {edit.node!r} states {edit.value!r}; sizes go to {MOST_CHANNELS:,}")
+    for resize in resizes:
+        if not resize.name.isidentifier() or resize.name.startswith("_"):
+            raise PlanError(f"the plan sets an attribute {resize.name!r} of {resize.module!r}, which states no size")
+        old, new = resize.old, resize.new
+        alike = isinstance(old, tuple) == isinstance(new, tuple) and (
+            not isinstance(old, tuple) or not isinstance(new, tuple) or len(old) == len(new)
+        )
+        if not alike or not _is_size(old) or not _is_size(new):
+            raise PlanError(f"the plan sets {resize.module}.{resize.name} from {old!r} to {new!r}")
+
+
+def _is_argument_path(path: ArgumentPath) -> bool:
+    if path in ((), (DROP,)):
+        return True
+    kind, *steps = path
+    named = [step for step in steps if isinstance(step, str)]
+    if kind not in ("args", "kwargs") or not steps or not all(map(str.isidentifier, named)):
+        return False
+    numbered = all(0 <= step < MOST_CHANNELS for step in steps if isinstance(step, int))
+    return numbered and isinstance(steps[0], int if kind == "args" else str)
+
+
+def _is_size(value: float | tuple[int, ...], *, signed: bool = False) -> bool:
+    values = value if isinstance(value, tuple) else (value,)
+    return all(abs(v) <= MOST_ENTRIES if signed else 0 <= v <= MOST_ENTRIES for v in values)
+
+
+# -- changes besides widths ----------------------------------------------------------------------------
+
+
+def is_module_path(path: str) -> bool:
+    """Whether a new module may have this path: generated code holds it between double quotes.
+
+    The last name is made by fxgrow and is a plain word. Those before it are names of the model, which may hold signs.
+    """
+    *parents, own = path.split(".")
+    return re.fullmatch("[A-Za-z_0-9]+", own) is not None and all(map(_is_quotable, parents))
+
+
+def _is_quotable(name: str) -> bool:
+    return bool(name) and name.isprintable() and not set(name) & {'"', "'", "\\"}
+
+
+def check_changes(changes: Iterable[StructuralChange]) -> None:
+    """New layers, clones and kernels have paths, sizes and places that can be."""
+    for change in changes:
+        new = {Insert: _why_no_insert, Repeat: _why_no_repeat, Enlarge: _why_no_enlarge}
+        reason: str = new[type(change)](change)  # type: ignore[operator]
+        if reason:
+            raise PlanError(f"the plan's change at {getattr(change, 'path', '')!r:.80}: {reason}")
+
+
+def _why_no_insert(new: Insert) -> str:
+    if not is_module_path(new.path) or not new.after:
+        return "the path of a new layer is made of words and dots"
+    axes = 0 if new.layer == "Linear" else int(new.layer[4])
+    if len(new.kernel) != axes or not all(0 < size <= MOST_CHANNELS for size in new.kernel):
+        return f"{new.layer} has no kernel {new.kernel}"
+    if not 0 < new.channels <= MOST_CHANNELS or not 0 < new.groups <= new.channels or new.channels % new.groups:
+        return f"no layer has {new.channels} channels in {new.groups} groups"
+    if new.channels * (new.channels // new.groups) * math.prod(new.kernel) > MOST_ENTRIES:
+        return f"its weight would have more than {MOST_ENTRIES:,} entries"
+    if not new.after_nodes or not all(place.node.isidentifier() for place in new.after_nodes):
+        return "it names no nodes of a graph"
+    return new.activation.why_invalid() if new.activation is not None else ""
+
+
+def _why_no_repeat(repeat: Repeat) -> str:
+    if not repeat.block or not repeat.paths or not all(map(is_module_path, repeat.paths)):
+        return "the paths of clones are made of words and dots"
+    if len(set(repeat.paths)) < len(repeat.paths):
+        return "two clones have one path"
+    named = [name for region in repeat.regions for name in (region.entry, region.exit, *region.nodes)]
+    if not repeat.regions or not all(map(str.isidentifier, named)):
+        return "it names no nodes of a graph"
+    return "" if all(region.exit in region.nodes for region in repeat.regions) else "its block does not hold its exit"
+
+
+def _why_no_enlarge(change: Enlarge) -> str:
+    if not change.path or len(change.old) != len(change.new) or not change.new:
+        return "the old and the new kernel have other axes"
+    fitting = all(
+        0 < old <= new <= MOST_CHANNELS and (new - old) % 2 == 0
+        for old, new in zip(change.old, change.new, strict=True)
+    )
+    return "" if fitting else f"a kernel {change.old} cannot become {change.new}"
+
+
+def _check_distinct(what: str, names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise PlanError(f"the plan's {what} name {twice!r} twice")
