@@ -13,8 +13,9 @@ from ..base.rng import named_generator
 from ..errors import PlanError
 from ..model.copies import clone_owned
 from ..model.provenance import modules_of, set_module_stack
-from ..model.tree import Mode, module_at
+from ..model.tree import Mode
 from ..plans.changes import CLONE, Enlarge, Insert, Repeat, StructuralChange
+from ..plans.validation import is_module_path
 from .new_layers import build_new_layer, zero
 
 NOW = "fxgrow_now"  # in the meta of a block's last node: that of its last clone, which others use in its place
@@ -36,7 +37,7 @@ def make(root: nn.Module, graphs: Mapping[Mode, fx.Graph], changes: Iterable[Str
     order = (Enlarge, Repeat, Insert)  # a clone is one of the block as it is, whatever else is put into it
     for change in sorted(changes, key=lambda change: order.index(type(change))):
         if isinstance(change, Enlarge):
-            _enlarge(module_at(root, change.path), change)
+            _enlarge(_module(root, change.path), change)
         elif isinstance(change, Repeat):
             _repeat(root, graphs, change)
         else:
@@ -51,12 +52,14 @@ def make(root: nn.Module, graphs: Mapping[Mode, fx.Graph], changes: Iterable[Str
 
 
 def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, seed: int) -> None:
-    like = next(root.get_submodule(new.after).parameters())  # its weight may be computed
+    like = next(_module(root, new.after).parameters(), None)  # its weight may be computed
+    if like is None:
+        raise PlanError(f"{new.after} has no parameters, so no new layer follows it")
     block = build_new_layer(new, named_generator(seed, new.path), like.device, like.dtype)
-    anchors = [_node(graphs[place.mode], place.node) for place in new.after_nodes]
+    anchors = [_node(_graph(graphs, place.mode), place.node) for place in new.after_nodes]
     _add(root, new.path, block.train(root.training), after=_last_sibling(new.after, anchors))
     for place in new.after_nodes:
-        graph = graphs[place.mode]
+        graph = _graph(graphs, place.mode)
         anchor = _node(graph, place.node)
         at = anchor.meta.get(LAST, anchor)
         users = list(at.users)
@@ -83,17 +86,34 @@ def _last_sibling(after: str, anchors: Sequence[fx.Node]) -> str:
 
 def _add(root: nn.Module, path: str, module: nn.Module, *, after: str) -> None:
     """Put a module into a tree, next to another."""
+    if not is_module_path(path):
+        raise PlanError(f"a new module is to be {path!r}; its path enters generated code, so it is words and dots")
     parent_path, _, name = path.rpartition(".")
-    parent = root.get_submodule(parent_path)
+    parent = _module(root, parent_path)
     if hasattr(parent, name):
         raise PlanError(f"the model has a module {path!r} already")
     children = list(parent._modules.items())
-    place = [key for key, _ in children].index(after.rpartition(".")[2]) + 1
+    names = [key for key, _ in children]
+    own = after.rpartition(".")[2]
+    place = names.index(own) + 1 if own in names else len(names)
     while place < len(children) and children[place][0].startswith(f"{name.rpartition(CLONE)[0]}{CLONE}"):
         place += 1  # after those that came before it
     children.insert(place, (name, module))
     parent._modules.clear()
     parent._modules.update(children)
+
+
+def _module(root: nn.Module, path: str) -> nn.Module:
+    try:
+        return root.get_submodule(path)
+    except AttributeError:
+        raise PlanError(f"the model has no module {path!r}; the plan was made for another one") from None
+
+
+def _graph(graphs: Mapping[Mode, fx.Graph], mode: Mode) -> fx.Graph:
+    if mode not in graphs:
+        raise PlanError(f"the model has no graph of its own for {mode} mode; the plan was made for another forward")
+    return graphs[mode]
 
 
 def _node(graph: fx.Graph, name: str) -> fx.Node:
@@ -107,7 +127,7 @@ def _node(graph: fx.Graph, name: str) -> fx.Node:
 
 
 def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat) -> None:
-    block = root.get_submodule(repeat.block)
+    block = _module(root, repeat.block)
     last = repeat.block
     for path in repeat.paths:
         twin = clone_owned(block)
@@ -115,11 +135,13 @@ def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat) ->
             parameter.requires_grad_(parameter.is_floating_point())
         tensors = dict(twin.named_parameters(remove_duplicate=False))
         for name in repeat.zeros:
+            if name not in tensors:
+                raise PlanError(f"{repeat.block} has no parameter {name!r}; the plan was made for another model")
             zero(tensors[name])
         _add(root, path, twin, after=last)
         last = path
     for region in repeat.regions:
-        graph = graphs[region.mode]
+        graph = _graph(graphs, region.mode)
         theirs = [_node(graph, name) for name in region.nodes]
         leave, entry = _node(graph, region.exit), _entry(_node(graph, region.entry), theirs)
         value = last = leave.meta.get(NOW, leave)
@@ -155,6 +177,8 @@ def _moved(target: str, block: str, path: str) -> str:
 
 
 def _enlarge(conv: Any, change: Enlarge) -> None:
+    if getattr(conv, "kernel_size", None) != change.old:
+        raise PlanError(f"{change.path} has no kernel of size {change.old}; the plan was made for another model")
     more = [(after - before) // 2 for before, after in zip(change.old, change.new, strict=True)]
     around = [size for size in reversed(more) for _ in range(2)]
     weight: nn.Parameter = conv.weight

@@ -267,13 +267,15 @@ def chained(plans: Plan | Sequence[Plan]) -> Plan:
     """A plan, or several as one.
 
     Raises:
-        PlanError: It is neither.
+        PlanError: It is neither, or one contradicts itself (`Plan.check`).
     """
-    found = plans if isinstance(plans, list | tuple) else [plans]
-    only = [plan for plan in found if isinstance(plan, Plan)]
-    if not only or len(only) < len(found):
+    given = plans if isinstance(plans, list | tuple) else [plans]
+    only = [plan for plan in given if isinstance(plan, Plan)]
+    if not only or len(only) < len(given):
         raise PlanError(f"apply takes a Plan (Plan.from_json reads one) or a list, not a {type(plans).__name__}")
-    return functools.reduce(Plan.then, only)
+    chain = functools.reduce(Plan.then, only)
+    chain.check()
+    return chain
 
 
 def example_of(plan: Plan, tensors: Iterable[Tensor]) -> ModelInputs | None:

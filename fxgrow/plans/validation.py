@@ -92,7 +92,7 @@ def check_edits(edits: Iterable[Edit], resizes: Iterable[Resize]) -> None:
         if not _is_size(edit.value, signed=True):
             raise PlanError(f"the plan's edit of {edit.node!r} states {edit.value!r}; sizes go to {MOST_CHANNELS:,}")
     for resize in resizes:
-        if not resize.name.isidentifier() or resize.name.startswith("_"):
+        if not resize.name.isidentifier() or resize.name.startswith("__"):
             raise PlanError(f"the plan sets an attribute {resize.name!r} of {resize.module!r}, which states no size")
         old, new = resize.old, resize.new
         alike = isinstance(old, tuple) == isinstance(new, tuple) and (

@@ -9,22 +9,38 @@ import torch
 from torch import fx, nn
 
 from ..capture.attribute_ints import attribute_ints_in, plain
+from ..capture.proxy import guard
 from ..capture.retracer import Retracer
+from ..errors import PlanError
 from ..infer.literals import argument
 from ..model.tree import Mode, module_at
 from ..plans.entries import DROP, Edit, Resize
 
 
 def resize(root: nn.Module, resizes: tuple[Resize, ...]) -> None:
-    """Set the attributes that state sizes."""
+    """Set the attributes that state sizes.
+
+    Raises:
+        PlanError: One does not state the size that the plan expects.
+    """
     for change in resizes:
-        module = module_at(root, change.module)
-        as_list = isinstance(getattr(module, change.name, None), list)
+        module = _module(root, change.module)
+        stated = getattr(module, change.name, None)
+        as_list = isinstance(stated, list)
+        if (tuple(stated) if isinstance(stated, list) else stated) not in (change.old, change.new):  # shared: was set
+            raise PlanError(
+                f"the plan expects {change.module}.{change.name} to be {change.old}, but it is {stated!r:.60}; "
+                "plan again for this model"
+            )
         setattr(module, change.name, list(change.new) if as_list and isinstance(change.new, tuple) else change.new)
 
 
 def edit(graphs: Mapping[Mode, fx.Graph], edits: tuple[Edit, ...]) -> dict[Mode, fx.Graph]:
-    """Copies of the graphs with new literals."""
+    """Copies of the graphs with new literals.
+
+    Raises:
+        PlanError: A graph has no such place.
+    """
     done: dict[Mode, fx.Graph] = {}
     for mode, graph in graphs.items():
         copied = fx.Graph(tracer_cls=Retracer)
@@ -38,14 +54,34 @@ def edit(graphs: Mapping[Mode, fx.Graph], edits: tuple[Edit, ...]) -> dict[Mode,
                 twin.args, twin.kwargs = plain((twin.args, twin.kwargs))
         for change in edits:
             if change.mode == mode or (len(graphs) == 1 and change.node in nodes):
-                _edit(nodes[change.node], change)
+                _edit_checked(nodes.get(change.node), change)
         copied.lint()
         done[mode] = copied
     return done
 
 
+def _module(root: nn.Module, path: str) -> nn.Module:
+    try:
+        return module_at(root, path)
+    except AttributeError:
+        raise PlanError(f"the model has no module {path!r}; the plan was made for another one") from None
+
+
+def _edit_checked(node: fx.Node | None, change: Edit) -> None:
+    if node is None:
+        raise PlanError(f"the graph has no node {change.node!r}; the plan was made for another forward")
+    try:
+        _edit(node, change)
+    except (LookupError, TypeError, RuntimeError):  # no such argument, no such entry of it, a node that is used
+        raise PlanError(
+            f"{change.node} has nothing at {change.path} to edit; the plan was made for another forward"
+        ) from None
+
+
 def _edit(node: fx.Node, change: Edit) -> None:
     if change.path == (DROP,):
+        if node.target is not guard:
+            raise TypeError("only guards go")
         node.graph.erase_node(node)
         return
     if not change.path:  # chunk(x, number, dim) or split(x, size, dim) whose parts are no longer alike
@@ -62,6 +98,8 @@ def _edit(node: fx.Node, change: Edit) -> None:
 
 def _replaced(value: Any, steps: list[int | str], new: Any) -> Any:
     if not steps:
+        if isinstance(value, fx.Node):
+            raise TypeError("a value of the graph is no literal")
         return new
     step, *rest = steps
     if isinstance(value, slice):
@@ -69,5 +107,7 @@ def _replaced(value: Any, steps: list[int | str], new: Any) -> Any:
         return slice(bounds["start"], bounds["stop"], bounds["step"])
     if isinstance(value, Mapping):
         return {**value, step: _replaced(value.get(step), rest, new)}  # a default may not be stated
+    if not isinstance(value, tuple | list) or step not in range(len(value)):
+        raise IndexError(step)
     changed = [_replaced(v, rest, new) if i == step else v for i, v in enumerate(value)]
     return tuple(changed) if isinstance(value, tuple) else changed

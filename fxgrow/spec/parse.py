@@ -7,14 +7,14 @@ names, but no widths.
 from __future__ import annotations
 
 import dataclasses
-import json
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..base.decode import DecodeError, encode, parse_json
 from ..errors import PlanError
-from .requests import REQUESTS, Request, check_pattern, patterns
+from .requests import REQUESTS, Request, check_pattern, made_of, patterns
 
 Spec = Any  # float | str (JSON) | Mapping[str, int | float | Mapping] | Widen | Sequence[Spec]
 
@@ -132,10 +132,10 @@ def _requests(spec: Spec) -> Iterable[Widen | Request]:
 
 def _from_json(text: str) -> Spec:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        advice = f"; for one layer write {{{text!r}: 1.5}}" if text[:1] not in "{[" else ""
-        raise PlanError(f"the specification {text!r} is not JSON ({error}){advice}") from None
+        return parse_json(text)
+    except DecodeError as error:
+        advice = f"; for one layer write {{{text!r:.80}: 1.5}}" if text[:1] not in "{[" else ""
+        raise PlanError(f"the specification {text!r:.80} is not JSON ({error}){advice}") from None
 
 
 def _from_mapping(spec: Mapping[str, Any]) -> Iterable[Widen | Request]:
@@ -144,10 +144,7 @@ def _from_mapping(spec: Mapping[str, Any]) -> Iterable[Widen | Request]:
         yield kind.from_data(spec)
         return
     if "pattern" in spec and "width" in spec:  # a Widen as JSON
-        unknown = sorted(set(spec) - {f.name for f in dataclasses.fields(Widen)})
-        if unknown:
-            raise PlanError(f"Widen has no option {', '.join(map(repr, unknown))}")
-        yield Widen(**spec)
+        yield made_of(Widen, spec)
         return
     for pattern, value in spec.items():
         if isinstance(value, Mapping):
@@ -165,8 +162,4 @@ def to_json(requests: Iterable[Widen | Request]) -> list[dict[str, Any]]:
 
 def _data(request: Widen) -> dict[str, Any]:
     given = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
-    return {f.name: _plain(given[f.name]) for f in dataclasses.fields(request) if given[f.name] != f.default}
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return {f.name: encode(given[f.name]) for f in dataclasses.fields(request) if given[f.name] != f.default}

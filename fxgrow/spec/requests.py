@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from ..base.decode import DecodeError, Leniency, decode, encode
 from ..errors import PlanError
 
 KINDS = ("identity", "residual", "random")
@@ -37,20 +38,16 @@ class Request:
         Raises:
             PlanError: It has an option that the class has not, or lacks one.
         """
-        first, *others = (f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]
-        unknown = sorted(set(data) - {cls.key, *others})
-        if unknown:
-            raise PlanError(f"{cls.__name__} has no option {', '.join(map(repr, unknown))}")
-        try:
-            return cls(**{first: data[cls.key]}, **{name: data[name] for name in others if name in data})
-        except TypeError as error:
-            raise PlanError(f"{cls.__name__}: {error}") from None
+        first = dataclasses.fields(cls)[0].name  # type: ignore[arg-type]
+        if first != cls.key and first in data:
+            raise PlanError(f"{cls.__name__} has no option {first!r}")
+        return made_of(cls, {first if key == cls.key else key: value for key, value in data.items()})
 
     def data(self) -> dict[str, Any]:
         """As plain data."""
         first, *others = ((f, getattr(self, f.name)) for f in dataclasses.fields(self))  # type: ignore[arg-type]
         plain = isinstance(first[1], str)  # else it could be taken for a width
-        said = {f.name: list(v) if isinstance(v, tuple) else v for f, v in others if v != f.default or not plain}
+        said = {f.name: encode(v) for f, v in others if v != f.default or not plain}
         return {self.key: first[1], **said}
 
 
@@ -194,6 +191,25 @@ class Outputs(Request):
 
 
 REQUESTS: dict[str, type[Request]] = {kind.key: kind for kind in (Deepen, Kernel, Inputs, Outputs)}
+
+
+_T = TypeVar("_T")
+
+
+def made_of(kind: type[_T], data: Mapping[str, Any]) -> _T:
+    """A request from plain data: its attributes by name, of which those with defaults may be missing.
+
+    Raises:
+        PlanError: It has an option that the class has not, lacks one, or one is of another type.
+    """
+    unknown = sorted(set(map(str, data)) - {f.name for f in dataclasses.fields(kind)})  # type: ignore[arg-type]
+    if unknown:
+        raise PlanError(f"{kind.__name__} has no option {', '.join(map(repr, unknown))}")
+    given = {**data, "exclude": [data["exclude"]]} if isinstance(data.get("exclude"), str) else data
+    try:
+        return decode(kind, given, leniency=Leniency(defaults=True))
+    except DecodeError as error:
+        raise PlanError(f"{kind.__name__}: {error}") from None
 
 
 def check_pattern(pattern: Any) -> None:
