@@ -340,7 +340,7 @@ def test_the_module_form_grows_alike() -> None:
 def test_a_plan_that_contradicts_itself_is_refused() -> None:
     teacher, x, asked = _made("mlp 6 to 7")
     text = fxgrow.plan(fxgrow.widths(teacher, x), asked).to_json()
-    for before, after in (('"means": 1', '"means": 9'), ('"gain"', '""'), ('"shift"', '"nonsense"')):
+    for before, after in (('"mean_channels": 1', '"mean_channels": 9'), ('"gain"', '""'), ('"shift"', '"nonsense"')):
         assert before in text
         with pytest.raises(fxgrow.PlanError):
             fxgrow.Plan.from_json(text.replace(before, after, 1))

@@ -37,7 +37,9 @@ def widths_of(plan: Plan) -> WidthGraph:
     found = WidthGraph(
         traced=_unseen(plan),
         groups_by_name={name: Group(name, width.old, tuple(members[name])) for name, width in sizes.items()},
-        tensors={name: TensorWidths(name, tensor.layouts, tensor.roles) for name, tensor in tensors.items()},
+        tensors={
+            name: TensorWidths(name, tensor.layouts, tensor.roles, tensor.kind) for name, tensor in tensors.items()
+        },
         nodes={},
         calls={"eval": []},
         numbers={},

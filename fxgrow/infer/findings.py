@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..base.roles import Role
 from ..base.structures import ArgumentPath
 from ..layouts.layout import Layout
 from ..layouts.unify import Tie, Unifier
 from ..model.tree import Mode
 from ..ops import Linear, Value
-from ..plans.entries import Role
 from ..recording.tape import Call
 from .attributes import Attribute
 from .literals import Literal
+from .tensor_kinds import TensorKinds
 
 CARRY: Role = "carry"
 CONTRACT: Role = "contract"
@@ -113,6 +114,7 @@ class Findings:
     attributes: list[Attribute]
     inputs: dict[str, tuple[Layout, ...]] = field(default_factory=dict)
     outputs: dict[Mode, list[tuple[Layout, ...]]] = field(default_factory=dict)
+    kinds: TensorKinds = field(default_factory=TensorKinds)
 
     @property
     def ties(self) -> list[Tie]:

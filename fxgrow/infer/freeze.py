@@ -10,11 +10,11 @@ from typing import Any
 import networkx as nx
 
 from ..base.isolation import no_collection
+from ..base.roles import Role, TensorKind
 from ..capture.traced import Traced
 from ..layouts.layout import Layout, Var, atoms, of, only_atom, substitute
 from ..model.copies import named_tensors
 from ..ops import KERNEL, Value
-from ..plans.entries import Role
 from .attributes import of_weights
 from .findings import CARRY, CONTRACT, Findings, Flow, Open, Prediction
 from .groups import Constraint, Group, constrain
@@ -44,6 +44,7 @@ def _frozen(findings: Findings, traced: Traced) -> WidthGraph:
             name,
             tuple(names.layout(la) for la in layouts),
             tuple(_role(findings, name, d) for d in range(len(layouts))),
+            _kind(findings, name, len(layouts)),
         )
         for name, layouts in findings.tensors.items()
     }
@@ -105,6 +106,11 @@ def _decide_roles(findings: Findings, traced: Traced) -> None:
 
 def _role(findings: Findings, name: str, dim: int) -> Role:
     return CONTRACT if CONTRACT in findings.roles.get((name, dim), set()) else CARRY
+
+
+def _kind(findings: Findings, name: str, dims: int) -> TensorKind:
+    contracts = any(_role(findings, name, dim) == CONTRACT for dim in range(dims))
+    return "weight" if contracts else findings.kinds.kind(name)
 
 
 class _Names:

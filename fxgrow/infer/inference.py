@@ -42,6 +42,7 @@ from .attributes import Attribute, of_module
 from .findings import CARRY, IS_OUTPUT, Findings, Flow, KeyedValue, Open, Prediction
 from .literals import Literal, Spelling
 from .rule_env import RuleEnv
+from .tensor_kinds import argument_names
 
 
 def infer(traced: Traced, opened: Open | None = None) -> Findings:
@@ -97,6 +98,7 @@ class Inference(RuleEnv):
         }
         self.values.update({name: Value(self.findings.inputs[name]) for name, _ in self.opened.inputs})
         self.constants = {}
+        self.findings.kinds.start()
         self.by_name = {node.name: node for node in traced.graph(mode).nodes}
         self.findings.predictions[mode] = []
         root = traced.fresh()
@@ -206,6 +208,13 @@ class Inference(RuleEnv):
         for out, result in zip(outs, results, strict=True):
             if isinstance(out, Tensor):
                 self.values[tape.value_of(out)] = result
+        self.findings.kinds.call(
+            op,
+            rule,
+            list(zip(argument_names(op, given, named), self._keys, touched, strict=True)),
+            [(tape.value_of(o), r) for o, r in zip(outs, results, strict=True) if isinstance(o, Tensor)],
+            contracts=bool(self._summed),
+        )
         decided = outs if tape.real and decides(op) else None
         wide = tuple([layout for value in touched for layout in value.layouts if not is_fixed(layout)])
         self.findings.predictions[self.mode].append(

@@ -12,13 +12,13 @@ from typing import Any
 
 import networkx as nx
 
+from ..base.roles import Role, TensorKind
 from ..base.tables import html_table, table
 from ..capture.traced import Traced
 from ..errors import WidthError
 from ..layouts.layout import Equality, Layout, atoms
 from ..model.tree import Mode
 from ..ops import KERNEL
-from ..plans.entries import Role
 from ..recording.tape import Call
 from .attributes import Attribute
 from .findings import CARRY, Prediction
@@ -28,11 +28,12 @@ from .literals import Literal
 
 @dataclass(frozen=True, slots=True)
 class TensorWidths:
-    """A parameter or buffer: the layout of each dimension, and whether it is carried or contracted."""
+    """A parameter or buffer: the layout of each dimension, whether that is carried or contracted, and what it is."""
 
     name: str
     layouts: tuple[Layout, ...]
     roles: tuple[Role, ...]
+    kind: TensorKind = "other"
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -26,4 +26,4 @@ class RandomPad(Method):
         return self.contract(weight, columns, generator)
 
     def bias(self, bias: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        return bias.index_fill_(0, columns.new, AMOUNT)
+        return bias.index_fill_(columns.dim, columns.new, AMOUNT)

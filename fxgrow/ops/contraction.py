@@ -45,6 +45,7 @@ aten = torch.ops.aten
         pinned="space and the kernel, else",
     ),
     linear="filter",
+    kinds={"weight": "weight", "bias": "shift"},
 )
 def convolution(
     env: Env,
@@ -155,6 +156,7 @@ def matmul(env: Env, a: Value, b: Value, **kwargs: Any) -> Outcome:
     ],
     exact=Exactness(any="as for a product", pinned="as for a product"),
     linear="product",
+    kinds={"self": "shift"},  # ATen's name for the bias
 )
 def addmm(env: Env, bias: Value, a: Value, b: Value, **kwargs: Any) -> Outcome:
     """out = bias + a @ b"""

@@ -36,6 +36,7 @@ aten = torch.ops.aten
         Sample(lambda: lambda x: F.batch_norm(x, None, None, training=True)),
     ],
     exact=Exactness(any="channels", replicas="those without a parameter or a statistic", pinned="batch and space"),
+    kinds={"weight": "gain", "bias": "shift", "running_mean": "running_mean", "running_var": "running_var"},
 )
 def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """(x - mean) / sqrt(var + eps) * weight + bias, per channel; x (N, C, *S), the others (C,)."""
@@ -63,6 +64,7 @@ def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     ],
     sized=(3, 4, 5, 6),
     exact=Exactness(replicas="whole groups", equal="the channels inside each group, and space"),
+    kinds={"weight": "gain", "bias": "shift"},
 )
 def group_norm(
     env: Env,
@@ -100,6 +102,7 @@ def group_norm(
     sized=(1,),
     exact=Exactness(any="the other dimensions", equal="the dimensions normalised over"),
     linear="norm",
+    kinds={"weight": "gain", "bias": "shift"},
 )
 def layer_norm(
     env: Env, x: Value, shape: Sequence[int], weight: Value | None, bias: Value | None, eps: float

@@ -102,6 +102,7 @@ def _replicas_only(env: Env, given: list[Value]) -> None:
     samples=[_on_hidden(lambda x: x + 0.5 * x), _on_hidden(lambda x: 1 - x), _on_hidden(lambda x: (x + 1).sub_(x))],
     exact=Exactness(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
     linear="sum",
+    kinds={"self": "shift", "other": "shift"},
 )
 def added(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     """out[i] = x[i] + alpha * y[i]"""

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..base.roles import Use
 from ..layouts.layout import ONE, Layout
 from ..layouts.unify import Kind, size
 from ..model.tree import Mode
@@ -225,6 +226,7 @@ class Rule:
     samples: tuple[Sample, ...]
     exact: Exactness
     linear: Linear = ""
+    kinds: Mapping[str, Use] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -236,7 +238,12 @@ _TABLE = _Table()
 
 
 def rule(
-    *ops: Any, samples: Sequence[Sample], exact: Exactness, sized: tuple[int | str, ...] = (), linear: Linear = ""
+    *ops: Any,
+    samples: Sequence[Sample],
+    exact: Exactness,
+    sized: tuple[int | str, ...] = (),
+    linear: Linear = "",
+    kinds: Mapping[str, Use] | None = None,
 ) -> Callable[[RuleFunction], RuleFunction]:
     """Register a rule for ATen overloads.
 
@@ -246,6 +253,8 @@ def rule(
         exact: For which mappings the operator is exact.
         sized: Arguments that are implied by the shapes and so may differ between teacher and student.
         linear: How a channel goes through that carries the mean of the others.
+        kinds: What a parameter or buffer is that is given as an argument, by the names of ATen's schema. A "shift" of
+            a call that sums over channels is a bias.
 
     Raises:
         ValueError: An operator has a rule already, or there is no sample, or nothing said about exactness.
@@ -260,7 +269,7 @@ def rule(
         for overload in overloads:
             if overload in _TABLE.rules:
                 raise ValueError(f"{overload} has a rule already")
-        _TABLE.rules.update(dict.fromkeys(overloads, Rule(function, sized, tuple(samples), exact, linear)))
+        _TABLE.rules.update(dict.fromkeys(overloads, Rule(function, sized, tuple(samples), exact, linear, kinds or {})))
         return function
 
     return register

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..base.roles import PASSED_ON
 from ..layouts.layout import ONE, Layout, concat, fixed, product
 from ..layouts.unify import Inexpressible
 from .registry import Env, Exactness, Outcome, Sample, Value, rule
@@ -200,6 +201,7 @@ def expand(env: Env, x: Value, shape: Sequence[int], **kwargs: Any) -> Outcome:
     aten.repeat.default,
     samples=[Sample(lambda: lambda x: x.repeat(1, 2, 1, 1)), Sample(lambda: lambda x: x.repeat(1, 1, 1, 3))],
     exact=Exactness(any="every dimension, with the number of copies as a fixed factor"),
+    kinds={"self": PASSED_ON},
 )
 def repeat(env: Env, x: Value, times: Sequence[int]) -> Outcome:
     """The whole tensor again and again along a dimension."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from ..base.decode import DECODER, DecodeError
+from ..base.roles import Role, TensorKind
 from ..base.structures import ArgumentPath
 from ..base.version import __version__
 from ..layouts.layout import Layout
@@ -18,7 +19,6 @@ DROP = "drop"
 Part = Literal["mean", "gain", "shift", "zero", "draw"]
 MeanFill = Part | Literal[""]
 PARTS: tuple[Part, ...] = ("mean", "gain", "shift", "zero", "draw")
-Role = Literal["carry", "contract"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,7 @@ class TensorPlan:
         name: Its name.
         layouts: The layout of each dimension.
         roles: For each "carry" or "contract".
+        kind: What it is for the calls that it is given to: a bias, a running variance, ...
         mean_fill: For each what its entries are for channels that carry means (`MeanChannels`), "" where none do;
             empty where none do in any.
     """
@@ -104,6 +105,7 @@ class TensorPlan:
     name: str
     layouts: tuple[Layout, ...] = field(metadata={DECODER: decode_layouts})
     roles: tuple[Role, ...]
+    kind: TensorKind
     mean_fill: tuple[MeanFill, ...] = ()
 
     @property

@@ -21,8 +21,7 @@ from ..plans.entries import TensorPlan, Width
 from ..plans.growth_plan import Plan
 
 PART = 1 << 17  # entries of a new tensor that are made at a time
-SHIFTS = ("bias", "running_mean")
-VARIANCE = "running_var"  # of a batch norm
+SHIFTS = ("bias", "shift", "running_mean")
 MANY = 8  # runs of an index map, from which on they are no faster than an index
 
 
@@ -33,60 +32,60 @@ class Filling:
         self.plan = plan
         self._maps: dict[tuple[Layout, torch.device], IndexMap] = {}
         self._columns: dict[tuple[Layout, int, str, torch.device], Columns] = {}
-        statistics = [found.layouts[0] for found in plan.tensors if found.name.endswith(VARIANCE)]
+        statistics = [planned.layouts[0] for planned in plan.tensors if planned.kind == "running_var"]
         self._normed = {name for layout in statistics for name in atoms(layout)}
 
-    def __call__(self, found: TensorPlan, tensor: Tensor, *, is_bias: bool) -> Tensor:
+    def __call__(self, planned: TensorPlan, tensor: Tensor) -> Tensor:
         """The grown tensor: new memory on the same device, in the same dtype and memory format.
 
         Args:
-            found: The tensor's part of the plan.
+            planned: The tensor's part of the plan.
             tensor: The teacher's tensor, of the old shape.
-            is_bias: Whether it is the bias of a layer that contracts.
 
         Raises:
             PlanError: Two methods meet in one product of widths.
         """
         tensor = tensor.detach()
-        shape = [self.plan.new_size(layout) for layout in found.layouts]
-        used = [(dim, name) for dim in range(len(shape)) for name in self._methods(found, dim)]
+        shape = [self.plan.new_size(layout) for layout in planned.layouts]
+        used = [(dim, name) for dim in range(len(shape)) for name in self._methods(planned, dim)]
         if not used:
             return tensor.clone(memory_format=memory_format(tensor))
         memory = memory_format(tensor)
         grown = torch.empty(shape, dtype=tensor.dtype, device=tensor.device, memory_format=memory)
         if tensor.device.type == "meta" or not grown.numel():
             return grown
-        tensor = self._extended(found, tensor)
-        weighs = is_bias or "contract" in found.roles  # the others stay gathered, but for what the method says
+        tensor = self._extended(planned, tensor)
+        # norms and tables stay gathered, but for what the method says
+        weighs = planned.kind == "bias" or "contract" in planned.roles
         filled = [(dim, name) for dim, name in used if weighs or methods.method(name).carries]
         if tensor.ndim == 1 and not filled:
-            return self._map(found.layouts[0], tensor.device).gather(tensor, 0)
-        drawn_at = [(dim, named_generator(self.plan.seed, f"{found.name}[{dim}] means")) for dim in found.drawn]
-        columns = [self._column(found.layouts[dim], dim, name, tensor.device) for dim, name in filled]
-        draws = [named_generator(self.plan.seed, f"{found.name}[{dim}]") for dim, _ in filled]
+            return self._map(planned.layouts[0], tensor.device).gather(tensor, 0)
+        drawn_at = [(dim, named_generator(self.plan.seed, f"{planned.name}[{dim}] means")) for dim in planned.drawn]
+        columns = [self._column(planned.layouts[dim], dim, name, tensor.device) for dim, name in filled]
+        draws = [named_generator(self.plan.seed, f"{planned.name}[{dim}]") for dim, _ in filled]
         hows = [methods.method(name) for _, name in filled]
-        along, step = _parts(found, grown, hows)
-        maps = {dim: self._map(found.layouts[dim], tensor.device) for dim, _ in used}
+        along, step = _parts(planned, grown, hows)
+        maps = {dim: self._map(planned.layouts[dim], tensor.device) for dim, _ in used}
         for start in range(0, grown.shape[along], step):
             target = grown.narrow(along, start, min(step, grown.shape[along] - start))
             part = _gather(tensor, target, maps, along, start)
             for how, column, drawn in zip(hows, columns, draws, strict=True):
-                part = _by_method(found, part, column, how, drawn, is_bias=is_bias)
+                part = _by_method(planned, part, column, how, drawn)
             for dim, drawn in drawn_at:
-                _draw(part, dim, self._width(found.layouts[dim]).mean_channels, drawn)
+                _draw(part, dim, self._width(planned.layouts[dim]).mean_channels, drawn)
             if part is not target:
                 target.copy_(part)
         return grown
 
-    def _methods(self, found: TensorPlan, dim: int) -> tuple[str, ...]:
+    def _methods(self, planned: TensorPlan, dim: int) -> tuple[str, ...]:
         """The methods by which a dimension grows: none where it does not, else one or more."""
-        layout = found.layouts[dim]
+        layout = planned.layouts[dim]
         used = _methods(self.plan, layout)
         if len(used) > 1:
             inside = [names for block in layout if len(names := _methods(self.plan, (block,))) > 1]
             if inside:
                 raise PlanError(
-                    f"{found.name} has a dimension that is a product of widths grown by {' and '.join(inside[0])}"
+                    f"{planned.name} has a dimension that is a product of widths grown by {' and '.join(inside[0])}"
                 )
         return used
 
@@ -95,11 +94,11 @@ class Filling:
     def _width(self, layout: Layout) -> Width:
         return self.plan.width(str(only_atom(layout)))
 
-    def _extended(self, found: TensorPlan, tensor: Tensor) -> Tensor:
+    def _extended(self, planned: TensorPlan, tensor: Tensor) -> Tensor:
         """The teacher's tensor with one more entry, for channels that carry means, in each dimension that has them."""
-        for dim, part in enumerate(found.mean_fill):
+        for dim, part in enumerate(planned.mean_fill):
             if part == "gain":
-                eta = math.sqrt(self._width(found.layouts[dim]).variance)
+                eta = math.sqrt(self._width(planned.layouts[dim]).variance)
                 tensor = (tensor.double() * eta).to(tensor.dtype)
             if part in ("mean", "gain"):
                 more = tensor.double().mean(dim, keepdim=True).to(tensor.dtype)
@@ -123,8 +122,8 @@ class Filling:
     def _column(self, layout: Layout, dim: int, name: str, device: torch.device) -> Columns:
         key = (layout, dim, name, device)
         if key not in self._columns:
-            found = self._map(layout, device)
-            index, original = _of_method(self.plan, layout, name, found.index, found.original)
+            known = self._map(layout, device)
+            index, original = _of_method(self.plan, layout, name, known.index, known.original)
             if only_atom(layout) is not None and (number := self._width(layout).mean_channels):
                 index, original = index.clone(), original.clone()
                 index[-number:] += torch.arange(number)  # nobody's replicas
@@ -177,11 +176,11 @@ def _draw(weight: Tensor, dim: int, number: int, draws: torch.Generator) -> None
     place.copy_((torch.rand(place.shape, generator=draws, dtype=torch.float32) * 2 - 1).to(place) * size)
 
 
-def _parts(found: TensorPlan, grown: Tensor, hows: Sequence[methods.Method]) -> tuple[int, int]:
+def _parts(planned: TensorPlan, grown: Tensor, hows: Sequence[methods.Method]) -> tuple[int, int]:
     """Along which dimension a tensor is made by parts, and how many entries of it at a time."""
-    if "carry" not in found.roles or not all(how.separable for how in hows):
+    if "carry" not in planned.roles or not all(how.separable for how in hows):
         return 0, grown.shape[0]
-    along = found.roles.index("carry")
+    along = planned.roles.index("carry")
     return along, max(1, PART * grown.shape[along] // grown.numel())
 
 
@@ -214,21 +213,19 @@ def _of_method(plan: Plan, layout: Layout, name: str, index: Tensor, original: T
 
 
 def _by_method(
-    found: TensorPlan,
+    planned: TensorPlan,
     grown: Tensor,
     column: Columns,
     how: methods.Method,
     draws: torch.Generator,
-    *,
-    is_bias: bool,
 ) -> Tensor:
-    if found.roles[column.dim] == "contract":
+    if planned.roles[column.dim] == "contract":
         return how.contract(grown, column, draws)
-    if "contract" in found.roles:
+    if "contract" in planned.roles:
         return how.produce(grown, column, draws)
-    if is_bias:
+    if planned.kind == "bias":
         return how.bias(grown, column, draws)
-    return how.carry(grown, column, draws, shift=found.name.rpartition(".")[2] in SHIFTS)
+    return how.carry(grown, column, draws, shift=planned.kind in SHIFTS)
 
 
 def memory_format(tensor: Tensor) -> torch.memory_format:

@@ -23,16 +23,10 @@ def grown_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
     """
     check_tensors(plan, tensors)
     planned = {t.name: t for t in plan.tensors}
-    biased = {t.name.rpartition(".")[0] for t in plan.tensors if t.name.endswith("weight") and "contract" in t.roles}
     fill = Filling(plan)
     grown: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        found = planned.get(name)
-        if found is None:
-            data = tensor.detach().clone()
-        else:
-            module, _, last = name.rpartition(".")
-            data = fill(found, tensor, is_bias=last == "bias" and module in biased)
+        data = fill(planned[name], tensor) if name in planned else tensor.detach().clone()
         grown[name] = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
         grown[name].__dict__.update(tensor.__dict__)  # marks that users put on parameters
     return grown

@@ -56,7 +56,7 @@ def plan_widths(
     }
     measured = _Sizes(widths, all_widths)
     tensors = tuple(
-        TensorPlan(t.name, t.layouts, t.roles, _mean_fill(t, all_widths, targets))
+        TensorPlan(t.name, t.layouts, t.roles, t.kind, _mean_fill(t, all_widths, targets))
         for t in widths.tensors.values()
         if any(measured.new(layout) != measured.old(layout) for layout in t.layouts)
     )
