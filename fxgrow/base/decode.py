@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import numbers
 import reprlib
+import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -237,7 +237,7 @@ def _is_text(data: Any) -> bool:
 _SCALARS: dict[Any, _Scalar] = {
     bool: _Scalar("true or false", lambda data: isinstance(data, bool), bool),
     int: _Scalar("an int", lambda data: _is_number(data, numbers.Integral), int),
-    float: _Scalar("a number", lambda data: _is_number(data, numbers.Real) and math.isfinite(data), float),
+    float: _Scalar("a number", lambda data: _is_number(data, numbers.Real) and abs(data) <= sys.float_info.max, float),
     str: _Scalar("a text", _is_text, str),
     type(None): _Scalar("null", lambda data: data is None, lambda data: None),
 }

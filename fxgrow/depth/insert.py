@@ -164,6 +164,8 @@ def _entry(entry: fx.Node, nodes: Sequence[fx.Node]) -> fx.Node:
     """What a block takes now: the value of the last clone, where the block before it was cloned."""
     taken = {source for node in nodes for source in node.all_input_nodes}
     while entry not in taken:
+        if NOW not in entry.meta:
+            raise PlanError(f"the block does not take {entry.name}; the plan was made for another forward")
         entry = entry.meta[NOW]
     return entry
 

@@ -140,12 +140,12 @@ def check_changes(changes: Iterable[StructuralChange]) -> None:
         new = {Insert: _why_no_insert, Repeat: _why_no_repeat, Enlarge: _why_no_enlarge}
         reason: str = new[type(change)](change)  # type: ignore[operator]
         if reason:
-            raise PlanError(f"the plan's change at {getattr(change, 'path', '')!r:.80}: {reason}")
+            raise PlanError(f"the plan's {change.TYPE} of a layer or block: {reason}")
 
 
 def _why_no_insert(new: Insert) -> str:
     if not is_module_path(new.path) or not new.after:
-        return "the path of a new layer is made of words and dots"
+        return f"the path {new.path!r:.80} of a new layer is not made of words and dots"
     axes = 0 if new.layer == "Linear" else int(new.layer[4])
     if len(new.kernel) != axes or not all(0 < size <= MOST_CHANNELS for size in new.kernel):
         return f"{new.layer} has no kernel {new.kernel}"
@@ -160,7 +160,7 @@ def _why_no_insert(new: Insert) -> str:
 
 def _why_no_repeat(repeat: Repeat) -> str:
     if not repeat.block or not repeat.paths or not all(map(is_module_path, repeat.paths)):
-        return "the paths of clones are made of words and dots"
+        return f"the paths {repeat.paths!r:.80} of clones are not made of words and dots"
     if len(set(repeat.paths)) < len(repeat.paths):
         return "two clones have one path"
     named = [name for region in repeat.regions for name in (region.entry, region.exit, *region.nodes)]

@@ -115,7 +115,7 @@ def _requests(spec: Spec) -> Iterable[Widen | Request]:
     if isinstance(spec, Widen | Request):
         yield spec
     elif isinstance(spec, int | float) and not isinstance(spec, bool):
-        yield Widen(EVERYTHING, float(spec))
+        yield Widen(EVERYTHING, float(min(spec, MOST_TIMES)))  # more is refused alike
     elif isinstance(spec, str):
         yield from _requests(_from_json(spec))
     elif isinstance(spec, Mapping):

@@ -1,0 +1,206 @@
+"""Plans as files: every version is read, and whatever is wrong in one is a PlanError, whoever wrote it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+import fxgrow
+from fxgrow.plans import serial
+from fxgrow.plans.validation import MOST_PLANS, is_module_path
+from tests.check import randomise, relative_error, run
+from tests.golden_net import golden_inputs, golden_net, golden_plan
+
+GOLDEN = Path(__file__).parent / "golden"
+FILES = sorted(GOLDEN.glob("plan-*.json"))
+TEXT = (GOLDEN / "plan-1.0.json").read_text()
+DATA: dict[str, Any] = json.loads(TEXT)
+
+
+# -- versions ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_plan_of_each_version_is_read_and_applied(path: Path) -> None:
+    plan = fxgrow.Plan.from_json(path.read_text())
+    teacher, x = randomise(golden_net().double()), golden_inputs().double()
+    student = fxgrow.apply(plan, teacher, x)
+    assert student.get_parameter("embed.weight").shape == (7, 6)
+    report = fxgrow.verify(teacher, student, x)
+    assert report.exact
+    twin = fxgrow.apply(golden_plan(), teacher, x)
+    for mode in ("eval", "train"):
+        inputs = (nn.functional.pad(x, (0, 0, 0, 0, 0, 1)),)
+        assert relative_error(run(student, inputs, mode), run(twin, inputs, mode)) == 0
+
+
+def test_a_plan_of_this_version_is_written_as_it_was_read() -> None:
+    assert fxgrow.Plan.from_json(TEXT).to_json(indent=1) + "\n" == TEXT
+    assert fxgrow.Plan.from_json(TEXT) == golden_plan()
+
+
+def test_the_golden_plan_holds_every_kind_of_entry() -> None:
+    first, second = DATA, DATA["next"]
+    for key in ("groups", "tensors", "edits", "resizes", "notes"):
+        assert first[key], key
+    assert {change["type"] for change in first["changes"]} == {"insert", "repeat", "enlarge"}
+    assert {tensor["kind"] for tensor in first["tensors"]} >= {"weight", "bias", "gain", "shift", "running_var"}
+    assert {end["kind"] for end in second["io_dims"]} == {"input", "output"}
+    assert any(group["mean_channels"] for group in first["groups"])
+
+
+def test_a_file_of_a_newer_minor_version_is_read_without_what_is_not_known() -> None:
+    newer = {**DATA, "version": f"{serial.MAJOR}.{serial.MINOR + 1}", "colour": "red"}
+    newer["groups"] = [{**group, "weight": 1} for group in DATA["groups"]]
+    newer["next"] = {**DATA["next"], "colour": "blue"}
+    assert fxgrow.Plan.from_json(json.dumps(newer)) == fxgrow.Plan.from_json(TEXT)
+
+
+def test_a_file_of_this_version_holds_no_unknown_field_and_lacks_none() -> None:
+    with pytest.raises(fxgrow.PlanError, match="colour"):
+        fxgrow.Plan.from_json(json.dumps({**DATA, "colour": "red"}))
+    with pytest.raises(fxgrow.PlanError, match="notes: missing"):
+        fxgrow.Plan.from_json(json.dumps({key: value for key, value in DATA.items() if key != "notes"}))
+
+
+def test_an_older_major_version_is_upgraded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        serial.UPGRADES, 0, lambda data: {**{k: v for k, v in data.items() if k != "left"}, "skipped": data["left"]}
+    )
+    older = {**DATA, "version": "0.7", "left": DATA["skipped"]}
+    del older["skipped"]
+    assert fxgrow.Plan.from_json(json.dumps(older)) == fxgrow.Plan.from_json(TEXT)
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ({"version": "2.0"}, "update fxgrow, or plan again"),
+        ({"version": "0.9"}, "plan again"),
+        ({"version": 1}, "version: expected two numbers"),
+        ({"version": "1.0.0"}, "version: expected two numbers"),
+        ({"format": "other"}, "other JSON"),
+        ({"format": None, "fxgrow": 3}, "before version 1.0.*plan again"),
+    ],
+)
+def test_what_cannot_be_read_is_told(header: dict[str, Any], told: str) -> None:
+    with pytest.raises(fxgrow.PlanError, match=told):
+        fxgrow.Plan.from_json(json.dumps({**DATA, **header}))
+
+
+# -- a stranger's plan ---------------------------------------------------------------------------------
+
+
+def _places(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a plan's data, of lists the first entry and each of another kind."""
+    if path:
+        yield path
+    if isinstance(data, dict):
+        for key, value in data.items():
+            if path[-1:] != ("next",) or key in ("io_dims", "spec"):
+                yield from _places(value, (*path, key))
+    elif isinstance(data, list):
+        seen = set()
+        for i, value in enumerate(data):
+            kind = value.get("type", value.get("kind")) if isinstance(value, dict) else type(value)
+            if kind not in seen:
+                seen.add(kind)
+                yield from _places(value, (*path, i))
+
+
+def _with(path: tuple[Any, ...], value: Any) -> str:
+    data = copy.deepcopy(DATA)
+    inner = data
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = value
+    return json.dumps(data)
+
+
+PLACES = list(_places(DATA))
+WRONG = ({"?": 0}, [[{}]], "'\"\\\n", "", -1, 0, 10**12, 10**400, 1.5, True, None, [], ["x"], [-1], [0])
+
+
+@pytest.mark.parametrize("path", PLACES, ids=lambda path: ".".join(map(str, path)))
+def test_a_wrong_value_anywhere_is_a_plan_error(path: tuple[Any, ...]) -> None:
+    with pytest.raises(fxgrow.PlanError):
+        fxgrow.Plan.from_json(_with(path, {"?": 0}))
+    for value in WRONG:
+        try:
+            plan = fxgrow.Plan.from_json(_with(path, value))
+        except fxgrow.PlanError:
+            continue
+        assert fxgrow.Plan.from_json(plan.to_json()) == plan
+        assert str(plan)
+
+
+MEANT = [path for path in PLACES if path[0] in ("edits", "resizes", "changes")]
+
+
+@pytest.mark.parametrize("path", MEANT, ids=lambda path: ".".join(map(str, path)))
+def test_a_plan_that_names_what_is_not_there_is_a_growth_error(path: tuple[Any, ...]) -> None:
+    for value in ("absent", 2, [7], "args", "halves"):
+        try:
+            fxgrow.apply(fxgrow.Plan.from_json(_with(path, value)), golden_net())
+        except fxgrow.GrowError:
+            continue
+
+
+@pytest.mark.parametrize(
+    "path",
+    ['a"),exec("1"),getattr(self,"b', "a\nb", "a.", "", ".a", "a..b", 'a".b', "a\\.b", "a.b c", "ä", "a.b-c"],
+)
+def test_the_path_of_a_new_module_holds_no_code(path: str) -> None:
+    assert not is_module_path(path)
+    for change, key in ((0, "paths"), (1, "path")):
+        assert key in DATA["changes"][change]
+        value: Any = [path] if key == "paths" else path
+        with pytest.raises(fxgrow.PlanError):
+            fxgrow.Plan.from_json(_with(("changes", change, key), value))
+
+
+@pytest.mark.parametrize("path", ["a", "0_deeper1", "a.0.b_1", "blocks.3x3-conv.x", "größe.a", "a b.c"])
+def test_names_of_the_users_own_modules_are_no_obstacle(path: str) -> None:
+    assert is_module_path(path)
+
+
+def test_a_layer_whose_name_has_signs_gets_new_layers() -> None:
+    net = nn.Sequential()
+    net.add_module("1x1-conv", nn.Linear(4, 4))
+    net.add_module("act", nn.ReLU())
+    net.add_module("out", nn.Linear(4, 2))
+    student = fxgrow.grow(net, [fxgrow.Deepen("1x1-conv")])
+    assert "1x1_conv_deeper1.linear.weight" in student.state_dict()
+
+
+def test_a_plan_made_by_hand_is_checked_before_it_is_applied() -> None:
+    plan = fxgrow.Plan.from_json(TEXT)
+    insert = plan.changes[1]
+    object.__setattr__(insert, "path", 'a"),exec("1"),getattr(self,"b')
+    with pytest.raises(fxgrow.PlanError, match="words and dots"):
+        fxgrow.apply(plan, golden_net())
+
+
+def test_long_chains_and_deep_texts_are_refused() -> None:
+    single: dict[str, Any] = {**DATA, "next": None}
+    chain = copy.deepcopy(single)
+    for _ in range(MOST_PLANS):
+        chain = {**single, "next": {k: v for k, v in chain.items() if k not in ("format", "version")}}
+    with pytest.raises(fxgrow.PlanError, match="chain"):
+        fxgrow.Plan.from_json(json.dumps(chain))
+    fxgrow.Plan.from_json(json.dumps({**single, "next": chain["next"]["next"]}))
+    for depth in (200, 10**5):
+        with pytest.raises(fxgrow.PlanError):
+            fxgrow.Plan.from_json(_with(("spec",), 0).replace('"spec": 0', f'"spec": {"[" * depth}{"]" * depth}'))
+
+
+@pytest.mark.parametrize("text", [None, b"{}", 3, "", "[]", "{}", "null", "\ud800"])
+def test_what_is_no_plan_at_all_is_a_plan_error(text: Any) -> None:
+    with pytest.raises(fxgrow.PlanError):
+        fxgrow.Plan.from_json(text)
