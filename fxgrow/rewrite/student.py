@@ -16,6 +16,7 @@ from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
 from ..model.tree import Mode
 from ..plans.changes import Insert
+from ..plans.entries import MadeWith
 from ..plans.growth_plan import Plan
 from .edits import edit, resize
 from .tensors import grown_tensors, install_tensors
@@ -28,7 +29,12 @@ def check_code(plan: Plan, traced: Traced) -> None:
         PlanError: It does not.
     """
     if traced.fingerprint() != plan.code:
-        raise PlanError(f"the plan was made for another forward of {plan.model} than this model's; plan again for it")
+        here, there = MadeWith().torch, plan.made_with.torch
+        versions = f" (or torch {here} computes it by other calls than {there}, which the plan was made with)"
+        raise PlanError(
+            f"the plan was made for another forward of {plan.model} than this model's"
+            f"{versions if here != there else ''}; plan again for it"
+        )
 
 
 OWN_PLAN = "_fxgrow_plan"  # in the attributes of a student of the user's own class
