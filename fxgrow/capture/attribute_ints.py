@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import fx, nn
 
+from ..model.layer_kinds import is_layer
 from ..model.opaque import OPAQUE_MODEL
-from ..model.tree import is_layer
 
 Source = tuple[str, str, int]  # (path of the module, name of the attribute, index in it or -1)
 

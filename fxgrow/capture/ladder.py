@@ -25,10 +25,11 @@ from ..model.copies import clone_owned, clone_shared, named_tensors, plain_tenso
 from ..model.example_inputs import ModelInputs, as_inputs, as_real_inputs, for_a_run
 from ..model.grown import GrownModule
 from ..model.guesses import guesses
+from ..model.layer_kinds import CONTAINERS, is_layer
 from ..model.opaque import opaque_graph, unsupported_mode_graph
 from ..model.provenance import copy_module_stacks, module_stacks
 from ..model.supported import check_supported
-from ..model.tree import CONTAINERS, MODE_OVERRIDES, MODES, Mode, Output, graph_for, is_layer, keep, set_mode, skeleton
+from ..model.tree import MODE_OVERRIDES, MODES, Mode, Output, graph_for, keep, set_mode, skeleton
 from ..recording.operators import draws
 from ..recording.run import ModelRun, RunError, named_inputs, run_model
 from ..recording.runner import Runner

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.fx.proxy import Attribute
-from torch.utils import _pytree as pytree
 
+from ..base.torch_private import pytree
 from ..errors import GrowError, TraceError
 from ..model.example_inputs import brief
 

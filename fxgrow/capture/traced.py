@@ -11,7 +11,8 @@ from torch import Tensor, fx, nn
 
 from ..model.copies import clone_owned, clone_shared
 from ..model.example_inputs import ModelInputs
-from ..model.tree import MODE_OVERRIDES, Mode, Output, graph_for, is_layer, keep, skeleton
+from ..model.layer_kinds import is_layer
+from ..model.tree import MODE_OVERRIDES, Mode, Output, graph_for, keep, skeleton
 from ..recording.run import ModelRun
 from .proxy import guard
 

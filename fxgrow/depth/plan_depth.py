@@ -10,13 +10,14 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
-from torch import fx, nn
+from torch import fx
 
 from ..errors import PlanError, Unfit
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import measure
 from ..model.activations import Activation, activation_by_name
 from ..model.copies import named_tensors
+from ..model.layer_kinds import CONVOLUTIONS, LINEAR_MAPS, classes_of, is_layer_class, layer_class, spatial_rank
 from ..model.tree import Mode, module_at
 from ..ops import Value
 from ..plans.changes import CLONE, Enlarge, Insert, NodeRef, StructuralChange
@@ -24,8 +25,8 @@ from ..plans.entries import Skipped
 from ..plans.growth_plan import Plan
 from ..spec.match import match, module_of
 from ..spec.requests import Deepen, Kernel, Request
-from .anchors import CONVS, LAYERS, TRANSPOSED, Anchor, spots
-from .blocks import NodeValues, call_around, is_leaf, last_blocks, repeat
+from .anchors import Anchor, spots
+from .blocks import NodeValues, call_around, last_blocks, repeat
 from .trial import node_values
 
 RELU = Activation("ReLU")
@@ -84,7 +85,7 @@ def _each(
 
 def _layers(widths: WidthGraph, request: Deepen | Kernel) -> list[str]:
     """The layers that a request means, in the order of the model."""
-    kinds = LAYERS if isinstance(request, Deepen) else (*CONVS, *TRANSPOSED)
+    kinds = classes_of(*(LINEAR_MAPS if isinstance(request, Deepen) else CONVOLUTIONS))
     layers = [name for name, kind in widths.traced.classes.items() if name and issubclass(kind, kinds)]
     others = [name for name in widths.traced.classes if name and fnmatchcase(name, request.pattern)]
     if others and not any(name in layers or any(x.startswith(f"{name}.") for x in layers) for name in others):
@@ -102,7 +103,7 @@ def _modules(widths: WidthGraph, request: Deepen) -> list[str]:
         p for p in paths if fnmatchcase(p, request.pattern) and not any(fnmatchcase(p, x) for x in request.exclude)
     ]
     if request.pattern not in found:  # a glob means what may be or hold a block
-        found = [path for path in found if not is_leaf(widths.traced.classes[path])] or found
+        found = [path for path in found if not is_layer_class(widths.traced.classes[path])] or found
     if not found:
         close = difflib.get_close_matches(request.pattern, paths, 3, 0.5)
         raise PlanError(f"{request.pattern!r} matches no module; close: {', '.join(close) or 'none'}")
@@ -130,7 +131,7 @@ def _insert(widths: WidthGraph, plan: Plan, drafted: DepthPlan, request: Deepen,
         raise Unfit("its calls are followed by different activations, so that one new layer does not suit them all")
     kind, activation, parametric, before = _kind(request, spot, drafted, path)
     anchors = [(mode, s.before if before or s.act is None else s.act) for mode, s in found]
-    dims = 0 if isinstance(layer, nn.Linear) else len(layer.kernel_size)
+    dims = spatial_rank(layer)
     shape = _value(widths, *anchors[0]).layouts
     channels = measure(shape[-1 - dims], _sizes(widths, plan))
     for anchor in anchors:
@@ -149,7 +150,7 @@ def _insert(widths: WidthGraph, plan: Plan, drafted: DepthPlan, request: Deepen,
     new = Insert(
         path=_free_name(widths, drafted.changes, path),
         after=path,
-        layer=f"Conv{dims}d" if dims else "Linear",
+        layer=layer_class(dims).__name__,
         channels=channels,
         groups=_groups(plan, path, layer, channels),
         kernel=_kernel(request, layer, dims),

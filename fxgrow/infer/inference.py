@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
-from torch.utils import _pytree as pytree
 
 from ..base.isolation import same_randomness
 from ..base.structures import ArgumentPath, leaf_tensors, plain_leaves
+from ..base.torch_private import pytree
 from ..capture.attribute_ints import AttributeInt, Source, attribute_ints_in, remembered
 from ..capture.traced import Traced
 from ..errors import TraceError
@@ -29,9 +29,10 @@ from ..layouts.unify import Inexpressible, Kind
 from ..model.call_args import labelled
 from ..model.copies import named_tensors, plain_tensors
 from ..model.example_inputs import for_a_run
+from ..model.layer_kinds import ATTENTION_SIZES, ATTENTIONS, is_layer
 from ..model.opaque import call
 from ..model.provenance import describe
-from ..model.tree import Mode, is_layer, module_at, set_mode
+from ..model.tree import Mode, module_at, set_mode
 from ..ops import Linear, Value, rule_for
 from ..recording.operators import decides, results_of, tensors_in
 from ..recording.run import named_inputs
@@ -351,13 +352,13 @@ class Inference(RuleEnv):
 
     def enter(self, tape: Tape, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module is called."""
-        if isinstance(module, nn.MultiheadAttention):
+        if isinstance(module, ATTENTIONS):
             self._attention(tape, module)
 
     def leave_module(self, tape: Tape, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
         """A module returns: sizes that it states of what goes in and what comes out."""
-        if isinstance(module, nn.MultiheadAttention):
-            for name, given in zip(("embed_dim", "kdim", "vdim"), args, strict=False):
+        if isinstance(module, ATTENTIONS):
+            for name, given in zip(ATTENTION_SIZES, args, strict=False):
                 read = self.values.get(tape.known(given) or 0) if isinstance(given, Tensor) else None
                 if read is not None:
                     self.findings.attributes.append(Attribute(tape.module, name, read.layouts[-1:]))

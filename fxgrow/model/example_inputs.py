@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
+from ..base.torch_private import pytree
 from ..errors import TraceError
 
 LONG, MANY = 80, 12  # in messages: characters of a value, entries of a sequence

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from ..base.isolation import same_randomness
+from ..base.torch_private import pytree
 from ..errors import GrowError, TraceError
 from ..model.call_args import bind
 from ..model.copies import clone_owned, clone_shared, named_tensors, plain_tensors

@@ -12,9 +12,9 @@ from typing import Any
 from torch import fx, nn
 from torch.nn.modules import module as torch_module
 
+from ..model.layer_kinds import is_layer
 from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe, module_path
-from ..model.tree import is_layer
 from .tape import Tape
 
 

@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.utils import swap_tensors
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_map_only
 
 from ..base.structures import leaf_tensors
+from ..base.torch_private import TorchDispatchMode, no_dispatch_modes, pytree
 from ..errors import TraceError
 from .meta_cache import META, on_meta
 from .operators import NUMBER, REVERSED, SELECT, Kind, kind_of, results_of, tensors_in
@@ -240,14 +239,14 @@ class Tape(TorchDispatchMode):
 
     def _fold(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call on constants alone: computed for real, and handed on as a meta tensor that stands for the result."""
-        real_args, real_kwargs = tree_map_only(Tensor, self._real_of, (args, kwargs))
+        real_args, real_kwargs = pytree.tree_map_only(Tensor, self._real_of, (args, kwargs))
         device = real_kwargs.get("device")
         if device is not None and torch.device(device).type == "meta":
             real_kwargs["device"] = CPU
         out = op(*real_args, **real_kwargs)
         if op._schema.is_mutable and args and isinstance(args[0], Tensor):
             return args[0]
-        return tree_map_only(Tensor, self._stand_in, out)
+        return pytree.tree_map_only(Tensor, self._stand_in, out)
 
     def _real_of(self, tensor: Tensor) -> Tensor:
         return self._real[id(tensor)]
@@ -266,7 +265,7 @@ class Tape(TorchDispatchMode):
 
     def release(self) -> None:
         """Make real what stood for constants: user's code may keep it beyond the run, in a cache of its own."""
-        with _disable_current_modes():
+        with no_dispatch_modes():
             for keepalive in self.keepalive:
                 real = None if self.real else self._real.get(id(keepalive))
                 if real is not None and keepalive.is_meta:

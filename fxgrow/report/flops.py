@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..base.isolation import same_randomness
+from ..base.torch_private import TorchDispatchMode, pytree
 from ..errors import TraceError
 from ..model.copies import clone_shared, to_meta
 from ..model.example_inputs import ModelInputs
@@ -50,7 +49,7 @@ def total_flops(model: nn.Module, inputs: ModelInputs) -> int:
     shadow = _without_gradients(model)
     to_meta(shadow)
     set_mode(shadow, "eval")
-    args, kwargs = tree_map_only(Tensor, lambda t: t.detach().to("meta"), (inputs.args, dict(inputs.kwargs)))
+    args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().to("meta"), (inputs.args, dict(inputs.kwargs)))
 
     def run(tape: Tape) -> None:
         with watched(shadow, tape):

@@ -24,8 +24,9 @@ from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, fixed, is_fixed, measure, only_atom, product
 from ..model.copies import clone_owned, clone_shared, named_tensors
 from ..model.example_inputs import brief, for_a_run
+from ..model.layer_kinds import is_layer
 from ..model.provenance import SOURCE_LINE, caller
-from ..model.tree import Mode, graph_for, is_layer, set_mode
+from ..model.tree import Mode, graph_for, set_mode
 from ..ops import Value
 from ..plans.growth_plan import Plan
 from ..recording import runner as interpret
