@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,8 +14,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..base.torch_private import InstanceNormBase
-
-_NONE: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +31,8 @@ class LayerKind:
     classes: tuple[type[nn.Module], ...]
     functions: tuple[Any, ...] = ()
     native: tuple[Any, ...] = ()
-    weight_sizes: Mapping[str, int] = field(default=_NONE)
-    arguments: Mapping[str, int] = field(default=_NONE)
+    weight_sizes: Mapping[str, int] = field(default_factory=dict)
+    arguments: Mapping[str, int] = field(default_factory=dict)
 
 
 LINEAR = LayerKind((nn.Linear,), (F.linear,), weight_sizes={"out_features": 0, "in_features": 1})
