@@ -15,25 +15,24 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from ..base.isolation import no_collection, same_randomness
 from ..errors import GrowError, TraceError
 from ..model.call_args import bind, given_arguments
-from ..model.copies import clone_owned, clone_shared, named_tensors, plain_tensors, to_meta
-from ..model.example_inputs import ModelInputs, as_inputs, as_real_inputs, for_a_run
+from ..model.copies import clone_owned, clone_shared, clone_to_run, named_tensors, to_meta
+from ..model.example_inputs import ModelInputs, as_inputs, as_real_inputs
 from ..model.grown import GrownModule
 from ..model.guesses import guesses
 from ..model.layer_kinds import CONTAINERS, is_layer
 from ..model.opaque import opaque_graph, unsupported_mode_graph
 from ..model.provenance import copy_module_stacks, module_stacks
 from ..model.supported import check_supported
-from ..model.tree import MODE_OVERRIDES, MODES, Mode, Output, graph_for, keep, set_mode, skeleton
+from ..model.tree import MODE_OVERRIDES, MODES, Mode, Output, graph_for, keep, skeleton
+from ..recording.model_run import RunError, run_model
 from ..recording.operators import draws
-from ..recording.run import ModelRun, RunError, named_inputs, run_model
-from ..recording.runner import Runner
-from ..recording.tape import Tape, first_difference
+from ..recording.run import ModelRun, TapedRun
+from ..recording.tape import Tape
 from .attribute_ints import remembered
 from .patches import DrawnError
 from .proxy import VALUE, guard
@@ -158,7 +157,7 @@ class _Draft:
     def as_opaque(self, why: str) -> Traced:
         """The model as one call."""
         notes = [f"{self.name} is kept as one call{UNSEEN}, because {why}"] if why else []
-        root = keep(self._own(clone_shared(self.model)))
+        root = keep(clone_to_run(self.model, real=self.inputs.real))
         return self._traced(root, {"eval": opaque_graph(self.model)}, notes=notes, opaque=True, modes=tuple(self.tapes))
 
     # -- the ladder ------------------------------------------------------------------------------
@@ -210,16 +209,14 @@ class _Draft:
     def _symbolic_on_copy(
         self, mode: Mode, leaves: frozenset[str], *, find_draws: bool
     ) -> tuple[nn.Module, Attempt, bool]:
-        tree = self._own(clone_shared(self.model))
+        tree = clone_to_run(self.model, real=self.inputs.real)
         tree.train(mode == "train")
-        arguments = for_a_run(self.arguments)
-        everything = {**named_tensors(tree), **named_inputs(arguments)}
-        tape = Tape(everything, real=self.inputs.real)
+        run = TapedRun(tree, self.arguments, Tape, real=self.inputs.real)
         given = given_arguments(self.model, self.inputs)
         with remembered(tree), same_randomness():
-            attempt = symbolic_trace(tree, arguments, given, tape, leaves, find_draws=find_draws)
+            attempt = symbolic_trace(tree, run.arguments, given, run.tape, leaves, find_draws=find_draws)
         _keep_places(attempt.graph, tree, mode)
-        return tree, attempt, not attempt.found and tape.result(attempt.result, everything) == self.tapes[mode].result
+        return tree, attempt, not attempt.found and run.digests(attempt.result) == self.tapes[mode].result
 
     def _serves_both_modes(self, attempt: Attempt, tree: nn.Module) -> bool:
         """Whether tracing in the other mode would give the same graph.
@@ -237,10 +234,6 @@ class _Draft:
             for run in self.tapes.values()
         )
         return not any_code(tree, called) and all(other == first for other in others)
-
-    def _own(self, tree: nn.Module) -> nn.Module:
-        """A copy whose tensors may be written to: on meta they hold nothing."""
-        return clone_owned(tree) if self.inputs.real else tree
 
     def _assembled(
         self, graphs: dict[Mode, fx.Graph], trees: Mapping[Mode, nn.Module], leaves: frozenset[str]
@@ -266,7 +259,9 @@ class _Draft:
             graphs = {"eval": graphs["eval"]}
         plain = {name for name, module in self.model.named_modules() if name and is_layer(module)}
         runs_code = any_code(self.model, called)
-        root = self._own(skeleton(self.model, called | plain))
+        root = skeleton(self.model, called | plain)
+        if self.inputs.real:
+            root = clone_owned(root)
         root.__dict__.update(constants, **{MODE_OVERRIDES: overrides})
         return self._traced(
             root,
@@ -282,25 +277,18 @@ class _Draft:
     def _differences(self, traced: Traced) -> dict[str, str]:
         """The smallest module where a trace departs from the model, and how; empty where they compute the same."""
         for mode, theirs in self.tapes.items():
-            root = traced.fresh()
-            set_mode(root, mode)
-            arguments = for_a_run(self.arguments)
-            names = {**named_tensors(root), **named_inputs(arguments)}
-            tape = Tape(names, plain_tensors(root), real=self.inputs.real)
+            run = TapedRun(traced.fresh(), self.arguments, Tape, mode=mode, real=self.inputs.real)
             try:
-                with same_randomness(), torch.no_grad(), tape:
-                    result = Runner(root, traced.graph(mode), tape).run_on(arguments)
+                result = run.graph(traced.graph(mode))
             except GrowError as error:
-                return {tape.module: str(error).splitlines()[0]}
+                return {run.tape.module: str(error).splitlines()[0]}
             except Exception as error:  # noqa: BLE001 - whatever the trace raises where the model runs
-                return {tape.module: explain(error)}
-            if tape.result(result, names) != theirs.result:
-                difference, module = first_difference(tape.calls, theirs.calls)
-                return {
-                    _outside(
-                        module, traced.leaf_modules
-                    ): f"its trace computes something else in {mode} mode: {difference}"
-                }
+                return {run.tape.module: explain(error)}
+            difference = run.difference(result, theirs)
+            if difference is not None:
+                what, path = difference
+                reason = f"its trace computes something else in {mode} mode: {what}"
+                return {_outside(path, traced.leaf_modules): reason}
         return {}
 
     # -- the result ------------------------------------------------------------------------------

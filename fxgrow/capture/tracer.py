@@ -24,7 +24,7 @@ from ..errors import TraceError
 from ..model.call_args import PLAIN, default_in_code, parameters_of, stars_of
 from ..model.copies import named_tensors
 from ..model.provenance import SOURCE_LINE, caller
-from ..recording.run import source_location
+from ..recording.model_run import source_location
 from ..recording.runner import thawed
 from ..recording.tape import Tape
 from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, patched, unpatched

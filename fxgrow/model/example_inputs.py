@@ -41,8 +41,8 @@ class ModelInputs:
         return ModelInputs(args, kwargs, self.guessed, self.real)
 
 
-def for_a_run(arguments: Any) -> Any:
-    """The same arguments with tensors of their own, where they are real: a run may write to them."""
+def copied_arguments(arguments: Any) -> Any:
+    """The same arguments with copies of the real tensors, because a run may write to them."""
     return pytree.tree_map_only(Tensor, lambda t: t if t.device.type == "meta" else t.detach().clone(), arguments)
 
 

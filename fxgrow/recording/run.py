@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -12,8 +12,9 @@ from torch import Tensor, fx, nn
 
 from ..base.isolation import same_randomness
 from ..base.torch_private import pytree
+from ..model.call_args import bind
 from ..model.copies import named_tensors, plain_tensors
-from ..model.example_inputs import for_a_run
+from ..model.example_inputs import ModelInputs, copied_arguments
 from ..model.tree import Mode, set_mode
 from .runner import Runner, watched
 from .tape import Call, Shape, Tape, first_difference
@@ -37,31 +38,41 @@ class ModelRun:
 
 
 class TapedRun(Generic[T]):
-    """One run of a module tree: its mode, its own copies of the arguments, and the tape that records it.
+    """One run of a module tree: the tree in its mode, copies of the arguments, and the tape that records it.
 
-    It runs with fixed random numbers and without gradients. If it fails, the tape still tells how far it came.
+    It runs with fixed random numbers and without gradients. If the run fails, the tape tells how far it came.
 
     Args:
-        root: A tree of our own. The run may change its buffers.
-        arguments: By the names of `forward`.
-        tape: Makes the tape from the named tensors, the tensors that are plain attributes, and `real`: `Tape` itself
-            or a subclass of it.
+        root: A tree of our own. The run may write to its buffers.
+        arguments: Of a run of a graph, by the names of `forward`; of a call of the tree itself, as `ModelInputs`.
+        tape: Makes the tape, as `Tape` does: from the tensors by name, those that are plain attributes, and `real`.
         mode: The mode to run in; None: the one that the tree is in.
         real: Whether to run on real numbers instead of on the meta device.
 
     Attributes:
         root: The tree.
-        arguments: The copies, by the names of `forward`.
+        arguments: The copies of the arguments, by the names of `forward`.
         tape: The tape.
     """
 
     def __init__(
-        self, root: nn.Module, arguments: Any, tape: Callable[..., T], *, mode: Mode | None = None, real: bool = False
+        self,
+        root: nn.Module,
+        arguments: Mapping[str, Any] | ModelInputs,
+        tape: Callable[..., T],
+        *,
+        mode: Mode | None = None,
+        real: bool = False,
     ) -> None:
         if mode is not None:
             set_mode(root, mode)
         self.root = root
-        self.arguments = for_a_run(arguments)
+        self._call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+        if isinstance(arguments, ModelInputs):
+            args, kwargs = self._call = copied_arguments((arguments.args, dict(arguments.kwargs)))
+            self.arguments: Mapping[str, Any] = bind(root, ModelInputs(args, kwargs))
+        else:
+            self.arguments = copied_arguments(arguments)
         self._named = {**named_tensors(root), **named_inputs(self.arguments)}
         self.tape = tape(self._named, plain_tensors(root), real=real)
 
@@ -75,28 +86,47 @@ class TapedRun(Generic[T]):
 
         Args:
             graph: The graph.
-            runner: Runs its nodes: `Runner` itself or a subclass of it.
-            inside: Contexts to run in, the outermost first; the tape is around them.
+            runner: Makes what runs the nodes, as `Runner` does.
+            inside: Contexts to enter inside that of the tape, in order.
 
         Returns:
             What the graph returns.
         """
-        return self._run(lambda: runner(self.root, graph, self.tape).run_on(self.arguments), inside)
+        with self._recording(inside):
+            return runner(self.root, graph, self.tape).run_on(self.arguments)
 
-    def module(
-        self, args: Sequence[Any], kwargs: dict[str, Any], inside: Sequence[AbstractContextManager[Any]] = ()
-    ) -> Any:
-        """Call the tree itself, with the tensors of `arguments`.
+    def module(self, inside: Sequence[AbstractContextManager[Any]] = ()) -> Any:
+        """Call the tree itself.
 
         Args:
-            args: By position.
-            kwargs: By keyword.
-            inside: As for `graph`.
+            inside: Contexts to enter inside that of the tape, in order.
 
         Returns:
             What its `forward` returns.
         """
+        args, kwargs = self._call
+        with self._recording(inside), watched(self.root, self.tape):
+            return self.root(*args, **kwargs)
+
+    @contextmanager
+    def _recording(self, inside: Sequence[AbstractContextManager[Any]]) -> Iterator[None]:
+        with same_randomness(), torch.no_grad(), self.tape, ExitStack() as contexts:
+            for context in inside:
+                contexts.enter_context(context)
+            yield
 
     def digests(self, result: Any) -> tuple[tuple[int, Shape], ...]:
-        """The digests of a result of the run, and of the named tensors that the run changed."""
+        """The digests of a result of the run, and of the named tensors after it."""
         return self.tape.result(result, self._named)
+
+    def difference(self, result: Any, model: ModelRun) -> tuple[str, str] | None:
+        """Where the run departs from the model's own, in words and as the path of a module; None: nowhere."""
+        if self.digests(result) == model.result:
+            return None
+        return first_difference(self.tape.calls, model.calls)
+
+
+def named_inputs(structure: Any) -> dict[str, Tensor]:
+    """The tensors of an input structure, each with a name of its own."""
+    tensors = [leaf for leaf in pytree.tree_leaves(structure) if isinstance(leaf, Tensor)]
+    return {f"input {i}": tensor for i, tensor in enumerate(tensors)}

@@ -17,8 +17,8 @@ from ..infer.freeze import freeze
 from ..infer.groups import Group, can_grow
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import atoms, show
-from ..model.copies import clone_shared, named_tensors
-from ..model.example_inputs import ModelInputs, arguments_of, for_a_run
+from ..model.copies import clone_to_run, named_tensors
+from ..model.example_inputs import ModelInputs, arguments_of
 from ..model.tree import Mode, graph_for, set_mode
 from ..plans.changes import Enlarge, Insert, Repeat
 from ..plans.entries import TensorPlan
@@ -131,7 +131,7 @@ def _side(root: nn.Module, traced: Traced, graphs: Any, arguments: Mapping[str, 
         {**kinds, "": traced.class_name},
         {name: tuple(tensor.shape) for name, tensor in tensors.items()},
         frozenset(name for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)),
-        flops_by_module(root, graph_for(graphs, mode), for_a_run(arguments), real=traced.inputs.real),
+        flops_by_module(root, graph_for(graphs, mode), arguments, real=traced.inputs.real),
     )
 
 
@@ -142,7 +142,7 @@ def _before(found: WidthGraph) -> _Side:
 
 def _root(traced: Traced) -> nn.Module:
     """A tree of our own to run on, whose mode can be set."""
-    return traced.fresh() if traced.inputs.real else clone_shared(traced.root)
+    return clone_to_run(traced.root, real=traced.inputs.real)
 
 
 def _after(plan: Plan, traced: Traced) -> _Side:

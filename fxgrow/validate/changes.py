@@ -8,22 +8,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import fx, nn
 
-from ..base.isolation import same_randomness
 from ..base.structures import leaf_tensors
 from ..capture.tracer import explain
 from ..errors import PlanError
 from ..infer.width_graph import WidthGraph
-from ..model.copies import clone_owned, clone_shared
-from ..model.example_inputs import for_a_run
-from ..model.tree import Mode, graph_for, set_mode
+from ..model.copies import clone_to_run
+from ..model.tree import Mode, graph_for
 from ..plans.changes import Enlarge, StructuralChange
 from ..plans.growth_plan import Plan
-from ..recording.run import tape_of
-from ..recording.runner import Runner
-from ..recording.tape import Call, Shape
+from ..recording.run import TapedRun
+from ..recording.tape import Call, Shape, Tape
 from ..rewrite.student_inputs import padded
 
 Student = tuple[nn.Module, Mapping[Mode, fx.Graph]]  # a tree of our own, and the graphs that run on it
@@ -61,16 +57,13 @@ def _check_all_used(before: fx.Graph, after: fx.Graph) -> None:
 
 def _shapes(student: Student, widths: WidthGraph, plan: Plan, mode: Mode) -> tuple[list[Shape], list[Call]]:
     root, graphs = student
-    ran = (clone_owned if widths.traced.inputs.real else clone_shared)(root)
-    set_mode(ran, mode)
-    arguments = padded(plan, for_a_run(widths.traced.arguments))
-    tape = tape_of(ran, arguments, real=widths.traced.inputs.real)
+    real = widths.traced.inputs.real
+    run = TapedRun(clone_to_run(root, real=real), padded(plan, widths.traced.arguments), Tape, mode=mode, real=real)
     try:
-        with same_randomness(), torch.no_grad(), tape:
-            result = Runner(ran, graph_for(graphs, mode), tape).run_on(arguments)
+        result = run.graph(graph_for(graphs, mode))
     except Exception as error:
         raise PlanError(f"with the new layers the model does not run in {mode} mode: {explain(error)}") from error
-    return [tuple(leaf.shape) for leaf in leaf_tensors(result)], tape.calls
+    return [tuple(leaf.shape) for leaf in leaf_tensors(result)], run.tape.calls
 
 
 def _check_calls(
