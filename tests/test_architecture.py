@@ -133,6 +133,17 @@ def test_a_private_name_of_torch_is_seen(mutant: str) -> None:
     assert _private_names_of_torch(mutant)
 
 
+def test_what_a_layer_is_stands_in_one_file() -> None:
+    general = {"nn.Module", "nn.Parameter", "nn.Buffer"}
+    for path in FILES:
+        if path.stem != "layer_kinds":
+            calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+            asked = [call.args[1] for call in calls if ast.unparse(call.func) in ("isinstance", "issubclass")]
+            names = {ast.unparse(n) for kinds in asked for n in ast.walk(kinds) if isinstance(n, ast.Attribute)}
+            layers = {name for name in names if name.startswith("nn.")} - general
+            assert not layers, f"{path.name} asks for {sorted(layers)}: give them a kind in model/layer_kinds.py"
+
+
 def test_no_import_is_hidden_in_a_function() -> None:
     for path in FILES:
         for function in ast.walk(ast.parse(path.read_text())):

@@ -64,9 +64,9 @@ def repeat(widths: WidthGraph, known: NodeValues, block: str, paths: tuple[str, 
         nodes = [node for node in graph.nodes if node.op != "output" and block in modules_of(node)]
         if not nodes:
             continue
-        found = _Block(widths, mode, block, frozenset(nodes))
-        leave = found.leave()
-        skip = found.skip(leave)
+        analysed = _Block(widths, mode, block, frozenset(nodes))
+        leave = analysed.leave()
+        skip = analysed.skip(leave)
         if _layouts(widths, mode, skip.entry.name) != _layouts(widths, mode, leave.name):
             raise Unfit("it gives another shape than it takes")
         if not skip.zeros:
@@ -116,11 +116,11 @@ def last_blocks(widths: WidthGraph, known: NodeValues, path: str) -> list[str]:
     leaf = call_around(widths.traced, path)
     if leaf and (leaf != path or not is_layer_class(widths.traced.classes[path])):
         raise Unfit(f"it runs inside {leaf}, which is kept as a call")
-    found = _blocks(widths, known, path, reasons)
-    if not found:
+    blocks = _blocks(widths, known, path, reasons)
+    if not blocks:
         told = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:4]) or "it holds only layers"
         raise Unfit(f"no block in it can be cloned so that the clone changes nothing: {told}")
-    return [list(stage)[-1].block for _, stage in itertools.groupby(found, lambda block: _shape(widths, block))]
+    return [list(stage)[-1].block for _, stage in itertools.groupby(blocks, lambda block: _shape(widths, block))]
 
 
 def _blocks(widths: WidthGraph, known: NodeValues, path: str, reasons: dict[str, str]) -> list[Repeat]:
@@ -313,8 +313,8 @@ class _Block:
                 made = run_node(self.root, node, args, kwargs, {})
         except Exception:  # noqa: BLE001 - whatever it is, it does not work on such tensors
             return False
-        found = leaf_tensors(made)
-        return bool(found) and not any(bool(tensor.any()) for tensor in found)
+        tensors = leaf_tensors(made)
+        return bool(tensors) and not any(bool(tensor.any()) for tensor in tensors)
 
     def _keeps_zeros(self, node: fx.Node) -> bool:
         """Whether a node of one input makes zeros of zeros, by trying it."""
@@ -332,16 +332,16 @@ T = TypeVar("T")
 
 
 def _once(known: dict[fx.Node, T | Unfit], node: fx.Node, find: Callable[[fx.Node], T]) -> T:
-    """What is found of a node, looked for once: many ways lead through sums of sums."""
+    """The result of a search at a node, kept: many ways lead through sums of sums to the same node."""
     if node not in known:
         try:
             known[node] = find(node)
         except Unfit as reason:
             known[node] = reason
-    found = known[node]
-    if isinstance(found, Unfit):
-        raise found
-    return found
+    result = known[node]
+    if isinstance(result, Unfit):
+        raise result
+    return result
 
 
 _ADDS: frozenset[Any] = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})

@@ -1,4 +1,4 @@
-"""Statistics of activations over batches of data, and batch norms that neither of them can change."""
+"""Mean and variance of activations over batches of data, for new norms that undo what they normalise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The modules of a new layer, filled so that it changes nothing when it is born."""
+"""The modules of a new layer, initialised so that the model computes the same with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_GROUPS = 32  # of a group norm
 
 
 class Residual(nn.Sequential):
-    """x + f(x), where f is what it holds. Graphs call what it holds; this is for code that calls the container."""
+    """x + f(x), where f is the sequence. Graphs call its modules; this `forward` is for code that calls it as a whole."""
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = x + super().forward(x)
@@ -76,7 +76,7 @@ def _layer(new: Insert, draw: Generator) -> Any:
 
 
 def _identity(layer: Any) -> None:
-    """Make a layer hand on what it gets."""
+    """Make a layer the identity."""
     middle = tuple((size - 1) // 2 for size in layer.weight.shape[2:])
     with torch.no_grad():
         layer.weight.zero_()

@@ -99,15 +99,15 @@ def _layers(widths: WidthGraph, request: Deepen | Kernel) -> list[str]:
 def _modules(widths: WidthGraph, request: Deepen) -> list[str]:
     """The modules that a pattern names, but for those inside another of them."""
     paths = [path for path in widths.traced.classes if path]
-    found = [
+    named = [
         p for p in paths if fnmatchcase(p, request.pattern) and not any(fnmatchcase(p, x) for x in request.exclude)
     ]
-    if request.pattern not in found:  # a glob means what may be or hold a block
-        found = [path for path in found if not is_layer_class(widths.traced.classes[path])] or found
-    if not found:
+    if request.pattern not in named:  # a glob means what may be or hold a block
+        named = [path for path in named if not is_layer_class(widths.traced.classes[path])] or named
+    if not named:
         close = difflib.get_close_matches(request.pattern, paths, 3, 0.5)
         raise PlanError(f"{request.pattern!r} matches no module; close: {', '.join(close) or 'none'}")
-    return [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
+    return [path for path in named if not any(path.startswith(f"{other}.") for other in named)]
 
 
 def _repeat(
@@ -125,12 +125,12 @@ def _repeat(
 
 def _insert(widths: WidthGraph, plan: Plan, drafted: DepthPlan, request: Deepen, path: str) -> list[StructuralChange]:
     layer: Any = widths.traced.root.get_submodule(path)
-    found = _spots(widths, path)
-    spot = found[0][1]
-    if any((other.activation, other.normed) != (spot.activation, spot.normed) for _, other in found):
+    calls = _spots(widths, path)
+    spot = calls[0][1]
+    if any((other.activation, other.normed) != (spot.activation, spot.normed) for _, other in calls):
         raise Unfit("its calls are followed by different activations, so that one new layer does not suit them all")
     kind, activation, parametric, before = _kind(request, spot, drafted, path)
-    anchors = [(mode, s.before if before or s.act is None else s.act) for mode, s in found]
+    anchors = [(mode, s.before if before or s.act is None else s.act) for mode, s in calls]
     dims = spatial_rank(layer)
     shape = _value(widths, *anchors[0]).layouts
     channels = measure(shape[-1 - dims], _sizes(widths, plan))
@@ -259,9 +259,9 @@ def _free_name(widths: WidthGraph, changes: list[StructuralChange], path: str, a
 
 def _spots(widths: WidthGraph, path: str) -> list[tuple[Mode, Anchor]]:
     traced = widths.traced
-    found = [(mode, s) for mode, graph in traced.graphs.items() for s in spots(graph, traced.root, path)]
-    if found:
-        return found
+    anchors = [(mode, s) for mode, graph in traced.graphs.items() for s in spots(graph, traced.root, path)]
+    if anchors:
+        return anchors
     leaf = call_around(traced, path)
     if traced.output == "module":
         raise Unfit("the model's own class has no place for new layers; use output='graph'")

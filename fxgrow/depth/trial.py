@@ -1,6 +1,6 @@
-"""A part of a graph run on random numbers: whether a clone of a block gives what it is given.
+"""Runs of parts of a graph on random numbers: whether a clone of a block is the identity.
 
-What the analysis of a block takes for zero, a skip or a harmless write is tried here, so that nothing rests on it.
+`blocks` decides by analysis what is zero, a skip or a write without effect. This test is independent of that analysis.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _run(
 
 
 def run_node(tree: nn.Module, node: fx.Node, args: Any, kwargs: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """What a node gives for other arguments than its own, with tensors in the place of the tree's."""
+    """The result of a node for given arguments, with other tensors instead of the tree's."""
     target: Any = node.target
     if node.op == "get_attr":
         return tensors[target] if target in tensors else _random(attrgetter(target)(tree))
@@ -129,7 +129,7 @@ def _random(value: Any) -> Any:
 
 
 def _random_parameter(tensor: Tensor) -> Tensor:
-    """Weights of the scale that keeps activations alive; vectors, such as variances, about one; whole numbers zero."""
+    """Matrices scaled by 1/sqrt(fan_in), vectors (such as variances) in [0.5, 1.5], integers 0."""
     if not tensor.is_floating_point():
         return torch.zeros(tensor.shape, dtype=tensor.dtype)
     if tensor.ndim < 2:

@@ -23,13 +23,13 @@ class Attribute:
 
 
 def of_module(path: str, module: Any, value: Value, out: Any) -> Iterator[Attribute]:
-    """Sizes that a module of torch.nn states, where no operator's rule sees them.
+    """Sizes that a module of torch.nn states and that no operator's rule sees.
 
     Args:
         path: The module's.
         module: The module.
-        value: What is known of what goes in.
-        out: What is known of what comes out.
+        value: The layouts of its input.
+        out: Those of its result, in the structure of the result.
     """
     if is_a(module, RMS_NORM):
         yield Attribute(path, "normalized_shape", value.layouts[-len(module.normalized_shape) :])

@@ -102,11 +102,11 @@ def _outputs_apart(
     teacher: nn.Module, student: nn.Module, given: ModelInputs, larger: ModelInputs, steps: Sequence[Plan], mode: Mode
 ) -> float:
     expected = _ran("teacher", teacher, given, mode)
-    found = _ran("student", student, larger, mode)
-    if isinstance(expected, Mapping) is not isinstance(found, Mapping) and dict in (type(expected), type(found)):
-        kinds = [type(result).__name__ for result in (found, expected)]
+    actual = _ran("student", student, larger, mode)
+    if isinstance(expected, Mapping) is not isinstance(actual, Mapping) and dict in (type(expected), type(actual)):
+        kinds = [type(result).__name__ for result in (actual, expected)]
         raise GrowError(f"the student returns a {kinds[0]} where the teacher returns a {kinds[1]}")
-    ours, theirs = old_outputs(steps, mode, leaf_tensors(found)), leaf_tensors(expected)
+    ours, theirs = old_outputs(steps, mode, leaf_tensors(actual)), leaf_tensors(expected)
     if len(ours) != len(theirs):
         raise GrowError(f"the student returns {len(ours)} tensors where the teacher returns {len(theirs)}")
     return max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
@@ -130,12 +130,12 @@ def _rounding(teacher: nn.Module, inputs: ModelInputs, modes: Sequence[Mode]) ->
         return {}
     precise = clone_shared(teacher, {id(t): _precise(t) for t in named_tensors(teacher).values()})
     args, kwargs = pytree.tree_map_only(Tensor, _precise, (inputs.args, dict(inputs.kwargs)))
-    found: dict[str, float] = {}
+    errors: dict[str, float] = {}
     for mode in modes:
         theirs = leaf_tensors(_run(precise, ModelInputs(args, kwargs), mode))
         ours = leaf_tensors(_run(teacher, inputs, mode))
-        found[mode] = max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
-    return found
+        errors[mode] = max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
+    return errors
 
 
 def _precise(tensor: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ def _without_gradients(root: nn.Module) -> nn.Module:
 
 
 class _ByModule(TorchDispatchMode):
-    """Notes after each call for which module the counter has gone up."""
+    """Adds what each call adds to the counter to the module that makes the call."""
 
     def __init__(self, counter: FlopCounterMode, tape: Tape) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""The student with new layers and larger kernels held against the one without them, before any number is computed.
+"""Compares the student that has new layers and larger kernels with the one that has not, on meta tensors.
 
-It has to run in every mode, to give tensors of the same shapes, and to use each layer that was used and each new one.
+It must run in every mode, return tensors of the same shapes, and use each layer that was used and each new one.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Student = tuple[nn.Module, Mapping[Mode, fx.Graph]]  # a tree of our own, and th
 
 
 def check_changes(student: Student, changed: Student, widths: WidthGraph, plan: Plan) -> None:
-    """Whether a student with new layers still runs, and gives what the one without them gives.
+    """Check that a student with new layers runs and returns tensors of the same shapes as the one without them.
 
     Args:
-        student: Without them.
-        changed: With them.
-        widths: Of the teacher.
-        plan: With its changes.
+        student: The student without new layers.
+        changed: The student with them.
+        widths: The teacher's.
+        plan: The student's, with its changes.
 
     Raises:
         PlanError: It does not.
@@ -48,7 +48,7 @@ def check_changes(student: Student, changed: Student, widths: WidthGraph, plan: 
 
 
 def _check_all_used(before: fx.Graph, after: fx.Graph) -> None:
-    """Whether every layer that was used still is, and every new one."""
+    """Check that every layer that was used still is, and every new one."""
     idle = {str(node.target) for node in before.nodes if node.op == "call_module" and not node.users}
     for node in after.nodes:
         if node.op == "call_module" and not node.users and str(node.target) not in idle:
@@ -69,7 +69,7 @@ def _shapes(student: Student, widths: WidthGraph, plan: Plan, mode: Mode) -> tup
 def _check_calls(
     before: Sequence[Call], after: Sequence[Call], changes: Sequence[StructuralChange], mode: Mode
 ) -> None:
-    """Whether larger kernels change nothing but their own calls: code may read a kernel's size."""
+    """Check that larger kernels change nothing but their own calls, because code may read a kernel's size."""
     larger = {change.path for change in changes if isinstance(change, Enlarge)}
     if len(larger) < len(changes):  # new layers have calls of their own
         return

@@ -1,8 +1,8 @@
-"""The student held against its plan, before any number is computed.
+"""Compares the student with its plan on meta tensors, before any number is computed.
 
-It runs on meta tensors and must make the teacher's ATen calls, with the shapes and the integer arguments
-that the layouts predict and every other constant the same. So a size that the rewriting did not know of
-(``x / x.shape[1]``, a literal in an unusual place) shows here, and is pinned instead of being wrong.
+The student must make the teacher's ATen calls, with the shapes and the integer arguments that the layouts predict, and
+with all other constants unchanged. A size that the rewriting missed (``x / x.shape[1]``, a literal in an unusual place)
+is a mismatch here, and its widths are then pinned.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Mismatch:
 
     Attributes:
         site: Where.
-        found: What happens there.
+        problem: What happens there.
         groups: The widths that meet there.
         module: The innermost module whose code is no layer's.
         around: The widths that grow in that module.
@@ -52,19 +52,19 @@ class Mismatch:
     """
 
     site: str
-    found: str
+    problem: str
     groups: tuple[str, ...]
     module: str
     around: tuple[str, ...]
     equal: tuple[tuple[Layout, Layout], ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.found} at {self.site}"
+        return f"{self.problem} at {self.site}"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
         mismatches: Where the student departs from its plan; empty where it does not.
@@ -78,7 +78,7 @@ class Verdict:
 
 
 def check_conformance(root: nn.Module, graphs: Mapping[Mode, fx.Graph], widths: WidthGraph, plan: Plan) -> Verdict:
-    """Run a student's graphs on meta tensors in every mode, and hold them against its plan."""
+    """Run a student's graphs on meta tensors in every mode, and compare each call with its plan."""
     new = {name: group.size for name, group in widths.groups_by_name.items()} | {w.name: w.new for w in plan.groups}
     variance = {width.name: width.variance for width in plan.groups if width.mean_channels}
     mismatches: dict[Mismatch, None] = {}
@@ -116,7 +116,7 @@ def _compare(run: TapedRun[_CheckedTape], graph: fx.Graph) -> None:
 
 
 class _Departure(Exception):
-    """The student does something else than the teacher; nothing after it can be compared."""
+    """The student runs another operator than the teacher, so that later calls cannot be compared."""
 
 
 class _CheckedTape(Tape):
@@ -225,7 +225,7 @@ class _CheckedTape(Tape):
     def _equal_parts(
         self, prediction: Prediction, given: Sequence[Sequence[int]], shapes: Sequence[Sequence[int]]
     ) -> tuple[tuple[Layout, Layout], ...]:
-        """Where parts are the same fraction of what goes in as in the teacher: that many of them make the whole."""
+        """Pairs of layouts that are equal if the code cuts a dimension into as many equal parts as in the teacher."""
         pairs: dict[tuple[Layout, Layout], None] = {}
         value = prediction.flow.ins[0][1] if prediction.flow.ins and len(given) > 1 else Value(())
         for out, sizes, ours in zip(prediction.outs, shapes, given, strict=True):
@@ -240,7 +240,7 @@ class _CheckedTape(Tape):
     def _old(self, layout: Layout) -> int:
         return measure(layout, self.widths.width)
 
-    def mismatch(self, found: str, equal: tuple[tuple[Layout, Layout], ...] = ()) -> None:
+    def mismatch(self, problem: str, equal: tuple[tuple[Layout, Layout], ...] = ()) -> None:
         """Note what happens at the call at work where the plan predicts something else."""
         number = len(self.calls)
         layouts: list[Layout] = []
@@ -256,7 +256,7 @@ class _CheckedTape(Tape):
             where = str(self.node.meta.get(SOURCE_LINE, ""))
         site, code = self.site_of(None), self._code()
         around = tuple([name for name in self.widths.inside(code) if self.new[name] != self.widths.width(name)])
-        self.mismatches.append(Mismatch(f"{site} ({where})" if where else site, found, grown, code, around, equal))
+        self.mismatches.append(Mismatch(f"{site} ({where})" if where else site, problem, grown, code, around, equal))
 
     def _code(self) -> str:
         """The innermost module at work whose code is not a layer's."""
@@ -281,7 +281,7 @@ class _CheckedTape(Tape):
         return [layout for t in tensors for layout in t.layouts]
 
     def asked(self, node: fx.Node) -> None:
-        """A guard: a question about widths alone has the teacher's answer; one that mixes them with others has none."""
+        """Report a guard that compares a growing width with another size; one on growing widths alone is fine."""
         growing: dict[str, None] = {}
         others = False
         pending, seen = list(node.all_input_nodes), set()
@@ -350,7 +350,7 @@ def _asked_of(node: fx.Node, tensor: Value) -> Sequence[Layout]:
 
 
 class _Runner(Runner):
-    """Runs the student's graph, keeping note of the place."""
+    """Runs the student's graph, and tells the tape which node runs."""
 
     tape: _CheckedTape
 
