@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,55 @@ def test_an_output_of_drawings_knows_only_what_is_drawn(name: str) -> None:
     for node in ast.walk(ast.parse((PACKAGE / "drawing" / f"{name}.py").read_text())):
         if isinstance(node, ast.ImportFrom) and node.level == 1:
             assert node.module in ("registry", "view", "colours", "source")
+
+
+def _private_names_of_torch(source: str) -> list[str]:
+    """The names of torch with a leading underscore that code imports, or reaches by dots from a module of torch."""
+    tree = ast.parse(source)
+    modules = {"torch", "nn", "fx", "F"}
+    named: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            named += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            named += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute):
+            dotted = ast.unparse(node)
+            if dotted.partition(".")[0] in modules and not dotted.startswith("torch.ops."):
+                named.append(f"torch.{dotted}")
+    private = [name for name in named if any(re.match(r"_[^_]", part) for part in name.split("."))]
+    return [name for name in private if name.partition(".")[0] == "torch"]
+
+
+def test_private_names_of_torch_stand_in_one_file() -> None:
+    sources = {path.relative_to(PACKAGE).as_posix(): path.read_text() for path in FILES}
+    assert _private_names_of_torch(sources.pop("base/torch_private.py"))
+    assert not {name: private for name, source in sources.items() if (private := _private_names_of_torch(source))}
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        "import torch._dynamo",
+        "from torch._ops import OpOverload",
+        "from torch.utils import _pytree as pytree",
+        "isinstance(norm, nn.modules.batchnorm._BatchNorm)",
+        "torch._C._nn.gelu(x)",
+    ],
+)
+def test_a_private_name_of_torch_is_seen(mutant: str) -> None:
+    assert _private_names_of_torch(mutant)
+
+
+def test_what_a_layer_is_stands_in_one_file() -> None:
+    general = {"nn.Module", "nn.Parameter", "nn.Buffer"}
+    for path in FILES:
+        if path.stem != "layer_kinds":
+            calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+            asked = [call.args[1] for call in calls if ast.unparse(call.func) in ("isinstance", "issubclass")]
+            names = {ast.unparse(n) for kinds in asked for n in ast.walk(kinds) if isinstance(n, ast.Attribute)}
+            layers = {name for name in names if name.startswith("nn.")} - general
+            assert not layers, f"{path.name} asks for {sorted(layers)}: give them a kind in model/layer_kinds.py"
 
 
 def test_no_import_is_hidden_in_a_function() -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import fx, nn
 
+from ..model.layer_kinds import is_layer
 from ..model.opaque import OPAQUE_MODEL
-from ..model.tree import is_layer
 
 Source = tuple[str, str, int]  # (path of the module, name of the attribute, index in it or -1)
 
@@ -79,13 +79,13 @@ def attribute_ints_in(arguments: Any) -> Iterator[tuple[tuple[int | str, ...], A
         yield (), arguments
     elif isinstance(arguments, tuple | list):
         for i, entry in enumerate(arguments):
-            yield from (((i, *path), found) for path, found in attribute_ints_in(entry))
+            yield from (((i, *path), number) for path, number in attribute_ints_in(entry))
     elif isinstance(arguments, dict):
         for key, entry in arguments.items():
-            yield from (((key, *path), found) for path, found in attribute_ints_in(entry))
+            yield from (((key, *path), number) for path, number in attribute_ints_in(entry))
     elif isinstance(arguments, slice):
         for name in ("start", "stop"):
-            yield from (((name, *path), found) for path, found in attribute_ints_in(getattr(arguments, name)))
+            yield from (((name, *path), number) for path, number in attribute_ints_in(getattr(arguments, name)))
 
 
 def plain(arguments: Any) -> Any:

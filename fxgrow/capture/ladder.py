@@ -1,11 +1,11 @@
-"""Model to graph, by a ladder; each rung is checked against the model.
+"""From a model to its graph in up to three attempts; the result of each is compared with the model.
 
 1. FX with proxies that carry values (`tracer`): control flow on shapes follows the example inputs.
 2. The smallest submodule that cannot be traced, or whose trace computes something else, becomes a leaf.
-3. The whole model is one call (`whole`).
+3. The whole model is one call (`model.opaque`).
 
-The check compares tapes: the ATen calls of the model and of its trace on meta tensors, with the flow of values
-between them. A trace that lost a skip connection or took the wrong branch has another tape.
+The comparison is of tapes: the ATen calls of the model and of its trace on meta tensors, and the values that each call
+reads. A trace that lost a skip connection or took another branch has another tape.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from ..base.isolation import no_collection, same_randomness
 from ..errors import GrowError, TraceError
 from ..model.call_args import bind, given_arguments
-from ..model.copies import clone_owned, clone_shared, named_tensors, plain_tensors, to_meta
-from ..model.example_inputs import ModelInputs, as_inputs, as_real_inputs, for_a_run
+from ..model.copies import clone_owned, clone_shared, clone_to_run, named_tensors, to_meta
+from ..model.example_inputs import ModelInputs, as_inputs, as_real_inputs
 from ..model.grown import GrownModule
 from ..model.guesses import guesses
+from ..model.layer_kinds import CONTAINERS, is_layer
 from ..model.opaque import opaque_graph, unsupported_mode_graph
 from ..model.provenance import copy_module_stacks, module_stacks
 from ..model.supported import check_supported
-from ..model.tree import CONTAINERS, MODE_OVERRIDES, MODES, Mode, Output, graph_for, is_layer, keep, set_mode, skeleton
+from ..model.tree import MODE_OVERRIDES, MODES, Mode, Output, graph_for, keep, skeleton
+from ..recording.model_run import RunError, run_model
 from ..recording.operators import draws
-from ..recording.run import ModelRun, RunError, named_inputs, run_model
-from ..recording.runner import Runner
-from ..recording.tape import Tape, first_difference
+from ..recording.run import ModelRun, TapedRun
+from ..recording.tape import Tape
 from .attribute_ints import remembered
 from .patches import DrawnError
 from .proxy import VALUE, guard
@@ -44,7 +44,7 @@ NUMBERS = (
     "example's was not looked at"
 )
 UNSEEN = " (what it does for other kinds of input was not looked at)"
-ROUNDS = 12  # of finding leaves; after that the whole model is one
+ROUNDS = 12  # of tracing with more leaves; after that the whole model is one call
 
 
 def trace_model(
@@ -86,35 +86,35 @@ def _trace_example(model: nn.Module, example: Any, leaves: frozenset[str], outpu
         TraceError: It runs on neither.
     """
     why: RunError | None = None
-    found: Traced | None = None
+    meta_trace: Traced | None = None
     try:
-        found = _trace(model, as_inputs(example), leaves, output)
+        meta_trace = _trace(model, as_inputs(example), leaves, output)
     except RunError as error:
         why = error
     inputs = as_real_inputs(example)
     on_meta = inputs is None or any(t.is_meta for t in named_tensors(model).values())
-    if (found is None or len(found.tapes) < len(MODES)) and inputs is not None and not on_meta:
+    if (meta_trace is None or len(meta_trace.tapes) < len(MODES)) and inputs is not None and not on_meta:
         try:
             real = _trace(model, inputs, leaves, output)
-            if found is None or len(real.tapes) > len(found.tapes):
+            if meta_trace is None or len(real.tapes) > len(meta_trace.tapes):
                 return replace(real, notes=(*real.notes, NUMBERS))
         except RunError as error:
             why = error
-    if found is not None:
-        return found
+    if meta_trace is not None:
+        return meta_trace
     advice = "; if it asks for the numbers in a tensor, give real example_inputs" if on_meta else ""
     raise TraceError(f"{why}{advice}") from why and why.__cause__
 
 
 def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[str]:
     modules = dict(model.named_modules())
-    found: set[str] = set()
+    paths: set[str] = set()
     for leaf in [wanted] if isinstance(wanted, str | type) else wanted or ():
         names = [n for n, m in modules.items() if n and (n == leaf or (isinstance(leaf, type) and isinstance(m, leaf)))]
         if not names:
             raise TraceError(f"leaf_modules names {leaf!r}, but the model has no such module")
-        found.update(names)
-    return frozenset(found)
+        paths.update(names)
+    return frozenset(paths)
 
 
 def _trace(model: nn.Module, inputs: ModelInputs, leaves: frozenset[str], output: Output) -> Traced:
@@ -138,7 +138,7 @@ def _trace(model: nn.Module, inputs: ModelInputs, leaves: frozenset[str], output
 
 
 class _Draft:
-    """One model on its way to a graph."""
+    """The state while one model is traced."""
 
     def __init__(
         self, model: nn.Module, inputs: ModelInputs, tapes: Mapping[Mode, ModelRun], asked: frozenset[str]
@@ -150,14 +150,14 @@ class _Draft:
         self.name = type(model).__name__
         self.arguments = bind(model, inputs)
         self.training = [module.training for module in model.modules()]
-        self.why: dict[str, str] = {}  # of the leaves that were found
+        self.why: dict[str, str] = {}  # each leaf that tracing made, and the reason
 
     # -- the whole -------------------------------------------------------------------------------
 
     def as_opaque(self, why: str) -> Traced:
         """The model as one call."""
         notes = [f"{self.name} is kept as one call{UNSEEN}, because {why}"] if why else []
-        root = keep(self._own(clone_shared(self.model)))
+        root = keep(clone_to_run(self.model, real=self.inputs.real))
         return self._traced(root, {"eval": opaque_graph(self.model)}, notes=notes, opaque=True, modes=tuple(self.tapes))
 
     # -- the ladder ------------------------------------------------------------------------------
@@ -173,31 +173,31 @@ class _Draft:
         for _ in range(ROUNDS):
             graphs: dict[Mode, fx.Graph] = {}
             trees: dict[Mode, nn.Module] = {}
-            found: dict[str, str] = {}
+            new_leaves: dict[str, str] = {}
             same: dict[Mode, bool] = {}
             for mode in self.tapes:
                 trees[mode], attempt, same[mode] = self._symbolic(mode, leaves)
                 graphs[mode] = attempt.graph
-                found.update(attempt.found)
+                new_leaves.update(attempt.new_leaves)
                 if same[mode] and self._serves_both_modes(attempt, trees[mode]):
                     break
-            if not found:
+            if not new_leaves:
                 traced = self._assembled(graphs, trees, leaves)
                 if traced.constants or not all(same.values()):  # a constant may be written to, run after run
-                    found = self._differences(traced)
-            if not found:
+                    new_leaves = self._differences(traced)
+            if not new_leaves:
                 return traced
-            self.why.update(found)
-            leaves |= self._alike(found)
+            self.why.update(new_leaves)
+            leaves |= self._alike(new_leaves)
             if "" in leaves:
-                raise TraceError(found[""])
+                raise TraceError(new_leaves[""])
         raise TraceError(f"even with {len(leaves)} of its modules kept as calls it cannot be traced")
 
-    def _alike(self, found: Mapping[str, str]) -> frozenset[str]:
+    def _alike(self, paths: Mapping[str, str]) -> frozenset[str]:
         """Those modules, and all of their classes: the same code, with the same outcome."""
         modules = dict(self.model.named_modules())
-        kinds = {type(modules[path]) for path in found if path and type(modules[path]) not in CONTAINERS}
-        return frozenset(found) | {path for path, module in modules.items() if path and type(module) in kinds}
+        kinds = {type(modules[path]) for path in paths if path and type(modules[path]) not in CONTAINERS}
+        return frozenset(paths) | {path for path, module in modules.items() if path and type(module) in kinds}
 
     def _symbolic(self, mode: Mode, leaves: frozenset[str]) -> tuple[nn.Module, Attempt, bool]:
         """A copy, an attempt to trace it, and whether its values are the model's."""
@@ -209,16 +209,14 @@ class _Draft:
     def _symbolic_on_copy(
         self, mode: Mode, leaves: frozenset[str], *, find_draws: bool
     ) -> tuple[nn.Module, Attempt, bool]:
-        tree = self._own(clone_shared(self.model))
+        tree = clone_to_run(self.model, real=self.inputs.real)
         tree.train(mode == "train")
-        arguments = for_a_run(self.arguments)
-        everything = {**named_tensors(tree), **named_inputs(arguments)}
-        tape = Tape(everything, real=self.inputs.real)
+        run = TapedRun(tree, self.arguments, Tape, real=self.inputs.real)
         given = given_arguments(self.model, self.inputs)
         with remembered(tree), same_randomness():
-            attempt = symbolic_trace(tree, arguments, given, tape, leaves, find_draws=find_draws)
+            attempt = symbolic_trace(tree, run.arguments, given, run.tape, leaves, find_draws=find_draws)
         _keep_places(attempt.graph, tree, mode)
-        return tree, attempt, not attempt.found and tape.result(attempt.result, everything) == self.tapes[mode].result
+        return tree, attempt, not attempt.new_leaves and run.digests(attempt.result) == self.tapes[mode].result
 
     def _serves_both_modes(self, attempt: Attempt, tree: nn.Module) -> bool:
         """Whether tracing in the other mode would give the same graph.
@@ -236,10 +234,6 @@ class _Draft:
             for run in self.tapes.values()
         )
         return not any_code(tree, called) and all(other == first for other in others)
-
-    def _own(self, tree: nn.Module) -> nn.Module:
-        """A copy whose tensors may be written to: on meta they hold nothing."""
-        return clone_owned(tree) if self.inputs.real else tree
 
     def _assembled(
         self, graphs: dict[Mode, fx.Graph], trees: Mapping[Mode, nn.Module], leaves: frozenset[str]
@@ -265,7 +259,9 @@ class _Draft:
             graphs = {"eval": graphs["eval"]}
         plain = {name for name, module in self.model.named_modules() if name and is_layer(module)}
         runs_code = any_code(self.model, called)
-        root = self._own(skeleton(self.model, called | plain))
+        root = skeleton(self.model, called | plain)
+        if self.inputs.real:
+            root = clone_owned(root)
         root.__dict__.update(constants, **{MODE_OVERRIDES: overrides})
         return self._traced(
             root,
@@ -281,25 +277,18 @@ class _Draft:
     def _differences(self, traced: Traced) -> dict[str, str]:
         """The smallest module where a trace departs from the model, and how; empty where they compute the same."""
         for mode, theirs in self.tapes.items():
-            root = traced.fresh()
-            set_mode(root, mode)
-            arguments = for_a_run(self.arguments)
-            names = {**named_tensors(root), **named_inputs(arguments)}
-            tape = Tape(names, plain_tensors(root), real=self.inputs.real)
+            run = TapedRun(traced.fresh(), self.arguments, Tape, mode=mode, real=self.inputs.real)
             try:
-                with same_randomness(), torch.no_grad(), tape:
-                    result = Runner(root, traced.graph(mode), tape).run_on(arguments)
+                result = run.graph(traced.graph(mode))
             except GrowError as error:
-                return {tape.module: str(error).splitlines()[0]}
+                return {run.tape.module: str(error).splitlines()[0]}
             except Exception as error:  # noqa: BLE001 - whatever the trace raises where the model runs
-                return {tape.module: explain(error)}
-            if tape.result(result, names) != theirs.result:
-                difference, module = first_difference(tape.calls, theirs.calls)
-                return {
-                    _outside(
-                        module, traced.leaf_modules
-                    ): f"its trace computes something else in {mode} mode: {difference}"
-                }
+                return {run.tape.module: explain(error)}
+            difference = run.difference(result, theirs)
+            if difference is not None:
+                what, path = difference
+                reason = f"its trace computes something else in {mode} mode: {what}"
+                return {_outside(path, traced.leaf_modules): reason}
         return {}
 
     # -- the result ------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
+from ..base.torch_private import pytree
 from ..errors import TraceError
 from ..model.provenance import NOT_THEIRS
 from .proxy import VALUE, MetaProxy

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.fx.proxy import Attribute
-from torch.utils import _pytree as pytree
 
+from ..base.torch_private import pytree
 from ..errors import GrowError, TraceError
 from ..model.example_inputs import brief
 
@@ -103,8 +103,8 @@ class MetaProxy(fx.Proxy):
             return getattr(value, name)
         if isinstance(value, Mapping) and name in _MAPPING_METHODS:
             return functools.partial(_MAPPING_METHODS[name], self)
-        found = getattr(type(value), name, None)
-        if callable(found) and not isinstance(found, type):
+        attribute = getattr(type(value), name, None)
+        if callable(attribute) and not isinstance(attribute, type):
             return Attribute(self, name)
         return self.tracer.create_proxy("call_function", getattr, (self, name), {})
 
@@ -141,8 +141,8 @@ class MetaProxy(fx.Proxy):
         return any(bool(entry == item) for entry in self)
 
     def __getitem__(self, key: Any) -> Any:
-        found: Any = self.tracer.create_proxy("call_function", operator.getitem, (self, key), {})
-        return found.answer(lambda none: none) if found.node.meta[VALUE] is None else found
+        entry: Any = self.tracer.create_proxy("call_function", operator.getitem, (self, key), {})
+        return entry.answer(lambda none: none) if entry.node.meta[VALUE] is None else entry
 
     def __iter__(self) -> Iterator[Any]:
         value = self._sized()

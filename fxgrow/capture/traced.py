@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from ..model.copies import clone_owned, clone_shared
+from ..model.copies import clone_shared, clone_to_run
 from ..model.example_inputs import ModelInputs
-from ..model.tree import MODE_OVERRIDES, Mode, Output, graph_for, is_layer, keep, skeleton
+from ..model.layer_kinds import is_layer
+from ..model.tree import MODE_OVERRIDES, Mode, Output, graph_for, keep, skeleton
 from ..recording.run import ModelRun
 from .proxy import guard
 
@@ -62,9 +63,11 @@ class Traced:
 
     def fresh(self) -> nn.Module:
         """The root for one run: a copy where code of the user's runs, which may keep state on it."""
-        if self.inputs.real:
-            return clone_owned(self.root)
-        return clone_shared(self.root) if self.runs_code else self.root
+        return self.to_run(self.root)
+
+    def to_run(self, root: nn.Module) -> nn.Module:
+        """What one run of these graphs needs of a tree of our own: a copy, if the run may leave something on it."""
+        return clone_to_run(root, real=self.inputs.real) if self.inputs.real or self.runs_code else root
 
     def tree(self, model: nn.Module) -> nn.Module:
         """The module tree that the graphs run on, made of a copy of a model of the same code, with its tensors."""

@@ -24,7 +24,7 @@ from ..errors import TraceError
 from ..model.call_args import PLAIN, default_in_code, parameters_of, stars_of
 from ..model.copies import named_tensors
 from ..model.provenance import SOURCE_LINE, caller
-from ..recording.run import source_location
+from ..recording.model_run import source_location
 from ..recording.runner import thawed
 from ..recording.tape import Tape
 from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, patched, unpatched
@@ -64,7 +64,7 @@ class Tracer(fx.Tracer):
         self.arguments, self.given = arguments, given
         self.tape = tape
         self.forced = leaves
-        self.found: dict[str, str] = {}  # leaves that were found, and why
+        self.new_leaves: dict[str, str] = {}  # modules that have to stay calls, and why
         self._made: dict[int, tuple[fx.Node, int | None]] = {}
         self._answered: dict[fx.Node, None] = {}
         self._context = _context()
@@ -240,7 +240,7 @@ class Tracer(fx.Tracer):
             with nothing_lost(m, real=self.tape.real, draws=self.find_draws):
                 return super().call_module(m, forward, args, kwargs)
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises when it meets a proxy
-            self.found[path] = explain(error)
+            self.new_leaves[path] = explain(error)
         self._drawn = None
         for node in reversed(list(self.graph.nodes)):
             if node is last:
@@ -263,14 +263,14 @@ class Attempt:
     """What came of an attempt to trace.
 
     Attributes:
-        graph: The graph; of no use where leaves were found.
-        found: The leaves that had to be made (path: why): trace again, a fresh copy, with these.
+        graph: The graph. If there are new leaves, it is not used.
+        new_leaves: The modules that have to stay calls, by path, and why. Trace a fresh copy with these leaves.
         result: What the graph returned on the example inputs.
         mode_matters: Whether the code that became the graph asks for its mode.
     """
 
     graph: fx.Graph
-    found: Mapping[str, str]
+    new_leaves: Mapping[str, str]
     result: Any = None
     mode_matters: bool = True
 
@@ -299,10 +299,10 @@ def symbolic_trace(
             with nothing_lost(root, real=tape.real, draws=True), patched(tracer):
                 graph = tracer.trace(root)
     except Restart:
-        return Attempt(tracer.graph, tracer.found)
+        return Attempt(tracer.graph, tracer.new_leaves)
     except Exception as error:
-        if tracer.found:
-            return Attempt(tracer.graph, tracer.found)
+        if tracer.new_leaves:
+            return Attempt(tracer.graph, tracer.new_leaves)
         if isinstance(error, DrawnError) and not find_draws:
             raise
         raise TraceError(explain(error)) from error
@@ -318,7 +318,7 @@ def symbolic_trace(
         if not node.users and _is_plain(node):
             graph.erase_node(node)
     graph.lint()
-    return Attempt(graph, tracer.found, result, tracer.mode_matters)
+    return Attempt(graph, tracer.new_leaves, result, tracer.mode_matters)
 
 
 def _is_data(value: Any) -> bool:

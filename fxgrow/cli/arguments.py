@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
+from ..base.torch_private import pytree
 from ..errors import GrowError
 from ..methods import offered
 from ..model.example_inputs import ModelInputs
@@ -166,7 +166,7 @@ def inputs_as_planned(plan: Plan, model: nn.Module) -> ModelInputs:
     if example is None:
         raise UsageError("the plan does not tell its inputs: give --input")
     draws = torch.Generator().manual_seed(0)
-    args, kwargs = tree_map_only(
+    args, kwargs = pytree.tree_map_only(
         Tensor, lambda t: _random(t.shape, t.dtype, draws), (example.args, dict(example.kwargs))
     )
     return ModelInputs(args, kwargs)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ..base.isolation import rng_preserved
@@ -26,11 +25,21 @@ from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, measure
 from ..model.activations import of_node
 from ..model.copies import named_tensors
+from ..model.layer_kinds import (
+    AFFINE_NORMS,
+    ATTENTIONS,
+    CONTAINERS,
+    CONVOLUTION,
+    LINEAR,
+    LINEAR_MAPS,
+    functions_of,
+    is_a,
+    is_layer_class,
+)
 from ..model.provenance import describe, modules_of
-from ..model.tree import CONTAINERS, Mode
+from ..model.tree import Mode
 from ..ops import Value
 from ..plans.changes import Region, Repeat
-from .anchors import LAYERS
 from .trial import is_identity_on_random_inputs, run_node
 
 NodeValues = Mapping[Mode, Mapping[fx.Node, Any]]  # per mode, what each node of its graph gives on the example inputs
@@ -55,9 +64,9 @@ def repeat(widths: WidthGraph, known: NodeValues, block: str, paths: tuple[str, 
         nodes = [node for node in graph.nodes if node.op != "output" and block in modules_of(node)]
         if not nodes:
             continue
-        found = _Block(widths, mode, block, frozenset(nodes))
-        leave = found.leave()
-        skip = found.skip(leave)
+        analysed = _Block(widths, mode, block, frozenset(nodes))
+        leave = analysed.leave()
+        skip = analysed.skip(leave)
         if _layouts(widths, mode, skip.entry.name) != _layouts(widths, mode, leave.name):
             raise Unfit("it gives another shape than it takes")
         if not skip.zeros:
@@ -105,20 +114,20 @@ def last_blocks(widths: WidthGraph, known: NodeValues, path: str) -> list[str]:
     if widths.traced.output == "module":
         raise Unfit("the model's own class has no place for new blocks; use output='graph'")
     leaf = call_around(widths.traced, path)
-    if leaf and (leaf != path or not is_leaf(widths.traced.classes[path])):
+    if leaf and (leaf != path or not is_layer_class(widths.traced.classes[path])):
         raise Unfit(f"it runs inside {leaf}, which is kept as a call")
-    found = _blocks(widths, known, path, reasons)
-    if not found:
+    blocks = _blocks(widths, known, path, reasons)
+    if not blocks:
         told = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:4]) or "it holds only layers"
         raise Unfit(f"no block in it can be cloned so that the clone changes nothing: {told}")
-    return [list(stage)[-1].block for _, stage in itertools.groupby(found, lambda block: _shape(widths, block))]
+    return [list(stage)[-1].block for _, stage in itertools.groupby(blocks, lambda block: _shape(widths, block))]
 
 
 def _blocks(widths: WidthGraph, known: NodeValues, path: str, reasons: dict[str, str]) -> list[Repeat]:
     """The blocks in a module, in order; itself, where it is one and no chain of them."""
     kind = widths.traced.classes[path]
     own: list[Repeat] = []
-    if not is_leaf(kind) and not issubclass(kind, CONTAINERS):
+    if not is_layer_class(kind) and not issubclass(kind, CONTAINERS):
         try:
             own = [repeat(widths, known, path, ())]
         except Unfit as reason:
@@ -134,11 +143,6 @@ def call_around(traced: Traced, path: str) -> str:
         return traced.class_name
     called = {str(n.target) for graph in traced.graphs.values() for n in graph.nodes if n.op == "call_module"}
     return next((leaf for leaf in sorted(called) if f"{path}.".startswith(f"{leaf}.")), "")
-
-
-def is_leaf(kind: type) -> bool:
-    """Whether a class of modules is a layer of torch.nn, and holds no blocks."""
-    return kind.__module__.startswith("torch.nn.") and kind not in (nn.Module, *CONTAINERS)
 
 
 def _shape(widths: WidthGraph, block: Repeat) -> tuple[Layout, ...] | None:
@@ -243,9 +247,9 @@ class _Block:
             return self._own([str(node.target)])
         if node.op == "call_module":
             module = self.root.get_submodule(str(node.target))
-            if isinstance(module, _AFFINE) and isinstance(module._parameters.get("weight"), nn.Parameter):
+            if is_a(module, *_AFFINE) and isinstance(module._parameters.get("weight"), nn.Parameter):
                 return self._own([f"{node.target}.{name}" for name, _ in module.named_parameters(recurse=False)])
-            if isinstance(module, nn.MultiheadAttention):
+            if isinstance(module, ATTENTIONS):
                 return self._own([f"{node.target}.out_proj.{name}" for name, _ in module.out_proj.named_parameters()])
         elif node.target in _AFFINE_FUNCTIONS:
             parameters = [n for n in node.all_input_nodes[1:] if n.op == "get_attr" and self._is_parameter(n)]
@@ -309,8 +313,8 @@ class _Block:
                 made = run_node(self.root, node, args, kwargs, {})
         except Exception:  # noqa: BLE001 - whatever it is, it does not work on such tensors
             return False
-        found = leaf_tensors(made)
-        return bool(found) and not any(bool(tensor.any()) for tensor in found)
+        tensors = leaf_tensors(made)
+        return bool(tensors) and not any(bool(tensor.any()) for tensor in tensors)
 
     def _keeps_zeros(self, node: fx.Node) -> bool:
         """Whether a node of one input makes zeros of zeros, by trying it."""
@@ -328,28 +332,20 @@ T = TypeVar("T")
 
 
 def _once(known: dict[fx.Node, T | Unfit], node: fx.Node, find: Callable[[fx.Node], T]) -> T:
-    """What is found of a node, looked for once: many ways lead through sums of sums."""
+    """The result of a search at a node, kept: many ways lead through sums of sums to the same node."""
     if node not in known:
         try:
             known[node] = find(node)
         except Unfit as reason:
             known[node] = reason
-    found = known[node]
-    if isinstance(found, Unfit):
-        raise found
-    return found
+    result = known[node]
+    if isinstance(result, Unfit):
+        raise result
+    return result
 
 
 _ADDS: frozenset[Any] = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
 _COPIES = frozenset({"contiguous", "clone", "to", "type_as"})
 _PRODUCTS: frozenset[Any] = frozenset({operator.mul, operator.imul, torch.mul, "mul", "mul_"})
-_AFFINE = (
-    *LAYERS, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm,
-    nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
-)  # fmt: skip
-_AFFINE_FUNCTIONS: frozenset[Any] = frozenset(
-    {
-        F.linear, F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d, F.batch_norm, F.layer_norm,
-        F.group_norm, F.rms_norm, F.instance_norm,
-    }
-)  # fmt: skip
+_AFFINE = (*LINEAR_MAPS, *AFFINE_NORMS)
+_AFFINE_FUNCTIONS: frozenset[Any] = frozenset(functions_of(LINEAR, CONVOLUTION, *AFFINE_NORMS))

@@ -1,4 +1,4 @@
-"""Statistics of activations over batches of data, and batch norms that neither of them can change."""
+"""Mean and variance of activations over batches of data, for new norms that undo what they normalise."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import GrowError, PlanError
 from ..model.call_args import taken
+from ..model.layer_kinds import BATCH_NORM, is_a
 from ..plans.changes import Insert
 
 
@@ -102,7 +103,7 @@ def calibrate(student: nn.Module, new: Iterable[Insert], batches: Iterable[Any])
 def _undo(norm: Any, moments: _Moments) -> None:
     variance = moments.variance
     with torch.no_grad():
-        of_batches = isinstance(norm, nn.modules.batchnorm._BatchNorm)
+        of_batches = is_a(norm, BATCH_NORM)
         if of_batches:
             norm.running_mean.copy_(moments.mean)
             norm.running_var.copy_(variance)

@@ -79,9 +79,9 @@ def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, seed:
 
 def _last_sibling(after: str, anchors: Sequence[fx.Node]) -> str:
     """The module after which a new layer stands: the activation, where that is a module beside the layer."""
-    found = {str(node.target) for node in anchors if node.op == "call_module"}
-    parents = {path.rpartition(".")[0] for path in (after, *found)}
-    return found.pop() if len(found) == len(parents) == 1 else after
+    called = {str(node.target) for node in anchors if node.op == "call_module"}
+    parents = {path.rpartition(".")[0] for path in (after, *called)}
+    return called.pop() if len(called) == len(parents) == 1 else after
 
 
 def _add(root: nn.Module, path: str, module: nn.Module, *, after: str) -> None:
@@ -117,10 +117,10 @@ def _graph(graphs: Mapping[Mode, fx.Graph], mode: Mode) -> fx.Graph:
 
 
 def _node(graph: fx.Graph, name: str) -> fx.Node:
-    found = next((node for node in graph.nodes if node.name == name), None)
-    if found is None:
+    match = next((node for node in graph.nodes if node.name == name), None)
+    if match is None:
         raise PlanError(f"the graph has no node {name!r}; the plan was made for another forward")
-    return found
+    return match
 
 
 # -- clones and kernels ----------------------------------------------------------------------------

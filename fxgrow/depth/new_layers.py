@@ -1,4 +1,4 @@
-"""The modules of a new layer, filled so that it changes nothing when it is born."""
+"""The modules of a new layer, initialised so that the model computes the same with it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ..model.activations import Activation, ParametricActivation
+from ..model.layer_kinds import BATCH_NORM, is_a
 from ..plans.changes import Insert
 
 MOST_GROUPS = 32  # of a group norm
 
 
 class Residual(nn.Sequential):
-    """x + f(x), where f is what it holds. Graphs call what it holds; this is for code that calls the container."""
+    """x + f(x), where f is the sequence. Graphs call its modules; this `forward` is for code that calls it as a whole."""
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = x + super().forward(x)
@@ -53,8 +54,8 @@ def _init_as_identity(new: Insert, parts: dict[str, nn.Module]) -> None:
             zero(tensor)
     elif new.kind == "identity":
         _identity(next(iter(parts.values())))
-        norm = parts.get("norm")
-        if isinstance(norm, nn.modules.batchnorm._BatchNorm):  # of running mean 0 and variance 1
+        norm: Any = parts.get("norm")
+        if norm is not None and is_a(norm, BATCH_NORM):  # of running mean 0 and variance 1
             nn.init.constant_(norm.weight, math.sqrt(1 + norm.eps))
 
 
@@ -75,7 +76,7 @@ def _layer(new: Insert, draw: Generator) -> Any:
 
 
 def _identity(layer: Any) -> None:
-    """Make a layer hand on what it gets."""
+    """Make a layer the identity."""
     middle = tuple((size - 1) // 2 for size in layer.weight.shape[2:])
     with torch.no_grad():
         layer.weight.zero_()
@@ -88,9 +89,7 @@ def _identity(layer: Any) -> None:
 def _norm(new: Insert) -> nn.Module:
     if new.norm == "group":
         return nn.GroupNorm(math.gcd(MOST_GROUPS, new.channels), new.channels)
-    dims = new.layer[-2] if new.layer.startswith("Conv") else 1
-    norm: nn.Module = getattr(nn, f"BatchNorm{dims}d")(new.channels)
-    return norm
+    return BATCH_NORM.classes[max(len(new.kernel), 1) - 1](new.channels)
 
 
 def _activation(activation: Activation, parametric: bool, channels: int) -> nn.Module:

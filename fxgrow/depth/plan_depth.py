@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-from torch import fx, nn
+from torch import fx
 
 from ..errors import PlanError, Unfit
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import measure
 from ..model.activations import Activation, activation_by_name
 from ..model.copies import named_tensors
+from ..model.layer_kinds import CONVOLUTIONS, LINEAR_MAPS, classes_of, is_layer_class, layer_class, spatial_rank
 from ..model.tree import Mode, module_at
 from ..ops import Value
 from ..plans.changes import CLONE, Enlarge, Insert, Kind, Layer, NodeRef, StructuralChange
@@ -24,12 +25,11 @@ from ..plans.entries import Skipped
 from ..plans.growth_plan import Plan
 from ..spec.match import match, module_of
 from ..spec.requests import Deepen, Kernel, Request
-from .anchors import CONVS, LAYERS, TRANSPOSED, Anchor, spots
-from .blocks import NodeValues, call_around, is_leaf, last_blocks, repeat
+from .anchors import Anchor, spots
+from .blocks import NodeValues, call_around, last_blocks, repeat
 from .trial import node_values
 
 RELU = Activation("ReLU")
-_LAYERS: tuple[Layer, ...] = ("Linear", "Conv1d", "Conv2d", "Conv3d")  # by the number of their axes
 CONVOLUTION = "aten::convolution"
 
 
@@ -85,7 +85,7 @@ def _each(
 
 def _layers(widths: WidthGraph, request: Deepen | Kernel) -> list[str]:
     """The layers that a request means, in the order of the model."""
-    kinds = LAYERS if isinstance(request, Deepen) else (*CONVS, *TRANSPOSED)
+    kinds = classes_of(*(LINEAR_MAPS if isinstance(request, Deepen) else CONVOLUTIONS))
     layers = [name for name, kind in widths.traced.classes.items() if name and issubclass(kind, kinds)]
     others = [name for name in widths.traced.classes if name and fnmatchcase(name, request.pattern)]
     if others and not any(name in layers or any(x.startswith(f"{name}.") for x in layers) for name in others):
@@ -99,15 +99,15 @@ def _layers(widths: WidthGraph, request: Deepen | Kernel) -> list[str]:
 def _modules(widths: WidthGraph, request: Deepen) -> list[str]:
     """The modules that a pattern names, but for those inside another of them."""
     paths = [path for path in widths.traced.classes if path]
-    found = [
+    named = [
         p for p in paths if fnmatchcase(p, request.pattern) and not any(fnmatchcase(p, x) for x in request.exclude)
     ]
-    if request.pattern not in found:  # a glob means what may be or hold a block
-        found = [path for path in found if not is_leaf(widths.traced.classes[path])] or found
-    if not found:
+    if request.pattern not in named:  # a glob means what may be or hold a block
+        named = [path for path in named if not is_layer_class(widths.traced.classes[path])] or named
+    if not named:
         close = difflib.get_close_matches(request.pattern, paths, 3, 0.5)
         raise PlanError(f"{request.pattern!r} matches no module; close: {', '.join(close) or 'none'}")
-    return [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
+    return [path for path in named if not any(path.startswith(f"{other}.") for other in named)]
 
 
 def _repeat(
@@ -125,13 +125,13 @@ def _repeat(
 
 def _insert(widths: WidthGraph, plan: Plan, drafted: DepthPlan, request: Deepen, path: str) -> list[StructuralChange]:
     layer: Any = widths.traced.root.get_submodule(path)
-    found = _spots(widths, path)
-    spot = found[0][1]
-    if any((other.activation, other.normed) != (spot.activation, spot.normed) for _, other in found):
+    calls = _spots(widths, path)
+    spot = calls[0][1]
+    if any((other.activation, other.normed) != (spot.activation, spot.normed) for _, other in calls):
         raise Unfit("its calls are followed by different activations, so that one new layer does not suit them all")
     kind, activation, parametric, before = _kind(request, spot, drafted, path)
-    anchors = [(mode, s.before if before or s.act is None else s.act) for mode, s in found]
-    dims = 0 if isinstance(layer, nn.Linear) else len(layer.kernel_size)
+    anchors = [(mode, s.before if before or s.act is None else s.act) for mode, s in calls]
+    dims = spatial_rank(layer)
     shape = _value(widths, *anchors[0]).layouts
     channels = measure(shape[-1 - dims], _sizes(widths, plan))
     for anchor in anchors:
@@ -150,7 +150,7 @@ def _insert(widths: WidthGraph, plan: Plan, drafted: DepthPlan, request: Deepen,
     new = Insert(
         path=_free_name(widths, drafted.changes, path),
         after=path,
-        layer=_LAYERS[dims],
+        layer=cast(Layer, layer_class(dims).__name__),
         channels=channels,
         groups=_groups(plan, path, layer, channels),
         kernel=_kernel(request, layer, dims),
@@ -260,9 +260,9 @@ def _free_name(widths: WidthGraph, changes: list[StructuralChange], path: str, a
 
 def _spots(widths: WidthGraph, path: str) -> list[tuple[Mode, Anchor]]:
     traced = widths.traced
-    found = [(mode, s) for mode, graph in traced.graphs.items() for s in spots(graph, traced.root, path)]
-    if found:
-        return found
+    anchors = [(mode, s) for mode, graph in traced.graphs.items() for s in spots(graph, traced.root, path)]
+    if anchors:
+        return anchors
     leaf = call_around(traced, path)
     if traced.output == "module":
         raise Unfit("the model's own class has no place for new layers; use output='graph'")

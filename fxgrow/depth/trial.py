@@ -1,12 +1,13 @@
-"""A part of a graph run on random numbers: whether a clone of a block gives what it is given.
+"""Runs of parts of a graph on random numbers: whether a clone of a block is the identity.
 
-What the analysis of a block takes for zero, a skip or a harmless write is tried here, so that nothing rests on it.
+`blocks` decides by analysis what is zero, a skip or a write without effect. This test is independent of that analysis.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -14,33 +15,28 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
-from ..base.isolation import rng_preserved, same_randomness
+from ..base.isolation import rng_preserved
 from ..capture.traced import Traced
 from ..model.copies import clone_shared
-from ..model.example_inputs import for_a_run
 from ..model.tree import Mode, set_mode
-from ..recording.run import tape_of
+from ..recording.run import TapedRun
 from ..recording.runner import Runner, thawed
 from ..recording.tape import Tape
 
 
 def node_values(traced: Traced) -> dict[Mode, dict[fx.Node, Any]]:
     """What each node of the graph of each mode gives on the example inputs; tensors are on the meta device."""
-    found: dict[Mode, dict[fx.Node, Any]] = {}
+    values: dict[Mode, dict[fx.Node, Any]] = {}
     for mode in traced.graphs:
         if mode in traced.tapes:
-            values = found[mode] = {}
-            root = traced.fresh()
-            set_mode(root, mode)
-            arguments = for_a_run(traced.arguments)
-            tape = tape_of(root, arguments, real=traced.inputs.real)
-            with same_randomness(), torch.no_grad(), tape:
-                _Recorder(root, traced.graph(mode), tape, values).run_on(arguments)
-    return found
+            values[mode] = {}
+            run = TapedRun(traced.fresh(), traced.arguments, Tape, mode=mode, real=traced.inputs.real)
+            run.graph(traced.graph(mode), partial(_Recorder, values[mode]))
+    return values
 
 
 class _Recorder(Runner):
-    def __init__(self, root: nn.Module, graph: fx.Graph, tape: Tape, values: dict[fx.Node, Any]) -> None:
+    def __init__(self, values: dict[fx.Node, Any], root: nn.Module, graph: fx.Graph, tape: Tape) -> None:
         super().__init__(root, graph, tape)
         self.values = values
 
@@ -109,7 +105,7 @@ def _run(
 
 
 def run_node(tree: nn.Module, node: fx.Node, args: Any, kwargs: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """What a node gives for other arguments than its own, with tensors in the place of the tree's."""
+    """The result of a node for given arguments, with other tensors instead of the tree's."""
     target: Any = node.target
     if node.op == "get_attr":
         return tensors[target] if target in tensors else _random(attrgetter(target)(tree))
@@ -133,7 +129,7 @@ def _random(value: Any) -> Any:
 
 
 def _random_parameter(tensor: Tensor) -> Tensor:
-    """Weights of the scale that keeps activations alive; vectors, such as variances, about one; whole numbers zero."""
+    """Matrices scaled by 1/sqrt(fan_in), vectors (such as variances) in [0.5, 1.5], integers 0."""
     if not tensor.is_floating_point():
         return torch.zeros(tensor.shape, dtype=tensor.dtype)
     if tensor.ndim < 2:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from ..model.tree import CONTAINERS
+from ..model.layer_kinds import CONTAINERS
 from .folding import Flow, folded, layered, neighbours
 from .graph import graph_of
 from .registry import level

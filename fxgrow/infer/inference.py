@@ -9,34 +9,32 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from types import MethodDescriptorType
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
-from torch.utils import _pytree as pytree
 
-from ..base.isolation import same_randomness
 from ..base.structures import ArgumentPath, leaf_tensors, plain_leaves
+from ..base.torch_private import pytree
 from ..capture.attribute_ints import AttributeInt, Source, attribute_ints_in, remembered
 from ..capture.traced import Traced
 from ..errors import TraceError
 from ..layouts.layout import Layout, atoms, fixed, is_fixed, of
 from ..layouts.unify import Inexpressible, Kind
 from ..model.call_args import labelled
-from ..model.copies import named_tensors, plain_tensors
-from ..model.example_inputs import for_a_run
+from ..model.layer_kinds import ATTENTION_SIZES, ATTENTIONS, is_layer
 from ..model.opaque import call
 from ..model.provenance import describe
-from ..model.tree import Mode, is_layer, module_at, set_mode
+from ..model.tree import Mode, module_at
 from ..ops import Linear, Value, rule_for
 from ..recording.operators import decides, results_of, tensors_in
-from ..recording.run import named_inputs
+from ..recording.run import TapedRun, named_inputs
 from ..recording.runner import Runner
-from ..recording.tape import Tape, first_difference, is_uniform
+from ..recording.tape import Tape, is_uniform
 from . import literals
 from .attributes import Attribute, of_module
 from .findings import CARRY, IS_OUTPUT, Findings, Flow, KeyedValue, Open, Prediction
@@ -57,8 +55,7 @@ def infer(traced: Traced, opened: Open | None = None) -> Findings:
     """
     inference = Inference(traced, opened or Open())
     for mode in traced.modes:
-        with same_randomness():
-            inference.run(mode)
+        inference.run(mode)
     inference.add_attribute_literals()
     return inference.findings
 
@@ -102,14 +99,11 @@ class Inference(RuleEnv):
         self.by_name = {node.name: node for node in traced.graph(mode).nodes}
         self.findings.predictions[mode] = []
         root = traced.fresh()
-        set_mode(root, mode)
-        tensors, arguments = named_tensors(root), for_a_run(traced.arguments)
-        names = {**tensors, **named_inputs(arguments)}
-        tape = _InferenceTape(self, names, plain_tensors(root), real=traced.inputs.real)
-        runner = _Runner(self, root, tape, traced.graph(mode))
+        run = TapedRun(root, traced.arguments, partial(_InferenceTape, self), mode=mode, real=traced.inputs.real)
+        tape = run.tape
         try:
-            with torch.no_grad(), tape, remembered(root) if traced.runs_code else nullcontext():
-                result = runner.run_on(arguments)
+            code_is_watched = [remembered(root)] if traced.runs_code else []
+            result = run.graph(traced.graph(mode), partial(_Runner, self), code_is_watched)
         except TraceError as error:
             raise TraceError(str(error).splitlines()[0]) from None  # FX appends the node to the message
         except Exception as error:
@@ -117,10 +111,10 @@ class Inference(RuleEnv):
                 f"the trace of {traced.class_name} fails in {mode} mode where the model runs, at "
                 f"{tape.site or 'its start'}: {type(error).__name__}: {error}"
             ) from error
-        theirs = traced.tapes[mode]
-        if tape.result(result, names) != theirs.result:
-            difference, _ = first_difference(tape.calls, theirs.calls)
-            raise TraceError(f"the trace of {traced.class_name} computes something else in {mode} mode: {difference}")
+        difference = run.difference(result, traced.tapes[mode])
+        if difference is not None:
+            what, _ = difference
+            raise TraceError(f"the trace of {traced.class_name} computes something else in {mode} mode: {what}")
         self.findings.calls[mode] = tape.calls
         self.findings.numbers[mode] = plain_leaves(result)
         outputs = leaf_tensors(result)
@@ -360,13 +354,13 @@ class Inference(RuleEnv):
 
     def enter(self, tape: Tape, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module is called."""
-        if isinstance(module, nn.MultiheadAttention):
+        if isinstance(module, ATTENTIONS):
             self._attention(tape, module)
 
     def leave_module(self, tape: Tape, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
         """A module returns: sizes that it states of what goes in and what comes out."""
-        if isinstance(module, nn.MultiheadAttention):
-            for name, given in zip(("embed_dim", "kdim", "vdim"), args, strict=False):
+        if isinstance(module, ATTENTIONS):
+            for name, given in zip(ATTENTION_SIZES, args, strict=False):
                 read = self.values.get(tape.known(given) or 0) if isinstance(given, Tensor) else None
                 if read is not None:
                     self.findings.attributes.append(Attribute(tape.module, name, read.layouts[-1:]))
@@ -420,7 +414,7 @@ class _InferenceTape(Tape):
 class _Runner(Runner):
     """Runs a graph, telling the inference which node is at work."""
 
-    def __init__(self, inference: Inference, root: nn.Module, tape: Tape, graph: fx.Graph) -> None:
+    def __init__(self, inference: Inference, root: nn.Module, graph: fx.Graph, tape: Tape) -> None:
         super().__init__(root, graph, tape)
         self.inference = inference
 

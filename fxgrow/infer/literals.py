@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import fx
 
 from ..base.structures import ArgumentPath
 from ..capture.attribute_ints import AttributeInt
 from ..layouts.layout import Layout
 from ..layouts.unify import Kind
+from ..model.layer_kinds import CONVOLUTIONS, GROUP_NORM, LAYER_NORM, RMS_NORM
 from ..model.tree import Mode
 from ..ops import Value
 
@@ -179,10 +179,9 @@ def read(node: Call, path: ArgumentPath) -> Any:
 # -- literals that rules declare by the name of the argument ---------------------------------------
 
 _NAMED: dict[Any, tuple[tuple[int, str], ...]] = {
-    F.group_norm: ((1, "num_groups"),),
-    F.layer_norm: ((1, "normalized_shape"),),
-    **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d), ((6, "groups"),)),
-    **dict.fromkeys((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), ((6, "groups"),)),
+    function: tuple([(position, name) for name, position in kind.arguments.items()])
+    for kind in (GROUP_NORM, LAYER_NORM, *CONVOLUTIONS)
+    for function in kind.functions
 }
 
 
@@ -288,9 +287,9 @@ _MADE: dict[Any, int] = {  # where among the arguments the shape begins
 # -- literals of norms -------------------------------------------------------------------------------
 
 
-@_finder(F.rms_norm)  # PyTorch takes it apart on the meta device, so no rule declares its shape
+@_finder(*RMS_NORM.functions)  # PyTorch takes it apart on the meta device, so no rule declares its shape
 def _rms_norm(node: Call, x: Value, out: Value) -> Iterator[Found]:
-    path, shape = argument(node, 1, "normalized_shape")
+    path, shape = argument(node, RMS_NORM.arguments["normalized_shape"], "normalized_shape")
     if isinstance(shape, list | tuple):
         for i, (length, layout) in enumerate(zip(shape, x.layouts[-len(shape) :], strict=True)):
             if isinstance(length, int):

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import fx, nn
+from torch import fx
 
 from ..base.structures import ArgumentPath
 from ..capture.traced import Traced
 from ..layouts.layout import Layout, fixed, is_fixed, of, product
 from ..layouts.unify import Kind, Unifier, size
 from ..model.copies import named_tensors
+from ..model.layer_kinds import LAYER_NORM
 from ..model.tree import Mode, module_at
 from ..ops import Env, Value
 from . import literals
@@ -105,12 +105,12 @@ class RuleEnv(Env):
         """Where the eps of the layer norm at work is stated: by a module, or by a literal of the graph."""
         if self.called is not None:
             module = module_at(self.traced.root, self.called)
-            own = type(module).forward is nn.LayerNorm.forward
+            own = any(type(module).forward is cls.forward for cls in LAYER_NORM.classes)
             return (self.called if own and getattr(module, "eps", None) == eps else None), None
         node = self.node
         if node is None or self.spelling is not None or node.op != "call_function":
             return None, None
-        if node.target not in (F.layer_norm, torch.layer_norm):
+        if node.target not in (*LAYER_NORM.functions, *LAYER_NORM.native):
             return None, None
         path, stated = literals.argument(node, 4, "eps")
         if len(node.args) <= 4 and "eps" not in node.kwargs:

@@ -128,12 +128,12 @@ def _clamp(low: Any = None, high: Any = None, **named: Any) -> Activation | None
 
 
 def _like(name: str, *parameters: str) -> Callable[..., Activation | None]:
-    def found(*args: Any, **kwargs: Any) -> Activation | None:
+    def activation(*args: Any, **kwargs: Any) -> Activation | None:
         given = {**dict(zip(parameters, args, strict=False)), **kwargs}
         given = {key: value for key, value in given.items() if key in parameters}
         return Activation(name, given) if all(isinstance(v, int | float | str) for v in given.values()) else None
 
-    return found
+    return activation
 
 
 _ARGUMENTS: dict[str, tuple[str, ...]] = {

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
+from ..base.torch_private import pytree
 from ..errors import TraceError
 from .example_inputs import ModelInputs, arguments_of
 

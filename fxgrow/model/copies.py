@@ -18,15 +18,15 @@ from ..errors import TraceError
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name, tied ones under their first name."""
     modules = list(model.named_modules())
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for table in ("_parameters", "_buffers"):
         seen: set[int] = set()
         for path, module in modules:
             for key, tensor in getattr(module, table).items():
                 if tensor is not None and id(tensor) not in seen:
                     seen.add(id(tensor))
-                    found[f"{path}.{key}" if path else key] = tensor
-    return found
+                    tensors[f"{path}.{key}" if path else key] = tensor
+    return tensors
 
 
 def plain_tensors(model: nn.Module) -> Iterator[Tensor]:
@@ -127,6 +127,11 @@ def _meta_like(tensor: Tensor) -> Tensor:
 def clone_owned(model: nn.Module) -> nn.Module:
     """A deep copy with parameters and buffers of its own, which shares no memory with the model."""
     return clone_shared(model, {id(t): _copy_of(t) for t in named_tensors(model).values()})
+
+
+def clone_to_run(model: nn.Module, *, real: bool) -> nn.Module:
+    """A deep copy that a run may write to: with tensors of its own if they are real, as meta tensors hold nothing."""
+    return clone_owned(model) if real else clone_shared(model)
 
 
 def _copy_of(tensor: Tensor) -> Tensor:

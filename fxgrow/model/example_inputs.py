@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
+from ..base.torch_private import pytree
 from ..errors import TraceError
 
 LONG, MANY = 80, 12  # in messages: characters of a value, entries of a sequence
@@ -41,8 +41,8 @@ class ModelInputs:
         return ModelInputs(args, kwargs, self.guessed, self.real)
 
 
-def for_a_run(arguments: Any) -> Any:
-    """The same arguments with tensors of their own, where they are real: a run may write to them."""
+def copied_arguments(arguments: Any) -> Any:
+    """The same arguments with copies of the real tensors, because a run may write to them."""
     return pytree.tree_map_only(Tensor, lambda t: t if t.device.type == "meta" else t.detach().clone(), arguments)
 
 

@@ -78,8 +78,8 @@ def _rebuild(
     places: Mapping[Mode, ModuleStacks],
 ) -> GrownModule:
     taken: dict[Mode, fx.Graph] = {mode: g.graph for mode, g in graphs.items()}
-    for mode, found in places.items():
-        copy_module_stacks(found, taken[mode])
+    for mode, stacks in places.items():
+        copy_module_stacks(stacks, taken[mode])
     module = GrownModule(root, taken or {"eval": opaque_graph(root.__dict__[OPAQUE_MODEL])}, class_name)
     module.meta = meta
     return module

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import TraceError
 from .example_inputs import ModelInputs
+from .layer_kinds import CONVOLUTION, EMBEDDING, LINEAR, is_a, spatial_rank
 
 SIZES = {
     1: ((128,), (1024,), (16000,), (64,), (32,), (256,), (4096,)),
@@ -43,13 +45,12 @@ def guesses(model: nn.Module) -> Iterator[ModelInputs]:
     raise TraceError(f"{type(model).__name__} has no layer to infer its input from: give example_inputs")
 
 
-def _shapes(layer: nn.Module) -> list[tuple[tuple[int, ...], torch.dtype | None]]:
+def _shapes(layer: Any) -> list[tuple[tuple[int, ...], torch.dtype | None]]:
     """Input shapes to try for a first layer, with the dtype where it is not the weight's."""
-    if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        channels, dims = layer.in_channels, len(layer.kernel_size)
-        return [((2, channels, *size), None) for size in SIZES[dims]]
-    if isinstance(layer, nn.Linear):
+    if is_a(layer, CONVOLUTION):
+        return [((2, layer.in_channels, *size), None) for size in SIZES[spatial_rank(layer)]]
+    if is_a(layer, LINEAR):
         return [((2, layer.in_features), None), ((2, 16, layer.in_features), None)]
-    if isinstance(layer, nn.Embedding):
+    if is_a(layer, EMBEDDING):
         return [((2, 16), torch.int64)]
     return []

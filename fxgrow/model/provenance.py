@@ -1,4 +1,4 @@
-"""ModuleStacks in the user's code, as people would name them."""
+"""Which line and which modules of the user's code a node comes from, in words that users know."""
 
 from __future__ import annotations
 

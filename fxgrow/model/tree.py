@@ -1,4 +1,4 @@
-"""Module trees of our own: what they share with the model, which mode they are in, what is a layer."""
+"""Module trees of our own: what they share with the model and which mode they are in."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Literal
 
 from torch import Tensor, fx, nn
 
+from .layer_kinds import CONTAINERS
 from .opaque import OPAQUE_MODEL
 
 Mode = Literal["train", "eval"]
 Output = Literal["graph", "module"]
 MODES: tuple[Mode, ...] = ("eval", "train")
 
-CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 MODE_OVERRIDES = "_fxgrow_mode_overrides"  # on a root: per mode, the modules that train()/eval() leave otherwise
 
 
@@ -60,16 +60,6 @@ def keep(model: nn.Module) -> nn.Module:
     tree = as_tree(model)
     tree.__dict__[OPAQUE_MODEL] = model
     return tree
-
-
-def is_layer(module: nn.Module) -> bool:
-    """Whether a module is of torch.nn, runs no hooks and holds no modules of a user's class."""
-    return _is_torchs(module) and (not module._modules or all(_is_torchs(child) for child in module.modules()))
-
-
-def _is_torchs(module: nn.Module) -> bool:
-    hooked = module._forward_hooks or module._forward_pre_hooks
-    return type(module).__module__.startswith("torch.nn.") and type(module) not in CONTAINERS and not hooked
 
 
 def skeleton(model: nn.Module, leaves: Iterable[str]) -> nn.Module:

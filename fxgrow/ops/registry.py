@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 
 from ..base.roles import Use
+from ..base.torch_private import OpOverload, OpOverloadPacket
 from ..layouts.layout import ONE, Layout
 from ..layouts.unify import Kind, size
 from ..model.tree import Mode
@@ -276,9 +277,9 @@ def rule(
 
 
 def _overloads(op: Any) -> list[Any]:
-    if isinstance(op, torch._ops.OpOverload):
+    if isinstance(op, OpOverload):
         return [op]
-    if isinstance(op, torch._ops.OpOverloadPacket):
+    if isinstance(op, OpOverloadPacket):
         return [getattr(op, name) for name in op.overloads()]
     raise ValueError(f"{op!r} is no ATen operator")
 

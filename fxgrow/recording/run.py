@@ -1,26 +1,25 @@
-"""What a model does: its tapes on meta tensors, in each mode, checked for state that no graph would keep."""
+"""The one way to run a module tree or a graph on a tape."""
 
 from __future__ import annotations
 
-import operator
-import traceback
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import Tensor, fx, nn
 
 from ..base.isolation import same_randomness
-from ..errors import GrowError, TraceError
+from ..base.torch_private import pytree
 from ..model.call_args import bind
-from ..model.copies import clone_owned, clone_shared, named_tensors, plain_tensors
-from ..model.example_inputs import ModelInputs, for_a_run
-from ..model.provenance import NOT_THEIRS
-from ..model.tree import MODES, Mode
-from .runner import watched
-from .tape import Call, Shape, Tape
+from ..model.copies import named_tensors, plain_tensors
+from ..model.example_inputs import ModelInputs, copied_arguments
+from ..model.tree import Mode, set_mode
+from .runner import Runner, watched
+from .tape import Call, Shape, Tape, first_difference
+
+T = TypeVar("T", bound=Tape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class ModelRun:
 
     Attributes:
         calls: Its calls.
-        result: The digests of what it left behind.
+        result: The digests of its results and of the named tensors that it changed.
         stateful: The modules that keep something in attributes which the next run sees.
     """
 
@@ -38,105 +37,96 @@ class ModelRun:
     stateful: frozenset[str] = frozenset()
 
 
-class RunError(TraceError):
-    """The model itself fails on the inputs."""
+class TapedRun(Generic[T]):
+    """One run of a module tree: the tree in its mode, copies of the arguments, and the tape that records it.
 
+    It runs with fixed random numbers and without gradients. If the run fails, the tape tells how far it came.
 
-def run_model(model: nn.Module, inputs: ModelInputs) -> tuple[dict[Mode, ModelRun], ModelInputs]:
-    """The model's own tape in each mode that it runs in; train mode may need a larger batch."""
-    try:
-        return {mode: record(model, mode, inputs) for mode in MODES}, inputs
-    except RunError as error:
-        for candidate in (inputs.doubled(), inputs):
-            tapes: dict[Mode, ModelRun] = {}
-            for mode in MODES:
-                with suppress(RunError):
-                    tapes[mode] = record(model, mode, candidate)
-            if len(tapes) == 2 or (tapes and candidate is inputs and not inputs.guessed):
-                return tapes, candidate
-        raise error from None
+    Args:
+        root: A tree of our own. The run may write to its buffers.
+        arguments: Of a run of a graph, by the names of `forward`; of a call of the tree itself, as `ModelInputs`.
+        tape: Makes the tape, as `Tape` does: from the tensors by name, those that are plain attributes, and `real`.
+        mode: The mode to run in; None: the one that the tree is in.
+        real: Whether to run on real numbers instead of on the meta device.
 
-
-def record(model: nn.Module, mode: Mode, inputs: ModelInputs) -> ModelRun:
-    """What a model does in a mode; it is on the meta device, or runs for real.
-
-    Raises:
-        RunError: It fails.
+    Attributes:
+        root: The tree.
+        arguments: The copies of the arguments, by the names of `forward`.
+        tape: The tape.
     """
-    root = clone_owned(model) if inputs.real else clone_shared(model)
-    root.train(mode == "train")
-    before = _attributes(root)
-    run = _record_once(root, mode, inputs)
-    changed = [key for key, value in _attributes(root).items() if not _same(before.get(key, root), value)]
-    if changed and _record_once(root, mode, inputs).result != run.result:
-        return replace(run, stateful=frozenset(path for path, _ in changed))
-    return run
 
+    def __init__(
+        self,
+        root: nn.Module,
+        arguments: Mapping[str, Any] | ModelInputs,
+        tape: Callable[..., T],
+        *,
+        mode: Mode | None = None,
+        real: bool = False,
+    ) -> None:
+        if mode is not None:
+            set_mode(root, mode)
+        self.root = root
+        self._call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+        if isinstance(arguments, ModelInputs):
+            args, kwargs = self._call = copied_arguments((arguments.args, dict(arguments.kwargs)))
+            self.arguments: Mapping[str, Any] = bind(root, ModelInputs(args, kwargs))
+        else:
+            self.arguments = copied_arguments(arguments)
+        self._named = {**named_tensors(root), **named_inputs(self.arguments)}
+        self.tape = tape(self._named, plain_tensors(root), real=real)
 
-def _record_once(root: nn.Module, mode: Mode, inputs: ModelInputs) -> ModelRun:
-    names = named_tensors(root)
-    args, kwargs = for_a_run((inputs.args, dict(inputs.kwargs)))
-    given = named_inputs(bind(root, ModelInputs(args, kwargs)))
-    tape = Tape({**names, **given}, plain_tensors(root), real=inputs.real)
-    try:
-        with same_randomness(), torch.no_grad(), tape, watched(root, tape):
-            result = root(*args, **kwargs)
-    except GrowError:
-        raise
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        where = "" if inputs.real else " on the meta device"
-        raise RunError(
-            f"{type(root).__name__} does not run on {inputs} in {mode} mode{where}: "
-            f"{type(error).__name__}: {reason}{source_location(error)}"
-        ) from error
-    return ModelRun(tape.calls, tape.result(result, {**names, **given}))
+    def graph(
+        self,
+        graph: fx.Graph,
+        runner: Callable[[nn.Module, fx.Graph, T], Runner] = Runner,
+        inside: Sequence[AbstractContextManager[Any]] = (),
+    ) -> Any:
+        """Run a graph on the tree.
 
+        Args:
+            graph: The graph.
+            runner: Makes what runs the nodes, as `Runner` does.
+            inside: Contexts to enter inside that of the tape, in order.
 
-def _attributes(root: nn.Module) -> dict[tuple[str, str], Any]:
-    return {
-        (path, key): _content(value)
-        for path, module in root.named_modules()
-        for key, value in vars(module).items()
-        if not key.startswith("_") and key != "training"
-    }
+        Returns:
+            What the graph returns.
+        """
+        with self._recording(inside):
+            return runner(self.root, graph, self.tape).run_on(self.arguments)
 
+    def module(self, inside: Sequence[AbstractContextManager[Any]] = ()) -> Any:
+        """Call the tree itself.
 
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """What a container holds, kept so that its entries stay themselves; an iterator is never what it was."""
+        Args:
+            inside: Contexts to enter inside that of the tape, in order.
 
-    entries: tuple[Any, ...] | None
+        Returns:
+            What its `forward` returns.
+        """
+        args, kwargs = self._call
+        with self._recording(inside), watched(self.root, self.tape):
+            return self.root(*args, **kwargs)
 
+    @contextmanager
+    def _recording(self, inside: Sequence[AbstractContextManager[Any]]) -> Iterator[None]:
+        with same_randomness(), torch.no_grad(), self.tape, ExitStack() as contexts:
+            for context in inside:
+                contexts.enter_context(context)
+            yield
 
-def _content(value: Any) -> Any:
-    if isinstance(value, dict):
-        return _Content((*value.keys(), *value.values()))
-    if isinstance(value, list | set):
-        return _Content(tuple(value))
-    return _Content(None) if hasattr(value, "__next__") else value
+    def digests(self, result: Any) -> tuple[tuple[int, Shape], ...]:
+        """The digests of a result of the run, and of the named tensors after it."""
+        return self.tape.result(result, self._named)
 
-
-def _same(before: Any, after: Any) -> bool:
-    if not isinstance(before, _Content) or not isinstance(after, _Content):
-        return before is after
-    if before.entries is None or after.entries is None:
-        return False
-    return len(before.entries) == len(after.entries) and all(map(operator.is_, before.entries, after.entries))
-
-
-def tape_of(root: nn.Module, arguments: Any, *, real: bool) -> Tape:
-    """A tape that knows the parameters, buffers and inputs of a run by name."""
-    return Tape({**named_tensors(root), **named_inputs(arguments)}, plain_tensors(root), real=real)
+    def difference(self, result: Any, model: ModelRun) -> tuple[str, str] | None:
+        """Where the run departs from the model's own, in words and as the path of a module; None: nowhere."""
+        if self.digests(result) == model.result:
+            return None
+        return first_difference(self.tape.calls, model.calls)
 
 
 def named_inputs(structure: Any) -> dict[str, Tensor]:
     """The tensors of an input structure, each with a name of its own."""
     tensors = [leaf for leaf in pytree.tree_leaves(structure) if isinstance(leaf, Tensor)]
     return {f"input {i}": tensor for i, tensor in enumerate(tensors)}
-
-
-def source_location(error: BaseException) -> str:
-    """Where in the user's code an error arose: the last frame that is neither of torch nor of this package."""
-    theirs = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(NOT_THEIRS)]
-    return f" (at {theirs[-1].filename}:{theirs[-1].lineno}: {theirs[-1].line})" if theirs else ""

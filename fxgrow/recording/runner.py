@@ -1,4 +1,4 @@
-"""Running graphs and modules with an eye on the place: which node, which module is at work."""
+"""Running graphs and modules while a tape is told which node and which module runs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 from torch import fx, nn
 from torch.nn.modules import module as torch_module
 
+from ..model.layer_kinds import is_layer
 from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe, module_path
-from ..model.tree import is_layer
 from .tape import Tape
 
 
 class Runner(fx.Interpreter):
-    """Runs a graph on arguments by name, telling a tape which place it is at."""
+    """Runs a graph on arguments by name, and tells a tape which node runs."""
 
     def __init__(self, root: nn.Module, graph: fx.Graph, tape: Tape) -> None:
         super().__init__(root, graph=graph)
@@ -49,7 +49,7 @@ class Runner(fx.Interpreter):
 
 
 def thawed(arguments: Any) -> Any:
-    """The same arguments with lists that can be written to, as the code that FX writes has them."""
+    """The same arguments with mutable lists, dicts and plain tuples, as the code that FX generates passes them."""
     if isinstance(arguments, list):
         return [thawed(entry) for entry in arguments]
     if type(arguments) is tuple:
@@ -61,7 +61,7 @@ def thawed(arguments: Any) -> Any:
 
 @contextmanager
 def watched(root: nn.Module, tape: Tape) -> Iterator[None]:
-    """Inside, the tape knows which module of the tree is at work."""
+    """A context in which the tape knows which module of the tree runs."""
     whole = root.__dict__.get(OPAQUE_MODEL)
     paths = {id(module): name for name, module in (whole or root).named_modules()}
     outer = sys.exc_info()[1]

@@ -1,9 +1,9 @@
-"""A tape: every ATen call of a run on meta tensors, with who feeds whom.
+"""A tape: every ATen call of a run on meta tensors, with the values that it reads and makes.
 
-Each value has a digest: of its operator, constants and the digests of what goes in. Two runs whose results
-have equal digests compute the same function, in whatever order; that is how a trace is checked against the
-model it came from. And each value has a number, by order of birth; that is how a student is checked, call
-by call, against what its plan predicts. Neither computes a single number of the network.
+Each value has a digest: a hash of its operator, the constants and the digests of the inputs. Two runs whose results
+have equal digests compute the same function, whatever the order of their calls. A trace is compared with its model by
+digests. Each value also has a number, in the order in which values are made. A student is compared with its plan by
+these numbers, call by call. Neither needs the numbers in a tensor.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.utils import swap_tensors
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_map_only
 
 from ..base.structures import leaf_tensors
+from ..base.torch_private import TorchDispatchMode, no_dispatch_modes, pytree
 from ..errors import TraceError
 from .meta_cache import META, on_meta
 from .operators import NUMBER, REVERSED, SELECT, Kind, kind_of, results_of, tensors_in
@@ -65,11 +64,11 @@ class Reading(NamedTuple):
 
 
 class Tape(TorchDispatchMode):
-    """Runs everything on the meta device and writes down each call.
+    """Runs everything on the meta device and records each call.
 
-    What depends on no input and no parameter is a constant: its calls are not written down, its value is
-    computed for real beside the run, and whoever uses it is written down with the value's fingerprint.
-    So a constant made in `forward` and one that a trace has baked in are the same.
+    A value that depends on no input and no parameter is a constant. The calls that make it are not recorded. It is
+    computed for real, and a call that reads it is recorded with the value's fingerprint. So a constant that `forward`
+    makes equals one that a trace holds as an attribute.
 
     Args:
         names: The tensors that have a name of their own (parameters and buffers, on meta).
@@ -239,15 +238,15 @@ class Tape(TorchDispatchMode):
         return hash((name, tuple(inputs), constants))
 
     def _fold(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call on constants alone: computed for real, and handed on as a meta tensor that stands for the result."""
-        real_args, real_kwargs = tree_map_only(Tensor, self._real_of, (args, kwargs))
+        """Compute a call on constants alone for real; its result is a meta tensor that stands for the real one."""
+        real_args, real_kwargs = pytree.tree_map_only(Tensor, self._real_of, (args, kwargs))
         device = real_kwargs.get("device")
         if device is not None and torch.device(device).type == "meta":
             real_kwargs["device"] = CPU
         out = op(*real_args, **real_kwargs)
         if op._schema.is_mutable and args and isinstance(args[0], Tensor):
             return args[0]
-        return tree_map_only(Tensor, self._stand_in, out)
+        return pytree.tree_map_only(Tensor, self._stand_in, out)
 
     def _real_of(self, tensor: Tensor) -> Tensor:
         return self._real[id(tensor)]
@@ -265,8 +264,8 @@ class Tape(TorchDispatchMode):
         return meta
 
     def release(self) -> None:
-        """Make real what stood for constants: user's code may keep it beyond the run, in a cache of its own."""
-        with _disable_current_modes():
+        """Swap the meta stand-ins of constants for their real tensors in place: user code may have cached them."""
+        with no_dispatch_modes():
             for keepalive in self.keepalive:
                 real = None if self.real else self._real.get(id(keepalive))
                 if real is not None and keepalive.is_meta:
@@ -281,16 +280,16 @@ class Tape(TorchDispatchMode):
         return f"{name} at {self.inside}" if self.inside else name
 
     def entered(self, module: Any, args: tuple[Any, ...]) -> None:
-        """What a subclass does when a module is called."""
+        """A module is called; for subclasses."""
 
     def left(self, module: Any, args: tuple[Any, ...], result: Any) -> None:
-        """What a subclass does when a module returns."""
+        """A module returns; for subclasses."""
 
     def reading(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What a subclass takes from the arguments, before results get their numbers."""
+        """What a subclass wants of the arguments of a call, before its results get their numbers."""
 
     def observe(self, op: Any, read: Any, outs: tuple[Any, ...]) -> None:
-        """What a subclass does with a call, given what it read; `outs` are the results on the meta device."""
+        """A call was recorded; for subclasses. `read` is what `reading` returned, `outs` are the results."""
 
     def _to_meta(self, value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -336,7 +335,7 @@ def _storage(tensor: Tensor) -> int:
 
 
 def first_difference(ours: Sequence[Call], theirs: Sequence[Call]) -> tuple[str, str]:
-    """Where two runs with different results part: in words, and the path of the module."""
+    """The first call in which two runs with different results differ, in words, and the path of its module."""
     known, mine = {call.digest for call in theirs}, {call.digest for call in ours}
     strange = next((call for call in ours if call.digest not in known), None)
     missing = next((call for call in theirs if call.digest not in mine), None)

@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..base.isolation import rng_preserved
 from ..base.structures import leaf_tensors
+from ..base.torch_private import TorchDispatchMode, pytree, swapped_tensors
 from ..capture.ladder import trace_model
 from ..capture.traced import Traced
 from ..errors import GrowError, TraceError
@@ -103,11 +102,11 @@ def _outputs_apart(
     teacher: nn.Module, student: nn.Module, given: ModelInputs, larger: ModelInputs, steps: Sequence[Plan], mode: Mode
 ) -> float:
     expected = _ran("teacher", teacher, given, mode)
-    found = _ran("student", student, larger, mode)
-    if isinstance(expected, Mapping) is not isinstance(found, Mapping) and dict in (type(expected), type(found)):
-        kinds = [type(result).__name__ for result in (found, expected)]
+    actual = _ran("student", student, larger, mode)
+    if isinstance(expected, Mapping) is not isinstance(actual, Mapping) and dict in (type(expected), type(actual)):
+        kinds = [type(result).__name__ for result in (actual, expected)]
         raise GrowError(f"the student returns a {kinds[0]} where the teacher returns a {kinds[1]}")
-    ours, theirs = old_outputs(steps, mode, leaf_tensors(found)), leaf_tensors(expected)
+    ours, theirs = old_outputs(steps, mode, leaf_tensors(actual)), leaf_tensors(expected)
     if len(ours) != len(theirs):
         raise GrowError(f"the student returns {len(ours)} tensors where the teacher returns {len(theirs)}")
     return max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
@@ -130,13 +129,13 @@ def _rounding(teacher: nn.Module, inputs: ModelInputs, modes: Sequence[Mode]) ->
     if not modes or _tolerance(teacher) <= TOLERANCE[torch.float64]:
         return {}
     precise = clone_shared(teacher, {id(t): _precise(t) for t in named_tensors(teacher).values()})
-    args, kwargs = tree_map_only(Tensor, _precise, (inputs.args, dict(inputs.kwargs)))
-    found: dict[str, float] = {}
+    args, kwargs = pytree.tree_map_only(Tensor, _precise, (inputs.args, dict(inputs.kwargs)))
+    errors: dict[str, float] = {}
     for mode in modes:
         theirs = leaf_tensors(_run(precise, ModelInputs(args, kwargs), mode))
         ours = leaf_tensors(_run(teacher, inputs, mode))
-        found[mode] = max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
-    return found
+        errors[mode] = max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
+    return errors
 
 
 def _precise(tensor: Tensor) -> Tensor:
@@ -261,7 +260,7 @@ def _record(root: nn.Module, graph: fx.Graph, arguments: Mapping[str, Any], mode
     buffers = {name: tensor.clone() for name, tensor in root.named_buffers()}
     with rng_preserved(), torch.no_grad(), _in_mode(root, mode), DropoutOff():
         torch.manual_seed(0)
-        with torch.nn.utils.stateless._reparametrize_module(root, buffers):
+        with swapped_tensors(root, buffers):
             Recorder(root, graph, Tape({})).run_on(copy.deepcopy(arguments))
     return values
 

@@ -41,26 +41,26 @@ class Work:
 def work(widths: WidthGraph, sizes: Sizes) -> Iterator[Work]:
     """What each call of a forward pass on the example inputs costs that multiplies matrices or convolves."""
     mode = "eval" if "eval" in widths.calls else widths.traced.modes[0]
-    for call, found in zip(widths.calls[mode], widths.predictions[mode], strict=False):
+    for call, prediction in zip(widths.calls[mode], widths.predictions[mode], strict=False):
         formula = flop_registry.get(call.op.overloadpacket)
         if formula is not None:
-            args, kwargs = _arguments(call, found, sizes)
-            shapes = [_shape(layouts, sizes) for layouts in found.outs]
+            args, kwargs = _arguments(call, prediction, sizes)
+            shapes = [_shape(layouts, sizes) for layouts in prediction.outs]
             flops = formula(*args, **kwargs, out_val=shapes[0] if len(shapes) == 1 else tuple(shapes))
-            yield Work(_weight(found), call.site, flops)
+            yield Work(_weight(prediction), call.site, flops)
 
 
-def _weight(found: Prediction) -> str:
+def _weight(prediction: Prediction) -> str:
     """The last parameter of two dimensions or more that goes in."""
-    named = [value.origin for _, value in found.flow.ins if value.origin and len(value.layouts) > 1]
+    named = [value.origin for _, value in prediction.flow.ins if value.origin and len(value.layouts) > 1]
     return named[-1] if named else ""
 
 
-def _arguments(call: Call, found: Prediction, sizes: Sizes) -> tuple[list[Any], dict[str, Any]]:
+def _arguments(call: Call, prediction: Prediction, sizes: Sizes) -> tuple[list[Any], dict[str, Any]]:
     """Those of the call, with shapes in the place of tensors, which stand where no constant does."""
     given: dict[int | str, Any] = dict(call.constants)
     free = (at for at in itertools.count() if at not in given)
-    given.update([(next(free), _shape(value.layouts, sizes)) for _, value in found.flow.ins])
+    given.update([(next(free), _shape(value.layouts, sizes)) for _, value in prediction.flow.ins])
     positions = sorted(at for at in given if isinstance(at, int))
     return [given[at] for at in positions], {at: value for at, value in given.items() if isinstance(at, str)}
 

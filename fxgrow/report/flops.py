@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..base.isolation import same_randomness
+from ..base.torch_private import TorchDispatchMode, pytree
 from ..errors import TraceError
 from ..model.copies import clone_shared, to_meta
 from ..model.example_inputs import ModelInputs
-from ..model.tree import set_mode
-from ..recording.run import tape_of
-from ..recording.runner import Runner, watched
+from ..recording.run import TapedRun
 from ..recording.tape import Tape
 
 
@@ -35,8 +30,11 @@ def flops_by_module(
 
     Source: torch.utils.flop_counter.
     """
-    shadow = _without_gradients(root)
-    return _counted(shadow, arguments, lambda tape: Runner(shadow, graph, tape).run_on(arguments), real=real)
+    run = TapedRun(_without_gradients(root), arguments, Tape, real=real)
+    counter = FlopCounterMode(display=False)
+    by_module = _ByModule(counter, run.tape)
+    run.graph(graph, inside=(counter, by_module))  # the last one entered is the first that sees a call
+    return by_module.flops
 
 
 def total_flops(model: nn.Module, inputs: ModelInputs) -> int:
@@ -49,15 +47,12 @@ def total_flops(model: nn.Module, inputs: ModelInputs) -> int:
     """
     shadow = _without_gradients(model)
     to_meta(shadow)
-    set_mode(shadow, "eval")
-    args, kwargs = tree_map_only(Tensor, lambda t: t.detach().to("meta"), (inputs.args, dict(inputs.kwargs)))
-
-    def run(tape: Tape) -> None:
-        with watched(shadow, tape):
-            shadow(*args, **kwargs)
-
+    args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().to("meta"), (inputs.args, dict(inputs.kwargs)))
+    run = TapedRun(shadow, ModelInputs(args, kwargs), Tape, mode="eval")
+    counter = FlopCounterMode(display=False)
     try:
-        return sum(_counted(shadow, (args, kwargs), run, real=False).values())
+        run.module(inside=(counter,))
+        return int(counter.get_total_flops())
     except Exception as error:
         raise TraceError(f"{type(model).__name__} does not run on the meta device: {error}") from error
 
@@ -67,17 +62,8 @@ def _without_gradients(root: nn.Module) -> nn.Module:
     return clone_shared(root, {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in root.parameters()})
 
 
-def _counted(root: nn.Module, arguments: Any, run: Callable[[Tape], Any], *, real: bool) -> Mapping[str, int]:
-    tape = tape_of(root, arguments, real=real)
-    counter = FlopCounterMode(display=False)
-    found = _ByModule(counter, tape)
-    with same_randomness(), torch.no_grad(), tape, counter, found:  # the last one entered is the first that is asked
-        run(tape)
-    return found.flops
-
-
 class _ByModule(TorchDispatchMode):
-    """Notes after each call for which module the counter has gone up."""
+    """Adds what each call adds to the counter to the module that makes the call."""
 
     def __init__(self, counter: FlopCounterMode, tape: Tape) -> None:
         super().__init__()

@@ -17,8 +17,8 @@ from ..infer.freeze import freeze
 from ..infer.groups import Group, can_grow
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import atoms, show
-from ..model.copies import clone_shared, named_tensors
-from ..model.example_inputs import ModelInputs, arguments_of, for_a_run
+from ..model.copies import clone_to_run, named_tensors
+from ..model.example_inputs import ModelInputs, arguments_of
 from ..model.tree import Mode, graph_for, set_mode
 from ..plans.changes import Enlarge, Insert, Repeat
 from ..plans.entries import TensorPlan
@@ -36,7 +36,7 @@ TEACHER_GIVES = "give summary the teacher, too"
 def summarize(
     of: nn.Module | WidthGraph | Plan, example_inputs: Any = None, *, teacher: nn.Module | WidthGraph | None = None
 ) -> Summary:
-    """A model, what was found of it, a plan or a student, layer by layer. Nothing is computed, nothing changed.
+    """A model, its widths, a plan or a student, layer by layer. Nothing is computed, nothing changed.
 
     Args:
         of: A model, a `WidthGraph`, a `Plan` or a student.
@@ -50,10 +50,10 @@ def summarize(
     """
     plan = of if isinstance(of, Plan) else plan_of(of) if isinstance(of, nn.Module) else None
     if plan is None:
-        found = freeze(trace_model(of, example_inputs)) if isinstance(of, nn.Module) else of
-        if not isinstance(found, WidthGraph):
+        widths = freeze(trace_model(of, example_inputs)) if isinstance(of, nn.Module) else of
+        if not isinstance(widths, WidthGraph):
             raise GrowError(f"summary takes a model, a WidthGraph or a Plan, not a {type(of).__name__}")
-        return _of_widths(found)
+        return _of_widths(widths)
     if isinstance(teacher, nn.Module):
         check_tensors(plan, named_tensors(teacher))
         example = _example(plan, teacher, example_inputs)
@@ -131,18 +131,18 @@ def _side(root: nn.Module, traced: Traced, graphs: Any, arguments: Mapping[str, 
         {**kinds, "": traced.class_name},
         {name: tuple(tensor.shape) for name, tensor in tensors.items()},
         frozenset(name for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)),
-        flops_by_module(root, graph_for(graphs, mode), for_a_run(arguments), real=traced.inputs.real),
+        flops_by_module(root, graph_for(graphs, mode), arguments, real=traced.inputs.real),
     )
 
 
-def _before(found: WidthGraph) -> _Side:
-    traced = found.traced
+def _before(widths: WidthGraph) -> _Side:
+    traced = widths.traced
     return _side(_root(traced), traced, traced.graphs, traced.arguments)
 
 
 def _root(traced: Traced) -> nn.Module:
     """A tree of our own to run on, whose mode can be set."""
-    return traced.fresh() if traced.inputs.real else clone_shared(traced.root)
+    return clone_to_run(traced.root, real=traced.inputs.real)
 
 
 def _after(plan: Plan, traced: Traced) -> _Side:
@@ -179,11 +179,13 @@ def _new_layers(plan: Plan) -> list[str]:
 # -- the kinds of summaries ----------------------------------------------------------------------------
 
 
-def _of_widths(found: WidthGraph) -> Summary:
-    side = _before(found)
-    growing = sum(can_grow(group) for group in found.groups)
-    title = f"{found.traced.class_name}: {len(found.groups)} widths, {growing} can grow; inputs {found.traced.inputs}"
-    return _made(title, side, side, found, lambda name: _why(found.groups_by_name[name]), found.traced.notes)
+def _of_widths(widths: WidthGraph) -> Summary:
+    side = _before(widths)
+    growing = sum(can_grow(group) for group in widths.groups)
+    title = (
+        f"{widths.traced.class_name}: {len(widths.groups)} widths, {growing} can grow; inputs {widths.traced.inputs}"
+    )
+    return _made(title, side, side, widths, lambda name: _why(widths.groups_by_name[name]), widths.traced.notes)
 
 
 def _why(group: Group) -> str:
@@ -194,9 +196,9 @@ def _why(group: Group) -> str:
     return f"by whole multiples only: {'; '.join(group.uniform)}" if group.uniform else ""
 
 
-def _of_plan_and_teacher(plan: Plan, found: WidthGraph) -> Summary:
-    check_code(plan, found.traced)
-    return _compared(plan, found, _before(found), _after(plan, found.traced))
+def _of_plan_and_teacher(plan: Plan, widths: WidthGraph) -> Summary:
+    check_code(plan, widths.traced)
+    return _compared(plan, widths, _before(widths), _after(plan, widths.traced))
 
 
 def _of_student(student: nn.Module, plan: Plan, teacher: WidthGraph | None, example_inputs: Any) -> Summary:
@@ -210,13 +212,13 @@ def _of_student(student: nn.Module, plan: Plan, teacher: WidthGraph | None, exam
     return _compared(plan, grown, _undone(plan, after), after, f"for the FLOPs before, {TEACHER_GIVES}")
 
 
-def _compared(plan: Plan, found: WidthGraph, before: _Side, after: _Side, *notes: str) -> Summary:
+def _compared(plan: Plan, widths: WidthGraph, before: _Side, after: _Side, *notes: str) -> Summary:
     left = {entry.name: entry.reason for step in plan.steps for entry in step.skipped}
 
     def why(name: str) -> str:
-        return left.get(name, "") or "; ".join(found.groups_by_name[name].pinned)
+        return left.get(name, "") or "; ".join(widths.groups_by_name[name].pinned)
 
-    return _made(_title(plan), before, after, found, why, (*plan.notes, *notes), _twins(plan, after))
+    return _made(_title(plan), before, after, widths, why, (*plan.notes, *notes), _twins(plan, after))
 
 
 def _twins(plan: Plan, after: _Side) -> dict[str, str]:
@@ -240,20 +242,20 @@ def _made(
     title: str,
     before: _Side,
     after: _Side,
-    found: WidthGraph,
+    widths: WidthGraph,
     why: Callable[[str], str],
     notes: tuple[str, ...],
     twins: Mapping[str, str] = MappingProxyType({}),
 ) -> Summary:
     """The table; of what is in a clone `twins` tells what it is in the block."""
     rows = []
-    own = _by_module(found.tensors, lambda name: can_grow(found.groups_by_name[name]))
+    own = _by_module(widths.tensors, lambda name: can_grow(widths.groups_by_name[name]))
     for path in after.layers():
         new = path not in before.kinds
         name, dim = (f"{path}.weight", own.get(twins.get(path, ""), ("", 0))[1]) if new else own.get(path, ("", 0))
-        layout = found.tensors[name].layouts[dim] if name in found.tensors else ()
+        layout = widths.tensors[name].layouts[dim] if name in widths.tensors else ()
         width = (_size(before, name, dim), _size(after, name, dim))
-        parts = [name for name in atoms(layout) if can_grow(found.groups_by_name[name])] or list(atoms(layout))
+        parts = [name for name in atoms(layout) if can_grow(widths.groups_by_name[name])] or list(atoms(layout))
         reasons = dict.fromkeys(filter(None, map(why, parts))) if width[0] == width[1] else ()
         parameters = (before.parameters_of(path), after.parameters_of(path))
         flops = (before.flops_of(path), after.flops_of(path))
@@ -272,15 +274,15 @@ def _by_module(
     It is the first that the module makes and that can grow (of an embedding (words, channels) the second), or else the
     first that it makes.
     """
-    found: dict[str, tuple[str, int]] = {}
+    first: dict[str, tuple[str, int]] = {}
     growing: dict[str, tuple[str, int]] = {}
     for name, tensor in tensors.items():
         for dim, (layout, role) in enumerate(zip(tensor.layouts, tensor.roles, strict=True)):
             if role == CARRY and any(atoms(layout)):
-                found.setdefault(module_of(name), (name, dim))
+                first.setdefault(module_of(name), (name, dim))
                 if any(map(free, atoms(layout))):
                     growing.setdefault(module_of(name), (name, dim))
-    return found | growing
+    return first | growing
 
 
 def _size(side: _Side, tensor: str, dim: int) -> int | None:

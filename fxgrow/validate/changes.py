@@ -1,6 +1,6 @@
-"""The student with new layers and larger kernels held against the one without them, before any number is computed.
+"""Compares the student that has new layers and larger kernels with the one that has not, on meta tensors.
 
-It has to run in every mode, to give tensors of the same shapes, and to use each layer that was used and each new one.
+It must run in every mode, return tensors of the same shapes, and use each layer that was used and each new one.
 """
 
 from __future__ import annotations
@@ -8,35 +8,31 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import fx, nn
 
-from ..base.isolation import same_randomness
 from ..base.structures import leaf_tensors
 from ..capture.tracer import explain
 from ..errors import PlanError
 from ..infer.width_graph import WidthGraph
-from ..model.copies import clone_owned, clone_shared
-from ..model.example_inputs import for_a_run
-from ..model.tree import Mode, graph_for, set_mode
+from ..model.copies import clone_to_run
+from ..model.tree import Mode, graph_for
 from ..plans.changes import Enlarge, StructuralChange
 from ..plans.growth_plan import Plan
-from ..recording.run import tape_of
-from ..recording.runner import Runner
-from ..recording.tape import Call, Shape
+from ..recording.run import TapedRun
+from ..recording.tape import Call, Shape, Tape
 from ..rewrite.student_inputs import padded
 
 Student = tuple[nn.Module, Mapping[Mode, fx.Graph]]  # a tree of our own, and the graphs that run on it
 
 
 def check_changes(student: Student, changed: Student, widths: WidthGraph, plan: Plan) -> None:
-    """Whether a student with new layers still runs, and gives what the one without them gives.
+    """Check that a student with new layers runs and returns tensors of the same shapes as the one without them.
 
     Args:
-        student: Without them.
-        changed: With them.
-        widths: Of the teacher.
-        plan: With its changes.
+        student: The student without new layers.
+        changed: The student with them.
+        widths: The teacher's.
+        plan: The student's, with its changes.
 
     Raises:
         PlanError: It does not.
@@ -52,7 +48,7 @@ def check_changes(student: Student, changed: Student, widths: WidthGraph, plan: 
 
 
 def _check_all_used(before: fx.Graph, after: fx.Graph) -> None:
-    """Whether every layer that was used still is, and every new one."""
+    """Check that every layer that was used still is, and every new one."""
     idle = {str(node.target) for node in before.nodes if node.op == "call_module" and not node.users}
     for node in after.nodes:
         if node.op == "call_module" and not node.users and str(node.target) not in idle:
@@ -61,22 +57,19 @@ def _check_all_used(before: fx.Graph, after: fx.Graph) -> None:
 
 def _shapes(student: Student, widths: WidthGraph, plan: Plan, mode: Mode) -> tuple[list[Shape], list[Call]]:
     root, graphs = student
-    ran = (clone_owned if widths.traced.inputs.real else clone_shared)(root)
-    set_mode(ran, mode)
-    arguments = padded(plan, for_a_run(widths.traced.arguments))
-    tape = tape_of(ran, arguments, real=widths.traced.inputs.real)
+    real = widths.traced.inputs.real
+    run = TapedRun(clone_to_run(root, real=real), padded(plan, widths.traced.arguments), Tape, mode=mode, real=real)
     try:
-        with same_randomness(), torch.no_grad(), tape:
-            result = Runner(ran, graph_for(graphs, mode), tape).run_on(arguments)
+        result = run.graph(graph_for(graphs, mode))
     except Exception as error:
         raise PlanError(f"with the new layers the model does not run in {mode} mode: {explain(error)}") from error
-    return [tuple(leaf.shape) for leaf in leaf_tensors(result)], tape.calls
+    return [tuple(leaf.shape) for leaf in leaf_tensors(result)], run.tape.calls
 
 
 def _check_calls(
     before: Sequence[Call], after: Sequence[Call], changes: Sequence[StructuralChange], mode: Mode
 ) -> None:
-    """Whether larger kernels change nothing but their own calls: code may read a kernel's size."""
+    """Check that larger kernels change nothing but their own calls, because code may read a kernel's size."""
     larger = {change.path for change in changes if isinstance(change, Enlarge)}
     if len(larger) < len(changes):  # new layers have calls of their own
         return

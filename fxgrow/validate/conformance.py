@@ -1,36 +1,37 @@
-"""The student held against its plan, before any number is computed.
+"""Compares the student with its plan on meta tensors, before any number is computed.
 
-It runs on meta tensors and must make the teacher's ATen calls, with the shapes and the integer arguments
-that the layouts predict and every other constant the same. So a size that the rewriting did not know of
-(``x / x.shape[1]``, a literal in an unusual place) shows here, and is pinned instead of being wrong.
+The student must make the teacher's ATen calls, with the shapes and the integer arguments that the layouts predict, and
+with all other constants unchanged. A size that the rewriting missed (``x / x.shape[1]``, a literal in an unusual place)
+is a mismatch here, and its widths are then pinned.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from ..base.isolation import same_randomness
 from ..base.structures import plain_leaves
 from ..capture.proxy import ASKED, guard
 from ..capture.tracer import explain
 from ..infer.findings import Prediction
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, fixed, is_fixed, measure, only_atom, product
-from ..model.copies import clone_owned, clone_shared, named_tensors
-from ..model.example_inputs import brief, for_a_run
+from ..model.example_inputs import brief
+from ..model.layer_kinds import is_layer
 from ..model.provenance import SOURCE_LINE, caller
-from ..model.tree import Mode, graph_for, is_layer, set_mode
+from ..model.tree import Mode, graph_for
 from ..ops import Value
 from ..plans.growth_plan import Plan
 from ..recording import runner as interpret
 from ..recording.operators import results_of, same_operator
-from ..recording.run import named_inputs
+from ..recording.run import TapedRun
 from ..recording.runner import Runner
 from ..recording.tape import Reading, Tape
 from ..rewrite.student_inputs import padded
@@ -42,7 +43,7 @@ class Mismatch:
 
     Attributes:
         site: Where.
-        found: What happens there.
+        problem: What happens there.
         groups: The widths that meet there.
         module: The innermost module whose code is no layer's.
         around: The widths that grow in that module.
@@ -51,19 +52,19 @@ class Mismatch:
     """
 
     site: str
-    found: str
+    problem: str
     groups: tuple[str, ...]
     module: str
     around: tuple[str, ...]
     equal: tuple[tuple[Layout, Layout], ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.found} at {self.site}"
+        return f"{self.problem} at {self.site}"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
         mismatches: Where the student departs from its plan; empty where it does not.
@@ -77,27 +78,45 @@ class Verdict:
 
 
 def check_conformance(root: nn.Module, graphs: Mapping[Mode, fx.Graph], widths: WidthGraph, plan: Plan) -> Verdict:
-    """Run a student's graphs on meta tensors in every mode, and hold them against its plan."""
+    """Run a student's graphs on meta tensors in every mode, and compare each call with its plan."""
     new = {name: group.size for name, group in widths.groups_by_name.items()} | {w.name: w.new for w in plan.groups}
+    variance = {width.name: width.variance for width in plan.groups if width.mean_channels}
     mismatches: dict[Mismatch, None] = {}
     obsolete: dict[tuple[Mode, str], None] = {}
     reached: set[str] = set()
     for mode in widths.traced.modes:
-        copied = clone_owned if widths.traced.inputs.real else clone_shared
-        ran = copied(root) if widths.traced.inputs.real or widths.traced.runs_code else root
-        set_mode(ran, mode)
-        arguments = padded(plan, for_a_run(widths.traced.arguments))
-        tape = _CheckedTape(ran, graph_for(graphs, mode), widths, mode, new, arguments)
-        tape.variance = {width.name: width.variance for width in plan.groups if width.mean_channels}
-        tape.run(ran)
-        mismatches.update(dict.fromkeys(tape.mismatches))
-        obsolete.update(dict.fromkeys((mode, node) for node in tape.obsolete))
-        reached |= tape.reached
+        student = widths.traced.to_run(root)
+        checked = partial(_CheckedTape, widths, mode, new, variance, _layers(student))
+        run = TapedRun(
+            student, padded(plan, widths.traced.arguments), checked, mode=mode, real=widths.traced.inputs.real
+        )
+        _compare(run, graph_for(graphs, mode))
+        mismatches.update(dict.fromkeys(run.tape.mismatches))
+        obsolete.update(dict.fromkeys((mode, node) for node in run.tape.obsolete))
+        reached |= run.tape.reached
     return Verdict(tuple(mismatches), tuple(obsolete), frozenset(reached))
 
 
+def _layers(student: nn.Module) -> frozenset[str]:
+    return frozenset(
+        name for name, module in student.named_modules() if is_layer(module) and not any(module.children())
+    )
+
+
+def _compare(run: TapedRun[_CheckedTape], graph: fx.Graph) -> None:
+    """Run a student's graph; its tape notes where it departs from the plan."""
+    try:
+        result = run.graph(graph, _Runner)
+    except _Departure as departure:
+        run.tape.mismatch(str(departure).splitlines()[0])
+    except Exception as error:  # noqa: BLE001 - whatever the model raises where a size is not what it expects
+        run.tape.mismatch(explain(error))
+    else:
+        run.tape.finish(result)
+
+
 class _Departure(Exception):
-    """The student does something else than the teacher; nothing after it can be compared."""
+    """The student runs another operator than the teacher, so that later calls cannot be compared."""
 
 
 class _CheckedTape(Tape):
@@ -109,20 +128,18 @@ class _CheckedTape(Tape):
 
     def __init__(
         self,
-        student: nn.Module,
-        graph: fx.Graph,
         widths: WidthGraph,
         mode: Mode,
         new: Mapping[str, int],
-        arguments: Mapping[str, Any],
+        variance: Mapping[str, float],
+        layers: AbstractSet[str],
+        names: Mapping[str, Tensor],
+        attributes: Iterable[Tensor],
+        *,
+        real: bool,
     ) -> None:
-        self.arguments = arguments
-        names = {**named_tensors(student), **named_inputs(self.arguments)}
-        super().__init__(names, real=widths.traced.inputs.real)
-        self.graph = graph
-        self.layers = {
-            name for name, module in student.named_modules() if is_layer(module) and not any(module.children())
-        }
+        super().__init__(names, attributes, real=real)
+        self.layers = layers
         self.widths = widths
         self.mode = mode
         self.stated: dict[str, list[Layout]] = {}  # by node: what its literals are the sizes of
@@ -132,27 +149,18 @@ class _CheckedTape(Tape):
         self.teacher = widths.calls[mode]
         self.predictions = widths.predictions[mode]
         self.new = new
-        self.variance: dict[str, float] = {}
+        self.variance = variance
         self.node: fx.Node | None = None
         self.mismatches: list[Mismatch] = []
         self.obsolete: list[str] = []
         self.reached: set[str] = set()
 
-    def run(self, student: nn.Module) -> None:
-        """Run the student."""
-        try:
-            with same_randomness(), torch.no_grad(), self:
-                result = _Runner(student, self.graph, self).run_on(self.arguments)
-        except _Departure as departure:
-            self._found(len(self.calls), str(departure).splitlines()[0])
-            return
-        except Exception as error:  # noqa: BLE001 - whatever the model raises where a size is not what it expects
-            self._found(len(self.calls), explain(error))
-            return
+    def finish(self, result: Any) -> None:
+        """The run is over: it must have made all of the teacher's calls, and return the same plain values."""
         if len(self.calls) != len(self.teacher):
-            self._found(len(self.calls), "the student stops early")
+            self.mismatch("the student stops early")
         elif plain_leaves(result) != self.widths.numbers[self.mode]:
-            self._found(len(self.calls), f"{plain_leaves(result)} is returned besides tensors")
+            self.mismatch(f"{plain_leaves(result)} is returned besides tensors")
 
     def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], reading: Reading) -> Any:
         number = len(self.calls)
@@ -168,13 +176,13 @@ class _CheckedTape(Tape):
         try:
             out = super().execute(op, args, kwargs, reading)
         except Exception as error:  # noqa: BLE001 - the operator refuses sizes that do not fit
-            self._found(number, f"{op} fails: {str(error).splitlines()[0]}")
+            self.mismatch(f"{op} fails: {str(error).splitlines()[0]}")
             return self._predicted(op, shapes, args)
         outs = results_of(out)
         given = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
         if given != shapes:
             equal = self._equal_parts(prediction, given, shapes)
-            self._found(number, f"{op} gives {list(given)} where the widths say {list(shapes)}", equal)
+            self.mismatch(f"{op} gives {list(given)} where the widths say {list(shapes)}", equal)
             return self._predicted(op, shapes, args)
         scaled = self._scaled(prediction)
         implied = {*prediction.sized, *(argument for argument, _, _ in prediction.expected)}
@@ -183,13 +191,13 @@ class _CheckedTape(Tape):
                 before = before * scaled[key]
             if value != before and key not in implied and repr(value) != repr(before):
                 says = "the plan says" if key in scaled else "the teacher gives it"
-                self._found(number, f"{op} gets {brief(value)} where {says} {brief(before)}")
+                self.mismatch(f"{op} gets {brief(value)} where {says} {brief(before)}")
         named = dict(reading.constants)
         for argument, front, back in prediction.expected:
             value = named.get(argument) or 0
             expected = -self._size(back) if value < 0 else self._size(front)
             if value != expected:
-                self._found(number, f"{op} gets {value} where the widths say {expected}")
+                self.mismatch(f"{op} gets {value} where the widths say {expected}")
         return out
 
     def _scaled(self, prediction: Prediction) -> dict[int | str, float]:
@@ -217,7 +225,7 @@ class _CheckedTape(Tape):
     def _equal_parts(
         self, prediction: Prediction, given: Sequence[Sequence[int]], shapes: Sequence[Sequence[int]]
     ) -> tuple[tuple[Layout, Layout], ...]:
-        """Where parts are the same fraction of what goes in as in the teacher: that many of them make the whole."""
+        """Pairs of layouts that are equal if the code cuts a dimension into as many equal parts as in the teacher."""
         pairs: dict[tuple[Layout, Layout], None] = {}
         value = prediction.flow.ins[0][1] if prediction.flow.ins and len(given) > 1 else Value(())
         for out, sizes, ours in zip(prediction.outs, shapes, given, strict=True):
@@ -232,7 +240,9 @@ class _CheckedTape(Tape):
     def _old(self, layout: Layout) -> int:
         return measure(layout, self.widths.width)
 
-    def _found(self, number: int, found: str, equal: tuple[tuple[Layout, Layout], ...] = ()) -> None:
+    def mismatch(self, problem: str, equal: tuple[tuple[Layout, Layout], ...] = ()) -> None:
+        """Note what happens at the call at work where the plan predicts something else."""
+        number = len(self.calls)
         layouts: list[Layout] = []
         if number < len(self.predictions):
             prediction = self.predictions[number]
@@ -246,7 +256,7 @@ class _CheckedTape(Tape):
             where = str(self.node.meta.get(SOURCE_LINE, ""))
         site, code = self.site_of(None), self._code()
         around = tuple([name for name in self.widths.inside(code) if self.new[name] != self.widths.width(name)])
-        self.mismatches.append(Mismatch(f"{site} ({where})" if where else site, found, grown, code, around, equal))
+        self.mismatches.append(Mismatch(f"{site} ({where})" if where else site, problem, grown, code, around, equal))
 
     def _code(self) -> str:
         """The innermost module at work whose code is not a layer's."""
@@ -271,7 +281,7 @@ class _CheckedTape(Tape):
         return [layout for t in tensors for layout in t.layouts]
 
     def asked(self, node: fx.Node) -> None:
-        """A guard: a question about widths alone has the teacher's answer; one that mixes them with others has none."""
+        """Report a guard that compares a growing width with another size; one on growing widths alone is fine."""
         growing: dict[str, None] = {}
         others = False
         pending, seen = list(node.all_input_nodes), set()
@@ -293,9 +303,9 @@ class _CheckedTape(Tape):
                 else:
                     pending.append(source)
                 for layout in layouts:
-                    found = self._grown([layout])
-                    growing.update(dict.fromkeys(found))
-                    others |= not found and is_fixed(layout)
+                    names = self._grown([layout])
+                    growing.update(dict.fromkeys(names))
+                    others |= not names and is_fixed(layout)
         if growing and others:
             where = str(node.meta.get(SOURCE_LINE, ""))
             text = "the code compares a width with another size"
@@ -340,7 +350,7 @@ def _asked_of(node: fx.Node, tensor: Value) -> Sequence[Layout]:
 
 
 class _Runner(Runner):
-    """Runs the student's graph, keeping note of the place."""
+    """Runs the student's graph, and tells the tape which node runs."""
 
     tape: _CheckedTape
 

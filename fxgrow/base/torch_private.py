@@ -1,0 +1,35 @@
+"""Every private name of torch that fxgrow imports, under a plain name and with its reason.
+
+If a release of torch moves one of them, only this file changes: a test rejects such names in all others. Private
+attributes of objects (`module._parameters`, `op._schema`) and ATen operators (`aten._softmax`) are not imported and are
+used directly.
+"""
+
+from __future__ import annotations
+
+# The classes of the operators in `torch.ops`, which a rule is registered for. They have no public name.
+from torch._ops import OpOverload, OpOverloadPacket
+
+# The base class of the instance norms. Users derive classes of their own from it.
+from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNormBase
+
+# A context in which a module has other tensors. `functional_call` offers it for one call of a module, not for a graph.
+from torch.nn.utils.stateless import _reparametrize_module as swapped_tensors
+
+# Nested containers of tensors. There is no public `torch.utils.pytree`.
+from torch.utils import _pytree as pytree
+
+# A mode that sees every ATen call: tapes are such modes. Documented by torch, under a private path only.
+# And the context that leaves all modes, so that a tape can work on its tensors without recording that.
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import _disable_current_modes as no_dispatch_modes
+
+__all__ = [
+    "InstanceNormBase",
+    "OpOverload",
+    "OpOverloadPacket",
+    "TorchDispatchMode",
+    "no_dispatch_modes",
+    "pytree",
+    "swapped_tensors",
+]
