@@ -18,7 +18,7 @@ MOST_GROUPS = 32  # of a group norm
 
 
 class Residual(nn.Sequential):
-    """x + f(x), where f is the sequence. Graphs call its modules; this `forward` is for code that calls it as a whole."""
+    """x + f(x), where f is the sequence. Graphs call its modules; `forward` is for code that calls the whole."""
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = x + super().forward(x)
