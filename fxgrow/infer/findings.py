@@ -7,7 +7,7 @@ from typing import Any
 
 from ..base.roles import Role
 from ..base.structures import ArgumentPath
-from ..layouts.layout import Layout
+from ..layouts.layout import InputDim, Layout
 from ..layouts.unify import Tie, Unifier
 from ..model.tree import Mode
 from ..ops import Linear, Value
@@ -22,15 +22,15 @@ IS_OUTPUT = "it is an output of the model"
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
-    """Which of a model's own ends are to be widths: their sizes are fixed otherwise.
+class Lifted:
+    """The inputs and outputs whose pins are lifted, so that their sizes are widths like all others.
 
     Attributes:
-        inputs: (name, dimension) of inputs, by the names of `record.named_inputs`.
+        inputs: (name, dimension) of inputs, by the names of `recording.run.named_inputs`.
         outputs: (parameter, dimension) whose widths may be those of outputs.
     """
 
-    inputs: frozenset[tuple[str, int]] = frozenset()
+    inputs: frozenset[InputDim] = frozenset()
     outputs: frozenset[tuple[str, int]] = frozenset()
 
 

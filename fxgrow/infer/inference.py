@@ -23,7 +23,7 @@ from ..base.torch_private import pytree
 from ..capture.attribute_ints import AttributeInt, Source, attribute_ints_in, remembered
 from ..capture.traced import Traced
 from ..errors import TraceError
-from ..layouts.layout import Layout, atoms, fixed, is_fixed, of
+from ..layouts.layout import Layout, fixed, is_fixed, of
 from ..layouts.unify import Inexpressible, Kind
 from ..model.call_args import labelled
 from ..model.layer_kinds import ATTENTION_SIZES, ATTENTIONS, is_layer
@@ -37,23 +37,19 @@ from ..recording.runner import Runner
 from ..recording.tape import Tape, is_uniform
 from . import literals
 from .attributes import Attribute, of_module
-from .findings import CARRY, IS_OUTPUT, Findings, Flow, KeyedValue, Open, Prediction
+from .findings import CARRY, Findings, Flow, KeyedValue, Prediction
 from .literals import Literal, Spelling
 from .rule_env import RuleEnv
 from .tensor_kinds import argument_names
 
 
-def infer(traced: Traced, opened: Open | None = None) -> Findings:
+def infer(traced: Traced) -> Findings:
     """Run every mode of a traced model and let the rules speak.
-
-    Args:
-        traced: The model.
-        opened: Which of its inputs and outputs are widths, too.
 
     Raises:
         TraceError: A trace does not run what the model runs.
     """
-    inference = Inference(traced, opened or Open())
+    inference = Inference(traced)
     for mode in traced.modes:
         inference.run(mode)
     inference.add_attribute_literals()
@@ -63,11 +59,10 @@ def infer(traced: Traced, opened: Open | None = None) -> Findings:
 class Inference(RuleEnv):
     """Runs the graphs, asks the rules at each call, and remembers what they say."""
 
-    def __init__(self, traced: Traced, opened: Open) -> None:
+    def __init__(self, traced: Traced) -> None:
         super().__init__(traced)
-        self.opened = opened
         self.findings.inputs = {
-            name: tuple([self._end(name, label, d, n) for d, n in enumerate(tensor.shape)])
+            name: tuple([self._input_dim(name, label, d, n) for d, n in enumerate(tensor.shape)])
             for (name, tensor), label in zip(
                 named_inputs(traced.arguments).items(), labelled(traced.arguments), strict=True
             )
@@ -78,10 +73,9 @@ class Inference(RuleEnv):
         self.constants: dict[int, Value] = {}  # those with one value, which the tape holds
         self._keys: list[int | str | None] = []  # of the tensors of the call at work
 
-    def _end(self, name: str, label: str, dim: int, size: int) -> Layout:
+    def _input_dim(self, name: str, label: str, dim: int, size: int) -> Layout:
         """The layout of a dimension of an input."""
-        opened = (name, dim) in self.opened.inputs
-        return of(self.unifier.fresh(f"input {label}[{dim}]", size)) if opened else fixed(size)
+        return of(self.unifier.fresh(f"input {label}[{dim}]", size, of_input=(name, dim))) if size else fixed(0)
 
     # -- running ---------------------------------------------------------------------------------
 
@@ -93,7 +87,7 @@ class Inference(RuleEnv):
             name: Value(layouts, name, tuple((d,) for d in range(len(layouts))))
             for name, layouts in self.findings.tensors.items()
         }
-        self.values.update({name: Value(self.findings.inputs[name]) for name, _ in self.opened.inputs})
+        self.values.update({name: Value(layouts) for name, layouts in self.findings.inputs.items()})
         self.constants = {}
         self.findings.kinds.start()
         self.by_name = {node.name: node for node in traced.graph(mode).nodes}
@@ -121,12 +115,6 @@ class Inference(RuleEnv):
         if not outputs:
             raise TraceError(f"{traced.class_name} returns no tensor, so there is no function to keep")
         self.findings.outputs[mode] = [self.value(tape, leaf).layouts for leaf in outputs]
-        made = [self.findings.tensors[name][dim] for name, dim in self.opened.outputs]
-        may_grow = {var for layout in made for var in atoms(self.unifier.resolve(layout))}
-        for layout in (layout for layouts in self.findings.outputs[mode] for layout in layouts):
-            for var in atoms(self.unifier.resolve(layout)):
-                if var not in may_grow:
-                    self.pin(of(var), IS_OUTPUT)
 
     def value(self, tape: Tape, tensor: Tensor) -> Value:
         """What is known of a tensor; inputs have fixed sizes, and so have constants, but for those with one value."""

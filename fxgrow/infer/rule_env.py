@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import fx
@@ -12,7 +12,7 @@ from torch import fx
 from ..base.structures import ArgumentPath
 from ..capture.traced import Traced
 from ..layouts.layout import Layout, fixed, is_fixed, of, product
-from ..layouts.unify import Kind, Unifier, size
+from ..layouts.unify import Inexpressible, Kind, Unifier, size
 from ..model.copies import named_tensors
 from ..model.layer_kinds import LAYER_NORM
 from ..model.tree import Mode, module_at
@@ -21,6 +21,8 @@ from . import literals
 from .attributes import Attribute
 from .findings import CONTRACT, Findings, Norm
 from .literals import Spelling
+
+T = TypeVar("T")
 
 
 class RuleEnv(Env):
@@ -52,7 +54,7 @@ class RuleEnv(Env):
         self._declared: dict[str, tuple[Layout, ...]] = {}
 
     def unify(self, a: Layout, b: Layout) -> None:
-        self.unifier.unify(a, b)
+        self._expressed(lambda: self.unifier.unify(a, b), a, b)
 
     def pin(self, layout: Layout, reason: str) -> None:
         self.unifier.pin(layout, reason)
@@ -63,10 +65,19 @@ class RuleEnv(Env):
             return layout, fixed(0)
         if position == 0:
             return fixed(0), layout
-        return self.unifier.cut(layout, position)
+        return self._expressed(lambda: self.unifier.cut(layout, position), layout)
 
     def split(self, layout: Layout, sizes: Sequence[int], kinds: Sequence[Kind]) -> list[Layout]:
-        return self.unifier.split_into(layout, sizes, kinds)
+        return self._expressed(lambda: self.unifier.split_into(layout, sizes, kinds), layout)
+
+    def _expressed(self, step: Callable[[], T], *layouts: Layout) -> T:
+        """A step of the unification; where it fails, it is tried with fixed sizes for the dimensions of inputs."""
+        while True:
+            try:
+                return step()
+            except Inexpressible:
+                if not self.unifier.fix_inputs(layouts):
+                    raise
 
     def kinds(self, sizes: Sequence[int]) -> tuple[Kind, ...]:
         return literals.kinds(self.spelling or self.node, sizes)

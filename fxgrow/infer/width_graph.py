@@ -7,7 +7,7 @@ import fnmatch
 import html
 import itertools
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import networkx as nx
@@ -21,7 +21,7 @@ from ..model.tree import Mode
 from ..ops import KERNEL
 from ..recording.tape import Call
 from .attributes import Attribute
-from .findings import CARRY, Prediction
+from .findings import CARRY, Findings, Prediction
 from .groups import Constraint, Group, can_grow, constrain
 from .literals import Literal
 
@@ -55,6 +55,8 @@ class WidthGraph:
         outputs: Per mode, the layouts of each tensor that the model returns.
         ties: A networkx graph: an edge joins two widths that an operator tied; its "site" says which.
         equal: Sizes that the code makes equal, whatever grows.
+        findings: What inference found, from which `freeze.lift` makes the graph with other inputs and outputs; None
+            where no model was run.
     """
 
     traced: Traced
@@ -71,6 +73,7 @@ class WidthGraph:
     outputs: Mapping[Mode, tuple[tuple[Layout, ...], ...]]
     ties: nx.Graph
     equal: tuple[Equality, ...] = ()
+    findings: Findings | None = field(default=None, compare=False)
 
     @property
     def groups(self) -> tuple[Group, ...]:

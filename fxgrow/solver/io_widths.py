@@ -14,8 +14,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ..errors import PlanError
-from ..infer.findings import CARRY, CONTRACT, IS_OUTPUT, Open
-from ..infer.freeze import freeze
+from ..infer.findings import CARRY, CONTRACT, IS_OUTPUT, Lifted
+from ..infer.freeze import lift
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom, show
 from ..model.call_args import labelled
@@ -83,22 +83,21 @@ def free_io_dims(graph: WidthGraph, requests: Iterable[object]) -> tuple[WidthGr
     asked = [request for request in requests if isinstance(request, Inputs | Outputs)]
     if not asked:
         return graph, ()
-    traced = graph.traced
     inputs = [(request, _find_input(graph, request)) for request in asked if isinstance(request, Inputs)]
-    opened = Open(frozenset((where.name, where.dim) for _, where in inputs))
+    lifted = Lifted(frozenset((where.name, where.dim) for _, where in inputs))
     if inputs:
-        graph = freeze(traced, opened)
+        graph = lift(graph, lifted)
     makers = [(request, _makers(graph, request)) for request in asked if isinstance(request, Outputs)]
     if makers:
-        opened = Open(opened.inputs, frozenset((t.name, _made(t)) for _, found in makers for t in found))
-        graph = freeze(traced, opened)
+        lifted = Lifted(lifted.inputs, frozenset((t.name, _made(t)) for _, found in makers for t in found))
+        graph = lift(graph, lifted)
     io_growths: dict[str, IoGrowth] = {}
     for growth in [
-        *(_of_input(graph, opened, request, where) for request, where in inputs),
+        *(_of_input(graph, lifted, request, where) for request, where in inputs),
         *(growth for request, found in makers for growth in _of_output(graph, request, found)),
     ]:
         io_growths[growth.group] = _joined(io_growths.get(growth.group, growth), growth)
-    entering = {name for key, dim in opened.inputs for name in atoms(graph.inputs[key][dim])}
+    entering = {name for key, dim in lifted.inputs for name in atoms(graph.inputs[key][dim])}
     returned = {name for _, layout in _returned(graph) for name in atoms(layout)}
     graph = graph.pin(returned - io_growths.keys(), IS_OUTPUT).pin(entering - io_growths.keys(), IS_INPUT)
     return graph, tuple(io_growths.values())
@@ -164,7 +163,7 @@ def _find_input(graph: WidthGraph, request: Inputs) -> _Input:
     why: dict[str, None] = {}
     for label, (name, tensor) in (chosen or candidates).items():
         for place in _by_likelihood(tensor.ndim):
-            probe = freeze(graph.traced, Open(frozenset(_alike(candidates, place))))
+            probe = lift(graph, Lifted(frozenset(_alike(candidates, place))))
             dim = place % tensor.ndim
             channels = list(atoms(probe.inputs[name][dim]))
             summed = [la for t in readers for la in _summed(probe.tensors[t.name])]
@@ -216,7 +215,7 @@ def _summed(tensor: TensorWidths) -> list[Layout]:
     return [layout for layout, role in zip(tensor.layouts, tensor.roles, strict=True) if role == CONTRACT]
 
 
-def _of_input(graph: WidthGraph, opened: Open, request: Inputs, where: _Input) -> IoGrowth:
+def _of_input(graph: WidthGraph, lifted: Lifted, request: Inputs, where: _Input) -> IoGrowth:
     _check_more(request, where.label, "channels", where.size, request.channels)
     layout = graph.inputs[where.name][where.dim]
     last = only_atom(layout[-1:])
@@ -228,7 +227,7 @@ def _of_input(graph: WidthGraph, opened: Open, request: Inputs, where: _Input) -
     labels = {name: label for label, (name, _) in _candidates(graph.traced.arguments).items()}
     places = tuple(
         IoDim("input", labels[name], 0, dim, measure(graph.inputs[name][dim], graph.width))
-        for name, dim in sorted(opened.inputs)
+        for name, dim in sorted(lifted.inputs)
         if last in atoms(graph.inputs[name][dim])
     )
     return IoGrowth(request, f"the channels of {where.label}", last, request.channels - where.size, IGNORING, places)
