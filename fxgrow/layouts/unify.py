@@ -12,10 +12,10 @@ request.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from .layout import (
     ONE,
@@ -36,6 +36,7 @@ from .layout import (
     substitute,
 )
 
+T = TypeVar("T")
 Kind = Literal["fixed", "width", "count"]
 
 
@@ -185,6 +186,19 @@ class Unifier:
             self._value[var] = fixed(var.size)
             self._pins.pop(var, None)
         return bool(found)
+
+    def expressed(self, step: Callable[[], T], *layouts: Layout) -> T:
+        """A step of the unification of these layouts; if it fails, it is tried with inputs of fixed sizes.
+
+        Raises:
+            Inexpressible: It fails with these, too.
+        """
+        while True:
+            try:
+                return step()
+            except Inexpressible:
+                if not self.fix_inputs(layouts):
+                    raise
 
     def _meets_input(self, a: Layout, b: Layout) -> bool:
         """Keep an equation of which one side is made of dimensions of inputs, and pin the other side.
