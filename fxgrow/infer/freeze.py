@@ -56,7 +56,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
     }
     uniform, replicas, notes = (names.constraints(s) for s in (findings.uniform, findings.replicas, findings.notes))
     nodes = {key: _map_values(value, names) for key, value in findings.nodes.items()}
-    predictions = {mode: [names.prediction(p) for p in found] for mode, found in findings.predictions.items()}
+    predictions = {mode: [names.prediction(p) for p in called] for mode, called in findings.predictions.items()}
     literals = tuple(replace(li, layout=names.layout(li.layout)) for li in findings.literals)
     stated = [*findings.attributes, *of_weights(traced.root, findings.tensors)]
     attributes = tuple(
@@ -169,15 +169,17 @@ class _Names:
     def _atom(self, var: Var) -> Layout:
         return of(self.of.get(var) or self.give(var, var.name.replace(".weight[0]", "")))
 
-    def constraints(self, found: list[Constraint]) -> tuple[Constraint, ...]:
-        named = dict.fromkeys((self.layout(layout), reason) for layout, reason in found)
+    def constraints(self, stated: list[Constraint]) -> tuple[Constraint, ...]:
+        named = dict.fromkeys((self.layout(layout), reason) for layout, reason in stated)
         return tuple((layout, reason) for layout, reason in named if not is_fixed(layout))
 
-    def prediction(self, found: Prediction) -> Prediction:
-        outs = tuple(tuple(self.layout(la) for la in layouts) for layouts in found.outs)
-        expected = tuple((arg, self.layout(front), back and self.layout(back)) for arg, front, back in found.expected)
-        ins = tuple(layout for la in found.ins if not is_fixed(layout := self.layout(la)))
-        return Prediction(ins, outs, expected, found.sized, self._flow(found.flow), found.decided)
+    def prediction(self, prediction: Prediction) -> Prediction:
+        outs = tuple(tuple(self.layout(la) for la in layouts) for layouts in prediction.outs)
+        expected = tuple(
+            (arg, self.layout(front), back and self.layout(back)) for arg, front, back in prediction.expected
+        )
+        ins = tuple(layout for la in prediction.ins if not is_fixed(layout := self.layout(la)))
+        return Prediction(ins, outs, expected, prediction.sized, self._flow(prediction.flow), prediction.decided)
 
     def _flow(self, flow: Flow) -> Flow:
         ins, outs = (tuple([(key, self._value(v)) for key, v in known]) for known in (flow.ins, flow.outs))
@@ -197,11 +199,11 @@ def _name(tensor: str, dim: int, *, produced: bool, contracted: bool) -> str:
     return layer if produced else f"input of {layer}" if contracted else f"{tensor}[{dim}]"
 
 
-def _map_values(found: Any, names: _Names) -> Any:
-    if isinstance(found, Value):
-        return Value(tuple(names.layout(la) for la in found.layouts))
-    if isinstance(found, list | tuple):
-        return tuple(_map_values(f, names) for f in found)
+def _map_values(known: Any, names: _Names) -> Any:
+    if isinstance(known, Value):
+        return Value(tuple(names.layout(la) for la in known.layouts))
+    if isinstance(known, list | tuple):
+        return tuple(_map_values(part, names) for part in known)
     return None
 
 
@@ -211,7 +213,7 @@ def _groups(findings: Findings, names: _Names, tensors: Mapping[str, TensorWidth
         for dim, layout in enumerate(tensor.layouts):
             for name in dict.fromkeys(atoms(layout)):
                 members.setdefault(name, []).append((tensor.name, dim))
-    found = {
+    groups = {
         name: Group(
             name,
             var.size,
@@ -223,7 +225,7 @@ def _groups(findings: Findings, names: _Names, tensors: Mapping[str, TensorWidth
         for var, name in names.of.items()
     }
     first = {name: number for number, name in enumerate(members)}
-    return dict(sorted(found.items(), key=lambda item: first.get(item[0], len(first))))
+    return dict(sorted(groups.items(), key=lambda item: first.get(item[0], len(first))))
 
 
 def _tie_graph(findings: Findings) -> nx.Graph:

@@ -177,15 +177,15 @@ class Unifier:
         Returns:
             Whether there were any.
         """
-        found = {var for layout in layouts for var in atoms(self.resolve(layout)) if var.input is not None}
-        whole: dict[InputDim | None, Var] = {}
+        inputs = {var for layout in layouts for var in atoms(self.resolve(layout)) if var.input is not None}
+        first: dict[InputDim | None, Var] = {}
         for var in self._inputs:
-            whole.setdefault(var.input, var)
-        parts = found - set(whole.values())
-        for var in parts or found:
+            first.setdefault(var.input, var)
+        parts = inputs - set(first.values())
+        for var in parts or inputs:
             self._value[var] = fixed(var.size)
             self._pins.pop(var, None)
-        return bool(found)
+        return bool(inputs)
 
     def expressed(self, step: Callable[[], T], *layouts: Layout) -> T:
         """A step of the unification of these layouts; if it fails, it is tried with inputs of fixed sizes.
@@ -362,14 +362,14 @@ class Unifier:
 
     def _cut_block(self, block: tuple[Factor, ...], position: int) -> tuple[Layout, Layout]:
         factor, rest = block[0], (block[1:],)
-        whole, inside = divmod(position, size(rest))
+        ahead, inside = divmod(position, size(rest))
         if not inside:
-            first, second = self._cut_factor(factor, whole)
+            first, second = self._cut_factor(factor, ahead)
             return product([first, rest]), product([second, rest])
         # The cut falls inside one copy of `rest`: that one copy must stay alone.
         parts = []
-        if whole:
-            first, factor_rest = self._cut_factor(factor, whole)
+        if ahead:
+            first, factor_rest = self._cut_factor(factor, ahead)
             parts.append(product([first, rest]))
         else:
             factor_rest = _as_layout(factor)

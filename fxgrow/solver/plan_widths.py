@@ -227,9 +227,9 @@ def _mean_fill(tensor: TensorWidths, all_widths: Mapping[str, Width], targets: T
 
 def _norms(all_widths: Mapping[str, Width], targets: Targets) -> Iterator[tuple[Norm, float]]:
     """The layer norms over channels that carry means, and their new eps."""
-    for name, found in targets.mean_channels.items():
+    for name, mean in targets.mean_channels.items():
         width = all_widths[name]
-        yield from ((norm, norm.eps * width.variance) for norm in found.norms if width.mean_channels)
+        yield from ((norm, norm.eps * width.variance) for norm in mean.norms if width.mean_channels)
 
 
 def _eps_edits(all_widths: Mapping[str, Width], targets: Targets) -> Iterator[Edit]:

@@ -127,8 +127,8 @@ def _layouts_with(widths: WidthGraph, name: str) -> list[Layout]:
 def _home(widths: WidthGraph, group: Group) -> Layout:
     """The whole dimension that a group is (a part of): the one that multiples are counted on."""
     carried = [(t, d) for t, d in group.members if widths.tensors[t].roles[d] == "carry"]
-    whole = [la for t, d in carried if len(la := widths.tensors[t].layouts[d]) == 1]
-    return min(whole, key=lambda la: measure(la, widths.width), default=((group.name,),))
+    alone = [la for t, d in carried if len(la := widths.tensors[t].layouts[d]) == 1]
+    return min(alone, key=lambda la: measure(la, widths.width), default=((group.name,),))
 
 
 def _named(
@@ -148,10 +148,10 @@ def _named(
             continue
         free = fit
         if isinstance(request.width, float):
-            found = {n: _by_factor(widths, request, layout, n, targets) for n in free}
+            by_name = {n: _by_factor(widths, request, layout, n, targets) for n in free}
         else:
-            found = dict(_by_width(widths, request, tensor, layout, free, targets))
-        wanted.update({n: w for n, w in found.items() if w is not None})
+            by_name = dict(_by_width(widths, request, tensor, layout, free, targets))
+        wanted.update({n: w for n, w in by_name.items() if w is not None})
         for name in set(names) - set(free):
             if widths.groups_by_name[name].pinned:
                 targets.skipped[name] = "; ".join(widths.groups_by_name[name].pinned)
@@ -200,17 +200,17 @@ def _admissible(
     step = group.size if group.uniform else 1
     if width % step:
         why = f"only whole multiples of {group.size} are exact: {group.uniform[0]}"
-        found = find_mean_channels(widths, name) if request.indivisible == "average" else ""
-        if isinstance(found, MeanChannels):
-            targets.mean_channels[name] = found
+        mean = find_mean_channels(widths, name) if request.indivisible == "average" else ""
+        if isinstance(mean, MeanChannels):
+            targets.mean_channels[name] = mean
             step = 1
         elif request.indivisible == "round_up":
             rounded = -(-width // step) * step
             targets.notes.append(f"{name}: {width} rounded up to {rounded}, because {why}")
             width = rounded
         else:
-            why += f"; and new channels cannot carry the mean of the others, because {found}" if found else ""
-            if found and request.is_literal_name:
+            why += f"; and new channels cannot carry the mean of the others, because {mean}" if mean else ""
+            if mean and request.is_literal_name:
                 raise PlanError(f"{request.pattern!r} cannot be widened to {width}: {why}")
             targets.skipped[name] = why
             return None
