@@ -30,7 +30,7 @@ from .report.summary_table import Summary
 from .rewrite.student import calibrated_in, check_code, remember, student_of
 from .rewrite.student_inputs import padded_inputs
 from .rewrite.tensors import check_tensors
-from .spec.parse import Spec
+from .spec.parse import Spec, parse
 from .validate.refine import plan_until_valid
 
 LeafModules = Iterable[str | type]
@@ -127,7 +127,7 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise PlanError(f"seed is an int, not {seed!r}")
     with torch.inference_mode(False):
-        return plan_until_valid(widths, spec, seed=seed, method=method)
+        return plan_until_valid(widths, parse(spec), seed=seed, method=method)
 
 
 def apply(

@@ -92,6 +92,53 @@ def test_what_has_no_common_factors_is_refused() -> None:
         u.unify(product([of(a), of(b)]), product([of(c), of(d)]))
 
 
+def _with_input(size: int) -> tuple[Unifier, Var]:
+    unifier = Unifier()
+    unifier.site = "here"
+    return unifier, unifier.fresh("input x[1]", size, of_input=("x", 1))
+
+
+def test_what_meets_an_input_is_pinned_until_a_request_lifts_that() -> None:
+    u, x = _with_input(8)
+    a, b = u.fresh("a", 8), u.fresh("b", 8)
+    u.unify(of(a), of(x))
+    u.unify(of(x), of(b))
+    assert u.reasons(a) == u.reasons(b) == ("meets the fixed size 8 in here",)
+    closed, lifted = u.with_inputs(set()), u.with_inputs({("x", 1)})
+    assert closed.resolve(of(x)) == fixed(8)
+    assert closed.reasons(a) == closed.reasons(b) == ("meets the fixed size 8 in here",)
+    assert closed.resolve(of(a)) != closed.resolve(of(b))
+    assert lifted.resolve(of(a)) == lifted.resolve(of(b)) == lifted.resolve(of(x))
+    assert not any(lifted.reasons(var) for var in (a, b, x))
+
+
+def test_lifting_an_input_leaves_what_was_inferred_as_it_is() -> None:
+    u, x = _with_input(8)
+    a, rows = u.fresh("a", 8, elastic=True), u.fresh("rows", 2, count=True)
+    b = u.fresh("b", 2)
+    u.unify(of(a), product([of(b), fixed(4)]))
+    u.unify(of(x), product([of(rows), fixed(4)]))
+    u.unify(of(rows), of(b))
+    lifted = u.with_inputs({("x", 1)})
+    assert lifted.resolve(of(x)) == lifted.resolve(product([of(b), fixed(4)]))
+    assert u.resolve(of(x)) == of(x)
+    assert u.reasons(rows) == u.with_inputs(set()).reasons(rows) == ("meets the fixed size 8 in here",)
+
+
+def test_an_input_that_meets_a_fixed_size_stays_pinned() -> None:
+    u, x = _with_input(8)
+    u.unify(of(x), fixed(8))
+    assert u.with_inputs({("x", 1)}).reasons(x) == ("meets the fixed size 8 in here",)
+
+
+def test_an_input_that_is_taken_apart_in_two_ways_has_a_fixed_size() -> None:
+    u, x = _with_input(12)
+    u.split_into(of(x), [3, 4], ["width", "width"])
+    parts = u.expressed(lambda: u.split_into(of(x), [2, 6], ["width", "width"]), of(x))
+    assert [size(part) for part in parts] == [2, 6]
+    assert u.with_inputs({("x", 1)}).resolve(of(x)) == fixed(12)
+
+
 def test_index_map_of_product_and_concatenation() -> None:
     mapping = {"a": torch.tensor([0, 1, 0]), "b": torch.tensor([0, 1])}
     layout = concat([product([of("a"), fixed(2)]), of("b")])  # a*2 + b, a: 2 -> 3

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..base.roles import Role
 from ..base.structures import ArgumentPath
-from ..layouts.layout import Layout
+from ..layouts.layout import InputDim, Layout
 from ..layouts.unify import Tie, Unifier
 from ..model.tree import Mode
 from ..ops import Linear, Value
@@ -22,15 +22,15 @@ IS_OUTPUT = "it is an output of the model"
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
-    """Which of a model's own ends are to be widths: their sizes are fixed otherwise.
+class Lifted:
+    """The inputs and outputs whose pins are lifted, so that their sizes are widths like all others.
 
     Attributes:
-        inputs: (name, dimension) of inputs, by the names of `record.named_inputs`.
+        inputs: (name, dimension) of inputs, by the names of `recording.run.named_inputs`.
         outputs: (parameter, dimension) whose widths may be those of outputs.
     """
 
-    inputs: frozenset[tuple[str, int]] = frozenset()
+    inputs: frozenset[InputDim] = frozenset()
     outputs: frozenset[tuple[str, int]] = frozenset()
 
 
@@ -97,25 +97,45 @@ class Prediction:
 
 @dataclass(slots=True)
 class Findings:
-    """Everything that the rules said, in terms of `Var`."""
+    """Everything that the rules said, in terms of `Var`.
+
+    Attributes:
+        unifier: What each width was found to be.
+        tensors: The layouts of each parameter and buffer.
+        inputs: The same of each input, by the names of `recording.run.named_inputs`.
+        outputs: Per mode, the layouts of each tensor that the model returns.
+        roles: How each (parameter, dimension) is used: carried, contracted, or both.
+        contractions: (layout, parameter, its dimensions, site) of each sum over a weight's dimension.
+        uniform: Layouts over which only equal replication is exact, and where.
+        replicas: Layouts in which new channels have to be replicas, and where.
+        notes: What a user should know where a layout grows.
+        predictions: Per mode and call, what the student's call must look like.
+        calls: Per mode, the calls of the teacher.
+        numbers: Per mode, what it returns besides tensors.
+        nodes: What is known of each node's result, by (mode, node).
+        literals: Sizes stated in the graphs.
+        attributes: Sizes stated by modules.
+        kinds: What each parameter and buffer is passed as.
+    """
 
     unifier: Unifier
     tensors: dict[str, tuple[Layout, ...]]
-    roles: dict[tuple[str, int], set[str]]
-    contractions: list[tuple[Layout, str, tuple[int, ...], str]]
-    uniform: list[tuple[Layout, str]]
-    replicas: list[tuple[Layout, str]]
-    notes: list[tuple[Layout, str]]
-    predictions: dict[Mode, list[Prediction]]
-    calls: dict[Mode, list[Call]]
-    numbers: dict[Mode, list[Any]]
-    nodes: dict[tuple[Mode, str], Any]
-    literals: list[Literal]
-    attributes: list[Attribute]
-    inputs: dict[str, tuple[Layout, ...]] = field(default_factory=dict)
+    inputs: dict[str, tuple[Layout, ...]]
     outputs: dict[Mode, list[tuple[Layout, ...]]] = field(default_factory=dict)
+    roles: dict[tuple[str, int], set[str]] = field(default_factory=dict)
+    contractions: list[tuple[Layout, str, tuple[int, ...], str]] = field(default_factory=list)
+    uniform: list[tuple[Layout, str]] = field(default_factory=list)
+    replicas: list[tuple[Layout, str]] = field(default_factory=list)
+    notes: list[tuple[Layout, str]] = field(default_factory=list)
+    predictions: dict[Mode, list[Prediction]] = field(default_factory=dict)
+    calls: dict[Mode, list[Call]] = field(default_factory=dict)
+    numbers: dict[Mode, list[Any]] = field(default_factory=dict)
+    nodes: dict[tuple[Mode, str], Any] = field(default_factory=dict)
+    literals: list[Literal] = field(default_factory=list)
+    attributes: list[Attribute] = field(default_factory=list)
     kinds: TensorKinds = field(default_factory=TensorKinds)
 
     @property
     def ties(self) -> list[Tie]:
+        """Which widths hang together, and where."""
         return self.unifier.ties

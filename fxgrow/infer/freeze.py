@@ -12,31 +12,37 @@ import networkx as nx
 from ..base.isolation import no_collection
 from ..base.roles import Role, TensorKind
 from ..capture.traced import Traced
-from ..layouts.layout import Layout, Var, atoms, of, only_atom, substitute
+from ..layouts.layout import Layout, Var, atoms, is_fixed, of, only_atom, substitute
 from ..model.copies import named_tensors
 from ..ops import KERNEL, Value
 from .attributes import of_weights
-from .findings import CARRY, CONTRACT, Findings, Flow, Open, Prediction
+from .findings import CARRY, CONTRACT, IS_OUTPUT, Findings, Flow, Lifted, Prediction
 from .groups import Constraint, Group, constrain
 from .inference import infer
 from .width_graph import TensorWidths, WidthGraph, layouts_of
 
 
-def freeze(traced: Traced, opened: Open | None = None) -> WidthGraph:
+def freeze(traced: Traced) -> WidthGraph:
     """Infer every width of a traced model.
-
-    Args:
-        traced: The model.
-        opened: Which of its inputs and outputs are widths, too; None: none.
 
     Raises:
         TraceError: The trace does not compute what the model computes.
     """
     with nullcontext() if traced.inputs.real else no_collection():
-        return _frozen(infer(traced, opened), traced)
+        return _frozen(infer(traced), traced, Lifted())
 
 
-def _frozen(findings: Findings, traced: Traced) -> WidthGraph:
+def lift(widths: WidthGraph, lifted: Lifted) -> WidthGraph:
+    """The width graph of the same model with some of its inputs and outputs as widths like all others.
+
+    The model does not run again, and no rule is asked again: what they said of the inputs is solved for these.
+    """
+    return widths if widths.findings is None else _frozen(widths.findings, widths.traced, lifted)
+
+
+def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
+    findings = replace(inferred, unifier=inferred.unifier.with_inputs(lifted.inputs))
+    _pin_outputs(findings, lifted)
     _decide_roles(findings, traced)
     names = _Names(findings)
     tensors = {
@@ -50,7 +56,7 @@ def _frozen(findings: Findings, traced: Traced) -> WidthGraph:
     }
     uniform, replicas, notes = (names.constraints(s) for s in (findings.uniform, findings.replicas, findings.notes))
     nodes = {key: _map_values(value, names) for key, value in findings.nodes.items()}
-    predictions = {mode: [names.prediction(p) for p in found] for mode, found in findings.predictions.items()}
+    predictions = {mode: [names.prediction(p) for p in called] for mode, called in findings.predictions.items()}
     literals = tuple(replace(li, layout=names.layout(li.layout)) for li in findings.literals)
     stated = [*findings.attributes, *of_weights(traced.root, findings.tensors)]
     attributes = tuple(
@@ -76,7 +82,18 @@ def _frozen(findings: Findings, traced: Traced) -> WidthGraph:
         inputs,
         outputs,
         _tie_graph(findings),
+        findings=inferred,
     )
+
+
+def _pin_outputs(findings: Findings, lifted: Lifted) -> None:
+    """Pin what the model returns, but for the widths that some outputs are asked for by."""
+    resolve = findings.unifier.resolve
+    may_grow = {var for name, dim in lifted.outputs for var in atoms(resolve(findings.tensors[name][dim]))}
+    for layout in (layout for leaves in findings.outputs.values() for layouts in leaves for layout in layouts):
+        for var in atoms(resolve(layout)):
+            if var not in may_grow:
+                findings.unifier.pin(of(var), IS_OUTPUT)
 
 
 def _decide_roles(findings: Findings, traced: Traced) -> None:
@@ -152,14 +169,17 @@ class _Names:
     def _atom(self, var: Var) -> Layout:
         return of(self.of.get(var) or self.give(var, var.name.replace(".weight[0]", "")))
 
-    def constraints(self, found: list[Constraint]) -> tuple[Constraint, ...]:
-        return tuple(dict.fromkeys((self.layout(layout), reason) for layout, reason in found))
+    def constraints(self, stated: list[Constraint]) -> tuple[Constraint, ...]:
+        named = dict.fromkeys((self.layout(layout), reason) for layout, reason in stated)
+        return tuple((layout, reason) for layout, reason in named if not is_fixed(layout))
 
-    def prediction(self, found: Prediction) -> Prediction:
-        outs = tuple(tuple(self.layout(la) for la in layouts) for layouts in found.outs)
-        expected = tuple((arg, self.layout(front), back and self.layout(back)) for arg, front, back in found.expected)
-        ins = tuple(self.layout(la) for la in found.ins)
-        return Prediction(ins, outs, expected, found.sized, self._flow(found.flow), found.decided)
+    def prediction(self, prediction: Prediction) -> Prediction:
+        outs = tuple(tuple(self.layout(la) for la in layouts) for layouts in prediction.outs)
+        expected = tuple(
+            (arg, self.layout(front), back and self.layout(back)) for arg, front, back in prediction.expected
+        )
+        ins = tuple(layout for la in prediction.ins if not is_fixed(layout := self.layout(la)))
+        return Prediction(ins, outs, expected, prediction.sized, self._flow(prediction.flow), prediction.decided)
 
     def _flow(self, flow: Flow) -> Flow:
         ins, outs = (tuple([(key, self._value(v)) for key, v in known]) for known in (flow.ins, flow.outs))
@@ -179,11 +199,11 @@ def _name(tensor: str, dim: int, *, produced: bool, contracted: bool) -> str:
     return layer if produced else f"input of {layer}" if contracted else f"{tensor}[{dim}]"
 
 
-def _map_values(found: Any, names: _Names) -> Any:
-    if isinstance(found, Value):
-        return Value(tuple(names.layout(la) for la in found.layouts))
-    if isinstance(found, list | tuple):
-        return tuple(_map_values(f, names) for f in found)
+def _map_values(known: Any, names: _Names) -> Any:
+    if isinstance(known, Value):
+        return Value(tuple(names.layout(la) for la in known.layouts))
+    if isinstance(known, list | tuple):
+        return tuple(_map_values(part, names) for part in known)
     return None
 
 
@@ -193,19 +213,19 @@ def _groups(findings: Findings, names: _Names, tensors: Mapping[str, TensorWidth
         for dim, layout in enumerate(tensor.layouts):
             for name in dict.fromkeys(atoms(layout)):
                 members.setdefault(name, []).append((tensor.name, dim))
-    found = {
+    groups = {
         name: Group(
             name,
             var.size,
             tuple(members.get(name, ())),
             findings.unifier.reasons(var),
-            count=var.count,
-            constant=var.elastic,
+            count=findings.unifier.is_count(var),
+            constant=findings.unifier.is_elastic(var),
         )
         for var, name in names.of.items()
     }
     first = {name: number for number, name in enumerate(members)}
-    return dict(sorted(found.items(), key=lambda item: first.get(item[0], len(first))))
+    return dict(sorted(groups.items(), key=lambda item: first.get(item[0], len(first))))
 
 
 def _tie_graph(findings: Findings) -> nx.Graph:
@@ -213,7 +233,7 @@ def _tie_graph(findings: Findings) -> nx.Graph:
     for tie in findings.ties:
         a, b = _tie_node(tie.a, findings), _tie_node(tie.b, findings)
         if not graph.has_edge(a, b):
-            graph.add_edge(a, b, site=tie.site, whole=tie.whole)
+            graph.add_edge(a, b, site=tie.site)
     return graph
 
 

@@ -1,109 +1,95 @@
-"""Runs the graphs of a model on meta tensors and collects what the rules say. Names no operator.
-
-Longer than other files: who listens to a run (the tape, the runner of nodes, the calls that code spells) and what is
-made of it share one state, which a second file could only have by way of an interface as long as they are.
-"""
+"""Runs the graphs of a model on meta tensors and collects what the rules say. Names no operator."""
 
 from __future__ import annotations
 
-import operator
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from types import MethodDescriptorType
 from typing import Any
 
 from torch import Tensor, fx, nn
-from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 
-from ..base.structures import ArgumentPath, leaf_tensors, plain_leaves
-from ..base.torch_private import pytree
-from ..capture.attribute_ints import AttributeInt, Source, attribute_ints_in, remembered
+from ..base.structures import leaf_tensors, plain_leaves
+from ..capture.attribute_ints import attribute_ints_in, remembered
 from ..capture.traced import Traced
 from ..errors import TraceError
-from ..layouts.layout import Layout, atoms, fixed, is_fixed, of
-from ..layouts.unify import Inexpressible, Kind
+from ..layouts.layout import fixed, is_fixed, of
+from ..layouts.unify import Inexpressible, Unifier
 from ..model.call_args import labelled
-from ..model.layer_kinds import ATTENTION_SIZES, ATTENTIONS, is_layer
-from ..model.opaque import call
+from ..model.copies import named_tensors
 from ..model.provenance import describe
-from ..model.tree import Mode, module_at
+from ..model.tree import Mode
 from ..ops import Linear, Value, rule_for
-from ..recording.operators import decides, results_of, tensors_in
+from ..recording.operators import decides, tensors_in
 from ..recording.run import TapedRun, named_inputs
-from ..recording.runner import Runner
-from ..recording.tape import Tape, is_uniform
-from . import literals
-from .attributes import Attribute, of_module
-from .findings import CARRY, IS_OUTPUT, Findings, Flow, KeyedValue, Open, Prediction
-from .literals import Literal, Spelling
-from .rule_env import RuleEnv
+from ..recording.tape import Tape
+from . import literals, module_rules
+from .attribute_sizes import AttributeSizes
+from .findings import CARRY, Findings, Flow, Prediction
+from .literals import Spelling
+from .observer import ObservedRunner, ObservedTape, Observer
+from .rule_env import Arguments, CallContext, RuleEnv, Scope, cut
 from .tensor_kinds import argument_names
+from .values import KnownValues
 
 
-def infer(traced: Traced, opened: Open | None = None) -> Findings:
+def infer(traced: Traced) -> Findings:
     """Run every mode of a traced model and let the rules speak.
-
-    Args:
-        traced: The model.
-        opened: Which of its inputs and outputs are widths, too.
 
     Raises:
         TraceError: A trace does not run what the model runs.
     """
-    inference = Inference(traced, opened or Open())
+    findings = _nothing_found(traced)
+    sizes = AttributeSizes(findings.unifier)
     for mode in traced.modes:
-        inference.run(mode)
-    inference.add_attribute_literals()
-    return inference.findings
+        Inference(traced, mode, findings, sizes).run()
+    sizes.add_to(findings, traced)
+    return findings
 
 
-class Inference(RuleEnv):
-    """Runs the graphs, asks the rules at each call, and remembers what they say."""
+def _nothing_found(traced: Traced) -> Findings:
+    """Findings with one variable for each dimension of each parameter, buffer and input."""
+    unifier = Unifier()
+    tensors = {
+        name: tuple(of(unifier.fresh(f"{name}[{d}]", n)) if n else fixed(0) for d, n in enumerate(tensor.shape))
+        for name, tensor in named_tensors(traced.root).items()
+    }
+    named = zip(named_inputs(traced.arguments).items(), labelled(traced.arguments), strict=True)
+    inputs = {
+        name: tuple(
+            of(unifier.fresh(f"input {label}[{d}]", n, of_input=(name, d))) if n else fixed(0)
+            for d, n in enumerate(tensor.shape)
+        )
+        for (name, tensor), label in named
+    }
+    return Findings(unifier, tensors, inputs)
 
-    def __init__(self, traced: Traced, opened: Open) -> None:
-        super().__init__(traced)
-        self.opened = opened
-        self.findings.inputs = {
-            name: tuple([self._end(name, label, d, n) for d, n in enumerate(tensor.shape)])
-            for (name, tensor), label in zip(
-                named_inputs(traced.arguments).items(), labelled(traced.arguments), strict=True
-            )
-        }
-        self.by_name: dict[str, fx.Node] = {}  # the nodes of the graph at work
-        self.stated: dict[Source, Layout] = {}  # what the attributes of modules are the sizes of
-        self.values: dict[int | str, Value] = {}
-        self.constants: dict[int, Value] = {}  # those with one value, which the tape holds
-        self._keys: list[int | str | None] = []  # of the tensors of the call at work
 
-    def _end(self, name: str, label: str, dim: int, size: int) -> Layout:
-        """The layout of a dimension of an input."""
-        opened = (name, dim) in self.opened.inputs
-        return of(self.unifier.fresh(f"input {label}[{dim}]", size)) if opened else fixed(size)
+class Inference(Observer):
+    """Runs the graph of one mode, asks the rules at each call, and adds what they say to the findings."""
 
-    # -- running ---------------------------------------------------------------------------------
-
-    def run(self, mode: Mode) -> None:
-        """Run the graph of one mode."""
-        traced = self.traced
+    def __init__(self, traced: Traced, mode: Mode, findings: Findings, sizes: AttributeSizes) -> None:
+        self.traced = traced
         self.mode = mode
-        self.values = {
-            name: Value(layouts, name, tuple((d,) for d in range(len(layouts))))
-            for name, layouts in self.findings.tensors.items()
-        }
-        self.values.update({name: Value(self.findings.inputs[name]) for name, _ in self.opened.inputs})
-        self.constants = {}
+        self.findings = findings
+        self.unifier = findings.unifier
+        self.sizes = sizes
+        self.values = KnownValues(findings)
+        self.nodes = {node.name: node for node in traced.graph(mode).nodes}
+        self.predictions = findings.predictions.setdefault(mode, [])
+        self.scope = Scope(mode)
+
+    def run(self) -> None:
+        """Run the graph."""
+        traced, mode = self.traced, self.mode
         self.findings.kinds.start()
-        self.by_name = {node.name: node for node in traced.graph(mode).nodes}
-        self.findings.predictions[mode] = []
         root = traced.fresh()
-        run = TapedRun(root, traced.arguments, partial(_InferenceTape, self), mode=mode, real=traced.inputs.real)
+        run = TapedRun(root, traced.arguments, partial(ObservedTape, self), mode=mode, real=traced.inputs.real)
         tape = run.tape
         try:
             code_is_watched = [remembered(root)] if traced.runs_code else []
-            result = run.graph(traced.graph(mode), partial(_Runner, self), code_is_watched)
+            result = run.graph(traced.graph(mode), partial(ObservedRunner, self), code_is_watched)
         except TraceError as error:
             raise TraceError(str(error).splitlines()[0]) from None  # FX appends the node to the message
         except Exception as error:
@@ -120,345 +106,183 @@ class Inference(RuleEnv):
         outputs = leaf_tensors(result)
         if not outputs:
             raise TraceError(f"{traced.class_name} returns no tensor, so there is no function to keep")
-        self.findings.outputs[mode] = [self.value(tape, leaf).layouts for leaf in outputs]
-        made = [self.findings.tensors[name][dim] for name, dim in self.opened.outputs]
-        may_grow = {var for layout in made for var in atoms(self.unifier.resolve(layout))}
-        for layout in (layout for layouts in self.findings.outputs[mode] for layout in layouts):
-            for var in atoms(self.unifier.resolve(layout)):
-                if var not in may_grow:
-                    self.pin(of(var), IS_OUTPUT)
+        self.findings.outputs[mode] = [self.values.of(tape, leaf).layouts for leaf in outputs]
 
-    def value(self, tape: Tape, tensor: Tensor) -> Value:
-        """What is known of a tensor; inputs have fixed sizes, and so have constants, but for those with one value."""
-        return self._known_as(tape, tensor)[1]
+    # -- ATen calls ------------------------------------------------------------------------------
 
-    def _known_as(self, tape: Tape, tensor: Tensor) -> KeyedValue:
-        real = tape.constant(tensor)
-        if real is not None:
-            return None, self._constant(real)
-        key = tape.value_of(tensor)
-        value = self.values.get(key)
-        if value is None:
-            value = self.values[key] = Value(tuple(fixed(n) for n in tensor.shape))
-        for layout in value.invalid:
-            self.pin(layout, f"positions of channels are used in {self.unifier.site}")
-        return key, value
+    def read(self, tape: Tape, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        return self.values.arguments(tape, args, kwargs)
 
-    def _constant(self, real: Tensor) -> Value:
-        if not is_uniform(real):
-            return Value(tuple(fixed(n) for n in real.shape), constant=True)
-        value = self.constants.get(id(real))
-        if value is None:
-            value = self.constants[id(real)] = Value(tuple(self.elastic(n) for n in real.shape), constant=True)
-        return value
+    def called(self, tape: Tape, op: Any, read: Arguments, outs: tuple[Any, ...]) -> None:
+        """Apply the rule of a call, or pin whatever it touches."""
+        self.unifier.site = tape.site_of(op)
+        shapes = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
+        context = CallContext(op, shapes, read, self.scope, tape.module if tape.called else None)
+        touched = list(_values((*read.args, *read.kwargs.values())))
+        results = self._results(context, touched)
+        if op._schema.is_mutable and read.args and isinstance(read.args[0], Value):
+            self._written(read.args[0], touched)
+        self._carry(context, touched, results)
+        for out, result in zip(outs, results, strict=True):
+            if isinstance(out, Tensor):
+                self.values.set(tape, out, result)
+        self.findings.kinds.call(
+            op,
+            rule_for(op),
+            list(zip(argument_names(op, read.args, read.kwargs), read.keys, touched, strict=True)),
+            [(tape.value_of(o), r) for o, r in zip(outs, results, strict=True) if isinstance(o, Tensor)],
+            contracts=bool(context.summed),
+        )
+        self.predictions.append(self._prediction(tape, context, touched, results, outs))
+
+    def _results(self, context: CallContext, touched: Sequence[Value]) -> list[Value]:
+        """What a call gives; where no rule can tell, all that it takes is pinned."""
+        rule = rule_for(context.op)
+        try:
+            if rule is None:
+                raise Inexpressible(f"{context.op} has no rule")
+            return self._by_rule(rule.function, context)
+        except (Inexpressible, IndexError, ValueError, TypeError) as error:  # an odd call, such as cat of nothing
+            for layout in (layout for value in touched for layout in value.layouts):
+                self.unifier.pin(layout, f"{error} (in {self.unifier.site})")
+            return [Value(tuple(fixed(n) for n in shape)) for shape in context.outs]
+
+    def _by_rule(self, rule: Callable[..., Any], context: CallContext) -> list[Value]:
+        read = context.arguments
+        outcome = rule(RuleEnv(self.traced, self.findings, context), *read.args, **read.kwargs)
+        parts = outcome if isinstance(outcome, list) else [outcome]
+        results = [part if isinstance(part, Value) else Value(tuple(part)) for part in parts]
+        if tuple(r.shape for r in results) != context.outs:
+            shapes = [r.shape for r in results]
+            raise Inexpressible(f"the rule of {context.op} says {shapes} for {list(context.outs)}")
+        return results
+
+    def _written(self, target: Value, touched: Sequence[Value]) -> None:
+        """Memory that began as a constant: whoever else sees it does not know what it now holds."""
+        if target.constant:
+            for value in touched:
+                for layout in value.layouts:
+                    self.unifier.pin(layout, f"it is written into a constant in {self.unifier.site}")
+
+    def _carry(self, context: CallContext, touched: Sequence[Value], results: Sequence[Value]) -> None:
+        """All dimensions of parameters that are neither summed over nor passed on in a view are carried."""
+        derived = {result.origin for result in results}
+        for value in [value for value in touched if value.origin not in derived]:
+            for dim, sources in enumerate(value.dims):
+                if context.contracted[id(value), dim]:  # of an argument that is given twice, only one contracts
+                    context.contracted[id(value), dim] -= 1
+                    continue
+                for source in sources:
+                    self.findings.roles.setdefault((value.origin, source), set()).add(CARRY)
+
+    def _prediction(
+        self,
+        tape: Tape,
+        context: CallContext,
+        touched: Sequence[Value],
+        results: Sequence[Value],
+        outs: tuple[Any, ...],
+    ) -> Prediction:
+        """What the student's call must look like."""
+        rule = rule_for(context.op)
+        tensors = [(tape.value_of(o), o, r) for o, r in zip(outs, results, strict=True) if isinstance(o, Tensor)]
+        return Prediction(
+            ins=tuple([layout for value in touched for layout in value.layouts if not is_fixed(layout)]),
+            outs=tuple([r.layouts for r in results]),
+            expected=tuple(context.expected),
+            sized=rule.sized if rule else (),
+            flow=_flow(context, rule.linear if rule else "", touched, tensors),
+            decided=outs if tape.real and decides(context.op) else None,
+        )
 
     def folded(self, tape: Tape, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[Any, ...]) -> None:
-        """A call on constants: what it makes from nothing, or a view of such, follows the widths that it meets."""
+        """What a call makes from nothing, or a view of such, follows the widths that it meets."""
         rule = rule_for(op)
         reals = [real for o in outs if isinstance(o, Tensor) and (real := tape.constant(o)) is not None]
         if rule is None or rule.linear not in ("fresh", "each") or op._schema.is_mutable or len(reals) < len(outs):
             return
         given = [tape.constant(t) for a in (*args, *kwargs.values()) for t in tensors_in(a)]
+        known = self.values.is_known_constant
         if rule.linear == "fresh":
             for real in reals:
-                self._constant(real)
-        elif all(id(real) in self.constants for real in given) and not any(id(r) in self.constants for r in reals):
-            declared, self._declared = self._declared, {}
-            self.op, self.outs = op, tuple([tuple(real.shape) for real in reals])
+                self.values.constant(real)
+        elif all(known(real) for real in given) and not any(known(real) for real in reals):
             with suppress(Inexpressible, IndexError, ValueError, TypeError):
-                values, named = self.arguments(tape, args, kwargs)
-                for real, result in zip(reals, self._results(rule.function(self, *values, **named)), strict=True):
-                    self.constants[id(real)] = Value(result.layouts, constant=True)
-            self._declared = declared
+                shapes = tuple([tuple(real.shape) for real in reals])
+                scope = replace(self.scope, declared={})  # no literal of the code is the size of a constant
+                context = CallContext(op, shapes, self.values.arguments(tape, args, kwargs), scope)
+                for real, result in zip(reals, self._by_rule(rule.function, context), strict=True):
+                    self.values.set_constant(real, result)
 
-    def arguments(self, tape: Tape, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments of a call as rules take them."""
-        self.strides = tuple([a.stride() for a in args if isinstance(a, Tensor)])
-        self.dtypes = tuple([t.dtype for a in args for t in tensors_in(a)])
-        self._keys = []
-        return [self._given(tape, a) for a in args], {key: self._given(tape, a) for key, a in kwargs.items()}
+    # -- the code that makes them ----------------------------------------------------------------
 
-    def call(self, tape: Tape, op: Any, given: list[Any], named: dict[str, Any], outs: tuple[Any, ...]) -> None:
-        """One ATen call: apply its rule, or pin whatever it touches."""
-        self.op = op
-        self.outs = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
-        self._contracted, self._expected = Counter(), []
-        self._summed, self._norm = [], None
-        touched = list(_values((*given, *named.values())))
-        rule = rule_for(op)
-        try:
-            if rule is None:
-                raise Inexpressible(f"{op} has no rule")
-            results = self._results(rule.function(self, *given, **named))
-        except (Inexpressible, IndexError, ValueError, TypeError) as error:  # an odd call, such as cat of nothing
-            for value in touched:
-                for layout in value.layouts:
-                    self.pin(layout, f"{error} (in {self.unifier.site})")
-            results = [Value(tuple(fixed(n) for n in shape)) for shape in self.outs]
-        if op._schema.is_mutable and given and isinstance(given[0], Value):
-            self._written(given[0], touched)
-        derived = {result.origin for result in results}
-        self._carry([value for value in touched if value.origin not in derived])
-        for out, result in zip(outs, results, strict=True):
-            if isinstance(out, Tensor):
-                self.values[tape.value_of(out)] = result
-        self.findings.kinds.call(
-            op,
-            rule,
-            list(zip(argument_names(op, given, named), self._keys, touched, strict=True)),
-            [(tape.value_of(o), r) for o, r in zip(outs, results, strict=True) if isinstance(o, Tensor)],
-            contracts=bool(self._summed),
-        )
-        decided = outs if tape.real and decides(op) else None
-        wide = tuple([layout for value in touched for layout in value.layouts if not is_fixed(layout)])
-        self.findings.predictions[self.mode].append(
-            Prediction(
-                wide,
-                tuple([r.layouts for r in results]),
-                tuple(self._expected),
-                rule.sized if rule else (),
-                self._flow(tape, rule.linear if rule else "", touched, given, results, outs),
-                decided,
-            )
-        )
+    def entered_node(self, node: fx.Node) -> None:
+        self.scope = Scope(self.mode, node)
+        self.unifier.site = describe(node)
 
-    def _flow(
-        self,
-        tape: Tape,
-        linear: Linear,
-        touched: list[Value],
-        given: list[Any],
-        results: list[Value],
-        outs: tuple[Any, ...],
-    ) -> Flow:
-        def position(value: Value | None) -> int | None:
-            return next((i for i, other in enumerate(touched) if other is value), None)
-
-        norm = None
-        if self._norm is not None:
-            weight, bias, norm = self._norm
-            norm = replace(norm, weight=position(weight), bias=position(bias))
-        tensors = [(o, r) for o, r in zip(outs, results, strict=True) if isinstance(o, Tensor)]
-        return Flow(
-            linear,
-            tuple(zip(self._keys, touched, strict=True)),
-            tuple([(tape.value_of(o), r) for o, r in tensors]),
-            tuple([(at, dim) for value, dim in self._summed if (at := position(value)) is not None]),
-            norm,
-            self.op._schema.is_mutable,
-            any(isinstance(a, int | float) for a in given[:2]),
-            all(o.is_floating_point() for o, _ in tensors),
-        )
-
-    def _written(self, target: Value, touched: list[Value]) -> None:
-        """Memory that began as a constant: whoever else sees it does not know what it now holds."""
-        if target.constant:
-            for value in touched:
-                for layout in value.layouts:
-                    self.pin(layout, f"it is written into a constant in {self.unifier.site}")
-
-    def _given(self, tape: Tape, argument: Any) -> Any:
-        if not isinstance(argument, Tensor):
-            several = isinstance(argument, list | tuple) and any(isinstance(a, Tensor) for a in argument)
-            return [self._given(tape, a) for a in argument] if several else argument
-        key, value = self._known_as(tape, argument)
-        self._keys.append(key)
-        return value
-
-    def _results(self, outcome: Any) -> list[Value]:
-        parts = outcome if isinstance(outcome, list) else [outcome]
-        results = [part if isinstance(part, Value) else Value(tuple(part)) for part in parts]
-        if tuple(r.shape for r in results) != self.outs:
-            raise Inexpressible(f"the rule of {self.op} says {[r.shape for r in results]} for {list(self.outs)}")
-        return results
-
-    def _carry(self, touched: list[Value]) -> None:
-        for value in touched:
-            for dim, sources in enumerate(value.dims):
-                if self._contracted[id(value), dim]:  # of an argument that is given twice, only one contracts
-                    self._contracted[id(value), dim] -= 1
-                    continue
-                for source in sources:
-                    self.findings.roles.setdefault((value.origin, source), set()).add(CARRY)
-
-    def leave(self, tape: Tape, node: fx.Node, result: Any) -> None:
-        """A node of the graph is done: keep its layouts, and what it declared about sizes."""
-        self.findings.nodes[self.mode, node.name] = self._known(tape, result)
-        for literal in literals.of_node(node, self.mode, self.findings.nodes, self._declared):
+    def left_node(self, tape: Tape, node: fx.Node, result: Any) -> None:
+        """Keep the layouts of a node, and what it declared about sizes."""
+        self.findings.nodes[self.mode, node.name] = self.values.of_structure(tape, result)
+        for literal in literals.of_node(node, self.mode, self.findings.nodes, self.scope.declared):
             self.findings.literals.append(literal)
             if literal.part is None and literal.path[0] != literals.PART:
-                self._state(literals.read(self.by_name[literal.node], literal.path), literal.layout)
-        self._declared = {}
-
-    def _state(self, value: Any, layout: Layout) -> None:
-        """A size in the user's code is that of a layout; if it was read from an attribute, that follows."""
-        if type(value) is AttributeInt:
-            self.stated[value.source] = layout
-
-    def _state_in_code(self, value: Any, layout: Layout) -> None:
-        """The same where code reads the attribute each time: all that it is the size of has one size."""
-        if type(value) is AttributeInt:
-            with suppress(Inexpressible):  # the check of the student finds what that leaves
-                self.unify(self.stated.get(value.source, layout), layout)
-        self._state(value, layout)
+                self.sizes.state(literals.read(self.nodes[literal.node], literal.path), literal.layout)
 
     def spelled(self, tape: Tape, spelling: Spelling, run: Callable[[], Any]) -> Any:
-        """Run a call of code that is in no graph, and see which of its sizes are attributes."""
-        before, declared = self.spelling, self._declared
-        self.spelling, self._declared = spelling, {}
+        """Run a call in code that no graph shows, and see which of its sizes are attributes."""
+        outer = self.scope
+        self.scope = replace(outer, spelling=spelling, declared={})
         try:
             result = run()
-            source = literals.source_of(spelling)
             if any(attribute_ints_in((spelling.args, spelling.kwargs))):
-                known = self.values.get(tape.known(source) or 0) if isinstance(source, Tensor) else None
-                for path, layout, *span in literals.sizes_of(
-                    spelling, known, self._known(tape, result), self._declared
-                ):
-                    if path[0] != literals.PART:
-                        bound = literals.read(spelling, path)
-                        with suppress(Inexpressible):
-                            self._state_in_code(bound, self.cut(layout, bound)[0] if span and bound > 0 else layout)
+                known = self.values.if_known(tape, literals.source_of(spelling))
+                self._state_sizes(spelling, known, self.values.of_structure(tape, result))
             return result
         finally:
-            self.spelling, self._declared = before, {**declared, **self._declared}
+            outer.declared.update(self.scope.declared)
+            self.scope = outer
 
-    def _known(self, tape: Tape, structure: Any) -> Any:
-        def known(leaf: Any) -> Value | None:
-            if not isinstance(leaf, Tensor):
-                return None
-            real = tape.constant(leaf)
-            return self.values.get(tape.known(leaf) or 0) if real is None else self.constants.get(id(real))
-
-        return known(structure) if isinstance(structure, Tensor) else pytree.tree_map(known, structure)
-
-    def add_attribute_literals(self) -> None:
-        """Attributes whose layout is known, and every other place in the graphs that they were passed on to."""
-        for path, name, index in self.stated:
-            value = getattr(module_at(self.traced.root, path), name, None)
-            if index < 0:
-                self.findings.attributes.append(Attribute(path, name, (self.stated[path, name, index],)))
-            elif isinstance(value, tuple | list):
-                entries = tuple(self.stated.get((path, name, i), fixed(v)) for i, v in enumerate(value))
-                self.findings.attributes.append(Attribute(path, name, entries))
-        found = {(li.mode, li.node, li.path) for li in self.findings.literals}
-        for mode in self.traced.modes:
-            for node in self.traced.graph(mode).nodes:
-                for kind, arguments in (("args", node.args), ("kwargs", node.kwargs)):
-                    for steps, value in attribute_ints_in(arguments):
-                        place: ArgumentPath = (kind, *steps)
-                        if value.source in self.stated and (mode, node.name, place) not in found:
-                            layout = self.stated[value.source]
-                            self.findings.literals.append(Literal(mode, node.name, place, layout))
+    def _state_sizes(self, spelling: Spelling, known: Value | None, result: Any) -> None:
+        for path, layout, *span in literals.sizes_of(spelling, known, result, self.scope.declared):
+            if path[0] != literals.PART:
+                size = literals.read(spelling, path)
+                with suppress(Inexpressible):
+                    self.sizes.state_in_code(size, cut(self.unifier, layout, size)[0] if span and size > 0 else layout)
 
     # -- modules that are called -----------------------------------------------------------------
 
-    def enter(self, tape: Tape, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """A module is called."""
-        if isinstance(module, ATTENTIONS):
-            self._attention(tape, module)
+    def entered_module(self, tape: Tape, module: nn.Module) -> None:
+        self.findings.attributes.extend(module_rules.entered(tape, module, self.values))
 
-    def leave_module(self, tape: Tape, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
-        """A module returns: sizes that it states of what goes in and what comes out."""
-        if isinstance(module, ATTENTIONS):
-            for name, given in zip(ATTENTION_SIZES, args, strict=False):
-                read = self.values.get(tape.known(given) or 0) if isinstance(given, Tensor) else None
-                if read is not None:
-                    self.findings.attributes.append(Attribute(tape.module, name, read.layouts[-1:]))
-        if args and isinstance(args[0], Tensor):
-            value = self.values.get(tape.known(args[0]) or 0)
-            if value is not None:
-                known = self._known(tape, result)
-                self.findings.attributes.extend(of_module(tape.module, module, value, known))
-
-    def _attention(self, tape: Tape, module: nn.MultiheadAttention) -> None:
-        """Its heads are rows of its weights, of which any number may be; their size is a literal."""
-        sizes: list[int] = [module.num_heads, module.head_dim]
-        kinds: list[Kind] = ["count", "fixed"]
-        if module.in_proj_weight is not None:
-            sizes, kinds = [3, *sizes], ["fixed", *kinds]
-        rows = module.in_proj_weight if module.in_proj_weight is not None else module.q_proj_weight
-        parts = self.unifier.split_into(self.value(tape, rows).layouts[0], sizes, kinds)
-        self.findings.attributes.append(Attribute(tape.module, "num_heads", (parts[-2],)))
+    def left_module(self, tape: Tape, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+        self.findings.attributes.extend(module_rules.left(tape, module, args, result, self.values))
 
 
-class _InferenceTape(Tape):
-    """A tape that asks the inference at each call."""
+def _flow(
+    context: CallContext,
+    linear: Linear,
+    touched: Sequence[Value],
+    outs: Sequence[tuple[int | str, Tensor, Value]],
+) -> Flow:
+    """What has to be known of a call to see where means over channels go."""
 
-    def __init__(
-        self, inference: Inference, names: dict[str, Tensor], attributes: Iterable[Tensor], *, real: bool
-    ) -> None:
-        super().__init__(names, attributes, real=real)
-        self.inference = inference
+    def position(value: Value | None) -> int | None:
+        return next((i for i, other in enumerate(touched) if other is value), None)
 
-    def entered(self, module: Any, args: tuple[Any, ...]) -> None:
-        self.inference.enter(self, module, args)
-
-    def left(self, module: Any, args: tuple[Any, ...], result: Any) -> None:
-        self.inference.leave_module(self, module, args, result)
-
-    def _fold(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        out = super()._fold(op, args, kwargs)
-        self.inference.folded(self, op, args, kwargs, results_of(out))
-        return out
-
-    def reading(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self.inference.arguments(self, args, kwargs)
-
-    def observe(self, op: Any, read: Any, outs: tuple[Any, ...]) -> None:
-        given, named = read
-        self.inference.unifier.site = self.site_of(op)
-        self.inference.called = self.module if self.called else None
-        self.inference.call(self, op, given, named, outs)
-
-
-class _Runner(Runner):
-    """Runs a graph, telling the inference which node is at work."""
-
-    def __init__(self, inference: Inference, root: nn.Module, graph: fx.Graph, tape: Tape) -> None:
-        super().__init__(root, graph, tape)
-        self.inference = inference
-
-    def run_node(self, n: fx.Node) -> Any:
-        self.inference.node = n
-        self.inference.unifier.site = describe(n)
-        if self._runs_code(n):
-            with _Spelled(self.inference, self.tape):
-                result = super().run_node(n)
-        else:
-            result = super().run_node(n)
-        self.inference.leave(self.tape, n, result)
-        return result
-
-    def _runs_code(self, node: fx.Node) -> bool:
-        """Whether a node runs code of the user's, which no graph shows."""
-        if node.op == "call_module":
-            return not is_layer(self.called[str(node.target)])
-        if node.op != "call_function":
-            return False
-        module = getattr(node.target, "__module__", None) or "torch"
-        return module == call.__module__ or module.split(".")[0] not in _KNOWN
-
-
-_KNOWN = ("torch", "_operator", "builtins", "math", "fxgrow")
-
-
-class _Spelled(TorchFunctionMode):
-    """Sees the calls of torch that code in no graph makes, as it spells them."""
-
-    def __init__(self, inference: Inference, tape: Tape) -> None:
-        super().__init__()
-        self.inference = inference
-        self.tape = tape
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        named = kwargs or {}
-        of_tensors = isinstance(func, MethodDescriptorType) or is_tensor_method_or_property(func)
-        target = func.__name__ if of_tensors else func
-        if target == "__getitem__":
-            target = operator.getitem
-        return self.inference.spelled(self.tape, Spelling(target, args, named), lambda: func(*args, **named))
+    norm = None
+    if context.norm is not None:
+        weight, bias, norm = context.norm
+        norm = replace(norm, weight=position(weight), bias=position(bias))
+    return Flow(
+        linear,
+        ins=tuple(zip(context.arguments.keys, touched, strict=True)),
+        outs=tuple([(key, value) for key, _, value in outs]),
+        contracts=tuple([(at, dim) for value, dim in context.summed if (at := position(value)) is not None]),
+        norm=norm,
+        mutates=context.op._schema.is_mutable,
+        numbers=any(isinstance(a, int | float) for a in context.arguments.args[:2]),
+        floating=all(tensor.is_floating_point() for _, tensor, _ in outs),
+    )
 
 
 def _values(arguments: Sequence[Any]) -> Iterator[Value]:

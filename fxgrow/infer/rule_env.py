@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,7 +14,6 @@ from ..base.structures import ArgumentPath
 from ..capture.traced import Traced
 from ..layouts.layout import Layout, fixed, is_fixed, of, product
 from ..layouts.unify import Kind, Unifier, size
-from ..model.copies import named_tensors
 from ..model.layer_kinds import LAYER_NORM
 from ..model.tree import Mode, module_at
 from ..ops import Env, Value
@@ -23,61 +23,103 @@ from .findings import CONTRACT, Findings, Norm
 from .literals import Spelling
 
 
-class RuleEnv(Env):
-    """What rules say of the call at work goes into the findings, in terms of one unifier's variables."""
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The code that makes ATen calls: a node of the graph, or a call of torch in code that no graph shows.
 
-    def __init__(self, traced: Traced) -> None:
+    Attributes:
+        mode: The graph.
+        node: The node.
+        spelling: The call, where no graph has a node for it.
+        declared: What rules declared of its sizes, by the name of the argument.
+    """
+
+    mode: Mode
+    node: fx.Node | None = None
+    spelling: Spelling | None = None
+    declared: dict[str, tuple[Layout, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """The arguments of an ATen call as its rule takes them.
+
+    Attributes:
+        args: Those by position, each tensor replaced by what is known of it.
+        kwargs: Those by name, likewise.
+        keys: What numbers each of the tensors on the tape.
+        strides: Of the tensors among `args`.
+        dtypes: Of the tensors in `args`.
+    """
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+    keys: tuple[int | str | None, ...] = ()
+    strides: tuple[tuple[int, ...], ...] = ()
+    dtypes: tuple[torch.dtype, ...] = ()
+
+
+@dataclass(slots=True)
+class CallContext:
+    """One ATen call, and what its rule says of this call alone.
+
+    Attributes:
+        op: The overload.
+        outs: The shapes of its results.
+        arguments: What it takes.
+        scope: The code that makes it.
+        module: The module whose own code that is, if it is a layer's.
+        contracted: How often (value, dimension) is summed over, by the value's id.
+        expected: (argument, front, back) of `Env.expect`.
+        summed: (value, dimension) that is summed over, in order.
+        norm: (gain, shift, norm), where it is a layer norm.
+    """
+
+    op: Any
+    outs: tuple[tuple[int, ...], ...]
+    arguments: Arguments
+    scope: Scope
+    module: str | None = None
+    contracted: Counter[tuple[int, int]] = field(default_factory=Counter)
+    expected: list[tuple[int, Layout, Layout]] = field(default_factory=list)
+    summed: list[tuple[Value, int]] = field(default_factory=list)
+    norm: tuple[Value | None, Value | None, Norm] | None = None
+
+
+class RuleEnv(Env):
+    """What a rule can say of one call. It is written into the findings, in terms of their unifier's variables."""
+
+    def __init__(self, traced: Traced, findings: Findings, call: CallContext) -> None:
         self.traced = traced
-        self.tensors = named_tensors(traced.root)
-        self.unifier = Unifier()
-        entered = {
-            name: tuple(
-                of(self.unifier.fresh(f"{name}[{d}]", n)) if n != 0 else fixed(0) for d, n in enumerate(tensor.shape)
-            )
-            for name, tensor in self.tensors.items()
-        }
-        self.findings = Findings(self.unifier, entered, {}, [], [], [], [], {}, {}, {}, {}, [], [])
-        self.op: Any = None
-        self.node: fx.Node | None = None
-        self.spelling: Spelling | None = None  # the call at work, where no graph has a node for it
-        self.called: str | None = None  # the module whose own code is at work
-        self.mode: Mode = "eval"
-        self.outs: tuple[tuple[int, ...], ...] = ()
-        self.strides: tuple[tuple[int, ...], ...] = ()
-        self.dtypes: tuple[torch.dtype, ...] = ()
-        self._contracted: Counter[tuple[int, int]] = Counter()  # (value, dimension) of the call at work
-        self._expected: list[tuple[int, Layout, Layout]] = []
-        self._summed: list[tuple[Value, int]] = []
-        self._norm: tuple[Value | None, Value | None, Norm] | None = None
-        self._declared: dict[str, tuple[Layout, ...]] = {}
+        self.findings = findings
+        self.unifier = findings.unifier
+        self.call = call
+        self.op = call.op
+        self.outs = call.outs
+        self.mode = call.scope.mode
+        self.strides = call.arguments.strides
+        self.dtypes = call.arguments.dtypes
 
     def unify(self, a: Layout, b: Layout) -> None:
-        self.unifier.unify(a, b)
+        self.unifier.expressed(lambda: self.unifier.unify(a, b), a, b)
 
     def pin(self, layout: Layout, reason: str) -> None:
         self.unifier.pin(layout, reason)
 
     def cut(self, layout: Layout, position: int) -> tuple[Layout, Layout]:
-        length = size(layout)
-        if position == length:
-            return layout, fixed(0)
-        if position == 0:
-            return fixed(0), layout
-        return self.unifier.cut(layout, position)
+        return cut(self.unifier, layout, position)
 
     def split(self, layout: Layout, sizes: Sequence[int], kinds: Sequence[Kind]) -> list[Layout]:
-        return self.unifier.split_into(layout, sizes, kinds)
+        return self.unifier.expressed(lambda: self.unifier.split_into(layout, sizes, kinds), layout)
 
     def kinds(self, sizes: Sequence[int]) -> tuple[Kind, ...]:
-        return literals.kinds(self.spelling or self.node, sizes)
+        return literals.kinds(self.call.scope.spelling or self.call.scope.node, sizes)
 
     def count(self, size: int) -> Layout:
         return of(self.unifier.fresh(f"groups of {self.unifier.site}", size, count=True))
 
     def elastic(self, size: int) -> Layout:
-        return (
-            fixed(size) if size < 2 else of(self.unifier.fresh(f"constant of {self.unifier.site}", size, elastic=True))
-        )
+        return elastic(self.unifier, size)
 
     def contract(self, value: Value, dim: int) -> None:
         if not value.origin:
@@ -86,8 +128,8 @@ class RuleEnv(Env):
         self.findings.contractions.append((value.layouts[dim], value.origin, value.dims[dim], self.unifier.site))
         for source in value.dims[dim]:
             self.findings.roles.setdefault((value.origin, source), set()).add(CONTRACT)
-        self._contracted[id(value), dim % len(value.layouts)] += 1
-        self._summed.append((value, dim % len(value.layouts)))
+        self.call.contracted[id(value), dim % len(value.layouts)] += 1
+        self.call.summed.append((value, dim % len(value.layouts)))
 
     def uniform(self, layouts: Sequence[Layout], reason: str) -> None:
         wide = [layout for layout in layouts if not is_fixed(layout)]
@@ -99,16 +141,16 @@ class RuleEnv(Env):
     def centred(self, x: Value, over: Sequence[Layout], weight: Value | None, bias: Value | None, eps: float) -> None:
         self.uniform(over, "a layer norm")
         module, literal = self._eps(eps)
-        self._norm = (weight, bias, Norm(None, None, 4, eps, module, literal))
+        self.call.norm = (weight, bias, Norm(None, None, 4, eps, module, literal))
 
     def _eps(self, eps: float) -> tuple[str | None, tuple[Mode, str, ArgumentPath] | None]:
-        """Where the eps of the layer norm at work is stated: by a module, or by a literal of the graph."""
-        if self.called is not None:
-            module = module_at(self.traced.root, self.called)
+        """Where the eps of a layer norm is stated: by a module, or by a literal of the graph."""
+        called, node = self.call.module, self.call.scope.node
+        if called is not None:
+            module = module_at(self.traced.root, called)
             own = any(type(module).forward is cls.forward for cls in LAYER_NORM.classes)
-            return (self.called if own and getattr(module, "eps", None) == eps else None), None
-        node = self.node
-        if node is None or self.spelling is not None or node.op != "call_function":
+            return (called if own and getattr(module, "eps", None) == eps else None), None
+        if node is None or self.call.scope.spelling is not None or node.op != "call_function":
             return None, None
         if node.target not in (*LAYER_NORM.functions, *LAYER_NORM.native):
             return None, None
@@ -121,13 +163,28 @@ class RuleEnv(Env):
         self.findings.replicas.append((layout, f"{reason} in {self.unifier.site}"))
 
     def expect(self, argument: int, front: Layout, back: Layout = ()) -> None:
-        self._expected.append((argument, front, back))
+        self.call.expected.append((argument, front, back))
 
     def declare(self, **sizes: Layout | list[Layout]) -> None:
-        found = {k: tuple(v) if isinstance(v, list) else (v,) for k, v in sizes.items()}
-        self._declared.update(found)
-        if self.called is not None:
-            self.findings.attributes += [Attribute(self.called, name, layouts) for name, layouts in found.items()]
+        declared = {k: tuple(v) if isinstance(v, list) else (v,) for k, v in sizes.items()}
+        self.call.scope.declared.update(declared)
+        if self.call.module is not None:
+            attributes = [Attribute(self.call.module, name, layouts) for name, layouts in declared.items()]
+            self.findings.attributes.extend(attributes)
 
     def note(self, layouts: Sequence[Layout], text: str) -> None:
         self.findings.notes.extend((layout, text) for layout in layouts)
+
+
+def cut(unifier: Unifier, layout: Layout, position: int) -> tuple[Layout, Layout]:
+    """A dimension before and after a position, which may be either end."""
+    if position == size(layout):
+        return layout, fixed(0)
+    if position == 0:
+        return fixed(0), layout
+    return unifier.expressed(lambda: unifier.cut(layout, position), layout)
+
+
+def elastic(unifier: Unifier, size: int) -> Layout:
+    """A dimension of constant values, which takes the size that it meets."""
+    return fixed(size) if size < 2 else of(unifier.fresh(f"constant of {unifier.site}", size, elastic=True))

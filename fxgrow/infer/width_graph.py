@@ -7,7 +7,7 @@ import fnmatch
 import html
 import itertools
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import networkx as nx
@@ -21,7 +21,7 @@ from ..model.tree import Mode
 from ..ops import KERNEL
 from ..recording.tape import Call
 from .attributes import Attribute
-from .findings import CARRY, Prediction
+from .findings import CARRY, Findings, Prediction
 from .groups import Constraint, Group, can_grow, constrain
 from .literals import Literal
 
@@ -55,6 +55,8 @@ class WidthGraph:
         outputs: Per mode, the layouts of each tensor that the model returns.
         ties: A networkx graph: an edge joins two widths that an operator tied; its "site" says which.
         equal: Sizes that the code makes equal, whatever grows.
+        findings: What inference found, from which `freeze.lift` makes the graph with other inputs and outputs; None
+            where no model was run.
     """
 
     traced: Traced
@@ -71,6 +73,7 @@ class WidthGraph:
     outputs: Mapping[Mode, tuple[tuple[Layout, ...], ...]]
     ties: nx.Graph
     equal: tuple[Equality, ...] = ()
+    findings: Findings | None = field(default=None, compare=False)
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -115,12 +118,12 @@ class WidthGraph:
                 for dim, layout in enumerate(tensor.layouts):
                     for position, name in enumerate(atoms(layout)):
                         parts.setdefault(name, (tensor.name.removeprefix(inside), dim, position))
-        found = []
+        others = []
         for other, its_kind in self.traced.classes.items():
             if its_kind is kind and other != path and other not in but:
                 theirs = [[self._part(other, *parts[name]) for name in some if name in parts] for some in names]
-                found.append(tuple(tuple(dict.fromkeys(filter(None, some))) for some in theirs))
-        return [theirs for theirs in found if theirs[0]]
+                others.append(tuple(tuple(dict.fromkeys(filter(None, some))) for some in theirs))
+        return [theirs for theirs in others if theirs[0]]
 
     def inside(self, path: str) -> list[str]:
         """The groups that are a part of a module's parameters and buffers."""
@@ -128,15 +131,15 @@ class WidthGraph:
         return list(dict.fromkeys(name for layouts in own for layout in layouts for name in atoms(layout)))
 
     def _part(self, path: str, tensor: str, dim: int, position: int) -> str:
-        found = self.tensors.get(f"{path}.{tensor}")
-        inside = list(atoms(found.layouts[dim])) if found is not None and dim < len(found.layouts) else []
+        own = self.tensors.get(f"{path}.{tensor}")
+        inside = list(atoms(own.layouts[dim])) if own is not None and dim < len(own.layouts) else []
         return inside[position] if position < len(inside) else ""
 
     def produced(self, tensor: str) -> Layout:
         """The layout of the width that a parameter makes: its first dimension that is carried and is a width."""
-        found = self.tensors[tensor]
-        carried = [la for la, role in zip(found.layouts, found.roles, strict=True) if role == CARRY and any(atoms(la))]
-        return carried[0] if carried else found.layouts[0] if found.layouts else ()
+        own = self.tensors[tensor]
+        carried = [la for la, role in zip(own.layouts, own.roles, strict=True) if role == CARRY and any(atoms(la))]
+        return carried[0] if carried else own.layouts[0] if own.layouts else ()
 
     def why(self, a: str, b: str | None = None) -> str:
         """Why two layers share a width (the chain of operators that ties them), or why one must stay.
@@ -218,12 +221,12 @@ class WidthGraph:
         return f"{tensor}[{at}]"
 
     def _tensor(self, name: str) -> str:
-        found = self._inside(name)
-        if not found:
+        tensors = self._inside(name)
+        if not tensors:
             modules = {t.rpartition(".")[0] for t in self.tensors}
             close = difflib.get_close_matches(name, [*modules, *self.tensors], 3)
             raise WidthError(f"no layer or parameter {name!r}{'; close: ' if close else ''}{', '.join(close)}")
-        return found[0]
+        return tensors[0]
 
     def __str__(self) -> str:
         return "\n".join([self._title(), table(_HEADINGS, self._rows())])

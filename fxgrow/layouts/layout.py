@@ -24,18 +24,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+InputDim = tuple[str, int]  # the name of an input in a run, and one of its dimensions
 
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Var:
-    """A width while it is being inferred; identity is what counts, `index` orders them by birth."""
+    """A width while it is being inferred. Two are equal only if they are the same object.
 
-    __slots__ = ("count", "elastic", "index", "name", "size")
+    Attributes:
+        name: For messages.
+        size: Its size in the teacher.
+        index: A running number: an older width has a smaller one.
+        count: Whether it is a number of rows (groups of a convolution), which grows only where the spec asks for it.
+        elastic: Whether it is a dimension of constant values, which takes whatever size it meets.
+        input: The dimension of an input that it is (a part of). Its size is fixed unless a request lifts that.
+    """
 
-    def __init__(self, name: str, size: int, index: int, *, count: bool = False, elastic: bool = False) -> None:
-        self.name = name
-        self.size = size
-        self.index = index
-        self.elastic = elastic  # a dimension of constant values, which has whatever size it meets
-        self.count = count  # a number of convolution groups: grows only where the spec asks for it
+    name: str
+    size: int
+    index: int
+    count: bool = False
+    elastic: bool = False
+    input: InputDim | None = None
 
     def __repr__(self) -> str:
         return f"{self.name}={self.size}"

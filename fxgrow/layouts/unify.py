@@ -3,17 +3,24 @@
 A union-find with substitution. Two dimensions that an operator ties are unified; a dimension that is
 cut or seen as rows and columns substitutes its width by ``b + c`` or ``x*y``. What layouts cannot
 express raises `Inexpressible`, and the caller pins. Every tie is kept for `WidthGraph.why`.
+
+The dimensions of a model's inputs are variables, too, with a pin that a request lifts. Nothing is bound to them while
+the rules speak: what meets one is pinned, and the equation is kept (`_meets_input`). `with_inputs` solves these
+equations for the dimensions that are asked for and gives all others their sizes, so that one inference serves every
+request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from .layout import (
     ONE,
     Factor,
+    InputDim,
     Layout,
     Var,
     atoms,
@@ -29,6 +36,7 @@ from .layout import (
     substitute,
 )
 
+T = TypeVar("T")
 Kind = Literal["fixed", "width", "count"]
 
 
@@ -38,12 +46,29 @@ class Inexpressible(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tie:
-    """Why two widths hang together: `whole` where they are one width, else one is a part of the other."""
+    """Why two widths hang together: they are one, or one is a part of the other."""
 
     a: Var
     b: Var
     site: str
-    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Liftable:
+    """A pin that holds as long as these dimensions of inputs have fixed sizes."""
+
+    reason: str
+    inputs: frozenset[InputDim]
+
+
+@dataclass(frozen=True, slots=True)
+class _Deferred:
+    """An equation with a dimension of an input, which is solved once that dimension is asked for."""
+
+    a: Layout
+    b: Layout
+    site: str
+    inputs: frozenset[InputDim]
 
 
 def size(layout: Layout) -> int:
@@ -62,13 +87,23 @@ class Unifier:
         self.site = ""
         self.ties: list[Tie] = []
         self._value: dict[Var, Layout] = {}
-        self._pins: dict[Var, dict[str, None]] = {}
-        self._count = 0
+        self._pins: dict[Var, dict[str | _Liftable, None]] = {}
+        self._number = 0
+        self._counts: set[Var] = set()  # widths that are a number of rows, because they met one
+        self._settled: set[Var] = set()  # elastic widths that have met one that is not
+        self._inputs: list[Var] = []  # dimensions of inputs, and their parts
+        self._deferred: list[_Deferred] = []
+        self._solves_inputs = False  # whether equations with dimensions of inputs are solved, and not kept
 
-    def fresh(self, name: str, size: int, *, count: bool = False, elastic: bool = False) -> Var:
+    def fresh(
+        self, name: str, size: int, *, count: bool = False, elastic: bool = False, of_input: InputDim | None = None
+    ) -> Var:
         """A new width."""
-        self._count += 1
-        return Var(name, size, self._count, count=count, elastic=elastic)
+        self._number += 1
+        var = Var(name, size, self._number, count, elastic, of_input)
+        if of_input is not None:
+            self._inputs.append(var)
+        return var
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -92,7 +127,106 @@ class Unifier:
 
     def reasons(self, var: Var) -> tuple[str, ...]:
         """Why a width must keep its size; empty where it may grow."""
-        return tuple(self._pins.get(var, ()))
+        return tuple(dict.fromkeys(p.reason if isinstance(p, _Liftable) else p for p in self._pins.get(var, ())))
+
+    def is_count(self, var: Var) -> bool:
+        """Whether a width is a number of rows: groups, heads, or what a literal says."""
+        return var.count or var in self._counts
+
+    def is_elastic(self, var: Var) -> bool:
+        """Whether a width is a dimension of constant values that has met no other."""
+        return var.elastic and var not in self._settled
+
+    # -- dimensions of inputs --------------------------------------------------------------------
+
+    def with_inputs(self, lifted: AbstractSet[InputDim]) -> Unifier:
+        """What was found, with some dimensions of inputs as widths like all others, and with all others fixed.
+
+        Args:
+            lifted: The dimensions that may grow.
+        """
+        solved = Unifier()
+        solved.ties = [t for t in self.ties if all(var.input is None or var.input in lifted for var in (t.a, t.b))]
+        solved._value, solved._number = dict(self._value), self._number
+        solved._counts, solved._settled = set(self._counts), set(self._settled)
+        solved._solves_inputs = True
+        closed = [var for var in self._inputs if var.input not in lifted]
+        solved._value.update((var, fixed(var.size)) for var in closed if var not in self._value)
+        for var, pins in self._pins.items():
+            kept = [p for p in pins if isinstance(p, str) or not p.inputs & lifted]
+            if kept and (var.input is None or var.input in lifted):
+                solved._pins[var] = dict.fromkeys(p if isinstance(p, str) else p.reason for p in kept)
+        for equation in self._deferred:
+            if equation.inputs & lifted:
+                solved._solve(equation)
+        return solved
+
+    def _solve(self, equation: _Deferred) -> None:
+        self.site = equation.site
+        try:
+            self._unify(self.resolve(equation.a), self.resolve(equation.b))
+        except Inexpressible as error:
+            for layout in (equation.a, equation.b):
+                self.pin(layout, f"{error} (in {self.site})")
+
+    def fix_inputs(self, layouts: Sequence[Layout]) -> bool:
+        """Give the parts of inputs in layouts their sizes for good, or else the inputs' dimensions in them.
+
+        A fixed size can be taken apart in several ways that a variable cannot: 12 is 3 * 4 and 2 * 6.
+
+        Returns:
+            Whether there were any.
+        """
+        inputs = {var for layout in layouts for var in atoms(self.resolve(layout)) if var.input is not None}
+        first: dict[InputDim | None, Var] = {}
+        for var in self._inputs:
+            first.setdefault(var.input, var)
+        parts = inputs - set(first.values())
+        for var in parts or inputs:
+            self._value[var] = fixed(var.size)
+            self._pins.pop(var, None)
+        return bool(inputs)
+
+    def expressed(self, step: Callable[[], T], *layouts: Layout) -> T:
+        """A step of the unification of these layouts; if it fails, it is tried with inputs of fixed sizes.
+
+        Raises:
+            Inexpressible: It fails with these, too.
+        """
+        while True:
+            try:
+                return step()
+            except Inexpressible:
+                if not self.fix_inputs(layouts):
+                    raise
+
+    def _meets_input(self, a: Layout, b: Layout) -> bool:
+        """Keep an equation of which one side is made of dimensions of inputs, and pin the other side.
+
+        Returns:
+            Whether it is such an equation.
+        """
+        if self._solves_inputs:
+            return False
+        inputs = frozenset(var.input for var in (*atoms(a), *atoms(b)) if var.input is not None)
+        if not inputs or not (_has_fixed_size(a) or _has_fixed_size(b)):
+            return False
+        if any(isinstance(var := only_atom(layout), Var) and self.is_elastic(var) for layout in (a, b)):
+            return False  # it follows
+        self._deferred.append(_Deferred(a, b, self.site, inputs))
+        pin = _Liftable(f"meets the fixed size {size(a)} in {self.site}", inputs)
+        for var in (*atoms(a), *atoms(b)):
+            self._pins.setdefault(var, {}).setdefault(pin)
+        return True
+
+    def _without_ones(self, layout: Layout) -> Layout:
+        """The layout without dimensions of inputs that are a factor of size 1; they keep that size."""
+        ones = {var for var in atoms(layout) if var.input is not None and var.size == 1}
+        if not ones:
+            return layout
+        for var in ones:
+            self.pin(of(var), f"a factor of size 1 in {self.site}")
+        return substitute(layout, lambda var: ONE if var in ones else of(var))
 
     # -- constraints -----------------------------------------------------------------------------
 
@@ -109,22 +243,31 @@ class Unifier:
         """
         left, right = only_atom(a), only_atom(b)
         if isinstance(left, Var) and isinstance(right, Var) and left is not right:
-            self._tie(left, right, whole=True)  # the widths that met here, not what they resolve to
+            self._tie(left, right)  # the widths that met here, not what they resolve to
         self._unify(self.resolve(a), self.resolve(b))
 
-    def _tie(self, a: Var, b: Var, *, whole: bool) -> None:
+    def _tie(self, a: Var, b: Var) -> None:
         if a is not b:
-            self.ties.append(Tie(a, b, self.site, whole))
+            self.ties.append(Tie(a, b, self.site))
 
     def _unify(self, a: Layout, b: Layout) -> None:
         if a == b:
             return
         if size(a) != size(b):
             raise Inexpressible(f"sizes {size(a)} and {size(b)} differ")
+        if self._inputs:
+            if self._meets_input(a, b):
+                return
+            a, b = self._without_ones(a), self._without_ones(b)
         left, right = only_atom(a), only_atom(b)
+        if left is right and left is not None:
+            return
         if isinstance(left, Var) and isinstance(right, Var):
-            older, younger = (left, right) if left.index < right.index else (right, left)
-            older.elastic = older.elastic and younger.elastic
+            older, younger = sorted(
+                (left, right), key=lambda var: (self._solves_inputs or var.input is None, var.index)
+            )
+            if not self.is_elastic(younger):
+                self._settled.add(older)
             self._bind(younger, of(older))
         elif isinstance(left, Var):
             self._bind(left, b)
@@ -139,7 +282,7 @@ class Unifier:
             self._unify_factors(list(a[0]), list(b[0]))
 
     def _bind(self, var: Var, value: Layout) -> None:
-        if is_fixed(value) and not var.elastic:
+        if is_fixed(value) and not self.is_elastic(var):
             self.pin(of(var), f"meets the fixed size {var.size} in {self.site}")
             return
         if len(value) == 1 and var in value[0]:  # the sizes agree, so all other factors are of size 1
@@ -148,12 +291,14 @@ class Unifier:
         if var in atoms(value):
             raise Inexpressible(f"{var.name} would be a part of itself")
         self._value[var] = value
-        for reason in self._pins.pop(var, ()):
-            self.pin(value, reason)
-        whole = only_atom(value)
+        pins = self._pins.pop(var, {})
+        for other in atoms(self.resolve(value)):
+            self._pins.setdefault(other, {}).update(pins)
+        is_one = only_atom(value) is not None
         for other in atoms(value):
-            other.count = other.count or (var.count and whole is not None)
-            self._tie(var, other, whole=whole is not None)
+            if is_one and self.is_count(var):
+                self._counts.add(other)
+            self._tie(var, other)
 
     def _unify_blocks(self, a: Layout, b: Layout) -> None:
         """Concatenations: cut both at each other's seams, then block by block."""
@@ -217,14 +362,14 @@ class Unifier:
 
     def _cut_block(self, block: tuple[Factor, ...], position: int) -> tuple[Layout, Layout]:
         factor, rest = block[0], (block[1:],)
-        whole, inside = divmod(position, size(rest))
+        ahead, inside = divmod(position, size(rest))
         if not inside:
-            first, second = self._cut_factor(factor, whole)
+            first, second = self._cut_factor(factor, ahead)
             return product([first, rest]), product([second, rest])
         # The cut falls inside one copy of `rest`: that one copy must stay alone.
         parts = []
-        if whole:
-            first, factor_rest = self._cut_factor(factor, whole)
+        if ahead:
+            first, factor_rest = self._cut_factor(factor, ahead)
             parts.append(product([first, rest]))
         else:
             factor_rest = _as_layout(factor)
@@ -240,8 +385,8 @@ class Unifier:
         if isinstance(factor, tuple):
             return self.cut(factor, position)
         var: Var = factor
-        first = self.fresh(f"{var.name}[:{position}]", position)
-        second = self.fresh(f"{var.name}[{position}:]", var.size - position)
+        first = self.fresh(f"{var.name}[:{position}]", position, of_input=var.input)
+        second = self.fresh(f"{var.name}[{position}:]", var.size - position, of_input=var.input)
         self._bind(var, (*of(first), *of(second)))
         return of(first), of(second)
 
@@ -291,13 +436,18 @@ class Unifier:
             return self.split(factor, outer, kinds)
         var: Var = factor
         grouped = kinds[0] == "count"
-        first = self._part(f"groups of {self.site}" if grouped else f"{var.name}/rows", outer, kinds[0])
-        second = self._part(f"{self.site} per group" if grouped else f"{var.name}/row", var.size // outer, kinds[1])
+        names = (
+            (f"groups of {self.site}", f"{self.site} per group") if grouped else (f"{var.name}/rows", f"{var.name}/row")
+        )
+        first = self._part(names[0], outer, kinds[0], var.input)
+        second = self._part(names[1], var.size // outer, kinds[1], var.input)
         self._bind(var, product([first, second]))
         return self.resolve(first), self.resolve(second)
 
-    def _part(self, name: str, length: int, kind: Kind) -> Layout:
-        return fixed(length) if kind == "fixed" else of(self.fresh(name, length, count=kind == "count"))
+    def _part(self, name: str, length: int, kind: Kind, of_input: InputDim | None) -> Layout:
+        if kind == "fixed":
+            return fixed(length)
+        return of(self.fresh(name, length, count=kind == "count", of_input=of_input))
 
     def _split_blocks(self, layout: Layout, outer: int, row: int, kinds: tuple[Kind, Kind]) -> tuple[Layout, Layout]:
         lengths = [measure_block(block, _var_size) for block in layout]
@@ -322,6 +472,11 @@ class Unifier:
             parts.append(rows)
         parts.append(layout)
         return [self.resolve(part) for part in parts]
+
+
+def _has_fixed_size(layout: Layout) -> bool:
+    """Whether a layout is made of numbers and dimensions of inputs only."""
+    return all(var.input is not None for var in atoms(layout))
 
 
 def _as_layout(factor: Factor) -> Layout:

@@ -4,7 +4,7 @@ Where no literal can follow, the parts have to grow by equally many channels. Wi
 times numbers, each such place is a linear equation between what the widths gain, in whole numbers that are not
 negative::
 
-    times * |part| = |whole|     4*a + 2 = 2 + 4*b, so a and b gain the same
+    times * |part| = |dimension|     4*a + 2 = 2 + 4*b, so a and b gain the same
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ def solve_equal_parts(
 
 def _components(equalities: Sequence[Equality], gains: Sequence[GroupGain]) -> list[list[Equality]]:
     """Equalities that have widths in common, or such that gain together, together."""
-    found: list[tuple[set[str], list[Equality]]] = []
+    components: list[tuple[set[str], list[Equality]]] = []
     for equality in equalities:
         names, members = equality.names, [equality]
         names = names.union(*(gain.channels for gain in gains if names & set(gain.channels)))
-        for other in [f for f in found if f[0] & names]:
-            found.remove(other)
+        for other in [c for c in components if c[0] & names]:
+            components.remove(other)
             names, members = names | other[0], [*other[1], *members]
-        found.append((names, members))
-    return [members for _, members in found]
+        components.append((names, members))
+    return [members for _, members in components]
 
 
 def _terms(equality: Equality, groups: Mapping[str, Group], gains: Mapping[str, GroupGain]) -> Terms:

@@ -105,11 +105,11 @@ class _Following:
             for dim, layout in enumerate(tensor.layouts):
                 if layout != self.dimension:
                     continue
-                found = self.uses.get((tensor.name, dim), set())
+                uses = self.uses.get((tensor.name, dim), set())
                 fit = {"zero", "draw"} if tensor.roles[dim] == CONTRACT else {"mean", "gain", "shift"}
-                if len(found) != 1 or not found <= fit:
-                    raise _Reason(f"{tensor.name} plays {' and '.join(sorted(found)) or 'no known part'} along it")
-                parts[tensor.name, dim] = next(iter(found))
+                if len(uses) != 1 or not uses <= fit:
+                    raise _Reason(f"{tensor.name} plays {' and '.join(sorted(uses)) or 'no known part'} along it")
+                parts[tensor.name, dim] = next(iter(uses))
         return parts
 
     # -- one call --------------------------------------------------------------------------------
@@ -174,10 +174,10 @@ class _Following:
         return self._joined(held)
 
     def _joined(self, states: Iterable[State]) -> State | None:
-        found = set(states)
-        if found <= {"mean", "alike"}:
-            return "mean" if "mean" in found else "alike" if found else None
-        if found == {"zero"}:
+        kinds = set(states)
+        if kinds <= {"mean", "alike"}:
+            return "mean" if "mean" in kinds else "alike" if kinds else None
+        if kinds == {"zero"}:
             return "zero"
         raise _Reason(f"{self.site} brings what a layer norm gives together with what it does not give")
 

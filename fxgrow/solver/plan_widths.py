@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 
@@ -19,35 +18,37 @@ from ..model.example_data import call_to_data
 from ..model.tree import Mode, module_at
 from ..plans.entries import Edit, IoDimPlan, MeanFill, Resize, Skipped, TensorPlan, Width
 from ..plans.growth_plan import Plan
-from ..spec.parse import Spec, Widen, parse, to_json
-from ..spec.requests import Inputs
-from .io_widths import IoGrowth, check_io_growths
+from ..spec.parse import Widen, to_json
+from ..spec.requests import Inputs, Request
+from .io_growth import IoGrowth
+from .io_widths import check_io_growths
 from .targets import Targets, resolve
 
 
 def plan_widths(
-    widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods.DEFAULT, io_growths: Sequence[IoGrowth] = ()
+    widths: WidthGraph,
+    requests: Sequence[Widen | Request],
+    *,
+    seed: int = 0,
+    method: str = methods.DEFAULT,
+    io_growths: Sequence[IoGrowth] = (),
 ) -> Plan:
-    """Plan new widths for one specification.
+    """Plan new widths.
 
     Args:
-        widths: What `widths` found.
-        spec: A number, a mapping of patterns to widths, `Widen` objects, a list of these, or JSON.
+        widths: The width graph, in which the inputs and outputs of `io_growths` are widths.
+        requests: Of every kind; those for widths are met here, and the plan holds all of them.
         seed: Of which channels are replicated, and of the shares.
         method: How new channels are filled where a request does not say.
-        io_growths: The groups that grow because inputs and outputs do (`io_dims.free_io_dims`).
+        io_growths: The groups that grow because inputs and outputs do (`io_widths.free_io_dims`).
 
     Raises:
         PlanError: A request cannot be met; the text says which, why, and what to do.
     """
-    everything = parse(spec)
-    requests = [request for request in everything if isinstance(request, Widen)]
-    used = [methods.offered(name) for name in (method, *(request.method for request in requests if request.method))]
-    found = {how.name: how for how in used}
-    no_replicas = {name: m.preserves_function and not m.replicas for name, m in found.items()}
+    wider = [request for request in requests if isinstance(request, Widen)]
+    used = _used_methods(method, wider)
     check_io_growths(widths, io_growths)
-    io_dims = {e.group: Widen(str(e.request), widths.width(e.group) + e.more, method=e.method) for e in io_growths}
-    targets = resolve(widths, requests, no_replicas, method, [name for name, m in found.items() if m.replicas], io_dims)
+    targets = _targets(widths, wider, method, used, io_growths)
     grown = {name: new for name, new in targets.new.items() if new > widths.width(name)}
     chosen = _methods(widths, grown, targets, method)
     all_widths = {
@@ -55,11 +56,7 @@ def plan_widths(
         for name, group in widths.groups_by_name.items()
     }
     measured = _Sizes(widths, all_widths)
-    tensors = tuple(
-        TensorPlan(t.name, t.layouts, t.roles, t.kind, _mean_fill(t, all_widths, targets))
-        for t in widths.tensors.values()
-        if any(measured.new(layout) != measured.old(layout) for layout in t.layouts)
-    )
+    tensors = _tensors(widths, measured, targets)
     named = {name for t in tensors for layout in t.layouts for name in atoms(layout)}
     return Plan(
         model=widths.traced.class_name,
@@ -68,7 +65,7 @@ def plan_widths(
         leaf_modules=tuple(sorted(widths.traced.asked)),
         output=widths.traced.output,
         code=widths.traced.fingerprint(),
-        spec=to_json(everything),
+        spec=to_json(requests),
         seed=seed,
         method=method,
         groups=tuple(width for name, width in all_widths.items() if name in named or width.new > width.old),
@@ -77,14 +74,47 @@ def plan_widths(
         resizes=(*_resizes(widths, measured), *_eps_resizes(all_widths, targets)),
         skipped=tuple(Skipped(name, reason) for name, reason in targets.skipped.items()),
         notes=(
-            *_notes(widths, grown, targets, found.values(), alone=len(requests) == len(everything)),
+            *_notes(widths, grown, targets, used.values(), alone=len(wider) == len(requests)),
             *_io_notes(io_growths),
         ),
-        io_dims=tuple(
-            IoDimPlan(p.kind, p.at, p.number, p.dim, e.group, p.size, p.size + e.more)
-            for e in io_growths
-            for p in e.dims
-        ),
+        io_dims=_io_dims(io_growths),
+    )
+
+
+def _used_methods(default: str, requests: Sequence[Widen]) -> dict[str, methods.Method]:
+    """The methods that are asked for, by name."""
+    used = [methods.offered(name) for name in (default, *(request.method for request in requests if request.method))]
+    return {how.name: how for how in used}
+
+
+def _targets(
+    widths: WidthGraph,
+    requests: Sequence[Widen],
+    default: str,
+    used: Mapping[str, methods.Method],
+    io_growths: Sequence[IoGrowth],
+) -> Targets:
+    """The new width of each group that is asked for."""
+    of_io = {e.group: Widen(str(e.request), widths.width(e.group) + e.more, method=e.method) for e in io_growths}
+    no_replicas = {name: how.preserves_function and not how.replicas for name, how in used.items()}
+    return resolve(widths, requests, no_replicas, default, [name for name, how in used.items() if how.replicas], of_io)
+
+
+def _tensors(widths: WidthGraph, sizes: _Sizes, targets: Targets) -> tuple[TensorPlan, ...]:
+    """The parameters and buffers that get another shape."""
+    return tuple(
+        TensorPlan(t.name, t.layouts, t.roles, t.kind, _mean_fill(t, sizes.widths, targets))
+        for t in widths.tensors.values()
+        if any(sizes.new(layout) != sizes.old(layout) for layout in t.layouts)
+    )
+
+
+def _io_dims(io_growths: Sequence[IoGrowth]) -> tuple[IoDimPlan, ...]:
+    """Where the callers of the model see that inputs and outputs grow."""
+    return tuple(
+        IoDimPlan(dim.kind, dim.at, dim.number, dim.dim, growth.group, dim.size, dim.size + growth.more)
+        for growth in io_growths
+        for dim in growth.dims
     )
 
 
@@ -197,9 +227,9 @@ def _mean_fill(tensor: TensorWidths, all_widths: Mapping[str, Width], targets: T
 
 def _norms(all_widths: Mapping[str, Width], targets: Targets) -> Iterator[tuple[Norm, float]]:
     """The layer norms over channels that carry means, and their new eps."""
-    for name, found in targets.mean_channels.items():
+    for name, mean in targets.mean_channels.items():
         width = all_widths[name]
-        yield from ((norm, norm.eps * width.variance) for norm in found.norms if width.mean_channels)
+        yield from ((norm, norm.eps * width.variance) for norm in mean.norms if width.mean_channels)
 
 
 def _eps_edits(all_widths: Mapping[str, Width], targets: Targets) -> Iterator[Edit]:
@@ -219,7 +249,7 @@ def _notes(
     widths: WidthGraph,
     grown: Mapping[str, int],
     targets: Targets,
-    used: Sequence[methods.Method] | Any,
+    used: Iterable[methods.Method],
     *,
     alone: bool,
 ) -> tuple[str, ...]:

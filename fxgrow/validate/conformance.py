@@ -231,10 +231,10 @@ class _CheckedTape(Tape):
         for out, sizes, ours in zip(prediction.outs, shapes, given, strict=True):
             if len(out) != len(value.layouts) or len(ours) != len(out):
                 continue
-            for part, whole, says, is_ in zip(out, value.layouts, sizes, ours, strict=True):
-                times, rest = divmod(self._old(whole), self._old(part) or 1)
-                if says != is_ and not rest and abs(times * is_ - self._size(whole)) < times:
-                    pairs.setdefault((product([fixed(times), part]), whole))
+            for part, dimension, says, is_ in zip(out, value.layouts, sizes, ours, strict=True):
+                times, rest = divmod(self._old(dimension), self._old(part) or 1)
+                if says != is_ and not rest and abs(times * is_ - self._size(dimension)) < times:
+                    pairs.setdefault((product([fixed(times), part]), dimension))
         return tuple(pairs)
 
     def _old(self, layout: Layout) -> int:

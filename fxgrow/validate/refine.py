@@ -1,8 +1,9 @@
-"""Plan until the student's shapes are right: mend what a check finds, and plan again.
+"""A fixed-point loop: plan, build the student on meta, compare it with the plan, add constraints, repeat.
 
-Widths that meet where a size goes wrong are first made to come out equal, where the code cuts a dimension into equal
-parts; then to grow by one factor (`C // heads` stays what it is if both double); if that was in vain they are pinned.
-Each round tries something for the first time, so it ends; what it returns has passed the check.
+Where a size goes wrong there are three repairs for the widths that meet there, in this order. If the code cuts a
+dimension into equal parts, the parts get equal sizes. Else the widths grow by one factor (`C // heads` keeps its value
+if both double). Else they are pinned. Each round tries a repair for the first time, so the loop ends. What it returns
+has passed the check.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from ..rewrite.student import rebuild
 from ..rewrite.tensors import grown_tensors
 from ..solver.io_widths import free_io_dims
 from ..solver.plan_widths import plan_widths
-from ..spec.parse import Spec, parse
-from ..spec.requests import Deepen, Kernel
+from ..spec.parse import Widen
+from ..spec.requests import Deepen, Kernel, Request
 from .changes import Student, check_changes
-from .conformance import Mismatch, check_conformance
+from .conformance import Mismatch, Verdict, check_conformance
 
 FEW = 4  # widths that are tried to be grown by one factor, where a size goes wrong; those that do already are one
 
@@ -36,36 +37,66 @@ log = logging.getLogger("fxgrow")
 
 @dataclass(slots=True)
 class _Repairs:
-    """What the rounds so far found out."""
+    """What the rounds so far found out.
 
+    Attributes:
+        keeps_place: Widths of inputs and outputs: new ones come last, so that a repair takes the others first.
+        pins: Widths that stay, and why.
+        ties: Widths that grow by one factor, and why.
+        tried: The sets of widths of which that was tried.
+        equal: Layouts that the code makes equal.
+        tried_equal: The pairs of which that was tried.
+        repaired: The widths for which this round has a repair.
+    """
+
+    keeps_place: frozenset[str]
     pins: dict[str, str] = field(default_factory=dict)
     ties: dict[frozenset[str], str] = field(default_factory=dict)
     tried: set[frozenset[str]] = field(default_factory=set)
     equal: dict[tuple[Layout, Layout], Equality] = field(default_factory=dict)
-    halved: set[tuple[Layout, Layout]] = field(default_factory=set)  # tried
-    repaired: set[str] = field(default_factory=set)  # in this round
+    tried_equal: set[tuple[Layout, Layout]] = field(default_factory=set)
+    repaired: set[str] = field(default_factory=set)
 
     def on(self, widths: WidthGraph) -> WidthGraph:
-        """The widths with all of it."""
+        """The widths with all of these constraints."""
         widths = replace(widths.tie(self.ties), equal=tuple(self.equal.values()))
         for reason in dict.fromkeys(self.pins.values()):
             widths = widths.pin([name for name, why in self.pins.items() if why == reason], reason)
         return widths
 
-    def add(self, widths: WidthGraph, names: Sequence[str], around: Sequence[str], reason: str) -> None:
-        """Widths that meet where a size goes wrong.
+    def equalise(self, mismatch: Mismatch) -> bool:
+        """Make the sizes of parts equal that the code makes equal; whether that is tried for the first time."""
+        new = [pair for pair in mismatch.equal if pair not in self.tried_equal]
+        self.tried_equal.update(new)
+        for pair in new:
+            self.equal[pair] = Equality(*pair, f"the code makes equal parts at {mismatch.site}")
+        return bool(new)
 
-        They grow by one factor; or with the others in that code (`heads` and `C` in `C // heads`); or, where all
-        that was in vain, stay.
+    def add(self, widths: WidthGraph, mismatch: Mismatch, reason: str, proposal: Plan, verdict: Verdict) -> None:
+        """A constraint for the widths that meet where a size goes wrong, and for those in the same code elsewhere.
+
+        Only modules of the class that the run did not reach are meant: the others have mismatches of their own.
+        """
+        pinned = [name for name in widths.inside(mismatch.module) if name in self.pins]
+        others = [name for name in mismatch.groups if name not in self.keeps_place]
+        near = [name for name in mismatch.around if others and name not in self.keeps_place]
+        self._add(widths, others or mismatch.groups, near, reason)
+        growing = {width.name for width in proposal.grown_widths}
+        same_code = widths.alike(mismatch.module, verdict.reached, mismatch.groups, mismatch.around, pinned)
+        for groups, around, stay in same_code:
+            if growing.issuperset(groups) and self.pins.keys() >= set(stay):
+                self._add(widths, groups, [name for name in around if name in growing], reason)
+
+    def _add(self, widths: WidthGraph, names: Sequence[str], around: Sequence[str], reason: str) -> None:
+        """Let widths grow by one factor; or together with those around (`heads` and `C` in `C // heads`); or pin them.
+
+        Each is tried once, in this order.
         """
         together = frozenset(names)
-        if together | set(around) <= self.repaired:  # by what an earlier place of this round tells
+        if together | set(around) <= self.repaired:  # an earlier mismatch of this round has the repair
             return
         for candidate in (together, together | frozenset(around)):
-            if (
-                1 < len({widths.groups_by_name[name].ratio or name for name in candidate}) <= FEW
-                and candidate not in self.tried
-            ):
+            if candidate not in self.tried and self._is_a_few(widths, candidate):
                 self.tried.add(candidate)
                 self.ties[candidate] = reason
                 self.repaired |= candidate
@@ -74,79 +105,80 @@ class _Repairs:
             return
         self.repaired |= together
         self.ties = {tied: why for tied, why in self.ties.items() if not tied & together}
-        self.equal = {pair: found for pair, found in self.equal.items() if not found.names & together}
+        self.equal = {pair: equality for pair, equality in self.equal.items() if not equality.names & together}
         self.pins.update({name: reason for name in names if name not in self.pins})
 
-    def level(self, found: Mismatch) -> bool:
-        """Parts that the code makes equal are to be; whether that is tried for the first time."""
-        new = [pair for pair in found.equal if pair not in self.halved]
-        self.halved.update(new)
-        for pair in new:
-            self.equal[pair] = Equality(*pair, f"the code makes equal parts at {found.site}")
-        return bool(new)
+    def _is_a_few(self, widths: WidthGraph, names: frozenset[str]) -> bool:
+        """Whether there are several widths to tie, and not too many; those that have one ratio count once."""
+        return 1 < len({widths.groups_by_name[name].ratio or name for name in names}) <= FEW
 
 
-def plan_until_valid(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
+def plan_until_valid(widths: WidthGraph, requests: Sequence[Widen | Request], *, seed: int, method: str) -> Plan:
     """A plan whose student provably makes the teacher's calls, with the predicted shapes.
 
+    Args:
+        widths: Of the teacher, with fixed inputs and outputs.
+        requests: Of every kind.
+        seed: As for `plan_widths`.
+        method: As for `plan_widths`.
+
     Raises:
-        PlanError: The specification cannot be met (also where a request meets a width that had to be pinned).
+        PlanError: A request cannot be met (also where it meets a width that had to be pinned).
     """
     with nullcontext() if widths.traced.inputs.real else no_collection():
-        return _plan_until_valid(widths, spec, seed=seed, method=method)
+        widths, io_growths = free_io_dims(widths, requests)
+        repairs = _Repairs(keeps_place=frozenset(growth.group for growth in io_growths))
+        while True:
+            repaired = repairs.on(widths)
+            proposal = plan_widths(repaired, requests, seed=seed, method=method, io_growths=io_growths)
+            verdict = check_conformance(*_on_meta(widths, proposal), widths, proposal)
+            if not verdict.mismatches:
+                return _with_depth(_accepted(proposal, repairs, verdict), widths, requests)
+            _repair(repairs, repaired, proposal, verdict)
 
 
-def _plan_until_valid(widths: WidthGraph, spec: Spec, *, seed: int, method: str) -> Plan:
-    repairs = _Repairs()
-    widths, io_growths = free_io_dims(widths, parse(spec))
-    ends = {io_growth.group for io_growth in io_growths}
-    while True:
-        repaired = repairs.on(widths)
-        proposal = plan_widths(repaired, spec, seed=seed, method=method, io_growths=io_growths)
-        verdict = check_conformance(*_on_meta(widths, proposal), widths, proposal)
-        if not verdict.mismatches:
-            left = {entry.name: entry for entry in proposal.skipped}
-            left.update({n: Skipped(n, reason) for n, reason in repairs.pins.items() if n not in left})
-            edits = (*proposal.edits, *(Edit(mode, node, (DROP,), 0) for mode, node in verdict.obsolete))
-            return _with_depth(replace(proposal, skipped=tuple(left.values()), edits=edits), widths, spec)
-        repairs.repaired.clear()
-        growing = {width.name for width in proposal.grown_widths}
-        for found in verdict.mismatches:
-            if not found.groups:
-                raise PlanError(f"the student would not compute what {proposal.model} does: {found}")
-            reason = f"the model's code states a size that growth would have to change: {found}"
-            log.info("%s: %s", ", ".join(found.groups), reason)
-            constants = [name for name in found.groups if widths.groups_by_name[name].constant]
-            if constants:  # a literal says how many
-                repairs.pins.update(dict.fromkeys(constants, reason))
-                continue
-            if repairs.level(found):
-                continue
-            pinned = [name for name in widths.inside(found.module) if name in repairs.pins]
-            others = [name for name in found.groups if name not in ends]  # what was asked for by number stays last
-            near = [name for name in found.around if others and name not in ends]
-            repairs.add(repaired, others or found.groups, near, reason)
-            # The same code, where the run did not get to: elsewhere it has shown by itself what is wrong.
-            for theirs, around, stay in widths.alike(found.module, verdict.reached, found.groups, found.around, pinned):
-                if growing.issuperset(theirs) and repairs.pins.keys() >= set(stay):
-                    repairs.add(repaired, theirs, [name for name in around if name in growing], reason)
+def _accepted(proposal: Plan, repairs: _Repairs, verdict: Verdict) -> Plan:
+    """The plan that passed the check, with what the rounds before it found out."""
+    skipped = {entry.name: entry for entry in proposal.skipped}
+    skipped.update({n: Skipped(n, reason) for n, reason in repairs.pins.items() if n not in skipped})
+    edits = (*proposal.edits, *(Edit(mode, node, (DROP,), 0) for mode, node in verdict.obsolete))
+    return replace(proposal, skipped=tuple(skipped.values()), edits=edits)
 
 
-def _with_depth(proposal: Plan, widths: WidthGraph, spec: Spec) -> Plan:
+def _repair(repairs: _Repairs, repaired: WidthGraph, proposal: Plan, verdict: Verdict) -> None:
+    """Add a constraint for each place where the student departs from its plan.
+
+    Raises:
+        PlanError: No width meets there, so that no constraint helps.
+    """
+    repairs.repaired.clear()
+    for mismatch in verdict.mismatches:
+        if not mismatch.groups:
+            raise PlanError(f"the student would not compute what {proposal.model} does: {mismatch}")
+        reason = f"the model's code states a size that growth would have to change: {mismatch}"
+        log.info("%s: %s", ", ".join(mismatch.groups), reason)
+        constants = [name for name in mismatch.groups if repaired.groups_by_name[name].constant]
+        if constants:  # a literal says how many
+            repairs.pins.update(dict.fromkeys(constants, reason))
+        elif not repairs.equalise(mismatch):
+            repairs.add(repaired, mismatch, reason, proposal, verdict)
+
+
+def _with_depth(proposal: Plan, widths: WidthGraph, requests: Sequence[Widen | Request]) -> Plan:
     """The plan with what is asked for besides widths, which has run on meta tensors.
 
     Raises:
         PlanError: A request cannot be met.
     """
-    requests = [request for request in parse(spec) if isinstance(request, Deepen | Kernel)]
-    if not requests:
+    deeper = [request for request in requests if isinstance(request, Deepen | Kernel)]
+    if not deeper:
         return proposal
-    found = plan_depth(widths, requests, proposal)
+    depth = plan_depth(widths, deeper, proposal)
     complete = replace(
         proposal,
-        changes=tuple(found.changes),
-        skipped=(*proposal.skipped, *found.skipped),
-        notes=(*proposal.notes, *found.notes),
+        changes=tuple(depth.changes),
+        skipped=(*proposal.skipped, *depth.skipped),
+        notes=(*proposal.notes, *depth.notes),
     )
     check_changes(_on_meta(widths, proposal), _on_meta(widths, complete), widths, complete)
     return complete

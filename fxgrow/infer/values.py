@@ -1,0 +1,97 @@
+"""What is known of the tensors of one run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ..base.torch_private import pytree
+from ..layouts.layout import fixed
+from ..ops import Value
+from ..recording.operators import tensors_in
+from ..recording.tape import Tape, is_uniform
+from .findings import Findings, KeyedValue
+from .rule_env import Arguments, elastic
+
+
+class KnownValues:
+    """The layouts of the tensors of one run, by what numbers them on its tape."""
+
+    def __init__(self, findings: Findings) -> None:
+        self.unifier = findings.unifier
+        self._values: dict[int | str, Value] = {name: Value(layouts) for name, layouts in findings.inputs.items()}
+        for name, layouts in findings.tensors.items():
+            self._values[name] = Value(layouts, name, tuple((d,) for d in range(len(layouts))))
+        self._constants: dict[int, Value] = {}  # those with one value, which the tape holds
+
+    def of(self, tape: Tape, tensor: Tensor) -> Value:
+        """What is known of a tensor that is used. A constant has fixed sizes, unless all its entries are equal."""
+        return self._keyed(tape, tensor)[1]
+
+    def _keyed(self, tape: Tape, tensor: Tensor) -> KeyedValue:
+        real = tape.constant(tensor)
+        if real is not None:
+            return None, self.constant(real)
+        key = tape.value_of(tensor)
+        value = self._values.get(key)
+        if value is None:
+            value = self._values[key] = Value(tuple(fixed(n) for n in tensor.shape))
+        for layout in value.invalid:
+            self.unifier.pin(layout, f"positions of channels are used in {self.unifier.site}")
+        return key, value
+
+    def constant(self, real: Tensor) -> Value:
+        """What is known of a constant."""
+        if not is_uniform(real):
+            return Value(tuple(fixed(n) for n in real.shape), constant=True)
+        value = self._constants.get(id(real))
+        if value is None:
+            layouts = tuple(elastic(self.unifier, n) for n in real.shape)
+            value = self._constants[id(real)] = Value(layouts, constant=True)
+        return value
+
+    def is_known_constant(self, real: Tensor | None) -> bool:
+        """Whether a constant has one value, and has been seen."""
+        return id(real) in self._constants
+
+    def set_constant(self, real: Tensor, value: Value) -> None:
+        """What was made from constants."""
+        self._constants[id(real)] = Value(value.layouts, constant=True)
+
+    def set(self, tape: Tape, tensor: Tensor, value: Value) -> None:
+        """What a call gave."""
+        self._values[tape.value_of(tensor)] = value
+
+    def arguments(self, tape: Tape, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """The arguments of a call as rules take them."""
+        keys: list[int | str | None] = []
+
+        def given(argument: Any) -> Any:
+            if isinstance(argument, Tensor):
+                key, value = self._keyed(tape, argument)
+                keys.append(key)
+                return value
+            several = isinstance(argument, list | tuple) and any(isinstance(a, Tensor) for a in argument)
+            return [given(a) for a in argument] if several else argument
+
+        return Arguments(
+            [given(a) for a in args],
+            {name: given(a) for name, a in kwargs.items()},
+            tuple(keys),
+            tuple([a.stride() for a in args if isinstance(a, Tensor)]),
+            tuple([t.dtype for a in args for t in tensors_in(a)]),
+        )
+
+    def if_known(self, tape: Tape, argument: Any) -> Value | None:
+        """What is known of an argument, if it is a tensor of this run that depends on inputs or parameters."""
+        return self._values.get(tape.known(argument) or 0) if isinstance(argument, Tensor) else None
+
+    def of_structure(self, tape: Tape, structure: Any) -> Any:
+        """The same structure with what is known in place of its tensors, and None in place of all else."""
+
+        def known(leaf: Any) -> Value | None:
+            real = tape.constant(leaf) if isinstance(leaf, Tensor) else None
+            return self.if_known(tape, leaf) if real is None else self._constants.get(id(real))
+
+        return known(structure) if isinstance(structure, Tensor) else pytree.tree_map(known, structure)

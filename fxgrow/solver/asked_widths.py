@@ -1,0 +1,235 @@
+"""What one request asks of the width groups: which it means, and to which width each can grow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..errors import PlanError
+from ..infer.groups import Group
+from ..infer.width_graph import WidthGraph
+from ..layouts.layout import Layout, atoms, measure
+from ..spec.match import match, module_of
+from ..spec.parse import Widen
+from .mean_channels import MeanChannels, find_mean_channels
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a request decides.
+
+    Attributes:
+        new: The new width of each group that can grow as asked.
+        skipped: Why others, by group or layer, stay.
+        notes: What a user should know.
+        mean_channels: Of the groups that grow to no multiple of an odd width.
+    """
+
+    new: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    mean_channels: Mapping[str, MeanChannels] = field(default_factory=dict)
+
+
+def _joined(decisions: Iterable[Decision]) -> Decision:
+    """Several decisions; what is said later of a group counts."""
+    each = list(decisions)
+    return Decision(
+        {name: width for d in each for name, width in d.new.items()},
+        {name: reason for d in each for name, reason in d.skipped.items()},
+        tuple(note for d in each for note in d.notes),
+        {name: mean for d in each for name, mean in d.mean_channels.items()},
+    )
+
+
+def ask_everything(
+    widths: WidthGraph, request: Widen, excluded: set[str], unfit: Mapping[str, str], taken: Container[str]
+) -> Decision:
+    """What a request for all widths decides.
+
+    Args:
+        widths: The width graph.
+        request: It asks for a factor.
+        excluded: The groups that it excludes.
+        unfit: The groups that its method cannot grow, and why.
+        taken: The groups that other requests ask for.
+
+    Raises:
+        PlanError: It asks for a number of channels.
+    """
+    if isinstance(request.width, int):
+        raise PlanError(
+            f"one width of {request.width} channels for everything? For a factor write {float(request.width)!r}"
+        )
+    decisions = []
+    for group in widths.groups:
+        if group.name in taken:
+            continue
+        if group.name in excluded or group.ratio & excluded:
+            reason = "the specification excludes it, or what has to grow by the same factor"
+            decisions.append(Decision(skipped={group.name: reason}))
+        elif group.pinned or group.name in unfit:
+            decisions.append(Decision(skipped={group.name: "; ".join(group.pinned) or unfit[group.name]}))
+        elif _takes_part(widths, group, request):
+            decisions.append(_by_factor(widths, request, _home(widths, group), group.name))
+    return _joined(decisions)
+
+
+def ask_by_name(widths: WidthGraph, request: Widen, excluded: set[str], unfit: Mapping[str, str]) -> Decision:
+    """What a request for some layers decides.
+
+    Args:
+        widths: The width graph.
+        request: The request.
+        excluded: The groups that it excludes.
+        unfit: The groups that its method cannot grow, and why.
+
+    Raises:
+        PlanError: No layer that it means can grow, or one that it names cannot.
+    """
+    decisions: list[Decision] = []
+    refused: dict[str, str] = {}
+    for tensor in producers(widths, match(request.pattern, widths.tensors, widths.traced.classes)):
+        names = list(dict.fromkeys(atoms(widths.produced(tensor))))
+        outside = {n for n in names if n in excluded or widths.groups_by_name[n].ratio & excluded}
+        free = [n for n in names if n not in outside and _takes_part(widths, widths.groups_by_name[n], request)]
+        fit = [n for n in free if n not in unfit]
+        if fit:
+            decisions.append(_of_tensor(widths, request, tensor, fit))
+            pinned = {n: widths.groups_by_name[n].pinned for n in names if n not in fit}
+            decisions.append(Decision(skipped={n: "; ".join(reasons) for n, reasons in pinned.items() if reasons}))
+        elif not set(names) <= outside:
+            refused[tensor] = unfit[free[0]] if free else _why_not(widths, names)
+    wanted = any(decision.new for decision in decisions)
+    if refused and (not wanted or request.is_literal_name or isinstance(request.width, int)):
+        reasons = "; ".join(f"{tensor}: {reason}" for tensor, reason in refused.items())
+        raise PlanError(f"{request.pattern!r} cannot be widened: {reasons}")
+    skipped = {module_of(tensor) or tensor: reason for tensor, reason in refused.items()}
+    return _joined([*decisions, Decision(skipped=skipped)])
+
+
+def _of_tensor(widths: WidthGraph, request: Widen, tensor: str, names: Sequence[str]) -> Decision:
+    """The new widths of the groups that are free in the dimension which a tensor makes."""
+    layout = widths.produced(tensor)
+    if isinstance(request.width, float):
+        return _joined(_by_factor(widths, request, layout, name) for name in names)
+    return _by_width(widths, request, tensor, layout, names)
+
+
+def _takes_part(widths: WidthGraph, group: Group, request: Widen) -> bool:
+    """Whether this factor of a dimension is the one that grows: the group count where cardinality is asked for."""
+    if group.pinned:
+        return False
+    if request.cardinality:
+        siblings = {n for layout in _layouts_with(widths, group.name) for b in layout if group.name in b for n in b}
+        counts = [
+            n
+            for n in siblings
+            if isinstance(n, str) and widths.groups_by_name[n].count and not widths.groups_by_name[n].pinned
+        ]
+        if counts:
+            return group.name in counts
+    return not group.deferred_to
+
+
+def _layouts_with(widths: WidthGraph, name: str) -> list[Layout]:
+    return [widths.tensors[t].layouts[d] for t, d in widths.groups_by_name[name].members]
+
+
+def _home(widths: WidthGraph, group: Group) -> Layout:
+    """The whole dimension that a group is (a part of): the one that multiples are counted on."""
+    carried = [(t, d) for t, d in group.members if widths.tensors[t].roles[d] == "carry"]
+    alone = [la for t, d in carried if len(la := widths.tensors[t].layouts[d]) == 1]
+    return min(alone, key=lambda la: measure(la, widths.width), default=((group.name,),))
+
+
+def _why_not(widths: WidthGraph, names: Sequence[str]) -> str:
+    reasons = [r for n in names for r in widths.groups_by_name[n].pinned]
+    held = [
+        f"{widths.groups_by_name[n].deferred_to} grows instead" for n in names if widths.groups_by_name[n].deferred_to
+    ]
+    return "; ".join(dict.fromkeys([*reasons, *held])) or "its size is fixed"
+
+
+def producers(widths: WidthGraph, tensors: Sequence[str]) -> list[str]:
+    """Of the matched tensors those that make a width (convolution, linear); else those that carry one."""
+    makers = [t for t in tensors if {"carry", "contract"} <= set(widths.tensors[t].roles)]
+    carriers = [t for t in tensors if widths.tensors[t].layouts and "carry" in widths.tensors[t].roles]
+    return makers or carriers
+
+
+def excluded_by(widths: WidthGraph, request: Widen) -> set[str]:
+    """The groups that a request excludes."""
+    names: set[str] = set()
+    for pattern in request.exclude:
+        for tensor in producers(widths, match(pattern, widths.tensors, widths.traced.classes)):
+            names |= set(atoms(widths.produced(tensor)))
+    return names
+
+
+def _by_factor(widths: WidthGraph, request: Widen, layout: Layout, name: str) -> Decision:
+    old = widths.width(name)
+    exact = old * float(request.width)
+    return _admissible(widths, request, layout, name, max(old, math.floor(exact + 0.5)))
+
+
+def _admissible(widths: WidthGraph, request: Widen, layout: Layout, name: str, width: int) -> Decision:
+    """The next width from `width` on that the group's constraints and `multiple_of` allow."""
+    group = widths.groups_by_name[name]
+    if not group.uniform or width % group.size == 0:
+        return _multiple(widths, request, layout, name, width, group.size if group.uniform else 1)
+    why = f"only whole multiples of {group.size} are exact: {group.uniform[0]}"
+    mean = find_mean_channels(widths, name) if request.indivisible == "average" else ""
+    if isinstance(mean, MeanChannels):
+        carrying = Decision(mean_channels={name: mean})
+        return _joined([carrying, _multiple(widths, request, layout, name, width, 1)])
+    if request.indivisible == "round_up":
+        rounded = -(-width // group.size) * group.size
+        note = f"{name}: {width} rounded up to {rounded}, because {why}"
+        return _joined([Decision(notes=(note,)), _multiple(widths, request, layout, name, rounded, group.size)])
+    why += f"; and new channels cannot carry the mean of the others, because {mean}" if mean else ""
+    if mean and request.is_literal_name:
+        raise PlanError(f"{request.pattern!r} cannot be widened to {width}: {why}")
+    return Decision(skipped={name: why})
+
+
+def _multiple(widths: WidthGraph, request: Widen, layout: Layout, name: str, width: int, step: int) -> Decision:
+    """The next width from `width` on, in such steps, that makes the dimension the multiple that is asked for."""
+    for candidate in range(width, width + step * request.multiple_of, step):
+        size = measure(layout, {**{n: widths.width(n) for n in atoms(layout)}, name: candidate}.__getitem__)
+        if size % request.multiple_of == 0:
+            return Decision({name: candidate})
+    note = f"{name}: no width near {width} makes a multiple of {request.multiple_of}; left as {width}"
+    return Decision({name: width}, notes=(note,))
+
+
+def _by_width(widths: WidthGraph, request: Widen, tensor: str, layout: Layout, free: Sequence[str]) -> Decision:
+    """The widths of the free parts of a dimension that make it as wide as asked."""
+    goal = int(request.width)
+    old = measure(layout, widths.width)
+    label = module_of(tensor) or tensor
+    if goal < old:
+        raise PlanError(f"{request.pattern!r}: {label} has {old} channels already, more than {goal}; fxgrow only grows")
+    new = {n: widths.width(n) for n in atoms(layout)}
+    steps = {n: measure(layout, {**new, n: new[n] + 1}.__getitem__) - old for n in free}
+    if any(widths.groups_by_name[n].uniform for n in free):
+        ratio = goal / old
+        return _joined(_admissible(widths, request, layout, n, round(new[n] * ratio)) for n in free)
+    missing = goal - old
+    share = missing / sum(steps[n] * new[n] for n in free)
+    for name in free:
+        new[name] += math.floor(share * widths.width(name))
+    rest = goal - measure(layout, new.__getitem__)
+    for name in sorted(free, key=lambda n: -steps[n]):
+        new[name] += rest // steps[name]
+        rest -= rest // steps[name] * steps[name]
+    if rest:
+        near = sorted({goal - rest, goal - rest + min(steps.values())})
+        raise PlanError(
+            f"{request.pattern!r}: {label} cannot have {goal} channels, because it is made of parts of "
+            f"{min(steps.values())}; possible: {' or '.join(map(str, near))}"
+        )
+    if request.multiple_of > 1 and goal % request.multiple_of:
+        raise PlanError(f"{request.pattern!r}: {goal} is no multiple of {request.multiple_of}")
+    return Decision({n: new[n] for n in free})
