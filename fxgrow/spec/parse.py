@@ -96,9 +96,7 @@ class Widen:
 Option: TypeAlias = int | float | str | Sequence[str] | Sequence[int] | None
 """The value of an option in JSON."""
 
-Spec: TypeAlias = (
-    float | str | Widen | Request | Mapping[str, Option | Mapping[str, Option]] | Sequence["Spec"]
-)
+Spec: TypeAlias = float | str | Widen | Request | Mapping[str, Option | Mapping[str, Option]] | Sequence["Spec"]
 """What to grow: a factor, JSON text, a request, a mapping of patterns to widths, or a sequence of these.
 
 In all of them an `int` is a width in channels and a `float` is a factor.
@@ -130,9 +128,8 @@ def _requests(spec: Spec) -> Iterable[Widen | Request]:
     elif isinstance(number := as_number(spec), float):
         yield Widen(EVERYTHING, number)
     elif number is not None:
-        raise PlanError(
-            f"{number} is a width in channels, as every int is, but it names no layer; for a factor, write {number}.0"
-        )
+        factor = f"{number}.0" if 1 <= number < MOST_TIMES else "2.0"
+        raise PlanError(f"an int is a width in channels, and this one names no layer; for a factor, write {factor}")
     elif isinstance(spec, str):
         yield from _requests(_from_json(spec))
     elif isinstance(spec, Mapping):
@@ -142,8 +139,8 @@ def _requests(spec: Spec) -> Iterable[Widen | Request]:
             yield from _requests(part)
     else:
         raise PlanError(
-            "a specification is a float (a factor), a mapping, Widen, Deepen or other requests, a list of these or JSON, "
-            f"not {type(spec).__name__}"
+            "a specification is a float (a factor), a mapping, Widen, Deepen or other requests, a list of these or "
+            f"JSON, not {type(spec).__name__}"
         )
 
 
