@@ -1,7 +1,7 @@
 """fxgrow: trained PyTorch networks made wider and deeper, computing the same function and training on.
 
-What is listed in `__all__` is public, and so are `fxgrow.methods.register` and `fxgrow.ops.rule` with what their folders
-list in theirs. Everything else may change in any version.
+What is listed in `__all__` is public, and so are `fxgrow.methods.register` and `fxgrow.ops.rule` with what their
+folders list in theirs. Everything else may change in any version.
 """
 
 from . import methods, ops

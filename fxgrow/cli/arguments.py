@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from ..errors import GrowError
-from ..methods import offered
+from ..methods.registry import offered
 from ..model.example_inputs import ModelInputs
 from ..plans.growth_plan import Plan, example_of
 from ..spec.parse import Widen, parse

@@ -15,6 +15,7 @@ from ..infer.groups import Group
 from ..infer.literals import PART, Literal
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom, prefix
+from ..methods.registry import offered
 from ..model.example_data import call_to_data
 from ..model.tree import Mode, module_at
 from ..plans.entries import Edit, IoDimPlan, MeanFill, Resize, Skipped, TensorPlan, Width
@@ -42,7 +43,7 @@ def plan_widths(
     """
     everything = parse(spec)
     requests = [request for request in everything if isinstance(request, Widen)]
-    used = [methods.offered(name) for name in (method, *(request.method for request in requests if request.method))]
+    used = [offered(name) for name in (method, *(request.method for request in requests if request.method))]
     found = {how.name: how for how in used}
     no_replicas = {name: m.preserves_function and not m.replicas for name, m in found.items()}
     check_io_growths(widths, io_growths)
