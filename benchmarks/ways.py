@@ -24,8 +24,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow.base.rng import named_generator
-from fxgrow.methods import Columns
-from fxgrow.methods.registry import divide
+from fxgrow.methods import Columns, divide
 
 DEFAULT = "zero_out"  # what fxgrow's default chooses for every width of the net that is measured
 NOISE = 5e-2  # of the standard deviation of a producer's weight

@@ -1,22 +1,33 @@
-"""fxgrow: trained PyTorch networks made wider and deeper, computing the same function and training on."""
+"""fxgrow: trained PyTorch networks made wider and deeper, computing the same function and training on.
 
+What is listed in `__all__` is public, and so are `fxgrow.methods.register` and `fxgrow.ops.rule` with what their
+folders list in theirs. Everything else may change in any version.
+"""
+
+from . import methods, ops
 from .api import apply, draw, grow, plan, summary, trace, verify, widths
 from .base.version import __version__
-from .errors import DrawError, EquivalenceError, GrowError, PlanError, TraceError, WidthError
+from .capture.traced import Traced
+from .drawing.inline import Inline
+from .errors import DrawError, EquivalenceError, FxgrowError, GrowError, PlanError, TraceError, WidthError
 from .infer.width_graph import WidthGraph
 from .model.activations import ParametricActivation
+from .model.example_inputs import ExampleInputs
 from .plans.growth_plan import Plan
 from .report.report import Report
 from .report.summary_table import Summary
 from .rewrite.student import plan_of
-from .spec.parse import Widen
+from .spec.parse import Spec, Widen
 from .spec.requests import Deepen, Inputs, Kernel, Outputs
 
 __all__ = [
     "Deepen",
     "DrawError",
     "EquivalenceError",
+    "ExampleInputs",
+    "FxgrowError",
     "GrowError",
+    "Inline",
     "Inputs",
     "Kernel",
     "Outputs",
@@ -24,8 +35,10 @@ __all__ = [
     "Plan",
     "PlanError",
     "Report",
+    "Spec",
     "Summary",
     "TraceError",
+    "Traced",
     "Widen",
     "WidthError",
     "WidthGraph",
@@ -33,6 +46,8 @@ __all__ = [
     "apply",
     "draw",
     "grow",
+    "methods",
+    "ops",
     "plan",
     "plan_of",
     "summary",

@@ -1,4 +1,4 @@
-"""The public functions: thin, with the work in `trace`, `widths`, `settle`, `rewrite`, `verify` and `draw`."""
+"""The public functions: thin, with the work in `capture`, `infer`, `validate`, `rewrite`, `report` and `drawing`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import os
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, overload
+from typing import Literal, TypeAlias, TypeVar, cast, overload
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from . import drawing, methods
+from .base.scalars import as_int
 from .capture.ladder import trace_model
 from .capture.traced import Traced
 from .errors import PlanError
 from .infer.freeze import freeze
 from .infer.width_graph import WidthGraph
 from .model.copies import named_tensors
-from .model.example_inputs import ModelInputs, arguments_of
+from .model.example_inputs import ExampleInputs, ModelInputs, arguments_of
 from .model.supported import check_supported
 from .model.tree import Output
 from .plans.growth_plan import Plan, chained, example_of
@@ -33,20 +34,28 @@ from .rewrite.tensors import check_tensors
 from .spec.parse import Spec, parse
 from .validate.refine import plan_until_valid
 
-LeafModules = Iterable[str | type]
+LeafModules: TypeAlias = Iterable[str | type]
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def trace(
-    model: nn.Module, example_inputs: Any = None, *, output: Output = "graph", leaf_modules: LeafModules = ()
+    model: nn.Module,
+    example_inputs: ExampleInputs | None = None,
+    *,
+    output: Output = "graph",
+    leaf_modules: LeafModules = (),
 ) -> Traced:
     """A model as graphs, one for each mode or one for both. The model is not touched.
 
     Args:
         model: Any module with real floating-point parameters, on any device, in either mode.
         example_inputs: A tensor, a tuple of positional arguments or a dict of keyword arguments; only shapes and
-            dtypes count. None: guessed from the first layer, trying usual sizes.
+            dtypes count, of any batch size. None: guessed from the first layer, trying usual sizes.
         output: "graph" takes the model's code into a graph as far as it can be; "module" runs it as it is.
         leaf_modules: Names or classes of submodules that stay calls in the graph.
+
+    Returns:
+        What `widths` takes. Its `graphs`, `inputs` and `notes` can be read.
 
     Raises:
         TraceError: The model does not run on the inputs, or holds what fxgrow does not grow.
@@ -64,7 +73,7 @@ def trace(
 
 def widths(
     model: nn.Module | Traced,
-    example_inputs: Any = None,
+    example_inputs: ExampleInputs | None = None,
     *,
     output: Output = "graph",
     leaf_modules: LeafModules = (),
@@ -77,6 +86,9 @@ def widths(
         output: As for `trace`.
         leaf_modules: As for `trace`.
 
+    Returns:
+        What `plan` takes: its `groups`, the widths, and `why` they are tied or must stay.
+
     Raises:
         TraceError: As `trace`; also where the trace does not compute what the model computes.
 
@@ -88,6 +100,8 @@ def widths(
         >>> print(found.why("1"))
         1 (2) must stay: it is an output of the model
         1.weight[1]: 0 (8) can grow to any width
+
+    Source: unification, as in type inference (Robinson, J. ACM 12, 1965), on the dimensions of tensors.
     """
     with torch.inference_mode(False):
         traced = (
@@ -103,13 +117,16 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods
 
     Args:
         widths: What `widths` found.
-        spec: A number (a factor for every width that can grow), a mapping from names or globs to an int (new width,
-            channels) or a float (factor), `Widen`, `Deepen`, `Kernel`, `Inputs` or `Outputs` objects, a list of these,
-            or the same as JSON.
+        spec: A float (a factor for every width that can grow), a mapping from names or globs to an int (the new width
+            in channels) or a float (a factor), `Widen`, `Deepen`, `Kernel`, `Inputs` or `Outputs` objects, a list of
+            these, or the same as JSON.
         seed: Of which channels are replicated, and of how consumers' weights are shared among replicas.
         method: How new channels are filled where a request does not say: "auto" (for each width "zero_out" where that
             is exact, else "split"), "split", "even", "zero_out", or one of the baselines "noise", "random_pad",
-            "random_init", which do not preserve the function.
+            "random_init", which do not preserve the function; or one that `fxgrow.methods.register` added.
+
+    Returns:
+        What `apply` takes: pure data, which `Plan.to_json` writes and `Plan.from_json` reads.
 
     Raises:
         PlanError: A request cannot be met: nothing matches, two disagree, or the width must stay.
@@ -124,19 +141,20 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods
     """
     if not isinstance(widths, WidthGraph):
         raise PlanError(f"plan takes what fxgrow.widths found, not a {type(widths).__name__}")
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    number = as_int(seed)
+    if number is None:
         raise PlanError(f"seed is an int, not {seed!r}")
     with torch.inference_mode(False):
-        return plan_until_valid(widths, parse(spec), seed=seed, method=method)
+        return plan_until_valid(widths, parse(spec), seed=number, method=method)
 
 
 def apply(
     plan: Plan | Sequence[Plan],
-    model: nn.Module,
-    example_inputs: Any = None,
+    model: Model,
+    example_inputs: ExampleInputs | None = None,
     *,
-    calibration: Iterable[Any] | None = None,
-) -> nn.Module:
+    calibration: Iterable[ExampleInputs] | None = None,
+) -> fx.GraphModule | Model:
     """The student that a plan makes of a model: the one it was made for, or another with the same shapes.
 
     A chain of plans (`Plan.then`, or a list) is applied plan by plan.
@@ -151,6 +169,9 @@ def apply(
             place for (labels) is left out. None: these norms start with mean 0 and variance 1, for a `state_dict`
             that is loaded next.
 
+    Returns:
+        A GraphModule, or with a plan of `output="module"` a module of the model's own class; `plan_of` gives its plan.
+
     Raises:
         PlanError: The model has other parameters than the plan, or another forward.
         TraceError: It cannot be traced.
@@ -164,7 +185,8 @@ def apply(
     """
     plan = chained(plan)
     with torch.inference_mode(False):
-        student, example = model, example_inputs
+        student: nn.Module = model
+        example = example_inputs
         for step in plan.steps:
             larger = _apply(step, student, example, calibration)
             if example is not None and step.io_dims:
@@ -172,10 +194,15 @@ def apply(
             student = larger
         if plan.next is not None:
             remember(plan, student)
-        return student
+        return cast("fx.GraphModule | Model", student)
 
 
-def _apply(plan: Plan, model: nn.Module, example_inputs: Any, calibration: Iterable[Any] | None) -> nn.Module:
+def _apply(
+    plan: Plan,
+    model: nn.Module,
+    example_inputs: ExampleInputs | None,
+    calibration: Iterable[ExampleInputs] | None,
+) -> nn.Module:
     check_supported(model)
     tensors = named_tensors(model)
     check_tensors(plan, tensors)
@@ -187,17 +214,59 @@ def _apply(plan: Plan, model: nn.Module, example_inputs: Any, calibration: Itera
     return student_of(traced, plan, model, calibration)
 
 
+@overload
 def grow(
     model: nn.Module,
     spec: Spec,
-    example_inputs: Any = None,
+    example_inputs: ExampleInputs | None = None,
+    *,
+    seed: int = 0,
+    method: str = methods.DEFAULT,
+    output: Literal["graph"] = "graph",
+    leaf_modules: LeafModules = (),
+    calibration: Iterable[ExampleInputs] | None = None,
+) -> fx.GraphModule: ...
+
+
+@overload
+def grow(
+    model: Model,
+    spec: Spec,
+    example_inputs: ExampleInputs | None = None,
+    *,
+    seed: int = 0,
+    method: str = methods.DEFAULT,
+    output: Literal["module"],
+    leaf_modules: LeafModules = (),
+    calibration: Iterable[ExampleInputs] | None = None,
+) -> Model: ...
+
+
+@overload
+def grow(
+    model: Model,
+    spec: Spec,
+    example_inputs: ExampleInputs | None = None,
+    *,
+    seed: int = 0,
+    method: str = methods.DEFAULT,
+    output: Output,
+    leaf_modules: LeafModules = (),
+    calibration: Iterable[ExampleInputs] | None = None,
+) -> fx.GraphModule | Model: ...
+
+
+def grow(
+    model: Model,
+    spec: Spec,
+    example_inputs: ExampleInputs | None = None,
     *,
     seed: int = 0,
     method: str = methods.DEFAULT,
     output: Output = "graph",
     leaf_modules: LeafModules = (),
-    calibration: Iterable[Any] | None = None,
-) -> nn.Module:
+    calibration: Iterable[ExampleInputs] | None = None,
+) -> fx.GraphModule | Model:
     """A larger model that computes the same function and trains on.
 
     Args:
@@ -232,10 +301,12 @@ def grow(
     if calibration is None and calibrated_in(proposal):
         raise PlanError(f"{calibrated_in(proposal)[0].path} is to be calibrated: give batches of inputs as calibration")
     with torch.inference_mode(False):
-        return student_of(found.traced, proposal, model, calibration)
+        return cast("fx.GraphModule | Model", student_of(found.traced, proposal, model, calibration))
 
 
-def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: float | None = None) -> Report:
+def verify(
+    teacher: nn.Module, student: nn.Module, example_inputs: ExampleInputs, *, tolerance: float | None = None
+) -> Report:
     """Teacher against student on real inputs: outputs and every node, in eval and in train mode, dropout off.
 
     A student whose plan added input channels gets the teacher's inputs with random numbers in the new ones; of one
@@ -244,10 +315,13 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
     Args:
         teacher: The model before growth.
         student: The model after it.
-        inputs: The teacher's: a tensor, a tuple of positional arguments or a dict of keyword arguments, on the
-            models' device.
+        example_inputs: The teacher's, with numbers: a tensor, a tuple of positional arguments or a dict of keyword
+            arguments, on the models' device.
         tolerance: Largest relative error, max |difference| / max |teacher|; None: 1e-10 for float64, 1e-5 for
             float32, 1e-2 for float16, 8e-2 for bfloat16.
+
+    Returns:
+        The errors per mode and per node; `exact` tells the verdict, `raise_if_different()` raises for a bad one.
 
     Raises:
         GrowError: One is no model, or does not run on the inputs, or the outputs have other structures or shapes.
@@ -259,16 +333,19 @@ def verify(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: fl
         True
     """
     with torch.inference_mode(False):
-        return compare(teacher, student, inputs, tolerance=tolerance)
+        return compare(teacher, student, example_inputs, tolerance=tolerance)
 
 
 def summary(
-    of: nn.Module | WidthGraph | Plan, example_inputs: Any = None, *, teacher: nn.Module | WidthGraph | None = None
+    model: nn.Module | WidthGraph | Plan,
+    example_inputs: ExampleInputs | None = None,
+    *,
+    teacher: nn.Module | WidthGraph | None = None,
 ) -> Summary:
     """A model, what was found of it, a plan or a student, layer by layer: widths, parameters, FLOPs, what must stay.
 
     Args:
-        of: A model, a `WidthGraph`, a `Plan`, or a student, which is compared with what it was.
+        model: A model, a `WidthGraph`, a `Plan`, or a student, which is compared with what it was.
         example_inputs: As for `trace`, and the teacher's; None: those that the plan was made with, or a guess.
         teacher: Of a plan or a student: tells what these do not hold, the FLOPs before growth, and of a plan all
             figures.
@@ -277,7 +354,7 @@ def summary(
         A table, also for notebooks and for `rich.print`; its `rows` are data.
 
     Raises:
-        GrowError: `of` is none of these, or the teacher is not the plan's, or a model does not run.
+        GrowError: `model` is none of these, or the teacher is not the plan's, or a model does not run.
 
     Example:
         >>> import torch, fxgrow
@@ -294,30 +371,40 @@ def summary(
     Source: torchinfo's table; torch.utils.flop_counter.
     """
     with torch.inference_mode(False):
-        return summarize(of, example_inputs, teacher=teacher)
-
-
-@overload
-def draw(given: Any, *, level: drawing.Level | None = None, example_inputs: Any = None) -> drawing.Inline: ...
+        return summarize(model, example_inputs, teacher=teacher)
 
 
 @overload
 def draw(
-    given: Any, path: str | PathLike[str], *, level: drawing.Level | None = None, example_inputs: Any = None
+    model: drawing.Drawable,
+    path: None = None,
+    *,
+    level: drawing.Level | None = None,
+    example_inputs: ExampleInputs | None = None,
+) -> drawing.Inline: ...
+
+
+@overload
+def draw(
+    model: drawing.Drawable,
+    path: str | PathLike[str],
+    *,
+    level: drawing.Level | None = None,
+    example_inputs: ExampleInputs | None = None,
 ) -> Path: ...
 
 
 def draw(
-    given: Any,
+    model: drawing.Drawable,
     path: str | PathLike[str] | None = None,
     *,
     level: drawing.Level | None = None,
-    example_inputs: Any = None,
+    example_inputs: ExampleInputs | None = None,
 ) -> Path | drawing.Inline:
     """A picture of the widths of a model, and of what a plan does to them.
 
     Args:
-        given: A model, a student, what `widths` found, or a tuple of a model or widths and a plan, a report, or both.
+        model: A model, a student, what `widths` found, or a tuple of a model or widths and a plan, a report, or both.
             A plan alone shows the widths that it grows, at the level "groups".
         path: Where to write it. The suffix says what: ".html" (one file that shows every level, lays itself out in
             the browser and loads nothing), ".svg", ".png" and ".pdf" (by Graphviz: the extra `viz`, or a `dot` on the
@@ -331,7 +418,8 @@ def draw(
         The path; without one the page of the ".html", as an object that a notebook shows.
 
     Raises:
-        DrawError: There is no such level or suffix, no Graphviz, or nothing to draw in what was given.
+        DrawError: There is nothing to draw, no such level or suffix, or no Graphviz.
+        GrowError: The model cannot be traced, or the plan is another model's.
         FileNotFoundError: There is no such folder.
 
     Example:
@@ -347,7 +435,7 @@ def draw(
     if target is not None and not target.parent.is_dir():  # before the work, not after it
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target))
     with torch.inference_mode(False):
-        source = drawing.source_of(given, example_inputs)
+        source = drawing.source_of(model, example_inputs)
     shown = drawing.opening(source) if level is None else drawing.drawing(source, level)
     drawn = write(drawing.Picture(shown, source, suffix))
     if target is None:

@@ -1,7 +1,11 @@
 """The errors of fxgrow: each names what was found, what was expected and what to do next."""
 
 
-class GrowError(ValueError):
+class FxgrowError(ValueError):
+    """The base of all errors of fxgrow."""
+
+
+class GrowError(FxgrowError):
     """A network cannot be grown as asked; nothing was changed."""
 
 
@@ -17,13 +21,13 @@ class PlanError(GrowError):
     """The specification cannot be met: no match, two requests that disagree, or a width that must stay."""
 
 
-class DrawError(GrowError):
-    """It cannot be drawn as asked: nothing to draw in it, no such level or suffix, or no Graphviz."""
+class EquivalenceError(GrowError):
+    """The student does not compute what the teacher computes."""
+
+
+class DrawError(FxgrowError):
+    """The drawing cannot be made: nothing to draw, unknown level or suffix, or Graphviz is missing."""
 
 
 class Unfit(Exception):
-    """A part of a model that a request cannot be met for, and why; told to users as a reason."""
-
-
-class EquivalenceError(GrowError):
-    """The student does not compute what the teacher computes."""
+    """Internal: a request does not apply here; the message becomes the reported reason."""

@@ -17,8 +17,10 @@ import torch
 from torch import nn
 
 import fxgrow
-from fxgrow.cli.arguments import UsageError, inputs_of, load, model_of, save
+from fxgrow.cli.arguments import inputs_of, model_of
+from fxgrow.cli.checkpoints import load, save
 from fxgrow.cli.main import COMMANDS, main
+from fxgrow.cli.usage import UsageError
 from fxgrow.errors import GrowError
 from fxgrow.ops.page import entries, page
 from tests.check import randomise
@@ -142,12 +144,12 @@ def test_plan_writes_what_apply_reads(run: Run) -> None:
     assert fxgrow.Plan.from_json(planned(run, '{"a": 12}', "--json")[1]) == plan
 
 
-def test_a_specification_can_be_a_number_or_a_file(run: Run) -> None:
+def test_a_specification_can_be_a_factor_or_a_file(run: Run) -> None:
     Path("spec.json").write_text('[{"a": 10}, {"deepen": "b"}]')
     assert planned(run, "spec.json")[0] == 0
     plan = fxgrow.Plan.from_json(Path("plan.json").read_text())
     assert len(plan.changes) == 1
-    assert "2x" in planned(run, "2")[1]
+    assert "2x" in planned(run, "2.0")[1]
     status, _, error = planned(run, "none.json")
     assert (status, "cannot read none.json" in error) == (2, True)
 
@@ -169,7 +171,7 @@ def test_summary(run: Run, how: tuple[str, ...]) -> None:
     data = json.loads(run("summary", "net.py:Net", *SHAPE, *how, "--json")[1])
     assert data["rows"][0]["layer"] == "a"
     assert data["rows"][0]["width"] == [8, 12 if how else 8]
-    assert run("summary", "net.py:Net", "--spec", "2", "--plan", "plan.json")[0] == 2
+    assert run("summary", "net.py:Net", "--spec", "2.0", "--plan", "plan.json")[0] == 2
 
 
 def test_summary_has_colours_in_a_terminal_where_rich_is_installed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +208,7 @@ def test_apply_grows_a_checkpoint(run: Run, kind: str, dtype: torch.dtype) -> No
     planned(run)
     teacher = randomise(model_of("net.py:Net")).to(dtype)
     save(teacher, f"teacher.{kind}")
-    status, text, _ = run("apply", "plan.json", f"teacher.{kind}", f"student.{kind}", "net.py:Net")
+    status, text, _ = run("apply", "net.py:Net", "plan.json", f"teacher.{kind}", f"student.{kind}")
     assert status == 0
     assert "-> " in text
     student = load(f"student.{kind}", fxgrow.apply(fxgrow.Plan.from_json(Path("plan.json").read_text()), teacher))
@@ -225,7 +227,7 @@ def test_a_checkpoint_may_lie_in_a_larger_file(run: Run) -> None:
     torch.save({"model": wrapped, "epoch": 3}, "parallel.pt")
     planned(run)
     for name in ("teacher.pt", "parallel.pt"):
-        assert run("apply", "plan.json", name, "student.pt", "net.py:Net")[0] == 0
+        assert run("apply", "net.py:Net", "plan.json", name, "student.pt")[0] == 0
 
 
 def test_without_safetensors_its_files_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +321,7 @@ def test_draw_writes_pictures_of_models_plans_and_specs(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["--spec 2", "--plan plan.json", "--kwargs {}", "--input 2,3,8,8", "--module", "--leaf b"]
+    "option", ["--spec 2.0", "--plan plan.json", "--kwargs {}", "--input 2,3,8,8", "--module", "--leaf b"]
 )
 def test_an_option_that_would_count_for_nothing_is_refused(run: Run, option: str) -> None:
     planned(run)
@@ -334,7 +336,9 @@ def test_an_option_that_would_count_for_nothing_is_refused(run: Run, option: str
 
 
 def test_a_plan_is_drawn_on_what_it_was_made_with(run: Run) -> None:
-    run("plan", "net.py:words", "--input", "int64:1,7:50", "--spec", "2", "--module", "--leaf", "1", "-o", "plan.json")
+    run(
+        "plan", "net.py:words", "--input", "int64:1,7:50", "--spec", "2.0", "--module", "--leaf", "1", "-o", "plan.json"
+    )
     assert run("draw", "net.py:words", "--plan", "plan.json", "-o", "plan.txt")[0] == 0
 
 
@@ -410,7 +414,7 @@ def test_named_and_integer_inputs_reach_the_model(run: Run) -> None:
         (["widths", "no_such_package:Net"], 2, "ModuleNotFoundError"),
         (["widths", "net.py:Other"], 2, "no 'Other'"),
         (["widths", "net.py:number"], 2, "is a int"),
-        (["widths", "net.py:Sizes"], 2, "gives a Sizes"),
+        (["widths", "net.py:Sizes"], 2, "returns a Sizes"),
         (["widths", "net.py:broken"], 2, "no weights here"),
         (["widths", "net.py:Net", "--kwargs", "[3]"], 2, "JSON object"),
         (["widths", "net.py:Net", "--kwargs", '{"depth": 3}'], 2, "unexpected keyword"),
@@ -420,32 +424,35 @@ def test_named_and_integer_inputs_reach_the_model(run: Run) -> None:
         (["why", "net.py:Net", "d"], 1, "no layer or parameter 'd'"),
         (["plan", "net.py:Net", "--spec", '{"c": 9}'], 1, "output of the model"),
         (["plan", "net.py:Net", "--spec", "wide"], 2, "is not JSON"),
+        (["plan", "net.py:Net", "--spec", "2"], 2, "write 2.0"),
+        (["plan", "net.py:Net", "--spec", "[2]"], 2, "write 2.0"),
+        (["plan", "net.py:Net", "--spec", '{"a": 2}'], 1, "write 2.0"),
         (["plan", "net.py:Net", "--spec", "{bad"], 2, "is not JSON"),
         (["plan", "net.py:Net", "--spec", "[" * 100_000], 2, "--spec: maximum recursion depth"),
         (["plan", "net.py:Net", "--spec", "{" + '"a": 9, ' * 100 + '"b": 0.5}'], 2, "would not grow"),
         (["plan", "net.py:Net", "--spec", '{"a": {"width": 2.0, "method": "magic"}}'], 2, "no method 'magic'"),
-        (["plan", "net.py:Net", "--spec", "2", "--method", "magic"], 2, "invalid choice: 'magic'"),
-        (["plan", "net.py:Net", "--spec", "2", "-o", "no/such/folder.json"], 2, "folder.json"),
+        (["plan", "net.py:Net", "--spec", "2.0", "--method", "magic"], 2, "invalid choice: 'magic'"),
+        (["plan", "net.py:Net", "--spec", "2.0", "-o", "no/such/folder.json"], 2, "folder.json"),
         (["plan", "net.py:Net"], 2, "--spec"),
         (["verify", "net.py:Net", "net.py"], 2, "no plan"),
         (["verify", "net.py:Net", "none.json"], 2, "cannot read"),
         (["verify", "net.py:Net", "spec.json"], 2, "this is no plan: it is other JSON"),
         (["draw", "list.json", "-o", "a.txt"], 2, "this is no plan: it is other JSON"),
         (["draw", "net.py:Net", "-o", "no/such/a.txt"], 2, "no/such/a.txt: No such file or directory"),
-        (["apply", "plan.json", "net.pt", "./net.pt", "net.py:Net"], 2, "would be lost: give another name"),
-        (["apply", "plan.json", "none.pt", "student.pt", "net.py:Net"], 2, "no file none.pt"),
-        (["apply", "plan.json", "net.py", "student.pt", "net.py:Net"], 2, "reads no weights"),
-        (["apply", "plan.json", "text.pt", "student.pt", "net.py:Net"], 2, "reads no weights from text.pt: KeyError"),
-        (["apply", "plan.json", "text.safetensors", "student.pt", "net.py:Net"], 2, "reads no weights"),
-        (["apply", "plan.json", "net.pt", "no/dir/student.pt", "net.py:Net"], 2, "cannot write no/dir/student.pt"),
+        (["apply", "net.py:Net", "plan.json", "net.pt", "./net.pt"], 2, "would be lost: give another name"),
+        (["apply", "net.py:Net", "plan.json", "none.pt", "student.pt"], 2, "no file none.pt"),
+        (["apply", "net.py:Net", "plan.json", "net.py", "student.pt"], 2, "reads no weights"),
+        (["apply", "net.py:Net", "plan.json", "text.pt", "student.pt"], 2, "reads no weights from text.pt: KeyError"),
+        (["apply", "net.py:Net", "plan.json", "text.safetensors", "student.pt"], 2, "reads no weights"),
+        (["apply", "net.py:Net", "plan.json", "net.pt", "no/dir/student.pt"], 2, "cannot write no/dir/student.pt"),
         (
-            ["apply", "plan.json", "net.pt", "no/dir/s.safetensors", "net.py:Net"],
+            ["apply", "net.py:Net", "plan.json", "net.pt", "no/dir/s.safetensors"],
             2,
             "cannot write no/dir/s.safetensors",
         ),
-        (["apply", "plan.json", "words.pt", "student.pt", "net.py:Net"], 1, "no checkpoint of Net"),
-        (["apply", "plan.json", "number.pt", "student.pt", "net.py:Net"], 2, "no state_dict"),
-        (["apply", "plan.json", "numbered.pt", "student.pt", "net.py:Net"], 2, "no state_dict"),
+        (["apply", "net.py:Net", "plan.json", "words.pt", "student.pt"], 1, "no checkpoint of Net"),
+        (["apply", "net.py:Net", "plan.json", "number.pt", "student.pt"], 2, "no state_dict"),
+        (["apply", "net.py:Net", "plan.json", "numbered.pt", "student.pt"], 2, "no state_dict"),
         (["widths", "net.py:leaves"], 2, "net.py:leaves failed: SystemExit: bye"),
         (["widths", "leaves.py:Net"], 2, "cannot import leaves.py: SystemExit: 3"),
         (["widths", "net.py:LeavesLater", "--input", "1,4"], 2, "ends the program: SystemExit: 3"),
@@ -515,10 +522,16 @@ def test_help_of_every_command_has_examples(run: Run) -> None:
         assert f"examples:\n  fxgrow {command.name}" in own
         assert "--json" in own
         assert "the same, or" not in own
-    assert "the plan's" not in run("widths", "--help")[1]
-    assert "the plan's" in run("verify", "--help")[1]
+    assert "the plan's" not in " ".join(run("widths", "--help")[1].split())
+    assert "the plan's" in " ".join(run("verify", "--help")[1].split())
     assert "without\nbuilding the model" in run("apply", "--help")[1]
     assert run("--version")[1] == f"fxgrow {fxgrow.__version__}\n"
+
+
+def test_every_command_of_a_model_takes_it_first() -> None:
+    for command in COMMANDS:
+        positional = [word.names[0] for word in command.words if not word.names[0].startswith("-")]
+        assert positional[0] == ("pattern" if command.name == "ops" else "model"), command.name
 
 
 def test_the_examples_of_the_help_run_in_a_clone(run: Run, tmp_path: Path) -> None:
@@ -527,7 +540,7 @@ def test_the_examples_of_the_help_run_in_a_clone(run: Run, tmp_path: Path) -> No
     for kind in ("pt", "safetensors"):
         save(model_of("examples/quickstart.py:DigitNet"), f"teacher.{kind}")
     run("plan", "examples/quickstart.py:DigitNet", "--spec", "1.5", "-o", "plan.json")
-    run("apply", "plan.json", "teacher.pt", "student.pt", "examples/quickstart.py:DigitNet")
+    run("apply", "examples/quickstart.py:DigitNet", "plan.json", "teacher.pt", "student.pt")
     for own in (command.name for command in COMMANDS if command.name != "plan"):  # which would replace the plan
         examples = re.findall(rf"^  fxgrow ({own}.*)", "".join(run(*word, "--help")[1] for word in ([], [own])), re.M)
         assert len(examples) > 1

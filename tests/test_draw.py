@@ -386,7 +386,7 @@ def test_the_html_is_whole_and_loads_nothing(tmp_path: Path) -> None:
 
 
 def test_the_vendored_library_comes_with_its_notices() -> None:
-    vendor = Path(fxgrow.__file__).parent / "draw" / "vendor"
+    vendor = Path(fxgrow.__file__).parent / "drawing" / "vendor"
     assert {path.name for path in vendor.iterdir()} >= {
         "graphviz.js", "NOTICE.md", "LICENSE.wasm-graphviz", "LICENSE.graphviz", "LICENSE.expat",
     }  # fmt: skip

@@ -96,7 +96,7 @@ def assert_old_is_old(teacher: nn.Module, student: nn.Module, inputs: Any, toler
                     assert found[end.number].shape[end.dim] == end.new
                     found[end.number] = found[end.number].narrow(end.dim, 0, end.old)
             assert relative_error(expected, found) <= tolerance, mode
-    fxgrow.verify(teacher, student, inputs if isinstance(inputs, dict) else tuple(inputs)).check()
+    fxgrow.verify(teacher, student, inputs if isinstance(inputs, dict) else tuple(inputs)).raise_if_different()
 
 
 # -- inputs -----------------------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ def test_an_argument_of_several_tensors() -> None:
         fxgrow.grow(teacher, Inputs("images", 5), (images,))
     student = fxgrow.grow(teacher, Inputs("images[1]", 5), (images,))
     assert student.get_parameter("d.weight").shape == (4, 5, 3, 3)
-    fxgrow.verify(teacher, student, (images,)).check()
+    fxgrow.verify(teacher, student, (images,)).raise_if_different()
     more = [images[0], torch.cat([images[1], normal(2, 3, 8, 8)], 1)]
     assert relative_error(teacher(images), student(more)) == 0.0
 
@@ -439,7 +439,7 @@ def test_all_requests_in_one_plan() -> None:
     ]  # fmt: skip
     assert "the channels of input: 3 more" in str(plan)
     assert student.get_parameter("0.weight").shape == (8, 6, 5, 5)
-    report = fxgrow.verify(teacher, student, IMAGE).check()
+    report = fxgrow.verify(teacher, student, IMAGE).raise_if_different()
     assert report.nodes
     assert max(node.error for node in report.nodes) < 1e-12
     assert any("what 7 makes: 3 more" in note for note in report.notes)
@@ -474,8 +474,8 @@ def test_plans_chain(example: Tensor | None) -> None:
     replay = fxgrow.apply(both, teacher, example)
     for name, tensor in second.state_dict().items():
         assert torch.equal(replay.state_dict()[name], tensor), name
-    fxgrow.verify(teacher, replay, IMAGE).check()
-    fxgrow.verify(first, second, larger).check()
+    fxgrow.verify(teacher, replay, IMAGE).raise_if_different()
+    fxgrow.verify(first, second, larger).raise_if_different()
 
 
 def test_gradients_reach_what_is_new() -> None:
@@ -604,7 +604,7 @@ def test_torchvision_as_a_module(name: str) -> None:
 def test_torchvision_deeper_with_more_inputs_and_outputs() -> None:
     teacher, x = _vision("resnet18"), normal(2, 3, 64, 64)
     spec = [Widen("layer3.*", 1.5), Deepen("layer2.0.conv1"), Kernel("conv1", 9), Inputs("x", 4), Outputs(1005)]
-    fxgrow.verify(teacher, fxgrow.grow(teacher, spec, x), x).check()
+    fxgrow.verify(teacher, fxgrow.grow(teacher, spec, x), x).raise_if_different()
 
 
 @needs_torchvision

@@ -148,7 +148,7 @@ def test_the_width_is_as_asked_and_the_function_the_same(name: str) -> None:
     assert plan.preserves_function
     assert fxgrow.Plan.from_json(plan.to_json()) == plan
     assert_exact(teacher, student, x, 1e-10)
-    report = fxgrow.verify(teacher, student, x).check()
+    report = fxgrow.verify(teacher, student, x).raise_if_different()
     assert report.nodes
     assert max(node.error for node in report.nodes) < 1e-10
     again = fxgrow.apply(fxgrow.Plan.from_json(plan.to_json()), teacher, x)
@@ -197,7 +197,7 @@ def test_a_student_whose_eps_stayed_would_be_noticed(name: str) -> None:
         student.get_submodule(key).eps = before[key].eps  # type: ignore[assignment]
     assert relative_error(run(teacher, x), run(student, x)) > 1e-8
     with pytest.raises(fxgrow.EquivalenceError):
-        fxgrow.verify(teacher, student, x).check()
+        fxgrow.verify(teacher, student, x).raise_if_different()
 
 
 def test_eps_changes_where_the_plan_says_so_and_nowhere_else() -> None:

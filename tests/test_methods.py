@@ -8,7 +8,6 @@ import fxgrow
 from fxgrow import methods
 from fxgrow.base.rng import named_generator
 from fxgrow.methods import Columns
-from fxgrow.methods.registry import register
 from tests.check import assert_exact, randomise
 from tests.nets import NETS
 
@@ -63,7 +62,7 @@ def test_baselines_say_that_they_are_not_exact(name: str) -> None:
     assert not report.exact
     assert any("not function-preserving" in note for note in report.notes)
     with pytest.raises(fxgrow.EquivalenceError, match="the first to depart is"):
-        report.check()
+        report.raise_if_different()
 
 
 def test_even_split_keeps_replicas_equal_and_the_default_parts_them() -> None:
@@ -113,13 +112,21 @@ def test_unknown_method_is_refused_with_the_known_ones() -> None:
 
 def test_a_second_method_of_one_name_is_refused() -> None:
     class Again(methods.Method):
-        name = "split"
+        name, preserves_function, replicas, source = "split", True, True, "a test"
 
         def contract(self, weight: Tensor, columns: Columns, generator: torch.Generator) -> Tensor:
             return weight
 
     with pytest.raises(ValueError, match="already"):
-        register(Again)
+        methods.register(Again)
+
+
+def test_a_method_that_does_not_state_what_it_is_is_refused() -> None:
+    class Silent(methods.Method):
+        name = "silent"
+
+    with pytest.raises(ValueError, match="Silent does not state its preserves_function, replicas, source"):
+        methods.register(Silent)
 
 
 def test_methods_can_differ_by_layer() -> None:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -45,15 +46,41 @@ def test_forms_of_one_request(spec: object) -> None:
 
 
 def test_a_number_means_every_width_that_can_grow() -> None:
-    grown = _grown(2)
-    assert grown == _grown(2.0)
+    grown = _grown(2.0)
+    assert grown == _grown("2.0") == _grown([2.0]) == _grown(np.float32(2.0))
     assert grown["conv1"] == 12
     assert grown["layer2.1.conv1"] == 16
 
 
 def test_an_int_is_a_width_and_a_float_a_factor() -> None:
-    assert _grown({"conv1": 7}) == {"conv1": 7}
-    assert _grown({"conv1": 7.0}) == {"conv1": 42}
+    for seven in (7, np.int64(7)):
+        assert _grown({"conv1": seven}) == _grown(Widen("conv1", seven)) == {"conv1": 7}
+    for seven in (7.0, np.float64(7)):
+        assert _grown({"conv1": seven}) == _grown(Widen("conv1", seven)) == {"conv1": 42}
+    assert _grown('{"conv1": 7}') == {"conv1": 7}
+    assert _grown('{"conv1": 7.0}') == {"conv1": 42}
+
+
+@pytest.mark.parametrize("spec", [2, np.int64(2), [2], "2", "[2]", [{"conv1": 12}, 2]], ids=repr)
+def test_an_int_without_a_layer_is_refused_with_the_factor_to_write(spec: object) -> None:
+    with pytest.raises(fxgrow.PlanError, match=r"write 2\.0$"):
+        _plan(spec)
+
+
+@pytest.mark.parametrize("spec", [Widen("*", 2), {"*": 2}, {"conv1": 2}, '{"conv1": 2}'], ids=repr)
+def test_an_int_that_was_meant_as_a_factor_is_refused_with_it(spec: object) -> None:
+    with pytest.raises(fxgrow.PlanError, match=r"write 2\.0$"):
+        _plan(spec)
+
+
+def test_numbers_of_numpy_are_kept_as_those_of_python() -> None:
+    three = np.int64(3)
+    requests = [
+        Widen("a", three, multiple_of=three), fxgrow.Kernel("a", [three, 5]), fxgrow.Deepen("a", blocks=three),
+        fxgrow.Inputs("x", three), fxgrow.Outputs(three), fxgrow.Deepen("a", kernel=three),
+    ]  # fmt: skip
+    assert parse(json.loads(json.dumps(to_json(requests)))) == tuple(requests)
+    assert _plan({"conv1": 7}, seed=three) == _plan({"conv1": 7}, seed=3)
 
 
 def test_parameter_names_mean_their_layer() -> None:
@@ -116,7 +143,7 @@ def test_shrinking_is_refused(spec: object) -> None:
 
 @pytest.mark.parametrize(
     "spec",
-    [None, True, {}, [], "conv1", {"conv1": "wide"}, {"conv1": True}, {"": 2.0},
+    [None, True, np.bool_(1), "true", '{"conv1": true}', {}, [], "conv1", {"conv1": "wide"}, {"conv1": True}, {"": 2.0},
      {"conv1": {"width": 2.0, "colour": 1}}, {"conv1": float("nan")}, {"conv1": {"width": 2.0, "multiple_of": 0}},
      {"conv1": {"width": 2.0, "indivisible": "?"}}],
     ids=repr,

@@ -1,3 +1,3 @@
-"""The version of fxgrow."""
+"""The version of fxgrow: the only place that says it, where pyproject.toml reads it."""
 
 __version__ = "0.1.0"

@@ -21,7 +21,7 @@ from ..base.isolation import no_collection, same_randomness
 from ..errors import GrowError, TraceError
 from ..model.call_args import bind, given_arguments
 from ..model.copies import clone_owned, clone_shared, clone_to_run, named_tensors, to_meta
-from ..model.example_inputs import ModelInputs, as_inputs, as_real_inputs
+from ..model.example_inputs import ExampleInputs, ModelInputs, as_inputs, as_real_inputs
 from ..model.grown import GrownModule
 from ..model.guesses import guesses
 from ..model.layer_kinds import CONTAINERS, is_layer
@@ -48,7 +48,11 @@ ROUNDS = 12  # of tracing with more leaves; after that the whole model is one ca
 
 
 def trace_model(
-    model: nn.Module, example_inputs: Any = None, *, leaf_modules: Iterable[str | type] = (), output: Output = "graph"
+    model: nn.Module,
+    example_inputs: ExampleInputs | None = None,
+    *,
+    leaf_modules: Iterable[str | type] = (),
+    output: Output = "graph",
 ) -> Traced:
     """Trace a model in both modes; the model itself is not touched.
 
@@ -79,7 +83,7 @@ def trace_model(
     raise TraceError(f"no input that was tried ran; give example_inputs. Tried {'; '.join(tried)}. Last: {why}")
 
 
-def _trace_example(model: nn.Module, example: Any, leaves: frozenset[str], output: Output) -> Traced:
+def _trace_example(model: nn.Module, example: ExampleInputs, leaves: frozenset[str], output: Output) -> Traced:
     """Trace on meta; where not both modes run there, for real: the model may ask for the numbers in tensors.
 
     Raises:

@@ -19,7 +19,10 @@ from .proxy import guard
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """A model as graphs.
+    """A model as graphs, which `fxgrow.trace` gives and `fxgrow.widths` takes.
+
+    Public are `graphs`, `inputs`, `class_name`, `leaf_modules`, `output`, `notes` and `str()`. All else is internal and
+    may change in any version.
 
     Attributes:
         root: The module tree that the graphs run on, with every tensor on the meta device.

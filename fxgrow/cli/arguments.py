@@ -1,15 +1,14 @@
-"""What words on a command line stand for: a model, its inputs, a specification, a plan, a checkpoint."""
+"""Command-line arguments as objects: a model, its inputs, a specification, a plan."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,89 +17,62 @@ import torch
 from torch import Tensor, nn
 
 from ..base.torch_private import pytree
-from ..errors import GrowError
-from ..methods import offered
+from ..methods.registry import offered
 from ..model.example_inputs import ModelInputs
 from ..plans.growth_plan import Plan, example_of
 from ..spec.parse import Widen, parse
 from ..spec.requests import Request
+from .usage import UsageError, reported, understood
 
-SAFETENSORS = ".safetensors"
-WRAPPERS = ("module.", "_orig_mod.")
-
-MOST_NUMBERS = 10**9  # in an input; what is above was meant otherwise
+MOST_NUMBERS = 10**9  # in an input; more is taken for a mistake
 
 _INPUT = re.compile(r"(?:(?P<name>[^=:]+)=)?(?:(?P<dtype>[a-z]\w*):)?(?P<shape>\d+(?:,\d+)*)(?::(?P<below>\d+))?")
-
-
-class UsageError(Exception):
-    """The words, or a file that they name, are not what a command takes; that shows without asking the network.
-
-    What the network does not allow is a `GrowError`.
-    """
-
-
-@contextlib.contextmanager
-def understood(what: str) -> Iterator[None]:
-    """Words that the package reads: what it does not take of them is wrong usage."""
-    try:
-        yield
-    except (ValueError, RecursionError) as error:  # a GrowError is a ValueError
-        raise UsageError(f"{what}: {error}") from error
-
-
-@contextlib.contextmanager
-def _reported(what: str) -> Iterator[None]:
-    """Code of others that fails, or exits: says so in a line."""
-    try:
-        yield
-    except (Exception, SystemExit) as error:
-        text = str(error).strip().partition("\n")[0]  # torch puts advice and stacks of C++ into further lines
-        raise UsageError(f"{what}: {type(error).__name__}{f': {text}' if text else ''}") from error
 
 
 # -- models ------------------------------------------------------------------------------------------
 
 
 def model_of(reference: str, kwargs: str | None = None) -> nn.Module:
-    """The model that `package.module:factory` or `path/to/file.py:factory` gives.
+    """The model that `package.module:factory` or `path/to/file.py:factory` names.
 
     Args:
-        reference: The part after the colon names a module, or what gives one when it is called: a function, a class.
+        reference: The part after the colon names a module, or a class or function that returns one.
         kwargs: The arguments of the call, as a JSON object.
 
     Raises:
-        UsageError: There is no such thing, or it gives no module, or fails.
+        UsageError: It cannot be imported, or fails, or returns no module.
     """
     where, _, path = reference.rpartition(":")
     if not where or not path:
         raise UsageError(
             f"{reference!r} names no model; expected MODULE:FACTORY, such as torchvision.models:resnet18 or net.py:Net"
         )
-    found: Any = _imported(where)
+    factory: Any = _imported(where)
     for step in path.split("."):
-        if not hasattr(found, step):
+        if not hasattr(factory, step):
             raise UsageError(f"{where} has no {path!r}")
-        found = getattr(found, step)
-    given = _json_object("--kwargs", kwargs) if kwargs is not None else {}
-    if isinstance(found, nn.Module):
-        if given:
+        factory = getattr(factory, step)
+    arguments = _json_object("--kwargs", kwargs) if kwargs is not None else {}
+    if isinstance(factory, nn.Module):
+        if arguments:
             raise UsageError(f"{reference} is a module already, and takes no --kwargs")
-        return found
-    if not callable(found):
-        raise UsageError(f"{reference} is a {type(found).__name__}; expected a module or what gives one")
+        return factory
+    if not callable(factory):
+        raise UsageError(
+            f"{reference} is a {type(factory).__name__}; expected a module, or a callable that returns one"
+        )
     torch.manual_seed(0)  # the same weights each time
-    with _reported(f"{reference} failed"):
-        found = found(**given)
-    if not isinstance(found, nn.Module):
-        raise UsageError(f"{reference} gives a {type(found).__name__}; expected a torch.nn.Module")
-    return found
+    with reported(f"{reference} failed"):
+        model = factory(**arguments)
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"{reference} returns a {type(model).__name__}; expected a torch.nn.Module")
+    return model
 
 
 def _imported(where: str) -> ModuleType:
     if not where.endswith(".py"):
         _search(Path.cwd())
-        with _reported(f"cannot import {where!r}"):
+        with reported(f"cannot import {where!r}"):
             return importlib.import_module(where)
     path = Path(where)
     if not path.is_file():
@@ -112,38 +84,38 @@ def _imported(where: str) -> ModuleType:
         raise UsageError(f"cannot import {where}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickles look there for the module of a class
-    with _reported(f"cannot import {where}"):
+    with reported(f"cannot import {where}"):
         spec.loader.exec_module(module)
     return module
 
 
 def _search(folder: Path) -> None:
-    """Let imports find what lies in a folder, as they do for a script that lies there."""
+    """Put a folder on the import path, as Python does with the folder of a script."""
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
 
 def _json_object(option: str, text: str) -> dict[str, Any]:
     with understood(f"{option} {text!r} is not JSON"):
-        found = json.loads(text)
-    if not isinstance(found, dict):
+        value = json.loads(text)
+    if not isinstance(value, dict):
         raise UsageError(f"""{option} is a JSON object, such as '{{"width": 8}}', not {text!r}""")
-    return found
+    return value
 
 
 # -- inputs ------------------------------------------------------------------------------------------
 
 
 def inputs_of(words: Sequence[str], model: nn.Module) -> tuple[Tensor, ...] | dict[str, Tensor] | None:
-    """Random tensors as `[NAME=][DTYPE:]SHAPE[:BELOW]` says, the same each time; None where no words are given.
+    """Random tensors for `--input [NAME=][DTYPE:]SHAPE[:BELOW]`, the same each time; None for no words.
 
     Args:
         words: `1,3,224,224`; `int64:1,16:1000`, integers below 1000 (without it zeros and ones); `mask=bool:1,16`,
-            by the name of the argument.
-        model: Says the dtype where none is given.
+            an argument by name.
+        model: Its dtype is used where a word has none.
 
     Raises:
-        UsageError: They say something else, or only some have names.
+        UsageError: A word is no input, or only some have names.
     """
     if not words:
         return None
@@ -160,11 +132,11 @@ def inputs_as_planned(plan: Plan, model: nn.Module) -> ModelInputs:
     """Random inputs of the shapes that a plan was made with, the same each time.
 
     Raises:
-        UsageError: The plan could not hold them.
+        UsageError: The plan does not hold its inputs.
     """
     example = example_of(plan, model.parameters())
     if example is None:
-        raise UsageError("the plan does not tell its inputs: give --input")
+        raise UsageError("the plan does not hold its inputs: give --input")
     draws = torch.Generator().manual_seed(0)
     args, kwargs = pytree.tree_map_only(
         Tensor, lambda t: _random(t.shape, t.dtype, draws), (example.args, dict(example.kwargs))
@@ -183,7 +155,7 @@ def _input(word: str, dtype: torch.dtype, draws: torch.Generator) -> tuple[str, 
         raise UsageError(f"--input {word!r}: sizes are at least 1, and an input has at most {MOST_NUMBERS:,} numbers")
     if said["below"] and not 1 <= below <= _most(kind):
         raise UsageError(f"--input {word!r}: the last number, below which integers are drawn, is {_bounds(kind)}")
-    with _reported(f"--input {word!r}: cannot draw {str(kind).removeprefix('torch.')}"):
+    with reported(f"--input {word!r}: cannot draw {str(kind).removeprefix('torch.')}"):
         return said["name"] or "", _random(shape, kind, draws, below)
 
 
@@ -209,10 +181,10 @@ def _random(shape: Sequence[int], dtype: torch.dtype, draws: torch.Generator, be
 
 
 def spec_of(word: str) -> tuple[Widen | Request, ...]:
-    """What a specification asks for: the word itself as JSON, or what the file of that name holds.
+    """The requests of a specification: the word as JSON, or the contents of the file that it names.
 
     Raises:
-        UsageError: It is neither, or asks for nothing, or for what no network allows.
+        UsageError: It is neither, or holds no request, or one that is invalid for every model.
     """
     with understood("--spec"):
         requests = parse(text_of(word) if not word.lstrip().startswith(("{", "[")) and _is_file(word) else word)
@@ -227,7 +199,7 @@ def _is_file(word: str) -> bool:
 
 
 def text_of(path: str) -> str:
-    """What a text file holds.
+    """The contents of a text file.
 
     Raises:
         UsageError: It cannot be read.
@@ -239,86 +211,10 @@ def text_of(path: str) -> str:
 
 
 def plan_of_file(path: str) -> Plan:
-    """The plan that a file holds.
+    """The plan in a file.
 
     Raises:
         UsageError: It cannot be read, or holds no plan.
     """
     with understood(path):
         return Plan.from_json(text_of(path))
-
-
-def load(path: str, model: nn.Module) -> nn.Module:
-    """Put a checkpoint into a model, in the checkpoint's floating dtype where it has one, and give the model.
-
-    Args:
-        path: A `.safetensors` file, or one that `torch.save` wrote, with a `state_dict` in it, or a dict that has it
-            under "state_dict" or "model".
-        model: Is changed.
-
-    Raises:
-        UsageError: There is no such file, or it is no checkpoint.
-        GrowError: It is one of another model.
-    """
-    found = _read(path)
-    if not set(found) & set(model.state_dict()):
-        found = _unwrapped(found)
-    theirs, ours = ({t.dtype for t in some.values() if t.is_floating_point()} for some in (found, model.state_dict()))
-    if len(theirs) == 1 and theirs != ours:
-        model.to(next(iter(theirs)))
-    try:
-        model.load_state_dict(found)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:4]]
-        raise GrowError(f"{path} is no checkpoint of {type(model).__name__}: {' '.join(lines)}") from error
-    return model
-
-
-def _read(path: str) -> Mapping[str, Tensor]:
-    if not Path(path).is_file():
-        raise UsageError(f"there is no file {path}")
-    if path.endswith(SAFETENSORS):
-        read = _safetensors("load_file")
-        with _reported(f"safetensors reads no weights from {path}"):
-            found: Any = read(path)
-        return dict(found)
-    with _reported(f"torch.load reads no weights from {path}"):
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("state_dict", "model"):
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    if not isinstance(found, Mapping) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in found.items()
-    ):
-        raise UsageError(f"{path} holds no state_dict")
-    return found
-
-
-def _unwrapped(found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The names of a checkpoint without what a wrapper (DistributedDataParallel, torch.compile) puts before each."""
-    for prefix in WRAPPERS:
-        if found and all(name.startswith(prefix) for name in found):
-            found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
-    return found
-
-
-def save(model: nn.Module, path: str) -> None:
-    """Write a model's `state_dict` as the name of the file says: `.safetensors`, or with `torch.save`.
-
-    Raises:
-        UsageError: It cannot be written, or safetensors is not installed.
-    """
-    tensors = model.state_dict()
-    write: Callable[[Any, str], Any] = torch.save
-    if path.endswith(SAFETENSORS):  # which takes no two names for one memory
-        write = _safetensors("save_file")
-        tensors = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
-    with _reported(f"cannot write {path}"):
-        write(tensors, path)
-
-
-def _safetensors(function: str) -> Callable[..., Any]:
-    if importlib.util.find_spec("safetensors") is None:
-        raise UsageError(f"{SAFETENSORS} files need safetensors: pip install fxgrow[cli], or use a .pt file")
-    found: Callable[..., Any] = getattr(importlib.import_module("safetensors.torch"), function)
-    return found

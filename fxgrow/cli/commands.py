@@ -1,4 +1,4 @@
-"""What each command does: a function of the package, with words for its arguments and for what it found."""
+"""The commands: each calls the public functions and prints their result as text or JSON."""
 
 from __future__ import annotations
 
@@ -17,74 +17,76 @@ from torch import nn
 from .. import api
 from ..drawing.given import source_of
 from ..drawing.registry import writer
-from ..errors import GrowError
+from ..errors import FxgrowError
 from ..infer.width_graph import WidthGraph
 from ..model.tree import Output
 from ..ops.page import entries, page
 from ..plans.growth_plan import Plan
-from .arguments import UsageError, inputs_as_planned, inputs_of, load, model_of, plan_of_file, save, spec_of, understood
+from .arguments import inputs_as_planned, inputs_of, model_of, plan_of_file, spec_of
+from .checkpoints import load, save
+from .usage import UsageError, understood
 
 FINE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 EVERY = "*"  # operators
 
 
 def widths(args: argparse.Namespace) -> int:
-    """Each width group, what it may become, and why."""
-    found = _found(args)
+    """Print each width, what it may become, and why."""
+    graph = _widths(args)
     groups = [
         {
             "name": group.name,
             "size": group.size,
             "members": [f"{tensor}[{dim}]" for tensor, dim in group.members],
-            "state": found.state(group.name),
+            "state": graph.state(group.name),
             "pinned": group.pinned,
             "uniform": group.uniform,
-            "held": group.deferred_to,
+            "deferred_to": group.deferred_to,
         }
-        for group in found.groups
+        for group in graph.groups
     ]
-    traced = found.traced
+    traced = graph.traced
     data = {"model": traced.class_name, "inputs": str(traced.inputs), "widths": groups, "notes": traced.notes}
-    return _say(args, "\n\n".join([str(found), *(f"note: {note}" for note in traced.notes)]), data)
+    return _say(args, "\n\n".join([str(graph), *(f"note: {note}" for note in traced.notes)]), data)
 
 
 def why(args: argparse.Namespace) -> int:
-    """Why a width must stay, or why two layers move together."""
+    """Print why a width must stay, or why two layers share one."""
     if len(args.names) > 2:
-        raise UsageError("why takes one name (why must it stay?) or two (why do they move together?)")
-    answer = _found(args).why(*args.names)
+        raise UsageError("why takes one name (why must it stay?) or two (why do they share one width?)")
+    answer = _widths(args).why(*args.names)
     return _say(args, answer, {"asked": args.names, "answer": answer.splitlines()})
 
 
 def plan(args: argparse.Namespace) -> int:
-    """A plan, printed and written."""
-    found = api.plan(_found(args), spec_of(args.spec), seed=args.seed, method=args.method)
+    """Make a plan, print it, and write it where --out says."""
+    made = api.plan(_widths(args), spec_of(args.spec), seed=args.seed, method=args.method)
     if args.out:
-        Path(args.out).write_text(found.to_json(indent=1) + "\n", encoding="utf-8")
-    return _say(args, str(found), found.to_json(indent=2))
+        Path(args.out).write_text(made.to_json(indent=1) + "\n", encoding="utf-8")
+    return _say(args, str(made), made.to_json(indent=2))
 
 
 def summary(args: argparse.Namespace) -> int:
-    """The layers, before growth and after it."""
+    """Print the layers, before growth and after it."""
     _one_of(args)
     model = _model(args)
     if args.plan is not None:
-        found = api.summary(plan_of_file(args.plan), inputs_of(args.input, model), teacher=model)
+        layers = api.summary(plan_of_file(args.plan), inputs_of(args.input, model), teacher=model)
     else:
-        known = _found(args, model)
-        found = (
-            api.summary(api.plan(known, spec_of(args.spec)), teacher=known)
+        graph = _widths(args, model)
+        layers = (
+            api.summary(api.plan(graph, spec_of(args.spec)), teacher=graph)
             if args.spec is not None
-            else api.summary(known)
+            else api.summary(graph)
         )
     if not args.json and sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
-        importlib.import_module("rich.console").Console().print(found)
+        importlib.import_module("rich.console").Console().print(layers)
         return FINE
-    return _say(args, str(found), found.data())
+    return _say(args, str(layers), layers.data())
 
 
 def draw(args: argparse.Namespace) -> int:
-    """A picture in a file."""
+    """Write a picture."""
     with understood("-o"):
         writer(Path(args.out).suffix.lower())
     path = api.draw(_drawn(args), args.out, level=args.level)
@@ -92,44 +94,51 @@ def draw(args: argparse.Namespace) -> int:
 
 
 def _drawn(args: argparse.Namespace) -> WidthGraph | Plan | tuple[WidthGraph, Plan]:
-    """What is to be drawn: what was found of a model, with the plan for it; or a plan by itself."""
+    """What is drawn: the widths of a model, with a plan where there is one; or a plan without its model."""
     if ":" not in args.model and args.model.endswith(".json"):
         return _drawn_alone(args)
     _one_of(args)
     model = _model(args)
     if args.plan is not None:
-        how = plan_of_file(args.plan)
+        read = plan_of_file(args.plan)
         given = inputs_of(args.input, model)
-        inputs = inputs_as_planned(how, model) if given is None else given
-        return api.widths(model, inputs, output=how.output, leaf_modules=how.leaf_modules), how
-    found = _found(args, model)
-    return (found, api.plan(found, spec_of(args.spec))) if args.spec is not None else found
+        inputs = inputs_as_planned(read, model) if given is None else given
+        return api.widths(model, inputs, output=read.output, leaf_modules=read.leaf_modules), read
+    graph = _widths(args, model)
+    return (graph, api.plan(graph, spec_of(args.spec))) if args.spec is not None else graph
 
 
 def _drawn_alone(args: argparse.Namespace) -> Plan:
-    """A plan without its model, which has no graph."""
+    """A plan without its model: there is no graph, so not every level can be drawn."""
     _unused(
-        args, f"{args.model} is a plan, which is drawn as it is", "spec", "plan", "kwargs", "input", "module", "leaf"
+        args,
+        f"{args.model} is a plan, which is drawn without a model",
+        "spec",
+        "plan",
+        "kwargs",
+        "input",
+        "module",
+        "leaf",
     )
-    how = plan_of_file(args.model)
-    if args.level not in (None, *source_of(how).levels):
+    read = plan_of_file(args.model)
+    if args.level not in (None, *source_of(read).levels):
         raise UsageError(
             f"a plan alone has no graph to draw {args.level} of: "
             f"fxgrow draw MODEL --plan {args.model} -o {args.out} --level {args.level}"
         )
-    return how
+    return read
 
 
 def verify(args: argparse.Namespace) -> int:
-    """A student against its teacher; `FAILED` where they are not the same function."""
-    how, teacher = plan_of_file(args.plan), _model(args)
+    """Compare a student with its teacher; `FAILED` where they do not compute the same function."""
+    read, teacher = plan_of_file(args.plan), _model(args)
     if args.weights is not None:
         load(args.weights, teacher)
     if args.double:
         teacher.double()
     given = inputs_of(args.input, teacher)
-    inputs = inputs_as_planned(how, teacher) if given is None else given
-    student = api.apply(how, teacher, given)
+    inputs = inputs_as_planned(read, teacher) if given is None else given
+    student = api.apply(read, teacher, given)
     if args.student is not None:
         load(args.student, student)
     report = api.verify(teacher, student, inputs, tolerance=args.tolerance)
@@ -143,7 +152,7 @@ def verify(args: argparse.Namespace) -> int:
         "flops": report.flops,
         "nodes": len(report.nodes),
         "worst": [{"site": node.site, "mode": node.mode, "error": node.error} for node in worst],
-        "left": report.skipped,
+        "skipped": report.skipped,
         "notes": report.notes,
     }
     _say(args, str(report), data)
@@ -151,12 +160,12 @@ def verify(args: argparse.Namespace) -> int:
 
 
 def apply(args: argparse.Namespace) -> int:
-    """A grown checkpoint, in another file than the teacher's."""
+    """Write a grown checkpoint, to another file than the teacher's."""
     if Path(args.student).resolve() == Path(args.teacher).resolve():
-        raise UsageError(f"STUDENT is TEACHER, {args.teacher}, which would be lost: give another name")
-    how = plan_of_file(args.plan)
+        raise UsageError(f"STUDENT is the same file as TEACHER, {args.teacher}, which would be lost: give another name")
+    read = plan_of_file(args.plan)
     teacher = load(args.teacher, _model(args))
-    student = api.apply(how, teacher, inputs_of(args.input, teacher))
+    student = api.apply(read, teacher, inputs_of(args.input, teacher))
     save(student, args.student)
     before, after = (sum(p.numel() for p in model.parameters()) for model in (teacher, student))
     return _say(
@@ -167,10 +176,10 @@ def apply(args: argparse.Namespace) -> int:
 
 
 def ops(args: argparse.Namespace) -> int:
-    """The operators that have a rule."""
+    """Print the operators that have a rule."""
     if args.markdown:
         if args.pattern != EVERY:
-            raise UsageError("--markdown writes all operators: give no PATTERN with it")
+            raise UsageError("--markdown prints all operators: give no PATTERN with it")
         text = page()
         return _say(args, text, {"markdown": text})
     wanted = [
@@ -179,7 +188,10 @@ def ops(args: argparse.Namespace) -> int:
         if any(fnmatch.fnmatch(name, args.pattern) for name in (entry.family, entry.rule, *entry.operators))
     ]
     if not wanted:
-        raise GrowError(f"no operator, rule or family is named {args.pattern!r}; what has no rule pins what it touches")
+        raise FxgrowError(
+            f"no operator, rule or family is named {args.pattern!r}; "
+            "an operator without a rule pins the widths that reach it"
+        )
     columns = shutil.get_terminal_size((100, 24)).columns
     text = "\n\n".join(entry.text(columns) for entry in wanted)
     data = [
@@ -197,11 +209,11 @@ def ops(args: argparse.Namespace) -> int:
 
 def _one_of(args: argparse.Namespace) -> None:
     if args.plan is not None:
-        _unused(args, f"{args.plan} is a plan, which says that itself", "spec", "module", "leaf")
+        _unused(args, f"{args.plan} is a plan, which holds these options", "spec", "module", "leaf")
 
 
 def _unused(args: argparse.Namespace, why: str, *options: str) -> None:
-    """Refuse options that would count for nothing."""
+    """Refuse options that would have no effect."""
     given = [f"--{option}" for option in options if getattr(args, option) not in (None, False, [])]
     if given:
         raise UsageError(f"{why}: give no {', '.join(given)} with it")
@@ -211,14 +223,14 @@ def _model(args: argparse.Namespace) -> nn.Module:
     return model_of(args.model, args.kwargs)
 
 
-def _found(args: argparse.Namespace, model: nn.Module | None = None) -> WidthGraph:
+def _widths(args: argparse.Namespace, model: nn.Module | None = None) -> WidthGraph:
     model = _model(args) if model is None else model
     output: Output = "module" if args.module else "graph"
     return api.widths(model, inputs_of(args.input, model), output=output, leaf_modules=args.leaf)
 
 
 def _say(args: argparse.Namespace, text: str, data: Any) -> int:
-    """Write what was found: as text, or as JSON."""
+    """Print a result: as text, or with --json as JSON."""
     if args.json:
         text = data if isinstance(data, str) else json.dumps(data, indent=2, default=list)
     sys.stdout.write(f"{text.rstrip()}\n")

@@ -5,7 +5,7 @@ of the kind that its suffix names. What is drawn is decided without regard to th
 """
 
 from . import dot, flow, groups, html, image, mermaid, text
-from .given import source_of
+from .given import Drawable, source_of
 from .inline import Inline
 from .registry import Picture, drawing, opening, outputs, writer
 from .source import Source
@@ -13,6 +13,7 @@ from .view import LEVELS, Drawing, Edge, Level, Node, Swatch
 
 __all__ = [
     "LEVELS",
+    "Drawable",
     "Drawing",
     "Edge",
     "Inline",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias
 
 from torch import nn
 
@@ -11,7 +11,7 @@ from ..errors import DrawError
 from ..infer.freeze import freeze
 from ..infer.width_graph import WidthGraph
 from ..model.copies import named_tensors
-from ..model.example_inputs import ModelInputs, arguments_of
+from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
 from ..plans.growth_plan import Plan, example_of
 from ..report.report import Report
 from ..rewrite.student import check_code, plan_of
@@ -21,16 +21,18 @@ from ..spec.parse import parse
 from .alone import widths_of
 from .source import Source
 
+Drawable: TypeAlias = nn.Module | WidthGraph | Plan | tuple[nn.Module | WidthGraph | Plan | Report, ...]
+
 EXPECTED = (
     "a model or a student, what fxgrow.widths found, a plan, or (widths, plan) or (model, plan), also with a report"
 )
 
 
-def source_of(given: Any, example_inputs: Any = None) -> Source:
+def source_of(model: Drawable, example_inputs: ExampleInputs | None = None) -> Source:
     """Whatever can be drawn.
 
     Args:
-        given: A `WidthGraph`, a model, a student, a `Plan`, or a tuple of one of the first two with a plan and a
+        model: A `WidthGraph`, a model, a student, a `Plan`, or a tuple of one of the first two with a plan and a
             `Report`.
         example_inputs: Of a model or a student; None: those of the plan, or guessed.
 
@@ -38,7 +40,7 @@ def source_of(given: Any, example_inputs: Any = None) -> Source:
         DrawError: It is nothing of these.
         PlanError: The plan is for another model.
     """
-    parts = list(given) if isinstance(given, tuple) else [given]
+    parts = list(model) if isinstance(model, tuple) else [model]
     graph = next((part for part in parts if isinstance(part, WidthGraph | nn.Module)), None)
     plan = next((part for part in parts if isinstance(part, Plan)), None)
     report = next((part for part in parts if isinstance(part, Report)), None)
@@ -59,7 +61,7 @@ def source_of(given: Any, example_inputs: Any = None) -> Source:
     return Source(graph, plan, report=report)
 
 
-def _of_model(model: nn.Module, plan: Plan | None, example: Any) -> WidthGraph:
+def _of_model(model: nn.Module, plan: Plan | None, example: ExampleInputs | None) -> WidthGraph:
     if plan is None:
         return freeze(trace_model(model, example))
     if example is None:
@@ -71,7 +73,7 @@ def _of_model(model: nn.Module, plan: Plan | None, example: Any) -> WidthGraph:
     return freeze(traced)
 
 
-def _of_student(student: nn.Module, plan: Plan, example: Any) -> WidthGraph:
+def _of_student(student: nn.Module, plan: Plan, example: ExampleInputs | None) -> WidthGraph:
     """The widths of a student, found as its teacher's were, on inputs of its own."""
     if example is None:
         known = example_of(plan, named_tensors(student).values())

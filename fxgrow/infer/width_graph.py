@@ -38,7 +38,10 @@ class TensorWidths:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class WidthGraph:
-    """Every width of a model.
+    """Every width of a model, which `fxgrow.widths` gives and `fxgrow.plan` takes.
+
+    Public are `groups` (each with `name`, `size`, `members` and `pinned`), `why()`, `state()`, `width()`, `traced` and
+    `str()`. All else is internal and may change in any version.
 
     Attributes:
         traced: The model as graphs.

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Generator, Tensor
@@ -194,8 +195,18 @@ class NewRows(Method):
 _METHODS: dict[str, Method] = {}
 
 
-def register(cls: type[Method]) -> type[Method]:
-    """Add a method to the table, under its name."""
+MethodType = TypeVar("MethodType", bound=type[Method])
+
+
+def register(cls: MethodType) -> MethodType:
+    """Class decorator: adds a method under its `name`, which `method=` of `fxgrow.grow` takes from then on.
+
+    Raises:
+        ValueError: The class does not state what a method has to state, or there is a method of that name.
+    """
+    missing = [name for name in ("name", "preserves_function", "replicas", "source") if not hasattr(cls, name)]
+    if missing:
+        raise ValueError(f"the method {cls.__name__} does not state its {', '.join(missing)}")
     if cls.name in _METHODS:
         raise ValueError(f"there is a method {cls.name!r} already")
     _METHODS[cls.name] = cls()

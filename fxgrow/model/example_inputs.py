@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -41,6 +41,10 @@ class ModelInputs:
         return ModelInputs(args, kwargs, self.guessed, self.real)
 
 
+ExampleInputs: TypeAlias = Tensor | Sequence[object] | Mapping[str, object] | ModelInputs
+"""A tensor, a tuple or list of positional arguments, a mapping of keyword arguments, or the `inputs` of a `Traced`."""
+
+
 def copied_arguments(arguments: Any) -> Any:
     """The same arguments with copies of the real tensors, because a run may write to them."""
     return pytree.tree_map_only(Tensor, lambda t: t if t.device.type == "meta" else t.detach().clone(), arguments)
@@ -68,7 +72,7 @@ def _some(entries: Iterable[str]) -> str:
     return ", ".join(shown if len(shown) <= MANY else [*shown[:MANY], f"... ({len(shown)} in all)"])
 
 
-def arguments_of(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments_of(example: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A tensor, a tuple or list of positional arguments, or a mapping of keyword arguments, as (args, kwargs).
 
     Raises:
@@ -88,14 +92,14 @@ def arguments_of(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     )
 
 
-def as_real_inputs(example: Any) -> ModelInputs | None:
+def as_real_inputs(example: ExampleInputs) -> ModelInputs | None:
     """The same as they are, or None where they are on the meta device."""
     args, kwargs = arguments_of(example)
     tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     return None if any(t.device.type == "meta" for t in tensors) else ModelInputs(args, kwargs, real=True)
 
 
-def as_inputs(example: Any) -> ModelInputs:
+def as_inputs(example: ExampleInputs) -> ModelInputs:
     """The same on the meta device."""
     args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().to("meta"), arguments_of(example))
     guessed = isinstance(example, ModelInputs) and example.guessed

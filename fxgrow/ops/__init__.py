@@ -3,9 +3,14 @@
 In: the arguments of a call, with layouts in the place of tensors. Out: the layouts of its results, and what has to hold
 of the widths that meet in it. Importing this package registers all rules. To add an operator, add one decorated
 function (or one line of a family) to the file of its family; nothing else changes.
+
+Public is what `__all__` lists: `rule`, which adds a rule from outside the package as well, and what a rule is written
+with (docs/extending.md).
 """
 
-from . import (
+from ..layouts.layout import ONE, Layout, concat, fixed, product
+from ..layouts.unify import Inexpressible
+from . import (  # noqa: F401 - each file registers its rules
     attention,
     contraction,
     factory,
@@ -18,28 +23,42 @@ from . import (
     reduction,
     view,
 )
-from .registry import KERNEL, PARTIAL, Env, Exactness, Linear, Rule, Sample, Value, rule_for, rules
+from .registry import (
+    KERNEL,
+    PARTIAL,
+    Env,
+    Exactness,
+    Linear,
+    Outcome,
+    Rule,
+    Sample,
+    Value,
+    broadcast,
+    rule,
+    rule_for,
+    rules,
+    tensors,
+)
 
 __all__ = [
     "KERNEL",
+    "ONE",
     "PARTIAL",
     "Env",
     "Exactness",
+    "Inexpressible",
+    "Layout",
     "Linear",
+    "Outcome",
     "Rule",
     "Sample",
     "Value",
-    "attention",
-    "contraction",
-    "factory",
-    "fourier",
-    "indexing",
-    "normalization",
-    "pointwise",
-    "pooling",
-    "random",
-    "reduction",
+    "broadcast",
+    "concat",
+    "fixed",
+    "product",
+    "rule",
     "rule_for",
     "rules",
-    "view",
+    "tensors",
 ]

@@ -81,7 +81,7 @@ def page() -> str:
 
 
 def _sections() -> Iterator[str]:
-    every = entries()
+    every = [entry for entry in entries() if f"{__package__}.{entry.family}" in sys.modules]  # none from outside
     for family in dict.fromkeys(entry.family for entry in every):
         yield f"## {family}\n"
         yield f"{_summary(sys.modules[f'{__package__}.{family}'].__doc__)}\n"

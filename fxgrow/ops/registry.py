@@ -246,10 +246,10 @@ def rule(
     linear: Linear = "",
     kinds: Mapping[str, Use] | None = None,
 ) -> Callable[[RuleFunction], RuleFunction]:
-    """Register a rule for ATen overloads.
+    """Function decorator: adds a rule for operators, of ATen or of a library of your own.
 
     Args:
-        ops: Overloads (`aten.relu.default`) or packets (`aten.relu`: all its overloads).
+        ops: Overloads (`torch.ops.aten.relu.default`) or packets (`torch.ops.aten.relu`: all its overloads).
         samples: At least one, for the generic tests.
         exact: For which mappings the operator is exact.
         sized: Arguments that are implied by the shapes and so may differ between teacher and student.
@@ -258,7 +258,7 @@ def rule(
             a call that sums over channels is a bias.
 
     Raises:
-        ValueError: An operator has a rule already, or there is no sample, or nothing said about exactness.
+        ValueError: It is no operator, it has a rule already, there is no sample, or nothing said about exactness.
     """
 
     def register(function: RuleFunction) -> RuleFunction:
@@ -281,7 +281,7 @@ def _overloads(op: Any) -> list[Any]:
         return [op]
     if isinstance(op, OpOverloadPacket):
         return [getattr(op, name) for name in op.overloads()]
-    raise ValueError(f"{op!r} is no ATen operator")
+    raise ValueError(f"{op!r} is no operator: give an overload such as torch.ops.aten.relu.default, or a packet")
 
 
 def rules() -> Mapping[Any, Rule]:

@@ -32,7 +32,12 @@ from .entries import Edit, IoDimPlan, MadeWith, Resize, Skipped, TensorPlan, Wid
 
 @dataclass(frozen=True)
 class Plan:
-    """All that growth changes.
+    """All that growth changes, which `fxgrow.plan` gives and `fxgrow.apply` takes.
+
+    Public are `to_json()`, `from_json()`, `then()`, `steps`, `renumbered()`, `grown_widths` (each with `name`, `old`,
+    `new` and `method`), `width()`, `preserves_function`, `skipped` (each with `name` and `reason`), `model`, `inputs`,
+    `spec`, `seed`, `method`, `output`, `leaf_modules`, `notes`, `made_with` and `str()`. All else is internal and may
+    change in any version.
 
     Attributes:
         model: The class of the teacher.

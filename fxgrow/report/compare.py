@@ -22,7 +22,7 @@ from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, only_atom
 from ..model.call_args import bind
 from ..model.copies import clone_shared, named_tensors
-from ..model.example_inputs import ModelInputs, arguments_of
+from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
 from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe
@@ -38,7 +38,9 @@ from .flops import total_flops
 from .report import TOLERANCE, NodeError, Report
 
 
-def compare(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: float | None = None) -> Report:
+def compare(
+    teacher: nn.Module, student: nn.Module, example_inputs: ExampleInputs, *, tolerance: float | None = None
+) -> Report:
     """Compare two models on inputs, in eval and in train mode, with dropout off. Neither is changed.
 
     Where the student's plan says that inputs have more channels, it gets the teacher's with random numbers in the
@@ -47,7 +49,7 @@ def compare(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: f
     Args:
         teacher: The model before growth.
         student: The model after it.
-        inputs: Real inputs of the teacher: a tensor, a tuple of arguments or a dict of keyword arguments.
+        example_inputs: Real inputs of the teacher: a tensor, a tuple of arguments or a dict of keyword arguments.
         tolerance: Largest relative error that counts as the same; None: what the dtype allows.
 
     Raises:
@@ -58,7 +60,7 @@ def compare(teacher: nn.Module, student: nn.Module, inputs: Any, *, tolerance: f
             raise GrowError(f"the {who} is a {type(model).__name__}; expected an nn.Module")
         if any(tensor.is_meta for tensor in named_tensors(model).values()):
             raise GrowError(f"the {who} is on the meta device, where there are no numbers to compare")
-    args, kwargs = arguments_of(inputs)
+    args, kwargs = arguments_of(example_inputs)
     given = ModelInputs(args, kwargs)
     plan = plan_of(student)
     steps = plan.steps if plan is not None else ()

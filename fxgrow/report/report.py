@@ -63,7 +63,7 @@ class Report:
         """Whether every output is within the tolerance, or within four times the teacher's own rounding."""
         return all(e <= max(self.tolerance, 4 * self.rounding.get(mode, 0.0)) for mode, e in self.errors.items())
 
-    def check(self) -> Report:
+    def raise_if_different(self) -> Report:
         """This report, if the student computes what the teacher computes.
 
         Raises:

@@ -18,7 +18,7 @@ from ..infer.groups import Group, can_grow
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import atoms, show
 from ..model.copies import clone_to_run, named_tensors
-from ..model.example_inputs import ModelInputs, arguments_of
+from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
 from ..model.tree import Mode, graph_for, set_mode
 from ..plans.changes import Enlarge, Insert, Repeat
 from ..plans.entries import TensorPlan
@@ -34,25 +34,28 @@ TEACHER_GIVES = "give summary the teacher, too"
 
 
 def summarize(
-    of: nn.Module | WidthGraph | Plan, example_inputs: Any = None, *, teacher: nn.Module | WidthGraph | None = None
+    model: nn.Module | WidthGraph | Plan,
+    example_inputs: ExampleInputs | None = None,
+    *,
+    teacher: nn.Module | WidthGraph | None = None,
 ) -> Summary:
     """A model, its widths, a plan or a student, layer by layer. Nothing is computed, nothing changed.
 
     Args:
-        of: A model, a `WidthGraph`, a `Plan` or a student.
+        model: A model, a `WidthGraph`, a `Plan` or a student.
         example_inputs: As for `trace`; the teacher's where there is one, and not needed where a `WidthGraph` is given.
             None: those of the plan, or a guess.
         teacher: Of a plan or a student: what they leave out, which is the FLOPs before, and of a plan all figures of
             layers that stay as they are.
 
     Raises:
-        GrowError: `of` is none of these, or the teacher is not the plan's, or a model does not run.
+        GrowError: `model` is none of these, or the teacher is not the plan's, or a model does not run.
     """
-    plan = of if isinstance(of, Plan) else plan_of(of) if isinstance(of, nn.Module) else None
+    plan = model if isinstance(model, Plan) else plan_of(model) if isinstance(model, nn.Module) else None
     if plan is None:
-        widths = freeze(trace_model(of, example_inputs)) if isinstance(of, nn.Module) else of
+        widths = freeze(trace_model(model, example_inputs)) if isinstance(model, nn.Module) else model
         if not isinstance(widths, WidthGraph):
-            raise GrowError(f"summary takes a model, a WidthGraph or a Plan, not a {type(of).__name__}")
+            raise GrowError(f"summary takes a model, a WidthGraph or a Plan, not a {type(model).__name__}")
         return _of_widths(widths)
     if isinstance(teacher, nn.Module):
         check_tensors(plan, named_tensors(teacher))
@@ -62,12 +65,12 @@ def summarize(
         raise GrowError(f"the teacher is a {type(teacher).__name__}; expected an nn.Module or a WidthGraph")
     if teacher is not None:
         example_inputs = teacher.traced.inputs
-    if isinstance(of, nn.Module):
-        return _of_student(of, plan, teacher, example_inputs)
+    if isinstance(model, nn.Module):
+        return _of_student(model, plan, teacher, example_inputs)
     return _of_plan(plan) if teacher is None else _of_plan_and_teacher(plan, teacher)
 
 
-def _example(plan: Plan, model: nn.Module, example_inputs: Any) -> Any:
+def _example(plan: Plan, model: nn.Module, example_inputs: ExampleInputs | None) -> ExampleInputs:
     example = example_of(plan, named_tensors(model).values()) if example_inputs is None else example_inputs
     if example is None:
         raise GrowError("the plan could not hold its example inputs, which are no plain data: give example_inputs")
@@ -201,7 +204,9 @@ def _of_plan_and_teacher(plan: Plan, widths: WidthGraph) -> Summary:
     return _compared(plan, widths, _before(widths), _after(plan, widths.traced))
 
 
-def _of_student(student: nn.Module, plan: Plan, teacher: WidthGraph | None, example_inputs: Any) -> Summary:
+def _of_student(
+    student: nn.Module, plan: Plan, teacher: WidthGraph | None, example_inputs: ExampleInputs | None
+) -> Summary:
     last = plan.steps[-1]
     args, kwargs = arguments_of(_example(plan, student, example_inputs))
     example = padded_inputs(plan.steps, student, ModelInputs(args, kwargs))

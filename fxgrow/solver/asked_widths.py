@@ -210,7 +210,10 @@ def _by_width(widths: WidthGraph, request: Widen, tensor: str, layout: Layout, f
     old = measure(layout, widths.width)
     label = module_of(tensor) or tensor
     if goal < old:
-        raise PlanError(f"{request.pattern!r}: {label} has {old} channels already, more than {goal}; fxgrow only grows")
+        raise PlanError(
+            f"{request.pattern!r}: {label} has {old} channels already, more than {goal}; fxgrow only grows, and an int "
+            f"is the new width: for a factor, write {goal}.0"
+        )
     new = {n: widths.width(n) for n in atoms(layout)}
     steps = {n: measure(layout, {**new, n: new[n] + 1}.__getitem__) - old for n in free}
     if any(widths.groups_by_name[n].uniform for n in free):

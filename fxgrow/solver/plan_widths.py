@@ -14,6 +14,7 @@ from ..infer.groups import Group
 from ..infer.literals import PART, Literal
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom, prefix
+from ..methods.registry import offered
 from ..model.example_data import call_to_data
 from ..model.tree import Mode, module_at
 from ..plans.entries import Edit, IoDimPlan, MeanFill, Resize, Skipped, TensorPlan, Width
@@ -83,7 +84,7 @@ def plan_widths(
 
 def _used_methods(default: str, requests: Sequence[Widen]) -> dict[str, methods.Method]:
     """The methods that are asked for, by name."""
-    used = [methods.offered(name) for name in (default, *(request.method for request in requests if request.method))]
+    used = [offered(name) for name in (default, *(request.method for request in requests if request.method))]
     return {how.name: how for how in used}
 
 

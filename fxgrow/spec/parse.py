@@ -1,22 +1,20 @@
 """What a user may ask for, in every form that they may say it in.
 
-A number, a mapping from patterns to widths, `Widen` objects, lists of these, or any of it as JSON. Knows
-names, but no widths.
+A factor, a mapping from patterns to widths, `Widen` objects, lists of these, or any of it as JSON. In all of them an
+int is a width in channels and a float a factor. Knows names, but no widths.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from ..base.decode import DecodeError, encode, parse_json
+from ..base.scalars import as_int, as_number
 from ..errors import PlanError
 from .requests import REQUESTS, Request, check_pattern, made_of, patterns
-
-Spec = Any  # float | str (JSON) | Mapping[str, int | float | Mapping] | Widen | Sequence[Spec]
 
 EVERYTHING = "*"
 MOST_TIMES, MOST_CHANNELS = 1e6, 10**8  # what is above was meant otherwise
@@ -56,11 +54,10 @@ class Widen:
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
-        if isinstance(self.width, numbers.Real) and not isinstance(self.width, bool):  # numpy's numbers too
-            whole = isinstance(self.width, numbers.Integral)
-            object.__setattr__(self, "width", int(self.width) if whole else float(self.width))
-        if isinstance(self.width, bool) or not isinstance(self.width, int | float):
+        width, multiple_of = as_number(self.width), as_int(self.multiple_of)
+        if width is None:
             raise PlanError(f"{self.pattern!r}: a width is an int (channels) or a float (factor), not {self.width!r}")
+        object.__setattr__(self, "width", width)
         if not self.width >= 1:  # nan too
             raise PlanError(
                 f"{self.pattern!r}: {self.width!r} would not grow anything; expected an int of at least the present "
@@ -71,8 +68,9 @@ class Widen:
             raise PlanError(
                 f"{self.pattern!r}: {self.width:,} is too large for {kind}; a float is a factor, an int the new width"
             )
-        if isinstance(self.multiple_of, bool) or not isinstance(self.multiple_of, int) or self.multiple_of < 1:
+        if multiple_of is None or multiple_of < 1:
             raise PlanError(f"{self.pattern!r}: multiple_of is a positive int, not {self.multiple_of!r}")
+        object.__setattr__(self, "multiple_of", multiple_of)
         if self.indivisible not in ("round_up", "leave", "average"):
             raise PlanError(
                 f"{self.pattern!r}: indivisible is 'round_up', 'leave' or 'average', not {self.indivisible!r}"
@@ -95,11 +93,24 @@ class Widen:
         return f"Widen({', '.join(fields)})"
 
 
+Option: TypeAlias = int | float | str | Sequence[str] | Sequence[int] | None
+"""The value of an option in JSON."""
+
+Spec: TypeAlias = float | str | Widen | Request | Mapping[str, Option | Mapping[str, Option]] | Sequence["Spec"]
+"""What to grow: a factor, JSON text, a request, a mapping of patterns to widths, or a sequence of these.
+
+In all of them an `int` is a width in channels and a `float` is a factor.
+"""
+
+
 def parse(spec: Spec) -> tuple[Widen | Request, ...]:
     """Every form of a specification as requests.
 
+    Args:
+        spec: An `int` in it is a width in channels, a `float` a factor; numpy's numbers count as these.
+
     Raises:
-        PlanError: It is none of the forms, or empty.
+        PlanError: It is none of the forms, or empty, or an `int` without a layer.
 
     Example:
         >>> parse({"conv1": 64, "layer3.*": 1.5})
@@ -114,8 +125,11 @@ def parse(spec: Spec) -> tuple[Widen | Request, ...]:
 def _requests(spec: Spec) -> Iterable[Widen | Request]:
     if isinstance(spec, Widen | Request):
         yield spec
-    elif isinstance(spec, int | float) and not isinstance(spec, bool):
-        yield Widen(EVERYTHING, float(min(spec, MOST_TIMES)))  # more is refused alike
+    elif isinstance(number := as_number(spec), float):
+        yield Widen(EVERYTHING, number)
+    elif number is not None:
+        factor = f"{number}.0" if 1 <= number < MOST_TIMES else "2.0"
+        raise PlanError(f"an int is a width in channels, and this one names no layer; for a factor, write {factor}")
     elif isinstance(spec, str):
         yield from _requests(_from_json(spec))
     elif isinstance(spec, Mapping):
@@ -125,8 +139,8 @@ def _requests(spec: Spec) -> Iterable[Widen | Request]:
             yield from _requests(part)
     else:
         raise PlanError(
-            "a specification is a number, a mapping, Widen, Deepen or other requests, a list of these or JSON, "
-            f"not {type(spec).__name__}"
+            "a specification is a float (a factor), a mapping, Widen, Deepen or other requests, a list of these or "
+            f"JSON, not {type(spec).__name__}"
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from ..base.decode import DecodeError, Leniency, decode, encode
+from ..base.scalars import as_int
 from ..errors import PlanError
 
 KINDS = ("identity", "residual", "random")
@@ -95,8 +96,10 @@ class Deepen(Request):
         check_pattern(self.pattern)
         if self.kind is not None and self.kind not in KINDS:
             raise PlanError(f"{self.pattern!r}: kind is one of {', '.join(KINDS)}, not {self.kind!r}")
-        if isinstance(self.blocks, bool) or not isinstance(self.blocks, int) or self.blocks < 0:
+        blocks = as_int(self.blocks)
+        if blocks is None or blocks < 0:
             raise PlanError(f"{self.pattern!r}: blocks is how many clones to add, not {self.blocks!r}")
+        object.__setattr__(self, "blocks", blocks)
         if self.norm is not None and self.norm not in NORMS:
             raise PlanError(f"{self.pattern!r}: norm is 'batch' or 'group', not {self.norm!r}")
         if self.calibrated and (self.norm is None or self.kind == "residual"):
@@ -159,7 +162,7 @@ class Inputs(Request):
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
-        _check_count(self.pattern, self.channels)
+        object.__setattr__(self, "channels", _count(self.pattern, self.channels))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -185,7 +188,7 @@ class Outputs(Request):
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
-        _check_count("outputs", self.number)
+        object.__setattr__(self, "number", _count("outputs", self.number))
         if self.new not in NEW_ROWS:
             raise PlanError(f"Outputs: new is one of {', '.join(NEW_ROWS)}, not {self.new!r}")
 
@@ -218,16 +221,21 @@ def check_pattern(pattern: Any) -> None:
         raise PlanError(f"a pattern is a non-empty string, not {pattern!r}")
 
 
-def _check_count(name: str, number: Any) -> None:
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+def _count(name: str, number: object) -> int:
+    count = as_int(number)
+    if count is None or count < 1:
         raise PlanError(f"{name!r}: expected a positive int, not {number!r}")
+    return count
 
 
 def _sizes(pattern: str, size: Any) -> int | tuple[int, ...] | None:
-    sizes = size if isinstance(size, list | tuple) else (size,)
-    if size is not None and (not sizes or any(isinstance(s, bool) or not isinstance(s, int) or s < 1 for s in sizes)):
+    if size is None:
+        return None
+    several = isinstance(size, list | tuple)
+    sizes = tuple(n for n in map(as_int, size if several else (size,)) if n is not None and n > 0)
+    if not sizes or len(sizes) < (len(size) if several else 1):
         raise PlanError(f"{pattern!r}: a kernel size is a positive int, or one per axis, not {size!r}")
-    return tuple(size) if isinstance(size, list | tuple) else size
+    return sizes if several else sizes[0]
 
 
 def patterns(pattern: str, exclude: Any) -> tuple[str, ...]:

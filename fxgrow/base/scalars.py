@@ -1,0 +1,20 @@
+"""Numbers that users give: an `int` is a width in channels or a count, a `float` is a factor.
+
+numpy's numbers count as Python's of the same kind. A bool is no number.
+"""
+
+from __future__ import annotations
+
+import numbers
+
+
+def as_int(value: object) -> int | None:
+    """An integer of Python or numpy as an `int`; None for everything else."""
+    return int(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else None
+
+
+def as_number(value: object) -> int | float | None:
+    """A number of Python or numpy as an `int` or a `float`, whichever it is; None for everything else."""
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
+        return float(value)
+    return as_int(value)

@@ -1,0 +1,94 @@
+"""Checkpoints: a model's `state_dict` in a file, read and written."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import GrowError
+from .usage import UsageError, reported
+
+SAFETENSORS = ".safetensors"
+WRAPPERS = ("module.", "_orig_mod.")
+
+
+def load(path: str, model: nn.Module) -> nn.Module:
+    """Load a checkpoint into a model, which takes the checkpoint's floating dtype where that has one.
+
+    Args:
+        path: A `.safetensors` file, or one that `torch.save` wrote, with a `state_dict` in it, or a dict that has it
+            under "state_dict" or "model".
+        model: The model, which is changed and returned.
+
+    Raises:
+        UsageError: There is no such file, or it is no checkpoint.
+        GrowError: The checkpoint is of another model.
+    """
+    tensors = _read(path)
+    if not set(tensors) & set(model.state_dict()):
+        tensors = _unwrapped(tensors)
+    theirs, ours = ({t.dtype for t in some.values() if t.is_floating_point()} for some in (tensors, model.state_dict()))
+    if len(theirs) == 1 and theirs != ours:
+        model.to(next(iter(theirs)))
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:4]]
+        raise GrowError(f"{path} is no checkpoint of {type(model).__name__}: {' '.join(lines)}") from error
+    return model
+
+
+def _read(path: str) -> Mapping[str, Tensor]:
+    if not Path(path).is_file():
+        raise UsageError(f"there is no file {path}")
+    if path.endswith(SAFETENSORS):
+        read = _safetensors("load_file")
+        with reported(f"safetensors reads no weights from {path}"):
+            tensors: Any = read(path)
+        return dict(tensors)
+    with reported(f"torch.load reads no weights from {path}"):
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    for key in ("state_dict", "model"):
+        if isinstance(tensors, Mapping) and isinstance(tensors.get(key), Mapping):
+            tensors = tensors[key]
+    if not isinstance(tensors, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
+    ):
+        raise UsageError(f"{path} holds no state_dict")
+    return tensors
+
+
+def _unwrapped(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Removes the prefix that a wrapper (DistributedDataParallel, torch.compile) puts before each name."""
+    for prefix in WRAPPERS:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def save(model: nn.Module, path: str) -> None:
+    """Write a model's `state_dict` as the name of the file says: `.safetensors`, or with `torch.save`.
+
+    Raises:
+        UsageError: It cannot be written, or safetensors is not installed.
+    """
+    tensors = model.state_dict()
+    write: Callable[[Any, str], Any] = torch.save
+    if path.endswith(SAFETENSORS):  # which takes no two names for one memory
+        write = _safetensors("save_file")
+        tensors = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+    with reported(f"cannot write {path}"):
+        write(tensors, path)
+
+
+def _safetensors(function: str) -> Callable[..., Any]:
+    if importlib.util.find_spec("safetensors") is None:
+        raise UsageError(f"{SAFETENSORS} files need safetensors: pip install fxgrow[cli], or use a .pt file")
+    loaded: Callable[..., Any] = getattr(importlib.import_module("safetensors.torch"), function)
+    return loaded
