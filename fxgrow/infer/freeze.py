@@ -1,4 +1,7 @@
-"""What inference found, frozen, with names for widths: the layer that makes one, else where it first occurs."""
+"""Findings to `WidthGraph`: variables become names.
+
+A width is named after the layer that makes it, or else after the place where it first occurs.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
         mode: tuple(tuple(names.layout(la) for la in layouts) for layouts in leaves)
         for mode, leaves in findings.outputs.items()
     }
-    groups = _groups(findings, names, tensors)  # last: by now every width has its name
+    groups = _groups(findings, names, tensors)  # last, when every width has a name
     return WidthGraph(
         traced,
         constrain(groups, uniform, replicas, layouts_of(tensors)),
@@ -97,7 +100,7 @@ def _pin_outputs(findings: Findings, lifted: Lifted) -> None:
 
 
 def _decide_roles(findings: Findings, traced: Traced) -> None:
-    """Pin dimensions whose tensor cannot play its part: both roles at once, none, or integers to be split."""
+    """Pin dimensions of tensors that have no role or both, or whose entries cannot be split, such as integers."""
     kinds = named_tensors(traced.root)
     resolve = findings.unifier.resolve
     parts: dict[tuple[str, tuple[int, ...]], set[Var]] = {}  # a weight may be cut, and each part be summed over
@@ -106,9 +109,9 @@ def _decide_roles(findings: Findings, traced: Traced) -> None:
     for _, origin, dims, site in findings.contractions:
         own = {var for dim in dims for var in atoms(resolve(findings.tensors[origin][dim]))}
         summed = parts[origin, dims]
-        for var in summed - own:  # the weight was expanded along it: it has no entries there that could be split
+        for var in summed - own:  # expanded: the weight has no entries there to split
             findings.unifier.pin(of(var), f"{site} sums over it, but {origin} has one entry for all of it")
-        for var in own - summed:  # a factor of the same dimension that is carried: a dimension has one role
+        for var in own - summed:  # another factor of that dimension: it has one role only
             findings.unifier.pin(of(var), f"{site} sums over a part of the dimension of {origin} that holds it")
     for name, layouts in findings.tensors.items():
         for dim, layout in enumerate(layouts):
@@ -131,7 +134,7 @@ def _kind(findings: Findings, name: str, dims: int) -> TensorKind:
 
 
 class _Names:
-    """Names for widths: the layer that makes one, else where it first occurs."""
+    """The names of the variables."""
 
     def __init__(self, findings: Findings) -> None:
         self.resolve = findings.unifier.resolve

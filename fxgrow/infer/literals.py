@@ -1,8 +1,8 @@
 """Sizes that the user's code states as literals in the graph.
 
 ``x.view(-1, 320)``, ``split([32, 32])``, ``x[:, :16]``, ``F.group_norm(x, 8)``: each is
-the size of some layout, so its new value follows. One function per spelling; what is not listed here shows
-when the student's shapes are checked, and pins.
+the size of some layout, which gives its new value. There is one function per spelling. A literal in a spelling that is
+not listed here is found when the student is checked, and its widths are pinned.
 """
 
 from __future__ import annotations
@@ -142,12 +142,12 @@ def kinds(node: Call | None, sizes: Sequence[int]) -> tuple[Kind, ...]:
 
 
 def _kind(size: Any) -> Kind:
-    """A literal is a number of rows, which grows only where the width beside it cannot."""
+    """A literal counts rows; their number grows only if the width beside it cannot."""
     return "count" if isinstance(size, int) and size >= 0 else "width"
 
 
 def _kind_in_code(size: Any) -> Kind:
-    """Without a graph a plain integer may be a literal or the size of a tensor; an attribute is a literal."""
+    """In code without a graph only attributes are known to be literals; other integers may be sizes of tensors."""
     return "count" if type(size) is AttributeInt else "width"
 
 

@@ -112,7 +112,16 @@ class WidthGraph:
         return replace(self, groups_by_name=named, constraints=((*uniform, *more), replicas, notes))
 
     def alike(self, path: str, but: Container[str], *names: Iterable[str]) -> list[tuple[tuple[str, ...], ...]]:
-        """The groups that play the parts of these ones in the other modules of a module's class, but for some."""
+        """The corresponding groups in the other modules of a module's class.
+
+        Args:
+            path: The module.
+            but: Modules to leave out.
+            names: Several collections of groups that are parts of the module.
+
+        Returns:
+            For each other module, the groups that correspond to each collection.
+        """
         kind = self.traced.classes.get(path)
         inside = f"{path}."
         parts: dict[str, tuple[str, int, int]] = {}
@@ -197,7 +206,7 @@ class WidthGraph:
         return [t for t in self.tensors if t == name or t.startswith(f"{name}.")]
 
     def state(self, name: str) -> str:
-        """What a width may become, and why: "must stay: ...", "can grow to any width"."""
+        """Whether a width can grow, and why not: "must stay: ...", "can grow to any width"."""
         group = self.groups_by_name[name]
         if group.pinned:
             return "must stay: " + "; ".join(group.pinned)
@@ -256,7 +265,7 @@ _HEADINGS = ("width", "size", "layers", "can it grow?")
 
 
 def _is_no_width(group: Group, tensors: Mapping[str, TensorWidths]) -> bool:
-    """Kernel sizes, and the ones of a shape like (C, 1, 1); one group or channel of several is a part of a width."""
+    """Whether a group is a kernel size, or a dimension of size 1 as in (C, 1, 1)."""
     if KERNEL in group.pinned:
         return True
     alone = group.size == 1 and bool(group.pinned)

@@ -33,7 +33,7 @@ class Decision:
 
 
 def _joined(decisions: Iterable[Decision]) -> Decision:
-    """Several decisions; what is said later of a group counts."""
+    """Several decisions as one; of two about a group, the later counts."""
     each = list(decisions)
     return Decision(
         {name: width for d in each for name, width in d.new.items()},
@@ -138,7 +138,7 @@ def _layouts_with(widths: WidthGraph, name: str) -> list[Layout]:
 
 
 def _home(widths: WidthGraph, group: Group) -> Layout:
-    """The whole dimension that a group is (a part of): the one that multiples are counted on."""
+    """The dimension that a group is, or is a factor of; `multiple_of` counts in it."""
     carried = [(t, d) for t, d in group.members if widths.tensors[t].roles[d] == "carry"]
     alone = [la for t, d in carried if len(la := widths.tensors[t].layouts[d]) == 1]
     return min(alone, key=lambda la: measure(la, widths.width), default=((group.name,),))

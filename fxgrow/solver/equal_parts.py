@@ -39,7 +39,7 @@ class GroupGain:
 def solve_equal_parts(
     equalities: Sequence[Equality], groups: Mapping[str, Group], gains: Sequence[GroupGain]
 ) -> dict[str, int]:
-    """New widths, near what is wanted, with which the equalities hold; those that cannot be met are left out.
+    """New widths near the wanted ones for which the equalities hold. Equalities without a solution are left out.
 
     Args:
         equalities: Which sizes have to be one.
@@ -61,7 +61,7 @@ def solve_equal_parts(
 
 
 def _components(equalities: Sequence[Equality], gains: Sequence[GroupGain]) -> list[list[Equality]]:
-    """Equalities that have widths in common, or such that gain together, together."""
+    """Partition the equalities: two are in one part if they share a width, or have widths that gain together."""
     components: list[tuple[set[str], list[Equality]]] = []
     for equality in equalities:
         names, members = equality.names, [equality]
@@ -74,7 +74,7 @@ def _components(equalities: Sequence[Equality], gains: Sequence[GroupGain]) -> l
 
 
 def _terms(equality: Equality, groups: Mapping[str, Group], gains: Mapping[str, GroupGain]) -> Terms:
-    """left - right as a sum over what is gained; 0 by the teacher's widths."""
+    """The difference left - right as a linear function of the gains; it is 0 in the teacher."""
     sizes = {name: groups[name].size for name in equality.names}
 
     def difference(name: str) -> int:
@@ -88,7 +88,7 @@ def _terms(equality: Equality, groups: Mapping[str, Group], gains: Mapping[str, 
 
 
 def _solve(rows: Sequence[Terms], gains: Mapping[str, GroupGain]) -> dict[str, int] | None:
-    """How often each gain is taken so that every row is 0; None where no such numbers are found."""
+    """Gaussian elimination: how often each gain is taken so that every row is 0. None: no solution was found."""
     solved: dict[str, Terms] = {}  # each is the sum of its terms, which are none of these
     pending = [{i: Fraction(1), CONSTANT: Fraction(-gain.wanted)} for i, gain in gains.items() if gain.given]
     pending += rows
@@ -117,14 +117,14 @@ def _inserted(row: Terms, solved: Mapping[str, Terms]) -> Terms:
 
 
 def _pivot(row: Terms, gains: Mapping[str, GroupGain]) -> str:
-    """The one to solve for: alone on its side, so that it gets no less than nothing."""
+    """The variable to solve for: if possible one with a sign of its own, so that its value is not negative."""
     free = [i for i in row if i != CONSTANT]
     alone = [i for i in free if sum((row[i] > 0) == (row[j] > 0) for j in free) == 1]
     return min(alone, key=lambda i: abs(row[i])) if alone else max(free, key=lambda i: gains[i].wanted)
 
 
 def _whole(solved: Mapping[str, Terms], gains: Mapping[str, GroupGain]) -> dict[str, int] | None:
-    """Whole numbers near what is wanted, and rather more than less."""
+    """Integers near the wanted ones; of two that are equally near, the larger."""
     free = [i for i in gains if i not in solved]
     near = {i: float(gains[i].wanted) for i in free}
     times: dict[str, int] = {}
@@ -153,7 +153,7 @@ def _candidates(near: float, steps: int, at_least: int) -> Iterator[int]:
 
 
 def _is_number(terms: Terms, times: Mapping[str, int]) -> bool:
-    """Whether a sum is a whole number and not negative, as far as it is known yet."""
+    """Whether a sum is a natural number; True while a variable in it is not decided yet."""
     if any(i not in times for i in terms if i != CONSTANT):
         return True
     total = sum((term * (1 if i == CONSTANT else times[i]) for i, term in terms.items()), Fraction(0))

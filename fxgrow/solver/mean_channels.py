@@ -7,9 +7,9 @@ gain eta and eps eta^2 times the old ones gives every copy what it gave the orig
     eta gain (x - m) / sqrt(eta^2 var + eta^2 eps) + bias = gain (x - m) / sqrt(var + eps) + bias,
 
 and gives the r channels (m - m) * ... = 0, with a bias of 0. It holds as long as all that lies between norms commutes
-with the mean. So a value is followed from call to call: its new channels carry the *mean* of the others, or *zero*
-(behind a norm), or they are *alike*, as all others are (constants). Whatever is not known to keep that is a reason
-against it.
+with the mean. So each value is followed from call to call. Its new channels carry the *mean* of the others, or *zero*
+(after a norm), or they are *alike*: equal to all others (constants). An operator that is not known to keep that state
+is a reason to refuse.
 
 Source: fxgrow's docs/design.md, section 4.
 """
@@ -33,7 +33,7 @@ State = Literal["mean", "zero", "alike"]
 
 @dataclass(frozen=True, slots=True)
 class MeanChannels:
-    """What becomes of a width whose new channels carry means.
+    """How the tensors of a width are filled if its new channels carry means.
 
     Attributes:
         parts: For each (parameter or buffer, dimension) what its entries for such channels are: the "mean" of
@@ -139,7 +139,7 @@ class _Following:
                 self.states[key] = state
 
     def _view(self, flow: Flow, origin: str) -> None:
-        """A weight in another shape, or times a number: what it is used for shows later."""
+        """A view of a weight, or a multiple of it: a later call shows how it is used."""
         if flow.mutates:
             raise _Reason(f"{self.site} writes into {origin}")
         for known in flow.ins:

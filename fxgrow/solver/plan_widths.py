@@ -1,4 +1,4 @@
-"""Requests and widths to a plan: new widths, what follows them, and what is left. No weights."""
+"""Requests and widths to a plan: new widths, edits that follow from them, and what stays. Reads no weights."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def _edits(widths: WidthGraph, sizes: _Sizes) -> tuple[Edit, ...]:
 
 
 def _equal_parts(sizes: Sequence[int]) -> bool:
-    """Whether split(size) and chunk(number) give these: all alike, but for a smaller last one."""
+    """Whether split(size) and chunk(number) give these sizes: all equal, but the last may be smaller."""
     step, total = sizes[0], sum(sizes)
     alike = all(size == step for size in sizes[:-1]) and 0 < sizes[-1] <= step
     return alike and step == -(-total // len(sizes))

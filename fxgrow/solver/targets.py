@@ -1,4 +1,4 @@
-"""Requests to widths: which groups grow, to what, and what is left with which reason."""
+"""Requests to new widths: which groups grow, to which size, and why the others stay."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _same_ratios(widths: WidthGraph, targets: Targets) -> None:
 def _equal_parts(
     widths: WidthGraph, targets: Targets, excluded: set[str], no_replicas: Mapping[str, bool], method: str
 ) -> None:
-    """What the code cuts into equal parts gets widths with which they are; what cannot grow so stays."""
+    """Change widths so that parts which the code makes equal stay equal; a width with no such size stays."""
     gains = _gains(widths, targets, excluded)
     reasons = {name: equality.reason for equality in widths.equal for name in equality.names}
     some = next((targets.request[n] for n in _cut_names(widths) if n in targets.request), None)
