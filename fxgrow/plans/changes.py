@@ -1,4 +1,4 @@
-"""What a plan changes besides widths: new layers, repeated blocks, larger kernels. Pure data, JSON both ways."""
+"""Structural changes as pure data: new layers, cloned blocks, larger kernels; nodes and modules by name."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class Insert:
     """A new layer after some nodes: identity, residual or random.
 
     Attributes:
-        path: Of the new module.
-        after: The layer that it follows.
+        path: The path of the new module.
+        after: The path of the layer that it follows.
         layer: "Linear", "Conv1d", "Conv2d" or "Conv3d".
-        channels: In and out.
-        groups: Of a convolution.
-        kernel: Per axis; empty for Linear.
+        channels: The number of its input channels, which is that of its output channels.
+        groups: The groups of a convolution; 1 for Linear.
+        kernel: The kernel size per axis; empty for Linear.
         kind: "identity", "residual" or "random".
         norm: "batch", "group" or "".
-        calibrated: Whether the norm is to take its statistics from data.
-        activation: After it (in the branch, where residual); None for none.
-        parametric: Whether that is mixed with the identity.
-        after_nodes: Where in the graphs.
-        exact_modes: The modes in which the function stays.
+        calibrated: Whether the norm takes its statistics from data.
+        activation: The activation after it (of a residual layer, in the branch); None for none.
+        parametric: Whether the activation is mixed with the identity by a learnable parameter.
+        after_nodes: The nodes of the graphs that it is inserted after.
+        exact_modes: The modes in which the function is preserved.
     """
 
     TYPE: ClassVar[str] = "insert"
@@ -83,11 +83,11 @@ class Repeat:
     """Clones of a residual block right after it.
 
     Attributes:
-        block: The path of its module.
-        paths: Of the clones.
-        zeros: The parameters, by their names in the block, that are zero in a clone, so that only the skip is left.
-        regions: The block in each graph.
-        exact_modes: The modes in which the function stays.
+        block: The path of the block.
+        paths: The paths of the clones.
+        zeros: The parameters that are zero in a clone, by their names in the block; only the skip connection remains.
+        regions: The nodes of the block in each graph.
+        exact_modes: The modes in which the function is preserved.
     """
 
     TYPE: ClassVar[str] = "repeat"
@@ -113,10 +113,10 @@ class Enlarge:
     """A larger kernel, with zeros around the old one.
 
     Attributes:
-        path: The convolution.
+        path: The path of the convolution.
         old: Its kernel size per axis.
-        new: The new one.
-        exact_modes: The modes in which the function stays.
+        new: The new kernel size per axis.
+        exact_modes: The modes in which the function is preserved.
     """
 
     TYPE: ClassVar[str] = "enlarge"
@@ -148,7 +148,7 @@ def renumbered(names: Iterable[str], clones: Collection[str]) -> dict[str, str]:
     families = {(parent, _numbered(own)[0]) for parent, own in map(_split, clones)}
     following: dict[tuple[str, str], int] = {}
     modules = {"": ""}
-    found: dict[str, str] = {}
+    renamed: dict[str, str] = {}
     for name in names:
         steps = name.split(".")
         for depth in range(1, len(steps)):
@@ -163,8 +163,8 @@ def renumbered(names: Iterable[str], clones: Collection[str]) -> dict[str, str]:
                 own = f"{stem}{number}"
             modules[path] = f"{modules[parent]}.{own}".lstrip(".")
         parent, own = _split(name)
-        found[name] = f"{modules[parent]}.{own}".lstrip(".")
-    return found
+        renamed[name] = f"{modules[parent]}.{own}".lstrip(".")
+    return renamed
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import reprlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -50,17 +51,17 @@ def _layout(data: Any, path: str) -> Layout:
 
 
 def _factor(data: Any, path: str) -> Any:
-    if isinstance(data, list):
+    if isinstance(data, list | tuple):
         return _layout(data, path)
     if isinstance(data, str) or (isinstance(data, int) and not isinstance(data, bool)):
         return data
-    raise DecodeError(f"{path}: expected an int, the name of a width or a layout, found {data!r}")
+    raise DecodeError(f"{path}: expected an int, the name of a width or a layout, found {reprlib.repr(data)}")
 
 
 def _list(data: Any, path: str) -> list[Any] | tuple[Any, ...]:
     if isinstance(data, list | tuple):
         return data
-    raise DecodeError(f"{path}: expected a list, found {data!r}")
+    raise DecodeError(f"{path}: expected a list, found {reprlib.repr(data)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Width:
         new: Its width in the student.
         copies: For each new channel the old one that it copies: g[old:] of Net2Net's mapping g.
         method: How the new channels are filled.
-        mean_channels: As many of the new channels, the last ones, are no copies but carry the mean of the old ones.
+        mean_channels: The number of new channels, the last ones, that carry the mean of the old ones instead of copies.
     """
 
     name: str
@@ -96,10 +97,10 @@ class TensorPlan:
     Attributes:
         name: Its name.
         layouts: The layout of each dimension.
-        roles: For each "carry" or "contract".
-        kind: What it is for the calls that it is given to: a bias, a running variance, ...
-        mean_fill: For each what its entries are for channels that carry means (`MeanChannels`), "" where none do;
-            empty where none do in any.
+        roles: The role of each dimension.
+        kind: Which kind of argument it is: a weight, a bias, a running variance, ...
+        mean_fill: For each dimension how its entries for channels that carry means are made (`MeanChannels`), or "";
+            empty where no dimension has such channels.
     """
 
     name: str
@@ -118,7 +119,7 @@ class TensorPlan:
 class Edit:
     """A literal of a graph that changes: a size, or the eps of a layer norm.
 
-    An empty path: the call becomes `split(x, value, dim)`. The path `(DROP,)`: the node, a guard, goes.
+    With an empty path, the call becomes `split(x, value, dim)`. With the path `(DROP,)`, the node, a guard, is removed.
     """
 
     mode: Mode
@@ -139,7 +140,7 @@ class Resize:
 
 @dataclass(frozen=True, slots=True)
 class IoDimPlan:
-    """A dimension of an input or an output of the model that grows; what is new comes last.
+    """A dimension of an input or an output of the model that grows. The new entries come last.
 
     Attributes:
         kind: "input" or "output".

@@ -43,22 +43,22 @@ class Plan:
         model: The class of the teacher.
         inputs: The example inputs that the widths were inferred with, in words.
         example: The same as data, tensors by shape and dtype; None where they hold something else.
-        leaf_modules: The modules that were to stay calls (`leaf_modules`).
+        leaf_modules: The modules that the user asked to keep as calls.
         output: What the student is: a graph, or a module of the model's own class.
         code: A fingerprint of the model's graphs.
-        spec: What was asked for, as plain data.
-        seed: Of every random draw.
+        spec: The requests, as plain data.
+        seed: The seed of every random draw.
         method: The default method.
-        groups: The width groups that occur in a tensor which changes, grown or not.
+        groups: The width groups of all tensors that change, grown or not.
         tensors: The parameters and buffers that change.
         edits: The literals of the graphs that change.
         resizes: The attributes of modules that change.
-        skipped: What was not grown, and why.
-        notes: What a user should know.
-        changes: What changes besides, once the widths have grown: new layers, cloned blocks, larger kernels.
+        skipped: The widths and layers that were not grown, and why.
+        notes: Notes for the user.
+        changes: New layers, cloned blocks and larger kernels, made after the widths have grown.
         io_dims: Where inputs and outputs of the model grow.
         next: The plan for the student that this one makes.
-        made_with: The versions that it was made with; it counts for no comparison.
+        made_with: The versions of fxgrow, torch and Python that made it. Comparisons of plans ignore it.
     """
 
     model: str
@@ -92,7 +92,7 @@ class Plan:
 
     @functools.cached_property
     def fresh(self) -> frozenset[str]:
-        """The groups in which what is new is no replica: those of inputs and outputs, and as their methods say."""
+        """The groups whose new channels are no replicas: those of inputs and outputs, and those with such a method."""
         filled = {width.name for width in self.grown_widths if not methods.method(width.method).replicas}
         return frozenset({end.group for end in self.io_dims} | filled)
 

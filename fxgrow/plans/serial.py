@@ -60,7 +60,7 @@ AGAIN = "plan again (`fxgrow.plan`, or `fxgrow plan -o`)"
 
 
 def _version(stated: Any) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d{1,6})\.(\d{1,6})", stated) if isinstance(stated, str) else None
-    if found is None:
+    numbers = re.fullmatch(r"(\d{1,6})\.(\d{1,6})", stated) if isinstance(stated, str) else None
+    if numbers is None:
         raise DecodeError(f"version: expected two numbers such as '{MAJOR}.{MINOR}', found {stated!r:.60}")
-    return int(found[1]), int(found[2])
+    return int(numbers[1]), int(numbers[2])

@@ -1,4 +1,4 @@
-"""What a student with more inputs or outputs is given and gives: the teacher's, with what is new at the end."""
+"""Pads teacher inputs to the student's channels and slices student outputs back to the teacher's."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def padded_inputs(plans: Sequence[Plan], model: nn.Module, inputs: ModelInputs) 
 
 def old_outputs(plans: Sequence[Plan], mode: str, outputs: Sequence[Tensor]) -> list[Tensor]:
     """Of the tensors that a student returns in a mode the part that the teacher returns."""
-    found = list(outputs)
+    kept = list(outputs)
     for plan in reversed(plans):
         for end in plan.io_dims:
-            if end.kind == "output" and end.at == mode and end.number < len(found):
-                tensor = found[end.number]
+            if end.kind == "output" and end.at == mode and end.number < len(kept):
+                tensor = kept[end.number]
                 if end.dim < tensor.ndim and tensor.shape[end.dim] == end.new:
-                    found[end.number] = tensor.narrow(end.dim, 0, end.old)
-    return found
+                    kept[end.number] = tensor.narrow(end.dim, 0, end.old)
+    return kept
 
 
 def _paddings(plan: Plan) -> dict[str, Callable[[Tensor], Tensor]]:

@@ -41,15 +41,15 @@ def check_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
     missing = sorted({t.name for t in plan.tensors} - set(tensors))
     if missing:
         raise PlanError(f"the plan was made for {plan.model}, whose {missing[0]!r} this model does not have")
-    for found in plan.tensors:
-        _check_shape(plan, found, tensors[found.name])
+    for planned in plan.tensors:
+        _check_shape(plan, planned, tensors[planned.name])
 
 
-def _check_shape(plan: Plan, found: TensorPlan, tensor: Tensor) -> None:
-    from_plan = tuple(plan.old_size(layout) for layout in found.layouts)
+def _check_shape(plan: Plan, planned: TensorPlan, tensor: Tensor) -> None:
+    from_plan = tuple(plan.old_size(layout) for layout in planned.layouts)
     if from_plan != tuple(tensor.shape):
         raise PlanError(
-            f"the plan expects {found.name!r} of shape {from_plan}, but it is {tuple(tensor.shape)}; "
+            f"the plan expects {planned.name!r} of shape {from_plan}, but it is {tuple(tensor.shape)}; "
             "plan again for this model"
         )
 
