@@ -1,7 +1,7 @@
 """Dimensions of inputs: variables with a pin that a request lifts.
 
 While the rules run, nothing is bound to such a variable. What is unified with it is pinned, and the equation is
-deferred. `Unifier.with_inputs` solves the deferred equations for the dimensions that are requested and fixes all others,
+deferred. `Unifier.with_inputs` solves the deferred equations for the requested dimensions and fixes all others,
 so that one inference serves every request.
 """
 
