@@ -76,7 +76,7 @@ def test_no_module_bears_the_name_of_a_public_function() -> None:
     assert not public & {part for name in MODULES for part in name.split(".")}
 
 
-SHARED = {  # what the other files may import: the registry; in methods, too, the data and arithmetic that all of them use
+SHARED = {  # what the other files may import; in methods, they share the data of a grown dimension and arithmetic on it
     "ops": ("registry",),
     "methods": ("registry", "columns", "arithmetic"),
 }
