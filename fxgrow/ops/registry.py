@@ -282,7 +282,7 @@ def _overloads(op: Any) -> list[Any]:
         return [op]
     if isinstance(op, OpOverloadPacket):
         return [getattr(op, name) for name in op.overloads()]
-    raise ValueError(f"{op!r} is no operator; give an overload such as torch.ops.aten.relu.default, or a packet")
+    raise ValueError(f"{op!r} is no operator: give an overload such as torch.ops.aten.relu.default, or a packet")
 
 
 def rules() -> Mapping[Any, Rule]:
