@@ -238,8 +238,8 @@ def test_every_way_to_write_a_block(way: str, zeros: set[str], closing: Callable
 @pytest.mark.parametrize(
     ("way", "closing", "reason"),
     [
-        ("plain", nn.GELU, "changes what the skip carries"),
-        ("plain", nn.Tanh, "changes what the skip carries"),
+        ("plain", nn.GELU, "changes the values of the skip connection"),
+        ("plain", nn.Tanh, "changes the values of the skip connection"),
         ("projection", None, "on the way"),
         ("dropout on the skip", None, "on the way"),
         ("no skip", None, "on the way"),

@@ -317,7 +317,7 @@ def test_draw_writes_pictures_of_models_plans_and_specs(run: Run) -> None:
     assert status == 2
     assert "a plan alone has no graph" in error
     assert "fxgrow draw MODEL --plan plan.json -o plan.html --level ops" in error
-    assert run("draw", "none.py:Net", "-o", "plan.jpeg")[2].startswith("fxgrow draw: -o: nothing draws .jpeg")
+    assert run("draw", "none.py:Net", "-o", "plan.jpeg")[2].startswith("fxgrow draw: -o: cannot draw suffix '.jpeg'")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow import Deepen, Kernel, Plan, PlanError, Widen
-from fxgrow.depth import new_layers as build_new_layer
+from fxgrow.depth import new_layers
 from fxgrow.plans.changes import Insert
 from fxgrow.rewrite.student import student_of
 from tests.check import given, randomise, relative_error, run
@@ -342,7 +342,7 @@ def test_a_weight_that_others_use_is_not_enlarged() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.b(F.relu(self.a(x)) + F.conv2d(x, self.a.weight, padding=1))
 
-    with pytest.raises(PlanError, match="is used at"):
+    with pytest.raises(PlanError, match="is also used at"):
         fxgrow.grow(teacher_of(Twofold()), Kernel("a", 5), images(2, 3, 9, 8))
 
 
@@ -390,7 +390,7 @@ def test_a_calibrated_group_norm_is_no_identity_and_says_so() -> None:
     student = fxgrow.grow(teacher, asked, x, calibration=[x])
     plan = fxgrow.plan_of(student)
     assert not plan.preserves_function
-    assert any("only roughly" in note for note in plan.notes)
+    assert any("only approximately" in note for note in plan.notes)
     with pytest.raises(PlanError, match="no weights make it an identity"):
         fxgrow.grow(teacher, Deepen("a", kind="identity", norm="group"), x)
 
@@ -414,7 +414,7 @@ def test_activations_may_be_named() -> None:
     student = fxgrow.grow(teacher, Deepen("0", kind="identity", activation="relu"), x)  # sigmoids are not negative
     assert_same(teacher, student, x)
     assert isinstance(student.get_submodule("0_deeper1.act"), nn.ReLU)
-    with pytest.raises(PlanError, match="GELU changes values that Sigmoid gives"):
+    with pytest.raises(PlanError, match="GELU changes values that Sigmoid outputs"):
         fxgrow.grow(teacher, Deepen("0", kind="identity", activation="gelu"), x)
     with pytest.raises(PlanError, match="no activation 'relo'"):
         fxgrow.grow(teacher, Deepen("0", activation="relo"), x)
@@ -604,9 +604,9 @@ CONV = lambda **more: nn.Sequential(nn.Conv2d(3, 6, 3, **more), nn.ReLU(), nn.Co
         (CONV, Kernel("0", 4), "3 can become 5, 7"),
         (CONV, Kernel("0", 1), "larger than 1 already"),
         (CONV, Kernel("0", 3), r"\(3, 3\) already"),
-        (CONV, Kernel("0", (3, 3, 3)), "3 axes"),
+        (CONV, Kernel("0", (3, 3, 3)), "3 dimensions"),
         (lambda: CONV(padding=1, padding_mode="reflect"), Kernel("0", 5), "padding_mode is 'reflect'"),
-        (CONV, Deepen("0", kernel=(3,)), "1 axes"),
+        (CONV, Deepen("0", kernel=(3,)), "1 dimensions"),
         (CONV, Deepen("nothing"), "matches no layer"),
         (CONV, Kernel("1", 5), "1 is a ReLU; expected Conv1d"),
         (CONV, Deepen("1", blocks=1), "only layers"),
@@ -719,7 +719,7 @@ def test_mutants_are_noticed(mutant: str, monkeypatch: pytest.MonkeyPatch) -> No
     name, damaged, options = MUTANTS[mutant]
     teacher, x = teacher_of(Functional()), images(2, 3, 9, 8)
     assert fxgrow.verify(teacher, fxgrow.grow(teacher, Deepen("a", **options), x), x).exact
-    monkeypatch.setattr(build_new_layer, name, damaged)
+    monkeypatch.setattr(new_layers, name, damaged)
     report = fxgrow.verify(teacher, fxgrow.grow(teacher, Deepen("a", **options), x), x)
     assert not report.exact
     assert min(report.errors.values()) > 1e-3

@@ -514,7 +514,7 @@ def test_their_methods_are_for_outputs_only() -> None:
     rows = ("zero_rows", "mean_rows", "random_rows")
     assert not set(rows) & set(names())
     for name in rows:
-        with pytest.raises(PlanError, match="is for what Outputs adds"):
+        with pytest.raises(PlanError, match="is only for the new channels of Outputs"):
             fxgrow.grow(_classifier(), 2.0, IMAGE, method=name)
         columns = Columns(1, torch.tensor([0, 1, 2, 0]), torch.tensor([True, True, True, False]))
         grown = method(name).contract(torch.ones(2, 4), columns, named_generator(0, "w"))

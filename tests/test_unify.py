@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fxgrow.layouts.layout import Var, concat, fixed, index_map, measure, of, prefix, product, show
+from fxgrow.layouts.index_map import index_map
+from fxgrow.layouts.layout import Var, concat, fixed, measure, of, prefix, product, show
 from fxgrow.layouts.unify import Inexpressible, Unifier, size
 
 

@@ -1,4 +1,4 @@
-"""Global state that work inside fxgrow leaves as it was: random states, and the garbage collector."""
+"""Isolation of global state: random number generators and the garbage collector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Inside, Python does not look for garbage: for work on meta tensors, whose many small objects nearly all stay."""
+    """Disable the garbage collector: for work on meta tensors, whose many small objects are nearly all kept."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -25,7 +25,7 @@ def no_collection() -> Iterator[None]:
 
 @contextmanager
 def same_randomness() -> Iterator[None]:
-    """Whatever runs inside draws the same random numbers each time, and the global random states stay."""
+    """Seed all global generators with 0 inside, and restore them afterwards."""
     with rng_preserved():
         torch.manual_seed(0)
         random.seed(0)
@@ -36,7 +36,7 @@ def same_randomness() -> Iterator[None]:
 
 @contextmanager
 def rng_preserved() -> Iterator[None]:
-    """Whatever runs inside, the global random states are afterwards what they were."""
+    """Restore the state of all global generators afterwards: Python, NumPy, torch on CPU and CUDA."""
     numpy = sys.modules.get("numpy")
     python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []

@@ -1,4 +1,4 @@
-"""Randomness that depends on the seed and a name only: the same on every rank, device and dtype, in any order."""
+"""Random numbers that depend only on a seed and a name: equal on every rank, device and dtype, in any order."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from torch import Generator
 
 
 def named_generator(seed: int, name: str) -> Generator:
-    """A generator on the CPU for one named draw."""
+    """A CPU generator for one named draw, seeded with a hash of seed and name."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     return Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)

@@ -1,4 +1,4 @@
-"""What stands in a structure of any kind: the tensors in it, and the plain values."""
+"""The tensors and plain values in nested structures of any kind."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any
 
 from torch import Tensor
 
-ArgumentPath = tuple[int | str, ...]  # where in (args, kwargs) of a call: ("args", 1) or ("kwargs", "shape", 0)
+ArgumentPath = tuple[int | str, ...]  # a position in (args, kwargs) of a call: ("args", 1) or ("kwargs", "shape", 0)
 
 
 def leaf_tensors(structure: Any) -> list[Tensor]:
-    """Every tensor in a result of any structure: sequences, mappings, dataclasses, plain objects."""
+    """All tensors in a structure of sequences, mappings, dataclasses and plain objects, in order."""
     return [leaf for leaf in _leaves(structure) if isinstance(leaf, Tensor)]
 
 
 def plain_leaves(structure: Any) -> list[Any]:
-    """Every number, string or truth value in it."""
+    """All numbers, strings and booleans in a structure, in order."""
     return [leaf for leaf in _leaves(structure) if not isinstance(leaf, Tensor)]
 
 
 def _leaves(structure: Any) -> list[Any]:
-    found: list[Any] = []
+    leaves: list[Any] = []
     pending, seen = [structure], set()
     while pending:
         value = pending.pop(0)
         if isinstance(value, Tensor | str | bytes | int | float | bool):
-            found.append(value)
+            leaves.append(value)
         elif value is None or id(value) in seen:
             continue
         else:
@@ -40,4 +40,4 @@ def _leaves(structure: Any) -> list[Any]:
                 pending[:0] = list(vars(value).values())
             elif hasattr(type(value), "__slots__"):
                 pending[:0] = [getattr(value, name, None) for name in type(value).__slots__]
-    return found
+    return leaves

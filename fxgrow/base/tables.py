@@ -1,4 +1,4 @@
-"""Plain tables for terminals and notebooks."""
+"""Tables as text for terminals and as HTML for notebooks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, limit: int = 100) -> str:
-    """Columns aligned, numbers to the right; a cell longer than `limit` is cut."""
+    """A text table with aligned columns, numbers to the right; cells are cut to `limit` characters."""
     cells = [[c if len(c) <= limit else c[: limit - 1] + "…" for c in row] for row in rows]
     widths = [max(len(c) for c in column) for column in zip(headings, *cells, strict=True)]
     numeric = [bool(cells) and all(_is_number(c) for c in column) for column in zip(*cells, strict=True)]
@@ -21,7 +21,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, limit: int 
 
 
 def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The same for a notebook, whose page wraps long cells and aligns columns itself."""
+    """An HTML table with numbers to the right; the browser wraps long cells."""
 
     def line(row: Sequence[str], tag: str) -> str:
         cells = "".join(

@@ -1,5 +1,5 @@
-"""New layers, cloned blocks and larger kernels: where they go, what they are at birth, how they enter a graph.
+"""New layers, cloned blocks and larger kernels: their positions, their initial weights, their insertion into a graph.
 
-In: the width graph and requests for depth. Out: structural changes as data, and functions that carry them out on a tree
-and its graphs. What an analysis takes for zero or for a skip connection is tried on random numbers first.
+In: the width graph and requests for depth. Out: structural changes as data, and functions that apply them to a module
+tree and its graphs. Before a block is cloned, the analysis of its skip connection is tested on random inputs.
 """

@@ -1,4 +1,4 @@
-"""Where in a graph a new layer goes: after a layer, its norm and its activation, where these stand."""
+"""The positions of new layers in a graph: after a layer and the norm, pooling and activation that follow it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..model.layer_kinds import BATCH_NORM, DROPOUT, NORMS, POOLING, classes_of,
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """A place after a layer.
+    """The nodes after one call of a layer that a new layer can follow.
 
     Attributes:
         layer: The call of the layer.
-        last: The last node before the activation that changes values: the layer itself or its norm.
-        before: The node whose value the activation takes: `last`, or a pooling between.
-        act: The activation's node; None where there is none.
-        activation: What it computes.
-        normed: Whether a norm stands between.
+        last: The layer or the last norm after it.
+        before: The input of the activation: `last`, or a pooling or dropout after it.
+        act: The node of the activation; None if no activation follows.
+        activation: What `act` computes; None if no activation follows.
+        normed: Whether a norm is between the layer and the activation.
     """
 
     layer: fx.Node
@@ -33,14 +33,15 @@ class Anchor:
     normed: bool
 
 
-def spots(graph: fx.Graph, root: nn.Module, path: str) -> Iterator[Anchor]:
-    """The place after each call of a layer."""
+def anchors(graph: fx.Graph, root: nn.Module, path: str) -> Iterator[Anchor]:
+    """The anchor after each call of the layer at `path`, in the order of the graph."""
     for node in graph.nodes:
         if node.op == "call_module" and node.target == path:
             yield _follow(node, root)
 
 
 def _follow(layer: fx.Node, root: nn.Module) -> Anchor:
+    """Follow the only user of each node through norms, pooling and dropout to an activation."""
     last = current = layer
     normed = False
     while True:
@@ -53,18 +54,19 @@ def _follow(layer: fx.Node, root: nn.Module) -> Anchor:
             return Anchor(layer, last, current, user, activation, normed)
         if _is(user, root, classes_of(*NORMS), _NORM_FUNCTIONS):
             last, normed = user, True
-        elif not _is(user, root, _PASSED, _PASSED_FUNCTIONS):
+        elif not _is(user, root, _SKIPPED, _SKIPPED_FUNCTIONS):
             return Anchor(layer, last, last, None, None, normed)
         current = user
 
 
 def _is(node: fx.Node, root: nn.Module, modules: tuple[type, ...], functions: frozenset[Any]) -> bool:
+    """Whether a node calls one of the modules or functions, with one activation as its input."""
     if node.op == "call_module":
         return isinstance(root.get_submodule(str(node.target)), modules)
-    others = [n for n in node.all_input_nodes[1:] if n.op != "get_attr"]
-    return node.op == "call_function" and node.target in functions and not others
+    activations = [n for n in node.all_input_nodes[1:] if n.op != "get_attr"]
+    return node.op == "call_function" and node.target in functions and not activations
 
 
 _NORM_FUNCTIONS: frozenset[Any] = frozenset((*functions_of(*NORMS), *BATCH_NORM.native))
-_PASSED = (*classes_of(POOLING, DROPOUT), nn.Identity)
-_PASSED_FUNCTIONS: frozenset[Any] = frozenset((*functions_of(POOLING, DROPOUT), *DROPOUT.native))
+_SKIPPED = (*classes_of(POOLING, DROPOUT), nn.Identity)
+_SKIPPED_FUNCTIONS: frozenset[Any] = frozenset((*functions_of(POOLING, DROPOUT), *DROPOUT.native))

@@ -1,8 +1,9 @@
-"""Mean and variance of activations over batches of data, for new norms that undo what they normalise."""
+"""Calibration: the mean and variance of activations over batches of data, for norms that start as the identity."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from ..plans.changes import Insert
 
 
 class _Moments:
-    """Mean and variance per channel, over all batches so far.
+    """Mean and variance per channel over all batches so far, float64.
 
     Source: the pairwise update of Chan, Golub, LeVeque (1979).
     """
@@ -25,55 +26,91 @@ class _Moments:
         self.mean = self.squares = torch.zeros(())
 
     def add(self, x: Tensor) -> None:
-        """Take in a batch of shape (N, C, ...)."""
-        rows = x.detach().double().transpose(0, 1).flatten(1)
+        """Add a batch of shape (N, C, ...)."""
+        rows = x.detach().double().transpose(0, 1).flatten(1)  # (C, N * ...)
         number = rows.shape[1]
         if not number:
             return
         mean = rows.mean(1)
         squares = (rows - mean[:, None]).square().sum(1)
         if self.number:
-            apart = mean - self.mean
+            difference = mean - self.mean
             total = self.number + number
-            squares = self.squares + squares + apart.square() * (self.number * number / total)
-            mean = self.mean + apart * (number / total)
+            squares = self.squares + squares + difference.square() * (self.number * number / total)
+            mean = self.mean + difference * (number / total)
         self.number, self.mean, self.squares = self.number + number, mean, squares
 
     @property
     def variance(self) -> Tensor:
-        """Of the population."""
+        """The biased variance per channel, shape (C,)."""
         return self.squares / self.number
 
 
 def calibrate(student: nn.Module, new: Iterable[Insert], batches: Iterable[Any]) -> None:
-    """Give the norms of new identity layers the mean and variance of what reaches them, over all batches.
+    """Initialise the norms of new identity layers with the mean and variance of their inputs over all batches.
 
-    A batch norm then normalises by them and undoes that by its weight and bias: the identity in eval mode, and in
-    train mode about that. Runs the student in eval mode; its mode is afterwards what it was.
+    A norm normalises by these statistics and its weight and bias invert that: the identity in eval mode, and
+    approximately in train mode. Runs the student in eval mode and restores the mode of each module.
 
     Args:
-        student: With the changes made.
-        new: The layers whose norms are to be calibrated.
-        batches: Of inputs, as for `trace`; of a tuple (such as images and labels) what `forward` takes.
+        student: The student, with the new layers inserted; its new norms are changed in place.
+        new: The layers whose norms are calibrated.
+        batches: Inputs as for `trace`; of a tuple (such as images and labels) the entries that `forward` takes.
 
     Raises:
-        PlanError: There is no batch, or the student does not run on one.
+        PlanError: There is no batch, the student does not run on one, or the statistics overflow the dtype.
     """
     norms = {student.get_submodule(f"{one.path}.norm"): _Moments() for one in new}
+    batches = [batches] if isinstance(batches, Tensor | Mapping) else batches
+    if not isinstance(batches, Iterable):
+        raise PlanError(f"calibration is a {type(batches).__name__}; expected an iterable of batches")
+    with _recorded(norms), _in_eval_mode(student):
+        _run_on_all(student, batches)
+    for norm, moments in norms.items():
+        if not moments.number:
+            raise PlanError(
+                "calibration has no batches; an iterator is empty after its first use, so give a list or a DataLoader"
+            )
+        _init_as_identity(norm, moments)
+        if not all(bool(tensor.isfinite().all()) for tensor in norm.state_dict().values()):
+            raise PlanError(
+                f"the variance of the calibration data is not finite in {next(norm.parameters()).dtype}; calibrate "
+                "with scaled inputs or in another dtype"
+            )
 
-    def seen(norm: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> Tensor:
+
+@contextmanager
+def _recorded(norms: Mapping[nn.Module, _Moments]) -> Iterator[None]:
+    """Inside, each norm adds its input to its moments and returns it unchanged."""
+
+    def record(norm: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> Tensor:
         norms[norm].add(args[0])
-        return args[0]  # what the layers behind it get must not depend on statistics that are still to come
+        return args[0]  # later layers must not depend on statistics that are not known yet
 
-    given = [batches] if isinstance(batches, Tensor | Mapping) else batches
-    if not isinstance(given, Iterable):
-        raise PlanError(f"calibration is an iterable of batches, not a {type(batches).__name__}")
-    handles = [norm.register_forward_hook(seen) for norm in norms]
-    modes = [(module, module.training) for module in student.modules()]
+    handles = [norm.register_forward_hook(record) for norm in norms]
     try:
-        student.eval()
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        model.train(modes[0][1])
+        for module, training in modes:
+            module.training = training
+
+
+def _run_on_all(student: nn.Module, batches: Iterable[Any]) -> None:
+    try:
         with torch.no_grad():
-            for batch in given:
+            for batch in batches:
                 args, kwargs = taken(student, batch)
                 student(*args, **kwargs)
     except GrowError:
@@ -84,29 +121,16 @@ def calibrate(student: nn.Module, new: Iterable[Insert], batches: Iterable[Any])
             f"the student does not run on a batch of the calibration: {type(error).__name__}: {reason}; give an "
             "iterable of batches, such as a DataLoader, with as many channels as the student takes"
         ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
-        student.train(modes[0][1])
-        for module, training in modes:
-            module.training = training
-    for norm, moments in norms.items():
-        if not moments.number:
-            raise PlanError(
-                "calibration gave no batch; an iterator can be gone through once, a list or a DataLoader again"
-            )
-        _undo(norm, moments)
-        if not all(bool(tensor.isfinite().all()) for tensor in norm.state_dict().values()):
-            raise PlanError(f"the variance of what is calibrated does not fit into {next(norm.parameters()).dtype}")
 
 
-def _undo(norm: Any, moments: _Moments) -> None:
+def _init_as_identity(norm: Any, moments: _Moments) -> None:
+    """Set the statistics of a norm, and the weight and bias that invert the normalisation."""
     variance = moments.variance
     with torch.no_grad():
         of_batches = is_a(norm, BATCH_NORM)
         if of_batches:
             norm.running_mean.copy_(moments.mean)
             norm.running_var.copy_(variance)
-            variance = norm.running_var.double()  # as it is kept
+            variance = norm.running_var.double()  # rounded to the buffer's dtype
         norm.weight.copy_((variance + norm.eps).sqrt())
         norm.bias.copy_(moments.mean)

@@ -1,4 +1,4 @@
-"""Changes to a student: new layers, clones of blocks, larger kernels, put into its tree and its graphs."""
+"""Structural changes applied to a student: new layers, clones of blocks and larger kernels, in its tree and graphs."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from ..plans.changes import CLONE, Enlarge, Insert, Repeat, StructuralChange
 from ..plans.validation import is_module_path
 from .new_layers import build_new_layer, zero
 
-NOW = "fxgrow_now"  # in the meta of a block's last node: that of its last clone, which others use in its place
-LAST = "fxgrow_last"  # in the meta of a node: the last new layer after it
+LAST_CLONE = "fxgrow_last_clone"  # in the meta of a block's exit node: the exit node of its last clone
+LAST_LAYER = "fxgrow_last_layer"  # in the meta of an anchor: the last node of the new layers after it
 
 
 def make(root: nn.Module, graphs: Mapping[Mode, fx.Graph], changes: Iterable[StructuralChange], seed: int) -> None:
-    """Make changes on a module tree and on graphs of our own.
+    """Apply structural changes to a module tree and its graphs, in place.
 
     Args:
-        root: The tree.
-        graphs: By mode, with the nodes that the changes name.
-        changes: In any order.
-        seed: Of what is drawn.
+        root: The module tree.
+        graphs: The graphs by mode, with the nodes that the changes name.
+        changes: The changes, in any order.
+        seed: The seed for the initial weights of new layers.
 
     Raises:
-        PlanError: The tree has no such layer, or a module has the new one's name.
+        PlanError: A graph has no node that a change names, or the name of a new module is taken.
     """
-    order = (Enlarge, Repeat, Insert)  # a clone is one of the block as it is, whatever else is put into it
+    order = (Enlarge, Repeat, Insert)  # blocks are cloned before new layers are inserted into them
     for change in sorted(changes, key=lambda change: order.index(type(change))):
         if isinstance(change, Enlarge):
             _enlarge(_module(root, change.path), change)
@@ -44,15 +44,15 @@ def make(root: nn.Module, graphs: Mapping[Mode, fx.Graph], changes: Iterable[Str
             _insert(root, graphs, change, seed)
     for graph in graphs.values():
         for node in graph.nodes:
-            node.meta.pop(NOW, None)
-            node.meta.pop(LAST, None)
+            node.meta.pop(LAST_CLONE, None)
+            node.meta.pop(LAST_LAYER, None)
 
 
 # -- new layers ------------------------------------------------------------------------------------
 
 
 def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, seed: int) -> None:
-    like = next(_module(root, new.after).parameters(), None)  # its weight may be computed
+    like = next(_module(root, new.after).parameters(), None)  # any parameter: with a parametrization the weight is none
     if like is None:
         raise PlanError(f"{new.after} has no parameters, so no new layer follows it")
     block = build_new_layer(new, named_generator(seed, new.path), like.device, like.dtype)
@@ -61,7 +61,7 @@ def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, seed:
     for place in new.after_nodes:
         graph = _graph(graphs, place.mode)
         anchor = _node(graph, place.node)
-        at = anchor.meta.get(LAST, anchor)
+        at = anchor.meta.get(LAST_LAYER, anchor)
         users = list(at.users)
         around = tuple(path for path in modules_of(at) if new.path.startswith(f"{path}."))
         with graph.inserting_before(at.next):
@@ -74,7 +74,7 @@ def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, seed:
                 set_module_stack(last, around)
         for user in users:
             user.replace_input_with(at, last)
-        anchor.meta[LAST] = last
+        anchor.meta[LAST_LAYER] = last
 
 
 def _last_sibling(after: str, anchors: Sequence[fx.Node]) -> str:
@@ -85,19 +85,19 @@ def _last_sibling(after: str, anchors: Sequence[fx.Node]) -> str:
 
 
 def _add(root: nn.Module, path: str, module: nn.Module, *, after: str) -> None:
-    """Put a module into a tree, next to another."""
+    """Insert a module into the tree, after another one and the modules that were inserted after that before."""
     if not is_module_path(path):
         raise PlanError(f"a new module is to be {path!r}; its path enters generated code, so it is words and dots")
     parent_path, _, name = path.rpartition(".")
     parent = _module(root, parent_path)
     if hasattr(parent, name):
-        raise PlanError(f"the model has a module {path!r} already")
+        raise PlanError(f"the model already has a module or attribute {path!r}; rename it, or make the plan again")
     children = list(parent._modules.items())
     names = [key for key, _ in children]
     own = after.rpartition(".")[2]
     place = names.index(own) + 1 if own in names else len(names)
     while place < len(children) and children[place][0].startswith(f"{name.rpartition(CLONE)[0]}{CLONE}"):
-        place += 1  # after those that came before it
+        place += 1
     children.insert(place, (name, module))
     parent._modules.clear()
     parent._modules.update(children)
@@ -131,7 +131,7 @@ def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat) ->
     last = repeat.block
     for path in repeat.paths:
         twin = clone_owned(block)
-        for parameter in twin.parameters():  # what is new learns, also where the old is frozen
+        for parameter in twin.parameters():  # new parameters are trained even if those of the block are frozen
             parameter.requires_grad_(parameter.is_floating_point())
         tensors = dict(twin.named_parameters(remove_duplicate=False))
         for name in repeat.zeros:
@@ -142,50 +142,52 @@ def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat) ->
         last = path
     for region in repeat.regions:
         graph = _graph(graphs, region.mode)
-        theirs = [_node(graph, name) for name in region.nodes]
-        leave, entry = _node(graph, region.exit), _entry(_node(graph, region.entry), theirs)
-        value = last = leave.meta.get(NOW, leave)
+        originals = [_node(graph, name) for name in region.nodes]
+        exit_node, entry = _node(graph, region.exit), _current_entry(_node(graph, region.entry), originals)
+        value = last = exit_node.meta.get(LAST_CLONE, exit_node)
         users = list(last.users)
         with graph.inserting_before(last.next):
             for path in repeat.paths:
                 twins: dict[fx.Node, fx.Node] = {entry: value}
-                for node in theirs:
-                    twins[node] = graph.node_copy(node, _known(twins))
+                for node in originals:
+                    twins[node] = graph.node_copy(node, _twin_of(twins))
                     if node.op in ("call_module", "get_attr"):
-                        twins[node].target = _moved(str(node.target), repeat.block, path)
-                    set_module_stack(twins[node], [_moved(module, repeat.block, path) for module in modules_of(node)])
-                value = twins[leave]
+                        twins[node].target = _renamed(str(node.target), repeat.block, path)
+                    set_module_stack(twins[node], [_renamed(module, repeat.block, path) for module in modules_of(node)])
+                value = twins[exit_node]
         for user in users:
             user.replace_input_with(last, value)
-        leave.meta[NOW] = value
+        exit_node.meta[LAST_CLONE] = value
 
 
-def _entry(entry: fx.Node, nodes: Sequence[fx.Node]) -> fx.Node:
-    """What a block takes now: the value of the last clone, where the block before it was cloned."""
+def _current_entry(entry: fx.Node, nodes: Sequence[fx.Node]) -> fx.Node:
+    """The node that a block reads now: the last clone of the block before it, if that was cloned."""
     taken = {source for node in nodes for source in node.all_input_nodes}
     while entry not in taken:
-        if NOW not in entry.meta:
-            raise PlanError(f"the block does not take {entry.name}; the plan was made for another forward")
-        entry = entry.meta[NOW]
+        if LAST_CLONE not in entry.meta:
+            raise PlanError(f"the block does not read {entry.name}; the plan was made for another forward")
+        entry = entry.meta[LAST_CLONE]
     return entry
 
 
-def _known(twins: Mapping[fx.Node, fx.Node]) -> Callable[[fx.Node], fx.Node]:
+def _twin_of(twins: Mapping[fx.Node, fx.Node]) -> Callable[[fx.Node], fx.Node]:
     return lambda node: twins.get(node, node)
 
 
-def _moved(target: str, block: str, path: str) -> str:
+def _renamed(target: str, block: str, path: str) -> str:
+    """The name in the clone at `path` of a module or parameter of the block; other names are unchanged."""
     return f"{path}{target.removeprefix(block)}" if f"{target}.".startswith(f"{block}.") else target
 
 
 def _enlarge(conv: Any, change: Enlarge) -> None:
+    """Pad the kernel with zeros, and the input by as much, so that the result is unchanged."""
     if getattr(conv, "kernel_size", None) != change.old:
         raise PlanError(f"{change.path} has no kernel of size {change.old}; the plan was made for another model")
     more = [(after - before) // 2 for before, after in zip(change.old, change.new, strict=True)]
     around = [size for size in reversed(more) for _ in range(2)]
     weight: nn.Parameter = conv.weight
     conv.weight = nn.Parameter(F.pad(weight.detach(), around), weight.requires_grad)
-    conv.weight.__dict__.update(weight.__dict__)  # marks that users put on parameters
+    conv.weight.__dict__.update(weight.__dict__)  # attributes that users set on parameters
     conv.kernel_size = change.new
     if conv.padding == "same":
         total = [dilation * (size - 1) for size, dilation in zip(change.new, conv.dilation, strict=True)]

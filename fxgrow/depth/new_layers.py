@@ -1,4 +1,4 @@
-"""The modules of a new layer, initialised so that the model computes the same with it."""
+"""The modules of a new layer, initialised so that inserting it does not change the function."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from ..model.activations import Activation, ParametricActivation
 from ..model.layer_kinds import BATCH_NORM, is_a
 from ..plans.changes import Insert
 
-MOST_GROUPS = 32  # of a group norm
+MAX_GROUPS = 32  # of a new group norm
 
 
 class Residual(nn.Sequential):
-    """x + f(x), where f is the sequence. Graphs call its modules; `forward` is for code that calls the whole."""
+    """x + f(x), with f the sequence of its modules.
+
+    Graphs call the modules and add x themselves; `forward` is for code that calls the container.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = x + super().forward(x)
@@ -26,13 +29,16 @@ class Residual(nn.Sequential):
 
 
 def build_new_layer(new: Insert, draw: Generator, device: torch.device, dtype: torch.dtype) -> nn.Sequential:
-    """The modules of a new layer in the order in which they are called; a residual one adds what it takes.
+    """The modules of a new layer in the order in which they are called.
 
     Args:
-        new: What it is to be.
-        draw: For weights that are drawn.
-        device: Of its parameters.
-        dtype: Of its parameters.
+        new: The layer's entry in the plan.
+        draw: The generator for random weights.
+        device: The device of its parameters.
+        dtype: The dtype of its parameters.
+
+    Returns:
+        A sequence of modules; a `Residual` one if `new.kind` is "residual".
     """
     parts: dict[str, nn.Module] = {"linear" if new.layer == "Linear" else "conv": _layer(new, draw)}
     if new.norm:
@@ -48,19 +54,19 @@ def build_new_layer(new: Insert, draw: Generator, device: torch.device, dtype: t
 
 
 def _init_as_identity(new: Insert, parts: dict[str, nn.Module]) -> None:
-    """Fill the parts so that the new layer changes nothing."""
+    """Initialise the parts so that the layer is the identity; a "random" layer is left as it is."""
     if new.kind == "residual":
         for tensor in parts["last"].parameters():
             zero(tensor)
     elif new.kind == "identity":
         _identity(next(iter(parts.values())))
         norm: Any = parts.get("norm")
-        if norm is not None and is_a(norm, BATCH_NORM):  # of running mean 0 and variance 1
+        if norm is not None and is_a(norm, BATCH_NORM):  # the inverse of its running variance of 1
             nn.init.constant_(norm.weight, math.sqrt(1 + norm.eps))
 
 
 def _layer(new: Insert, draw: Generator) -> Any:
-    """A layer as torch.nn initialises it, with numbers of our own generator."""
+    """A linear or convolution layer with torch.nn's default initialisation, drawn from the generator."""
     if new.layer == "Linear":
         layer: Any = nn.utils.skip_init(nn.Linear, new.channels, new.channels)
     else:
@@ -76,24 +82,24 @@ def _layer(new: Insert, draw: Generator) -> Any:
 
 
 def _identity(layer: Any) -> None:
-    """Make a layer the identity."""
+    """Make a linear or convolution layer the identity; of a grouped one each group."""
     middle = tuple((size - 1) // 2 for size in layer.weight.shape[2:])
     with torch.no_grad():
         layer.weight.zero_()
         layer.bias.zero_()
         taps = layer.weight[(slice(None), slice(None), *middle)]
         channels = torch.arange(len(taps))
-        taps[channels, channels % taps.shape[1]] = 1.0  # of its group
+        taps[channels, channels % taps.shape[1]] = 1.0  # the same channel within its group
 
 
 def _norm(new: Insert) -> nn.Module:
     if new.norm == "group":
-        return nn.GroupNorm(math.gcd(MOST_GROUPS, new.channels), new.channels)
+        return nn.GroupNorm(math.gcd(MAX_GROUPS, new.channels), new.channels)
     return BATCH_NORM.classes[max(len(new.kernel), 1) - 1](new.channels)
 
 
 def _activation(activation: Activation, parametric: bool, channels: int) -> nn.Module:
-    if activation.kwargs.get("num_parameters", 1) > 1:  # a slope for each channel
+    if activation.kwargs.get("num_parameters", 1) > 1:  # one slope per channel
         activation = replace(activation, kwargs={**activation.kwargs, "num_parameters": channels})
     module = activation.module()
     return ParametricActivation(module) if parametric else module

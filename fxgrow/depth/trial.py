@@ -1,6 +1,7 @@
-"""Runs of parts of a graph on random numbers: whether a clone of a block is the identity.
+"""Parts of a graph run on random inputs: a test that a cloned block is the identity.
 
-`blocks` decides by analysis what is zero, a skip or a write without effect. This test is independent of that analysis.
+`skip` decides by analysis what is a skip connection and what is zero. This test is independent of that analysis, so an
+error in it leads to a refusal rather than to a wrong student.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ..recording.tape import Tape
 
 
 def node_values(traced: Traced) -> dict[Mode, dict[fx.Node, Any]]:
-    """What each node of the graph of each mode gives on the example inputs; tensors are on the meta device."""
+    """The value of each node on the example inputs, per mode; tensors are on the meta device."""
     values: dict[Mode, dict[fx.Node, Any]] = {}
     for mode in traced.graphs:
         if mode in traced.tapes:
@@ -36,6 +37,8 @@ def node_values(traced: Traced) -> dict[Mode, dict[fx.Node, Any]]:
 
 
 class _Recorder(Runner):
+    """A runner that stores the value of each node."""
+
     def __init__(self, values: dict[fx.Node, Any], root: nn.Module, graph: fx.Graph, tape: Tape) -> None:
         super().__init__(root, graph, tape)
         self.values = values
@@ -53,17 +56,17 @@ def is_identity_on_random_inputs(
     outside: Mapping[fx.Node, Any],
     zeros: Sequence[str],
 ) -> bool:
-    """Whether some nodes, once some parameters are zero, give what they take, if that is what they gave before.
+    """Whether a clone of a block maps the block's output to itself, tested with random parameters and inputs.
 
     Args:
-        root: The tree that they run on, on the meta device; its parameters get random values.
+        root: The module tree, on the meta device; its parameters and buffers are replaced by random ones.
         mode: "train" or "eval".
-        nodes: Of a block, in order.
-        ends: The node outside that it takes, and its own that gives the result.
-        outside: The values of all nodes outside that it reads; of those that are tensors the shapes count.
-        zeros: The names of the parameters.
+        nodes: The nodes of the block, in order.
+        ends: The node outside the block that it reads, and the node of the block that gives its result.
+        outside: The values of all nodes outside the block that it reads; of tensors only shape and dtype are used.
+        zeros: The names of the parameters that are zero in the clone.
     """
-    entry, leave = ends
+    entry, exit_node = ends
     tree = clone_shared(root)
     set_mode(tree, mode)
     with torch.no_grad(), rng_preserved():
@@ -71,19 +74,19 @@ def is_identity_on_random_inputs(
         values = {node: _random(value) for node, value in outside.items()}
         used = tuple({f"{node.target}." for node in nodes if node.op in ("call_module", "get_attr")})
         named = {name: tensor for name, tensor in _all_names(tree).items() if f"{name}.".startswith(used)}
-        made = {id(tensor): _random_parameter(tensor) for tensor in named.values()}
-        tensors = {name: made[id(tensor)] for name, tensor in named.items()}
-        zero = {id(tensors[name]) for name in zeros}  # whatever else they are called
-        given = _run(tree, nodes, leave, values, tensors)
-        if not isinstance(given, Tensor) or not bool(given.isfinite().all()):
+        random = {id(tensor): _random_parameter(tensor) for tensor in named.values()}
+        tensors = {name: random[id(tensor)] for name, tensor in named.items()}
+        zero = {id(tensors[name]) for name in zeros}  # by identity: a parameter may have several names
+        output = _run(tree, nodes, exit_node, values, tensors)
+        if not isinstance(output, Tensor) or not bool(output.isfinite().all()):
             return False
         zeroed = {name: torch.zeros_like(t) if id(t) in zero else t.clone() for name, t in tensors.items()}
-        again = _run(tree, nodes, leave, {**values, entry: given.clone()}, zeroed)
-    return torch.equal(given, again)
+        of_clone = _run(tree, nodes, exit_node, {**values, entry: output.clone()}, zeroed)
+    return torch.equal(output, of_clone)
 
 
 def _all_names(tree: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by every name that they have."""
+    """Parameters and buffers by name; a tied one under each of its names."""
     return {
         **dict(tree.named_parameters(remove_duplicate=False)),
         **dict(tree.named_buffers(remove_duplicate=False)),
@@ -93,7 +96,7 @@ def _all_names(tree: nn.Module) -> dict[str, Tensor]:
 def _run(
     tree: nn.Module,
     nodes: Sequence[fx.Node],
-    leave: fx.Node,
+    exit_node: fx.Node,
     outside: Mapping[fx.Node, Any],
     tensors: Mapping[str, Tensor],
 ) -> Any:
@@ -101,11 +104,11 @@ def _run(
     for node in nodes:
         args, kwargs = thawed(fx.node.map_arg((node.args, node.kwargs), values.__getitem__))
         values[node] = run_node(tree, node, args, kwargs, tensors)
-    return values[leave]
+    return values[exit_node]
 
 
 def run_node(tree: nn.Module, node: fx.Node, args: Any, kwargs: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The result of a node for given arguments, with other tensors instead of the tree's."""
+    """The result of a node's operation on other arguments, with `tensors` in place of the tree's, by name."""
     target: Any = node.target
     if node.op == "get_attr":
         return tensors[target] if target in tensors else _random(attrgetter(target)(tree))
@@ -119,6 +122,7 @@ def run_node(tree: nn.Module, node: fx.Node, args: Any, kwargs: Any, tensors: Ma
 
 
 def _random(value: Any) -> Any:
+    """Meta tensors replaced by random ones (integers by zeros), in sequences, too; other values are unchanged."""
     if isinstance(value, torch.device):
         return torch.device("cpu")
     if isinstance(value, tuple | list):
@@ -129,7 +133,7 @@ def _random(value: Any) -> Any:
 
 
 def _random_parameter(tensor: Tensor) -> Tensor:
-    """Matrices scaled by 1/sqrt(fan_in), vectors (such as variances) in [0.5, 1.5], integers 0."""
+    """Matrices scaled by 1/sqrt(fan_in), vectors (biases, variances) in [0.5, 1.5), integers 0."""
     if not tensor.is_floating_point():
         return torch.zeros(tensor.shape, dtype=tensor.dtype)
     if tensor.ndim < 2:

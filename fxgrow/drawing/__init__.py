@@ -1,7 +1,7 @@
-"""Drawings of widths and of what a plan does to them. Importing this package registers the levels and the outputs.
+"""Drawings of width graphs and plans. Importing this package registers the levels and the file formats.
 
-In: a model, a width graph, a plan or a student. Out: a `Drawing` of boxes and edges at one of four levels, and a file
-of the kind that its suffix names. What is drawn is decided without regard to the kind of file, and the other way round.
+In: a model, a width graph, a plan or a student. Out: a `Drawing` of boxes and arrows at one of four levels, and a file
+in the format of its suffix. Levels know no formats, and formats know no levels.
 """
 
 from . import dot, flow, groups, html, image, mermaid, text

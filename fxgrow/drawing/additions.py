@@ -1,4 +1,4 @@
-"""What a plan puts into a graph: new layers and clones of blocks, each beside the arrow that it takes the place of."""
+"""New layers and clones of blocks in a graph of boxes, each beside the arrow that it replaces."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .view import STAYS, Edge, Node
 
 
 def with_new(source: Source, flow: Flow) -> Flow:
-    """The graph with the plan's new layers and clones, each beside the arrow that it takes the place of."""
+    """The graph with the plan's new layers and clones; the arrows that they replace are kept for before growth."""
     for change in source.changes():
         if isinstance(change, Insert):
-            for place in change.after_nodes:
-                if place.mode == "eval" and place.node in flow.nodes:
-                    flow = _inserted(source, flow, change, place.node)
+            for node_ref in change.after_nodes:
+                if node_ref.mode == "eval" and node_ref.node in flow.nodes:
+                    flow = _inserted(source, flow, change, node_ref.node)
         elif isinstance(change, Repeat):
             for region in change.regions:
                 if region.mode == "eval" and region.exit in flow.nodes:
@@ -30,7 +30,7 @@ def with_new(source: Source, flow: Flow) -> Flow:
 def _inserted(source: Source, flow: Flow, change: Insert, after: str) -> Flow:
     old = flow.nodes[after]
     kernel = "×".join(map(str, change.kernel))
-    number = 2 if change.kind == "residual" else 1  # of layers in it
+    number = 2 if change.kind == "residual" else 1  # of layers in the insertion
     weight = change.channels * change.channels // change.groups * math.prod(change.kernel)
     entries = number * (weight + change.channels) + (2 * change.channels if change.norm else 0)
     key = f"{change.path} after {after}"
@@ -60,7 +60,7 @@ def _inserted(source: Source, flow: Flow, change: Insert, after: str) -> Flow:
 
 
 def _positions(source: Source, key: str, channels: int) -> int:
-    """How many entries each channel has that a node gives, of all examples: of (N, C, H, W) there are N H W."""
+    """The number of entries per channel in a node's value, over all examples: N*H*W for (N, C, H, W)."""
     value = source.widths.value("eval", key)
     layouts = value.layouts if isinstance(value, Value) else ()
     return math.prod(source.size(layout)[1] for layout in layouts) // channels
@@ -88,7 +88,7 @@ def _cloned(flow: Flow, change: Repeat, region: Region) -> Flow:
 
 
 def _clone(old: Node, key: str, block: str, path: str) -> Node:
-    """A box of a block in a clone of it."""
+    """The box in a clone that corresponds to a box of the block."""
     return replace(
         old,
         key=key,
@@ -102,20 +102,20 @@ def _clone(old: Node, key: str, block: str, path: str) -> Node:
 
 
 def _after(flow: Flow, after: str, new: Sequence[Node], last: str, inner: Sequence[Edge]) -> Flow:
-    """New boxes behind one: what read that one reads the last of them, once grown.
+    """Insert boxes after one; after growth the readers of that one read the last of them.
 
     Args:
         flow: The graph so far.
-        after: The box that they follow.
-        new: They, in order.
-        last: The key of the one that gives the result.
-        inner: The arrows into them.
+        after: The key of the box that they follow.
+        new: The new boxes, in order.
+        last: The key of the new box that gives the result.
+        inner: The arrows into the new boxes.
     """
     nodes: dict[str, Node] = {}
     for key, node in flow.nodes.items():
         nodes[key] = node
         if key == after:
-            nodes.update({one.key: one for one in new})
+            nodes.update({box.key: box for box in new})
     edges: list[Edge] = []
     for edge in flow.edges:
         if edge.source != after or edge.when == "before":

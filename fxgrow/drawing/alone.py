@@ -1,7 +1,7 @@
-"""A plan by itself: as much of the widths as it holds, which is enough for the level `groups`.
+"""The width graph of a plan without its model, for the level `groups`.
 
-It knows the parameters that change, and their widths before and after; of the graph, of what stays and of why it
-knows nothing but what it says was left alone.
+A plan contains the parameters that change, with their widths before and after, and what was skipped. It contains no
+graph, and no widths that stay.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..plans.growth_plan import Plan
 
 
 def widths_of(plan: Plan) -> WidthGraph:
-    """The widths that a plan speaks of, as they are in the first teacher; there is no graph behind them."""
+    """The widths in a plan, with the sizes of the first teacher, as a width graph without nodes and calls."""
     sizes: dict[str, Width] = {}
     tensors: dict[str, TensorPlan] = {}
     for step in plan.steps:
@@ -34,8 +34,8 @@ def widths_of(plan: Plan) -> WidthGraph:
         for dim, layout in enumerate(tensor.layouts):
             for name in dict.fromkeys(atoms(layout)):
                 members[name].append((tensor.name, dim))
-    found = WidthGraph(
-        traced=_unseen(plan),
+    widths = WidthGraph(
+        traced=_traced_stub(plan),
         groups_by_name={name: Group(name, width.old, tuple(members[name])) for name, width in sizes.items()},
         tensors={
             name: TensorWidths(name, tensor.layouts, tensor.roles, tensor.kind) for name, tensor in tensors.items()
@@ -51,20 +51,20 @@ def widths_of(plan: Plan) -> WidthGraph:
         outputs={},
         ties=nx.Graph(),
     )
-    return found.pin(sizes.keys() - _flowing(plan, found), KERNEL)
+    return widths.pin(sizes.keys() - _flowing(plan, widths), KERNEL)
 
 
-def _flowing(plan: Plan, found: WidthGraph) -> set[str]:
-    """The widths that grow, that a parameter makes or that it reads; others are sizes of kernels."""
+def _flowing(plan: Plan, widths: WidthGraph) -> set[str]:
+    """The widths that grow, or that a parameter produces or contracts; the others are kernel sizes."""
     flowing = {width.name for step in plan.steps for width in step.grown_widths}
-    for tensor in found.tensors.values():
+    for tensor in widths.tensors.values():
         read = [la for la, role in zip(tensor.layouts, tensor.roles, strict=True) if role == CONTRACT]
-        flowing.update(*map(atoms, [*read, found.produced(tensor.name)]))
+        flowing.update(*map(atoms, [*read, widths.produced(tensor.name)]))
     return flowing
 
 
-def _unseen(plan: Plan) -> Traced:
-    """A model of which only the class is known."""
+def _traced_stub(plan: Plan) -> Traced:
+    """A trace that contains only the class name of the model."""
     return Traced(
         root=nn.Module(),
         graphs={},

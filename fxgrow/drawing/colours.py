@@ -1,7 +1,7 @@
-"""The colours of widths: all as light as each other, so that text reads as well on one as on another.
+"""The colours of widths: of equal lightness, so that text is equally readable on all.
 
-A hue is an angle in OKLCH, where equal angles look about equally far apart; in HSL a third of them is green. A colour
-that no screen can show loses chroma until one can.
+A hue is an angle in OKLCH, where equal angles are about equally distinct (in HSL a third of the hues is green). The
+chroma of a colour outside of sRGB is reduced until the colour is inside.
 
 Source: Ottosson, "A perceptual color space for image processing" (2020): the two matrices. W3C, WCAG 2.2: `contrast`.
 """
@@ -14,18 +14,18 @@ from dataclasses import dataclass, replace
 
 from .view import Swatch
 
-TURN = 45  # degrees by which the hues of the legend are turned: the first one is blue
+TURN = 45  # degrees added to the hues of the legend, so that the first one is blue
 
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """The colours of a drawing on one ground, all "#rrggbb".
+    """The colours of a drawing on a light or a dark background, all "#rrggbb".
 
     Attributes:
         fills: Lightness and chroma of a box by shade.
         line: Lightness and chroma of its outline.
         plain: Fill and outline of a box without a width.
-        pinned: The same of a pinned one.
+        pinned: Fill and outline of a pinned box.
         ink: Text in a box.
     """
 
@@ -54,11 +54,11 @@ def colour(swatch: Swatch | None, theme: Theme = LIGHT) -> tuple[str, str]:
 
 
 def recoloured(legend: Mapping[str, Swatch], first: Iterable[str]) -> dict[str, Swatch]:
-    """The same widths and the same colours, the ones that are told apart best where they are seen first.
+    """The same widths with the same set of colours, the most distinct ones for the widths in `first`.
 
     Args:
-        legend: By name; the colours that come early differ most.
-        first: The names of the widths that show where there are the fewest boxes.
+        legend: The swatches by name; the earlier a colour, the more it differs from the others.
+        first: The names of the widths in the level with the fewest boxes.
     """
     coloured = [name for name, swatch in legend.items() if swatch.hue >= 0]
     order = dict.fromkeys([*(name for name in first if name in legend and legend[name].hue >= 0), *coloured])
@@ -70,7 +70,7 @@ def recoloured(legend: Mapping[str, Swatch], first: Iterable[str]) -> dict[str, 
 
 
 def oklch(lightness: float, chroma: float, hue: float) -> str:
-    """A colour as "#rrggbb", with as much of its chroma as there is on a screen."""
+    """A colour as "#rrggbb", with its chroma reduced to what sRGB contains."""
     for part in range(20, -1, -1):
         linear = _linear(lightness, chroma * part / 20, math.radians(hue))
         if part == 0 or all(-1e-3 <= one <= 1 + 1e-3 for one in linear):

@@ -1,4 +1,4 @@
-"""DOT, the language of Graphviz. Needs nothing; every drawing that Graphviz lays out starts here.
+"""DOT, the language of Graphviz. Has no dependencies; SVG, PNG and PDF are made from it.
 
 Source: graphviz.org/doc/info/attrs.html (what the attributes mean).
 """
@@ -21,7 +21,7 @@ EDGE = {"fontname": FONT, "fontsize": "9", "color": GREY, "fontcolor": GREY, "ar
 
 
 class Markup(str):
-    """A label in the HTML of Graphviz, already escaped."""
+    """A label in Graphviz's HTML-like syntax, already escaped."""
 
 
 @output(".dot", ".gv")
@@ -91,7 +91,7 @@ def _label(node: Node) -> Markup:
 
 
 def short(path: str, limit: int = 34) -> str:
-    """A path that fits into a box: of a long one the last steps."""
+    """A path shortened to `limit` characters: the last steps of a long one."""
     steps = path.split(".")
     while len(steps) > 1 and sum(map(len, steps)) + len(steps) > limit:
         del steps[0]
@@ -99,7 +99,7 @@ def short(path: str, limit: int = 34) -> str:
 
 
 def tip(node: Node) -> str:
-    """All that there is to say of a box."""
+    """The tooltip of a box: path, reason, parameters and the parts folded into it."""
     lines = [node.path or node.key, node.reason, f"{node.parameters[1]:,} parameters" if node.parameters[1] else ""]
     return "\n".join([*filter(None, lines), *(f"with {name}" for name in node.inside[:12])])
 
@@ -114,7 +114,7 @@ def _edge(edge: Edge, names: Mapping[str, str], silent: frozenset[str]) -> str:
         shown |= {"weight": "40" if edge.main else "4"}
     if edge.back and edge.skip:
         shown |= {"constraint": "false", "style": "dashed", "arrowhead": "none"}
-    elif edge.back and edge.source != edge.target:  # what it leads to stands above, and it goes around what is between
+    elif edge.back and edge.source != edge.target:  # drawn from the upper box, so that it does not affect the ranks
         ends, shown["dir"] = ends[::-1], "back"
     if edge.when == "after":
         shown |= {"color": NEW, "fontcolor": NEW}
@@ -122,15 +122,15 @@ def _edge(edge: Edge, names: Mapping[str, str], silent: frozenset[str]) -> str:
 
 
 def _title(drawing: Drawing) -> Markup:
-    """The title, and below it what the colours mean."""
+    """The title, and below it the legend."""
     grey = f"<FONT COLOR='{GREY}' POINT-SIZE='10'>"
     signs = ["grey, dashed: pinned"] if any(node.state == PINNED for node in drawing.nodes) else []
     if any(node.new for node in drawing.nodes) or any(edge.when == "after" for edge in drawing.edges):
         signs.append("green outline: new")
     if any(edge.skip and not edge.back for edge in drawing.edges):
-        signs.append("light: passes layers by")
+        signs.append("light: skip connection")
     if any(edge.skip and edge.back for edge in drawing.edges):
-        signs.append("dashed line: of one dimension")
+        signs.append("dashed line: factors of one dimension")
     shown = [swatch for swatch in drawing.legend if swatch.state != PINNED] if drawing.level != "groups" else []
     columns = 3 if all(len(swatch.name) <= 20 for swatch in shown) else 2
     row = "<TR><TD ALIGN='LEFT'>"
@@ -140,7 +140,7 @@ def _title(drawing: Drawing) -> Markup:
     if len(shown) > LEGEND:
         cells.append(f"<TD></TD><TD ALIGN='LEFT'>{grey}and {len(shown) - LEGEND} more</FONT></TD>")
     lines = [f"<TR>{''.join(cells[i : i + columns])}</TR>" for i in range(0, len(cells), columns)]
-    if lines:  # in a table of its own: a long title would stretch its columns
+    if lines:  # a nested table, because a long title would stretch its columns
         rows.append(f"{row}<TABLE BORDER='0' CELLBORDER='0' CELLSPACING='3'>{''.join(lines)}</TABLE></TD></TR>")
     return Markup(f"<TABLE BORDER='0' CELLBORDER='0' CELLSPACING='3'>{''.join(rows)}</TABLE>")
 

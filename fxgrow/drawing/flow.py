@@ -1,8 +1,8 @@
-"""The levels `ops`, `layers` and `blocks`: the graph that runs, as it is, and folded twice.
+"""The levels `ops`, `layers` and `blocks`: the FX graph, folded zero, one and two times.
 
-`ops` has a box for each node of the FX graph. In `layers` norms, activations and other steps with one input are part
-of the layer that they follow (or lead to, where that has other readers, too). In `blocks` all that stands in one
-module is one box: modules so deep in the tree as can be taken in at once. Blocks in a row that are alike are one, "×3".
+`ops` has a box for each node of the FX graph. In `layers` norms, activations and other operations with one input are
+part of the layer that they follow (or that follows them, if their input has other readers). In `blocks` a module is one
+box; the depth of these modules is the largest that gives at most BLOCKS boxes. Equal consecutive blocks are one, "×3".
 """
 
 from __future__ import annotations
@@ -20,47 +20,47 @@ from .registry import level
 from .source import Source
 from .view import Drawing, Edge, Level, Node, arrow
 
-BLOCKS = 40  # boxes that the level `blocks` may have
+BLOCKS = 40  # the largest number of boxes of the level `blocks`
 
 
 @level("ops")
 def ops(source: Source) -> Drawing:
-    """Every node of the graph."""
-    return _drawn(source, _homed(source, graph_of(source)), "ops")
+    """A box for every node of the graph."""
+    return _drawn(source, _framed(source, graph_of(source)), "ops")
 
 
 @level("layers")
 def layers(source: Source) -> Drawing:
-    """Layers with what follows them."""
-    return _drawn(source, _homed(source, layered(graph_of(source))), "layers")
+    """A box for each layer with the operations that follow it."""
+    return _drawn(source, _framed(source, layered(graph_of(source))), "layers")
 
 
 @level("blocks")
 def blocks(source: Source) -> Drawing:
-    """Modules, those that repeat as one."""
+    """A box for each module; equal consecutive ones are merged."""
     flow = layered(graph_of(source))
     return _drawn(source, _repeats(source, _modules(source, flow, _depth(source, flow))), "blocks")
 
 
 def _depth(source: Source, flow: Flow) -> int:
-    """How deep the tree of modules can be shown with so few boxes that one takes them in, most layers inside some."""
+    """The largest depth with at most BLOCKS boxes, and with at least half of the layers inside modules."""
     layers = sum(node.kind == "layer" for node in flow.nodes.values())
     best = 1
     for depth in range(2, 2 + max((node.path.count(".") for node in flow.nodes.values()), default=0)):
-        found = _modules(source, flow, depth)
-        alone = sum(node.kind == "layer" for node in found.nodes.values())
-        if 2 * alone > layers or len(_repeats(source, found).nodes) > BLOCKS:
+        flow_at_depth = _modules(source, flow, depth)
+        alone = sum(node.kind == "layer" for node in flow_at_depth.nodes.values())
+        if 2 * alone > layers or len(_repeats(source, flow_at_depth).nodes) > BLOCKS:
             return best
         best = depth
     return best
 
 
 def _modules(source: Source, flow: Flow, depth: int) -> Flow:
-    """All that stands in one module as one box, with modules at a depth of the tree that counts its branchings."""
+    """Merge the boxes of each module at a depth of the tree; only levels at which the tree branches count."""
     cut = _cuts([node.path for node in flow.nodes.values() if node.kind == "layer"], depth)
     homes = {key: cut(node.path) if node.kind not in ("input", "output") else "" for key, node in flow.nodes.items()}
     for key, node in flow.nodes.items():
-        if node.kind == "layer" and homes[key] == node.path:  # each call of a layer is a box of its own
+        if node.kind == "layer" and homes[key] == node.path:  # each call of a layer is a separate box
             homes[key] = ""
     first: dict[str, str] = {}
     number: dict[str, int] = {}
@@ -86,7 +86,7 @@ def _modules(source: Source, flow: Flow, depth: int) -> Flow:
 
 
 def _block(source: Source, path: str, number: int, added: int) -> str:
-    """The class of a module and the number of its layers, before and after growth where some are new."""
+    """The class of a module and the number of its layers: "BasicBlock 2→3 layers"."""
     kind = source.widths.traced.classes.get(path) or source.widths.traced.classes.get(path.partition("_deeper")[0])
     name = kind.__name__ if kind is not None and kind not in (*CONTAINERS, nn.Module) else ""  # a student's have none
     count = str(number) if added in (0, number) else f"{number - added}→{number}"
@@ -94,7 +94,7 @@ def _block(source: Source, path: str, number: int, added: int) -> str:
 
 
 def _cuts(paths: Iterable[str], depth: int) -> Callable[[str], str]:
-    """Of a path the part down to a depth that counts where the tree of these paths branches."""
+    """A function that cuts a path at a depth of the tree of `paths`; only levels at which the tree branches count."""
     tree: dict[str, set[str]] = {}
     for path in paths:
         steps = path.split(".")
@@ -114,14 +114,18 @@ def _cuts(paths: Iterable[str], depth: int) -> Callable[[str], str]:
 
 
 def _repeats(source: Source, flow: Flow) -> Flow:
-    """Blocks in a row that are alike as one."""
+    """Merge equal consecutive blocks."""
     keys = list(flow.nodes)
     users, _ = neighbours(flow.edges)
     into: dict[str, str] = {}
     rows: dict[str, list[Node]] = {}
     for one, two in itertools.pairwise(keys):
         a, b = flow.nodes[one], flow.nodes[two]
-        if two in users.get(one, ()) and a.kind in ("block", "layer") and _like(source, a) == _like(source, b) != ():
+        if (
+            two in users.get(one, ())
+            and a.kind in ("block", "layer")
+            and _equality_key(source, a) == _equality_key(source, b) != ()
+        ):
             root = into[two] = into.get(one, one)
             rows.setdefault(root, [a]).append(b)
     rename = {}
@@ -131,8 +135,8 @@ def _repeats(source: Source, flow: Flow) -> Flow:
     return folded(flow, lambda key: into.get(key, key), rename)
 
 
-def _like(source: Source, node: Node) -> Hashable:
-    """What blocks have in common that are drawn as one: their class, what is in them, what they give."""
+def _equality_key(source: Source, node: Node) -> Hashable:
+    """The key by which blocks are equal: class, contents and sizes; () if a block is never merged."""
     kind = source.widths.traced.classes.get(node.path.partition("_deeper")[0])
     if not node.path or kind is None:
         return ()
@@ -140,8 +144,8 @@ def _like(source: Source, node: Node) -> Hashable:
     return kind, node.path.rpartition(".")[0], whats, node.what, node.size, node.new, node.kind, arrow(node.size)
 
 
-def _homed(source: Source, flow: Flow) -> Flow:
-    """Each box in that of its module, at the depth of the blocks."""
+def _framed(source: Source, flow: Flow) -> Flow:
+    """Set the frame of each box: its module at the depth of the level `blocks`."""
     depth = _depth(source, layered(graph_of(source)))
     cut = _cuts([node.path for node in flow.nodes.values() if node.kind == "layer"], depth)
     homes = {key: cut(node.path) if node.path else "" for key, node in flow.nodes.items()}
@@ -161,7 +165,7 @@ def _drawn(source: Source, flow: Flow, name: Level) -> Drawing:
 
 
 def _marked(flow: Flow) -> Iterator[Edge]:
-    """The arrows, those marked that pass others by: they leave where something else goes on, and come in beside it."""
+    """Mark skip connections: their source has other readers, and their target another, deeper source."""
     users, sources = neighbours(flow.edges)
     order = {key: i for i, key in enumerate(flow.nodes)}
     depth: dict[str, int] = {}

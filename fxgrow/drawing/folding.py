@@ -1,4 +1,4 @@
-"""A graph while it is folded into boxes, and how boxes are put together."""
+"""Folding: boxes of a graph are merged into larger ones, from operators to layers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .view import Edge, Node, WidthChange
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A graph while it is folded: boxes by key, in the order in which they run, and arrows.
+    """A graph of boxes.
 
     Attributes:
-        nodes: By key.
-        edges: (source, target, shapes, when), without double ones.
-        unary: The keys of boxes that one tensor goes through, and that can be a part of another box.
-        silent: The keys of boxes that give no tensor.
+        nodes: The boxes by key, in the order of execution.
+        edges: The arrows, at most one per pair of boxes.
+        unary: The keys of boxes with one input tensor that can be folded into another box.
+        silent: The keys of boxes whose result is no tensor.
     """
 
     nodes: Mapping[str, Node]
@@ -26,14 +26,14 @@ class Flow:
 
 
 def root_in(into: Mapping[str, str], key: str) -> str:
-    """The box that a box was folded into, perhaps by way of others; itself where it was not."""
+    """The box that a box was folded into, transitively; the box itself if it was not."""
     while key in into:
         key = into[key]
     return key
 
 
 def neighbours(edges: Iterable[Edge]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Readers and sources of each box, once each, after growth."""
+    """(readers, sources) of each box after growth, without repetitions."""
     users: dict[str, list[str]] = {}
     sources: dict[str, list[str]] = {}
     for edge in edges:
@@ -46,7 +46,7 @@ def neighbours(edges: Iterable[Edge]) -> tuple[dict[str, list[str]], dict[str, l
 
 
 def folded(flow: Flow, root_of: Callable[[str], str], rename: Mapping[str, Node] | None = None) -> Flow:
-    """Boxes put together: each takes the place of its root, whose type and path it has; or those of `rename`."""
+    """Merge the boxes with the same root. The result has the type and path of the root, or of `rename[root]`."""
     parts: dict[str, list[Node]] = {}
     for key, node in flow.nodes.items():
         parts.setdefault(root_of(key), []).append(node)
@@ -73,29 +73,29 @@ def folded(flow: Flow, root_of: Callable[[str], str], rename: Mapping[str, Node]
         ends = root_of(edge.source), root_of(edge.target)
         if ends[0] != ends[1]:
             edges.setdefault(ends, []).append(replace(edge, source=ends[0], target=ends[1]))
-    return Flow(nodes, tuple(map(_at_once, edges.values())))
+    return Flow(nodes, tuple(map(_merged, edges.values())))
 
 
 def _size(inside: Sequence[Node], last: Node) -> WidthChange:
-    """The size of what a box gives; before growth that of what was there."""
+    """The size of the result of merged boxes; if the last one is new, the old size is that of the last old one."""
     if last.size[0] or all(node.new for node in inside):
         return last.size
     old = next((node.size[0] for node in reversed(inside) if node.size[0] and node.group == last.group), 0)
     return old, last.size[1]
 
 
-def _at_once(edges: Sequence[Edge]) -> Edge:
-    """One arrow for all between the same two boxes; one before growth and one after it are there both times."""
-    found = {edge.when: edge for edge in reversed(edges)}
-    if "both" in found or len(found) == 1:
-        return found.get("both", edges[0])
-    return replace(edges[0], shapes=(found["before"].shapes[0], found["after"].shapes[1]), when="both")
+def _merged(edges: Sequence[Edge]) -> Edge:
+    """One arrow for all between the same two boxes; a pair of before and after growth becomes one for both."""
+    by_when = {edge.when: edge for edge in reversed(edges)}
+    if "both" in by_when or len(by_when) == 1:
+        return by_when.get("both", edges[0])
+    return replace(edges[0], shapes=(by_when["before"].shapes[0], by_when["after"].shapes[1]), when="both")
 
 
 def _paths(inside: Sequence[Node]) -> tuple[str, ...]:
-    """Where parts of a box stand; nothing for a box that is all of it."""
-    found = tuple(dict.fromkeys(path for node in inside for path in node.paths or (node.path,) if path))
-    return found if len(found) > 1 else ()
+    """The paths of the parts of a box; empty if there is only one."""
+    paths = tuple(dict.fromkeys(path for node in inside for path in node.paths or (node.path,) if path))
+    return paths if len(paths) > 1 else ()
 
 
 def _inside(node: Node, main: Node) -> str:
@@ -104,7 +104,7 @@ def _inside(node: Node, main: Node) -> str:
 
 
 def layered(flow: Flow) -> Flow:
-    """Without what gives no tensor, and with steps on the way folded into layers."""
+    """Remove boxes whose result is no tensor, and fold boxes with one input into the layers that they follow."""
     reached = _reached(flow)
     attributes = {key for key, node in flow.nodes.items() if node.kind == "op" and key not in reached}
     gone = flow.silent | attributes
@@ -113,7 +113,7 @@ def layered(flow: Flow) -> Flow:
     edges = tuple(_chained(nodes, edges))
     users, sources = neighbours(edges)
     into: dict[str, str] = {}
-    tails: dict[str, str] = {}  # of each box the last one that was folded into it
+    tails: dict[str, str] = {}  # per box: the last box that was folded into it
     for key, node in nodes.items():
         before = sources.get(key, [])
         if key in flow.unary and len(before) == 1 and users[before[0]] == [key]:
@@ -121,9 +121,8 @@ def layered(flow: Flow) -> Flow:
             if nodes[root].kind not in ("input", "output") and nodes[root].new is node.new:
                 into[key] = root
                 tails[root] = key
-    for key in [
-        k for k in nodes if k in flow.unary and k not in into
-    ]:  # a norm before its layer, where what it reads has other readers
+    # A norm in front of its layer, whose input has other readers, is folded into the layer.
+    for key in [key for key in nodes if key in flow.unary and key not in into]:
         after = users.get(tails.get(key, key), [])
         layer = nodes[after[0]] if len(after) == 1 and after[0] not in into else None
         if layer is not None and layer.kind == "layer" and layer.new is nodes[key].new:
@@ -132,7 +131,7 @@ def layered(flow: Flow) -> Flow:
 
 
 def _chained(nodes: Mapping[str, Node], edges: Sequence[Edge]) -> Iterator[Edge]:
-    """The arrows, with one from cat(a, b) to cat(a, b, c) in place of those from a and b: dense networks are chains."""
+    """Replace the arrows from a and b to cat(a, b, c) by one from cat(a, b): a dense network becomes a chain."""
     reads: dict[str, list[Edge]] = {}
     for edge in edges:
         if nodes[edge.target].what == "cat" and edge.when == "both":
@@ -151,11 +150,11 @@ def _chained(nodes: Mapping[str, Node], edges: Sequence[Edge]) -> Iterator[Edge]
 
 
 def _reached(flow: Flow) -> set[str]:
-    """The boxes that something flows into: not those that give a parameter or a constant."""
+    """The boxes with an input; parameters and constants have none."""
     return {edge.target for edge in flow.edges}
 
 
 def total(changes: Iterable[WidthChange]) -> WidthChange:
-    """Numbers before and after, summed up."""
-    found = list(changes)
-    return sum(old for old, _ in found), sum(new for _, new in found)
+    """The sums of the numbers before and of those after growth."""
+    pairs = list(changes)
+    return sum(old for old, _ in pairs), sum(new for _, new in pairs)

@@ -1,4 +1,4 @@
-"""What people give to be drawn, as a `Source`."""
+"""The `Source` for each kind of argument of `fxgrow.draw`."""
 
 from __future__ import annotations
 
@@ -23,22 +23,20 @@ from .source import Source
 
 Drawable: TypeAlias = nn.Module | WidthGraph | Plan | tuple[nn.Module | WidthGraph | Plan | Report, ...]
 
-EXPECTED = (
-    "a model or a student, what fxgrow.widths found, a plan, or (widths, plan) or (model, plan), also with a report"
-)
+EXPECTED = "a model, a student, a WidthGraph, a plan, (widths, plan) or (model, plan), optionally with a report"
 
 
 def source_of(model: Drawable, example_inputs: ExampleInputs | None = None) -> Source:
-    """Whatever can be drawn.
+    """The source of a drawing.
 
     Args:
-        model: A `WidthGraph`, a model, a student, a `Plan`, or a tuple of one of the first two with a plan and a
-            `Report`.
-        example_inputs: Of a model or a student; None: those of the plan, or guessed.
+        model: A `WidthGraph`, a model, a student, a `Plan`, or a tuple of one of the first two with a plan, a
+            `Report` or both.
+        example_inputs: The example inputs of a model or a student; None: those of the plan, or a guess.
 
     Raises:
-        DrawError: It is nothing of these.
-        PlanError: The plan is for another model.
+        DrawError: `model` is none of these.
+        PlanError: The plan was made for another model.
     """
     parts = list(model) if isinstance(model, tuple) else [model]
     graph = next((part for part in parts if isinstance(part, WidthGraph | nn.Module)), None)
@@ -68,13 +66,13 @@ def _of_model(model: nn.Module, plan: Plan | None, example: ExampleInputs | None
         example = example_of(plan, named_tensors(model).values())
     traced = trace_model(model, example, leaf_modules=plan.leaf_modules, output=plan.output)
     check_code(plan, traced)
-    if plan.output == "module":  # which is one call: the graph shows more, where there is one
+    if plan.output == "module":  # this trace is one call; draw the graph if the model has one
         traced = trace_model(model, example, leaf_modules=plan.leaf_modules)
     return freeze(traced)
 
 
 def _of_student(student: nn.Module, plan: Plan, example: ExampleInputs | None) -> WidthGraph:
-    """The widths of a student, found as its teacher's were, on inputs of its own."""
+    """The width graph of a student, on inputs padded to its channels."""
     if example is None:
         known = example_of(plan, named_tensors(student).values())
         if known is not None:

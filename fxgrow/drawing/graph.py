@@ -1,8 +1,8 @@
-"""The FX graph that runs as boxes and arrows, with the layers that the plan puts in."""
+"""The FX graph of eval mode as boxes and arrows, with the layers that the plan inserts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from torch import fx
@@ -17,90 +17,107 @@ from .view import PINNED, Edge, Node, WidthChange
 
 
 def graph_of(source: Source) -> Flow:
-    """Every node of the graph, with the layers that the plan puts in."""
+    """A box for every node of the graph, with the layers that the plan inserts."""
     traced = source.widths.traced
     nodes: dict[str, Node] = {}
     edges: list[Edge] = []
     unary: set[str] = set()
     silent: set[str] = set()
-    for found in traced.graph("eval").nodes:
-        value = value_of(source, found.name)
+    for node in traced.graph("eval").nodes:
+        value = value_of(source, node.name)
         layouts = value.layouts if isinstance(value, Value) else ()
-        nodes[found.name] = _node(source, found, layouts)
-        if value is None and found.op not in ("placeholder", "output"):
-            silent.add(found.name)
-        tensors = [n for n in found.all_input_nodes if value_of(source, n.name) is not None or n.op == "placeholder"]
+        nodes[node.name] = _node(source, node, layouts)
+        if value is None and node.op not in ("placeholder", "output"):
+            silent.add(node.name)
+        tensors = [n for n in node.all_input_nodes if value_of(source, n.name) is not None or n.op == "placeholder"]
         flowing = [n for n in tensors if n.op != "get_attr"]
-        if len(flowing) == 1 and _folds(source, found, nodes[found.name], value_of(source, flowing[0].name), value):
-            unary.add(found.name)
-        for used in found.all_input_nodes:
-            edges.append(Edge(used.name, found.name, _shapes(source, used)))
+        if len(flowing) == 1 and _folds(source, node, nodes[node.name], value_of(source, flowing[0].name), value):
+            unary.add(node.name)
+        for used in node.all_input_nodes:
+            edges.append(Edge(used.name, node.name, _shapes(source, used)))
     nodes = _with_flops(source, nodes)
     flow = Flow(nodes, tuple(edges), frozenset(unary), frozenset(silent))
     return flow if source.of_student else with_new(source, flow)
 
 
 def value_of(source: Source, name: str) -> Value | tuple[object, ...] | None:
-    """What is known of a node: of a tensor its layouts, of several of them a tuple."""
+    """The layouts of a node's value; a tuple of these if it has several tensors; None if it has none."""
     for mode in ("eval", *source.widths.traced.modes):
-        found = source.widths.nodes.get((mode, name))
-        if found is not None:
-            known: Value | tuple[object, ...] | None = found if _has_tensor(found) else None
-            return known
+        value = source.widths.nodes.get((mode, name))
+        if value is not None:
+            return value if _has_tensor(value) else None
     return None
 
 
-def _has_tensor(found: object) -> bool:
-    return any(map(_has_tensor, found)) if isinstance(found, tuple) else isinstance(found, Value)
+def _has_tensor(value: object) -> bool:
+    return any(map(_has_tensor, value)) if isinstance(value, tuple) else isinstance(value, Value)
 
 
 def _node(source: Source, node: fx.Node, layouts: tuple[Layout, ...]) -> Node:
+    """The box of a node of the graph."""
     path = str(node.target) if node.op in ("call_module", "get_attr") else module_path(node)
-    what = source.what(path) if node.op == "call_module" else operation(node)
-    mine = source.inside.get(path, ()) if node.op == "call_module" else ()
+    own = source.inside.get(path, ()) if node.op == "call_module" else ()
     read = [str(n.target) for n in node.all_input_nodes if n.op == "get_attr" and n.target in source.widths.tensors]
     dim = shown(source, layouts[1:] or layouts)
-    group = source.group_of([dim]) if node.op != "get_attr" else ""
-    if not group and node.op == "call_module":
-        group = source.group_of(source.widths.produced(t) for t in mine[:1])
-    touched = [name for la in layouts for name in [source.group_of([(block,)]) for block in la] if name]
-    touched += [
-        name for t in mine for name in [source.group_of([la]) for la in source.widths.tensors[t].layouts] if name
-    ]
+    group = _group(source, node, dim, own)
     swatch = source.legend.get(group)
-    kind = {"placeholder": "input", "output": "output", "call_module": "layer"}.get(node.op, "op")
-    if sum(n.op not in ("get_attr",) and value_of(source, n.name) is not None for n in node.all_input_nodes) > 1:
-        kind = "join" if kind == "op" else kind
+    kind = _kind(source, node)
     new = source.is_new(path) or (source.of_student and _closes(source, node))
     size = source.size(dim) if dim and layouts[1:] and (group or node.op == "call_module") else (0, 0)
     return Node(
         key=node.name,
         kind=kind,
-        what=what,
+        what=source.what(path) if node.op == "call_module" else operation(node),
         path=path if kind not in ("input", "output") else "",
         size=(0, size[1]) if new else size,
         group=group,
-        groups=tuple(dict.fromkeys([*([group] if group else []), *touched])),
+        groups=tuple(dict.fromkeys(filter(None, [group, *_groups(source, layouts, own)]))),
         state=swatch.state if swatch else "",
         reason=swatch.reason if swatch else "",
         new=new,
-        parameters=total(source.parameters(t) for t in [*mine, *read] if t in source.parameter_names),
-        start=next(
-            (
-                f"{t}[{d}]"
-                for t in mine
-                for d, la in enumerate(source.widths.tensors[t].layouts)
-                if group == source.group_of([la])
-            ),
-            "",
-        ),
+        parameters=total(source.parameters(tensor) for tensor in [*own, *read] if tensor in source.parameter_names),
+        start=_start(source, own, group),
     )
 
 
-def shown(source: Source, layouts: Sequence[Layout]) -> Layout:
-    """The dimension that a box shows: the first that can grow, or that has a name, or that there is.
+def _kind(source: Source, node: fx.Node) -> str:
+    """The kind of a node's box; an operation on several tensors is a "join"."""
+    kind = {"placeholder": "input", "output": "output", "call_module": "layer"}.get(node.op, "op")
+    tensors = [n for n in node.all_input_nodes if n.op != "get_attr" and value_of(source, n.name) is not None]
+    return "join" if kind == "op" and len(tensors) > 1 else kind
 
-    Of words (N, words, features) it is the features: the number of words is pinned.
+
+def _group(source: Source, node: fx.Node, dim: Layout, own: Sequence[str]) -> str:
+    """The width group of a node's result, or else the one that its first parameter produces; "" for none."""
+    group = source.group_of([dim]) if node.op != "get_attr" else ""
+    if not group and node.op == "call_module":
+        group = source.group_of(source.widths.produced(tensor) for tensor in own[:1])
+    return group
+
+
+def _groups(source: Source, layouts: tuple[Layout, ...], own: Sequence[str]) -> Iterator[str]:
+    """The width groups of a node's result, block by block, and of its parameters; "" where there is none."""
+    for layout in layouts:
+        for block in layout:
+            yield source.group_of([(block,)])
+    for tensor in own:
+        for layout in source.widths.tensors[tensor].layouts:
+            yield source.group_of([layout])
+
+
+def _start(source: Source, own: Sequence[str], group: str) -> str:
+    """The first dimension of a node's parameters with this width group: "conv.weight[0]"; "" for none."""
+    for tensor in own:
+        for dim, layout in enumerate(source.widths.tensors[tensor].layouts):
+            if group == source.group_of([layout]):
+                return f"{tensor}[{dim}]"
+    return ""
+
+
+def shown(source: Source, layouts: Sequence[Layout]) -> Layout:
+    """The dimension whose size a box shows: the first that can grow, else with a group, else not fixed, else the first.
+
+    Of (N, words, features) it is the features, because the number of words is pinned.
     """
     named = [la for la in layouts if source.group_of([la])]
     free = [la for la in named if source.legend[source.group_of([la])].state != PINNED]
@@ -109,21 +126,21 @@ def shown(source: Source, layouts: Sequence[Layout]) -> Layout:
 
 
 def _with_flops(source: Source, nodes: Mapping[str, Node]) -> dict[str, Node]:
-    """The boxes with the operations of their calls; calls of one weight, or at one place, share theirs."""
+    """The boxes with the FLOPs of their calls; the FLOPs of a weight or location are divided among its nodes."""
     graph = {node.name: node for node in source.widths.traced.graph("eval").nodes}
     tensors: dict[str, list[str]] = {}
     for name in source.flops:
-        module = name.rpartition(" at ")[2]  # a weight, or a place: "convolution at 1"
+        module = name.rpartition(" at ")[2]  # a weight, or a location: "convolution at 1"
         while module:
             tensors.setdefault(module, []).append(name)
             module = module.rpartition(".")[0]
     claims: dict[str, list[str]] = {}
     for key, box in nodes.items():
-        found = graph[key]
-        keys = tensors.get(box.path, []) if found.op == "call_module" else [describe(found)]
-        keys = [*keys, *(str(used.target) for used in found.all_input_nodes if used.op == "get_attr")]
+        node = graph[key]
+        keys = tensors.get(box.path, []) if node.op == "call_module" else [describe(node)]
+        keys = [*keys, *(str(used.target) for used in node.all_input_nodes if used.op == "get_attr")]
         for name in dict.fromkeys(keys):
-            if name in source.flops and found.op not in ("get_attr", "placeholder", "output"):
+            if name in source.flops and node.op not in ("get_attr", "placeholder", "output"):
                 claims.setdefault(name, []).append(key)
     shares: dict[str, list[WidthChange]] = {}
     for name, keys in claims.items():
@@ -131,7 +148,7 @@ def _with_flops(source: Source, nodes: Mapping[str, Node]) -> dict[str, Node]:
         for i, key in enumerate(keys):
             rest = (old % len(keys), new % len(keys)) if i == 0 else (0, 0)
             shares.setdefault(key, []).append((old // len(keys) + rest[0], new // len(keys) + rest[1]))
-    totals = {key: total(found) for key, found in shares.items()}
+    totals = {key: total(flops) for key, flops in shares.items()}
     return {
         key: replace(box, flops=(0 if box.new else totals[key][0], totals[key][1])) if key in totals else box
         for key, box in nodes.items()
@@ -139,7 +156,7 @@ def _with_flops(source: Source, nodes: Mapping[str, Node]) -> dict[str, Node]:
 
 
 def _closes(source: Source, node: fx.Node) -> bool:
-    """Whether a node of a student adds what a new residual layer takes to what that gives."""
+    """Whether a node of a student is the sum that ends a new residual layer."""
     return node.op == "call_function" and any(
         used.op == "call_module" and used.target == f"{path}.last"
         for used in node.all_input_nodes
@@ -148,7 +165,7 @@ def _closes(source: Source, node: fx.Node) -> bool:
 
 
 def _folds(source: Source, node: fx.Node, box: Node, taken: object, given: object) -> bool:
-    """Whether a node is a step on the way: no weights of two dimensions, and the same space as before."""
+    """Whether a node can be folded into its input: it has no matrix weights, and keeps the spatial dimensions."""
     if node.op == "output" or not isinstance(given, Value):
         return False
     weights = list(source.inside.get(box.path, ())) if node.op == "call_module" else []

@@ -1,7 +1,7 @@
-"""The level `groups`: a box for each width group, an arrow for each layer that makes one of another.
+"""The level `groups`: a box for each width group, an arrow for each layer that contracts one and produces another.
 
-A layer that reads a concatenation, [a + b], gets its arrow from a small box for that, which the boxes of a and b lead
-to. One that reads [a + b + c] has it from the box of [a + b] and from c: so a dense network stays a chain.
+A concatenation [a + b] that a layer reads is a small box with arrows from a and b. For [a + b + c] the arrows start at
+the box of [a + b] and at c, so that a dense network is a chain.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .view import GROWS, PINNED, Drawing, Edge, Node, Swatch, When
 
 @level("groups")
 def groups(source: Source) -> Drawing:
-    """Width groups, and the layers between them."""
+    """Width groups and the layers between them."""
     scene = _Scene(source)
     edges = list(scene.edges())
     used = {key for edge in edges for key in (edge.source, edge.target)}
@@ -38,18 +38,18 @@ def groups(source: Source) -> Drawing:
 
 
 def _straightened(nodes: Sequence[Node], edges: Sequence[Edge]) -> Iterator[Edge]:
-    """The arrows, those marked that lead the shortest way from the first box to the farthest output."""
+    """Mark the arrows on the shortest path from the first box to the farthest output as `main`."""
     graph = nx.DiGraph((edge.source, edge.target) for edge in edges if not edge.back)
     start = next((node.key for node in nodes if node.key in graph and not graph.in_degree(node.key)), "")
     reached: dict[str, list[str]] = nx.single_source_shortest_path(graph, start) if start else {}
-    ways = [reached[node.key] for node in nodes if node.kind == "output" and node.key in reached]
-    way = max(ways or list(reached.values()), key=len, default=list[str]())
-    steps = set(itertools.pairwise(way))
+    paths = [reached[node.key] for node in nodes if node.kind == "output" and node.key in reached]
+    path = max(paths or list(reached.values()), key=len, default=list[str]())
+    steps = set(itertools.pairwise(path))
     yield from (replace(edge, main=not edge.back and (edge.source, edge.target) in steps) for edge in edges)
 
 
 class _Scene:
-    """The order of the widths in the model, and the boxes of concatenations made on the way."""
+    """The boxes and arrows of the level; boxes of concatenations are created while its arrows are."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -62,7 +62,7 @@ class _Scene:
         } - {name for t in source.widths.tensors for name in atoms(source.widths.produced(t))}
 
     def rank(self, key: str) -> float:
-        """Where a box stands in the order of the model."""
+        """The position of a box in the order of the model."""
         return self._order.get(key, len(self._order))
 
     def node(self, swatch: Swatch) -> Node:
@@ -73,7 +73,7 @@ class _Scene:
         if kind == "input" and swatch.state != PINNED:
             kind = "group"
         boxes = self._boxes.get(swatch.name, ())
-        number = 0 if self.source.alone and swatch.state != GROWS else len(swatch.layers)  # a plan knows but some
+        number = 0 if self.source.alone and swatch.state != GROWS else len(swatch.layers)  # a plan has only some layers
         return Node(
             key=swatch.name,
             kind=kind,
@@ -92,15 +92,15 @@ class _Scene:
         )
 
     def edges(self) -> Iterator[Edge]:
-        """One arrow for all layers between the same two boxes."""
-        found: dict[tuple[str, str, When], dict[str, list[str]]] = {}
+        """One arrow for all layers between two boxes; then those of concatenations, new layers and factors."""
+        layers: dict[tuple[str, str, When], dict[str, list[str]]] = {}
         for name, path, target, when in self._layers():
             for start in name:
                 if self.source.is_new(path):
                     when = "after"
                 label = self._label(path)
-                found.setdefault((start, target, when), {}).setdefault(label, []).append(path)
-        for (start, target, when), labels in found.items():
+                layers.setdefault((start, target, when), {}).setdefault(label, []).append(path)
+        for (start, target, when), labels in layers.items():
             text = _counted(labels) if list(labels) != [""] or len(labels[""]) > 1 else ""
             tip = ", ".join(path for paths in labels.values() for path in paths)
             back = self.rank(target) <= self.rank(start)
@@ -115,7 +115,7 @@ class _Scene:
         return self.source.kernel(weight) if known is not None and len(known.layouts) > 2 else ""
 
     def _layers(self) -> Iterator[tuple[list[str], str, str, When]]:
-        """For each weight the boxes that it reads, its module, and the box of the width that it makes."""
+        """(boxes that a weight contracts, its module, the box that it produces, when) for each weight."""
         for tensor in self.source.widths.tensors.values():
             read = [
                 la for la, role in zip(tensor.layouts, tensor.roles, strict=True) if role == CONTRACT and any(atoms(la))
@@ -157,31 +157,31 @@ class _Scene:
                 rest = rest[size:]
 
     def _changes(self) -> Iterator[Edge]:
-        """New layers, as a loop at the width that they keep."""
+        """New layers, as a loop at their width."""
         if self.source.of_student:
             return
         loops: dict[str, dict[str, list[str]]] = {}
         for change in self.source.changes():
             if isinstance(change, Enlarge):
                 continue
-            made = self._kept(change)
+            width = self._width_of(change)
             kind = "×".join(map(str, change.kernel)) if isinstance(change, Insert) else "block"
             paths = (change.path,) if isinstance(change, Insert) else change.paths
-            if made:
-                loops.setdefault(made, {}).setdefault(kind, []).extend(paths)
-        for made, new in loops.items():
+            if width:
+                loops.setdefault(width, {}).setdefault(kind, []).extend(paths)
+        for width, new in loops.items():
             tip = ", ".join(path for paths in new.values() for path in paths)
-            yield Edge(made, made, label=f"new: {_counted(new)}", tip=tip, back=True, when="after")
+            yield Edge(width, width, label=f"new: {_counted(new)}", tip=tip, back=True, when="after")
 
-    def _kept(self, change: Insert | Repeat) -> str:
-        """The width that a new layer or a clone of a block reads and gives."""
+    def _width_of(self, change: Insert | Repeat) -> str:
+        """The width group of the input and output of a new layer or a clone."""
         after = change.after_nodes[0].node if isinstance(change, Insert) else change.regions[0].exit
         value = value_of(self.source, after)
         layouts = value.layouts if isinstance(value, Value) else ()
         return self.source.group_of([shown(self.source, layouts[1:] or layouts)])
 
     def _factors(self) -> Iterator[Edge]:
-        """Dotted, between the factors of one dimension."""
+        """Dashed lines between the factors of one dimension."""
         seen: dict[tuple[str, str], None] = {}
         for tensor in self.source.widths.tensors.values():
             for layout in tensor.layouts:
@@ -195,16 +195,16 @@ class _Scene:
 
 
 def _boxes(source: Source) -> dict[str, list[Node]]:
-    """The boxes of the graph, new ones too, that make each width, or else touch it."""
-    found: dict[str, list[Node]] = {}
+    """The boxes of the level `ops` by the first width group that they produce, or else have."""
+    boxes: dict[str, list[Node]] = {}
     for box in () if source.alone else graph_of(source).nodes.values():
         names = [name for name in (box.group, *box.groups) if name in source.legend]
-        found.setdefault(names[0] if names else "", []).append(box)
-    return found
+        boxes.setdefault(names[0] if names else "", []).append(box)
+    return boxes
 
 
 def _counted(labels: Mapping[str, Sequence[str]]) -> str:
-    """What there is of each kind: "1×1 (3), 3×3, 2 blocks"; what has no kernel is a layer."""
+    """The number of layers per kind: "1×1 (3), 3×3, 2 blocks"; one without a kernel is a "layer"."""
     words = []
     for label, paths in labels.items():
         name = label or "layer"
@@ -216,17 +216,17 @@ def _counted(labels: Mapping[str, Sequence[str]]) -> str:
 
 
 def _order(source: Source) -> dict[str, float]:
-    """The widths in the order in which a run of the model makes them."""
+    """The position of each width group in the order of execution."""
     mode = source.widths.traced.modes[0]
-    found: dict[str, float] = {}
+    order: dict[str, float] = {}
     for prediction in source.widths.predictions[mode]:
         for _, value in prediction.flow.ins:
             if value.origin:
                 layouts = source.widths.tensors[value.origin]
                 for layout in [*_read_layouts(layouts.layouts, layouts.roles), source.widths.produced(value.origin)]:
                     for name in atoms(layout):
-                        found.setdefault(str(name), len(found))
-    return found | {name: found.get(name, len(found) + i) for i, name in enumerate(source.widths.groups_by_name)}
+                        order.setdefault(str(name), len(order))
+    return order | {name: order.get(name, len(order) + i) for i, name in enumerate(source.widths.groups_by_name)}
 
 
 def _read(layouts: tuple[Layout, ...], roles: tuple[str, ...]) -> Iterator[str]:

@@ -1,7 +1,6 @@
-"""One HTML file with every level, which lays itself out in the browser and loads nothing.
+"""One HTML file with all levels. The browser lays them out; the file loads nothing.
 
-Graphviz comes along, compiled to WebAssembly: vendor/graphviz.js, the module of @hpcc-js/wasm-graphviz as its authors
-minified it.
+It contains Graphviz, compiled to WebAssembly: vendor/graphviz.js, the minified module of @hpcc-js/wasm-graphviz.
 """
 
 from __future__ import annotations
@@ -21,20 +20,13 @@ from .source import Source
 from .view import SIGNS, Drawing, Edge, Node, Swatch, quiet
 
 PAGE = Path(__file__).with_name("page")
-SCRIPTS = (
-    "layout.js",
-    "shown.js",
-    "picture.js",
-    "panel.js",
-    "print.js",
-    "controls.js",
-)  # one after the other, as one module
+SCRIPTS = ("layout.js", "shown.js", "picture.js", "panel.js", "print.js", "controls.js")  # joined to one module
 GRAPHVIZ = Path(__file__).with_name("vendor") / "graphviz.js"
 
 
 @output(".html", ".htm")
 def write(picture: Picture) -> bytes:
-    """Every level, opened at the one that was asked for."""
+    """All levels, opened at the one of the picture."""
     data = json.dumps(_data(picture), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     parts = {
         "title": html.escape(picture.drawing.title),
@@ -43,7 +35,7 @@ def write(picture: Picture) -> bytes:
         "graphviz": _graphviz(),
         "script": "\n".join(map(_read, SCRIPTS)),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _read("page.html")).encode()
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _read("page.html")).encode()
 
 
 def _read(name: str) -> str:
@@ -55,7 +47,7 @@ def _graphviz() -> str:
     text = GRAPHVIZ.read_text(encoding="utf-8").rstrip()
     exported = re.search(r"export\{[^{}]*?([\w$]+) as Graphviz\b[^{}]*\};?$", text[-1000:])
     if exported is None or "</script" in text or "<!--" in text:
-        raise ValueError(f"{GRAPHVIZ.name} is no module that exports Graphviz")
+        raise ValueError(f"{GRAPHVIZ.name} is not a module that exports Graphviz")
     return f"{text[: -len(exported[0])]}\nglobalThis.fxgrowGraphviz = {exported[1]};"
 
 
@@ -83,10 +75,10 @@ def _level(one: Drawing) -> dict[str, Any]:
 
 
 def _brief(one: Node | Edge) -> dict[str, Any]:
-    """What differs from a blank box or arrow."""
+    """The attributes that differ from their defaults."""
     blank = _blank(type(one))
-    found = {name: value for name, value in dataclasses.asdict(one).items() if blank.get(name) != value}
-    return found | ({"quiet": True} if isinstance(one, Node) and quiet(one) else {})
+    changed = {name: value for name, value in dataclasses.asdict(one).items() if blank.get(name) != value}
+    return changed | ({"quiet": True} if isinstance(one, Node) and quiet(one) else {})
 
 
 def _blank(kind: type[Node | Edge]) -> dict[str, Any]:
@@ -95,7 +87,7 @@ def _blank(kind: type[Node | Edge]) -> dict[str, Any]:
 
 
 def _swatch(swatch: Swatch) -> dict[str, Any]:
-    """A width with its colours on a light ground and on a dark one."""
+    """A swatch with its colours on a light and on a dark background."""
     light, dark = colour(swatch, LIGHT), colour(swatch, DARK)
     shown = dataclasses.asdict(swatch)
     return {name: shown[name] for name in ("name", "size", "state", "reason", "layers")} | {
@@ -105,7 +97,7 @@ def _swatch(swatch: Swatch) -> dict[str, Any]:
 
 
 def _ties(source: Source, wanted: set[str]) -> dict[str, tuple[str, str]]:
-    """From each dimension the next one on the way to the first of its width, and the operator that ties the two."""
+    """For each dimension the next one on its path to the first dimension of the width, and the operator between."""
     graph = source.widths.ties
     known: dict[str, tuple[str, str]] = {}
     for name in source.legend:
@@ -115,8 +107,8 @@ def _ties(source: Source, wanted: set[str]) -> dict[str, tuple[str, str]]:
             continue
         towards = dict(nx.bfs_predecessors(graph, root))
         for start in sorted(wanted & towards.keys()):
-            at = start
-            while at in towards and at not in known:
-                known[at] = towards[at], graph.edges[at, towards[at]]["site"]
-                at = towards[at]
+            dim = start
+            while dim in towards and dim not in known:
+                known[dim] = towards[dim], graph.edges[dim, towards[dim]]["site"]
+                dim = towards[dim]
     return known

@@ -1,6 +1,6 @@
-"""SVG, PNG and PDF by Graphviz: the one that pygraphviz's wheels hold (the extra `viz`), or a `dot` on the PATH.
+"""SVG, PNG and PDF by Graphviz: the one in the wheels of pygraphviz (the extra `viz`), or `dot` on the PATH.
 
-Graphviz draws the names of modules below the arrows. An SVG can be repaired: there they are lifted above them.
+Graphviz draws the names of modules below the arrows. In an SVG they are moved above them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def write(picture: Picture) -> bytes:
     """The drawing after growth, with a legend.
 
     Raises:
-        DrawError: There is no Graphviz, or it failed.
+        DrawError: Graphviz is missing or failed.
     """
     text, kind = writer(".dot")(picture).decode(), picture.suffix.removeprefix(".")
     drawn = _drawn(text, kind)
@@ -35,19 +35,19 @@ def _drawn(text: str, kind: str) -> bytes:
     if program is None:
         raise DrawError(
             f"a .{kind} needs Graphviz: pip install 'fxgrow[viz]', or a dot on the PATH; "
-            "without, draw a .html, which lays itself out in the browser, or a .dot, .mmd or .txt"
+            "without it, draw a .html, which the browser lays out, or a .dot, .mmd or .txt"
         )
-    found = subprocess.run([program, f"-T{kind}"], input=text.encode(), capture_output=True, check=False)
-    if found.returncode:
-        raise DrawError(f"dot failed: {found.stderr.decode(errors='replace').strip()[:300]}")
-    return found.stdout
+    result = subprocess.run([program, f"-T{kind}"], input=text.encode(), capture_output=True, check=False)
+    if result.returncode:
+        raise DrawError(f"dot failed: {result.stderr.decode(errors='replace').strip()[:300]}")
+    return result.stdout
 
 
 def _by_wheel(text: str, kind: str) -> bytes:
     pygraphviz = import_module("pygraphviz")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # what Graphviz says of fonts
+            warnings.simplefilter("ignore", RuntimeWarning)  # warnings of Graphviz about fonts
             drawn: bytes = pygraphviz.AGraph(string=text).draw(format=kind, prog="dot")
     except (OSError, ValueError) as error:
         raise DrawError(f"Graphviz failed: {str(error)[:300]}") from error
@@ -55,11 +55,11 @@ def _by_wheel(text: str, kind: str) -> bytes:
 
 
 _MODULE = re.compile(r'(<g [^>]*class="cluster">(?:(?!</g>).)*?)(<text (?:(?!</g>).)*</text>\n)', re.DOTALL)
-_HALO = '<g stroke="white" stroke-width="3" stroke-linejoin="round" paint-order="stroke">'  # for an arrow right behind
+_HALO = '<g stroke="white" stroke-width="3" stroke-linejoin="round" paint-order="stroke">'  # for arrows behind a name
 
 
 def _names_above(svg: str) -> str:
-    """An SVG with the names of modules as the last thing that is drawn."""
-    names = [found[2] for found in _MODULE.finditer(svg)]
+    """The SVG with the names of modules moved to its end, so that they are drawn last."""
+    names = [match[2] for match in _MODULE.finditer(svg)]
     rest, end, _ = _MODULE.sub(r"\1", svg).rpartition("</g>\n</svg>")
     return f"{rest}{_HALO}\n{''.join(names)}</g>\n{end}\n" if names else svg

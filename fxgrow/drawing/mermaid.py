@@ -1,4 +1,4 @@
-"""Mermaid, which GitHub shows in Markdown.
+"""Mermaid, which GitHub renders in Markdown.
 
 Source: mermaid.js.org/syntax/flowchart.html; mermaid.js.org/config/schema-docs/config.html (maxEdges, maxTextSize).
 """
@@ -13,7 +13,7 @@ from .colours import colour
 from .registry import LEGEND, Picture, output
 from .view import PINNED, SIGNS, Drawing, Edge, Node, arrow, own
 
-MOST_EDGES, MOST_TEXT = 500, 50_000  # Mermaid shows no more, unless its page is told to
+MAX_EDGES, MAX_TEXT = 500, 50_000  # the default limits of Mermaid: arrows, characters
 
 
 @output(".mmd")
@@ -21,14 +21,14 @@ def write(picture: Picture) -> bytes:
     """The drawing after growth.
 
     Raises:
-        DrawError: It is more than Mermaid shows.
+        DrawError: The drawing exceeds the limits of Mermaid.
     """
     drawing = picture.drawing
     text = mermaid(drawing)
-    if len(drawing.edges) > MOST_EDGES or len(text) > MOST_TEXT:
+    if len(drawing.edges) > MAX_EDGES or len(text) > MAX_TEXT:
         raise DrawError(
-            f"Mermaid shows at most {MOST_EDGES} arrows and {MOST_TEXT:,} characters; level {drawing.level!r} has "
-            f"{len(drawing.edges)} and {len(text):,}: take level 'blocks', or a .html or .svg"
+            f"Mermaid shows at most {MAX_EDGES} arrows and {MAX_TEXT:,} characters; level {drawing.level!r} has "
+            f"{len(drawing.edges)} and {len(text):,}: use level 'blocks', or draw a .html or .svg"
         )
     return text.encode()
 
@@ -62,7 +62,7 @@ def _arrow(edge: Edge) -> str:
 
 
 def _colours(drawing: Drawing, numbers: dict[str, str]) -> Iterator[str]:
-    """A class for each width, for what is pinned and for what is new, with a box in the legend."""
+    """A style class for each width, for pinned boxes and for new ones, each with a box in the legend."""
     swatches = {swatch.name: swatch for swatch in drawing.legend}
     members: dict[str, list[str]] = {}
     for node in drawing.nodes:
@@ -86,7 +86,7 @@ def _colours(drawing: Drawing, numbers: dict[str, str]) -> Iterator[str]:
 
 
 def _legend(drawing: Drawing, members: Container[str]) -> Iterator[tuple[str, str]]:
-    """What the legend explains, by class: signs that occur and, where boxes are no widths, the first widths."""
+    """(class, text) of the legend: the signs in the drawing and, except at level groups, the first widths."""
     yield from ((sign, SIGNS[sign]) for sign in ("pinned", "new") if sign in members)
     if drawing.level != "groups":
         shown = (swatch for swatch in drawing.legend if f"width {swatch.name}" in members)

@@ -1,4 +1,4 @@
-"""The tables of levels and of outputs: a decorated function for each, in a file of its own or beside its like."""
+"""The tables of levels and of file formats; each entry is a decorated function."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .view import LEVELS, Drawing, Level, Swatch
 Build = Callable[[Source], Drawing]
 Write = Callable[["Picture"], bytes]
 
-READABLE = 60  # boxes that one can take in at once
-LEGEND = 12  # widths in a legend that stands still; more than that nobody reads
-MANY, VERY_MANY = 250, 800  # arrows from which on Graphviz is told to take less trouble
+READABLE = 60  # the largest number of boxes with which a drawing opens at the level `groups`
+LEGEND = 12  # the largest number of widths in the legend of a static picture
+MANY, VERY_MANY = 250, 800  # above these numbers of arrows Graphviz gets lower iteration limits
 
 _BUILDERS: dict[Level, Build] = {}
 _WRITERS: dict[str, Write] = {}
@@ -24,12 +24,12 @@ _WRITERS: dict[str, Write] = {}
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What an output is given.
+    """The input of a file format.
 
     Attributes:
-        drawing: At the level that was asked for.
-        source: For outputs that show every level.
-        suffix: The one that the file has.
+        drawing: The drawing at the requested level.
+        source: What is drawn, for formats that contain all levels.
+        suffix: The suffix of the file, with its dot.
     """
 
     drawing: Drawing
@@ -42,7 +42,7 @@ def level(name: Level) -> Callable[[Build], Build]:
 
     def register(build: Build) -> Build:
         if name in _BUILDERS or name not in LEVELS:
-            raise ValueError(f"level {name!r} is drawn already, or is none")
+            raise ValueError(f"level {name!r} is already registered or not in LEVELS")
         _BUILDERS[name] = build
         return build
 
@@ -50,12 +50,12 @@ def level(name: Level) -> Callable[[Build], Build]:
 
 
 def output(*suffixes: str) -> Callable[[Write], Write]:
-    """Register the function that writes files with some suffixes."""
+    """Register the function that writes files with these suffixes."""
 
     def register(write: Write) -> Write:
         for suffix in suffixes:
             if suffix in _WRITERS or not suffix.startswith("."):
-                raise ValueError(f"suffix {suffix!r} is written already, or is none")
+                raise ValueError(f"suffix {suffix!r} is already registered or has no dot")
             _WRITERS[suffix] = write
         return write
 
@@ -63,43 +63,44 @@ def output(*suffixes: str) -> Callable[[Write], Write]:
 
 
 def outputs() -> Mapping[str, Write]:
-    """What writes files, by suffix."""
+    """The writers by suffix, as a read-only view."""
     return MappingProxyType(_WRITERS)
 
 
 def writer(suffix: str) -> Write:
-    """What writes files with a suffix.
+    """The writer for a suffix.
 
     Raises:
-        DrawError: Nothing does.
+        DrawError: The suffix is unknown.
     """
     if suffix not in _WRITERS:
-        raise DrawError(f"nothing draws {suffix or 'a file without a suffix'}; there are {', '.join(sorted(_WRITERS))}")
+        what = f"suffix {suffix!r}" if suffix else "a file without a suffix"
+        raise DrawError(f"cannot draw {what}; use one of {', '.join(sorted(_WRITERS))}")
     return _WRITERS[suffix]
 
 
 def drawing(source: Source, name: str) -> Drawing:
-    """What a source looks like at a level.
+    """The drawing of a source at a level.
 
     Raises:
-        DrawError: There is no such level, or none of this source.
+        DrawError: The level is unknown, or the source is a plan without its model and has no graph.
     """
     return next(drawings(source, name))
 
 
 def drawings(source: Source, *names: str) -> Iterator[Drawing]:
-    """The same at some levels. At each of them a width has one colour: the sparsest has the first choice."""
+    """The drawings at some levels. A width has the same colour at all levels; see `palette`."""
     for name in names:
         if name not in LEVELS:
-            raise DrawError(f"no level {name!r}; there are {', '.join(LEVELS)}")
+            raise DrawError(f"no level {name!r}; use one of {', '.join(LEVELS)}")
         if name not in source.levels:
-            raise DrawError(f"a plan alone has no graph to draw {name} of: give (widths, plan), or the student")
+            raise DrawError(f"level {name!r} needs a graph, and a plan has none: give (widths, plan) or the student")
     least = _BUILDERS[sparsest(source)](source)
     legend = palette(source, least)
     for name in source.levels:
         if name in names:
-            found = least if name == least.level else _BUILDERS[name](source)
-            yield replace(found, legend=tuple(legend[swatch.name] for swatch in found.legend))
+            drawn = least if name == least.level else _BUILDERS[name](source)
+            yield replace(drawn, legend=tuple(legend[swatch.name] for swatch in drawn.legend))
 
 
 def sparsest(source: Source) -> Level:
@@ -108,12 +109,12 @@ def sparsest(source: Source) -> Level:
 
 
 def palette(source: Source, least: Drawing) -> dict[str, Swatch]:
-    """All widths, in colours that differ most at the sparsest level."""
+    """The swatches of all widths by name, with the most distinct colours for those at the sparsest level."""
     return recoloured(source.legend, dict.fromkeys(node.group for node in least.nodes))
 
 
 def opening(source: Source) -> Drawing:
-    """The most telling level that reads at once: groups, or blocks where there are none of these, or too many."""
+    """The drawing to open with: `groups` if it has 1 to READABLE boxes, else the next level that has any."""
     levels = drawings(source, *source.levels)
     groups = next(levels)
     if 0 < len(groups.nodes) <= READABLE:

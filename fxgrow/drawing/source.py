@@ -1,4 +1,4 @@
-"""What is drawn: widths, and what becomes of them."""
+"""The source of drawings: a width graph, a plan, and their sizes, labels and figures before and after growth."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ WITHOUT_A_MODEL = "drawn from the plan alone: widths that stay, layers and FLOPs
 
 @dataclass(frozen=True)
 class Source:
-    """Everything that there is to draw.
+    """The data of a drawing, with figures before and after growth.
 
     Attributes:
-        widths: Of the teacher; or of the student, where `of_student`.
-        plan: What becomes of it, if anything.
-        of_student: Whether the widths are those that the plan leads to.
-        report: What verification found.
-        alone: Whether the plan is all there is: no graph, and of the widths only those of parameters that change.
+        widths: The width graph of the teacher; of the student, if `of_student`.
+        plan: The plan; None for a model without one.
+        of_student: Whether the width graph is that of the student.
+        report: The report of `fxgrow.verify`.
+        alone: Whether there is no model: no graph, and only the widths of parameters that change.
     """
 
     widths: WidthGraph
@@ -42,12 +42,12 @@ class Source:
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """Those that can be drawn."""
+        """The levels that can be drawn."""
         return LEVELS[:1] if self.alone else LEVELS
 
     @cached_property
     def legend(self) -> Mapping[str, Swatch]:
-        """The width groups, in the order of the model."""
+        """The swatches of the width groups by name, in the order of the model."""
         return {swatch.name: swatch for swatch in self._swatches()}
 
     @cached_property
@@ -59,26 +59,26 @@ class Source:
 
     @cached_property
     def inside(self) -> Mapping[str, Sequence[str]]:
-        """The parameters and buffers of each module and what is in it."""
-        found: dict[str, list[str]] = {}
+        """The parameters and buffers of each module, including those of its submodules."""
+        tensors: dict[str, list[str]] = {}
         for name in self.widths.tensors:
             module = name.rpartition(".")[0]
             while module:
-                found.setdefault(module, []).append(name)
+                tensors.setdefault(module, []).append(name)
                 module = module.rpartition(".")[0]
-        return found
+        return tensors
 
     @cached_property
     def flops(self) -> Mapping[str, WidthChange]:
-        """Floating-point operations of one forward pass, by the weight that is summed over, or the place."""
-        found: dict[str, WidthChange] = {}
+        """FLOPs of one forward pass, by the weight that is contracted; by location if there is none."""
+        totals: dict[str, WidthChange] = {}
         before = work(self.widths, lambda name: self.sizes(name)[0])
         after = work(self.widths, lambda name: self.sizes(name)[1])
         for old, new in zip(before, after, strict=True):
             key = old.weight or old.site
-            so_far, here = found.get(key, (0, 0)), self._with_kernel(key, (old.flops, new.flops))
-            found[key] = so_far[0] + here[0], so_far[1] + here[1]
-        return found
+            before_call, call = totals.get(key, (0, 0)), self._with_kernel(key, (old.flops, new.flops))
+            totals[key] = before_call[0] + call[0], before_call[1] + call[1]
+        return totals
 
     @cached_property
     def new_paths(self) -> frozenset[str]:
@@ -87,7 +87,7 @@ class Source:
 
     @cached_property
     def title(self) -> str:
-        """The model's class, and how much grows."""
+        """The class of the model and the number of widths that grow."""
         name = self.plan.model if self.plan is not None else self.widths.traced.class_name
         grown = sum(swatch.state == GROWS and swatch.size[0] > 0 for swatch in self.legend.values())
         if self.plan is None:
@@ -99,7 +99,7 @@ class Source:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know."""
+        """Notes of the plan or the trace, and the result of the report."""
         notes = self.plan.notes if self.plan is not None else self.widths.traced.notes
         if self.alone and self.plan is not None:
             changed = [f"{change.path}: {change}" for change in self.changes()]
@@ -113,7 +113,7 @@ class Source:
         return (f"{'the same function' if self.report.exact else 'NOT the same function'}, error {error:.1e}", *notes)
 
     def changes(self) -> Iterator[StructuralChange]:
-        """New layers and the like, of every step of the plan."""
+        """The structural changes of all steps of the plan."""
         for step in self.plan.steps if self.plan is not None else ():
             yield from step.changes
 
@@ -127,38 +127,39 @@ class Source:
 
     def _size_of(self, name: str) -> WidthChange:
         here = self.widths.width(name)
-        if name in self._count:
+        if name in self._new_groups:
             return 0, here
         members = self.widths.groups_by_name[name].members if self.of_student else ()
-        found = [self._places[member] for member in members if member in self._places]  # a new layer may rename a width
-        old, new = self._planned.get(found[0] if found else name, (here, here))
+        # A new layer may change the name of a width: look it up by the dimensions of its parameters.
+        names = [self._planned_names[member] for member in members if member in self._planned_names]
+        old, new = self._planned.get(names[0] if names else name, (here, here))
         return (old if new == here else here, here) if self.of_student else (here, new if old == here else here)
 
     @cached_property
-    def _count(self) -> frozenset[str]:
+    def _new_groups(self) -> frozenset[str]:
         """The width groups that only new layers have."""
         groups = self.widths.groups if self.new_paths else ()
         return frozenset(group.name for group in groups if all(self.is_new(tensor) for tensor, _ in group.members))
 
     @cached_property
-    def _places(self) -> Mapping[tuple[str, int], str]:
-        """The plan's names of the dimensions that are one width."""
-        found: dict[tuple[str, int], str] = {}
+    def _planned_names(self) -> Mapping[tuple[str, int], str]:
+        """The plan's name of the width of each dimension that is one width."""
+        names: dict[tuple[str, int], str] = {}
         for step in self.plan.steps if self.plan is not None else ():
             for tensor in step.tensors:
                 for dim, layout in enumerate(tensor.layouts):
                     name = only_atom(layout)
                     if isinstance(name, str):
-                        found.setdefault((tensor.name, dim), name)
-        return found
+                        names.setdefault((tensor.name, dim), name)
+        return names
 
     @cached_property
     def _planned(self) -> Mapping[str, WidthChange]:
-        found: dict[str, WidthChange] = {}
+        widths: dict[str, WidthChange] = {}
         for step in self.plan.steps if self.plan is not None else ():
             for width in step.groups:
-                found[width.name] = found.get(width.name, (width.old, 0))[0], width.new
-        return found
+                widths[width.name] = widths.get(width.name, (width.old, 0))[0], width.new
+        return widths
 
     def parameters(self, tensor: str) -> WidthChange:
         """The number of entries of a parameter or buffer before and after."""
@@ -168,7 +169,7 @@ class Source:
         return self._with_kernel(tensor, (old, new))
 
     def _with_kernel(self, tensor: str, change: WidthChange) -> WidthChange:
-        """A figure that is proportional to a kernel's size, where the plan makes that larger."""
+        """A figure proportional to the kernel size, corrected if the plan enlarges the kernel."""
         larger = next((c for c in self._enlarged if f"{c.path}.weight" == tensor), None)
         if larger is None:
             return change
@@ -177,7 +178,7 @@ class Source:
         return (old * ratio[1] // ratio[0], new) if self.of_student else (old, new * ratio[0] // ratio[1])
 
     def kernel(self, tensor: str) -> str:
-        """The size of a convolution's kernel, before and after where it changes: "7×7→9×9"."""
+        """The kernel size of a convolution, "7×7", or "7×7→9×9" if it changes."""
         path = tensor.rpartition(".")[0]
         for larger in self._enlarged:
             if larger.path == path:
@@ -185,7 +186,7 @@ class Source:
         return "×".join(str(self.size(layout)[0]) for layout in self.widths.tensors[tensor].layouts[2:])
 
     def what(self, path: str) -> str:
-        """The type of a module, and what tells it from others of the type: "Conv2d 3×3 /2"."""
+        """The type of a module with its kernel, stride and groups: "Conv2d 3×3 /2"."""
         kind = self.widths.traced.classes.get(path)
         if kind is None:
             return ""
@@ -215,7 +216,7 @@ class Source:
         return measure(layout, lambda name: self.sizes(name)[0]), measure(layout, lambda name: self.sizes(name)[1])
 
     def group_of(self, layouts: Iterable[Layout]) -> str:
-        """Of the groups in some dimensions the one that shows: of the first dimension that has any, the widest."""
+        """The group to show for some dimensions: of the first one with groups the widest, preferably not pinned."""
         for layout in layouts:
             names = [name for name in atoms(layout) if name in self.legend]
             if names:
@@ -237,12 +238,12 @@ class Source:
     def _swatches(self) -> Iterator[Swatch]:
         shown = self.widths.groups
         hues = iter(_hues(sum(self._state(group) != PINNED for group in shown)))
-        left = {entry.name: entry.reason for entry in self.plan.skipped} if self.plan is not None else {}
+        skipped = {entry.name: entry.reason for entry in self.plan.skipped} if self.plan is not None else {}
         for group in shown:
             state = self._state(group)
             hue, shade = (-1, 0) if state == PINNED else next(hues)
             why = "" if self.alone else self.widths.why(group.name).partition("\n")[0]
-            reason = left.get(group.name) or why.partition(") ")[2] or why
+            reason = skipped.get(group.name) or why.partition(") ")[2] or why
             layers = tuple(dict.fromkeys(tensor.rpartition(".")[0] or tensor for tensor, _ in group.members))
             yield Swatch(group.name, hue, shade, self.sizes(group.name), state, reason, layers)
 
@@ -252,6 +253,6 @@ class Source:
 
 
 def _hues(number: int) -> Iterator[tuple[int, int]]:
-    """Colours, none twice: neighbours lie a golden angle apart, and shades part those that come round again."""
+    """(hue, shade) of distinct colours: consecutive hues differ by the golden angle, similar hues by their shade."""
     for i in range(number):
         yield round(i * 360 * (2 - (1 + math.sqrt(5)) / 2) + 215) % 360, i * 3 // max(number, 24)

@@ -1,4 +1,4 @@
-"""A table for the terminal: a row for each box, indented below the module that it stands in."""
+"""A table for the terminal: a row for each box, indented below its module."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from ..base.tables import table
 from .registry import Picture, output
 from .view import PINNED, SIGNS, Drawing, Edge, Node, arrow, own
 
-MARKS = {"+": "new", "·": PINNED}  # before a row, by what `SIGNS` says
-READS = 3  # boxes named of those that one reads
+MARKS = {"+": "new", "·": PINNED}  # the mark before a row, by the name in SIGNS
+READS = 3  # the largest number of inputs listed per box
 
 
 @output(".txt")
@@ -17,7 +17,7 @@ def write(picture: Picture) -> bytes:
 
 
 def text(drawing: Drawing) -> str:
-    """A drawing as a table, and why what is pinned is pinned."""
+    """A drawing as a table, followed by the reasons for pinned widths."""
     names = {node.key: _name(node) for node in drawing.nodes}
     into: dict[str, list[Edge]] = {}
     for edge in drawing.edges:
@@ -26,7 +26,7 @@ def text(drawing: Drawing) -> str:
     rows: list[tuple[str, ...]] = []
     home = ""
     for node in drawing.nodes:
-        if node.home and node.home != home:  # what is indented says only the rest of its path
+        if node.home and node.home != home:  # the rows below have paths relative to it
             rows.append((f"  {node.home}", "", "", "", ""))
         home = node.home
         rows.append(_row(node, into.get(node.key, []), names))
@@ -40,7 +40,7 @@ def text(drawing: Drawing) -> str:
 
 
 def _name(node: Node) -> str:
-    """What others call a box that they read; of several operators of one module each by its own name, too."""
+    """The name of a box in the rows of its readers; operators of one module get their type, too."""
     return f"{node.path} {node.what}" if node.home and node.path == node.home else node.path or node.what or node.key
 
 

@@ -1,4 +1,4 @@
-"""The `Drawing` of a `Source` at one level: boxes and arrows, no picture yet."""
+"""Drawings as data: boxes, arrows and a legend, independent of the file format."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ Level = Literal["groups", "blocks", "layers", "ops"]
 When = Literal["both", "before", "after"]
 WidthChange = tuple[int, int]  # before and after growth
 
-LEVELS: tuple[Level, ...] = ("groups", "blocks", "layers", "ops")  # from the fewest boxes to the most, usually
+LEVELS: tuple[Level, ...] = ("groups", "blocks", "layers", "ops")  # usually from the fewest boxes to the most
 
 GROWS, STAYS, PINNED = "grows", "stays", "pinned"
 
-SIGNS = {  # what a picture's signs mean, by the name of what they stand for
-    "pinned": "pinned: its size has to stay",
-    "new": "new: only there after growth",
+SIGNS = {  # the meaning of each sign in the pictures
+    "pinned": "pinned: its width is fixed",
+    "new": "new: only after growth",
     "grows": "its width grows",
-    "join": "several tensors come together",
-    "quiet": "a sum of the code around: a size, an index, a guard",
-    "skip": "passes layers by",
+    "join": "joins several tensors",
+    "quiet": "bookkeeping (sizes, indices, guards)",
+    "skip": "skip connection",
     "factor": "two widths whose product is one dimension",
     "change": "before and after growth",
-    "times": "so many alike in a row",
-    "module": "a module that is collapsed",
+    "times": "repeated n times",
+    "module": "a collapsed module",
 }
 
 
@@ -35,20 +35,20 @@ class Node:
         key: Unique in the drawing.
         kind: "input", "output", "layer", "op", "join", "block" or "group".
         what: Its type and kernel: "Conv2d 3×3 /2".
-        path: The module that it is or stands in.
-        home: The module whose box it is drawn in; "" for none.
-        size: Its width before and after; (0, 0) where it has none.
-        group: The width group that it makes; "" for none.
-        groups: All that it touches.
-        state: Whether that group grows, stays or is pinned; "" without one.
-        reason: Why.
+        path: The path of its module, or of the module that contains it.
+        home: The path of the module whose frame it is drawn in; "" for none.
+        size: Its width before and after growth, channels; (0, 0) if it has none.
+        group: The width group of its result; "" for none.
+        groups: All width groups of its result and its parameters.
+        state: GROWS, STAYS or PINNED, of `group`; "" without one.
+        reason: The reason for the state.
         new: Whether only the student has it.
-        times: How many alike it stands for.
-        parameters: Before and after.
-        flops: Before and after, of one forward pass on the example inputs.
-        inside: What was folded into it.
-        paths: The modules of that, as deep as they go; it is found by their names.
-        start: Where its path in `Source.ties` begins: a dimension of a parameter.
+        times: The number of equal boxes that it stands for.
+        parameters: The number of parameters before and after growth.
+        flops: FLOPs of one forward pass on the example inputs, before and after growth.
+        inside: The types and names of the boxes that were folded into it.
+        paths: The paths of these, for the search.
+        start: The node of the tie graph that explains its width: a dimension of a parameter, "conv.weight[0]".
     """
 
     key: str
@@ -75,15 +75,15 @@ class Edge:
     """An arrow.
 
     Attributes:
-        source: The key of the node that it leaves.
-        target: The key of the node that it enters.
-        shapes: What flows along it, without the batch, before and after: "64×56×56".
-        label: What stands beside it instead.
-        tip: More of the same.
-        skip: Whether it passes other nodes by.
-        main: Whether it is on the shortest way from where the model begins to where it ends; drawn straight.
-        back: Whether it leads to where it came from; it has no say in what stands above what.
-        when: Whether it is there before growth, after it, or both.
+        source: The key of its start node.
+        target: The key of its end node.
+        shapes: The shape of the tensor without the batch, before and after growth: "64×56×56".
+        label: A label to show instead of the shape.
+        tip: The tooltip.
+        skip: Whether it is a skip connection.
+        main: Whether it is on the shortest path from the first node to the farthest output; drawn straight.
+        back: Whether it leads back to an earlier node; such an arrow does not affect the ranks.
+        when: Whether it exists before growth, after growth, or both.
     """
 
     source: str
@@ -102,13 +102,13 @@ class Swatch:
     """A width group in the legend.
 
     Attributes:
-        name: The group.
-        hue: Of its colour, in degrees; -1 for grey.
-        shade: 0, 1 or 2, where hues come close.
-        size: Before and after.
-        state: Whether it grows, stays or is pinned.
-        reason: Why.
-        layers: The modules that have it.
+        name: The name of the group.
+        hue: The hue of its colour, in degrees; -1 for grey.
+        shade: 0, 1 or 2; distinguishes similar hues.
+        size: The width before and after growth, channels.
+        state: GROWS, STAYS or PINNED.
+        reason: The reason for the state.
+        layers: The paths of the modules with parameters of this width.
     """
 
     name: str
@@ -122,7 +122,17 @@ class Swatch:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Boxes and arrows at one level, in the order of the model."""
+    """Boxes and arrows at one level, in the order of the model.
+
+    Attributes:
+        title: The class of the model and the number of widths that grow.
+        level: The level.
+        nodes: The boxes.
+        edges: The arrows.
+        legend: The width groups in the drawing.
+        notes: Notes of the plan and of a report.
+        grows: Whether there is a plan, so that sizes before and after growth may differ.
+    """
 
     title: str
     level: Level
@@ -134,7 +144,7 @@ class Drawing:
 
 
 def arrow(change: WidthChange, *, sign: str = "→") -> str:
-    """A size before and after: "64→96", or "96" where nothing changes or there was none."""
+    """A size before and after growth: "64→96", or "96" if it does not change or is new."""
     old, new = change
     if not old or old == new:
         return str(new) if new else ""
@@ -142,7 +152,7 @@ def arrow(change: WidthChange, *, sign: str = "→") -> str:
 
 
 def own(node: Node) -> str:
-    """What a box is called inside the box of its module: the rest of its path, from a word on: "conv1", "stage2.0"."""
+    """The name of a box inside the frame of its module: the path below the module, "conv1"; for a number "stage2.0"."""
     if node.home and node.path == node.home:
         return ""
     path = node.path.removeprefix(f"{node.home}.") if node.home else node.path
@@ -152,5 +162,5 @@ def own(node: Node) -> str:
 
 
 def quiet(node: Node) -> bool:
-    """Whether a box only does the sums of the code around it: a size, an index, a guard."""
+    """Whether a box is bookkeeping: an operation without a width, on sizes, indices or guards."""
     return node.kind in ("op", "join") and not any(node.size) and not node.new and not node.path.endswith(node.what)

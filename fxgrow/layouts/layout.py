@@ -8,10 +8,10 @@ a fixed integer, a width (an *atom*), or a nested layout::
     flatten         ((a, 49),)            [a*49]
     view, 2 rows    ((2, ((a,), (b,))),)  [2*(a + b)]
 
-Everything that growth does to a dimension follows from its layout and one mapping ``g`` per atom: its
-new size (`measure`), and which old index each new index copies (`index_map`). Atoms are `Var` while
-widths are being inferred and plain strings (names of width groups) afterwards; the functions here
-serve both, and know no operator.
+The layout of a dimension and one mapping ``g: [new] -> [old]`` per atom determine what growth does to the
+dimension: its new size (`measure`), and the old index that each new index copies (`index_map.index_map`).
+Atoms are `Var` during inference and strings (names of width groups) afterwards. The functions here work on
+both and know no operator.
 """
 
 from __future__ import annotations
@@ -21,23 +21,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
 InputDim = tuple[str, int]  # the name of an input in a run, and one of its dimensions
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Var:
-    """A width while it is being inferred. Two are equal only if they are the same object.
+    """A width during inference. Compared by identity; `index` numbers the variables in order of creation.
 
     Attributes:
-        name: For messages.
-        size: Its size in the teacher.
-        index: A running number: an older width has a smaller one.
-        count: Whether it is a number of rows (groups of a convolution), which grows only where the spec asks for it.
-        elastic: Whether it is a dimension of constant values, which takes whatever size it meets.
-        input: The dimension of an input that it is (a part of). Its size is fixed unless a request lifts that.
+        name: For messages: a dimension of a parameter, or what it was split from.
+        size: The width in the teacher, channels.
+        index: The number of the variable; of two that are unified the one with the lower number stays.
+        count: Whether it is a number of rows (groups of a convolution), which grows only if the spec asks for it.
+        elastic: Whether it is a dimension of constant values, which takes the size of what it is unified with.
+        input: The dimension of an input that it is, or is a part of; it is fixed unless a request lifts that.
     """
 
     name: str
@@ -60,29 +57,29 @@ ONE: Layout = ((),)
 
 
 def fixed(size: int) -> Layout:
-    """The layout of a dimension that never grows."""
+    """The layout of a dimension of a fixed size."""
     return ONE if size == 1 else ((size,),)
 
 
 def of(atom: Atom) -> Layout:
-    """The layout that is one whole atom."""
+    """The layout that consists of one atom."""
     return ((atom,),)
 
 
 def only_atom(layout: Layout) -> Atom | None:
-    """The atom that a layout consists of, or None where there is more to it."""
+    """The atom of a layout that consists of one atom; None for any other layout."""
     if len(layout) == 1 and len(layout[0]) == 1 and isinstance(layout[0][0], Var | str):
         return layout[0][0]
     return None
 
 
 def is_fixed(layout: Layout) -> bool:
-    """Whether no atom occurs in the layout."""
+    """Whether the layout has no atom."""
     return next(atoms(layout), None) is None
 
 
 def atoms(layout: Layout) -> Iterator[Any]:
-    """Every atom of the layout, outermost and leftmost first, with repetitions."""
+    """The atoms of the layout in row-major order, leftmost first, with repetitions."""
     for block in layout:
         for factor in block:
             if isinstance(factor, tuple):
@@ -92,7 +89,7 @@ def atoms(layout: Layout) -> Iterator[Any]:
 
 
 def measure(layout: Layout, width_of: Callable[[Any], int]) -> int:
-    """The size of a dimension, with `width_of` giving each atom's width."""
+    """The size of a dimension, given the width of each atom."""
     if len(layout) == 1:
         return measure_block(layout[0], width_of)
     return sum(measure_block(block, width_of) for block in layout)
@@ -112,7 +109,7 @@ def measure_block(block: Block, width_of: Callable[[Any], int]) -> int:
 
 
 def product(parts: Sequence[Layout]) -> Layout:
-    """The row-major product: what flattening dimensions with these layouts gives."""
+    """The row-major product: the layout of dimensions with these layouts flattened into one."""
     factors: list[Factor] = []
     for part in parts:
         factors.extend(part[0] if len(part) == 1 else [part])
@@ -136,7 +133,7 @@ def _product_of(factors: Sequence[Factor]) -> Layout:
 
 
 def concat(parts: Sequence[Layout]) -> Layout:
-    """The layout of a concatenation; neighbouring fixed blocks become one."""
+    """The layout of a concatenation; adjacent fixed blocks are merged."""
     blocks: list[Block] = []
     for block in itertools.chain.from_iterable(parts):
         if blocks and _is_number(block) and _is_number(blocks[-1]):
@@ -155,9 +152,9 @@ def _number(block: Block) -> int:
 
 
 def substitute(layout: Layout, value_of: Callable[[Any], Layout]) -> Layout:
-    """The layout with each atom replaced by `value_of(atom)`, in normal form."""
+    """The layout with each atom replaced by `value_of(atom)`, normalised by `concat` and `product`."""
     only = only_atom(layout)
-    if only is not None:  # nearly all are
+    if only is not None:  # fast path: most layouts are one atom
         return value_of(only)
     return concat(
         [
@@ -173,61 +170,26 @@ def substitute(layout: Layout, value_of: Callable[[Any], Layout]) -> Layout:
 
 
 def prefix(layout: Layout, position: int, width_of: Callable[[Any], int]) -> Layout | None:
-    """The blocks that lie before `position`, or None where it cuts through a block that can grow."""
+    """The layout of the first `position` entries; None if a block that can grow extends over `position`."""
     before: list[Block] = []
-    reached = 0
-    for block in layout:
-        if reached == position:
-            break
-        size = measure_block(block, width_of)
-        if reached + size > position:
-            if not _is_number(block):
-                return None
-            before.append((position - reached,))
-            reached = position
-            break
-        before.append(block)
-        reached += size
-    return concat([tuple(before)]) if reached == position and before else fixed(0) if position == 0 else None
-
-
-def index_map(
-    layout: Layout, width_of: Callable[[Any], int], mapping_of: Callable[[Any], Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Where each index of a grown dimension comes from.
-
-    Args:
-        layout: The dimension's layout.
-        width_of: The old width of an atom.
-        mapping_of: The mapping ``g: [new] -> [old]`` of an atom, int64 of shape ``(new,)``, whose first
-            ``old`` entries are ``0 .. old-1``.
-
-    Returns:
-        ``(index, original)``, both of shape ``(new size,)``: the old index that each new index copies,
-        int64, and whether it *is* the old entry (False: a replica), bool.
-    """
-    pieces: list[tuple[Tensor, Tensor]] = []
     offset = 0
     for block in layout:
-        index, original = torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.bool)
-        for factor in block:
-            if isinstance(factor, int):
-                inner, same, size = torch.arange(factor), torch.ones(factor, dtype=torch.bool), factor
-            elif isinstance(factor, tuple):
-                inner, same = index_map(factor, width_of, mapping_of)
-                size = measure(factor, width_of)
-            else:
-                inner, size = mapping_of(factor), width_of(factor)
-                same = torch.arange(len(inner)) < size
-            index = (index[:, None] * size + inner).flatten()  # (outer, inner) -> (outer*inner,)
-            original = (original[:, None] & same).flatten()
-        pieces.append((index + offset, original))
-        offset += measure_block(block, width_of)
-    return torch.cat([index for index, _ in pieces]), torch.cat([original for _, original in pieces])
+        if offset == position:
+            break
+        size = measure_block(block, width_of)
+        if offset + size > position:
+            if not _is_number(block):
+                return None
+            before.append((position - offset,))
+            offset = position
+            break
+        before.append(block)
+        offset += size
+    return concat([tuple(before)]) if offset == position and before else fixed(0) if position == 0 else None
 
 
 def show(layout: Layout) -> str:
-    """The layout as people write it: ``a*49 + b``."""
+    """The layout as a formula: ``a*49 + b``."""
     return " + ".join("*".join(_show_factor(f) for f in block) or "1" for block in layout)
 
 
@@ -239,7 +201,13 @@ def _show_factor(factor: Factor) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Equality:
-    """Two dimensions that have to have one size, whatever grows."""
+    """A constraint of the solver: two dimensions must have equal sizes after growth.
+
+    Attributes:
+        left: The layout of one dimension, in names of width groups.
+        right: The layout of the other.
+        reason: The operator or literal that requires it, for messages.
+    """
 
     left: Layout
     right: Layout
@@ -247,5 +215,5 @@ class Equality:
 
     @property
     def names(self) -> set[str]:
-        """The widths that it is about."""
+        """The width groups that occur in either layout."""
         return {*atoms(self.left), *atoms(self.right)}

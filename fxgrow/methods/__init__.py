@@ -1,7 +1,8 @@
-"""Ways to fill new channels, a file each. Importing this package registers them.
+"""Methods to fill the entries of new channels, one file each. Importing this package registers them.
 
-In: the teacher's tensor, which entries are new, and a generator. Out: the student's tensor. A method says whether it
-preserves the function and whether its new channels are replicas; it knows no model and no plan.
+In: a gathered tensor, its grown dimension (`Columns`) and a generator. Out: the student's tensor.
+A method states whether it preserves the function and whether its new channels are replicas. It knows no model and no
+plan. A method file imports `registry` (the base class and the table), `columns` and `arithmetic`.
 
 Public is what `__all__` lists: `register`, which adds a method, and what a method is written with
 (docs/extending.md).
@@ -19,20 +20,9 @@ from . import (  # noqa: F401 - each file registers its method
     zero_out,
     zero_rows,
 )
-from .registry import (
-    Columns,
-    Method,
-    Where,
-    divide,
-    fill_new,
-    method,
-    names,
-    normal,
-    random_entries,
-    register,
-    silence,
-    take,
-)
+from .arithmetic import divide, fill_new, normal, random_entries, silence
+from .columns import Columns, Where, take
+from .registry import Method, method, names, register
 
 DEFAULT = auto.Auto.name
 

@@ -1,9 +1,9 @@
-"""Fresh channels where they are exact, else replicas: what fills the new channels where the user names no method.
+"""The default: per width, "zero_out" where new channels may hold any values, else "split".
 
-New channels that compute something new, with outgoing zeros ("zero_out"), learn more than replicas do, or as much
-(docs/methods.md). They are exact but where a mean, a norm or a maximum is taken over channels, or where a function of
-them has no value for some numbers; there channels are replicated, with shares per weight ("split"). Which of the two it
-is, a plan says for each width.
+New channels with random weights and outgoing zeros ("zero_out") learn at least as much as replicas (docs/methods.md).
+They do not preserve the function where a mean, a norm or a maximum is taken over the channels, or where a function of
+them is not finite for some inputs. There channels are replicated, with shares per weight ("split"). The plan records
+for each width which of the two it uses.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from __future__ import annotations
 from torch import Generator, Tensor
 
 from ..errors import PlanError
-from .registry import Columns, Method, register
+from .columns import Columns
+from .registry import Method, register
 
 FRESH, REPLICAS = "zero_out", "split"
 
 
 @register
 class Auto(Method):
-    """The one of two methods that suits a width."""
+    """Chooses a method per width; fills nothing itself."""
 
     name = "auto"
     preserves_function = True
@@ -29,4 +30,4 @@ class Auto(Method):
         return REPLICAS if replicas else FRESH
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        raise PlanError(f"{self.name!r} fills nothing by itself: a plan names {FRESH!r} or {REPLICAS!r} for each width")
+        raise PlanError(f"method {self.name!r} fills no tensor; a plan names {FRESH!r} or {REPLICAS!r} for each width")

@@ -1,6 +1,6 @@
 """Even split: every replica gets 1/k of the consumer's weight (Net2Wider without noise).
 
-Exact, but replicas stay equal under deterministic training: they get the same gradients.
+Preserves the function. Replicas get equal gradients, so they stay equal under deterministic training.
 """
 
 from __future__ import annotations
@@ -8,12 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from .registry import Columns, Method, divide, register
+from .arithmetic import divide
+from .columns import Columns
+from .registry import Method, register
 
 
 @register
 class Even(Method):
-    """Equal shares."""
+    """Each of k replicas gets 1/k of the weight."""
 
     name = "even"
     preserves_function = True

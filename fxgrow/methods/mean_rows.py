@@ -1,19 +1,21 @@
-"""Mean rows: a new output is the mean of the old ones. For `Outputs`.
+"""Mean rows: each new output is the mean of the old outputs. For `Outputs`.
 
-The mean of logits w_i x + b_i is the logit of the mean of w_i and of b_i. Of a norm that follows, every parameter
-and statistic is the mean of the old ones.
+The mean over i of the logits w_i x + b_i is (mean of w_i) x + (mean of b_i). In a norm behind the layer, new entries of
+every parameter and statistic are the mean of the old entries.
 """
 
 from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from .registry import Columns, NewRows, fill_new, mean_of_old, register
+from .arithmetic import fill_new, mean_of_old
+from .columns import Columns
+from .registry import NewRows, register
 
 
 @register
 class MeanRows(NewRows):
-    """The mean of the old rows."""
+    """New rows are the mean of the old rows."""
 
     name = "mean_rows"
     source = "Hewitt, Initializing New Word Embeddings for Pretrained Language Models (2021)"

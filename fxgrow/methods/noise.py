@@ -1,6 +1,6 @@
-"""Even split plus noise of 5 % of the weight's standard deviation on the new columns: not function-preserving.
+"""Even split, plus noise of 5 % of the standard deviation of the new columns. Does not preserve the function.
 
-What the public Net2Net scripts do to part the replicas; here as a baseline.
+Public Net2Net scripts add this noise so that replicas get different gradients. Included as a baseline.
 """
 
 from __future__ import annotations
@@ -8,14 +8,16 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from .registry import Columns, Method, divide, normal, register
+from .arithmetic import divide, normal
+from .columns import Columns
+from .registry import Method, register
 
-AMOUNT = 5e-2  # of the standard deviation of the new columns
+RELATIVE_STD = 5e-2  # standard deviation of the noise, relative to that of the new columns
 
 
 @register
 class Noise(Method):
-    """Equal shares, and noise on the new columns."""
+    """Equal shares, plus normal noise on the new columns."""
 
     name = "noise"
     preserves_function = False
@@ -25,5 +27,5 @@ class Noise(Method):
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
         weight = divide(weight, columns, lambda _, parts: (torch.ones(()), 1 / parts))
         part = weight.index_select(columns.dim, columns.new)
-        noise = normal(part.shape, part, generator) * (AMOUNT * part.float().std(correction=0)).to(part)
+        noise = normal(part.shape, part, generator) * (RELATIVE_STD * part.float().std(correction=0)).to(part)
         return weight.index_copy_(columns.dim, columns.new, part + noise)

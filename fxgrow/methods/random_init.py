@@ -1,15 +1,17 @@
-"""Random init: new rows and new columns drawn as for a fresh layer (He), a baseline that forgets the function."""
+"""Random init: new rows and columns with He initialisation. Does not preserve the function; a baseline."""
 
 from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from .registry import Columns, Method, random_entries, register, silence
+from .arithmetic import random_entries, silence
+from .columns import Columns
+from .registry import Method, register
 
 
 @register
 class RandomInit(Method):
-    """Fresh rows and columns."""
+    """Rows and columns as in a newly initialised layer."""
 
     name = "random_init"
     preserves_function = False

@@ -1,12 +1,14 @@
-"""Random pad: new weights from N(0, 0.1), new biases 0.1; the baseline of a public Keras script. Not exact."""
+"""Random pad: new weights normal with standard deviation 0.1, new biases 0.1. Does not preserve the function."""
 
 from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from .registry import Columns, Method, normal, register
+from .arithmetic import normal
+from .columns import Columns
+from .registry import Method, register
 
-AMOUNT = 0.1
+STD = BIAS = 0.1
 
 
 @register
@@ -20,10 +22,10 @@ class RandomPad(Method):
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
         part = weight.index_select(columns.dim, columns.new)
-        return weight.index_copy_(columns.dim, columns.new, normal(part.shape, part, generator) * AMOUNT)
+        return weight.index_copy_(columns.dim, columns.new, normal(part.shape, part, generator) * STD)
 
     def produce(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
         return self.contract(weight, columns, generator)
 
     def bias(self, bias: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        return bias.index_fill_(columns.dim, columns.new, AMOUNT)
+        return bias.index_fill_(columns.dim, columns.new, BIAS)

@@ -1,8 +1,8 @@
-"""Random rows: a new output is drawn like the old ones. For `Outputs`.
+"""Random rows: new outputs are drawn from the distribution of the old rows. For `Outputs`.
 
-Entries are normal, with the mean and the standard deviation of the old entries of their tensor. Of a norm that
-follows, a new output gets the parameters and statistics of one of the old ones, which the plan's mapping draws: a
-variance has to be positive.
+Entries are normal, with the mean and standard deviation of the old entries of the tensor. In a norm behind the layer,
+a new output copies the parameters and statistics of a random old output (the plan's mapping draws it), because a
+variance must be positive.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from .registry import Columns, NewRows, fill_new, normal, register
+from .arithmetic import fill_new, normal
+from .columns import Columns
+from .registry import NewRows, register
 
 
 @register
 class RandomRows(NewRows):
-    """Rows drawn like the old ones."""
+    """New rows are normal, with the moments of the old rows."""
 
     name = "random_rows"
     source = "a normal distribution with the moments of the old rows"

@@ -1,8 +1,8 @@
-"""Per-weight split: each consumer weight has its own random shares that sum to one.
+"""Per-weight split: the shares of the replicas are random, drawn for each consumer weight, and sum to one.
 
-y_o = sum_i W_oi x_i, with channel i replicated k times: W_oi = sum_j s_oij W_oi, sum_j s_oij = 1. Exact, and
-replicas get different gradients from the first step, because each meets other weights (an even split
-leaves them equal for ever, one share per replica nearly so).
+y_o = sum_i W_oi x_i, with channel i replicated k times: W_oi = sum_j s_oij W_oi, sum_j s_oij = 1. Preserves the
+function. Replicas get different gradients from the first step, because their outgoing weights differ by more than a
+factor. (With an even split they stay equal; with one share per replica their gradients are parallel.)
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from .registry import Columns, Method, divide, register
+from .arithmetic import divide
+from .columns import Columns
+from .registry import Method, register
 
 
 @register
 class Split(Method):
-    """Random shares, others for each weight."""
+    """Random shares, drawn for each weight."""
 
     name = "split"
     preserves_function = True
@@ -32,11 +34,11 @@ class Split(Method):
         return divide(weight, columns, share)
 
 
-_LEAST, _MOST = 0x0800, 0x0800 + 0x3FFF  # 0.2 and 1.8 times the average: never near 0 or 1, so that each is heard
+_LEAST, _MOST = 0x0800, 0x0800 + 0x3FFF  # 0.2 and 1.8 times the average, so that no share is near 0 or 1
 
 
 def _numerators(shape: torch.Size, generator: Generator) -> Tensor:
-    """Integers from _LEAST to _MOST, int16: a draw of 64 bits gives four."""
+    """Random integers from _LEAST to _MOST, int16; each 64-bit draw gives four of them."""
     number = math.prod(shape)
     draws = torch.empty(-(-number // 4), dtype=torch.int64, device="cpu").random_(generator=generator)
     draws.bitwise_and_(0x3FFF_3FFF_3FFF_3FFF).add_(0x0800_0800_0800_0800)

@@ -1,24 +1,26 @@
-"""Random in, zero out: new channels compute something new, and nobody listens to them yet.
+"""Random in, zero out: new producer rows are random, new consumer columns zero, so outputs are unchanged.
 
-Exact only where channels meet by contraction alone: a mean, a norm or a maximum over channels would hear the new ones,
-and so would all that lies behind a function that is infinite somewhere, since 0 times that is nan. The consumer's zero
-columns get gradients from the first step, the producer's rows after it.
+Preserves the function only where channels are combined by contraction alone. A mean, a norm or a maximum over channels
+depends on the new ones, and so does all that follows a function that is not finite for some inputs: 0 * inf is nan.
+The zero columns get gradients from the first step, the random rows from the second.
 
-How large the new rows are was measured (docs/design.md). Behind a batch norm their size is no part of the function, but
-the smaller they are, the further a step turns them: there their variance is that of torch.nn's own, elsewhere six times
-as much, which keeps the size of a signal.
+The variance of the new rows was measured (docs/design.md). In front of a batch norm the scale of the rows has no effect
+on the output, but a gradient step rotates small rows more than large ones. There the variance is that of torch.nn's
+default initialisation; elsewhere it is six times as large (He), which keeps the variance of the signal.
 """
 
 from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from .registry import HE, TORCH, Columns, Method, random_entries, register, silence
+from .arithmetic import HE, TORCH, random_entries, silence
+from .columns import Columns
+from .registry import Method, register
 
 
 @register
 class ZeroOut(Method):
-    """Fresh rows, and columns of zeros."""
+    """Random rows, zero columns."""
 
     name = "zero_out"
     preserves_function = True

@@ -1,19 +1,21 @@
-"""Zero rows: a new output is 0 until it is trained. For `Outputs`.
+"""Zero rows: new outputs are 0 until they are trained. For `Outputs`.
 
-Where a norm follows, its shift and its running mean are 0 there as well, and its scale and running variance the
-mean of the old ones: with a scale of zeros, too, no gradient would reach the rows.
+In a norm behind the layer, new entries of the shift and the running mean are 0; new entries of the scale and the
+running variance are the mean of the old ones. With a scale of 0 the rows would get no gradient.
 """
 
 from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from .registry import Columns, NewRows, fill_new, mean_of_old, register, silence
+from .arithmetic import fill_new, mean_of_old, silence
+from .columns import Columns
+from .registry import NewRows, register
 
 
 @register
 class ZeroRows(NewRows):
-    """Rows of zeros."""
+    """New rows are zero."""
 
     name = "zero_rows"
     source = "zero-initialised heads, as in progressive fine-tuning"

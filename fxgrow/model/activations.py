@@ -1,7 +1,7 @@
-"""Activation functions: which nodes are one, which values they leave alone, and modules that compute the same.
+"""Activation functions: which nodes compute one, its range and fixed points, and a module that computes the same.
 
-An identity layer may follow an activation whose values the next copy of it leaves alone: ReLU of ReLU is ReLU. What
-is not listed here is taken for no activation, so that nothing is assumed of it.
+An identity layer with an activation f may follow f if f(f(x)) = f(x), as for ReLU. A function that is not listed here
+is not treated as an activation.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from torch import Tensor, fx, nn
 from ..errors import PlanError
 
 Range = tuple[float, float]
-NOWHERE: Range = (math.inf, -math.inf)
+EMPTY: Range = (math.inf, -math.inf)
 
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """An elementwise nonlinearity: a class of torch.nn and its arguments, as plain data."""
+    """An elementwise nonlinearity: the name of a class of torch.nn and its arguments, as plain data."""
 
     name: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def module(self) -> nn.Module:
-        """A module that computes it, not in place."""
-        made: nn.Module = getattr(nn, self.name)(**{name: _number(value) for name, value in self.kwargs.items()})
-        return made
+        """A new module that computes it, not in place."""
+        module: nn.Module = getattr(nn, self.name)(**{name: _number(value) for name, value in self.kwargs.items()})
+        return module
 
     def why_invalid(self) -> str:
         """Why it is none that can be built, as a reason; "" where it can."""
@@ -49,7 +49,7 @@ class Activation:
         return ""
 
     def keeps(self, before: Activation) -> bool:
-        """Whether it leaves every value alone that another activation gives."""
+        """Whether f(b(x)) = b(x) for all x, with f this activation and b `before`."""
         if self.name == before.name and self.name in IDEMPOTENT and dict(self.kwargs) == dict(before.kwargs):
             return True
         (low, high), (least, most) = _fixed(self), _range(before)
@@ -64,18 +64,18 @@ IDEMPOTENT = frozenset({"ReLU", "ReLU6", "Hardtanh", "Hardshrink", "Threshold", 
 
 
 def _fixed(activation: Activation) -> Range:
-    """An interval of values that an activation leaves alone."""
+    """An interval of fixed points: f(x) = x for all x in it; EMPTY if none is known."""
     kwargs = activation.kwargs
     always: dict[str, Range] = {"ReLU": (0, math.inf), "ReLU6": (0, 6), "Identity": (-math.inf, math.inf)}
     if activation.name == "Hardtanh":
         return _number(kwargs.get("min_val", -1.0)), _number(kwargs.get("max_val", 1.0))
     if activation.name in ("LeakyReLU", "PReLU", "RReLU", "ELU", "CELU"):
         return 0, math.inf
-    return always.get(activation.name, NOWHERE)
+    return always.get(activation.name, EMPTY)
 
 
 def _range(activation: Activation) -> Range:
-    """An interval that holds every value of an activation."""
+    """An interval that contains all values of an activation."""
     kwargs = activation.kwargs
     if activation.name == "Hardtanh":
         return _number(kwargs.get("min_val", -1.0)), _number(kwargs.get("max_val", 1.0))
@@ -96,7 +96,7 @@ _CHANGES_NOTHING = {"inplace", "training", "input", "self", "device", "dtype", "
 
 
 def of_module(module: nn.Module) -> Activation | None:
-    """The activation that a module of torch.nn is."""
+    """The activation that a module of torch.nn computes; None if it is no known one."""
     name = _BY_CLASS.get(type(module))
     if name is None:
         return None
@@ -107,10 +107,10 @@ def of_module(module: nn.Module) -> Activation | None:
 
 
 def activation_by_name(name: str) -> Activation:
-    """The activation of a class of torch.nn, by its name in any case.
+    """The activation of a class of torch.nn by name, case-insensitive, with default arguments.
 
     Raises:
-        PlanError: There is none.
+        PlanError: No known activation has the name.
     """
     known = {one.lower(): one for one in _MODULES}
     if name.lower() not in known:
@@ -144,27 +144,27 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
 
 
 def _functions() -> dict[Any, Callable[..., Activation | None]]:
-    """Every function and method by which torch calls them, in place or not."""
-    found: dict[Any, Callable[..., Activation | None]] = {}
+    """For each function and method name of torch that computes an activation, a maker of the `Activation`."""
+    makers: dict[Any, Callable[..., Activation | None]] = {}
     for name in (n for n in _MODULES if n not in ("PReLU", "RReLU")):
         words = {"LeakyReLU": "leaky_relu", "LogSigmoid": "logsigmoid"}
         word = words.get(name, name.lower())
         maker = _like(name, *_ARGUMENTS.get(word, ()))
         for spelling in (word, f"{word}_"):
-            found.update({getattr(home, spelling): maker for home in (F, torch) if hasattr(home, spelling)})
+            makers.update({getattr(home, spelling): maker for home in (F, torch) if hasattr(home, spelling)})
             if hasattr(Tensor, spelling):
-                found[spelling] = maker
+                makers[spelling] = maker
     for word, maker in (("clamp", _clamp), ("clip", _clamp)):
-        found.update({f"{word}": maker, f"{word}_": maker, getattr(torch, word): maker})
-    found["clamp_min"] = found["clamp_min_"] = found[torch.clamp_min] = lambda low=None, **kw: _clamp(low, **kw)
-    return found
+        makers.update({f"{word}": maker, f"{word}_": maker, getattr(torch, word): maker})
+    makers["clamp_min"] = makers["clamp_min_"] = makers[torch.clamp_min] = lambda low=None, **kw: _clamp(low, **kw)
+    return makers
 
 
 _BY_TARGET = _functions()
 
 
 def of_node(node: fx.Node, root: nn.Module) -> Activation | None:
-    """The activation that a node of a graph computes; None where it is none that is known."""
+    """The activation that a node of a graph computes; None if it computes no known one."""
     if node.op == "call_module":
         return of_module(root.get_submodule(str(node.target)))
     if node.op not in ("call_function", "call_method"):
@@ -177,13 +177,13 @@ def of_node(node: fx.Node, root: nn.Module) -> Activation | None:
 
 
 class ParametricActivation(nn.Module):
-    """(1 - a) f(x) + a x, with a learnable a that starts at 1: the identity at birth, and any mixture later.
+    """(1 - a) f(x) + a x, with a learnable scalar a that is initialised to 1, so that it starts as the identity.
 
     Args:
-        function: f, which does not work in place.
+        function: f, which must not work in place.
 
     Shape:
-        Any, and the same out.
+        Any shape; the output has the shape of the input.
 
     Source: Network Morphism (Wei et al., arXiv 1603.01670), section 3.4.
     """

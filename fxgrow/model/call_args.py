@@ -1,4 +1,4 @@
-"""The arguments of `forward`: by name, bound to its signature, with labels for the tensors inside them."""
+"""The arguments of `forward`: bound to its signature, and labels for the tensors in them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .example_inputs import ModelInputs, arguments_of
 
 
 def taken(model: nn.Module, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A batch as (args, kwargs), without what `forward` has no place for: the labels beside the images."""
+    """A batch as (args, kwargs), without entries that `forward` does not take, such as the labels beside images."""
     args, kwargs = arguments_of(batch)
     parameters = parameters_of(model)
     stars = {stars_of(p) for p in parameters.values()}
-    places = sum(p.kind is not p.KEYWORD_ONLY and not stars_of(p) for p in parameters.values())
+    positional = sum(p.kind is not p.KEYWORD_ONLY and not stars_of(p) for p in parameters.values())
     named = {key: value for key, value in kwargs.items() if "**" in stars or key in parameters}
-    return args if "*" in stars else args[:places], named
+    return args if "*" in stars else args[:positional], named
 
 
 def parameters_of(model: nn.Module) -> Mapping[str, inspect.Parameter]:
-    """The arguments of `forward` by name."""
+    """The parameters of `forward` by name."""
     return inspect.signature(model.forward).parameters
 
 
@@ -33,14 +33,14 @@ PLAIN = (bool, int, float, str, type(None))
 
 
 def stars_of(parameter: inspect.Parameter) -> str:
-    """What stands before an argument's name: "*", "**" or nothing."""
+    """The prefix of a parameter in the signature: "*", "**" or ""."""
     return (
         "*" if parameter.kind is parameter.VAR_POSITIONAL else "**" if parameter.kind is parameter.VAR_KEYWORD else ""
     )
 
 
 def default_in_code(parameter: inspect.Parameter) -> Any:
-    """The default of an argument, where code can spell it; else None."""
+    """The default of a parameter if it can be written as a literal, else None."""
     default = parameter.default
     return default if isinstance(default, PLAIN) or default == () else None
 
@@ -49,7 +49,7 @@ def bind(model: nn.Module, inputs: ModelInputs) -> dict[str, Any]:
     """The arguments by the names of `forward`, defaults filled in; `*args` as a tuple, `**kwargs` as a dict.
 
     Raises:
-        TraceError: They do not fit the signature.
+        TraceError: The inputs do not match the signature.
     """
     bound = _bound(model, inputs)
     bound.apply_defaults()
@@ -62,14 +62,14 @@ def given_arguments(model: nn.Module, inputs: ModelInputs) -> tuple[str, ...]:
 
 
 def labelled(arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors in arguments by the names of `forward`, by their places: "x", "xs[0]", "batch['image']"."""
+    """The tensors in arguments, by labels: "x", "xs[0]", "batch['image']"."""
     return {
         _label(path): leaf for path, leaf in pytree.tree_flatten_with_path(arguments)[0] if isinstance(leaf, Tensor)
     }
 
 
 def relabelled(arguments: Mapping[str, Any], change: Mapping[str, Callable[[Tensor], Tensor]]) -> dict[str, Any]:
-    """The same arguments with the tensors at some places changed."""
+    """The arguments with `change[label]` applied to the tensors with these labels."""
 
     def one(path: Any, leaf: Any) -> Any:
         return change[_label(path)](leaf) if isinstance(leaf, Tensor) and _label(path) in change else leaf
@@ -85,10 +85,10 @@ def _label(path: Sequence[Any]) -> str:
 def relabelled_inputs(
     model: nn.Module, inputs: ModelInputs, change: Mapping[str, Callable[[Tensor], Tensor]]
 ) -> ModelInputs:
-    """The arguments of a call with the tensors at some places changed.
+    """The inputs with `change[label]` applied to the tensors with these labels.
 
     Raises:
-        TraceError: They do not fit the signature.
+        TraceError: The inputs do not match the signature.
     """
     bound = _bound(model, inputs)
     bound.arguments = relabelled(bound.arguments, change)
@@ -99,4 +99,4 @@ def _bound(model: nn.Module, inputs: ModelInputs) -> inspect.BoundArguments:
     try:
         return inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs)
     except TypeError as error:
-        raise TraceError(f"example_inputs do not fit {type(model).__name__}.forward: {error}") from None
+        raise TraceError(f"example_inputs do not match {type(model).__name__}.forward: {error}") from None

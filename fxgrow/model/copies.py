@@ -1,4 +1,4 @@
-"""Module trees of our own: copies that share, swap or shed their tensors, and random states that stay."""
+"""Copies of module trees that share, replace or own their tensors, also on the meta device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..errors import TraceError
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, tied ones under their first name."""
+    """Parameters, then buffers, by name; a tied one under its first name."""
     modules = list(model.named_modules())
     tensors: dict[str, Tensor] = {}
     for table in ("_parameters", "_buffers"):
@@ -36,10 +36,10 @@ def plain_tensors(model: nn.Module) -> Iterator[Tensor]:
 
 
 def clone_shared(model: nn.Module, replace: Mapping[int, Any] | None = None) -> nn.Module:
-    """A deep copy that shares parameters and buffers, or has `replace[id(tensor)]` in the place of one.
+    """A deep copy that shares parameters and buffers with the model, or has `replace[id(tensor)]` in place of one.
 
     Raises:
-        TraceError: Some attribute of the model cannot be copied.
+        TraceError: An attribute of the model cannot be copied.
     """
     memo: dict[int, Any] = {id(t): t.detach().clone() for t in plain_tensors(model)}
     memo.update({id(t): t for t in named_tensors(model).values()})
@@ -52,7 +52,7 @@ def clone_shared(model: nn.Module, replace: Mapping[int, Any] | None = None) -> 
 
 
 def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> None:
-    """Do for modules what deepcopy does, much faster: it takes most of its time over what needs no copy."""
+    """Copy modules as deepcopy does, but faster: immutable attributes and empty tables are not inspected."""
     modules = [module for module in model.modules() if id(module) not in memo]
     plain = {kind for kind in {type(module) for module in modules} if _copied_plainly(kind)}
     copies = [(module, object.__new__(type(module))) for module in modules if type(module) in plain]
@@ -61,9 +61,9 @@ def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> None:
         state = {}
         for name, value in module.__dict__.items():
             kind = type(value)
-            if kind in _UNCHANGING:
+            if kind in _IMMUTABLE:
                 state[name] = value
-            elif kind is OrderedDict and not value and id(value) not in memo:  # nearly all that a module has
+            elif kind is OrderedDict and not value and id(value) not in memo:  # most tables of a module are empty
                 state[name] = memo[id(value)] = kind()
             else:
                 state[name] = _copied(value, memo)
@@ -74,7 +74,7 @@ def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> None:
 
 
 def _copied_plainly(kind: type[nn.Module]) -> bool:
-    """Whether a module's class leaves it to deepcopy how it is copied."""
+    """Whether a module's class has no code of its own for copying."""
     if kind in copyreg.dispatch_table or any("__slots__" in vars(base) for base in kind.__mro__):
         return False
     hooks = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__new__")
@@ -83,7 +83,7 @@ def _copied_plainly(kind: type[nn.Module]) -> bool:
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
     kind = type(value)
-    if kind in _UNCHANGING or (kind is tuple and all(type(v) in _UNCHANGING for v in value)):
+    if kind in _IMMUTABLE or (kind is tuple and all(type(v) in _IMMUTABLE for v in value)):
         return value
     twin = memo.get(id(value), memo)
     if twin is not memo:
@@ -102,12 +102,12 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     return twin
 
 
-_IN_MODULES = vars(nn.Module()).keys()  # what __setstate__ would add to the state of an older torch
-_UNCHANGING = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torch.Size}
+_IN_MODULES = vars(nn.Module()).keys()  # attributes that __setstate__ would add to a state of an older torch
+_IMMUTABLE = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torch.Size}
 
 
 def replace_tensors(root: nn.Module, new: Mapping[int, Tensor]) -> None:
-    """Put `new[id(tensor)]` in the place of each parameter and buffer of a tree of our own; ties stay."""
+    """Replace each parameter and buffer of a tree by `new[id(tensor)]`, in place; tied ones stay tied."""
     for module in root.modules():
         tables: tuple[dict[str, Any], dict[str, Any]] = (module._parameters, module._buffers)
         for table in tables:
@@ -115,7 +115,7 @@ def replace_tensors(root: nn.Module, new: Mapping[int, Tensor]) -> None:
 
 
 def to_meta(root: nn.Module) -> None:
-    """Swap every parameter and buffer of a tree of our own for its like on the meta device."""
+    """Move all parameters and buffers of a tree to the meta device, in place."""
     replace_tensors(root, {id(tensor): _meta_like(tensor) for tensor in named_tensors(root).values()})
 
 
@@ -125,7 +125,7 @@ def _meta_like(tensor: Tensor) -> Tensor:
 
 
 def clone_owned(model: nn.Module) -> nn.Module:
-    """A deep copy with parameters and buffers of its own, which shares no memory with the model."""
+    """A deep copy that shares no memory with the model."""
     return clone_shared(model, {id(t): _copy_of(t) for t in named_tensors(model).values()})
 
 

@@ -1,4 +1,4 @@
-"""Example inputs: what the user gives, on the meta device, or a guess from the first layer."""
+"""Example inputs: the arguments of one call, on the meta device or real, and as plain data."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor
 from ..base.torch_private import pytree
 from ..errors import TraceError
 
-LONG, MANY = 80, 12  # in messages: characters of a value, entries of a sequence
+MAX_CHARACTERS, MAX_ENTRIES = 80, 12  # in messages: of a value, of a sequence
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInputs:
-    """The arguments of one call of the model, on the meta device.
+    """The arguments of one call of the model, on the meta device unless `real`.
 
     Attributes:
-        args: By position.
-        kwargs: By name.
-        guessed: Whether they are a guess.
-        real: Whether they are real tensors, because the model asks for the numbers in them.
+        args: The positional arguments.
+        kwargs: The keyword arguments.
+        guessed: Whether they were guessed from the first layer.
+        real: Whether tensors have values, because the control flow of the model depends on them.
     """
 
     args: tuple[Any, ...]
@@ -36,7 +36,7 @@ class ModelInputs:
         return ", ".join(shown)
 
     def doubled(self) -> ModelInputs:
-        """The same with a batch of two, for what normalises over the batch."""
+        """The inputs with batches of one doubled, for norms over the batch."""
         args, kwargs = pytree.tree_map_only(Tensor, _twice, (self.args, dict(self.kwargs)))
         return ModelInputs(args, kwargs, self.guessed, self.real)
 
@@ -46,7 +46,7 @@ ExampleInputs: TypeAlias = Tensor | Sequence[object] | Mapping[str, object] | Mo
 
 
 def copied_arguments(arguments: Any) -> Any:
-    """The same arguments with copies of the real tensors, because a run may write to them."""
+    """The arguments with real tensors copied, because a run may write to them."""
     return pytree.tree_map_only(Tensor, lambda t: t if t.device.type == "meta" else t.detach().clone(), arguments)
 
 
@@ -55,7 +55,7 @@ def _twice(x: Tensor) -> Tensor:
 
 
 def brief(value: Any) -> str:
-    """A value in a few words: of tensors dtype and shape, of long sequences the beginning."""
+    """A short text for a value: dtype and shape of a tensor, the first entries of a sequence."""
     if isinstance(value, Tensor):
         kind = "float" if value.is_floating_point() else str(value.dtype).removeprefix("torch.")
         return f"{kind}{list(value.shape)}"
@@ -64,19 +64,19 @@ def brief(value: Any) -> str:
     if type(value) in (list, tuple):
         return f"[{_some(map(brief, value))}]" if isinstance(value, list) else f"({_some(map(brief, value))})"
     shown = " ".join(repr(value).split())
-    return shown if len(shown) <= LONG else f"{shown[:LONG]}..."
+    return shown if len(shown) <= MAX_CHARACTERS else f"{shown[:MAX_CHARACTERS]}..."
 
 
 def _some(entries: Iterable[str]) -> str:
     shown = list(entries)
-    return ", ".join(shown if len(shown) <= MANY else [*shown[:MANY], f"... ({len(shown)} in all)"])
+    return ", ".join(shown if len(shown) <= MAX_ENTRIES else [*shown[:MAX_ENTRIES], f"... ({len(shown)} in all)"])
 
 
 def arguments_of(example: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A tensor, a tuple or list of positional arguments, or a mapping of keyword arguments, as (args, kwargs).
+    """(args, kwargs) of a tensor, a tuple or list of positional arguments, or a mapping of keyword arguments.
 
     Raises:
-        TraceError: It is none of these.
+        TraceError: `example` is none of these.
     """
     if isinstance(example, ModelInputs):
         return example.args, dict(example.kwargs)
@@ -93,14 +93,14 @@ def arguments_of(example: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any
 
 
 def as_real_inputs(example: ExampleInputs) -> ModelInputs | None:
-    """The same as they are, or None where they are on the meta device."""
+    """The inputs with real tensors; None if one is on the meta device."""
     args, kwargs = arguments_of(example)
     tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     return None if any(t.device.type == "meta" for t in tensors) else ModelInputs(args, kwargs, real=True)
 
 
 def as_inputs(example: ExampleInputs) -> ModelInputs:
-    """The same on the meta device."""
+    """The inputs with all tensors on the meta device."""
     args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().to("meta"), arguments_of(example))
     guessed = isinstance(example, ModelInputs) and example.guessed
     return ModelInputs(args, kwargs, guessed)

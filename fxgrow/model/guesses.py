@@ -22,10 +22,10 @@ SIZES = {
 
 
 def guesses(model: nn.Module) -> Iterator[ModelInputs]:
-    """ModelInputs that a model with such a first layer usually takes, likeliest first; a batch of two.
+    """Example inputs to try, by the kind of the first layer, most common sizes first; batch size 2.
 
     Raises:
-        TraceError: The model takes more than one input, or has no layer to tell from.
+        TraceError: The model takes more than one input, or has no layer of a known kind.
     """
     needed = [
         p.name
@@ -46,7 +46,7 @@ def guesses(model: nn.Module) -> Iterator[ModelInputs]:
 
 
 def _shapes(layer: Any) -> list[tuple[tuple[int, ...], torch.dtype | None]]:
-    """Input shapes to try for a first layer, with the dtype where it is not the weight's."""
+    """(input shape, dtype) to try for a first layer; dtype None: that of the weight. Empty for unknown layers."""
     if is_a(layer, CONVOLUTION):
         return [((2, layer.in_channels, *size), None) for size in SIZES[spatial_rank(layer)]]
     if is_a(layer, LINEAR):

@@ -1,7 +1,7 @@
-"""A whole model as one call: the graph where none could be had, and the way to keep the user's own class.
+"""A model as one call: the graph of a model that cannot be traced, or whose class is to be kept.
 
-The tree shares its tables of parameters, buffers and children with the model that it keeps, so the keys of its
-`state_dict` are the model's, and what moves one (`to`, `load_state_dict`) moves both.
+The tree shares its tables of parameters, buffers and children with the model, so its `state_dict` has the same keys,
+and `to` and `load_state_dict` on one of them change both.
 """
 
 from __future__ import annotations
@@ -14,18 +14,16 @@ from torch import fx, nn
 from ..errors import GrowError
 from .call_args import default_in_code, parameters_of, stars_of
 
-OPAQUE_MODEL = (
-    "_fxgrow_opaque_model"  # on a root: the module of the user's class whose code runs where no graph could be had
-)
+OPAQUE_MODEL = "_fxgrow_opaque_model"  # attribute of a tree: the model whose own code is called
 
 
 def call(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], optional: Mapping[str, Any]) -> Any:
-    """Call a model; `optional` are arguments whose defaults code cannot spell, None where they are left out."""
+    """Call a model; `optional` are arguments whose defaults are no literals, None if they are not given."""
     return model(*args, **kwargs, **{name: value for name, value in optional.items() if value is not None})
 
 
 def opaque_graph(model: nn.Module) -> fx.Graph:
-    """The graph with the model's signature that hands all arguments on to it."""
+    """A graph with the model's signature that passes all arguments to the model."""
     graph = fx.Graph()
     args: Any = []
     kwargs: dict[str, Any] = {}
@@ -45,22 +43,22 @@ def opaque_graph(model: nn.Module) -> fx.Graph:
             kwargs[name] = node
         else:
             args.append(node)
-    whole = graph.create_node("get_attr", OPAQUE_MODEL, (), {})
+    model_node = graph.create_node("get_attr", OPAQUE_MODEL, (), {})
     given: tuple[Any, Any] = (tuple(args), kwargs)
     if others != ((), {}):
         given = (
             graph.create_node("call_function", joined, (given[0], others[0]), {}),
             graph.create_node("call_function", merged, (given[1], others[1]), {}),
         )
-    graph.output(graph.create_node("call_function", call, (whole, *given, optional), {}))
+    graph.output(graph.create_node("call_function", call, (model_node, *given, optional), {}))
     return graph
 
 
 def unsupported_mode_graph(model: nn.Module, mode: str) -> fx.Graph:
-    """The graph of a mode in which the model did not run on the example inputs."""
+    """The graph of a mode in which the model does not run on the example inputs: it raises GrowError."""
     graph = opaque_graph(model)
     output = next(iter(reversed(graph.nodes)))
-    text = f"the example inputs run in the other mode only: grow with such that run in {mode} mode"
+    text = f"the example inputs fail in {mode} mode; call grow() with inputs that run in it"
     with graph.inserting_before(output):
         output.args = (graph.create_node("call_function", raise_unsupported_mode, (text,), {}),)
     for node in list(reversed(graph.nodes))[2:]:
@@ -70,19 +68,19 @@ def unsupported_mode_graph(model: nn.Module, mode: str) -> fx.Graph:
 
 
 def raise_unsupported_mode(text: str) -> None:
-    """In a graph that cannot be run: say why.
+    """The only operation of a graph that cannot be run.
 
     Raises:
-        GrowError: Always.
+        GrowError: Always, with this text.
     """
     raise GrowError(text)
 
 
 def joined(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Positional arguments, and those of `*args`."""
+    """Positional arguments followed by those of `*args`."""
     return (*a, *b)
 
 
 def merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments, and those of `**kwargs`."""
+    """Keyword arguments merged with those of `**kwargs`."""
     return {**a, **b}

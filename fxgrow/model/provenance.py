@@ -1,4 +1,4 @@
-"""Which line and which modules of the user's code a node comes from, in words that users know."""
+"""Source locations and module paths of graph nodes, for messages."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-SOURCE_LINE = "fxgrow_source_line"  # in node.meta: file and line of the user's code
+SOURCE_LINE = "fxgrow_source_line"  # in node.meta: "file:line" in the user's code
 
 NOT_THEIRS = (
     f"{Path(__file__).parent.parent}{os.sep}",
     f"{Path(torch.__file__).parent}{os.sep}",
     "<",
-)  # not user's code
+)  # prefixes of files that are not the user's code
 
 
 def caller(within: str = "") -> str:
-    """The innermost line of code that is neither torch's nor ours: ``net.py:12``; "" where there is none.
+    """The innermost line of the user's code on the stack: ``net.py:12``; "" if there is none.
 
     Args:
-        within: A file; code that called code in it does not count.
+        within: A file at which the search stops: callers of code in it are not considered.
     """
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename != within:
@@ -37,7 +37,7 @@ def caller(within: str = "") -> str:
 
 
 def describe(node: fx.Node) -> str:
-    """Where a node of the graph stands: ``add at layer1.0`` or ``layer1.0.bn1``."""
+    """The location of a node for messages: ``add at layer1.0`` or ``layer1.0.bn1``."""
     if node.op == "call_module":
         return str(node.target)
     if node.op == "output":
@@ -48,7 +48,7 @@ def describe(node: fx.Node) -> str:
 
 
 def operation(node: fx.Node) -> str:
-    """The operation's short name."""
+    """The short name of a node's operation."""
     if isinstance(node.target, str):
         return node.target
     if node.target is operator.getitem:
@@ -57,33 +57,33 @@ def operation(node: fx.Node) -> str:
 
 
 def module_path(node: fx.Node) -> str:
-    """The path of the innermost module whose forward the node comes from; "" for the model itself."""
+    """The path of the innermost module whose forward created the node; "" for the model itself."""
     return (modules_of(node) or ("",))[-1]
 
 
 def modules_of(node: fx.Node) -> tuple[str, ...]:
-    """The paths of the modules whose forwards were at work where a node comes from, the innermost last."""
+    """The paths of the modules whose forwards were active when a node was created, innermost last."""
     stack: dict[str, Any] = node.meta.get("nn_module_stack", {})
     return tuple(str(path) for path, _ in stack.values())
 
 
 def set_module_stack(node: fx.Node, modules: Iterable[str]) -> None:
-    """Note what `modules_of` is to say of a node."""
+    """Set the result of `modules_of` for a node."""
     node.meta["nn_module_stack"] = {path: (path, nn.Module) for path in modules}
 
 
-ModuleStacks = Sequence[tuple[str, str, tuple[str, ...]]]  # of each node of a graph: kind, operation, modules
+ModuleStacks = Sequence[tuple[str, str, tuple[str, ...]]]  # per node of a graph: kind, operation, modules
 
 
 def module_stacks(graph: fx.Graph) -> ModuleStacks:
-    """Which module each node of a graph comes from, for a graph that does the same, whatever its nodes are called."""
+    """The module stack of each node, to be copied to an equivalent graph with other node names."""
     return [(node.op, operation(node), modules_of(node)) for node in graph.nodes]
 
 
-def copy_module_stacks(places: ModuleStacks, graph: fx.Graph) -> None:
+def copy_module_stacks(stacks: ModuleStacks, graph: fx.Graph) -> None:
     """Copy the stacks that `module_stacks` read to the nodes of a graph with the same operations in the same order."""
     nodes = list(graph.nodes)
-    ours, theirs = [(node.op, operation(node)) for node in nodes], [place[:2] for place in places]
-    for start, at, number in difflib.SequenceMatcher(None, theirs, ours, autojunk=False).get_matching_blocks():
+    new, old = [(node.op, operation(node)) for node in nodes], [stack[:2] for stack in stacks]
+    for start, at, number in difflib.SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks():
         for i in range(number):
-            set_module_stack(nodes[at + i], places[start + i][2])
+            set_module_stack(nodes[at + i], stacks[start + i][2])

@@ -1,4 +1,4 @@
-"""What fxgrow does not grow, refused by name before anything is done."""
+"""Models that fxgrow does not support; they are refused before tracing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from .copies import named_tensors
 
 
 def check_supported(model: nn.Module) -> None:
-    """Raise for parameters that cannot be gathered and split, by name."""
+    """Check that all parameters can be gathered and divided, and that no module is compiled or quantized.
+
+    Raises:
+        TraceError: The model is not supported; the message names the parameter or module.
+    """
     if not isinstance(model, nn.Module):
         raise TraceError(f"the model is a {type(model).__name__}; expected an nn.Module")
     if hasattr(model, "_orig_mod"):
@@ -32,7 +36,7 @@ def check_supported(model: nn.Module) -> None:
         elif type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
             kind = f"is a {type(tensor).__name__}"
         elif tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
-            kind = "has hooks of its own, which would not fit its grown shape; remove them and add them to the student"
+            kind = "has hooks, which may not work on its grown shape; remove them and add them to the student"
         if kind:
             raise TraceError(f"{name!r} {kind}; fxgrow grows plain real floating-point tensors")
     for name, module in model.named_modules():

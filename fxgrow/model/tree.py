@@ -1,4 +1,4 @@
-"""Module trees of our own: what they share with the model and which mode they are in."""
+"""Module trees that share their tensors with the model: their construction and their modes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Mode = Literal["train", "eval"]
 Output = Literal["graph", "module"]
 MODES: tuple[Mode, ...] = ("eval", "train")
 
-MODE_OVERRIDES = "_fxgrow_mode_overrides"  # on a root: per mode, the modules that train()/eval() leave otherwise
+MODE_OVERRIDES = "_fxgrow_mode_overrides"  # attribute of a tree: per mode, where train() of the model differs
 
 
 def graph_for(graphs: Mapping[Mode, fx.Graph], mode: Mode) -> fx.Graph:
-    """The graph that runs in a mode: its own, or the one that both modes share."""
+    """The graph of a mode, or the one that both modes share."""
     return graphs.get(mode) or graphs["eval"]
 
 
 def set_mode(root: nn.Module, mode: Mode) -> None:
-    """Switch a module tree as the model that it came from would, whose train() may keep parts in eval mode."""
+    """Switch the mode of a tree as the model does, whose train() may keep parts in eval mode."""
     root.train(mode == "train")
     if OPAQUE_MODEL in root.__dict__:
         root.__dict__[OPAQUE_MODEL].train(mode == "train")
@@ -31,7 +31,7 @@ def set_mode(root: nn.Module, mode: Mode) -> None:
 
 
 def apply_mode_overrides(root: nn.Module, mode: Mode) -> None:
-    """Set `training` of the modules that the model's own `train()` leaves in another mode."""
+    """Set `training` of the modules for which the model's own `train()` sets another mode."""
     for name, training in root.__dict__.get(MODE_OVERRIDES, {}).get(mode, {}).items():
         root.get_submodule(name).training = training
 
@@ -42,36 +42,34 @@ def as_tree(module: nn.Module) -> nn.Module:
     for name in tree.__dict__:
         tree.__dict__[name] = module.__dict__[name]
     for name, value in module.__dict__.items():
-        if isinstance(value, Tensor) or name in (
-            MODE_OVERRIDES,
-            OPAQUE_MODEL,
-        ):  # a plain tensor is a constant of the graph
+        is_constant = isinstance(value, Tensor)  # a plain tensor attribute is a constant of the graph
+        if is_constant or name in (MODE_OVERRIDES, OPAQUE_MODEL):
             tree.__dict__[name] = value
     return tree
 
 
 def module_at(root: nn.Module, path: str) -> nn.Module:
-    """The module of a path; for "" the user's own, where the root keeps it."""
+    """The module at a path; for "" the opaque model if the root has one, else the root."""
     return root.get_submodule(path) if path else root.__dict__.get(OPAQUE_MODEL, root)
 
 
 def keep(model: nn.Module) -> nn.Module:
-    """A tree that shares everything with a model, and keeps it."""
+    """A tree that shares everything with a model and has it as its opaque model."""
     tree = as_tree(model)
     tree.__dict__[OPAQUE_MODEL] = model
     return tree
 
 
 def skeleton(model: nn.Module, leaves: Iterable[str]) -> nn.Module:
-    """The module tree without the code of what was inlined: leaves as they are, the rest plain containers.
+    """The module tree with leaf modules shared and all others replaced by plain containers.
 
-    Containers of torch.nn keep their class, so `net.layer1[0]` still works.
+    Containers of torch.nn keep their class, so that `net.layer1[0]` works.
     """
-    whole = {id(model.get_submodule(path)) for path in leaves}  # a module may have several paths
-    built: dict[int, nn.Module] = {}  # a module that has two names stays one
+    leaf_ids = {id(model.get_submodule(path)) for path in leaves}  # by identity: a module may have several paths
+    built: dict[int, nn.Module] = {}  # a module with several paths is built once
 
     def build(module: nn.Module) -> nn.Module:
-        if id(module) in whole:
+        if id(module) in leaf_ids:
             return module
         if id(module) in built:
             return built[id(module)]

@@ -1,7 +1,7 @@
-"""The rules: what each ATen operator says about widths, one file per family of operators.
+"""The rules: for each ATen operator, the constraints that it puts on widths. One file per family of operators.
 
-In: the arguments of a call, with layouts in the place of tensors. Out: the layouts of its results, and what has to hold
-of the widths that meet in it. Importing this package registers all rules. To add an operator, add one decorated
+In: the arguments of a call, with each tensor replaced by its layouts. Out: the layouts of its results, and constraints
+on the widths of its operands. Importing this package registers all rules. To add an operator, add one decorated
 function (or one line of a family) to the file of its family; nothing else changes.
 
 Public is what `__all__` lists: `rule`, which adds a rule from outside the package as well, and what a rule is written
@@ -21,6 +21,7 @@ from . import (  # noqa: F401 - each file registers its rules
     pooling,
     random,
     reduction,
+    slicing,
     view,
 )
 from .registry import (

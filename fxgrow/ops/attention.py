@@ -1,8 +1,8 @@
-"""Products of two activations under a softmax or a root: attention in one operator, distances.
+"""Products of two activations inside one operator: fused attention, and pairwise distances.
 
-Whole heads may be replicated, each attends by itself; what queries and keys are compared over stays, and so
-does what the softmax runs over. `F.scaled_dot_product_attention` and `nn.MultiheadAttention` reach the rules
-of products and of softmax, because PyTorch takes them apart on the meta device.
+Heads may be replicated, because they are independent of each other. The features that queries and keys are contracted
+over are pinned, and so are the keys, which the softmax runs over. On the meta device PyTorch decomposes
+`F.scaled_dot_product_attention` and `nn.MultiheadAttention` into products and a softmax, which have their own rules.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def _dims(x: Tensor) -> Tensor:
 )
 def attention(env: Env, query: Value, key: Value, value: Value, *args: Any, **kwargs: Any) -> Outcome:
     """softmax(query @ key.T) @ value, head by head; query (N, heads, L, E), key and value (N, heads, S, E)."""
-    names = [a.name for a in env.op._schema.arguments[3:]]  # `dropout_p` stands at another place in each
+    names = [a.name for a in env.op._schema.arguments[3:]]  # the position of `dropout_p` differs between them
     if {**dict(zip(names, args, strict=False)), **kwargs}.get("dropout_p"):
-        raise Inexpressible(f"{env.op} draws a mask for each head")
+        raise Inexpressible(f"{env.op} draws a dropout mask for each head")
     for a, b in ((query, key), (key, value)):
         for d in (0, 1):
             env.unify(a.layouts[d], b.layouts[d])
@@ -50,7 +50,7 @@ def attention(env: Env, query: Value, key: Value, value: Value, *args: Any, **kw
         env.keep(layout, "a sum over two activations")
     for mask in tensors((*args, *kwargs.values())):
         for layout in mask.layouts:
-            env.keep(layout, "an attention mask has a place for each key")
+            env.keep(layout, "an attention mask has one entry per key")
     rows = query.layouts[:3]
     logs = rows if env.outs[1] == query.shape[:3] else tuple(fixed(n) for n in env.outs[1])
     rest = [tuple([fixed(n) for n in out]) for out in env.outs[2:]]

@@ -1,7 +1,7 @@
-"""Sums over channels against a weight: convolutions and matrix products.
+"""Sums over channels weighted by a parameter: convolutions and matrix products.
 
-The weight's summed-over dimension is the *contract* role: its new entries are split so that replicas sum
-to the original. Its other dimensions are produced by it and gathered.
+The dimension of the weight that is summed over has the role *contract*: its entries are divided among replicas, so that
+they sum to the original entry. The other dimensions of the weight are produced by it, and gathered.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ aten = torch.ops.aten
     sized=(8,),
     exact=Exactness(
         any="channels, inside each group or by whole groups; input channels split; space, where the kernel has size 1",
-        pinned="space and the kernel, else",
+        pinned="space otherwise, and the kernel",
     ),
     linear="filter",
     kinds={"weight": "weight", "bias": "shift"},
@@ -81,13 +81,13 @@ def convolution(
 
 
 def _forward(env: Env, channels: Layout, weight: Value, groups: int) -> tuple[int | None, Layout, Layout]:
-    """(contracted dimension of the weight, layout of the output channels, number of groups)"""
+    """(contracted dimension of the weight or None, layout of the output channels, layout of the number of groups)"""
     rows, inside = weight.layouts[:2]
     if groups == 1:
         env.unify(inside, channels)
         return 1, rows, fixed(1)
     per_group = weight.shape[0] // groups
-    if weight.shape[1] == 1:  # depthwise: as many groups as channels, however many outputs each
+    if weight.shape[1] == 1:  # depthwise: one group per input channel, with any number of outputs each
         env.pin(inside, KERNEL)
         count, _ = env.split(rows, (groups, per_group), ("width", "width"))
         env.unify(channels, count)
@@ -100,6 +100,7 @@ def _forward(env: Env, channels: Layout, weight: Value, groups: int) -> tuple[in
 
 
 def _transposed(env: Env, channels: Layout, weight: Value, groups: int) -> tuple[int | None, Layout, Layout]:
+    """As `_forward`, for a transposed convolution."""
     rows, inside = weight.layouts[:2]
     env.unify(rows, channels)
     if groups == 1:
@@ -107,12 +108,12 @@ def _transposed(env: Env, channels: Layout, weight: Value, groups: int) -> tuple
     count, _ = env.split(channels, (groups, weight.shape[0] // groups), ("count", "width"))
     if weight.shape[0] == groups:  # depthwise: nothing is summed over
         return None, product([count, inside]), count
-    env.keep(count, "the groups of a transposed convolution share a dimension with what it sums over")
+    env.keep(count, "the groups of a transposed convolution are a factor of the dimension that it sums over")
     return 0, product([count, inside]), count
 
 
 def matrix_product(env: Env, a: Value, b: Value) -> tuple[Layout, ...]:
-    """a (*batch, n, k) @ b (*batch, k, m): whichever is a weight contracts."""
+    """a (*batch, n, k) @ b (*batch, k, m); the operand that is a parameter contracts, b if both or neither are."""
     env.unify(a.layouts[-1], b.layouts[-2])
     if b.origin or not a.origin:
         env.contract(b, len(b.layouts) - 2)
@@ -164,7 +165,7 @@ def addmm(env: Env, bias: Value, a: Value, b: Value, **kwargs: Any) -> Outcome:
 
 
 class _Bilinear(nn.Module):
-    """x (N, *, 8) against itself."""
+    """nn.Bilinear of x (N, *, 8) and a function of x."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -193,8 +194,8 @@ def trilinear(
     summed: Sequence[int],
     *args: Any,
 ) -> Outcome:
-    """out[n, o] = sum_ij a[n, i] * b[o, i, j] * c[n, j], each with new dimensions of size 1 for the others' own."""
-    wide = [(value, _placed(value, new)) for value, new in ((b, new_b), (a, new_a), (c, new_c))]
+    """out[n, o] = sum_ij a[n, i] * b[o, i, j] * c[n, j], each unsqueezed to the dimensions of the product."""
+    wide = [(value, _own_dims(value, new)) for value, new in ((b, new_b), (a, new_a), (c, new_c))]
     layouts = broadcast(env, [Value(tuple([ONE if at is None else v.layouts[at] for at in ats])) for v, ats in wide])
     for dim in summed:
         holding = [(value, ats[dim]) for value, ats in wide if ats[dim] is not None]
@@ -206,8 +207,8 @@ def trilinear(
     return tuple([layout for dim, layout in enumerate(layouts) if dim not in summed])
 
 
-def _placed(value: Value, new: Sequence[int]) -> list[int | None]:
-    """For each dimension with the new ones, which of the value's own it is."""
+def _own_dims(value: Value, new: Sequence[int]) -> list[int | None]:
+    """For each dimension after unsqueezing at `new`, the dimension of the value; None for an unsqueezed one."""
     own = iter(range(len(value.layouts)))
     return [None if dim in new else next(own) for dim in range(len(value.layouts) + len(new))]
 

@@ -1,7 +1,7 @@
-"""Tensors made from nothing. Constant values commute with every mapping, so their dimensions are elastic.
+"""Tensors filled with one value. Such values commute with every mapping, so their dimensions are elastic.
 
-Whether a literal made the shape (then it has to be rewritten, or the width pinned) shows when the
-student's shapes are checked.
+If the shape is a literal of the model's code, the literal must be rewritten or the width pinned. This is found when the
+shapes of the student are compared with the prediction.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ aten = torch.ops.aten
     linear="fresh",
 )
 def constant(env: Env, *args: Any, **kwargs: Any) -> Outcome:
-    """All entries alike."""
+    """A tensor of the given shape with one value in all entries."""
     return tuple(env.elastic(n) for n in env.outs[0])
 
 
@@ -47,5 +47,5 @@ def constant(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     linear="fresh",
 )
 def like(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
-    """All entries alike, in x's shape."""
+    """A tensor of x's shape with one value in all entries."""
     return x.layouts

@@ -1,4 +1,4 @@
-"""Fourier transforms over space, and complex numbers as pairs of real ones."""
+"""Fourier transforms over spatial dimensions, and views of complex numbers as pairs of real ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ aten = torch.ops.aten
     exact=Exactness(any="the other dimensions", pinned="the dimensions transformed"),
 )
 def fourier(env: Env, x: Value, dims: Sequence[int], *args: Any) -> Outcome:
-    """A discrete Fourier transform over dims, each channel by itself."""
+    """A discrete Fourier transform over dims, of each channel separately."""
     over = {d % len(x.layouts) for d in dims}
     for d in over:
         env.keep(x.layouts[d], "a Fourier transform sums over it")
@@ -36,7 +36,7 @@ def fourier(env: Env, x: Value, dims: Sequence[int], *args: Any) -> Outcome:
 
 
 class _Filter(nn.Module):
-    """A learned complex number for each channel, held as two real ones."""
+    """A complex parameter per channel, stored as two real numbers."""
 
     def __init__(self) -> None:
         super().__init__()

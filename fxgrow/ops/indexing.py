@@ -1,4 +1,7 @@
-"""Parts of a tensor: slices, splits, single entries, tables."""
+"""Reads and writes by index: single entries, gather and scatter, look-up tables.
+
+The dimension that indices refer to is pinned, because a mapping of channels would change what they select.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layouts.layout import Layout, concat, fixed
+from ..layouts.layout import Layout, fixed
 from ..layouts.unify import Inexpressible
 from .registry import Env, Exactness, Outcome, Sample, Value, broadcast, rule, tensors
 
@@ -16,85 +19,6 @@ aten = torch.ops.aten
 
 PICKED = "single channels are picked by number"
 WRITTEN = "single channels are written to by number"
-
-
-def with_dim(x: Value, dim: int, layout: Layout) -> tuple[Layout, ...]:
-    """x's layouts with one dimension replaced."""
-    at = dim % len(x.layouts)
-    return (*x.layouts[:at], layout, *x.layouts[at + 1 :])
-
-
-def pieces(env: Env, layout: Layout, sizes: Sequence[int]) -> list[Layout]:
-    """A dimension cut into parts of these sizes (which sum to its own)."""
-    out: list[Layout] = []
-    rest = layout
-    for length in sizes[:-1]:
-        if length == 0:
-            out.append(fixed(0))
-            continue
-        first, rest = env.cut(rest, length)
-        out.append(first)
-    return [*out, rest]
-
-
-@rule(
-    aten.slice.Tensor,
-    samples=[
-        Sample(lambda: lambda x: torch.cat([x[:, 5:], x[:, :5]], 1)),
-        Sample(lambda: lambda x: x[:, -3:] + x[:, 1:4]),
-        Sample(lambda: lambda x: x[:, :, ::2, 1:]),
-        Sample(lambda: lambda x: x.narrow(1, 2, 4)),
-        Sample(lambda: lambda x: x[:, ::2], grows=False),
-    ],
-    sized=(3,),  # implied by the start and the shape; the start is expected, or the same,
-    exact=Exactness(any="the dimension, cut where the slice begins and ends", pinned="a strided slice"),
-    linear="each",
-)
-def slice_(
-    env: Env, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
-) -> Outcome:
-    """x[..., start:end:step, ...]"""
-    length, layout = x.shape[dim], x.layouts[dim]
-    low, high, _ = slice(start, end, step).indices(length)
-    if (low, high, step) == (0, length, 1):
-        return x.derived(x.layouts, x.dims)
-    if step != 1 or high <= low:
-        env.keep(layout, "a strided slice of channels")
-        return with_dim(x, dim, fixed(env.outs[0][dim]))
-    before, after = fixed(0), fixed(0)
-    if high < length:
-        layout, after = env.cut(layout, high)
-    if low > 0:
-        before, layout = env.cut(layout, low)
-    env.expect(2, before, concat([layout, after]))
-    return x.derived(with_dim(x, dim, layout), x.dims)
-
-
-@rule(
-    aten.split.Tensor,
-    aten.split_with_sizes.default,
-    aten.unsafe_split.Tensor,
-    samples=[
-        Sample(lambda: lambda x: torch.cat(x.chunk(2, 1)[::-1], 1)),
-        Sample(lambda: lambda x: torch.cat(x.split(3, 1)[::-1], 1)),
-        Sample(lambda: lambda x: torch.cat(x.split([1, 5, 2], dim=1)[::-1], 1)),
-        Sample(lambda: lambda x: torch.cat(x.split(4, 2)[::-1], 2)),
-    ],
-    sized=(1,),
-    exact=Exactness(any="the dimension, cut into the parts"),
-    linear="each",
-)
-def split(env: Env, x: Value, sizes: int | Sequence[int], dim: int = 0) -> Outcome:
-    """Neighbouring parts along dim."""
-    parts = pieces(env, x.layouts[dim], [out[dim] for out in env.outs])
-    return [x.derived(with_dim(x, dim, part), x.dims) for part in parts]
-
-
-def without(env: Env, x: Value, dim: int, reason: str) -> tuple[Layout, ...]:
-    """x's layouts without a dimension that is indexed entry by entry and so must stay."""
-    env.keep(x.layouts[dim], reason)
-    at = dim % len(x.layouts)
-    return (*x.layouts[:at], *x.layouts[at + 1 :])
 
 
 @rule(
@@ -108,49 +32,9 @@ def without(env: Env, x: Value, dim: int, reason: str) -> tuple[Layout, ...]:
 )
 def select(env: Env, x: Value, dim: int, index: int) -> Outcome:
     """x[..., index, ...]"""
-    return without(env, x, dim, PICKED)
-
-
-@rule(
-    aten.flip.default,
-    samples=[Sample(lambda: lambda x: x.flip(2)), Sample(lambda: lambda x: x.flip(1), grows=False)],
-    exact=Exactness(any="the other dimensions", pinned="the dimensions reversed"),
-    linear="each",
-)
-def flip(env: Env, x: Value, dims: Sequence[int]) -> Outcome:
-    """The other way round along dims, which must stay (the mapping is not symmetric)."""
-    for d in dims:
-        env.keep(x.layouts[d], "channels are reversed")
-    return x.layouts
-
-
-@rule(
-    aten.rot90.default,
-    samples=[
-        Sample(lambda: lambda x: x.rot90(1, (2, 3))),
-        Sample(lambda: lambda x: x.rot90(2, (1, 2)), grows=False),
-    ],
-    exact=Exactness(any="the other dimensions", pinned="the plane of rotation"),
-)
-def rot90(env: Env, x: Value, times: int = 1, dims: Sequence[int] = (0, 1)) -> Outcome:
-    """Turned in a plane of two dimensions, which must stay."""
-    out = list(flip(env, x, dims))
-    if times % 2:
-        out[dims[0]], out[dims[1]] = out[dims[1]], out[dims[0]]
-    return tuple(out)
-
-
-@rule(
-    aten.roll.default,
-    samples=[Sample(lambda: lambda x: x.roll(1, 2)), Sample(lambda: lambda x: x.roll(1, 1), grows=False)],
-    exact=Exactness(any="the other dimensions", pinned="the dimensions rolled"),
-    linear="each",
-)
-def roll(env: Env, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) -> Outcome:
-    """Shifted cyclically along dims, which must stay."""
-    for d in dims or range(len(x.layouts)):
-        env.keep(x.layouts[d], "channels are rolled")
-    return x.layouts
+    env.keep(x.layouts[dim], PICKED)
+    at = dim % len(x.layouts)
+    return (*x.layouts[:at], *x.layouts[at + 1 :])
 
 
 @rule(
@@ -164,7 +48,8 @@ def roll(env: Env, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) ->
 def index_select(env: Env, x: Value, dim: int, index: Value) -> Outcome:
     """x[..., index, ...]"""
     env.keep(x.layouts[dim], PICKED)
-    return with_dim(x, dim, index.layouts[0])
+    at = dim % len(x.layouts)
+    return (*x.layouts[:at], index.layouts[0], *x.layouts[at + 1 :])
 
 
 @rule(
@@ -176,12 +61,12 @@ def index_select(env: Env, x: Value, dim: int, index: Value) -> Outcome:
     exact=Exactness(any="the other dimensions", pinned="the dimensions indexed"),
 )
 def index(env: Env, x: Value, indices: Sequence[Value | None]) -> Outcome:
-    """x[:, i, j]: neighbouring index tensors replace the dimensions that they pick from."""
+    """x[:, i, j]: index tensors of adjacent dimensions replace these dimensions."""
     used = [d for d, i in enumerate(indices) if i is not None]
     for d in used:
         env.keep(x.layouts[d], PICKED)
     if used != list(range(used[0], used[-1] + 1)) or any(i is not None and i.layouts == () for i in indices):
-        raise Inexpressible("index tensors that do not stand side by side")
+        raise Inexpressible("index tensors of dimensions that are not adjacent")
     picked = broadcast(env, [i for i in indices if i is not None])
     return (*x.layouts[: used[0]], *picked, *x.layouts[used[-1] + 1 :])
 
@@ -196,13 +81,15 @@ def _filled(x: Tensor) -> Tensor:
     aten.index_put.default,
     aten.index_put_.default,
     samples=[Sample(lambda: _filled)],
-    exact=Exactness(any="all dimensions, where a mask of x's shape says which entries get one number", pinned="else"),
+    exact=Exactness(
+        any="all dimensions, if a mask of x's shape selects the entries and one value is written", pinned="otherwise"
+    ),
 )
 def index_put(env: Env, x: Value, indices: Sequence[Value | None], source: Value, *args: object) -> Outcome:
-    """x[mask] = number"""
+    """x[mask] = value"""
     mask = indices[0]
-    one_number = all(n == 1 for n in source.shape)
-    if len(indices) != 1 or mask is None or env.dtypes[1] != torch.bool or mask.shape != x.shape or not one_number:
+    one_value = all(n == 1 for n in source.shape)
+    if len(indices) != 1 or mask is None or env.dtypes[1] != torch.bool or mask.shape != x.shape or not one_value:
         raise Inexpressible("channels are written by number")
     broadcast(env, [x, mask])
     return x.layouts
@@ -226,39 +113,8 @@ def gather(env: Env, x: Value, dim: int, index: Value, **kwargs: object) -> Outc
     return index.layouts
 
 
-@rule(
-    aten.unfold.default,
-    samples=[
-        Sample(lambda: lambda x: x.unfold(2, 3, 1).amax(-1)),
-        Sample(lambda: lambda x: x.unfold(-1, 3, 1)),
-        Sample(lambda: lambda x: x.unfold(1, 2, 2), grows=False),
-    ],
-    exact=Exactness(any="the other dimensions", pinned="the dimension unfolded"),
-)
-def unfold(env: Env, x: Value, dim: int, length: int, step: int) -> Outcome:
-    """Windows along a dimension, which become a last one."""
-    env.keep(x.layouts[dim], "windows slide over channels")
-    return (*with_dim(x, dim, fixed(env.outs[0][dim % len(x.layouts)])), fixed(length))
-
-
-@rule(
-    aten.triu.default,
-    aten.tril.default,
-    samples=[
-        Sample(lambda: lambda x: x.triu() + x.tril(1)),
-        Sample(lambda: lambda x: x.triu(), (4, 8), grows=False, dim=2),
-    ],
-    exact=Exactness(any="the other dimensions", pinned="the last two"),
-)
-def triangle(env: Env, x: Value, diagonal: int = 0) -> Outcome:
-    """Zero on one side of a diagonal of the last two dimensions."""
-    for layout in x.layouts[-2:]:
-        env.keep(layout, "a diagonal runs through it")
-    return x.layouts
-
-
 class _Looked(nn.Module):
-    """An embedding of constant indices, added to the activation."""
+    """Adds the embeddings of constant indices to the activation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -282,7 +138,7 @@ def embedding(env: Env, table: Value, index: Value, *args: object, **kwargs: obj
 
 
 def _written(env: Env, x: Value, dim: int, index: Value, source: Value | None) -> tuple[Layout, ...]:
-    """x with entries along dim written by number: that dimension stays, the others are those of what is written."""
+    """x with entries along dim written by index: dim is pinned, the other dimensions are unified with the source."""
     at = dim % len(x.layouts)
     env.keep(x.layouts[at], WRITTEN)
     for other in (index, source):
@@ -291,14 +147,14 @@ def _written(env: Env, x: Value, dim: int, index: Value, source: Value | None) -
             for d, (a, b) in enumerate(zip(x.layouts, other.layouts, strict=True)):
                 if d != at:
                     env.unify(a, b)
-        elif other is not None:  # one index for all other dimensions, or one number for all entries
+        elif other is not None:  # one index for all other dimensions, or one value for all entries
             for layout in other.layouts:
                 env.keep(layout, WRITTEN)
     return x.layouts
 
 
 class _Bag(nn.Module):
-    """The mean of some rows of a table, added to the activation."""
+    """Adds a reduction of some rows of a table to the activation."""
 
     def __init__(self, mode: str) -> None:
         super().__init__()

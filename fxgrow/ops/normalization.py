@@ -1,7 +1,7 @@
 """Normalisation. Per channel (batch, instance): any mapping. Over channels (layer, group): equal replication.
 
-mean and variance over channels are the same when each channel has as many replicas as any other; a group
-norm may also grow by whole groups, each with its own statistics.
+The mean and variance over channels do not change if every channel has the same number of replicas. A group norm may
+also grow by whole groups, because each group has its own statistics.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     for dim, layout in enumerate(x.layouts):
         if dim != 1:
             env.keep(layout, "the running variance is unbiased, so it counts the entries of this dimension")
-    one_example = x.shape[0] == 1  # an instance norm comes so, with the batch among the channels
+    one_example = x.shape[0] == 1  # an instance norm is dispatched so, with the batch folded into the channels
     if not one_example and not any(isinstance(other, Value) for other in args):
         env.replicas_only(channels, "a batch norm without parameters, which takes inputs of any rank,")
     env.declare(num_features=channels)
@@ -77,7 +77,7 @@ def group_norm(
     group: int,
     eps: float,
 ) -> Outcome:
-    """Each group of channels normalised by itself: grows by whole groups, or equally inside each."""
+    """Each group of channels normalised separately: grows by whole groups, or equally inside each group."""
     channels = x.layouts[1]
     groups, own = env.split(channels, (group, c // group), ("width", "width"))
     env.uniform([own, *x.layouts[2:]], "a group norm")
@@ -126,7 +126,7 @@ def layer_norm(
         Sample(lambda: nn.Sequential(nn.Conv2d(8, 8, 1), weight_norm(nn.Conv2d(8, 16, 3, groups=8)))),
         Sample(lambda: weight_norm(nn.Linear(8, 6), dim=1), (5, 8), grows=False, dim=2),
     ],
-    exact=Exactness(any="the dimension with a norm of its own", pinned="the dimensions normalised over"),
+    exact=Exactness(any="the dimension with one norm per entry", pinned="the dimensions normalised over"),
 )
 def weight_normalised(env: Env, v: Value, g: Value, dim: int = 0) -> Outcome:
     """g * v / |v|, with one norm for each entry of dim; |v| changes where an input channel is split."""

@@ -1,4 +1,4 @@
-"""The table of operators that have a rule, and for which mappings each is exact, from the registry."""
+"""docs/operators.md and `fxgrow operators`: the rules of the registry, and the mappings for which each is exact."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ HEAD = """\
 
 <!-- Written by docs/operators.py from the rules in fxgrow/ops; do not edit. -->
 
-fxgrow runs a model on meta tensors. At each ATen operator, a rule says which dimensions are one width, and for which
-mappings g: [new] → [old] of channels the operator commutes with growth. The spelling in Python makes no difference:
-`nn.Conv2d`, `F.conv2d`, `x @ w` and einsum all end in the operators below.
+fxgrow runs a model on meta tensors. For each ATen operator a rule states which dimensions are one width, and for which
+mappings g: [new] → [old] of channels the operator commutes with growth. The Python code does not matter: `nn.Conv2d`,
+`F.conv2d`, `x @ w` and einsum all reach the operators below.
 
-- **any**: exact for any g. The new channels may hold anything, where the method gives them outgoing weights of zero.
+- **any**: exact for any g, whatever values the new channels have, if their outgoing weights are zero.
 - **replicas**: exact for any g, if new channels are replicas of old ones.
-- **equal**: exact if every channel has equally many replicas, so by whole multiples.
-- **stays**: no g is exact, so the dimension is pinned. The plan names the operator and its place in the code.
+- **equal**: exact if every channel has the same number of replicas, so the width grows by an integer factor.
+- **stays**: no g is exact, and the dimension keeps its size. The plan names the operator and its location.
 
-An operator without a rule pins every width that it touches, and is named in the plan. Operators that PyTorch
-tags as elementwise (`torch.Tag.pointwise`) all have the rule `pointwise`, whether they are listed or not.
-Each row is tested by growing the samples of its rule (`tests/test_rules.py`).
+An operator without a rule pins every width of its operands, and the plan names it. Operators that PyTorch tags as
+elementwise (`torch.Tag.pointwise`) all have the rule `pointwise`, whether they are listed or not.
+Each row is tested by growing the samples of its rule: tests/test_rules.py.
 """
 
 KINDS = {"any": "any", "replicas": "replicas", "equal": "equal", "pinned": "stays"}
@@ -34,13 +34,13 @@ KINDS = {"any": "any", "replicas": "replicas", "equal": "equal", "pinned": "stay
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A rule in words.
+    """The documentation of a rule.
 
     Attributes:
-        family: The file that it stands in.
-        rule: Its name.
-        operators: The operators that it is for: `max_pool2d`, `sum.default`; one with many overloads by its name.
-        what: What they compute.
+        family: The name of its file.
+        rule: The name of its function.
+        operators: The operators that it applies to: `max_pool2d` for all overloads, `sum.default` for one.
+        what: The formula or description of what they compute.
         exact: Pairs of "any", "replicas", "equal" or "stays" and the dimensions for which that holds.
     """
 
@@ -51,7 +51,7 @@ class Entry:
     exact: tuple[tuple[str, str], ...]
 
     def text(self, columns: int) -> str:
-        """For a terminal, in lines of so many characters."""
+        """Text for a terminal, wrapped to lines of `columns` characters."""
         parts = [("", self.family, ", ".join(self.operators)), ("  ", "computes", self.what)]
         parts += [("  ", word, which) for word, which in self.exact]
         return "\n".join(
@@ -63,14 +63,14 @@ class Entry:
 
 
 def entries() -> tuple[Entry, ...]:
-    """Every rule, by family."""
-    found: dict[str, dict[int, tuple[Rule, list[Any]]]] = {}
+    """All rules, sorted by family."""
+    families: dict[str, dict[int, tuple[Rule, list[Any]]]] = {}
     for op, rule in rules().items():
         family = rule.function.__module__.rpartition(".")[2]
-        found.setdefault(family, {}).setdefault(id(rule.function), (rule, []))[1].append(op)
+        families.setdefault(family, {}).setdefault(id(rule.function), (rule, []))[1].append(op)
     return tuple(
         Entry(family, rule.function.__name__, _names(ops), _summary(rule.function.__doc__), _exact(rule.exact))
-        for family, entries_of in sorted(found.items())
+        for family, entries_of in sorted(families.items())
         for rule, ops in entries_of.values()
     )
 
@@ -81,13 +81,13 @@ def page() -> str:
 
 
 def _sections() -> Iterator[str]:
-    every = [entry for entry in entries() if f"{__package__}.{entry.family}" in sys.modules]  # none from outside
-    for family in dict.fromkeys(entry.family for entry in every):
+    all_entries = [entry for entry in entries() if f"{__package__}.{entry.family}" in sys.modules]  # none from outside
+    for family in dict.fromkeys(entry.family for entry in all_entries):
         yield f"## {family}\n"
         yield f"{_summary(sys.modules[f'{__package__}.{family}'].__doc__)}\n"
         yield "| rule | operators | what it computes | exact for |"
         yield "|---|---|---|---|"
-        for entry in every:
+        for entry in all_entries:
             if entry.family == family:
                 operators = ", ".join(f"`{name}`" for name in entry.operators)
                 exact = "<br>".join(f"**{word}**: {_cell(text)}" for word, text in entry.exact)
@@ -110,7 +110,8 @@ def _names(ops: Iterable[Any]) -> tuple[str, ...]:
         if op._overloadname != "out" and not op._overloadname.endswith("_out"):
             names.setdefault(op._schema.name.split("::")[1], []).append(op._overloadname)
     return tuple(
-        name if len(found) > 1 or found == ["default"] else f"{name}.{found[0]}" for name, found in names.items()
+        name if len(overloads) > 1 or overloads == ["default"] else f"{name}.{overloads[0]}"
+        for name, overloads in names.items()
     )
 
 

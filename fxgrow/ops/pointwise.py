@@ -1,7 +1,7 @@
-"""Elementwise operators: equal for any mapping, because each entry sees its own channel only.
+"""Elementwise operators: exact for any mapping, because each entry of the result depends on one channel only.
 
-Operators that PyTorch tags `torch.Tag.pointwise` all use `pointwise`; listed are those without the tag.
-A dimension of size 1 against a larger one is broadcast: it holds one number for all channels, and stays.
+Operators that PyTorch tags `torch.Tag.pointwise` all use `pointwise`; the ones listed lack the tag.
+A dimension of size 1 that is broadcast against a larger one is pinned: it has one value for all channels.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .registry import PARTIAL, Env, Exactness, Outcome, Sample, Value, broadcast
 aten = torch.ops.aten
 
 
-# Functions that have a finite value and a finite slope for every finite number, if not for the very largest.
+# Functions with a finite value and a finite slope for every finite input, except possibly the very largest.
 TOTAL = frozenset((
     "abs", "add", "addcmul", "asinh", "atan", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "ceil",
     "celu", "clamp", "clamp_max", "clamp_min", "complex", "copysign", "cos", "deg2rad", "elu", "eq", "erf", "erfc",
@@ -61,7 +61,7 @@ def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
     ],
     exact=Exactness(
         any="every dimension",
-        replicas="the same, for functions without a finite value or slope for some numbers: log, sqrt, exp, a fraction",
+        replicas="the same, for functions without a finite value or slope for some inputs: log, sqrt, exp, a fraction",
         pinned="a dimension of size 1 that is broadcast",
     ),
 )
@@ -74,7 +74,7 @@ def pointwise(env: Env, *args: Any, **kwargs: Any) -> Outcome:
 
 
 def _is_total(name: str, args: tuple[Any, ...]) -> bool:
-    """Whether a function is in `TOTAL`, or a power with a natural exponent, or a fraction with a constant divisor."""
+    """Whether a function is in `TOTAL`, or is a power with a natural exponent or a division by a constant."""
     name = name.removesuffix("_")
     if name == "pow" and len(args) > 1 and isinstance(args[1], int | float):
         return args[1] >= 1 and float(args[1]).is_integer()
@@ -84,6 +84,7 @@ def _is_total(name: str, args: tuple[Any, ...]) -> bool:
 
 
 def _replicas_only(env: Env, given: list[Value]) -> None:
+    """Require replicas in all dimensions: the function is not finite for some inputs."""
     for layout in dict.fromkeys(layout for value in given for layout in value.layouts):
         if not is_fixed(layout):
             env.replicas_only(layout, f"{env.name}, which {PARTIAL},")
@@ -145,7 +146,7 @@ def divide_in_place(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     linear="scale",
 )
 def multiply(env: Env, x: Value, factor: Any) -> Outcome:
-    """out[i] = x[i] * factor[i]; whichever is a weight of the result's shape still splits through it."""
+    """out[i] = x[i] * factor[i]; a weight of the result's shape can still be divided through it."""
     out = broadcast(env, tensors((x, factor)))
     if not isinstance(factor, Value):
         return _scaled(env, x, None, out) or out
@@ -164,7 +165,7 @@ def multiply(env: Env, x: Value, factor: Any) -> Outcome:
     linear="divide",
 )
 def divide(env: Env, x: Value, divisor: Any) -> Outcome:
-    """out[i] = x[i] / divisor[i]; as for `multiply`, but for the numerator only."""
+    """out[i] = x[i] / divisor[i]; a weight as the numerator can still be divided through it."""
     if isinstance(divisor, Value):
         _replicas_only(env, [divisor])
     out = broadcast(env, tensors((x, divisor)))
@@ -172,9 +173,9 @@ def divide(env: Env, x: Value, divisor: Any) -> Outcome:
 
 
 def _scaled(env: Env, weight: Value, factor: Value | None, out: tuple[Layout, ...]) -> Value | None:
-    """A weight times something that is neither broadcast over by it nor made of it; None where it is not that."""
-    whole = bool(weight.origin) and weight.shape == env.outs[0]
-    if not whole or (factor is not None and factor.origin == weight.origin):
+    """The result as a scaled weight, if `weight` is one of the result's shape and `factor` no view of it; else None."""
+    is_weight = bool(weight.origin) and weight.shape == env.outs[0]
+    if not is_weight or (factor is not None and factor.origin == weight.origin):
         return None
     return weight.derived(out, weight.dims)
 
@@ -185,7 +186,7 @@ def _scaled(env: Env, weight: Value, factor: Value | None, out: tuple[Layout, ..
     exact=Exactness(any="every dimension", pinned="one slope for all channels"),
 )
 def prelu(env: Env, x: Value, weight: Value) -> Outcome:
-    """out = max(0, x) + weight * min(0, x), weight per channel or one for all."""
+    """out = max(0, x) + weight * min(0, x), with one weight per channel or one for all."""
     out = broadcast(env, [x, weight])
     env.declare(num_parameters=product(weight.layouts))
     return out
@@ -202,7 +203,7 @@ def prelu(env: Env, x: Value, weight: Value) -> Outcome:
     exact=Exactness(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
 )
 def assign(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
-    """x[i] = source[i]; the target keeps its shape."""
+    """x[i] = source[i]; the result has x's shape."""
     broadcast(env, [x, *tensors(args)])
     return x.layouts
 
@@ -223,7 +224,7 @@ def log_sigmoid(env: Env, x: Value) -> Outcome:
     exact=Exactness(any="the dimension, as two equal halves; all others"),
 )
 def glu(env: Env, x: Value, dim: int = -1) -> Outcome:
-    """a * sigmoid(b) with x = [a, b] along dim: the halves are one width."""
+    """a * sigmoid(b) with x = [a, b] along dim; the halves are one width."""
     a, b = env.cut(x.layouts[dim], env.outs[0][dim])
     env.unify(a, b)
     out = list(x.layouts)
@@ -243,7 +244,7 @@ def glu(env: Env, x: Value, dim: int = -1) -> Outcome:
     linear="each",
 )
 def same(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
-    """The same values (or a multiple), so that a weight still splits through it."""
+    """The same values or their negatives; a weight can still be divided through it."""
     return x.derived(x.layouts, x.dims)
 
 
@@ -254,7 +255,7 @@ def same(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     linear="each",
 )
 def cast(env: Env, x: Value, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Outcome:
-    """The same values in another dtype; parts of a weight survive it where nothing is rounded away."""
+    """The same values in another dtype; a weight can still be divided through it if nothing is rounded."""
     before = env.dtypes[0]
     if dtype is None or (dtype.is_floating_point and torch.promote_types(before, dtype) == dtype):
         return x.derived(x.layouts, x.dims)

@@ -1,6 +1,6 @@
-"""Operators that work inside each channel: pooling, padding of space, interpolation.
+"""Operators on each channel separately: pooling, spatial padding, interpolation.
 
-Exact for any mapping of channels; the spatial dimensions themselves never grow.
+Exact for any mapping of channels. The spatial dimensions never grow.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ PER_CHANNEL = Exactness(any="channels and the batch", pinned="space")
 
 
 def per_channel(env: Env, x: Value, out: Sequence[int], space: int) -> tuple[Layout, ...]:
-    """x's leading layouts and the result's own sizes in its last `space` dimensions."""
+    """x's layouts, with the last `space` dimensions pinned and replaced by the fixed sizes of the result."""
     lead = len(x.layouts) - space
     for layout in x.layouts[lead:]:
-        env.keep(layout, "it runs over this dimension, as over space")
+        env.keep(layout, "it is a spatial dimension of the operator")
     return (*x.layouts[:lead], *(fixed(n) for n in out[lead:]))
 
 
 def _family(space: int, ops: Sequence[Any], builds: Sequence[Callable[[], Callable[[Tensor], Tensor]]]) -> None:
-    """One rule for operators over `space` trailing dimensions."""
+    """Register one rule for operators over the last `space` dimensions."""
     shape = (8, 12, 6, 4)[: space + 1]
 
     @rule(*ops, samples=[Sample(build, shape) for build in builds], exact=PER_CHANNEL)
@@ -130,10 +130,10 @@ _family(
         Sample(lambda: lambda x: F.fractional_max_pool2d(x, 2, 2, _random_samples=0.25 + 0 * x[:, :, 0, :2])),
         Sample(lambda: nn.FractionalMaxPool2d(2, output_size=2), grows=False),
     ],
-    exact=Exactness(any="channels, where the regions are given", pinned="channels, where regions are drawn for each"),
+    exact=Exactness(any="channels, where the regions are given", pinned="channels, where they are drawn per channel"),
 )
 def fractional_pool(env: Env, x: Value, kernel: Sequence[int], size: Sequence[int], where: Value) -> Outcome:
-    """The maximum over regions of each channel's own; x (N, C, *S), where (N, C, number of S)."""
+    """The maximum over random regions, drawn per channel; x (N, C, *S), `where` (N, C, rank of S)."""
     space = where.shape[-1]
     env.unify(x.layouts[-space - 1], where.layouts[1])
     for layout in (where.layouts[0], where.layouts[2]):
@@ -142,7 +142,7 @@ def fractional_pool(env: Env, x: Value, kernel: Sequence[int], size: Sequence[in
 
 
 class _Unpooled(nn.Module):
-    """What is left of a map where it has its maxima."""
+    """Max pooling, then unpooling: only the maxima remain, at their positions."""
 
     def __init__(self, pool: nn.Module, back: nn.Module) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ def affine_grid(env: Env, theta: Value, size: Sequence[int], *args: Any) -> Outc
     exact=Exactness(any="channels", pinned="space and the grid"),
 )
 def grid_sample(env: Env, x: Value, grid: Value, *args: Any) -> Outcome:
-    """out[c] = x[c] at the places of the grid, the same for all channels."""
+    """out[c] = x[c] sampled at the points of the grid, which are the same for all channels."""
     for layout in grid.layouts:
         env.keep(layout, "it is a dimension of the grid")
     return per_channel(env, x, env.outs[0], len(x.layouts) - 2)
@@ -206,7 +206,7 @@ def grid_sample(env: Env, x: Value, grid: Value, *args: Any) -> Outcome:
     exact=Exactness(any="channels", pinned="space and the window"),
 )
 def im2col(env: Env, x: Value, kernel: Sequence[int], *args: Any) -> Outcome:
-    """(N, C, *S) -> (N, C*k*k, places): each channel's window in one run."""
+    """(N, C, *S) -> (N, C*k*k, positions): the window of each channel is contiguous."""
     for layout in x.layouts[-2:]:
         env.keep(layout, "windows slide over it")
     window = product([x.layouts[-3], fixed(math.prod(kernel))])
@@ -219,7 +219,7 @@ def im2col(env: Env, x: Value, kernel: Sequence[int], *args: Any) -> Outcome:
     exact=Exactness(any="channels", pinned="space and the window"),
 )
 def col2im(env: Env, x: Value, size: Sequence[int], kernel: Sequence[int], *args: Any) -> Outcome:
-    """(N, C*k*k, places) -> (N, C, *S): overlapping windows add up, channel by channel."""
+    """(N, C*k*k, positions) -> (N, C, *S): overlapping windows are summed per channel."""
     area = math.prod(kernel)
     channels, _ = env.split(x.layouts[-2], (x.shape[-2] // area, area), ("width", "fixed"))
     return (*x.layouts[:-2], channels, *(fixed(n) for n in env.outs[0][-2:]))
@@ -231,12 +231,12 @@ def col2im(env: Env, x: Value, size: Sequence[int], kernel: Sequence[int], *args
         Sample(lambda: nn.ZeroPad2d((1, 2, 0, 1))),
         Sample(lambda: nn.ConstantPad2d(-1, 0.5)),
         Sample(lambda: lambda x: F.pad(x, (0, 0, 0, 0, 2, 3), value=0.5)),
-        Sample(lambda: lambda x: F.pad(x, (0, 0, 0, 0, -2, 0)), grows=False),  # the 2 is a literal that nobody edits
+        Sample(lambda: lambda x: F.pad(x, (0, 0, 0, 0, -2, 0)), grows=False),  # the literal 2 is not rewritten
     ],
     exact=Exactness(any="every dimension, with the padding as fixed parts"),
 )
 def constant_pad(env: Env, x: Value, pad: Sequence[int], value: float = 0) -> Outcome:
-    """Constants before and after; padded channels are a fixed part of the new width."""
+    """Constants before and after; padded channels are a fixed block of the new layout."""
     out = list(x.layouts)
     for pair in range(len(pad) // 2):
         dim, low, high = len(out) - 1 - pair, pad[2 * pair], pad[2 * pair + 1]

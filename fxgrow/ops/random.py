@@ -1,4 +1,4 @@
-"""Random masks. They come out alike in shape, but a wider tensor draws other numbers."""
+"""Random numbers. A wider tensor draws different numbers, so results are equal in distribution only."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ DROPOUT = "in train mode dropout draws other masks for the wider tensor (eval mo
 
 
 def _masked(env: Env, x: Value) -> None:
+    """Note that train mode draws other masks; pin the dimensions if a mask is drawn in eval mode."""
     env.note(x.layouts, DROPOUT)
     if env.mode == "eval":
         for layout in x.layouts:
-            env.keep(layout, "random numbers are drawn for each channel in eval mode too")
+            env.keep(layout, "random numbers are drawn for each channel, in eval mode, too")
 
 
 @rule(
@@ -31,11 +32,11 @@ def _masked(env: Env, x: Value) -> None:
         Sample(lambda: nn.Dropout2d(0.3)),
         Sample(lambda: lambda x: F.dropout2d(x, 0.3, training=True), grows=False),
     ],
-    exact=Exactness(any="every dimension, but for the masks that are drawn", pinned="masks drawn in eval mode"),
+    exact=Exactness(any="every dimension, except for the random masks", pinned="masks drawn in eval mode"),
     linear="alike",
 )
 def bernoulli(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
-    """A mask drawn entry by entry: equal in distribution only."""
+    """A random mask, drawn per entry: equal in distribution only."""
     _masked(env, x)
     return x.layouts
 
@@ -48,7 +49,7 @@ class _Dropped(nn.Module):
 @rule(
     aten.native_dropout,
     samples=[Sample(_Dropped)],
-    exact=Exactness(any="every dimension, but for the masks that are drawn"),
+    exact=Exactness(any="every dimension, except for the random masks"),
 )
 def native_dropout(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """(masked x, mask)"""
@@ -72,7 +73,7 @@ def native_dropout(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     exact=Exactness(pinned="every dimension"),
 )
 def noise(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
-    """Noise has no replicas: the width stays."""
+    """Random values, drawn per entry: replicas would differ, so the width is pinned."""
     for layout in x.layouts:
         env.keep(layout, "noise is drawn for each channel")
     return x.layouts
@@ -82,7 +83,7 @@ def noise(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     aten.rrelu_with_noise,
     aten.rrelu_with_noise_,
     samples=[Sample(lambda: nn.RReLU())],
-    exact=Exactness(any="every dimension, but for the slopes that are drawn"),
+    exact=Exactness(any="every dimension, except for the random slopes"),
 )
 def rrelu(
     env: Env,
@@ -93,7 +94,7 @@ def rrelu(
     training: bool = False,
     *args: Any,
 ) -> Outcome:
-    """Leaky ReLU with a slope drawn entry by entry in train mode."""
+    """Leaky ReLU; in train mode the slope is drawn per entry."""
     if training:
         _masked(env, x)
     for a, b in zip(x.layouts, noise.layouts, strict=True):
@@ -110,5 +111,5 @@ def rrelu(
     exact=Exactness(pinned="every dimension"),
 )
 def drawn(env: Env, *args: Any, **kwargs: Any) -> Outcome:
-    """Random values of a fixed shape, which pin what they meet."""
+    """Random values of a fixed shape, which pin the dimensions that they are unified with."""
     return tuple(((n,),) for n in env.outs[0])

@@ -1,5 +1,5 @@
-"""Reductions over dimensions. Over a growing one: a mean is exact for equal replication, a maximum for any
-mapping of replicas, a sum for none.
+"""Reductions. Over a dimension that grows, a mean is exact for equal replication, a maximum for any mapping of
+replicas, a sum for none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ aten = torch.ops.aten
 
 
 def reduced(x: Value, dims: int | Sequence[int] | None) -> tuple[int, ...]:
-    """The dimensions that a reduction sums over, counted from the front."""
+    """The dimensions that a reduction runs over, as sorted non-negative indices."""
     rank = len(x.layouts)
     if dims is None or (not isinstance(dims, int) and not dims):
         return tuple(range(rank))
@@ -27,7 +27,7 @@ def reduced(x: Value, dims: int | Sequence[int] | None) -> tuple[int, ...]:
 
 
 def left(x: Value, gone: Sequence[int], keep: bool) -> tuple[Layout, ...]:
-    """The layouts after a reduction."""
+    """The layouts of the result of a reduction over the dimensions `gone`."""
     return tuple(ONE if d in gone else layout for d, layout in enumerate(x.layouts) if keep or d not in gone)
 
 
@@ -45,7 +45,7 @@ def left(x: Value, gone: Sequence[int], keep: bool) -> tuple[Layout, ...]:
     linear="each",
 )
 def mean(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Outcome:
-    """mean over channels = mean over equally often replicated channels"""
+    """The mean over channels; unchanged if every channel has the same number of replicas."""
     gone = reduced(x, dim)
     env.uniform([x.layouts[d] for d in gone], "a mean over channels")
     return left(x, gone, keepdim)
@@ -62,13 +62,13 @@ def mean(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: A
     ],
     exact=Exactness(
         any="the other dimensions",
-        replicas="those of a standard deviation, whose slope is infinite where all entries are one",
+        replicas="those of a standard deviation, whose slope is infinite where all entries are equal",
         equal="the dimensions averaged over",
         pinned="the same with Bessel's correction",
     ),
 )
 def variance(env: Env, x: Value, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Outcome:
-    """The mean square deviation; with Bessel's correction the number of channels itself matters."""
+    """The variance; with Bessel's correction it depends on the number of channels."""
     gone = reduced(x, dim)
     if correction == 0:
         env.uniform([x.layouts[d] for d in gone], "a variance over channels")
@@ -120,7 +120,7 @@ def variance_and_mean(
     exact=Exactness(any="the other dimensions", replicas="the dimensions reduced"),
 )
 def extreme(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Outcome:
-    """A maximum does not see replicas."""
+    """The maximum or minimum; replicas do not change it."""
     gone = reduced(x, dim)
     for d in gone:
         env.replicas_only(x.layouts[d], "a maximum over channels")
@@ -140,7 +140,7 @@ def extreme(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs
     ),
 )
 def extreme_with_index(env: Env, x: Value, dim: int, keepdim: bool = False) -> Outcome:
-    """(values, indices): the values do not see replicas, the indices count them."""
+    """(values, indices); replicas do not change the values, but the indices."""
     values = extreme(env, x, dim, keepdim)
     return [values, Value(values, invalid=(x.layouts[dim],))]
 
@@ -159,14 +159,14 @@ def extremes(env: Env, x: Value, *, dim: int | None = None, keepdim: bool = Fals
     return [out, out]
 
 
-def _order_matters(name: str, why: str, dim: int, samples: Sequence[Sample], *ops: Any) -> None:
-    """One rule for operators over one dimension whose outcome depends on how many channels there are, or their order.
+def _pinned_along(name: str, why: str, dim: int, samples: Sequence[Sample], *ops: Any) -> None:
+    """Register one rule for operators along one dimension whose result depends on its size or order.
 
     Args:
-        name: Of the rule.
-        why: What is said where the dimension is a width.
-        dim: Where it stands among the arguments after the tensor.
-        samples: Of the rule.
+        name: The name of the rule.
+        why: The reason for which the dimension is pinned.
+        dim: The position of the dimension among the arguments after the tensor.
+        samples: The samples of the rule.
         ops: The operators.
     """
 
@@ -185,12 +185,12 @@ def _order_matters(name: str, why: str, dim: int, samples: Sequence[Sample], *op
             for out in env.outs
         ]
 
-    pinned.__name__, pinned.__doc__ = name, f"Along one dimension, which must stay: {why}."
-    exact = Exactness(any="the other dimensions", pinned="the dimension that it runs over")
+    pinned.__name__, pinned.__doc__ = name, f"Along one dimension, which is pinned: {why}."
+    exact = Exactness(any="the other dimensions", pinned="the dimension that it runs along")
     rule(*ops, samples=samples, exact=exact)(pinned)
 
 
-_order_matters(
+_pinned_along(
     "softmax",
     "softmax over channels counts them",
     0,
@@ -206,7 +206,7 @@ _order_matters(
     aten.softmax.int,
     aten.log_softmax.int,
 )
-_order_matters(
+_pinned_along(
     "running",
     "a running operation over channels depends on their order",
     0,
@@ -224,7 +224,7 @@ _order_matters(
     aten.cummin,
     aten.logcumsumexp.default,
 )
-_order_matters(
+_pinned_along(
     "sort",
     "sorting over channels depends on their number",
     0,
@@ -236,7 +236,7 @@ _order_matters(
     aten.sort.default,
     aten.sort.stable,
 )
-_order_matters(
+_pinned_along(
     "middle",
     "an order statistic over channels depends on their number",
     0,
@@ -249,7 +249,7 @@ _order_matters(
     aten.nanmedian.dim,
     aten.mode.default,
 )
-_order_matters(
+_pinned_along(
     "best",
     "the best of several channels are picked by number",
     1,
@@ -285,8 +285,8 @@ _order_matters(
     linear="each",
 )
 def total(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
-    """A sum over channels grows with their number."""
-    names = [a.name for a in env.op._schema.arguments]  # `dim` and `keepdim` stand at other places in each
+    """The sum over channels, which depends on their number."""
+    names = [a.name for a in env.op._schema.arguments]  # the positions of `dim` and `keepdim` differ
     given = {**dict(zip(names[1:], args, strict=False)), **kwargs}
     gone = reduced(x, given.get("dim"))
     for d in gone:

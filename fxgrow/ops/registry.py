@@ -1,8 +1,8 @@
-"""The table of rules, and the language they are written in.
+"""The table of rules, and the interface that rules are written against.
 
-A rule gets the operator's arguments with every tensor replaced by a `Value` (its layouts) and returns
-the layouts of what comes out; on the way it tells the `Env` which widths are one, which must stay, and
-what has to be true of a mapping for the operator to commute with growth.
+A rule gets the operator's arguments with each tensor replaced by a `Value` (its layouts), and returns the
+layouts of the results. It calls `Env` to state which dimensions are one width, which are pinned, and which
+mappings commute with the operator.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from ..layouts.unify import Kind, size
 from ..model.tree import Mode
 
 KERNEL = "it is a dimension of a kernel or of space, not a width"
-PARTIAL = "has no finite value or slope for some numbers"  # 0 times what a new channel gives may be nan
+PARTIAL = "has no finite value or slope for some inputs"  # so 0 times the value of a new channel may be nan
 
 Outcome = Any  # tuple[Layout, ...] | Value | list[tuple[Layout, ...] | Value | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What is known of a tensor.
+    """A tensor in the analysis.
 
     Attributes:
         layouts: One layout per dimension.
-        origin: The parameter or buffer that it is a view of, or "".
-        dims: With an origin, for each dimension those of the origin that it consists of.
-        invalid: Layouts that must be pinned if the value is used at all (indices into a width, say).
+        origin: The parameter or buffer that it is a view or a multiple of, or "".
+        dims: With an origin, for each dimension the dimensions of the origin that it consists of.
+        invalid: Layouts that must be pinned if the value is used, such as the width that it holds indices into.
         constant: Whether it depends on no input and no parameter.
     """
 
@@ -50,21 +50,21 @@ class Value:
         return tuple(size(layout) for layout in self.layouts)
 
     def derived(self, layouts: Sequence[Layout], dims: Sequence[tuple[int, ...]]) -> Value:
-        """The same tensor in another shape, or scaled: its values still split as the origin's do."""
+        """The same tensor in another shape, or scaled; dividing its origin among replicas still divides it."""
         if not self.origin:
             return Value(tuple(layouts))
         return Value(tuple(layouts), self.origin, tuple(dims))
 
 
 class Env(ABC):
-    """What a rule can say.
+    """The operations of a rule: it states constraints by calling them.
 
     Attributes:
-        op: The overload at work.
+        op: The overload that the rule is applied to.
         outs: The shapes of its results.
         mode: "train" or "eval".
         strides: The strides of its tensor arguments.
-        dtypes: The dtypes of all its tensors, those in lists too.
+        dtypes: The dtypes of all its tensor arguments, including those in lists.
     """
 
     op: Any
@@ -75,76 +75,77 @@ class Env(ABC):
 
     @property
     def name(self) -> str:
-        """The operator at work, without its namespace and overload: "add_"."""
+        """The name of the operator without namespace and overload: "add_"."""
         name: str = self.op._schema.name.partition("::")[2]
         return name
 
     @abstractmethod
     def unify(self, a: Layout, b: Layout) -> None:
-        """The two dimensions are one width with one mapping."""
+        """The two dimensions are one width with one channel mapping."""
 
     @abstractmethod
     def pin(self, layout: Layout, reason: str) -> None:
-        """The dimension keeps its size."""
+        """Pin the dimension to its size, for this reason."""
 
     def keep(self, layout: Layout, why: str) -> None:
-        """As `pin`, for what the operator at work does to the dimension; the reason names the operator."""
+        """As `pin`; the name of the operator is prepended to the reason."""
         self.pin(layout, f"{self.name}: {why}")
 
     @abstractmethod
     def cut(self, layout: Layout, position: int) -> tuple[Layout, Layout]:
-        """The dimension before and after a position."""
+        """The dimension cut at a position: the layouts of the two parts."""
 
     @abstractmethod
     def split(self, layout: Layout, sizes: Sequence[int], kinds: Sequence[Kind]) -> list[Layout]:
-        """The dimension seen as several."""
+        """The dimension as a row-major product of dimensions of these sizes: their layouts."""
 
     @abstractmethod
     def kinds(self, sizes: Sequence[int]) -> tuple[Kind, ...]:
-        """For the sizes of a view in the user's code: "count" where they are literals, else "width"."""
+        """For each size of a view in the user's code: "count" if it is a literal, else "width"."""
 
     @abstractmethod
     def count(self, size: int) -> Layout:
-        """A new number of groups."""
+        """The layout of a new number of groups."""
 
     @abstractmethod
     def elastic(self, size: int) -> Layout:
-        """A dimension of constant values, which follows whatever it meets."""
+        """The layout of a dimension of equal values, which takes the size of what it is unified with."""
 
     @abstractmethod
     def contract(self, value: Value, dim: int) -> None:
-        """The operator sums over this dimension of a weight, times an activation."""
+        """The operator multiplies this weight by an activation and sums over the dimension."""
 
     @abstractmethod
     def uniform(self, layouts: Sequence[Layout], reason: str) -> None:
-        """Exactness only where every channel of these dimensions has equally many replicas."""
+        """Exact only if every channel of these dimensions has the same number of replicas."""
 
     @abstractmethod
     def centred(self, x: Value, over: Sequence[Layout], weight: Value | None, bias: Value | None, eps: float) -> None:
-        """As `uniform`, for a layer norm: x - mean over x's standard deviation, times a weight, plus a bias.
+        """As `uniform`, for a layer norm: (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, over dimensions `over`.
 
-        Over one whole width it is exact, too, where the other new channels carry the mean (`fxgrow.means`).
+        Over exactly one width it is also exact if the channels without equal replicas carry the mean of the others
+        (solver/mean_channels.py).
         """
 
     @abstractmethod
     def replicas_only(self, layout: Layout, reason: str) -> None:
-        """Exactness only where new channels are replicas of old ones."""
+        """Exact only if new channels are replicas of old ones."""
 
     @abstractmethod
     def expect(self, argument: int, front: Layout, back: Layout = ()) -> None:
-        """After growth this integer argument is the size of `front`; where it counts from the end, of `back`."""
+        """After growth this integer argument is the size of `front`; of `back` if it is negative (from the end)."""
 
     @abstractmethod
     def declare(self, **sizes: Layout | list[Layout]) -> None:
-        """Attributes or literals of these names that hold the size of this dimension (a list: of these) follow."""
+        """Attributes and literals of these names that hold the size of the dimension (list: sizes) are rewritten."""
 
     @abstractmethod
     def note(self, layouts: Sequence[Layout], text: str) -> None:
-        """What a user should know where one of these dimensions grows."""
+        """Add a note to the plan if one of these dimensions grows."""
 
 
 def broadcast(env: Env, operands: Sequence[Value]) -> tuple[Layout, ...]:
-    """The layouts of an elementwise result, with the operands' dimensions unified."""
+    """The layouts of an elementwise result; the dimensions of the operands are unified, or pinned if broadcast."""
     rank = max((len(v.layouts) for v in operands), default=0)
     out: list[Layout] = []
     for dim in range(-rank, 0):
@@ -154,7 +155,7 @@ def broadcast(env: Env, operands: Sequence[Value]) -> tuple[Layout, ...]:
         chosen: Layout | None = None
         for layout, length in zip(here, sizes, strict=True):
             if length != widest:
-                env.keep(layout, "one number is broadcast over all channels")
+                env.keep(layout, "one value is broadcast over all channels")
             elif chosen is None:
                 chosen = layout
             else:
@@ -171,11 +172,11 @@ def tensors(args: Sequence[Any]) -> list[Value]:
 RuleFunction = Callable[..., Outcome]
 
 Linear = Literal["", "each", "spread", "fresh", "alike", "sum", "scale", "divide", "product", "filter", "norm"]
-"""How an operator treats a channel that carries the mean of the others; "": in no way that is known.
+"""How an operator maps a channel that carries the mean of the others; "" if the analysis must assume nothing.
 
-- "each": linear in each tensor, each channel by itself, in which all agree: views, joins, means over space.
-- "spread": the same; a new dimension holds equal entries.
-- "fresh": equal entries, whatever goes in. "alike": equal entries, if what goes in has.
+- "each": linear in each tensor, and the same function for each channel: views, joins, means over space.
+- "spread": as "each"; entries along a new dimension are equal.
+- "fresh": all entries are equal, for any input. "alike": entries are equal if those of the input are.
 - "sum": a sum or difference. "scale": a product. "divide": a quotient.
 - "product": a matrix product, of the last two tensors; "filter": a convolution, of the first two.
 - "norm": a layer norm.
@@ -184,10 +185,10 @@ Linear = Literal["", "each", "spread", "fresh", "alike", "sum", "scale", "divide
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """How to exercise a rule: a module (or function) on hidden activations, used by the generic tests.
+    """A test case of a rule: a module or function on hidden activations, used by the generic tests.
 
     Attributes:
-        build: Makes a callable that takes one activation of the given shape and returns one.
+        build: Returns a callable that takes one activation of the given shape and returns one.
         shape: Shape of that activation without the batch.
         grows: Whether its width can grow through the operator.
         dim: Which dimension of the activation, counting the batch, is the width.
@@ -201,15 +202,15 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Exactness:
-    """For which mappings g: [new] -> [old] an operator commutes with growth, by what happens to a dimension.
+    """The mappings g: [new] -> [old] for which an operator commutes with growth, per dimension.
 
-    Each attribute names the dimensions of which it is true, and is "" where it is true of none.
+    Each attribute describes the dimensions that it holds for, and is "" if it holds for none.
 
     Attributes:
-        any: Whatever the new channels hold.
-        replicas: Where new channels are replicas of old ones.
-        equal: Where every channel has equally many replicas.
-        pinned: Never: the dimension keeps its size.
+        any: Exact for any values of the new channels.
+        replicas: Exact if new channels are replicas of old ones.
+        equal: Exact if every channel has the same number of replicas.
+        pinned: Never exact: the dimension keeps its size.
     """
 
     any: str = ""
@@ -220,7 +221,7 @@ class Exactness:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule and what the checks and the documentation need to know of its operator."""
+    """A rule, with the properties of its operators for checks and documentation; see `rule`."""
 
     function: RuleFunction
     sized: tuple[int | str, ...]
@@ -251,25 +252,25 @@ def rule(
     Args:
         ops: Overloads (`torch.ops.aten.relu.default`) or packets (`torch.ops.aten.relu`: all its overloads).
         samples: At least one, for the generic tests.
-        exact: For which mappings the operator is exact.
-        sized: Arguments that are implied by the shapes and so may differ between teacher and student.
-        linear: How a channel goes through that carries the mean of the others.
-        kinds: What a parameter or buffer is that is given as an argument, by the names of ATen's schema. A "shift" of
-            a call that sums over channels is a bias.
+        exact: The mappings for which the operator is exact.
+        sized: Arguments that the shapes determine, so that they may differ between teacher and student.
+        linear: How a channel that carries the mean of the others is mapped.
+        kinds: The kinds of parameters and buffers among the arguments, by the names of ATen's schema. A "shift" of a
+            call that sums over channels is a bias.
 
     Raises:
-        ValueError: It is no operator, it has a rule already, there is no sample, or nothing said about exactness.
+        ValueError: An operator already has a rule, `samples` or `exact` is empty, or an argument is no operator.
     """
 
     def register(function: RuleFunction) -> RuleFunction:
         if not samples:
             raise ValueError(f"the rule {function.__name__} has no sample")
         if exact == Exactness():
-            raise ValueError(f"the rule {function.__name__} does not say when it is exact")
+            raise ValueError(f"the rule {function.__name__} does not state when it is exact")
         overloads = [overload for op in ops for overload in _overloads(op)]
         for overload in overloads:
             if overload in _TABLE.rules:
-                raise ValueError(f"{overload} has a rule already")
+                raise ValueError(f"{overload} already has a rule")
         _TABLE.rules.update(dict.fromkeys(overloads, Rule(function, sized, tuple(samples), exact, linear, kinds or {})))
         return function
 
@@ -285,20 +286,20 @@ def _overloads(op: Any) -> list[Any]:
 
 
 def rules() -> Mapping[Any, Rule]:
-    """All rules by overload, read-only."""
+    """All rules by overload, as a read-only view."""
     return MappingProxyType(_TABLE.rules)
 
 
 def rule_for(op: Any) -> Rule | None:
-    """The rule of an overload; operators that PyTorch tags as pointwise share one."""
-    found = _TABLE.rules.get(op)
-    if found is None and is_pointwise(op):
+    """The rule of an overload, or None; operators that PyTorch tags as pointwise share one."""
+    own = _TABLE.rules.get(op)
+    if own is None and is_pointwise(op):
         return _TABLE.rules[torch.ops.aten.hardswish.default]
-    return found
+    return own
 
 
 def is_pointwise(op: Any) -> bool:
-    """Whether PyTorch tags the overload, or the one that it is the in-place form of, as elementwise."""
+    """Whether PyTorch tags the overload, or its out-of-place form, as elementwise."""
     if torch.Tag.pointwise in op.tags:
         return True
     name = op._schema.name.split("::")[1]

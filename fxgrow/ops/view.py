@@ -1,4 +1,4 @@
-"""The same values in another shape, in another order, or side by side. Exact for any mapping."""
+"""Reshaping, permuting, expanding and joining: the values are unchanged. Exact for any mapping."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ aten = torch.ops.aten
         Sample(lambda: lambda x: x.flatten(2).unflatten(2, (6, 4))),
     ],
     sized=(1,),
-    exact=Exactness(any="every dimension; of its factors those that are no literals of the code, if they can"),
+    exact=Exactness(any="every dimension; of several factors those whose sizes are no literals of the code"),
     linear="each",
 )
 def view(env: Env, x: Value, shape: Sequence[int], *args: Any) -> Outcome:
-    """Dimensions merge and split in row-major order."""
+    """Dimensions are merged and split in row-major order."""
     old, new = x.shape, env.outs[0]
     kinds = env.kinds(new)
     layouts: list[Layout] = []
@@ -44,29 +44,29 @@ def view(env: Env, x: Value, shape: Sequence[int], *args: Any) -> Outcome:
         if len(theirs) == 1 and len(mine) == 1:
             layouts.append(x.layouts[mine[0]])
         else:
-            whole = product([x.layouts[i] for i in mine]) if mine else ONE
+            merged = product([x.layouts[i] for i in mine]) if mine else ONE
             sizes, hints = [new[i] for i in theirs], [kinds[i] for i in theirs]
-            if all(h == "count" for h in hints):  # all literals: which one grows is for others to say
+            if all(h == "count" for h in hints):  # all are literals: other operators determine which one grows
                 hints = ["width"] * len(hints)
-            parts = env.split(whole, sizes, hints) if theirs else []
+            parts = env.split(merged, sizes, hints) if theirs else []
             layouts.extend(parts)
             if len(parts) > 1:
                 env.declare(unflattened_size=parts)
             if not theirs:
-                env.keep(whole, "a dimension of size 1 is dropped")
+                env.keep(merged, "a dimension of size 1 is dropped")
         dims.extend([source] * len(theirs))
     return x.derived(layouts, dims)
 
 
 def _aligned(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """Runs of old and new dimensions with equal products, as short as possible."""
+    """The shortest runs of old and of new dimensions with equal products, as lists of dimensions."""
     runs: list[tuple[list[int], list[int]]] = []
     i = j = 0
     while i < len(old) or j < len(new):
         mine, theirs = [i] if i < len(old) else [], [j] if j < len(new) else []
         a, b = (old[i] if mine else 1), (new[j] if theirs else 1)
         i, j = i + len(mine), j + len(theirs)
-        if a != b and mine and theirs and 1 in (a, b):  # a lone 1 was added or dropped
+        if a != b and mine and theirs and 1 in (a, b):  # a dimension of size 1 was added or dropped
             if a == 1:
                 theirs, j = [], j - 1
             else:
@@ -94,13 +94,13 @@ def _aligned(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], li
         Sample(lambda: lambda x: x.as_strided((x.shape[0], 8, 24), (192, 24, 1)), grows=False),
     ],
     sized=(1, 2),
-    exact=Exactness(any="every dimension, where the strides are the tensor's own", pinned="every dimension, else"),
+    exact=Exactness(any="every dimension, if the strides are the tensor's own", pinned="every dimension otherwise"),
 )
 def as_strided(env: Env, x: Value, shape: Sequence[int], strides: Sequence[int], *args: Any) -> Outcome:
-    """Only where it restates x's own strides, as pooling to one pixel does in channels-last memory."""
+    """x, if the shape and strides are those of x (pooling to one pixel in channels-last memory)."""
     same = all(a == b or n == 1 for a, b, n in zip(strides, env.strides[0], x.shape, strict=False))
     if tuple(shape) != x.shape or not same or any(args):
-        raise Inexpressible("as_strided sees the memory, not the dimensions")
+        raise Inexpressible("as_strided addresses memory, not dimensions")
     return x.layouts
 
 
@@ -123,7 +123,7 @@ def permute(env: Env, x: Value, order: Sequence[int]) -> Outcome:
     linear="each",
 )
 def transpose(env: Env, x: Value, a: int, b: int) -> Outcome:
-    """Two dimensions change places."""
+    """Two dimensions are swapped."""
     order = list(range(len(x.layouts)))
     order[a], order[b] = order[b], order[a]
     return permute(env, x, order)
@@ -137,7 +137,7 @@ def transpose(env: Env, x: Value, a: int, b: int) -> Outcome:
     linear="each",
 )
 def t(env: Env, x: Value) -> Outcome:
-    """A matrix transposed."""
+    """The transposed matrix."""
     return permute(env, x, list(range(len(x.layouts)))[::-1])
 
 
@@ -149,7 +149,7 @@ def t(env: Env, x: Value) -> Outcome:
     linear="each",
 )
 def unsqueeze(env: Env, x: Value, dim: int) -> Outcome:
-    """A new dimension of size 1."""
+    """A new dimension of size 1 at dim."""
     at = dim % (len(x.layouts) + 1)
     dims = (*x.dims[:at], (), *x.dims[at:])
     return x.derived((*x.layouts[:at], ONE, *x.layouts[at:]), dims)
@@ -161,11 +161,11 @@ def unsqueeze(env: Env, x: Value, dim: int) -> Outcome:
     aten.squeeze.dims,
     aten.squeeze_.dim,
     samples=[Sample(lambda: lambda x: x.mean((2, 3), keepdim=True).squeeze(-1).squeeze())],
-    exact=Exactness(any="every dimension left"),
+    exact=Exactness(any="the remaining dimensions"),
     linear="each",
 )
 def squeeze(env: Env, x: Value, dim: int | Sequence[int] | None = None) -> Outcome:
-    """Dimensions of size 1 go."""
+    """Dimensions of size 1 are removed."""
     rank = len(x.layouts)
     chosen = range(rank) if dim is None else [dim % rank] if isinstance(dim, int) else [d % rank for d in dim]
     gone = [d for d in chosen if x.shape[d] == 1]
@@ -186,13 +186,13 @@ def squeeze(env: Env, x: Value, dim: int | Sequence[int] | None = None) -> Outco
     linear="spread",
 )
 def expand(env: Env, x: Value, shape: Sequence[int], **kwargs: Any) -> Outcome:
-    """Dimensions of size 1 are repeated: constant along them, so they follow whatever they meet."""
+    """Dimensions of size 1 are repeated; values are constant along them, so they are elastic."""
     new = env.outs[0]
     added = len(new) - len(x.layouts)
     layouts: list[Layout] = [env.elastic(n) for n in new[:added]]
     for layout, before, after in zip(x.layouts, x.shape, new[added:], strict=True):
         if before != after:
-            env.keep(layout, "one number is broadcast over all channels")
+            env.keep(layout, "one value is broadcast over all channels")
         layouts.append(layout if before == after else env.elastic(after))
     return x.derived(layouts, [()] * added + list(x.dims))
 
@@ -204,7 +204,7 @@ def expand(env: Env, x: Value, shape: Sequence[int], **kwargs: Any) -> Outcome:
     kinds={"self": PASSED_ON},
 )
 def repeat(env: Env, x: Value, times: Sequence[int]) -> Outcome:
-    """The whole tensor again and again along a dimension."""
+    """The tensor repeated along each dimension: times * x, as a fixed factor of the layout."""
     added = len(times) - len(x.layouts)
     layouts = (ONE,) * added + x.layouts
     return tuple(product([fixed(n), layout]) for n, layout in zip(times, layouts, strict=True))
@@ -216,11 +216,11 @@ def repeat(env: Env, x: Value, times: Sequence[int]) -> Outcome:
         Sample(lambda: lambda x: torch.cat([x, x.relu()], 1)),
         Sample(lambda: lambda x: torch.cat([x, x], 2)),
     ],
-    exact=Exactness(any="every dimension; the joined ones side by side"),
+    exact=Exactness(any="every dimension; the joined ones as blocks of the result"),
     linear="each",
 )
 def cat(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
-    """One after the other along dim, tied in all others."""
+    """The parts concatenated along dim; all other dimensions are unified."""
     real = [p for p in parts if p.shape != (0,)]
     first, at = real[0], dim % len(real[0].layouts)
     for other in real[1:]:
@@ -242,7 +242,7 @@ def cat(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
     linear="each",
 )
 def stack(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
-    """Side by side along a new dimension, tied in all others."""
+    """The parts stacked along a new dimension; all other dimensions are unified."""
     first = parts[0]
     for other in parts[1:]:
         for a, b in zip(first.layouts, other.layouts, strict=True):
@@ -273,7 +273,7 @@ def pixel_shuffle(env: Env, x: Value, factor: int) -> Outcome:
     area = factor * factor
     channels, _ = env.split(x.layouts[-3], (x.shape[-3] // area, area), ("width", "fixed"))
     for layout in x.layouts[-2:]:
-        env.keep(layout, "it is a dimension of space")
+        env.keep(layout, "it is a spatial dimension")
     return (*x.layouts[:-3], channels, *(fixed(n) for n in env.outs[0][-2:]))
 
 
@@ -285,6 +285,6 @@ def pixel_shuffle(env: Env, x: Value, factor: int) -> Outcome:
 def pixel_unshuffle(env: Env, x: Value, factor: int) -> Outcome:
     """(N, c, H*r, W*r) -> (N, c*r*r, H, W)"""
     for layout in x.layouts[-2:]:
-        env.keep(layout, "it is a dimension of space")
+        env.keep(layout, "it is a spatial dimension")
     channels = product([x.layouts[-3], fixed(factor * factor)])
     return (*x.layouts[:-3], channels, *(fixed(n) for n in env.outs[0][-2:]))

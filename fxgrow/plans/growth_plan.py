@@ -20,7 +20,8 @@ from .. import methods
 from ..base.decode import DecodeError, decode, encode
 from ..base.tables import html_table, table
 from ..errors import PlanError
-from ..layouts.layout import Layout, atoms, index_map, measure
+from ..layouts.index_map import index_map
+from ..layouts.layout import Layout, atoms, measure
 from ..model.example_data import CallData, call_from_data, why_invalid
 from ..model.example_inputs import ModelInputs
 from ..model.tree import Output

@@ -1,5 +1,5 @@
-"""Numbers and tables for people: teacher against student on real inputs, a summary by layer, FLOPs.
+"""Numeric comparison of teacher and student, a summary by layer, and FLOPs.
 
-In: models, width graphs and plans. Out: a `Report`, a `Summary` and costs, as data that prints itself. Reads what the
-other stages made, and changes nothing.
+In: models, width graphs and plans. Out: a `Report`, a `Summary` and FLOPs, as data with a text and a notebook form.
+Reads the results of the other stages and changes nothing.
 """

@@ -1,4 +1,4 @@
-"""Teacher against student on real numbers: outputs in both modes, and every node through the mapping g."""
+"""Numeric comparison of teacher and student: outputs in both modes, and every node through the mapping g."""
 
 from __future__ import annotations
 
@@ -41,31 +41,27 @@ from .report import TOLERANCE, NodeError, Report
 def compare(
     teacher: nn.Module, student: nn.Module, example_inputs: ExampleInputs, *, tolerance: float | None = None
 ) -> Report:
-    """Compare two models on inputs, in eval and in train mode, with dropout off. Neither is changed.
+    """Compare two models on inputs, in eval and in train mode, with dropout off. Neither is modified.
 
-    Where the student's plan says that inputs have more channels, it gets the teacher's with random numbers in the
-    new ones; where outputs have more, the old ones are compared.
+    If the student has more input channels by its plan, it gets the teacher's inputs with random values in the new
+    channels. If it has more output channels, the old ones are compared.
 
     Args:
         teacher: The model before growth.
-        student: The model after it.
+        student: The model after growth.
         example_inputs: Real inputs of the teacher: a tensor, a tuple of arguments or a dict of keyword arguments.
-        tolerance: Largest relative error that counts as the same; None: what the dtype allows.
+        tolerance: The largest relative error that counts as equal; None: the one for the dtype (report.TOLERANCE).
 
     Raises:
-        GrowError: One is no model, or does not run on the inputs, or the outputs have other structures or shapes.
+        GrowError: One is no model or does not run on the inputs, or their outputs differ in structure or shape.
     """
-    for who, model in (("teacher", teacher), ("student", student)):
-        if not isinstance(model, nn.Module):
-            raise GrowError(f"the {who} is a {type(model).__name__}; expected an nn.Module")
-        if any(tensor.is_meta for tensor in named_tensors(model).values()):
-            raise GrowError(f"the {who} is on the meta device, where there are no numbers to compare")
+    _check_models(teacher, student)
     args, kwargs = arguments_of(example_inputs)
     given = ModelInputs(args, kwargs)
     plan = plan_of(student)
     steps = plan.steps if plan is not None else ()
     larger = padded_inputs(steps, teacher, given)
-    errors: dict[str, float] = {mode: _outputs_apart(teacher, student, given, larger, steps, mode) for mode in MODES}
+    errors: dict[str, float] = {mode: _output_error(teacher, student, given, larger, steps, mode) for mode in MODES}
     allowed = tolerance if tolerance is not None else _tolerance(teacher)
     beyond = [mode for mode in MODES if errors[mode] > allowed] if tolerance is None else []
     rounding = _rounding(teacher, given, beyond)
@@ -76,7 +72,7 @@ def compare(
         and isinstance(student, GrownModule)
         and OPAQUE_MODEL not in vars(student)
     ):
-        nodes = tuple(_nodes_apart(teacher, student, plan, given))
+        nodes = tuple(_node_errors(teacher, student, plan, given))
     return Report(
         errors=errors,
         tolerance=allowed,
@@ -89,8 +85,16 @@ def compare(
     )
 
 
+def _check_models(teacher: nn.Module, student: nn.Module) -> None:
+    for who, model in (("teacher", teacher), ("student", student)):
+        if not isinstance(model, nn.Module):
+            raise GrowError(f"the {who} is a {type(model).__name__}; expected an nn.Module")
+        if any(tensor.is_meta for tensor in named_tensors(model).values()):
+            raise GrowError(f"the {who} is on the meta device and has no values to compare; give a model with weights")
+
+
 def relative_error(student: Tensor, teacher: Tensor) -> float:
-    """max |student - teacher| / max |teacher|; 0 for equal tensors, inf where one is not finite and the other is."""
+    """max |student - teacher| / max |teacher|; 0 for equal tensors, inf if only one of them is finite."""
     if student.shape != teacher.shape:
         raise GrowError(f"the student gives {tuple(student.shape)} where the teacher gives {tuple(teacher.shape)}")
     if not teacher.numel() or torch.equal(student, teacher):
@@ -100,11 +104,11 @@ def relative_error(student: Tensor, teacher: Tensor) -> float:
     return apart if apart == apart else float("inf")
 
 
-def _outputs_apart(
+def _output_error(
     teacher: nn.Module, student: nn.Module, given: ModelInputs, larger: ModelInputs, steps: Sequence[Plan], mode: Mode
 ) -> float:
-    expected = _ran("teacher", teacher, given, mode)
-    actual = _ran("student", student, larger, mode)
+    expected = _result("teacher", teacher, given, mode)
+    actual = _result("student", student, larger, mode)
     if isinstance(expected, Mapping) is not isinstance(actual, Mapping) and dict in (type(expected), type(actual)):
         kinds = [type(result).__name__ for result in (actual, expected)]
         raise GrowError(f"the student returns a {kinds[0]} where the teacher returns a {kinds[1]}")
@@ -114,7 +118,7 @@ def _outputs_apart(
     return max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
 
 
-def _ran(who: str, model: nn.Module, inputs: ModelInputs, mode: Mode) -> Any:
+def _result(who: str, model: nn.Module, inputs: ModelInputs, mode: Mode) -> Any:
     try:
         return _run(model, inputs, mode)
     except GrowError:
@@ -127,7 +131,7 @@ def _ran(who: str, model: nn.Module, inputs: ModelInputs, mode: Mode) -> Any:
 
 
 def _rounding(teacher: nn.Module, inputs: ModelInputs, modes: Sequence[Mode]) -> dict[str, float]:
-    """How far the teacher is from itself in float64: no two ways to compute it agree better than that."""
+    """Per mode the error of the teacher against itself in float64: the rounding error of its dtype."""
     if not modes or _tolerance(teacher) <= TOLERANCE[torch.float64]:
         return {}
     precise = clone_shared(teacher, {id(t): _precise(t) for t in named_tensors(teacher).values()})
@@ -168,7 +172,7 @@ def _in_mode(model: nn.Module, mode: Mode) -> Iterator[None]:
 
 
 class DropoutOff(TorchDispatchMode):
-    """Random masks become their mean, so that train mode can be compared: dropout is the identity."""
+    """Replaces random masks by their mean, so that train mode is deterministic: dropout is the identity."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -186,7 +190,7 @@ class DropoutOff(TorchDispatchMode):
 
 
 def _traced_again(teacher: nn.Module, plan: Plan, inputs: ModelInputs) -> Traced:
-    """The teacher, traced as for its plan; on these inputs where the plan's hold no numbers, and it asks for them."""
+    """The teacher, traced as for its plan; on the given inputs if tracing needs values, which a plan does not hold."""
     example = example_of(plan, named_tensors(teacher).values())
     with suppress(TraceError):
         if example is not None:
@@ -194,58 +198,58 @@ def _traced_again(teacher: nn.Module, plan: Plan, inputs: ModelInputs) -> Traced
     return trace_model(teacher, inputs, leaf_modules=plan.leaf_modules)
 
 
-def _nodes_apart(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: ModelInputs) -> Iterator[NodeError]:
+def _node_errors(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: ModelInputs) -> Iterator[NodeError]:
     traced = _traced_again(teacher, plan, inputs)
-    found, _ = free_io_dims(freeze(traced), parse(plan.spec))
+    widths, _ = free_io_dims(freeze(traced), parse(plan.spec))
     if plan.code != traced.fingerprint() or any(
-        w.name not in found.groups_by_name or found.width(w.name) != w.old for w in plan.groups
+        w.name not in widths.groups_by_name or widths.width(w.name) != w.old for w in plan.groups
     ):
         return  # the student was grown from another model, such as an earlier student
     root = traced.tree(teacher)
     arguments = bind(teacher, inputs)
     larger = padded(plan, arguments)
-    gains = {tensor.name for tensor in plan.tensors if "gain" in tensor.mean_fill}  # which are others on purpose
+    gains = {tensor.name for tensor in plan.tensors if "gain" in tensor.mean_fill}  # intended to differ
     for mode in MODES:
         graph = traced.graph(mode)
         values = _record(root, graph, arguments, mode)
         ours = _record(student, graph_for(student.graphs, mode), larger, mode)
         for node in graph.nodes:
-            layouts = found.value(mode, node.name)
+            layouts = widths.value(mode, node.name)
             if node.op == "get_attr" and node.target in gains:
                 continue
             theirs, mine = values.get(node.name), ours.get(node.name)
             if isinstance(theirs, Tensor) and isinstance(mine, Tensor) and layouts is not None:
-                expected = _through(plan, found, layouts.layouts, theirs)
-                mine = _copies(plan, found, layouts.layouts, mine)
+                expected = _gathered(plan, widths, layouts.layouts, theirs)
+                mine = _replicas(plan, widths, layouts.layouts, mine)
                 if expected.shape == mine.shape and expected.is_floating_point():
                     error = relative_error(mine, expected)
                     yield NodeError(node.name, describe(node), mode, tuple(mine.shape), error)
 
 
-def _through(plan: Plan, found: WidthGraph, layouts: tuple[Any, ...], tensor: Tensor) -> Tensor:
-    """The teacher's activation with each channel where the student has it."""
+def _gathered(plan: Plan, widths: WidthGraph, layouts: tuple[Any, ...], tensor: Tensor) -> Tensor:
+    """The teacher's activation gathered by g, in the order of the student's channels."""
     for dim, layout in enumerate(layouts):
         if plan.grows(layout):
-            index, _ = plan.index(layout, found.width, without=plan.fresh)
-            index = index[: len(index) - _carrying(plan, layout)]
+            index, _ = plan.index(layout, widths.width, without=plan.fresh)
+            index = index[: len(index) - _mean_channels(plan, layout)]
             tensor = tensor.index_select(dim, index.to(tensor.device))
     return tensor
 
 
-def _copies(plan: Plan, found: WidthGraph, layouts: tuple[Any, ...], tensor: Tensor) -> Tensor:
-    """The student's activation without the channels that carry means, or are new, of which the teacher has none."""
+def _replicas(plan: Plan, widths: WidthGraph, layouts: tuple[Any, ...], tensor: Tensor) -> Tensor:
+    """The student's activation without channels that carry means or are not replicas."""
     for dim, layout in enumerate(layouts):
-        number = _carrying(plan, layout)
+        number = _mean_channels(plan, layout)
         if plan.fresh & {*atoms(layout)}:
-            kept = plan.kept(layout, found.width, without=plan.fresh)
+            kept = plan.kept(layout, widths.width, without=plan.fresh)
             tensor = tensor.index_select(dim, kept.to(tensor.device))
         if number:
             tensor = tensor.narrow(dim, 0, tensor.shape[dim] - number)
     return tensor
 
 
-def _carrying(plan: Plan, layout: Layout) -> int:
-    """How many channels of a dimension carry means."""
+def _mean_channels(plan: Plan, layout: Layout) -> int:
+    """The number of channels of a dimension that carry means."""
     name = only_atom(layout)
     return plan.width(name).mean_channels if isinstance(name, str) and plan.grows(layout) else 0
 
@@ -256,7 +260,7 @@ def _record(root: nn.Module, graph: fx.Graph, arguments: Mapping[str, Any], mode
     class Recorder(Runner):
         def run_node(self, n: fx.Node) -> Any:
             result = super().run_node(n)
-            values[n.name] = result.clone() if isinstance(result, Tensor) else None  # may be written to later
+            values[n.name] = result.clone() if isinstance(result, Tensor) else None  # a later node may write to it
             return result
 
     buffers = {name: tensor.clone() for name, tensor in root.named_buffers()}
@@ -279,9 +283,9 @@ def _count(model: nn.Module) -> int:
 def _flops(model: nn.Module, inputs: ModelInputs) -> int:
     with suppress(TraceError):
         return total_flops(model, inputs)
-    try:  # it asks for the numbers in tensors
+    try:  # its control flow depends on values
         with FlopCounterMode(display=False) as counter:
             _run(model, inputs, "eval")
-    except Exception:  # noqa: BLE001 - the counter does not take every model; 0: not known
+    except Exception:  # noqa: BLE001 - the counter does not support every model; 0: not known
         return 0
     return int(counter.get_total_flops())

@@ -1,9 +1,9 @@
-"""Floating-point operations of each call of a model, before growth and after it, from layouts alone.
+"""FLOPs of each call of a model at any widths, from layouts, without a run.
 
-The layouts say the shapes that a recorded call has at any widths, torch's own formulas what it costs there. `flops`
-counts with the same formulas on a run, which a plan that is only drawn does not have.
+The layouts give the shapes of a recorded call at any widths, and torch's formulas its FLOPs. `flops` uses the same
+formulas on a run; a drawing of a plan has no student to run.
 
-Source: torch.utils.flop_counter (which operators count, and a multiplication with an addition as two).
+Source: torch.utils.flop_counter (which operators count; a multiply-add counts as two).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Sizes = Callable[[str], int]  # the width of a group
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The operations of one call of the model.
+    """The cost of one recorded call.
 
     Attributes:
-        weight: The parameter that the call sums over; "" where it multiplies two activations.
-        site: Where the call stands.
-        flops: Floating-point operations.
+        weight: The parameter that the call contracts; "" for a product of two activations.
+        site: The location of the call in the model.
+        flops: The number of FLOPs.
     """
 
     weight: str
@@ -39,7 +39,12 @@ class Work:
 
 
 def work(widths: WidthGraph, sizes: Sizes) -> Iterator[Work]:
-    """What each call of a forward pass on the example inputs costs that multiplies matrices or convolves."""
+    """The cost of each convolution and matrix product of a forward pass on the example inputs.
+
+    Args:
+        widths: The width graph of the model.
+        sizes: The width of each group to count for.
+    """
     mode = "eval" if "eval" in widths.calls else widths.traced.modes[0]
     for call, prediction in zip(widths.calls[mode], widths.predictions[mode], strict=False):
         formula = flop_registry.get(call.op.overloadpacket)
@@ -51,13 +56,13 @@ def work(widths: WidthGraph, sizes: Sizes) -> Iterator[Work]:
 
 
 def _weight(prediction: Prediction) -> str:
-    """The last parameter of two dimensions or more that goes in."""
+    """The last operand that is a parameter with at least two dimensions; "" if none is."""
     named = [value.origin for _, value in prediction.flow.ins if value.origin and len(value.layouts) > 1]
     return named[-1] if named else ""
 
 
 def _arguments(call: Call, prediction: Prediction, sizes: Sizes) -> tuple[list[Any], dict[str, Any]]:
-    """Those of the call, with shapes in the place of tensors, which stand where no constant does."""
+    """(args, kwargs) of the call, with shapes in place of tensors; tensors are where no constant is."""
     given: dict[int | str, Any] = dict(call.constants)
     free = (at for at in itertools.count() if at not in given)
     given.update([(next(free), _shape(value.layouts, sizes)) for _, value in prediction.flow.ins])

@@ -1,4 +1,4 @@
-"""FLOPs by module: torch's own counter, on meta tensors, so that no number of the network is computed."""
+"""FLOPs by module: torch's counter on meta tensors, so that no values are computed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def flops_by_module(
     """The FLOPs of each module's own code: 2 per multiply-add of convolutions, matrix products and attention.
 
     Args:
-        root: What the graph runs on, in the mode to count for; on meta, unless `real`. The run may change its buffers.
+        root: The module tree, in the mode to count for; on meta, unless `real`. The run may change its buffers.
         graph: The graph of that mode.
-        arguments: By the names of `forward`; on meta, unless `real`.
-        real: Run on real numbers.
+        arguments: The arguments by the names of `forward`; on meta, unless `real`.
+        real: Whether tensors have values.
 
     Source: torch.utils.flop_counter.
     """
@@ -38,12 +38,12 @@ def flops_by_module(
 
 
 def total_flops(model: nn.Module, inputs: ModelInputs) -> int:
-    """The FLOPs of a model in eval mode, which is not touched.
+    """The FLOPs of a model in eval mode; the model is not modified.
 
-    On a real device torch's counter would miss what fused kernels compute: the fast path of attention, mkldnn's LSTM.
+    Runs on meta, because on other devices torch's counter misses fused kernels (attention's fast path, mkldnn's LSTM).
 
     Raises:
-        TraceError: It does not run on the meta device.
+        TraceError: The model does not run on the meta device.
     """
     shadow = _without_gradients(model)
     to_meta(shadow)
@@ -58,12 +58,12 @@ def total_flops(model: nn.Module, inputs: ModelInputs) -> int:
 
 
 def _without_gradients(root: nn.Module) -> nn.Module:
-    """A copy on the same memory: torch's counter cannot follow a parameter that is handed to a module."""
+    """A copy that shares memory, without requires_grad: torch's counter fails on parameters passed to a module."""
     return clone_shared(root, {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in root.parameters()})
 
 
 class _ByModule(TorchDispatchMode):
-    """Adds what each call adds to the counter to the module that makes the call."""
+    """Adds the increase of the counter after each call to the module that made the call."""
 
     def __init__(self, counter: FlopCounterMode, tape: Tape) -> None:
         super().__init__()

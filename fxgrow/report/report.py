@@ -1,4 +1,4 @@
-"""What verification found, for people and for programs."""
+"""The result of `fxgrow.verify`: errors of outputs and nodes, as data, text and HTML."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 1e-2, tor
 
 @dataclass(frozen=True, slots=True)
 class NodeError:
-    """How far a node of the student is from the teacher's, whose channels are mapped to the student's.
+    """The error of one node of the student, against the teacher's value with its channels mapped by g.
 
     Attributes:
-        node: The node's name.
-        site: Where it stands.
+        node: The name of the node.
+        site: Its location in the model.
         mode: "eval" or "train".
         shape: The shape of the student's result.
-        error: max |student - teacher| / max |teacher|, inf where one of them is not finite.
+        error: max |student - teacher| / max |teacher|, inf if only one of them is finite.
     """
 
     node: str
@@ -35,18 +35,18 @@ class NodeError:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Report:
-    """Teacher against student on given inputs, dropout off.
+    """A comparison of teacher and student on given inputs, with dropout off.
 
     Attributes:
         errors: Per mode the largest relative error of any output, max |student - teacher| / max |teacher|.
-        tolerance: What the dtype allows.
-        rounding: Where an error is above that: how far the teacher is from itself in float64 on the same inputs.
-            A small batch through many batch norms in train mode can lose more than the tolerance by rounding.
-        nodes: The same for every node of the graphs; empty where the student has no plan.
-        parameters: (teacher's, student's) number of parameters.
-        flops: (teacher's, student's) floating-point operations of one forward pass on the inputs.
-        skipped: What was not grown, and why.
-        notes: What a user should know.
+        tolerance: The largest error that counts as equal.
+        rounding: For modes with a larger error: the error of the teacher against itself in float64 on the same inputs.
+            With a small batch and many batch norms, rounding in train mode can exceed the tolerance.
+        nodes: The errors of all nodes of the graphs; empty if the student has no plan.
+        parameters: The numbers of parameters of teacher and student.
+        flops: The FLOPs of teacher and student for one forward pass on the inputs.
+        skipped: (name, reason) of what was requested and not grown.
+        notes: Notes of the plan.
     """
 
     errors: Mapping[str, float]
@@ -60,21 +60,21 @@ class Report:
 
     @property
     def exact(self) -> bool:
-        """Whether every output is within the tolerance, or within four times the teacher's own rounding."""
+        """Whether all errors are within the tolerance, or within four times the rounding error of the teacher."""
         return all(e <= max(self.tolerance, 4 * self.rounding.get(mode, 0.0)) for mode, e in self.errors.items())
 
     def raise_if_different(self) -> Report:
-        """This report, if the student computes what the teacher computes.
+        """Return this report if the student computes the same function as the teacher.
 
         Raises:
-            EquivalenceError: It does not; the first node that departs is named.
+            EquivalenceError: It does not; the message names the first node with an error above the tolerance.
         """
         if self.exact:
             return self
         first = next((n for n in self.nodes if n.error > self.tolerance), None)
         where = f"; the first to depart is {first.site} in {first.mode} mode, by {first.error:.1e}" if first else ""
-        found = ", ".join(f"{error:.1e} in {mode} mode" for mode, error in self.errors.items())
-        raise EquivalenceError(f"the student is off by {found}, more than {self.tolerance:.0e}{where}")
+        errors = ", ".join(f"{error:.1e} in {mode} mode" for mode, error in self.errors.items())
+        raise EquivalenceError(f"the student is off by {errors}, more than {self.tolerance:.0e}{where}")
 
     def __str__(self) -> str:
         verdict = "the same function" if self.exact else "NOT the same function"

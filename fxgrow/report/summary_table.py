@@ -1,4 +1,4 @@
-"""What a summary is: a table of layers, before and after growth, for people and for programs."""
+"""The result of `fxgrow.summary`: a table of layers before and after growth, as data, text and HTML."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from ..base.tables import table
 
-Pair = tuple[int | None, int | None]  # before, after; None: it is not there, or not known
+Pair = tuple[int | None, int | None]  # before and after growth; None: the layer does not exist, or not known
 UNKNOWN: Pair = (None, None)
 
 HEADINGS = ("layer", "type", "width group", "width", "parameters", "FLOPs", "why it stays")
@@ -18,18 +18,20 @@ HEADINGS = ("layer", "type", "width group", "width", "parameters", "FLOPs", "why
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A layer: a module with parameters, or with FLOPs of its own.
+    """A layer: a module with parameters or FLOPs that are not those of its submodules.
 
     Attributes:
-        layer: Its path; "" is the model itself.
+        layer: Its path; "" for the model itself.
         kind: Its class.
-        group: The width group that it makes or carries (several: "a + b", "heads*k"), "" for none.
+        group: The layout of the dimension that it produces or carries, in width groups: "a + b", "heads*k"; "" if
+            that is fixed.
         width: The size of that dimension before and after growth, channels.
-        parameters: How many it has itself; a tied one counts where it first occurs.
-        flops: Those of its own code on the example inputs in eval mode, as torch counts them: 2 per multiply-add, of
-            convolutions, matrix products and attention.
-        why: Why the width stays, or grows by whole multiples only; "" where it can grow to any, or does.
-        new: Whether growth made it.
+        parameters: The number of its parameters, without submodules; a tied one counts at its first occurrence.
+        flops: The FLOPs of its own code on the example inputs in eval mode, as torch counts them: 2 per multiply-add,
+            of convolutions, matrix products and attention.
+        why: The reason for which the width is fixed or grows by integer factors only; "" if it grows or can take any
+            size.
+        new: Whether the layer is new in the student.
     """
 
     layer: str
@@ -44,14 +46,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Summary:
-    """A table of layers, which prints in terminals and notebooks, and with rich where that is installed.
+    """A table of layers for terminals and notebooks, and for rich if that is installed.
 
     Attributes:
-        title: Of what, in a line.
+        title: The model, the number of widths and the example inputs, in one line.
         rows: One per layer, in the order of the model.
-        parameters: All of them, before and after growth; the same twice where nothing grew.
-        flops: All of them, before and after.
-        notes: What a reader should know.
+        parameters: The total number of parameters before and after growth; equal without a plan.
+        flops: The total number of FLOPs before and after growth.
+        notes: Notes of the trace or the plan, and on figures that are missing.
     """
 
     title: str
@@ -61,7 +63,7 @@ class Summary:
     notes: tuple[str, ...] = ()
 
     def data(self) -> dict[str, Any]:
-        """As plain data, which JSON can hold."""
+        """The summary as plain data for JSON."""
         return {
             "title": self.title,
             "rows": [{name: getattr(row, name) for name in Row.__slots__} for row in self.rows],
@@ -73,7 +75,7 @@ class Summary:
         """The table as text, row by row, with the totals last.
 
         Args:
-            figure: How to write parameters and FLOPs.
+            figure: The format of a number of parameters or FLOPs.
         """
         every = [*self.rows, Row("total", "", parameters=self.parameters, flops=self.flops)]
         columns = [
@@ -101,8 +103,8 @@ class Summary:
         notes = "".join(f"<p>note: {html.escape(note)}</p>" for note in self.notes)
         return f"<table><caption>{html.escape(self.title)}</caption><tr>{head}</tr>{body}</table>{notes}"
 
-    def __rich__(self) -> Any:  # so that only rich calls it, and so it is there
-        """The table for `rich.print`: what grows is bold, what must stay is dim."""
+    def __rich__(self) -> Any:  # only rich calls it, so rich is installed
+        """The table for `rich.print`: widths that grow are bold, pinned ones dim."""
         text = importlib.import_module("rich.text").Text
         simple = importlib.import_module("rich.box").SIMPLE
         made = importlib.import_module("rich.table").Table(title=text(self.title), title_justify="left", box=simple)
@@ -121,7 +123,7 @@ class Summary:
 
 
 def short(figure: int) -> str:
-    """A figure in three digits: 594231296 as "594 M"."""
+    """A number with three significant digits: 594231296 as "594 M"."""
     for exponent, letter in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
         if figure >= 10**exponent:
             return f"{figure / 10**exponent:#.3g}".rstrip(".") + f" {letter}"
@@ -129,7 +131,7 @@ def short(figure: int) -> str:
 
 
 def _column(pairs: Sequence[Pair], how: Callable[[int], str]) -> list[str]:
-    """Figures one below the other; with an arrow where they change, blank where there are none."""
+    """A column of right-aligned figures: "old -> new" where they differ, blank where there are none."""
     text = [tuple("" if figure is None else how(figure) for figure in pair) for pair in pairs]
     wide = [max((len(pair[side]) for pair in text), default=0) for side in (0, 1)]
     if all(before == after for before, after in text):

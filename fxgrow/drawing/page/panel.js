@@ -60,12 +60,12 @@ function describe(node, whole) {
     row("layers", swatch.layers.slice(0, whole ? 60 : 8).join(", ") + (swatch.layers.length > (whole ? 60 : 8) ? ", …" : ""));
   }
   const others = (node.groups || []).filter((name) => name !== node.group);
-  row(swatch ? "also touches" : "widths", others.slice(0, 12).join(", ") + (others.length > 12 ? ", …" : ""));
+  row(swatch ? "other widths" : "widths", others.slice(0, 12).join(", ") + (others.length > 12 ? ", …" : ""));
   parts.push(list);
   const all = node.kind === "width" || state.level === "groups"; // it stands for a whole width
   const steps = !whole ? [] : all ? ties(node.group) : why(node.start);
   if (steps.length) {
-    parts.push(make("p", all ? "What ties its layers:" : `Why it moves with ${swatch ? swatch.name : "the others"}:`));
+    parts.push(make("p", all ? "Operators that tie its layers:" : `Why it has the same width as ${swatch ? swatch.name : "the others"}:`));
     const path = make("ol", "", { class: "why" });
     for (const [from, site, to] of steps.slice(0, all ? MOST_TIES : undefined)) {
       const step = make("li", `${from} `);

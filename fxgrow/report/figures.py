@@ -1,0 +1,119 @@
+"""The figures of a model's layers at one time, before or after growth: classes, shapes, parameters and FLOPs.
+
+In: a trace, and the plan from which the figures before or after growth follow. Out: `Figures`, by module path.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ..capture.ladder import trace_model
+from ..capture.traced import Traced
+from ..model.copies import clone_to_run, named_tensors
+from ..model.tree import Mode, graph_for, set_mode
+from ..plans.changes import Enlarge, Insert, Repeat
+from ..plans.growth_plan import Plan
+from ..rewrite.student import assemble
+from ..rewrite.student_inputs import padded, padded_inputs
+from ..rewrite.tensors import grown_tensors
+from ..spec.match import module_of
+from .flops import flops_by_module
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The figures of a model, by module path.
+
+    Attributes:
+        kinds: The class name of each module.
+        shapes: The shape of each parameter and buffer.
+        parameters: The names of the parameters.
+        flops: The FLOPs of each module's own code; None if they are not known.
+    """
+
+    kinds: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+    parameters: frozenset[str]
+    flops: Mapping[str, int] | None
+
+    def layers(self) -> list[str]:
+        """The modules with parameters or FLOPs, in the order of the model."""
+        own = {*map(module_of, self.parameters), *(self.flops or {})}
+        return [path for path in self.kinds if path in own]
+
+    def parameters_of(self, path: str) -> int | None:
+        """The number of parameters of a module without its submodules; None if there is no such module."""
+        own = [name for name in self.parameters if module_of(name) == path]
+        return sum(math.prod(self.shapes[name]) for name in own) if path in self.kinds else None
+
+    def flops_of(self, path: str) -> int | None:
+        """The FLOPs of a module's own code; None if they are not known or there is no such module."""
+        return self.flops.get(path, 0) if self.flops is not None and path in self.kinds else None
+
+    def totals(self) -> tuple[int, int | None]:
+        """The numbers of parameters and of FLOPs of the model."""
+        counted = sum(math.prod(self.shapes[name]) for name in self.parameters)
+        return counted, sum(self.flops.values()) if self.flops is not None else None
+
+
+def _figures(root: nn.Module, traced: Traced, graphs: Any, arguments: Mapping[str, Any]) -> Figures:
+    """The figures of a traced model, or of the student that was built from its trace."""
+    mode: Mode = "eval" if "eval" in traced.tapes else "train"
+    set_mode(root, mode)
+    kinds = {path: type(module).__name__ for path, module in root.named_modules(remove_duplicate=False)}
+    kinds.update({path: kind.__name__ for path, kind in traced.classes.items() if path in kinds})
+    tensors = named_tensors(root)
+    return Figures(
+        {**kinds, "": traced.class_name},
+        {name: tuple(tensor.shape) for name, tensor in tensors.items()},
+        frozenset(name for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)),
+        flops_by_module(root, graph_for(graphs, mode), arguments, real=traced.inputs.real),
+    )
+
+
+def figures_of(traced: Traced) -> Figures:
+    """The figures of a model that was traced."""
+    return _figures(_root(traced), traced, traced.graphs, traced.arguments)
+
+
+def _root(traced: Traced) -> nn.Module:
+    """A module tree to run on, whose mode can be set without changing the model."""
+    return clone_to_run(traced.root, real=traced.inputs.real)
+
+
+def figures_after(plan: Plan, traced: Traced) -> Figures:
+    """The figures of the student that a plan describes, built on the tensors of the trace (usually meta)."""
+    root = _root(traced)
+    student = assemble(root, traced.graphs, grown_tensors(plan, named_tensors(root)), plan, plan.model)
+    if plan.next is None:
+        return _figures(student, traced, student.graphs, padded(plan, traced.arguments))
+    inputs = padded_inputs([plan], student, traced.inputs)
+    return figures_after(
+        plan.next, trace_model(student, inputs, leaf_modules=plan.next.leaf_modules, output=plan.next.output)
+    )
+
+
+def figures_before(plan: Plan, after: Figures) -> Figures:
+    """The figures of a student's teacher, reconstructed from the plan; FLOPs are not known."""
+    new = tuple(f"{path}." for step in plan.steps for path in _new_layers(step))
+    kinds = {path: kind for path, kind in after.kinds.items() if not f"{path}.".startswith(new)}
+    shapes = {name: shape for name, shape in after.shapes.items() if module_of(name) in kinds}
+    for step in reversed(plan.steps):
+        for change in step.changes:
+            weight = f"{getattr(change, 'path', '')}.weight"
+            if isinstance(change, Enlarge) and weight in shapes:
+                shapes[weight] = (*shapes[weight][: -len(change.old)], *change.old)
+        for tensor in step.tensors:
+            if tensor.name in shapes:
+                shapes[tensor.name] = tuple(map(step.old_size, tensor.layouts))
+    return Figures(kinds, shapes, after.parameters & shapes.keys(), None)
+
+
+def _new_layers(plan: Plan) -> list[str]:
+    inserts = [change.path for change in plan.changes if isinstance(change, Insert)]
+    return [*inserts, *(path for change in plan.changes if isinstance(change, Repeat) for path in change.paths)]
