@@ -142,7 +142,7 @@ def test_every_kind_of_layer_in_real_models(name: str, layer: str, asked: str) -
 
 @with_torchvision
 def test_dense_blocks_are_no_residual_blocks() -> None:
-    with pytest.raises(PlanError, match="not what it takes plus something"):
+    with pytest.raises(PlanError, match="not the sum of its input and other terms"):
         fxgrow.grow(builder("densenet121"), Deepen("features.denseblock1", blocks=1), images(2, 3, 64, 64))
 
 
@@ -244,8 +244,8 @@ def test_every_way_to_write_a_block(way: str, zeros: set[str], closing: Callable
         ("dropout on the skip", None, "on the way"),
         ("no skip", None, "on the way"),
         ("softmax", None, "no zeros in parameters make zero"),
-        ("pre-activation in place", None, "would change what it takes"),
-        ("two", None, "2 values"),
+        ("pre-activation in place", None, "is not the identity in"),
+        ("two", None, "2 of its values are used"),
     ],
 )
 def test_blocks_that_would_change_something_are_refused(way: str, closing: Any, reason: str) -> None:

@@ -245,7 +245,7 @@ def test_summary_changes_nothing_and_refuses_what_is_no_model() -> None:
     fxgrow.summary(plan, IMAGES, teacher=model)
     assert model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    with pytest.raises(fxgrow.GrowError, match="not a str"):
+    with pytest.raises(fxgrow.GrowError, match="got a str"):
         fxgrow.summary("resnet")
     with pytest.raises(fxgrow.GrowError, match="teacher is a str"):
         fxgrow.summary(plan, teacher="resnet")

@@ -93,7 +93,7 @@ class BlockAnalysis:
     def _skip(self, node: fx.Node) -> Skip:
         if node not in self.nodes:
             if node.op == "get_attr":
-                raise Unfit(f"{node.target} is added to a branch, not the input of the block")
+                raise Unfit(f"{node.target} is added, not the input of the block")
             return Skip(node, ())
         activation = of_node(node, self.root)
         if activation is not None:
@@ -104,7 +104,7 @@ class BlockAnalysis:
             return self._sum(node)
         if node.op == "call_method" and node.target in _COPIES:
             return self.skip(node.all_input_nodes[0])
-        raise Unfit(f"its result is not its input plus branches: {describe(node)} is on the path between them")
+        raise Unfit(f"its result is not the sum of its input and other terms: {describe(node)} is on the way")
 
     def _sum(self, node: fx.Node) -> Skip:
         """Of the two operands one must be the skip, the other one a branch."""
@@ -116,7 +116,7 @@ class BlockAnalysis:
                 return Skip(skip.entry, tuple(dict.fromkeys((*skip.zeros, *self.tail(branch)))))
             except Unfit as reason:
                 reasons.append(str(reason))
-        raise Unfit(max(reasons, key=lambda reason: "branch" in reason))
+        raise Unfit(max(reasons, key=lambda reason: "branch" in reason))  # why an operand is no branch is more specific
 
     # -- the branches ----------------------------------------------------------------------------
 
