@@ -391,7 +391,7 @@ def test_a_calibrated_group_norm_is_no_identity_and_says_so() -> None:
     plan = fxgrow.plan_of(student)
     assert not plan.preserves_function
     assert any("only approximately" in note for note in plan.notes)
-    with pytest.raises(PlanError, match="no weights make it an identity"):
+    with pytest.raises(PlanError, match="no weights make it the identity"):
         fxgrow.grow(teacher, Deepen("a", kind="identity", norm="group"), x)
 
 
@@ -602,14 +602,14 @@ CONV = lambda **more: nn.Sequential(nn.Conv2d(3, 6, 3, **more), nn.ReLU(), nn.Co
     ("net", "asked", "reason"),
     [
         (CONV, Kernel("0", 4), "3 can become 5, 7"),
-        (CONV, Kernel("0", 1), "larger than 1 already"),
-        (CONV, Kernel("0", 3), r"\(3, 3\) already"),
+        (CONV, Kernel("0", 1), "already larger than 1"),
+        (CONV, Kernel("0", 3), r"already \(3, 3\)"),
         (CONV, Kernel("0", (3, 3, 3)), "3 dimensions"),
         (lambda: CONV(padding=1, padding_mode="reflect"), Kernel("0", 5), "padding_mode is 'reflect'"),
         (CONV, Deepen("0", kernel=(3,)), "1 dimensions"),
         (CONV, Deepen("nothing"), "matches no layer"),
         (CONV, Kernel("1", 5), "1 is a ReLU; expected Conv1d"),
-        (CONV, Deepen("1", blocks=1), "only layers"),
+        (CONV, Deepen("1", blocks=1), "all its modules are layers"),
         (CONV, Deepen("none", blocks=1), "matches no module"),
         (lambda: nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 3)), Deepen("0", kernel=3), "no kernel"),
     ],
