@@ -171,9 +171,9 @@ def test_both_sides_of_a_channel_that_carries_the_mean_are_trained(name: str) ->
             for tensor in plan.tensors:
                 gradient = student.get_parameter(tensor.name).grad
                 assert gradient is not None
-                for dim, part in enumerate(tensor.means):
+                for dim, part in enumerate(tensor.mean_fill):
                     if part:
-                        number = plan.width(tensor.layouts[dim][0][0]).means
+                        number = plan.width(tensor.layouts[dim][0][0]).mean_channels
                         new = gradient.narrow(dim, gradient.shape[dim] - number, number)
                         each = new.transpose(0, dim).reshape(number, -1).abs().amax(1)
                         seen = bool((each > 1e-12).all())

@@ -84,7 +84,7 @@ def test_verify_infers_once(counted: Counter[str]) -> None:
     teacher, _ = _made()
     student = fxgrow.grow(teacher, ASKED, IMAGE)
     counted.clear()
-    fxgrow.verify(teacher, student, IMAGE).check()
+    fxgrow.verify(teacher, student, IMAGE).raise_if_different()
     assert counted == {"infer": 1, "parse": 1}
 
 
