@@ -62,7 +62,6 @@ QUESTIONS: dict[str, Question] = {
     "an attribute as a bound in space": lambda m, x, y: _rows(m, y)[:, :, : min(y.shape[2], m.dim)],
     "a width alone": lambda m, x, y: y * 2 if y.shape[1] == 8 else y,
     "a dtype": lambda m, x, y: y if x.dtype != torch.uint8 else y * 2,
-    "a gradient": lambda m, x, y: y * (2 if y.requires_grad else 3),
     "data": _data,
     "calls in a list": _calls,
     "the input written in place": _in_place,

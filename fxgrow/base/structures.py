@@ -13,31 +13,30 @@ ArgumentPath = tuple[int | str, ...]  # a position in (args, kwargs) of a call: 
 
 def leaf_tensors(structure: Any) -> list[Tensor]:
     """All tensors in a structure of sequences, mappings, dataclasses and plain objects, in order."""
-    return [leaf for leaf in _leaves(structure) if isinstance(leaf, Tensor)]
-
-
-def plain_leaves(structure: Any) -> list[Any]:
-    """All numbers, strings and booleans in a structure, in order."""
-    return [leaf for leaf in _leaves(structure) if not isinstance(leaf, Tensor)]
-
-
-def _leaves(structure: Any) -> list[Any]:
-    leaves: list[Any] = []
+    tensors: list[Tensor] = []
     pending, seen = [structure], set()
     while pending:
-        value = pending.pop(0)
-        if isinstance(value, Tensor | str | bytes | int | float | bool):
-            leaves.append(value)
-        elif value is None or id(value) in seen:
-            continue
-        else:
+        value = pending.pop()
+        if isinstance(value, Tensor):
+            tensors.append(value)
+        elif id(value) not in seen:
             seen.add(id(value))
-            if isinstance(value, Mapping):
-                pending[:0] = list(value.values())
-            elif isinstance(value, Sequence | AbstractSet):
-                pending[:0] = list(value)
-            elif hasattr(value, "__dict__"):
-                pending[:0] = list(vars(value).values())
-            elif hasattr(type(value), "__slots__"):
-                pending[:0] = [getattr(value, name, None) for name in type(value).__slots__]
-    return leaves
+            pending += [child for _, child in reversed(children_of(value))]
+    return tensors
+
+
+def children_of(value: Any) -> list[tuple[str, Any]]:
+    """What a container or plain object holds, in order, each with how one reaches it: ``[0]``, ``['a']``, ``.a``.
+
+    Of a tensor, a text, a number or None: nothing.
+    """
+    if value is None or isinstance(value, Tensor | str | bytes | int | float | bool):
+        return []
+    if isinstance(value, Mapping):
+        return [(f"[{key!r}]", entry) for key, entry in value.items()]
+    if isinstance(value, Sequence | AbstractSet):
+        return [(f"[{i}]", entry) for i, entry in enumerate(value)]
+    if hasattr(value, "__dict__"):
+        return [(f".{name}", entry) for name, entry in vars(value).items()]
+    slots = getattr(type(value), "__slots__", ())
+    return [(f".{name}", getattr(value, name, None)) for name in ((slots,) if isinstance(slots, str) else slots)]

@@ -7,6 +7,9 @@ used directly.
 
 from __future__ import annotations
 
+# Where the attributes of tensors are defined. `Tensor` derives from it and defines none of them again.
+from torch._C import TensorBase
+
 # The classes of the operators in `torch.ops`, which a rule is registered for. They have no public name.
 from torch._ops import OpOverload, OpOverloadPacket
 
@@ -28,6 +31,7 @@ __all__ = [
     "InstanceNormBase",
     "OpOverload",
     "OpOverloadPacket",
+    "TensorBase",
     "TorchDispatchMode",
     "no_dispatch_modes",
     "pytree",

@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 from ..base.isolation import no_collection, same_randomness
 from ..errors import GrowError, TraceError
 from ..model.call_args import bind, given_arguments
-from ..model.copies import clone_owned, clone_shared, clone_to_run, named_tensors, to_meta
+from ..model.copies import clone_owned, clone_to_run, named_tensors, on_meta
 from ..model.example_inputs import ExampleInputs, ModelInputs, as_inputs, as_real_inputs
 from ..model.grown import GrownModule
 from ..model.guesses import guesses
@@ -122,11 +122,11 @@ def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[s
 
 
 def _trace(model: nn.Module, inputs: ModelInputs, leaves: frozenset[str], output: Output) -> Traced:
+    theirs = named_tensors(model)
     if not inputs.real:
-        model = clone_shared(model)
-        to_meta(model)
+        model = on_meta(model)
     with same_randomness(), nullcontext() if inputs.real else no_collection():
-        tapes, inputs = run_model(model, inputs)
+        tapes, inputs = run_model(model, inputs, theirs)
         drawn = _Draft(model, inputs, tapes, leaves)
         for run in tapes.values():
             leaves |= run.stateful

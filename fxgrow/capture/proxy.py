@@ -21,13 +21,14 @@ from torch.fx.proxy import Attribute
 from ..base.torch_private import pytree
 from ..errors import GrowError, TraceError
 from ..model.example_inputs import brief
+from ..recording.answers import PLACES, told, type_name
 
 VALUE = "fxgrow_value"  # in node.meta while tracing: what the node gives on the example inputs
 
 # What does not depend on sizes: answered at once, without a node or a guard.
 _ANSWERED = frozenset((
     "ndim", "is_cuda", "is_cpu", "is_meta", "is_mps", "is_xpu", "is_quantized", "is_sparse", "is_mkldnn", "is_nested",
-    "layout", "names", "dim", "ndimension", "is_complex", "is_inference", "get_device", "type", "element_size",
+    "layout", "names", "dim", "ndimension", "is_complex", "is_inference", "get_device", "element_size",
 ))  # fmt: skip
 _OF_THE_RUN = ("is_leaf", "requires_grad", "grad_fn", "grad", "is_contiguous", "register_hook", "retain_grad")
 _MAPPING_METHODS: dict[str, Callable[..., Any]] = {  # a proxy per entry, under its real key
@@ -100,7 +101,9 @@ class MetaProxy(fx.Proxy):
             raise TraceError(f"the code asks for {name}, which another run may answer otherwise")
         if isinstance(value, Tensor) and name in _ANSWERED:
             self.tracer.form_matters |= name in _RANK  # type: ignore[attr-defined]
-            return getattr(value, name)
+            return told(value, name) if name in PLACES else getattr(value, name)
+        if isinstance(value, Tensor) and name == "type":
+            return functools.partial(_type_of, self)
         if isinstance(value, Mapping) and name in _MAPPING_METHODS:
             return functools.partial(_MAPPING_METHODS[name], self)
         attribute = getattr(type(value), name, None)
@@ -207,6 +210,13 @@ class MetaProxy(fx.Proxy):
         tracer: Any = self.tracer
         tracer.answered(self.node, value)
         return convert(value)
+
+
+def _type_of(proxy: MetaProxy, *args: Any, **kwargs: Any) -> Any:
+    """`Tensor.type`: the name of its type, or a cast."""
+    if args or kwargs:
+        return proxy.tracer.create_proxy("call_method", "type", (proxy, *args), kwargs)
+    return type_name(proxy.node.meta[VALUE])
 
 
 def kinds_asked(node: fx.Node) -> list[fx.Node]:

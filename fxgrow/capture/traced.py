@@ -72,9 +72,14 @@ class Traced:
         """What one run of these graphs needs of a tree of our own: a copy, if the run may leave something on it."""
         return clone_to_run(root, real=self.inputs.real) if self.inputs.real or self.runs_code else root
 
-    def tree(self, model: nn.Module) -> nn.Module:
-        """The module tree that the graphs run on, made of a copy of a model of the same code, with its tensors."""
-        copied = clone_shared(model)
+    def tree(self, model: nn.Module, replace: Mapping[int, Tensor] | None = None) -> nn.Module:
+        """The module tree that the graphs run on, made of a copy of a model of the same code.
+
+        Args:
+            model: The model, with whose tensors the tree is made.
+            replace: By `id` of a tensor of the model, what is in its place, wherever the model or its hooks hold it.
+        """
+        copied = clone_shared(model, replace)
         if self.opaque:
             root = keep(copied)
         else:

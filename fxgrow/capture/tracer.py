@@ -22,8 +22,9 @@ from torch import Tensor, fx, nn
 
 from ..errors import TraceError
 from ..model.call_args import PLAIN, default_in_code, parameters_of, stars_of
-from ..model.copies import named_tensors
+from ..model.copies import DEVICE, named_tensors
 from ..model.provenance import SOURCE_LINE, caller
+from ..recording.answers import PLACES, Answers, answering, told
 from ..recording.model_run import source_location
 from ..recording.runner import thawed
 from ..recording.tape import Tape
@@ -82,7 +83,8 @@ class Tracer(fx.Tracer):
         """A node, unless the user's code has switched to a context that the graph would lose."""
         if _context() != self._context:
             raise TraceError(
-                "forward switches gradients or autocast (torch.no_grad(), torch.autocast()), which a graph loses"
+                "forward switches gradients or autocast or seeds random numbers (torch.no_grad(), torch.autocast(), "
+                "torch.manual_seed()), which a graph loses"
             )
         if self._drawn is not None and not torch.equal(torch.get_rng_state(), self._drawn):
             raise TraceError(FROZEN)
@@ -114,6 +116,8 @@ class Tracer(fx.Tracer):
         try:
             with torch.no_grad(), self.tape, unpatched():
                 if node.op == "call_function":
+                    if node.target is getattr and isinstance(args[0], Tensor) and args[1] in PLACES:
+                        return told(*args)
                     function: Any = node.target
                     return function(*args, **kwargs)
                 if node.op == "call_method":
@@ -124,10 +128,20 @@ class Tracer(fx.Tracer):
         finally:
             self._computing = False
             self._drawn = torch.get_rng_state() if self.tape.real else None
+            self._context = (*self._context[:-1], torch.initial_seed())  # what stays a call may seed
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """An attribute of a module: parameters and buffers are proxies while tracing."""
         return attr_val if self._computing else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def device_of(self, tensor: Tensor) -> Any:
+        """What code that asks a parameter for its device is told: a proxy, so that the student asks for its own."""
+        if self._computing:
+            return told(tensor, "device")
+        names = {id(t): name for name, t in named_tensors(self.root).items()}
+        memory = {_storage(t): name for name, t in named_tensors(self.root).items()}
+        name = names.get(id(tensor)) or memory.get(_storage(tensor)) or next(iter(names.values()))
+        return self.create_proxy("get_attr", name, (), {}).device
 
     def asked_for_mode(self) -> None:
         """Some code reads `training` of a module; what a call in the graph runs may."""
@@ -296,7 +310,8 @@ def symbolic_trace(
             warnings.simplefilter("ignore")
             if draws_privately(root):
                 raise TraceError("it holds a generator of random numbers of its own")
-            with nothing_lost(root, real=tape.real, draws=True), patched(tracer):
+            answers = Answers(root.__dict__.get(DEVICE), stand_in=tracer.device_of)
+            with answering(answers, root), nothing_lost(root, real=tape.real, draws=True), patched(tracer):
                 graph = tracer.trace(root)
     except Restart:
         return Attempt(tracer.graph, tracer.new_leaves)
@@ -377,5 +392,10 @@ def _has_extra_state(module: nn.Module) -> bool:
     return type(module).get_extra_state is not nn.Module.get_extra_state
 
 
-def _context() -> tuple[bool, ...]:
-    return (torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda"))
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _context() -> tuple[int, ...]:
+    autocast = (torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda"))
+    return (torch.is_grad_enabled(), *autocast, torch.initial_seed())

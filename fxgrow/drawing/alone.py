@@ -42,7 +42,7 @@ def widths_of(plan: Plan) -> WidthGraph:
         },
         nodes={},
         calls={"eval": []},
-        numbers={},
+        returned={},
         predictions={"eval": []},
         literals=(),
         attributes=(),

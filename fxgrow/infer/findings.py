@@ -11,6 +11,7 @@ from ..layouts.layout import InputDim, Layout
 from ..layouts.unify import Tie, Unifier
 from ..model.tree import Mode
 from ..ops import Linear, Value
+from ..recording.returned import Returned
 from ..recording.tape import Call
 from .attributes import Attribute
 from .literals import Literal
@@ -111,7 +112,7 @@ class Findings:
         notes: What a user should know where a layout grows.
         predictions: Per mode and call, what the student's call must look like.
         calls: Per mode, the calls of the teacher.
-        numbers: Per mode, what it returns besides tensors.
+        returned: Per mode, what the teacher leaves behind, value by value.
         nodes: What is known of each node's result, by (mode, node).
         literals: Sizes stated in the graphs.
         attributes: Sizes stated by modules.
@@ -129,7 +130,7 @@ class Findings:
     notes: list[tuple[Layout, str]] = field(default_factory=list)
     predictions: dict[Mode, list[Prediction]] = field(default_factory=dict)
     calls: dict[Mode, list[Call]] = field(default_factory=dict)
-    numbers: dict[Mode, list[Any]] = field(default_factory=dict)
+    returned: dict[Mode, Returned] = field(default_factory=dict)
     nodes: dict[tuple[Mode, str], Any] = field(default_factory=dict)
     literals: list[Literal] = field(default_factory=list)
     attributes: list[Attribute] = field(default_factory=list)

@@ -77,7 +77,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
         tensors,
         nodes,
         findings.calls,
-        findings.numbers,
+        findings.returned,
         predictions,
         literals,
         attributes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from ..base.structures import leaf_tensors, plain_leaves
+from ..base.structures import leaf_tensors
 from ..capture.attribute_ints import attribute_ints_in, remembered
 from ..capture.traced import Traced
 from ..errors import TraceError
@@ -102,7 +102,7 @@ class Inference(Observer):
             what, _ = difference
             raise TraceError(f"the trace of {traced.class_name} computes something else in {mode} mode: {what}")
         self.findings.calls[mode] = tape.calls
-        self.findings.numbers[mode] = plain_leaves(result)
+        self.findings.returned[mode] = run.returned(result)
         outputs = leaf_tensors(result)
         if not outputs:
             raise TraceError(f"{traced.class_name} returns no tensor, so there is no function to keep")
@@ -213,6 +213,12 @@ class Inference(Observer):
                 context = CallContext(op, shapes, self.values.arguments(tape, args, kwargs), scope)
                 for real, result in zip(reals, self._by_rule(rule.function, context), strict=True):
                     self.values.set_constant(real, result)
+
+    def handles_gradient(self, tape: Tape, what: str, tensors: Iterable[Tensor]) -> None:
+        """Code that is given a gradient may look at its size, or over its channels: what is known of these stays."""
+        for tensor in tensors:
+            for layout in self.values.of(tape, tensor).layouts:
+                self.unifier.pin(layout, f"{what} (in {self.unifier.site})")
 
     # -- the code that makes them ----------------------------------------------------------------
 

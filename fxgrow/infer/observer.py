@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 
+from ..base.structures import leaf_tensors
 from ..model.layer_kinds import is_layer
 from ..model.opaque import call
 from ..recording.operators import results_of
@@ -50,6 +51,10 @@ class Observer(ABC):
         """A module returns."""
 
     @abstractmethod
+    def handles_gradient(self, tape: Tape, what: str, tensors: Iterable[Tensor]) -> None:
+        """Code of the user's is given the gradients of some tensors."""
+
+    @abstractmethod
     def entered_node(self, node: fx.Node) -> None:
         """A node of the graph is about to run."""
 
@@ -76,6 +81,12 @@ class ObservedTape(Tape):
 
     def left(self, module: Any, args: tuple[Any, ...], result: Any) -> None:
         self.observer.left_module(self, module, args, result)
+        if module._backward_hooks or module._backward_pre_hooks:
+            what = f"a backward hook of {self.module or 'the model'} is given its gradient"
+            self.observer.handles_gradient(self, what, leaf_tensors((args, result)))
+
+    def refuse_gradient(self, why: str, call: Any) -> None:
+        self.observer.handles_gradient(self, why, leaf_tensors(call))
 
     def _fold(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = super()._fold(op, args, kwargs)

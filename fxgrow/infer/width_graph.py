@@ -19,6 +19,7 @@ from ..errors import WidthError
 from ..layouts.layout import Equality, Layout, atoms
 from ..model.tree import Mode
 from ..ops import KERNEL
+from ..recording.returned import Returned
 from ..recording.tape import Call
 from .attributes import Attribute
 from .findings import CARRY, Findings, Prediction
@@ -49,7 +50,7 @@ class WidthGraph:
         tensors: The layouts and roles of each parameter and buffer.
         nodes: The layouts of each node's result, by (mode, node).
         calls: Per mode, the calls of the teacher.
-        numbers: Per mode, what it returns besides tensors.
+        returned: Per mode, what the teacher leaves behind, value by value.
         predictions: For each of them, what the student's must look like.
         literals: Sizes stated in the graphs.
         attributes: Sizes stated by modules.
@@ -67,7 +68,7 @@ class WidthGraph:
     tensors: Mapping[str, TensorWidths]
     nodes: Mapping[tuple[Mode, str], Any]
     calls: Mapping[Mode, list[Call]]
-    numbers: Mapping[Mode, list[Any]]
+    returned: Mapping[Mode, Returned]
     predictions: Mapping[Mode, list[Prediction]]
     literals: tuple[Literal, ...]
     attributes: tuple[Attribute, ...]

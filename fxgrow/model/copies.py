@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import copy
 import copyreg
+import functools
+import operator
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from types import NoneType
+from types import FunctionType, NoneType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import TraceError
+from .rebinding import rebound
+
+DEVICE = "_fxgrow_device"  # attribute of a module tree on meta: the device of the model that it stands for
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -97,13 +102,26 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
         twin.extend([_copied(v, memo) for v in value])
     elif kind is set and not value:
         twin = memo[id(value)] = set()
+    elif kind is tuple:
+        twin = tuple([_copied(v, memo) for v in value])
+        twin = memo[id(value)] = value if all(map(operator.is_, twin, value)) else twin
+    elif isinstance(value, Tensor) and not value.is_leaf:  # deepcopy refuses what has a history
+        twin = memo[id(value)] = value.detach().clone()
+    elif kind is FunctionType:
+        twin = rebound(value, memo, _copied)
+    elif kind is functools.partial:
+        twin = memo[id(value)] = functools.partial(
+            _copied(value.func, memo), *_copied(value.args, memo), **_copied(value.keywords, memo)
+        )
     else:
+        if isinstance(value, nn.Module):  # one that is held, but not registered
+            _copy_modules(value, memo)
         twin = copy.deepcopy(value, memo)
     return twin
 
 
 _IN_MODULES = vars(nn.Module()).keys()  # attributes that __setstate__ would add to a state of an older torch
-_IMMUTABLE = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torch.Size}
+_IMMUTABLE = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torch.Size, torch.device}
 
 
 def replace_tensors(root: nn.Module, new: Mapping[int, Tensor]) -> None:
@@ -114,9 +132,12 @@ def replace_tensors(root: nn.Module, new: Mapping[int, Tensor]) -> None:
             table.update({name: new[id(tensor)] for name, tensor in table.items() if tensor is not None})
 
 
-def to_meta(root: nn.Module) -> None:
-    """Move all parameters and buffers of a tree to the meta device, in place."""
-    replace_tensors(root, {id(tensor): _meta_like(tensor) for tensor in named_tensors(root).values()})
+def on_meta(model: nn.Module) -> nn.Module:
+    """A deep copy with all parameters and buffers on the meta device, which knows the device of the model."""
+    tensors = named_tensors(model).values()
+    copied = clone_shared(model, {id(tensor): _meta_like(tensor) for tensor in tensors})
+    copied.__dict__.setdefault(DEVICE, next((tensor.device for tensor in tensors), None))
+    return copied
 
 
 def _meta_like(tensor: Tensor) -> Tensor:

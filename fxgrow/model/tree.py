@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor, fx, nn
 
+from .copies import DEVICE
 from .layer_kinds import CONTAINERS
 from .opaque import OPAQUE_MODEL
 
@@ -43,7 +44,7 @@ def as_tree(module: nn.Module) -> nn.Module:
         tree.__dict__[name] = module.__dict__[name]
     for name, value in module.__dict__.items():
         is_constant = isinstance(value, Tensor)  # a plain tensor attribute is a constant of the graph
-        if is_constant or name in (MODE_OVERRIDES, OPAQUE_MODEL):
+        if is_constant or name in (DEVICE, MODE_OVERRIDES, OPAQUE_MODEL):
             tree.__dict__[name] = value
     return tree
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import operator
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import GrowError, TraceError
-from ..model.copies import clone_to_run
+from ..model.copies import clone_to_run, named_tensors
 from ..model.example_inputs import ModelInputs
 from ..model.provenance import NOT_THEIRS
 from ..model.tree import MODES, Mode
+from .answers import GRADIENTS, Answers
 from .run import ModelRun, TapedRun
 from .tape import Tape
 
@@ -23,39 +25,93 @@ class RunError(TraceError):
     """The model itself fails on the inputs."""
 
 
-def run_model(model: nn.Module, inputs: ModelInputs) -> tuple[dict[Mode, ModelRun], ModelInputs]:
-    """The model's own tape in each mode that it runs in; train mode may need a larger batch."""
+def run_model(
+    model: nn.Module, inputs: ModelInputs, theirs: Mapping[str, Tensor]
+) -> tuple[dict[Mode, ModelRun], ModelInputs]:
+    """The model's own tape in each mode that it runs in; train mode may need a larger batch.
+
+    Args:
+        model: A copy of the model.
+        inputs: The example inputs.
+        theirs: The parameters and buffers of the model itself, which no run of the copy may read.
+
+    Raises:
+        RunError: It runs in no mode.
+        TraceError: The copy is no model of its own: it reads what is the model's, or asks for a state.
+    """
     try:
-        return {mode: record(model, mode, inputs) for mode in MODES}, inputs
+        return {mode: record(model, mode, inputs, theirs) for mode in MODES}, inputs
     except RunError as error:
         for candidate in (inputs.doubled(), inputs):
             tapes: dict[Mode, ModelRun] = {}
             for mode in MODES:
                 with suppress(RunError):
-                    tapes[mode] = record(model, mode, candidate)
+                    tapes[mode] = record(model, mode, candidate, theirs)
             if len(tapes) == 2 or (tapes and candidate is inputs and not inputs.guessed):
                 return tapes, candidate
         raise error from None
 
 
-def record(model: nn.Module, mode: Mode, inputs: ModelInputs) -> ModelRun:
+def record(model: nn.Module, mode: Mode, inputs: ModelInputs, theirs: Mapping[str, Tensor]) -> ModelRun:
     """What a model does in a mode; it is on the meta device, or runs for real.
 
     Raises:
         RunError: It fails.
+        TraceError: It reads one of `theirs`, or computes something else where gradients are recorded.
     """
     root = clone_to_run(model, real=inputs.real)
     root.train(mode == "train")
     before = _attributes(root)
-    run = _record_once(root, mode, inputs)
+    run, answers = _record_once(root, mode, inputs, theirs)
     changed = [key for key, value in _attributes(root).items() if not _same(before.get(key, root), value)]
-    if changed and _record_once(root, mode, inputs).result != run.result:
-        return replace(run, stateful=frozenset(path for path, _ in changed))
+    if changed and _record_once(root, mode, inputs)[0].result != run.result:
+        run = replace(run, stateful=frozenset(path for path, _ in changed))
+    for question, line in answers.asked.items():
+        _check_answer(model, mode, inputs, run, question, line)
     return run
 
 
-def _record_once(root: nn.Module, mode: Mode, inputs: ModelInputs) -> ModelRun:
-    run = TapedRun(root, inputs, Tape, real=inputs.real)
+def _check_answer(model: nn.Module, mode: Mode, inputs: ModelInputs, run: ModelRun, question: str, line: str) -> None:
+    """Refuse a model that computes something else where a question about global state has the other answer.
+
+    Raises:
+        TraceError: It does, or it does not run then.
+    """
+
+    def other(opposite: frozenset[str], *, gradients: bool) -> tuple[ModelRun, Answers]:
+        root = clone_to_run(model, real=inputs.real)
+        root.train(mode == "train")
+        return _record_once(root, mode, inputs, opposite=opposite, gradients=gradients)
+
+    asks = f"{type(model).__name__} asks {question} (at {line})"
+    try:
+        if question == GRADIENTS:  # both with gradients recorded, where torch may choose other operators
+            (run, _), (opposite, answers) = (
+                other(frozenset((question,)), gradients=True),
+                other(frozenset(), gradients=True),
+            )
+            if answers.hooks:
+                raise TraceError(f"{asks} and registers a hook on a gradient (at {answers.hooks[0]})")
+        else:
+            opposite, _ = other(frozenset((question,)), gradients=False)
+    except RunError as error:
+        raise TraceError(f"{asks}, and does not run where the answer is the other one: {error}") from error
+    if opposite.result != run.result:
+        raise TraceError(
+            f"{asks}, and computes something else where the answer is the other one; fxgrow takes only one path"
+        )
+
+
+def _record_once(
+    root: nn.Module,
+    mode: Mode,
+    inputs: ModelInputs,
+    theirs: Mapping[str, Tensor] | None = None,
+    *,
+    opposite: frozenset[str] = frozenset(),
+    gradients: bool = False,
+) -> tuple[ModelRun, Answers]:
+    run = TapedRun(root, inputs, Tape, real=inputs.real, opposite=opposite, gradients=gradients)
     try:
         result = run.module()
     except GrowError:
@@ -67,7 +123,26 @@ def _record_once(root: nn.Module, mode: Mode, inputs: ModelInputs) -> ModelRun:
             f"{type(root).__name__} does not run on {inputs} in {mode} mode{where}: "
             f"{type(error).__name__}: {reason}{source_location(error)}"
         ) from error
-    return ModelRun(run.tape.calls, run.digests(result))
+    _check_own(root, run, theirs or {})
+    return ModelRun(run.tape.calls, run.digests(result)), run.answers
+
+
+def _check_own(root: nn.Module, run: TapedRun[Tape], theirs: Mapping[str, Tensor]) -> None:
+    """Check that a copy of a model read none of the model's own tensors.
+
+    Raises:
+        TraceError: It did, because something that a copy shares with the model holds them.
+    """
+    own = set(map(id, named_tensors(root).values()))
+    memory = {int(t.untyped_storage()._cdata): name for name, t in theirs.items() if id(t) not in own}
+    for tensor in run.tape.met():
+        name = memory.get(int(tensor.untyped_storage()._cdata))
+        if name is not None and id(tensor) not in own:
+            raise TraceError(
+                f"{type(root).__name__} reads {name!r} by another way than through its modules (a closure, a weak "
+                "reference, a global variable), so that a student would compute with the teacher's; let it read "
+                f"self.{name}"
+            )
 
 
 def _attributes(root: nn.Module) -> dict[tuple[str, str], Any]:

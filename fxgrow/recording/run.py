@@ -13,9 +13,11 @@ from torch import Tensor, fx, nn
 from ..base.isolation import same_randomness
 from ..base.torch_private import pytree
 from ..model.call_args import bind
-from ..model.copies import named_tensors, plain_tensors
+from ..model.copies import DEVICE, named_tensors, plain_tensors
 from ..model.example_inputs import ModelInputs, copied_arguments
 from ..model.tree import Mode, set_mode
+from .answers import Answers, answering
+from .returned import Returned, describe
 from .runner import Runner, watched
 from .tape import Call, Shape, Tape, first_difference
 
@@ -40,7 +42,8 @@ class ModelRun:
 class TapedRun(Generic[T]):
     """One run of a module tree: the tree in its mode, copies of the arguments, and the tape that records it.
 
-    It runs with fixed random numbers and without gradients. If the run fails, the tape tells how far it came.
+    It runs with fixed random numbers, and without gradients where nothing else is said. If the run fails, the tape
+    tells how far it came.
 
     Args:
         root: A tree of our own. The run may write to its buffers.
@@ -48,11 +51,15 @@ class TapedRun(Generic[T]):
         tape: Makes the tape, as `Tape` does: from the tensors by name, those that are plain attributes, and `real`.
         mode: The mode to run in; None: the one that the tree is in.
         real: Whether to run on real numbers instead of on the meta device.
+        opposite: Questions of `answers` to which the user's code gets the opposite of the fact.
+        gradients: Whether gradients are recorded.
+        backward: Whether the backwards of the user's autograd Functions run beside them.
 
     Attributes:
         root: The tree.
         arguments: The copies of the arguments, by the names of `forward`.
         tape: The tape.
+        answers: What the user's code is told, and what it asked.
     """
 
     def __init__(
@@ -63,6 +70,9 @@ class TapedRun(Generic[T]):
         *,
         mode: Mode | None = None,
         real: bool = False,
+        opposite: frozenset[str] = frozenset(),
+        gradients: bool = False,
+        backward: bool = True,
     ) -> None:
         if mode is not None:
             set_mode(root, mode)
@@ -73,8 +83,13 @@ class TapedRun(Generic[T]):
             self.arguments: Mapping[str, Any] = bind(root, ModelInputs(args, kwargs))
         else:
             self.arguments = copied_arguments(arguments)
-        self._named = {**named_tensors(root), **named_inputs(self.arguments)}
+        self._tensors = named_tensors(root)
+        self._named = {**self._tensors, **named_inputs(self.arguments)}
         self.tape = tape(self._named, plain_tensors(root), real=real)
+        self.answers = Answers(
+            root.__dict__.get(DEVICE), opposite, refuse=self.tape.refuse_gradient if backward else None
+        )
+        self._gradients = gradients
 
     def graph(
         self,
@@ -110,7 +125,8 @@ class TapedRun(Generic[T]):
 
     @contextmanager
     def _recording(self, inside: Sequence[AbstractContextManager[Any]]) -> Iterator[None]:
-        with same_randomness(), torch.no_grad(), self.tape, ExitStack() as contexts:
+        gradients = torch.set_grad_enabled(self._gradients)
+        with same_randomness(), gradients, answering(self.answers, self.root), self.tape, ExitStack() as contexts:
             for context in inside:
                 contexts.enter_context(context)
             yield
@@ -118,6 +134,10 @@ class TapedRun(Generic[T]):
     def digests(self, result: Any) -> tuple[tuple[int, Shape], ...]:
         """The digests of a result of the run, and of the named tensors after it."""
         return self.tape.result(result, self._named)
+
+    def returned(self, result: Any) -> Returned:
+        """What the run left behind, value by value."""
+        return describe(self.tape, result, self._tensors, named_tensors(self.root))
 
     def difference(self, result: Any, model: ModelRun) -> tuple[str, str] | None:
         """Where the run departs from the model's own, in words and as the path of a module; None: nowhere."""

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn.modules import module as torch_module
 
 from ..model.layer_kinds import is_layer
 from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe, module_path
+from .answers import PLACES, told
 from .tape import Tape
 
 
@@ -43,6 +44,11 @@ class Runner(fx.Interpreter):
         self.tape.site, self.tape.inside, self.tape.module, self.tape.called = describe(n), None, module_path(n), False
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         return getattr(self, n.op)(n.target, args, kwargs)  # without what FX does beside it for tracebacks
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if target is getattr and args[1] in PLACES and isinstance(args[0], Tensor):
+            return told(args[0], args[1])
+        return super().call_function(target, args, kwargs)
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         return self.called[target](*args, **kwargs)

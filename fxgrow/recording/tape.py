@@ -88,6 +88,7 @@ class Tape(TorchDispatchMode):
         self.called = False  # whether its own code is running, not a graph that its code was inlined into
         self.keepalive: list[Any] = list(names.values())  # keeps ids unique while the tape lives
         self._value_of: dict[int, int | str] = {id(tensor): name for name, tensor in names.items()}
+        self._strangers: list[Tensor] = []  # read, but neither named nor made by a call nor a constant
         self._meta_of: dict[int, Tensor] = {}
         self._real: dict[int, Tensor] = {}  # meta tensor: the constant that it stands for
         self._fingerprints: dict[int, tuple[int, str]] = {}  # constant: version of its data, print
@@ -103,6 +104,11 @@ class Tape(TorchDispatchMode):
         """The number (or name) of the value that a tensor holds."""
         value = self._value_of.get(id(tensor))
         return self._new_value(tensor) if value is None else value
+
+    def _stranger(self, tensor: Tensor) -> int:
+        """A number for a tensor that no call of this run made."""
+        self._strangers.append(tensor)
+        return self._new_value(tensor)
 
     def known(self, tensor: Tensor) -> int | str | None:
         """The same, if the tensor has one yet."""
@@ -133,13 +139,21 @@ class Tape(TorchDispatchMode):
         if real is not None:
             text = self._fingerprint(real)
             return text, hash(text)
-        value, own = self.value_of(tensor), self._digests.get(id(tensor), 0)
+        known = self._value_of.get(id(tensor))
+        value, own = self._stranger(tensor) if known is None else known, self._digests.get(id(tensor), 0)
         if self._written:
             memory = _storage(tensor)
             written = self._written.get(memory, 0)
             if written != self._read_at.get(id(tensor), 0):
                 return (value, written), hash((own, self._last_write[memory]))
         return value, own
+
+    def content(self, tensor: Tensor) -> Key:
+        """What a tensor holds: the value that it reads as now, or the content of a constant with its shape."""
+        real = self.constant(self._to_meta(tensor))
+        if real is not None:
+            return f"{self._fingerprint(real)} {tuple(real.shape)}"
+        return self._reading(tensor)[0]
 
     def result(self, structure: Any, names: Mapping[str, Tensor]) -> tuple[tuple[int, Shape], ...]:
         """The digests of everything that a run leaves behind: its results, and the named tensors that it changed."""
@@ -263,6 +277,10 @@ class Tape(TorchDispatchMode):
             self.keepalive += [real, meta]
         return meta
 
+    def met(self) -> list[Tensor]:
+        """The tensors from outside the run that calls were given: constants, and any that have no name."""
+        return [real for real in self._real.values() if not real.is_meta] + self._strangers
+
     def release(self) -> None:
         """Swap the meta stand-ins of constants for their real tensors in place: user code may have cached them."""
         with no_dispatch_modes():
@@ -284,6 +302,9 @@ class Tape(TorchDispatchMode):
 
     def left(self, module: Any, args: tuple[Any, ...], result: Any) -> None:
         """A module returns; for subclasses."""
+
+    def refuse_gradient(self, why: str, call: Any) -> None:
+        """The gradients of these tensors may be other ones at other widths; for subclasses."""
 
     def reading(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a subclass wants of the arguments of a call, before its results get their numbers."""

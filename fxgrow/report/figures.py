@@ -20,7 +20,7 @@ from ..plans.changes import Enlarge, Insert, Repeat
 from ..plans.growth_plan import Plan
 from ..rewrite.student import assemble
 from ..rewrite.student_inputs import padded, padded_inputs
-from ..rewrite.tensors import grown_tensors
+from ..rewrite.tensors import with_grown_tensors
 from ..spec.match import module_of
 from .flops import flops_by_module
 
@@ -88,8 +88,8 @@ def _root(traced: Traced) -> nn.Module:
 
 def figures_after(plan: Plan, traced: Traced) -> Figures:
     """The figures of the student that a plan describes, built on the tensors of the trace (usually meta)."""
-    root = _root(traced)
-    student = assemble(root, traced.graphs, grown_tensors(plan, named_tensors(root)), plan, plan.model)
+    root, grown = with_grown_tensors(plan, traced.root)
+    student = assemble(root, traced.graphs, grown, plan, plan.model)
     if plan.next is None:
         return _figures(student, traced, student.graphs, padded(plan, traced.arguments))
     inputs = padded_inputs([plan], student, traced.inputs)

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..base.torch_private import TorchDispatchMode, pytree
 from ..errors import TraceError
-from ..model.copies import clone_shared, to_meta
+from ..model.copies import clone_shared, on_meta
 from ..model.example_inputs import ModelInputs
 from ..recording.run import TapedRun
 from ..recording.tape import Tape
@@ -30,7 +30,7 @@ def flops_by_module(
 
     Source: torch.utils.flop_counter.
     """
-    run = TapedRun(_without_gradients(root), arguments, Tape, real=real)
+    run = TapedRun(_without_gradients(root), arguments, Tape, real=real, backward=False)
     counter = FlopCounterMode(display=False)
     by_module = _ByModule(counter, run.tape)
     run.graph(graph, inside=(counter, by_module))  # the last one entered is the first that sees a call
@@ -45,10 +45,9 @@ def total_flops(model: nn.Module, inputs: ModelInputs) -> int:
     Raises:
         TraceError: The model does not run on the meta device.
     """
-    shadow = _without_gradients(model)
-    to_meta(shadow)
+    shadow = on_meta(_without_gradients(model))
     args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().to("meta"), (inputs.args, dict(inputs.kwargs)))
-    run = TapedRun(shadow, ModelInputs(args, kwargs), Tape, mode="eval")
+    run = TapedRun(shadow, ModelInputs(args, kwargs), Tape, mode="eval", backward=False)
     counter = FlopCounterMode(display=False)
     try:
         run.module(inside=(counter,))

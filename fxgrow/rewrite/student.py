@@ -72,8 +72,10 @@ def student_of(traced: Traced, plan: Plan, model: nn.Module, batches: Iterable[A
         PlanError: The model has other parameters than the plan, or the batches do not run.
     """
     calibrated = calibrated_in(plan)
-    root = traced.tree(model)
-    student = assemble(root, traced.graphs, grown_tensors(plan, named_tensors(root)), plan, type(model).__name__)
+    tensors = named_tensors(model)
+    grown = grown_tensors(plan, tensors)
+    root = traced.tree(model, {id(tensor): grown[name] for name, tensor in tensors.items()})
+    student = assemble(root, traced.graphs, grown, plan, type(model).__name__)
     if calibrated and batches is not None:
         calibrate(student, calibrated, batches)
     made: nn.Module = student if plan.output == "graph" else root.__dict__[OPAQUE_MODEL]

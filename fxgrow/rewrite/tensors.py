@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor, nn
 
 from ..errors import PlanError
-from ..model.copies import named_tensors, replace_tensors
+from ..model.copies import clone_shared, named_tensors, replace_tensors
 from ..plans.entries import TensorPlan
 from ..plans.growth_plan import Plan
 from .fill import Filling
@@ -30,6 +30,13 @@ def grown_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
         grown[name] = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
         grown[name].__dict__.update(tensor.__dict__)  # marks that users put on parameters
     return grown
+
+
+def with_grown_tensors(plan: Plan, root: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A copy of a module tree with the student's tensors wherever it holds the teacher's, and these tensors by name."""
+    tensors = named_tensors(root)
+    grown = grown_tensors(plan, tensors)
+    return clone_shared(root, {id(tensor): grown[name] for name, tensor in tensors.items()}), grown
 
 
 def check_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> None:

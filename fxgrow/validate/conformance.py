@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..base.structures import plain_leaves
+from ..base.structures import children_of
 from ..capture.proxy import ASKED, guard
 from ..capture.tracer import explain
 from ..infer.findings import Prediction
@@ -31,6 +31,7 @@ from ..ops import Value
 from ..plans.growth_plan import Plan
 from ..recording import runner as interpret
 from ..recording.operators import results_of, same_operator
+from ..recording.returned import Returned
 from ..recording.run import TapedRun
 from ..recording.runner import Runner
 from ..recording.tape import Reading, Tape
@@ -112,7 +113,7 @@ def _compare(run: TapedRun[_CheckedTape], graph: fx.Graph) -> None:
     except Exception as error:  # noqa: BLE001 - whatever the model raises where a size is not what it expects
         run.tape.mismatch(explain(error))
     else:
-        run.tape.finish(result)
+        run.tape.finish(run.returned(result), graph)
 
 
 class _Departure(Exception):
@@ -155,12 +156,13 @@ class _CheckedTape(Tape):
         self.obsolete: list[str] = []
         self.reached: set[str] = set()
 
-    def finish(self, result: Any) -> None:
-        """The run is over: it must have made all of the teacher's calls, and return the same plain values."""
+    def finish(self, returned: Returned, graph: fx.Graph) -> None:
+        """The run is over: it must have made all of the teacher's calls, and leave the same values behind."""
         if len(self.calls) != len(self.teacher):
             self.mismatch("the student stops early")
-        elif plain_leaves(result) != self.widths.numbers[self.mode]:
-            self.mismatch(f"{plain_leaves(result)} is returned besides tensors")
+        elif difference := returned.difference(self.widths.returned[self.mode]):
+            what, path = difference
+            self.mismatch(what, measured=self._measured(_returned_at(graph, path)))
 
     def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], reading: Reading) -> Any:
         number = len(self.calls)
@@ -240,17 +242,27 @@ class _CheckedTape(Tape):
     def _old(self, layout: Layout) -> int:
         return measure(layout, self.widths.width)
 
-    def mismatch(self, problem: str, equal: tuple[tuple[Layout, Layout], ...] = ()) -> None:
-        """Note what happens at the call at work where the plan predicts something else."""
+    def mismatch(
+        self, problem: str, equal: tuple[tuple[Layout, Layout], ...] = (), measured: Sequence[Layout] | None = None
+    ) -> None:
+        """Note what happens at the call at work where the plan predicts something else.
+
+        Args:
+            problem: What happens.
+            equal: As in `Mismatch`.
+            measured: Layouts whose sizes led to it; None: those of the tensors that the node at work asks for sizes.
+        """
         number = len(self.calls)
         layouts: list[Layout] = []
+        if measured is None:
+            measured = self._measured(self.node.all_input_nodes if self.node else ())
         if number < len(self.predictions):
             prediction = self.predictions[number]
             layouts = [la for out in prediction.outs for la in out]
             layouts += [la for _, front, back in prediction.expected for la in (front, back)]
             if prediction.flow.linear != "fresh":  # else what goes in says nothing of the sizes
                 layouts += prediction.ins
-        grown = self._grown(layouts) or self._grown(self._measured()) or self._grown(self._around())
+        grown = self._grown(layouts) or self._grown(measured) or self._grown(self._around())
         where = caller(within=interpret.__file__) if self.called else ""
         if self.node is not None and not where:
             where = str(self.node.meta.get(SOURCE_LINE, ""))
@@ -318,10 +330,10 @@ class _CheckedTape(Tape):
             return ()
         return value.layouts[index] if isinstance(index, slice) else (value.layouts[index],)
 
-    def _measured(self) -> list[Layout]:
-        """The layouts of the tensors whose sizes the node at work was given, by way of plain numbers."""
+    def _measured(self, nodes: Iterable[fx.Node]) -> list[Layout]:
+        """The layouts of the tensors whose sizes nodes were given, by way of plain numbers and constants."""
         layouts: list[Layout] = []
-        pending = list(self.node.all_input_nodes) if self.node else []
+        pending = list(nodes)
         seen: set[fx.Node] = set()
         while pending:
             node = pending.pop()
@@ -329,11 +341,20 @@ class _CheckedTape(Tape):
                 continue
             seen.add(node)
             value = self.widths.nodes.get((self.mode, node.name))
-            if isinstance(value, Value):
+            if isinstance(value, Value) and not value.constant:
                 layouts += value.layouts
             else:
                 pending += node.all_input_nodes
         return layouts
+
+
+def _returned_at(graph: fx.Graph, path: Sequence[str]) -> list[fx.Node]:
+    """The nodes that a place of a graph's result is made of."""
+    output = next(iter(reversed(graph.nodes)))
+    found: Any = output.args[0]
+    for step in path:
+        found = dict(children_of(found)).get(step, found)
+    return [found] if isinstance(found, fx.Node) else output.all_input_nodes
 
 
 def _is_shape(node: fx.Node) -> bool:

@@ -1,0 +1,239 @@
+"""What the user's code is told when it asks for the state of the run: the teacher's state, not that of the run.
+
+A run of fxgrow is on the meta device and without gradients. Code may ask for the device of a tensor, or whether
+gradients are recorded. `answering` replaces the functions and properties of torch that are asked, for callers outside
+torch and this package: a device is answered as the teacher would answer, and every other question is noted with its
+source line, so that the caller of the run can find out what another answer would lead to.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..base.torch_private import TensorBase
+from .backward import Refuse, apply_with_backward
+
+GRADIENTS = "whether gradients are recorded"
+AUTOCAST = "whether autocast is on"
+DETERMINISTIC = "whether deterministic algorithms are asked for"
+
+_OURS = (f"{Path(__file__).parent.parent}", f"{Path(torch.__file__).parent}")  # files whose code is told the facts
+_FLAGS: Mapping[str, str] = MappingProxyType(
+    {
+        "is_grad_enabled": GRADIENTS,
+        "is_inference_mode_enabled": GRADIENTS,
+        "is_autocast_enabled": AUTOCAST,
+        "is_autocast_cpu_enabled": AUTOCAST,
+        "are_deterministic_algorithms_enabled": DETERMINISTIC,
+        "is_deterministic_algorithms_warn_only_enabled": DETERMINISTIC,
+    }
+)  # functions of torch that tell a global state
+_OF_GRADIENTS = ("requires_grad", "is_leaf", "grad_fn")
+_HOOKS = ("register_hook", "register_post_accumulate_grad_hook")
+PLACES = ("device", "is_cuda", "is_cpu", "is_meta")  # attributes that tell where a tensor is
+_PLACE_METHODS = ("get_device", "type")
+
+
+class Answers:
+    """How the questions of one run are answered, and which were asked.
+
+    Args:
+        device: Of the teacher; None: the facts.
+        opposite: Questions to which the user's code gets the opposite of the fact.
+        stand_in: What is answered for the device of a tensor instead; for a tracer, which keeps the question.
+        refuse: Told of each autograd Function of the user's whose gradient may be another one at other widths; None:
+            their backwards do not run.
+
+    Attributes:
+        asked: Each question that the user's code asked, and the line that asked it first.
+        hooks: The lines that registered hooks on gradients.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | None = None,
+        opposite: frozenset[str] = frozenset(),
+        stand_in: Callable[[Tensor], Any] | None = None,
+        refuse: Refuse | None = None,
+    ) -> None:
+        self.device = None if device is None or device.type == "meta" else device
+        self.opposite = opposite
+        self.stand_in = stand_in
+        self.refuse = refuse
+        self.asked: dict[str, str] = {}
+        self.hooks: list[str] = []
+
+    def place(self, tensor: Tensor, name: str) -> Any:
+        """One of `PLACES` of a tensor, as the teacher would answer."""
+        fact = _BASE[name].__get__(tensor)
+        if self.device is None or not _BASE["is_meta"].__get__(tensor):
+            return fact
+        return {
+            "device": self.device,
+            "is_cuda": self.device.type == "cuda",
+            "is_cpu": self.device.type == "cpu",
+            "is_meta": False,
+        }[name]
+
+    def flag(self, question: str, fact: bool, line: str) -> bool:
+        """A global state, or the opposite of it."""
+        self.asked.setdefault(question, line)
+        return not fact if question in self.opposite else fact
+
+
+_BASE: dict[str, Any] = {name: getattr(TensorBase, name) for name in (*PLACES, *_OF_GRADIENTS)}
+_stack: list[Answers] = []
+_ABSENT = object()
+
+
+def told(tensor: Tensor, name: str) -> Any:
+    """One of `PLACES` of a tensor, as the user's code would be told."""
+    return _stack[-1].place(tensor, name) if _stack else getattr(tensor, name)
+
+
+def type_name(tensor: Tensor) -> str:
+    """What `Tensor.type()` gives, as the user's code would be told: "torch.FloatTensor"."""
+    place = told(tensor, "device").type
+    on_cpu = torch.empty(0, dtype=tensor.dtype, device="cpu").type()
+    return on_cpu if place == "cpu" else on_cpu.replace("torch.", f"torch.{place}.")
+
+
+@contextmanager
+def answering(answers: Answers, root: nn.Module) -> Iterator[None]:
+    """A context in which the user's code gets these answers.
+
+    Args:
+        answers: The answers.
+        root: The module tree whose code runs. Its source files may have imported the functions by name.
+    """
+    _stack.append(answers)
+    before = _install(root) if len(_stack) == 1 else []
+    try:
+        yield
+    finally:
+        _stack.pop()
+        for owner, name, old in before:
+            if old is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, old)
+
+
+def _install(root: nn.Module) -> list[tuple[Any, str, Any]]:
+    targets: list[tuple[Any, str, Any]] = [(Tensor, name, _place(name)) for name in PLACES]
+    targets += [(Tensor, name, _of_gradients(name)) for name in _OF_GRADIENTS]
+    targets += [(Tensor, name, _method(name)) for name in _PLACE_METHODS]
+    targets += [(Tensor, name, _hook(name)) for name in _HOOKS]
+    flags = {name: _flag(name, question) for name, question in _FLAGS.items()}
+    targets += [(torch, name, ask) for name, ask in flags.items()]
+    targets += [(space, name, flags[flag]) for space, name, flag in _imported(root)]
+    targets += [(torch.autograd.Function, "apply", classmethod(_apply))]
+    before = [(owner, name, vars(owner).get(name, _ABSENT)) for owner, name, _ in targets]
+    for owner, name, new in targets:
+        setattr(owner, name, new)
+    return before
+
+
+def _imported(root: nn.Module) -> Iterator[tuple[Any, str, str]]:
+    """Where the user's source files hold one of these functions under a name of their own, and which."""
+    functions = {id(getattr(torch, name)): name for name in _FLAGS}
+    for name in dict.fromkeys(type(module).__module__ for module in root.modules()):
+        space = sys.modules.get(name)
+        if space is None or name.partition(".")[0] in ("torch", "fxgrow"):
+            continue
+        for key, value in list(vars(space).items()):
+            if id(value) in functions:
+                yield space, key, functions[id(value)]
+
+
+def _asker() -> str:
+    """The line of the user's code that called what called this; "" where that is code of torch or of this package."""
+    frame = sys._getframe(2)
+    file = frame.f_code.co_filename
+    return "" if file.startswith(_OURS) else f"{file}:{frame.f_lineno}"
+
+
+def _place(name: str) -> property:
+    def get(tensor: Tensor) -> Any:
+        line = _asker()
+        if not line or not _BASE["is_meta"].__get__(tensor):
+            return _BASE[name].__get__(tensor)
+        answers = _stack[-1]
+        if name == "device" and answers.stand_in is not None:
+            return answers.stand_in(tensor)
+        return answers.place(tensor, name)
+
+    return property(get)
+
+
+def _of_gradients(name: str) -> property:
+    base = _BASE[name]
+
+    def get(tensor: Tensor) -> Any:
+        fact, line = base.__get__(tensor), _asker()
+        if not line or isinstance(tensor, torch.nn.Parameter):
+            return fact
+        told = _stack[-1].flag(GRADIENTS, bool(fact), line)
+        return fact if told == bool(fact) else (told if name != "grad_fn" else None)
+
+    def put(tensor: Tensor, value: Any) -> None:
+        base.__set__(tensor, value)
+
+    return property(get, put)
+
+
+def _method(name: str) -> Callable[..., Any]:
+    base = getattr(TensorBase, name)
+
+    def method(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        line, device = _asker(), _stack[-1].device
+        if not line or args or kwargs or device is None or not _BASE["is_meta"].__get__(tensor):
+            return base(tensor, *args, **kwargs)
+        if name == "get_device":
+            return -1 if device.type == "cpu" else device.index or 0
+        return type_name(tensor)
+
+    method.__name__ = name
+    return method
+
+
+def _hook(name: str) -> Callable[..., Any]:
+    base = getattr(Tensor, name)
+
+    def method(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if line := _asker():
+            _stack[-1].hooks.append(line)
+        return base(tensor, *args, **kwargs)
+
+    method.__name__ = name
+    return method
+
+
+def _flag(name: str, question: str) -> Callable[..., bool]:
+    base = getattr(torch, name)
+
+    def ask(*args: Any, **kwargs: Any) -> bool:
+        fact = bool(base(*args, **kwargs))
+        line = _asker()
+        return _stack[-1].flag(question, fact, line) if line else fact
+
+    ask.__name__ = name
+    return ask
+
+
+_FUNCTION_APPLY = torch.autograd.Function.__dict__["apply"]
+
+
+def _apply(cls: type, *args: Any, **kwargs: Any) -> Any:
+    refuse = _stack[-1].refuse
+    if refuse is None or torch.is_grad_enabled() or cls.__module__.startswith("torch."):
+        return _FUNCTION_APPLY.__get__(None, cls)(*args, **kwargs)
+    return apply_with_backward(cls, args, kwargs, refuse)

@@ -1,0 +1,138 @@
+"""An autograd Function of the user's, run with its backward, so that both are recorded.
+
+A student's gradients are part of what it computes. For operators of torch they follow from the forward. A Function
+states its backward itself, and that may look over channels. So wherever a run meets one, its backward runs too, on a
+gradient of ones, and each input is added to its gradient: the two have to have the same layout. What the rules cannot
+express is pinned by them, and numbers that follow a width differ in the student, as everywhere else.
+
+One thing the rules cannot tell: whether the backward is linear in the gradient, as every true derivative is. Replicas
+share a gradient, so that the shares have to add up to the whole. `_Linear` follows the gradient through the calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..base.structures import leaf_tensors
+from ..base.torch_private import TorchDispatchMode
+from .operators import results_of, tensors_in
+
+Refuse = Callable[[str, Any], None]  # (why, what the Function took and gave)
+
+
+def apply_with_backward(function: type, args: tuple[Any, ...], kwargs: dict[str, Any], refuse: Refuse) -> Any:
+    """What a Function gives; its backward is run beside it.
+
+    Args:
+        function: The class.
+        args: What it is applied to.
+        kwargs: The same by name.
+        refuse: Told why the gradient of what the Function takes and gives may be another one at other widths.
+    """
+    context = _Context(args)
+    made: Any = function
+    if made.setup_context is not torch.autograd.Function.setup_context:
+        result = made.forward(*args, **kwargs)
+        made.setup_context(context, args, result)
+    else:
+        result = made.forward(context, *args, **kwargs)
+    name = f"{function.__name__}, an autograd Function of the model's own,"
+    try:
+        reason = _run_backward(made, context, args, result)
+    except Exception as error:  # noqa: BLE001 - whatever a backward raises that meets no gradients
+        reason = f"has a backward that does not run alone ({type(error).__name__})"
+    if reason:
+        refuse(f"{name} {reason}", (args, kwargs, result))
+    return result
+
+
+def _run_backward(function: Any, context: _Context, args: tuple[Any, ...], result: Any) -> str:
+    outputs = [out for out in results_of(result) if isinstance(out, Tensor)]
+    gradients = [torch.ones_like(out) for out in outputs]
+    with _Linear(gradients) as followed:
+        given = results_of(function.backward(context, *gradients))
+    for argument, gradient in zip(args, given, strict=False):
+        if isinstance(gradient, Tensor) and isinstance(argument, Tensor):
+            if gradient.shape != argument.shape:
+                return "gives a gradient of another shape"
+            torch.add(argument, gradient)  # the same layout
+    return f"has a backward that is not linear in the gradient ({followed.where})" if followed.where else ""
+
+
+class _Context:
+    """What a Function's forward hands to its backward."""
+
+    def __init__(self, args: tuple[Any, ...]) -> None:
+        self.needs_input_grad = tuple([isinstance(a, Tensor) and a.is_floating_point() for a in args])
+        self.saved_tensors: tuple[Any, ...] = ()
+        self.materialize_grads = True
+
+    def save_for_backward(self, *tensors: Any) -> None:
+        self.saved_tensors = tensors
+
+    def save_for_forward(self, *tensors: Any) -> None:
+        """For forward-mode derivatives, which nobody asks for."""
+
+    def mark_dirty(self, *tensors: Any) -> None:
+        """The tape sees what is written."""
+
+    def mark_non_differentiable(self, *tensors: Any) -> None:
+        """The gradient of these is ones all the same."""
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """Every gradient is given."""
+
+
+_SHAPING = frozenset((
+    "view", "_unsafe_view", "reshape", "expand", "permute", "t", "transpose", "unsqueeze", "squeeze", "slice", "select",
+    "clone", "detach", "alias", "contiguous", "_to_copy", "neg", "flatten", "sum", "mean", "split", "split_with_sizes",
+    "cat", "flip", "roll", "constant_pad_nd", "zeros_like", "ones_like", "empty_like", "new_zeros",
+))  # fmt: skip
+_PRODUCTS = frozenset(("mul", "mm", "bmm", "addmm", "convolution"))  # linear in each factor
+_SUMS = frozenset(("add", "sub", "rsub", "add_", "sub_"))
+
+
+class _Linear(TorchDispatchMode):
+    """Follows what depends on a gradient, and notes the first call that is not linear in it."""
+
+    def __init__(self, gradients: list[Tensor]) -> None:
+        super().__init__()
+        self._kept: list[Tensor] = list(gradients)  # keeps ids unique
+        self._depends = {id(g) for g in gradients}
+        self.where = ""
+
+    def __torch_dispatch__(
+        self, op: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        given = [t for a in (*args, *named.values()) for t in tensors_in(a)]
+        out = op(*args, **named)
+        if any(id(t) in self._depends for t in given):
+            name = op._overloadpacket.__name__
+            if not self._is_linear(name, args, given) and not self.where:
+                self.where = name
+            if name not in ("zeros_like", "ones_like", "empty_like", "new_zeros"):
+                tensors = leaf_tensors(out)
+                self._kept += tensors
+                self._depends |= {id(t) for t in tensors}
+        return out
+
+    def _is_linear(self, name: str, args: tuple[Any, ...], given: list[Tensor]) -> bool:
+        follow = [id(t) in self._depends for t in given]
+        if name in _SHAPING:
+            return True
+        if name in _PRODUCTS or name == "mul_":
+            return sum(follow) == 1
+        if name in ("div", "div_"):
+            return follow[0] and not any(follow[1:])
+        if name in _SUMS:
+            return all(follow) and all(isinstance(a, Tensor) for a in args[:2])
+        if name == "masked_fill":
+            return follow[0] and not any(follow[1:]) and args[2] == 0
+        if name == "where":
+            return not follow[0] and all(follow[1:])
+        return False
