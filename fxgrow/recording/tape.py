@@ -8,7 +8,6 @@ these numbers, call by call. Neither needs the numbers in a tensor.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils import swap_tensors
 
+from ..base.content import digest
 from ..base.structures import leaf_tensors
 from ..base.torch_private import TorchDispatchMode, no_dispatch_modes, pytree
 from ..errors import TraceError
@@ -333,14 +333,13 @@ def _fingerprint(real: Tensor) -> str:
     """A constant by its content; one with all entries alike by that entry, whatever its shape."""
     if is_uniform(real):
         return f"constant {real.dtype} {real.flatten()[0].item()}"
-    flat = real.detach().to("cpu").contiguous().flatten().view(torch.uint8)
-    return f"constant {real.dtype} {tuple(real.shape)} {hashlib.sha256(bytes(flat.untyped_storage())).hexdigest()}"
+    return f"constant {real.dtype} {tuple(real.shape)} {digest(real)}"
 
 
 def _plain(value: Any) -> Any:
     """A constant argument as one that another run can be compared with: of a generator what it would draw."""
     if isinstance(value, torch.Generator):
-        return f"generator {hashlib.sha256(bytes(value.get_state().untyped_storage())).hexdigest()}"
+        return f"generator {digest(value.get_state())}"
     return tuple(value) if isinstance(value, list) else value
 
 
