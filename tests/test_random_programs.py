@@ -44,6 +44,7 @@ def test_other_random_programs_for_as_long_as_asked(request: pytest.FixtureReque
     while time.monotonic() < end:
         tally.add(seed)
         seed += 1
-    print(f"{sum(tally.counts.values())} programs: {tally.counts}, of the exact ones {tally.grown} have wider layers")
+    tried = f"{sum(tally.counts.values())} programs: {tally.counts}; of the exact ones {tally.grown} have wider layers"
+    request.config.get_terminal_writer().line(tried)
     shown = [f"{text}\n{shrunk(program(number), number).source}" for number, _, text in tally.faults[:5]]
     assert not tally.faults, "\n\n".join(shown)

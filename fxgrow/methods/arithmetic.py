@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
+from ..base.rng import sixteen_bits
 from .columns import Columns, Where, put, take
 
 HE = 2.0  # gain that keeps the variance of a signal through ReLU (He et al., arXiv 1502.01852)
@@ -39,18 +40,24 @@ def fill_new(tensor: Tensor, columns: Columns, entries: Tensor) -> Tensor:
 
 
 def random_entries(weight: Tensor, columns: Columns, generator: Generator, gain: float = HE) -> Tensor:
-    """Draw the new entries of a dimension from a uniform distribution, mean 0 and variance gain / fan_in, in place."""
-    if not len(columns.new):
+    """Draw the new entries of a dimension from a uniform distribution, mean 0 and variance gain / fan_in, in place.
+
+    The numbers are multiples of 2 ** -15 of the bound, which is finer than what any initialisation needs.
+    """
+    if not columns.count:
         return weight
-    fan_in = max(1, weight[0].numel()) if weight.ndim > 1 else 1
-    bound = math.sqrt(3 * gain / fan_in)
+    bound = math.sqrt(3 * gain / max(1, columns.fan_in or _fan_in(weight)))
     part = take(weight, columns.dim, columns.new_at)
-    if part.is_cpu and part.dtype == torch.float32 and part.is_contiguous() and isinstance(columns.new_at, slice):
-        part.uniform_(-bound, bound, generator=generator)
+    drawn = sixteen_bits(part.numel(), generator).view(part.shape)
+    if isinstance(columns.new_at, slice) and part.is_cpu and part.dtype == torch.float32:
+        torch.mul(drawn, bound / (1 << 15), out=part)
     else:
-        drawn = torch.empty(part.shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
-        put(weight, columns.dim, columns.new_at, drawn.to(part))
+        put(weight, columns.dim, columns.new_at, (drawn * (bound / (1 << 15))).to(part))
     return weight
+
+
+def _fan_in(weight: Tensor) -> int:
+    return weight[0].numel() if weight.ndim > 1 else 1
 
 
 def silence(weight: Tensor, columns: Columns) -> Tensor:
@@ -58,11 +65,13 @@ def silence(weight: Tensor, columns: Columns) -> Tensor:
     if isinstance(columns.new_at, slice):
         take(weight, columns.dim, columns.new_at).zero_()
         return weight
-    return weight.index_fill_(columns.dim, columns.new, 0.0)
+    return weight.index_fill_(columns.dim, columns.new_at, 0.0)
 
 
 def divide(weight: Tensor, columns: Columns, share: Share) -> Tensor:
-    """Split each replicated column V of a gathered weight into V_1 + ... + V_k = V, in place, without rounding errors.
+    """Split each replicated column V of a weight into V_1 + ... + V_k = V, in place, without rounding errors.
+
+    Only the old columns are read. What the weight holds at the new ones is overwritten.
 
     One part is subtracted after the other: V_k = s V, V_(k-1) = s' (V - V_k), ...; V_1 is the remainder. Let
     0 < s < 1 and t = (1 + s) V, rounded to the weight's dtype. Then V <= t <= 2 V, so t - V is exact (Sterbenz); it is
@@ -81,8 +90,6 @@ def divide(weight: Tensor, columns: Columns, share: Share) -> Tensor:
         numerators = numerators.to(weight)
         start = 0
         for here, rest_at, number in turn.pieces:
-            if turn.untouched and turn.parts == 2:  # both replicas are equal: the new one keeps the remainder in place
-                here, rest_at = rest_at, here
             part = numerators.narrow(dim, start, number) if numerators.ndim else numerators
             _move_share(weight, dim, here, rest_at, part, scale)
             start += number

@@ -7,7 +7,7 @@ and the order in which replicas take their share of the entry that they copy.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -30,6 +30,7 @@ class Columns:
         device: The device of the weight.
         normed: Whether a batch norm follows the layer that produces the dimension, so that the scale of its weight
             has no effect.
+        fan_in: The entries of the whole weight per index of its first dimension; 0 where nothing says.
     """
 
     dim: int
@@ -37,6 +38,16 @@ class Columns:
     original: Tensor
     device: torch.device = CPU
     normed: bool = False
+    fan_in: int = 0
+
+    def within(self, start: int, stop: int) -> Columns:
+        """The same of the entries from `start` to `stop` alone, in their own count."""
+        return replace(self, index=self.index[start:stop], original=self.original[start:stop])
+
+    @cached_property
+    def count(self) -> int:
+        """The number of new entries."""
+        return int((~self.original).sum())
 
     @cached_property
     def new(self) -> Tensor:
@@ -62,8 +73,7 @@ class Columns:
         rounds: list[Round] = []
         for part in range(int(rank.max()), 0, -1):
             here = torch.nonzero(rank == part).flatten()
-            untouched = bool((counts[index[here]] == part + 1).all())
-            rounds.append(Round(len(here), part + 1, untouched, _pieces(here, first[here], self.device)))
+            rounds.append(Round(len(here), part + 1, _pieces(here, first[here], self.device)))
         return tuple(rounds)
 
 
@@ -74,14 +84,12 @@ class Round:
     Attributes:
         number: The number of replicas in the round.
         parts: The number of parts that the remainder is still to be divided into, including this one.
-        untouched: Whether no share has been taken of any of these old entries yet.
         pieces: (positions of replicas, positions of the entries that they take their share from, number of them),
             one after the other.
     """
 
     number: int
     parts: int
-    untouched: bool
     pieces: tuple[tuple[Where, Where, int], ...]
 
 

@@ -21,6 +21,7 @@ class Even(Method):
     preserves_function = True
     replicas = True
     separable = True
+    overwrites = True
     source = "Net2Wider, arXiv 1511.05641, equation 2"
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:

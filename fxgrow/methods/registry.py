@@ -23,8 +23,10 @@ class Method(ABC):
         name: The name in specs and plans.
         preserves_function: Whether the student computes the same function as the teacher.
         replicas: Whether new channels are replicas of old ones, as means, norms and maxima over channels require.
-        separable: Whether it changes only weights that contract, and each index of the other dimensions
-            independently, so that a weight can be filled part by part.
+        separable: Whether it fills each index of the other dimensions, and each new index of its own, independently of
+            the others, so that a weight can be filled block by block.
+        overwrites: Whether it writes new entries without reading them, where it contracts, and where it is not for
+            replicas also where it produces; they are then not gathered before.
         carries: Whether it also fills tensors that only carry the width (parameters of a norm); if not, these stay
             gathered.
         offered: Whether users can request it by name.
@@ -35,6 +37,7 @@ class Method(ABC):
     preserves_function: bool
     replicas: bool
     separable: bool = False
+    overwrites: bool = False
     carries: bool = False
     offered: bool = True
     source: str

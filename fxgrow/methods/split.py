@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from ..base.rng import sixteen_bits
 from .arithmetic import divide
 from .columns import Columns
 from .registry import Method, register
@@ -25,6 +26,7 @@ class Split(Method):
     preserves_function = True
     replicas = True
     separable = True
+    overwrites = True
     source = "Net2Wider (arXiv 1511.05641) with shares per weight"
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
@@ -38,8 +40,5 @@ _LEAST, _MOST = 0x0800, 0x0800 + 0x3FFF  # 0.2 and 1.8 times the average, so tha
 
 
 def _numerators(shape: torch.Size, generator: Generator) -> Tensor:
-    """Random integers from _LEAST to _MOST, int16; each 64-bit draw gives four of them."""
-    number = math.prod(shape)
-    draws = torch.empty(-(-number // 4), dtype=torch.int64, device="cpu").random_(generator=generator)
-    draws.bitwise_and_(0x3FFF_3FFF_3FFF_3FFF).add_(0x0800_0800_0800_0800)
-    return draws.view(torch.int16)[:number].view(shape)
+    """Random integers from _LEAST to _MOST, int16."""
+    return sixteen_bits(math.prod(shape), generator).bitwise_and_(0x3FFF).add_(_LEAST).view(shape)

@@ -25,6 +25,8 @@ class ZeroOut(Method):
     name = "zero_out"
     preserves_function = True
     replicas = False
+    separable = True
+    overwrites = True
     source = "zero-initialised outgoing weights, as in Network Morphism (arXiv 1603.01670)"
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:

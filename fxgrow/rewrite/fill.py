@@ -1,28 +1,31 @@
 """A tensor of the teacher to a tensor of the student: gathered by the plan, then filled by the method.
 
-A large tensor is made some rows at a time, which stay in the processor's cache meanwhile, and little is held
-beside the student. Where it is cut depends on its shape alone, so that every device draws the same shares.
+A large tensor is made by blocks of rows, which stay in the processor's cache meanwhile, and little is held beside the
+student. Where it is cut depends on its shape alone, and each block has its own random numbers: any block can be made
+without the others, on any device.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .. import methods
-from ..base.rng import named_generator
+from ..base.rng import block_generator
 from ..errors import PlanError
 from ..layouts.layout import Layout, atoms, only_atom
-from ..methods import Columns, Where, take
+from ..methods import Columns
 from ..plans.entries import TensorPlan, Width
 from ..plans.growth_plan import Plan
 
 PART = 1 << 17  # entries of a new tensor that are made at a time
 SHIFTS = ("bias", "shift", "running_mean")
-MANY = 8  # runs of an index map, from which on they are no faster than an index
+MANY = 64  # runs of an index map, from which on they are no faster than an index
 
 
 class Filling:
@@ -31,7 +34,7 @@ class Filling:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._maps: dict[tuple[Layout, torch.device], IndexMap] = {}
-        self._columns: dict[tuple[Layout, int, str, torch.device], Columns] = {}
+        self._columns: dict[tuple[Layout, int, str, int, torch.device], Columns] = {}
         statistics = [planned.layouts[0] for planned in plan.tensors if planned.kind == "running_var"]
         self._normed = {name for layout in statistics for name in atoms(layout)}
 
@@ -60,19 +63,27 @@ class Filling:
         filled = [(dim, name) for dim, name in used if weighs or methods.method(name).carries]
         if tensor.ndim == 1 and not filled:
             return self._map(planned.layouts[0], tensor.device).gather(tensor, 0)
-        drawn_at = [(dim, named_generator(self.plan.seed, f"{planned.name}[{dim}] means")) for dim in planned.drawn]
-        columns = [self._column(planned.layouts[dim], dim, name, tensor.device) for dim, name in filled]
-        draws = [named_generator(self.plan.seed, f"{planned.name}[{dim}]") for dim, _ in filled]
-        hows = [methods.method(name) for _, name in filled]
-        along, step = _parts(planned, grown, hows)
-        maps = {dim: self._map(planned.layouts[dim], tensor.device) for dim, _ in used}
-        for start in range(0, grown.shape[along], step):
-            target = grown.narrow(along, start, min(step, grown.shape[along] - start))
-            part = _gather(tensor, target, maps, along, start)
-            for how, column, drawn in zip(hows, columns, draws, strict=True):
-                part = _by_method(planned, part, column, how, drawn)
-            for dim, drawn in drawn_at:
-                _draw(part, dim, self._width(planned.layouts[dim]).mean_channels, drawn)
+        fan_in = grown[0].numel() if grown.ndim > 1 else 1
+        steps = [
+            (methods.method(name), self._column(planned.layouts[dim], dim, name, fan_in, tensor.device))
+            for dim, name in filled
+        ]
+        along, size = _blocks(planned, grown, steps)
+        sources = [
+            _Source(dim, self._map(planned.layouts[dim], tensor.device), _written_later(planned, dim, steps))
+            for dim, _ in used
+        ]
+        for block, start in enumerate(range(0, grown.shape[along], size)):
+            stop = min(start + size, grown.shape[along])
+            target = grown.narrow(along, start, stop - start)
+            part = _gather(tensor, target, sources, along, start, stop)
+            for how, column in steps:
+                here = column.within(start, stop) if column.dim == along else column
+                draws = block_generator(self.plan.seed, planned.name, column.dim, block)
+                part = _by_method(planned, part, here, how, draws)
+            for dim in planned.drawn:
+                draws = block_generator(self.plan.seed, f"{planned.name} means", dim, block)
+                _draw(part, dim, self._width(planned.layouts[dim]).mean_channels, draws)
             if part is not target:
                 target.copy_(part)
         return grown
@@ -116,19 +127,20 @@ class Filling:
             index, original = self.plan.index(layout)
             if only_atom(layout) is not None and (number := self._width(layout).mean_channels):
                 index[-number:] = self.plan.old_size(layout)  # the entry that is added to it
+                original[-number:] = True
             self._maps[key] = IndexMap(index, original, device)
         return self._maps[key]
 
-    def _column(self, layout: Layout, dim: int, name: str, device: torch.device) -> Columns:
-        key = (layout, dim, name, device)
+    def _column(self, layout: Layout, dim: int, name: str, fan_in: int, device: torch.device) -> Columns:
+        key = (layout, dim, name, fan_in, device)
         if key not in self._columns:
             known = self._map(layout, device)
             index, original = _of_method(self.plan, layout, name, known.index, known.original)
             if only_atom(layout) is not None and (number := self._width(layout).mean_channels):
-                index, original = index.clone(), original.clone()
+                index = index.clone()
                 index[-number:] += torch.arange(number)  # nobody's replicas
-                original[-number:] = True
-            self._columns[key] = Columns(dim, index, original, device, not self._normed.isdisjoint(atoms(layout)))
+            normed = not self._normed.isdisjoint(atoms(layout))
+            self._columns[key] = Columns(dim, index, original, device, normed, fan_in)
         return self._columns[key]
 
 
@@ -139,33 +151,66 @@ class IndexMap:
         index: As `Plan.index` gives it, on the CPU.
         original: The same.
         there: The index on the device.
-        runs: Ranges of old entries that make the new ones, one after the other; empty where they would be many.
+        runs: Which ranges of new entries are which ranges of old ones, as (start, start of the old ones, number);
+            empty where they would be many.
+        old: The same of the original entries alone.
     """
 
     def __init__(self, index: Tensor, original: Tensor, device: torch.device) -> None:
         self.index, self.original, self.there = index, original, index.to(device)
-        seams = torch.nonzero(index.diff() != 1).flatten().tolist()
-        starts = [0, *(seam + 1 for seam in seams)] if len(seams) < MANY else []
-        stops = [*starts[1:], len(index)]
-        self.runs = [slice(int(index[a]), int(index[a]) + b - a) for a, b in zip(starts, stops, strict=False)]
-        moved = torch.nonzero(index != torch.arange(len(index)))
-        self._same = int(moved[0]) if len(moved) else len(index)  # as many entries are where they were
+        positions = torch.arange(len(index))
+        self.runs = _runs(positions, index)
+        self.old = _runs(positions[original], index[original])
 
-    def part(self, start: int, stop: int) -> Where:
-        """Where the new entries from `start` to `stop` come from."""
-        return slice(start, stop) if stop <= self._same else self.there[start:stop]
+    def gather(self, source: Tensor, dim: int, start: int = 0, stop: int | None = None) -> Tensor:
+        """The new entries from `start` to `stop` along a dimension: a view where they are one range of old ones."""
+        inside = _within(self.runs, start, len(self.index) if stop is None else stop)
+        if len(inside) == 1:
+            return source.narrow(dim, inside[0][1], inside[0][2])
+        return source.index_select(dim, self.there[start:stop])
 
-    def gather(self, source: Tensor, dim: int, target: Tensor | None = None) -> Tensor:
-        """The source gathered along a dimension: in the target where that is possible, else apart."""
-        if target is not None and self.runs:
-            start = 0
-            for run in self.runs:
-                target.narrow(dim, start, run.stop - run.start).copy_(take(source, dim, run))
-                start += run.stop - run.start
-            return target
-        if target is not None and target.is_contiguous():
-            return torch.index_select(source, dim, self.there, out=target)
-        return source.index_select(dim, self.there)
+
+Run = tuple[int, int, int]  # (start among the new entries, start among the old ones, number)
+
+
+def _runs(positions: Tensor, index: Tensor) -> tuple[Run, ...]:
+    if not len(index):
+        return ()
+    seams = torch.nonzero((index.diff() != 1) | (positions.diff() != 1)).flatten().tolist()
+    if len(seams) >= MANY:
+        return ()
+    bounds = itertools.pairwise([0, *(seam + 1 for seam in seams), len(index)])
+    return tuple([(int(positions[a]), int(index[a]), b - a) for a, b in bounds])
+
+
+def _within(runs: Sequence[Run], start: int, stop: int) -> list[Run]:
+    """The parts of runs that lie in a range of new entries, counted from its start."""
+    inside: list[Run] = []
+    for new, old, number in runs:
+        first, last = max(new, start), min(new + number, stop)
+        if first < last:
+            inside.append((first - start, old + first - new, last - first))
+    return inside
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the entries of one grown dimension come from.
+
+    Attributes:
+        dim: The dimension.
+        map: Its index map.
+        overwritten: Whether its new entries are written later, so that only the old ones are gathered.
+    """
+
+    dim: int
+    map: IndexMap
+    overwritten: bool
+
+    def runs(self, start: int, stop: int) -> list[Run] | None:
+        """The ranges to copy; None where they would be many."""
+        runs = self.map.old if self.overwritten else self.map.runs
+        return _within(runs, start, stop) if runs else None
 
 
 def _draw(weight: Tensor, dim: int, number: int, draws: torch.Generator) -> None:
@@ -176,22 +221,44 @@ def _draw(weight: Tensor, dim: int, number: int, draws: torch.Generator) -> None
     place.copy_((torch.rand(place.shape, generator=draws, dtype=torch.float32) * 2 - 1).to(place) * size)
 
 
-def _parts(planned: TensorPlan, grown: Tensor, hows: Sequence[methods.Method]) -> tuple[int, int]:
-    """Along which dimension a tensor is made by parts, and how many entries of it at a time."""
-    if "carry" not in planned.roles or not all(how.separable for how in hows):
+_Steps = Sequence[tuple[methods.Method, Columns]]
+
+
+def _blocks(planned: TensorPlan, grown: Tensor, steps: _Steps) -> tuple[int, int]:
+    """Along which dimension a tensor is made by blocks, and how many entries of it at a time."""
+    if "carry" not in planned.roles or not all(how.separable for how, _ in steps):
         return 0, grown.shape[0]
     along = planned.roles.index("carry")
     return along, max(1, PART * grown.shape[along] // grown.numel())
 
 
-def _gather(tensor: Tensor, target: Tensor, maps: Mapping[int, IndexMap], along: int, start: int) -> Tensor:
-    """The entries from `start` on that fill the target: in it where it is contiguous, else apart."""
-    stop = start + target.shape[along]
-    source = take(tensor, along, maps[along].part(start, stop) if along in maps else slice(start, stop))
-    inner = [dim for dim in maps if dim != along]
-    for dim in inner[:-1]:
-        source = maps[dim].gather(source, dim)
-    return maps[inner[-1]].gather(source, inner[-1], target) if inner else target.copy_(source)
+def _written_later(planned: TensorPlan, dim: int, steps: _Steps) -> bool:
+    """Whether methods write every new entry of a dimension without reading it."""
+    here = [how for how, column in steps if column.dim == dim]
+    contracts = planned.roles[dim] == "contract"
+    produces = "contract" in planned.roles
+    return bool(here) and all(how.overwrites and (contracts or (produces and not how.replicas)) for how in here)
+
+
+def _gather(tensor: Tensor, target: Tensor, sources: Sequence[_Source], along: int, start: int, stop: int) -> Tensor:
+    """The entries of one block: in the target where they are few ranges, else apart."""
+    if not any(source.dim == along for source in sources):
+        tensor = tensor.narrow(along, start, stop - start)
+    ranges = [
+        source.runs(start, stop) if source.dim == along else source.runs(0, target.shape[source.dim])
+        for source in sources
+    ]
+    for source, runs in zip(sources, ranges, strict=True):
+        if runs is None:
+            inside = (start, stop) if source.dim == along else (0, target.shape[source.dim])
+            tensor = source.map.gather(tensor, source.dim, *inside)
+    few = [(source.dim, runs) for source, runs in zip(sources, ranges, strict=True) if runs is not None]
+    for chosen in itertools.product(*[runs for _, runs in few]):
+        there, here = target, tensor
+        for (dim, _), (new, old, number) in zip(few, chosen, strict=True):
+            there, here = there.narrow(dim, new, number), here.narrow(dim, old, number)
+        there.copy_(here)
+    return target
 
 
 def _methods(plan: Plan, layout: Layout) -> tuple[str, ...]:
