@@ -194,6 +194,16 @@ def spec_of(word: str) -> tuple[Widen | Request, ...]:
         return requests
 
 
+def method_of(word: str) -> str:
+    """The name of a method, after the model's file was loaded, which may register some.
+
+    Raises:
+        UsageError: No method that users can request has the name.
+    """
+    with understood("--method"):
+        return offered(word).name
+
+
 def _is_file(word: str) -> bool:
     return word.endswith(".json") or Path(word).is_file()
 
