@@ -459,7 +459,7 @@ def test_named_and_integer_inputs_reach_the_model(run: Run) -> None:
         (["widths", "none.py:Net"], 2, "no file none.py"),
         (["widths", "no_such_package:Net"], 2, "ModuleNotFoundError"),
         (["widths", "net.py:Other"], 2, "no 'Other'"),
-        (["widths", "net.py:number"], 2, "is a int"),
+        (["widths", "net.py:number"], 2, "is an int"),
         (["widths", "net.py:Sizes"], 2, "returns a Sizes"),
         (["widths", "net.py:broken"], 2, "no weights here"),
         (["widths", "net.py:Net", "--kwargs", "[3]"], 2, "JSON object"),

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.torch_private import pytree
+from ..base.wording import a_type
 from ..methods.registry import offered
 from ..model.example_inputs import ModelInputs
 from ..plans.growth_plan import Plan, example_of
@@ -58,14 +59,12 @@ def model_of(reference: str, kwargs: str | None = None) -> nn.Module:
             raise UsageError(f"{reference} is a module already, and takes no --kwargs")
         return factory
     if not callable(factory):
-        raise UsageError(
-            f"{reference} is a {type(factory).__name__}; expected a module, or a callable that returns one"
-        )
+        raise UsageError(f"{reference} is {a_type(factory)}; expected a module, or a callable that returns one")
     torch.manual_seed(0)  # the same weights each time
     with reported(f"{reference} failed"):
         model = factory(**arguments)
     if not isinstance(model, nn.Module):
-        raise UsageError(f"{reference} returns a {type(model).__name__}; expected a torch.nn.Module")
+        raise UsageError(f"{reference} returns {a_type(model)}; expected a torch.nn.Module")
     return model
 
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from torch import nn
 
+from ..base.wording import a_type
 from ..capture.ladder import trace_model
 from ..errors import GrowError
 from ..infer.findings import CARRY
@@ -51,14 +52,14 @@ def summarize(
     if plan is None:
         widths = freeze(trace_model(model, example_inputs)) if isinstance(model, nn.Module) else model
         if not isinstance(widths, WidthGraph):
-            raise GrowError(f"summary got a {type(model).__name__}; expected a model, a WidthGraph or a Plan")
+            raise GrowError(f"summary got {a_type(model)}; expected a model, a WidthGraph or a Plan")
         return _of_widths(widths)
     if isinstance(teacher, nn.Module):
         check_tensors(plan, named_tensors(teacher))
         example = _example(plan, teacher, example_inputs)
         teacher = freeze(trace_model(teacher, example, leaf_modules=plan.leaf_modules, output=plan.output))
     elif teacher is not None and not isinstance(teacher, WidthGraph):
-        raise GrowError(f"the teacher is a {type(teacher).__name__}; expected an nn.Module or a WidthGraph")
+        raise GrowError(f"the teacher is {a_type(teacher)}; expected an nn.Module or a WidthGraph")
     if teacher is not None:
         example_inputs = teacher.traced.inputs
     if isinstance(model, nn.Module):
