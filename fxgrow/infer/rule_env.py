@@ -152,7 +152,7 @@ class RuleEnv(Env):
             return (called if own and getattr(module, "eps", None) == eps else None), None
         if node is None or self.call.scope.spelling is not None or node.op != "call_function":
             return None, None
-        if node.target not in (*LAYER_NORM.functions, *LAYER_NORM.native):
+        if node.target not in LAYER_NORM.functions:
             return None, None
         path, stated = literals.argument(node, 4, "eps")
         if len(node.args) <= 4 and "eps" not in node.kwargs:
