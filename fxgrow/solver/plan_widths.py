@@ -11,7 +11,8 @@ from ..base.rng import named_generator
 from ..base.structures import ArgumentPath
 from ..infer.findings import Norm
 from ..infer.groups import Group
-from ..infer.literals import PART, Literal
+from ..infer.literals import Literal
+from ..infer.spellings import PART
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom, prefix
 from ..methods.registry import offered
