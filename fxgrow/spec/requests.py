@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from ..base.decode import DecodeError, Leniency, decode, encode
 from ..base.scalars import as_int
@@ -20,6 +20,7 @@ class Request:
     """What all of them share: a compact `repr`, and the form as plain data."""
 
     key = ""  # in JSON, with the first attribute as its value
+    structural: ClassVar[bool] = False  # whether the depth stage serves it, with new layers or kernels
 
     def __repr__(self) -> str:
         first, *others = ((f, getattr(self, f.name)) for f in dataclasses.fields(self))  # type: ignore[arg-type]
@@ -91,6 +92,7 @@ class Deepen(Request):
     exclude: tuple[str, ...] = ()
 
     key = "deepen"
+    structural = True
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
@@ -131,6 +133,7 @@ class Kernel(Request):
     exclude: tuple[str, ...] = ()
 
     key = "kernel"
+    structural = True
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
