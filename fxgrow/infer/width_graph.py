@@ -43,10 +43,10 @@ class WidthGraph:
     """Every width of a model, which `fxgrow.widths` gives and `fxgrow.plan` takes.
 
     Public are `groups` (each with `name`, `size`, `members` and `pinned`), `why()`, `state()`, `width()`, `traced` and
-    `str()`. All else is internal and may change in any version.
+    `str()`. All else is opaque: the later stages read it, and it may change in any version.
 
     Attributes:
-        traced: The model as graphs.
+        traced: The model as graphs. The attributes from here on are opaque.
         groups_by_name: The width groups by name, in the order of the model's parameters.
         tensors: The layouts and roles of each parameter and buffer.
         nodes: The layouts of each node's result, by (mode, node).

@@ -38,8 +38,8 @@ class Plan:
 
     Public are `to_json()`, `from_json()`, `then()`, `steps`, `renumbered()`, `grown_widths` (each with `name`, `old`,
     `new` and `method`), `width()`, `preserves_function`, `skipped` (each with `name` and `reason`), `model`, `inputs`,
-    `spec`, `seed`, `method`, `output`, `leaf_modules`, `notes`, `made_with` and `str()`. All else is internal and may
-    change in any version.
+    `spec`, `seed`, `method`, `output`, `leaf_modules`, `notes`, `made_with` and `str()`. All else is
+    opaque: the later stages read it, and it may change in any version.
 
     Attributes:
         model: The class of the teacher.

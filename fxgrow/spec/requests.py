@@ -71,7 +71,7 @@ class Deepen(Request):
         norm: "batch" or "group": a norm after the new layer (in the branch, where it is residual).
         calibrated: The norm takes mean and variance of the activations from the batches given to `grow` or `apply`
             as `calibration`; otherwise a batch norm starts with mean 0 and variance 1.
-        activation: "same" as before it, "none", "parametric" ((1 - a) f(x) + a x with a learnable a, 1 at birth), or
+        activation: "same" as before it, "none", "parametric" ((1 - a) f(x) + a x with a learnable a, 1 at first), or
             the name of a class of torch.nn ("GELU").
         exclude: Globs over names to leave as they are.
 
@@ -79,7 +79,7 @@ class Deepen(Request):
         >>> Deepen("layer3.*", kind="residual")
         Deepen('layer3.*', kind='residual')
 
-    Source: Net2DeeperNet (arXiv 1511.05641, section 2.3); a = 1 at birth: Network Morphism (arXiv 1603.01670).
+    Source: Net2DeeperNet (arXiv 1511.05641, section 2.3); a = 1 at first: Network Morphism (arXiv 1603.01670).
     """
 
     pattern: str
