@@ -276,6 +276,9 @@ def _notes(
 def _io_notes(io_growths: Sequence[IoGrowth]) -> Iterator[str]:
     for growth in io_growths:
         if isinstance(growth.request, Inputs):
-            yield f"{growth.what}: {growth.more} more, the last ones, with zero weights, so that they have no effect until they are trained"
+            yield (
+                f"{growth.what}: {growth.more} more, the last ones, with zero weights, so that they have no effect "
+                "until they are trained"
+            )
         else:
             yield f"{growth.what}: {growth.more} more, the last ones ({growth.request.new}); the old ones stay"
