@@ -67,8 +67,8 @@ class _Scene:
 
     def node(self, swatch: Swatch) -> Node:
         group = self.source.widths.groups_by_name[swatch.name]
-        io_dims = {end.group for end in self.source.plan.io_dims if end.kind == "output"} if self.source.plan else set()
-        is_output = swatch.name in io_dims or IS_OUTPUT in "; ".join(group.pinned)
+        outputs = {x.group for x in self.source.plan.io_dims if x.kind == "output"} if self.source.plan else set()
+        is_output = swatch.name in outputs or IS_OUTPUT in "; ".join(group.pinned)
         kind = "output" if is_output else "input" if swatch.name in self._inputs else "group"
         if kind == "input" and swatch.state != PINNED:
             kind = "group"

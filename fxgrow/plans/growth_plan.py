@@ -96,7 +96,7 @@ class Plan:
     def fresh(self) -> frozenset[str]:
         """The groups whose new channels are no replicas: those of inputs and outputs, and those with such a method."""
         filled = {width.name for width in self.grown_widths if not methods.method(width.method).replicas}
-        return frozenset({end.group for end in self.io_dims} | filled)
+        return frozenset({io_dim.group for io_dim in self.io_dims} | filled)
 
     @property
     def preserves_function(self) -> bool:
