@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -12,25 +10,29 @@ from typing import Literal, TypeAlias, TypeVar, cast, overload
 import torch
 from torch import fx, nn
 
-from . import drawing, methods
+from . import methods
 from .base.scalars import as_int
+from .base.wording import a_type
 from .capture.ladder import trace_model
 from .capture.traced import Traced
+from .drawing.given import Drawable
+from .drawing.inline import Inline
+from .drawing.render import render
+from .drawing.view import Level
 from .errors import PlanError
 from .infer.freeze import freeze
 from .infer.width_graph import WidthGraph
-from .model.copies import named_tensors
-from .model.example_inputs import ExampleInputs, ModelInputs, arguments_of
-from .model.supported import check_supported
+from .model.example_inputs import ExampleInputs
+from .model.supported import leaf_references
 from .model.tree import Output
-from .plans.growth_plan import Plan, chained, example_of
+from .plans.chain import chained
+from .plans.growth_plan import Plan
 from .report.compare import compare
 from .report.report import Report
 from .report.summarize import summarize
 from .report.summary_table import Summary
-from .rewrite.student import calibrated_in, check_code, remember, student_of
-from .rewrite.student_inputs import padded_inputs
-from .rewrite.tensors import check_tensors
+from .rewrite.apply_plans import apply_plans
+from .rewrite.student import check_calibration, student_of
 from .spec.parse import Spec, parse
 from .validate.refine import plan_until_valid
 
@@ -68,7 +70,7 @@ def trace(
     Source: torch.fx (Reed et al., arXiv 2112.08429).
     """
     with torch.inference_mode(False):
-        return trace_model(model, example_inputs, output=output, leaf_modules=leaf_modules)
+        return trace_model(model, example_inputs, output=output, leaf_modules=leaf_references(leaf_modules))
 
 
 def widths(
@@ -140,7 +142,7 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods
     Source: Net2Net (Chen, Goodfellow, Shlens, arXiv 1511.05641), section 2.1.
     """
     if not isinstance(widths, WidthGraph):
-        raise PlanError(f"plan takes what fxgrow.widths found, not a {type(widths).__name__}")
+        raise PlanError(f"plan takes what fxgrow.widths found, not {a_type(widths)}")
     number = as_int(seed)
     if number is None:
         raise PlanError(f"seed is an int, not {seed!r}")
@@ -183,35 +185,8 @@ def apply(
         >>> student.get_submodule("0")
         Linear(in_features=4, out_features=16, bias=True)
     """
-    plan = chained(plan)
     with torch.inference_mode(False):
-        student: nn.Module = model
-        example = example_inputs
-        for step in plan.steps:
-            larger = _apply(step, student, example, calibration)
-            if example is not None and step.io_dims:
-                example = padded_inputs([step], student, ModelInputs(*arguments_of(example)))
-            student = larger
-        if plan.next is not None:
-            remember(plan, student)
-        return cast("fx.GraphModule | Model", student)
-
-
-def _apply(
-    plan: Plan,
-    model: nn.Module,
-    example_inputs: ExampleInputs | None,
-    calibration: Iterable[ExampleInputs] | None,
-) -> nn.Module:
-    check_supported(model)
-    tensors = named_tensors(model)
-    check_tensors(plan, tensors)
-    example = example_inputs if example_inputs is not None else example_of(plan, tensors.values())
-    if example is None:
-        raise PlanError("the plan could not hold its example inputs, which are no plain data: give example_inputs")
-    traced = trace_model(model, example, leaf_modules=plan.leaf_modules, output=plan.output)
-    check_code(plan, traced)
-    return student_of(traced, plan, model, calibration)
+        return cast("fx.GraphModule | Model", apply_plans(chained(plan), model, example_inputs, calibration))
 
 
 @overload
@@ -298,8 +273,7 @@ def grow(
     """
     found = widths(model, example_inputs, output=output, leaf_modules=leaf_modules)
     proposal = plan(found, spec, seed=seed, method=method)
-    if calibration is None and calibrated_in(proposal):
-        raise PlanError(f"{calibrated_in(proposal)[0].path} is to be calibrated: give batches of inputs as calibration")
+    check_calibration(proposal, calibration)
     with torch.inference_mode(False):
         return cast("fx.GraphModule | Model", student_of(found.traced, proposal, model, calibration))
 
@@ -376,31 +350,31 @@ def summary(
 
 @overload
 def draw(
-    model: drawing.Drawable,
+    model: Drawable,
     path: None = None,
     *,
-    level: drawing.Level | None = None,
+    level: Level | None = None,
     example_inputs: ExampleInputs | None = None,
-) -> drawing.Inline: ...
+) -> Inline: ...
 
 
 @overload
 def draw(
-    model: drawing.Drawable,
+    model: Drawable,
     path: str | PathLike[str],
     *,
-    level: drawing.Level | None = None,
+    level: Level | None = None,
     example_inputs: ExampleInputs | None = None,
 ) -> Path: ...
 
 
 def draw(
-    model: drawing.Drawable,
+    model: Drawable,
     path: str | PathLike[str] | None = None,
     *,
-    level: drawing.Level | None = None,
+    level: Level | None = None,
     example_inputs: ExampleInputs | None = None,
-) -> Path | drawing.Inline:
+) -> Path | Inline:
     """A picture of the widths of a model, and of what a plan does to them.
 
     Args:
@@ -429,16 +403,5 @@ def draw(
         >>> print(path.read_text(encoding="utf-8").splitlines()[5].rstrip())
           0         8→16  2 layers  input of 0                             40→80
     """
-    target = None if path is None else Path(path)
-    suffix = ".html" if target is None else target.suffix.lower()
-    write = drawing.writer(suffix)
-    if target is not None and not target.parent.is_dir():  # before the work, not after it
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target))
     with torch.inference_mode(False):
-        source = drawing.source_of(model, example_inputs)
-    shown = drawing.opening(source) if level is None else drawing.drawing(source, level)
-    drawn = write(drawing.Picture(shown, source, suffix))
-    if target is None:
-        return drawing.Inline(shown.title, drawn.decode())
-    target.write_bytes(drawn)
-    return target
+        return render(model, path, level, example_inputs)

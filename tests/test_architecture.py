@@ -77,7 +77,7 @@ def test_no_module_bears_the_name_of_a_public_function() -> None:
 
 
 SHARED = {  # what the other files may import; in methods, they share the data of a grown dimension and arithmetic on it
-    "ops": ("registry",),
+    "ops": ("registry", "env"),
     "methods": ("registry", "columns", "arithmetic"),
 }
 
@@ -156,3 +156,12 @@ def test_no_import_is_hidden_in_a_function() -> None:
             if isinstance(function, ast.FunctionDef):
                 hidden = [n for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)]
                 assert not hidden, f"{path.name}:{function.lineno} imports inside {function.name}"
+
+
+@pytest.mark.parametrize("folder", ["validate", "report"])
+def test_checks_and_tables_know_no_kind_of_structural_request(folder: str) -> None:
+    """So that a new kind does not open their files (CONTRIBUTING.md)."""
+    kinds = {"Insert", "Repeat", "Enlarge", "Deepen", "Kernel"}
+    for path in (PACKAGE / folder).glob("*.py"):
+        names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+        assert not names & kinds, path

@@ -444,6 +444,53 @@ def test_blocks_are_tried_on_numbers(name: str) -> None:
             fxgrow.grow(teacher, Deepen("stage", blocks=1), x)
 
 
+class Misnamed(nn.Module):
+    """A block whose last affine operation has a factor called `bias` and an addend called `weight`."""
+
+    def __init__(self, shape: tuple[int, ...], branch: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.bias, self.weight, self.branch = nn.Parameter(torch.rand(shape)), nn.Parameter(torch.rand(6)), branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x, self.bias, self.weight)
+
+
+MISNAMED: dict[str, tuple[tuple[int, ...], Callable[[Tensor, Tensor, Tensor], Tensor]]] = {
+    "convolution": ((6, 6, 1, 1), F.conv2d),
+    "linear": ((6, 6), lambda x, a, b: F.linear(x.transpose(1, 3), a, b).transpose(1, 3)),
+    "group norm": ((6,), lambda x, a, b: F.group_norm(x, 2, a, b)),
+    "group norm of torch": ((6,), lambda x, a, b: torch.group_norm(x, 2, a, b)),
+    "layer norm of torch": ((6,), lambda x, a, b: torch.layer_norm(x.transpose(1, 3), (6,), a, b).transpose(1, 3)),
+    "instance norm": ((6,), lambda x, a, b: F.instance_norm(x, weight=a, bias=b)),
+}
+
+
+@pytest.mark.parametrize("name", MISNAMED)
+def test_what_makes_a_branch_zero_is_known_by_its_use_and_not_by_its_name(name: str) -> None:
+    shape, branch = MISNAMED[name]
+    teacher = randomise(Stack(*[Misnamed(shape, branch) for _ in range(2)]).double()).eval()
+    (change,) = fxgrow.plan_of(deepened(teacher, Deepen("stage.1", blocks=1), images(2, 3, 8, 8))).changes
+    assert set(change.zeros) == {"bias", "weight"}
+
+
+@pytest.mark.parametrize("name", ["convolution", "linear", "group norm of torch"])
+def test_a_factor_alone_makes_a_branch_zero_whatever_its_name(name: str) -> None:
+    shape, branch = MISNAMED[name]
+    blocks = [Misnamed(shape, lambda x, a, b: branch(x * b[:, None, None], a, None)) for _ in range(2)]
+    teacher = randomise(Stack(*blocks).double()).eval()
+    (change,) = fxgrow.plan_of(deepened(teacher, Deepen("stage.1", blocks=1), images(2, 3, 8, 8))).changes
+    assert set(change.zeros) == {"bias"}
+
+
+@pytest.mark.parametrize("name", ["group norm", "group norm of torch", "instance norm"])
+def test_an_addend_alone_makes_no_branch_zero_whatever_its_name(name: str) -> None:
+    _, branch = MISNAMED[name]
+    blocks = [Misnamed((6,), lambda x, a, b: branch(x * a[:, None, None], None, b)) for _ in range(2)]
+    teacher = randomise(Stack(*blocks).double()).eval()
+    with pytest.raises(PlanError, match="no zeros in parameters make zero"):
+        fxgrow.grow(teacher, Deepen("stage.1", blocks=1), images(2, 3, 8, 8))
+
+
 @pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
 def test_tails_with_computed_weights_are_refused(norm: str) -> None:
     blocks = [Block(nn.ReLU()) for _ in range(2)]

@@ -22,6 +22,7 @@ from fxgrow.cli.checkpoints import load, save
 from fxgrow.cli.main import COMMANDS, main
 from fxgrow.cli.usage import UsageError
 from fxgrow.errors import GrowError
+from fxgrow.methods import registry
 from fxgrow.ops.page import entries, page
 from tests.check import randomise
 
@@ -160,6 +161,51 @@ def test_options_of_plan_reach_it(run: Run) -> None:
     assert (plan.seed, plan.method, plan.output, plan.width("a").old) == (7, "even", "module", 10)
     planned(run, "1.5", "--leaf", "b")
     assert fxgrow.Plan.from_json(Path("plan.json").read_text()).leaf_modules == ("b",)
+
+
+HALVES = """
+import torch
+
+from fxgrow import methods
+
+
+class Halves(methods.Method):
+    name = "halves"
+    preserves_function = True
+    replicas = True
+    source = "an example"
+
+    def contract(self, weight, columns, generator):
+        return methods.divide(weight, columns, lambda shape, parts: (torch.ones(()), 0.5))
+
+
+if "halves" not in methods.names():
+    methods.register(Halves)
+
+from net import Net
+"""
+
+
+def test_a_method_that_the_models_file_registers_can_be_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By every command, each of which starts with a registry that lacks it."""
+    without = dict(registry._METHODS)
+    Path("halves.py").write_text(HALVES)
+    save(model_of("halves.py:Net"), "teacher.pt")
+    by_option = ("plan", "halves.py:Net", "--spec", '{"a": 12}', "--method", "halves", "-o", "plan.json")
+    in_spec = ("plan", "halves.py:Net", "--spec", '{"a": {"width": 12, "method": "halves"}}')
+    for words in (
+        by_option,
+        in_spec,
+        ("verify", "halves.py:Net", "plan.json", "--double"),
+        ("apply", "halves.py:Net", "plan.json", "teacher.pt", "student.pt"),
+        ("summary", "halves.py:Net", "--plan", "plan.json"),
+        ("summary", "halves.py:Net", *in_spec[2:]),
+        ("draw", "halves.py:Net", "--plan", "plan.json", "-o", "plan.txt"),
+    ):
+        monkeypatch.setattr(registry, "_METHODS", dict(without))
+        status, _, error = run(*words)
+        assert (status, error) == (0, ""), words
+    assert fxgrow.Plan.from_json(Path("plan.json").read_text()).width("a").method == "halves"
 
 
 @pytest.mark.parametrize("how", [(), ("--spec", '{"a": 12}'), ("--plan", "plan.json")])
@@ -413,7 +459,7 @@ def test_named_and_integer_inputs_reach_the_model(run: Run) -> None:
         (["widths", "none.py:Net"], 2, "no file none.py"),
         (["widths", "no_such_package:Net"], 2, "ModuleNotFoundError"),
         (["widths", "net.py:Other"], 2, "no 'Other'"),
-        (["widths", "net.py:number"], 2, "is a int"),
+        (["widths", "net.py:number"], 2, "is an int"),
         (["widths", "net.py:Sizes"], 2, "returns a Sizes"),
         (["widths", "net.py:broken"], 2, "no weights here"),
         (["widths", "net.py:Net", "--kwargs", "[3]"], 2, "JSON object"),
@@ -431,7 +477,15 @@ def test_named_and_integer_inputs_reach_the_model(run: Run) -> None:
         (["plan", "net.py:Net", "--spec", "[" * 100_000], 2, "nested deeper than 128 levels"),
         (["plan", "net.py:Net", "--spec", "{" + '"a": 9, ' * 100 + '"b": 0.5}'], 2, "would not grow"),
         (["plan", "net.py:Net", "--spec", '{"a": {"width": 2.0, "method": "magic"}}'], 2, "no method 'magic'"),
-        (["plan", "net.py:Net", "--spec", "2.0", "--method", "magic"], 2, "invalid choice: 'magic'"),
+        (
+            ["plan", "net.py:Net", "--spec", "2.0", "--method", "magic"],
+            2,
+            "--method: no method 'magic'; choose one of auto",
+        ),
+        (["plan", "net.py:Net", "--spec", "2.0", "--method", "zero_rows"], 2, "only for the new channels of Outputs"),
+        (["plan", "net.py:Net", "--spec", "2", "--input", "2,5,8,8"], 2, "write 2.0"),
+        (["summary", "net.py:Net", "--spec", "2", "--input", "2,5,8,8"], 2, "write 2.0"),
+        (["draw", "net.py:Net", "--spec", "2", "--input", "2,5,8,8", "-o", "a.txt"], 2, "write 2.0"),
         (["plan", "net.py:Net", "--spec", "2.0", "-o", "no/such/folder.json"], 2, "folder.json"),
         (["plan", "net.py:Net"], 2, "--spec"),
         (["verify", "net.py:Net", "net.py"], 2, "no plan"),

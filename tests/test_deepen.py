@@ -222,6 +222,68 @@ def test_the_activation_is_found_however_it_is_written(net: Callable[[], nn.Modu
     assert change.kind == kind
 
 
+class NormCalled(nn.Module):
+    """A layer, a norm or dropout or pooling as a function, and an activation."""
+
+    def __init__(self, between: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.bn, self.between = nn.Conv1d(3, 8, 3), nn.Conv1d(8, 4, 1), nn.BatchNorm1d(8), between
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(F.relu(self.between(self.bn, self.a(x))))
+
+
+CALLED: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "F.group_norm": lambda n, y: F.group_norm(y, 2, n.weight, n.bias),
+    "torch.group_norm": lambda n, y: torch.group_norm(y, 2, n.weight, n.bias),
+    "torch.batch_norm": lambda n, y: torch.batch_norm(
+        y, n.weight, n.bias, n.running_mean, n.running_var, n.training, 0.1, 1e-5, False
+    ),
+    "F.instance_norm": lambda n, y: F.instance_norm(y, None, None, n.weight, n.bias),
+    "torch.instance_norm": lambda n, y: torch.instance_norm(y, n.weight, n.bias, None, None, True, 0.1, 1e-5, False),
+    "F.layer_norm": lambda n, y: F.layer_norm(y, (8, 7)),
+    "torch.layer_norm": lambda n, y: torch.layer_norm(y, (8, 7)),
+    "F.rms_norm": lambda n, y: F.rms_norm(y, (8, 7)),
+    "torch.rms_norm": lambda n, y: torch.rms_norm(y, (8, 7)),
+    "torch.max_pool1d": lambda n, y: torch.max_pool1d(y, 2),
+    "torch.dropout": lambda n, y: torch.dropout(y, 0.5, n.training),
+    "torch.feature_dropout": lambda n, y: torch.feature_dropout(y, 0.5, n.training),
+    "F.alpha_dropout": lambda n, y: F.alpha_dropout(y, 0.5, n.training),
+    "F.feature_alpha_dropout": lambda n, y: F.feature_alpha_dropout(y, 0.5, n.training),
+}
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_the_activation_is_found_behind_every_norm_pooling_and_dropout_that_is_a_function(name: str) -> None:
+    teacher, x = teacher_of(NormCalled(CALLED[name])), images(2, 3, 9)
+    student = fxgrow.grow(teacher, Deepen("a"), x)
+    assert_same(teacher, student, x)
+    (change,) = inserted(student)
+    assert change.kind == "identity"
+    assert "ReLU" in str(change)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+@pytest.mark.parametrize("of", [torch, F], ids=["torch", "functional"])
+def test_shapes_that_a_norm_states_follow_however_it_is_called(of: Any, name: str) -> None:
+    net = nn.Sequential(nn.Linear(4, 8), FunctionalNorm(getattr(of, name)), nn.Linear(8, 3))
+    teacher, x = teacher_of(net), images(5, 4)
+    student = fxgrow.grow(teacher, {"0": 16}, x)
+    assert student.get_parameter("1.weight").shape == (16,)
+    assert_same(teacher, student, x)
+
+
+class FunctionalNorm(nn.Module):
+    """A norm over the last dimension, of eight channels."""
+
+    def __init__(self, norm: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.weight, self.norm = nn.Parameter(torch.ones(8)), norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x, (8,), self.weight)
+
+
 def test_a_layer_that_runs_twice_is_followed_twice() -> None:
     teacher, x = teacher_of(Twice()), images(2, 3, 9, 8)
     (change,) = inserted(fxgrow.grow(teacher, Deepen("a"), x))

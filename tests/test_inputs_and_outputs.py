@@ -604,7 +604,13 @@ def test_torchvision_as_a_module(name: str) -> None:
 def test_torchvision_deeper_with_more_inputs_and_outputs() -> None:
     teacher, x = _vision("resnet18"), normal(2, 3, 64, 64)
     spec = [Widen("layer3.*", 1.5), Deepen("layer2.0.conv1"), Kernel("conv1", 9), Inputs("x", 4), Outputs(1005)]
-    fxgrow.verify(teacher, fxgrow.grow(teacher, spec, x), x).raise_if_different()
+    student = fxgrow.grow(teacher, spec, x)
+    report = fxgrow.verify(teacher, student, x)
+    assert max(report.errors.values()) <= 1e-10
+    shapes = {name: tuple(student.get_parameter(name).shape) for name in ("conv1.weight", "fc.weight")}
+    assert shapes == {"conv1.weight": (64, 4, 9, 9), "fc.weight": (1005, 512)}
+    assert student.get_parameter("layer3.0.conv2.weight").shape[0] == 384
+    assert "layer2.0.conv1_deeper1" in dict(student.named_modules())
 
 
 @needs_torchvision

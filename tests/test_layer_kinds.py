@@ -35,4 +35,4 @@ def test_a_layer_of_each_rank_has_a_class() -> None:
 def test_no_class_or_function_is_of_two_kinds(name: str) -> None:
     mine = KINDS[name]
     for other in [kind for kind in KINDS.values() if kind is not mine]:
-        assert not {*mine.classes, *mine.functions, *mine.native} & {*other.classes, *other.functions, *other.native}
+        assert not {*mine.classes, *mine.functions} & {*other.classes, *other.functions}

@@ -1,5 +1,8 @@
 """What users read when something cannot be done: short, and with the way on."""
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -79,7 +82,7 @@ def test_verify_says_what_is_wrong_with_what_it_is_given() -> None:
     for given, reason in (
         ((teacher, "student", x), "the student is a str"),
         ((None, student, x), "the teacher is a NoneType"),
-        ((teacher, student, 3), "is a int"),
+        ((teacher, student, 3), "is an int"),
         ((teacher, student, torch.randn(3, 5)), r"the teacher does not run on float\[3, 5\] in eval mode"),
         ((teacher, student, {"inputs": x}), "the teacher does not run"),
         ((teacher, nn.Linear(4, 3), x), r"the student gives \(3, 3\) where the teacher gives \(3, 2\)"),
@@ -105,3 +108,46 @@ def test_verify_sees_another_structure_of_outputs() -> None:
         fxgrow.verify(nn.Linear(4, 2), Pair(tuple), x)
     with pytest.raises(fxgrow.GrowError, match="the student returns a dict where the teacher returns a tuple"):
         fxgrow.verify(Pair(tuple), Pair(dict), x)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "reason"),
+    [
+        (lambda n, x: fxgrow.grow(n, 2.0, x, leaf_modules=3), fxgrow.TraceError, "leaf_modules is 3; expected a list"),
+        (lambda n, x: fxgrow.trace(n, x, leaf_modules=[3]), fxgrow.TraceError, r"leaf_modules is \[3\]; expected"),
+        (lambda n, x: fxgrow.grow(n, 2.0, x, calibration=3), fxgrow.PlanError, "calibration is an int; expected"),
+        (lambda n, x: fxgrow.apply(_plan(n), n, calibration=3), fxgrow.PlanError, "calibration is an int; expected"),
+        (lambda n, x: fxgrow.apply([], n), fxgrow.PlanError, "an empty list of plans"),
+        (lambda n, x: fxgrow.apply([_plan(n), 3], n), fxgrow.PlanError, "a list of plans, not an int"),
+        (lambda n, x: _plan(n).then(3), fxgrow.PlanError, "then takes a Plan, not an int"),
+        (lambda n, x: _plan(n).width("9"), fxgrow.PlanError, r"no width '9'; it has \['0', "),
+        (lambda n, x: _plan(n).width([]), fxgrow.PlanError, r"no width \[\]"),
+        (lambda n, x: _plan(n).renumbered(3), fxgrow.PlanError, "names are an int; expected"),
+        (lambda n, x: fxgrow.verify(n, n, x, tolerance="a"), fxgrow.GrowError, "tolerance is a number .*, not 'a'"),
+        (lambda n, x: fxgrow.verify(n, n, x, tolerance=-1.0), fxgrow.GrowError, "tolerance is a number .*, not -1.0"),
+        (lambda n, x: fxgrow.verify(n, n, x, tolerance=float("nan")), fxgrow.GrowError, "tolerance is a number .* nan"),
+        (lambda n, x: fxgrow.plan_of(3), fxgrow.GrowError, "plan_of takes a student, not an int"),
+        (lambda n, x: fxgrow.plan_of(nn.Linear), fxgrow.GrowError, "plan_of takes a student, not a type"),
+        (lambda n, x: fxgrow.widths(n, x).why(3), fxgrow.WidthError, "a name is a str, not an int"),
+        (lambda n, x: fxgrow.widths(n, x).why("0", 3), fxgrow.WidthError, "a name is a str, not an int"),
+        (lambda n, x: fxgrow.widths(n, x).state("00"), fxgrow.WidthError, "no width group '00'; close: 0"),
+        (lambda n, x: fxgrow.widths(n, x).width([]), fxgrow.WidthError, r"no width group \[\]"),
+        (lambda n, x: fxgrow.draw(n, 3), fxgrow.DrawError, "path is an int; expected a str or a path"),
+        (lambda n, x: fxgrow.draw(n, b"a.svg"), fxgrow.DrawError, "path is a bytes; expected a str or a path"),
+        (lambda n, x: fxgrow.summary(3), fxgrow.GrowError, "summary got an int"),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_named_in_an_error_of_the_package(
+    call: Callable[[nn.Module, Tensor], object], error: type[Exception], reason: str
+) -> None:
+    with pytest.raises(error, match=reason):
+        call(_net(), torch.randn(3, 4))
+
+
+def _plan(net: nn.Module) -> fxgrow.Plan:
+    return fxgrow.plan(fxgrow.widths(net), 2.0)
+
+
+def test_a_tolerance_of_numpy_counts_as_a_number() -> None:
+    net, x = _net(), torch.randn(3, 4)
+    assert fxgrow.verify(net, net, x, tolerance=np.float32(0.5)).tolerance == 0.5

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from .wording import a_type
+
 T = TypeVar("T")
 
 MOST_CHARACTERS = 1 << 28  # of a JSON text: 256 MiB
@@ -82,7 +84,7 @@ def encode(value: Any) -> Any:
         return list(value) if _all_ints(value) else [encode(entry) for entry in value]
     if isinstance(value, Mapping):
         return {str(key): encode(entry) for key, entry in value.items()}
-    raise TypeError(f"a {type(value).__name__} cannot be written as plain data")
+    raise TypeError(f"{a_type(value)} cannot be written as plain data")
 
 
 def parse_json(text: str) -> Any:
@@ -92,7 +94,7 @@ def parse_json(text: str) -> Any:
         DecodeError: It is no JSON, longer than `MOST_CHARACTERS`, or nested deeper than `MOST_NESTED`.
     """
     if not isinstance(text, str):
-        raise DecodeError(f"expected a text, found a {type(text).__name__}")
+        raise DecodeError(f"expected a text, found {a_type(text)}")
     if len(text) > MOST_CHARACTERS:
         raise DecodeError(f"the text has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
     try:

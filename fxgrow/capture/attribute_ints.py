@@ -1,9 +1,7 @@
-"""Integers that remember the attribute they were read from: `self.num_heads`, wherever it is passed on to.
+"""Ints that record which module attribute they were read from, such as `self.num_heads`, or which entry of one.
 
-(Or the place in an attribute that is a tuple or list of them.)
-
-A size that a module states may turn up as an argument of many operations. Once one of them tells which width it
-is the size of, all of them follow, and so does the attribute.
+A size that a module states may become an argument of many operations. Once one of them tells which width it is the size
+of, all of them are rewritten together with the attribute.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ class AttributeInt(int):
 
     @classmethod
     def of(cls, value: int, source: Source) -> AttributeInt:
-        """The same integer, from there."""
+        """The same integer with a source."""
         stated = cls(value)
         stated.source = source
         return stated
@@ -44,7 +42,7 @@ class AttributeInt(int):
 
 @contextmanager
 def remembered(root: nn.Module) -> Iterator[None]:
-    """Inside, the integer attributes of users' modules know where they are from."""
+    """A context in which the integer attributes of users' modules record their source."""
     whole = root.__dict__.get(OPAQUE_MODEL)
     before: list[tuple[dict[str, Any], str, Any, Any]] = []
     for path, module in (whole or root).named_modules():

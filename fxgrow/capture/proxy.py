@@ -19,6 +19,7 @@ from torch import Tensor, fx
 from torch.fx.proxy import Attribute
 
 from ..base.torch_private import pytree
+from ..base.wording import a_type
 from ..errors import GrowError, TraceError
 from ..model.example_inputs import brief
 from ..recording.answers import PLACES, told, type_name
@@ -165,7 +166,7 @@ class MetaProxy(fx.Proxy):
             length: Any = self.tracer.create_proxy("call_function", getattr, (self, "shape"), {})[0]  # type: ignore[index]
             length.answer(int)
         elif not isinstance(value, torch.Size | tuple | list | Mapping):
-            raise TraceError(f"a {type(value).__name__} is iterated over")
+            raise TraceError(f"{a_type(value)} is iterated over")
         elif isinstance(value, torch.Size):
             self.tracer.form_matters = True  # type: ignore[attr-defined]
         elif _is_counted(self.node) and not isinstance(value, Mapping):

@@ -21,8 +21,8 @@ from .proxy import guard
 class Traced:
     """A model as graphs, which `fxgrow.trace` gives and `fxgrow.widths` takes.
 
-    Public are `graphs`, `inputs`, `class_name`, `leaf_modules`, `output`, `notes` and `str()`. All else is internal and
-    may change in any version.
+    Public are `graphs`, `inputs`, `class_name`, `leaf_modules`, `output`, `notes` and `str()`. All else is
+    opaque: the later stages read it, and it may change in any version.
 
     Attributes:
         root: The module tree that the graphs run on, with every tensor on the meta device.

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.torch_private import pytree
+from ..base.wording import a_type
 from ..methods.registry import offered
 from ..model.example_inputs import ModelInputs
 from ..plans.growth_plan import Plan, example_of
@@ -58,14 +59,12 @@ def model_of(reference: str, kwargs: str | None = None) -> nn.Module:
             raise UsageError(f"{reference} is a module already, and takes no --kwargs")
         return factory
     if not callable(factory):
-        raise UsageError(
-            f"{reference} is a {type(factory).__name__}; expected a module, or a callable that returns one"
-        )
+        raise UsageError(f"{reference} is {a_type(factory)}; expected a module, or a callable that returns one")
     torch.manual_seed(0)  # the same weights each time
     with reported(f"{reference} failed"):
         model = factory(**arguments)
     if not isinstance(model, nn.Module):
-        raise UsageError(f"{reference} returns a {type(model).__name__}; expected a torch.nn.Module")
+        raise UsageError(f"{reference} returns {a_type(model)}; expected a torch.nn.Module")
     return model
 
 
@@ -192,6 +191,16 @@ def spec_of(word: str) -> tuple[Widen | Request, ...]:
             if isinstance(request, Widen) and request.method is not None:
                 offered(request.method)
         return requests
+
+
+def method_of(word: str) -> str:
+    """The name of a method, after the model's file was loaded, which may register some.
+
+    Raises:
+        UsageError: No method that users can request has the name.
+    """
+    with understood("--method"):
+        return offered(word).name
 
 
 def _is_file(word: str) -> bool:

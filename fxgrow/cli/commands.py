@@ -22,7 +22,7 @@ from ..infer.width_graph import WidthGraph
 from ..model.tree import Output
 from ..ops.page import entries, page
 from ..plans.growth_plan import Plan
-from .arguments import inputs_as_planned, inputs_of, model_of, plan_of_file, spec_of
+from .arguments import inputs_as_planned, inputs_of, method_of, model_of, plan_of_file, spec_of
 from .checkpoints import load, save
 from .usage import UsageError, understood
 
@@ -60,7 +60,9 @@ def why(args: argparse.Namespace) -> int:
 
 def plan(args: argparse.Namespace) -> int:
     """Make a plan, print it, and write it where --out says."""
-    made = api.plan(_widths(args), spec_of(args.spec), seed=args.seed, method=args.method)
+    model = _model(args)  # its file may register methods
+    requests, method = spec_of(args.spec), method_of(args.method)
+    made = api.plan(_widths(args, model), requests, seed=args.seed, method=method)
     if args.out:
         Path(args.out).write_text(made.to_json(indent=1) + "\n", encoding="utf-8")
     return _say(args, str(made), made.to_json(indent=2))
@@ -73,12 +75,9 @@ def summary(args: argparse.Namespace) -> int:
     if args.plan is not None:
         layers = api.summary(plan_of_file(args.plan), inputs_of(args.input, model), teacher=model)
     else:
+        requests = None if args.spec is None else spec_of(args.spec)
         graph = _widths(args, model)
-        layers = (
-            api.summary(api.plan(graph, spec_of(args.spec)), teacher=graph)
-            if args.spec is not None
-            else api.summary(graph)
-        )
+        layers = api.summary(graph) if requests is None else api.summary(api.plan(graph, requests), teacher=graph)
     if not args.json and sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
         importlib.import_module("rich.console").Console().print(layers)
         return FINE
@@ -104,8 +103,9 @@ def _drawn(args: argparse.Namespace) -> WidthGraph | Plan | tuple[WidthGraph, Pl
         given = inputs_of(args.input, model)
         inputs = inputs_as_planned(read, model) if given is None else given
         return api.widths(model, inputs, output=read.output, leaf_modules=read.leaf_modules), read
+    requests = None if args.spec is None else spec_of(args.spec)
     graph = _widths(args, model)
-    return (graph, api.plan(graph, spec_of(args.spec))) if args.spec is not None else graph
+    return graph if requests is None else (graph, api.plan(graph, requests))
 
 
 def _drawn_alone(args: argparse.Namespace) -> Plan:
@@ -131,7 +131,8 @@ def _drawn_alone(args: argparse.Namespace) -> Plan:
 
 def verify(args: argparse.Namespace) -> int:
     """Compare a student with its teacher; `FAILED` where they do not compute the same function."""
-    read, teacher = plan_of_file(args.plan), _model(args)
+    teacher = _model(args)  # its file may register the plan's methods
+    read = plan_of_file(args.plan)
     if args.weights is not None:
         load(args.weights, teacher)
     if args.double:
@@ -163,8 +164,9 @@ def apply(args: argparse.Namespace) -> int:
     """Write a grown checkpoint, to another file than the teacher's."""
     if Path(args.student).resolve() == Path(args.teacher).resolve():
         raise UsageError(f"STUDENT is the same file as TEACHER, {args.teacher}, which would be lost: give another name")
+    teacher = _model(args)  # its file may register the plan's methods
     read = plan_of_file(args.plan)
-    teacher = load(args.teacher, _model(args))
+    load(args.teacher, teacher)
     student = api.apply(read, teacher, inputs_of(args.input, teacher))
     save(student, args.student)
     before, after = (sum(p.numel() for p in model.parameters()) for model in (teacher, student))

@@ -107,9 +107,10 @@ COMMANDS = (
             _word("--seed", type=int, default=0, help="seed of every random draw (default 0)"),
             _word(
                 "--method",
+                metavar="METHOD",
                 default=methods.DEFAULT,
-                choices=methods.names(),
-                help="how new channels are filled (default %(default)s)",
+                help=f"how new channels are filled: {', '.join(methods.names())}, or one that the model's file "
+                "registers (default %(default)s)",
             ),
         ),
         (

@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx, nn
 
 from ..model.activations import Activation, of_node
-from ..model.layer_kinds import BATCH_NORM, DROPOUT, NORMS, POOLING, classes_of, functions_of
+from ..model.layer_kinds import DROPOUT, NORMS, POOLING, classes_of, functions_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,6 @@ def _is(node: fx.Node, root: nn.Module, modules: tuple[type, ...], functions: fr
     return node.op == "call_function" and node.target in functions and not activations
 
 
-_NORM_FUNCTIONS: frozenset[Any] = frozenset((*functions_of(*NORMS), *BATCH_NORM.native))
+_NORM_FUNCTIONS: frozenset[Any] = frozenset(functions_of(*NORMS))
 _SKIPPED = (*classes_of(POOLING, DROPOUT), nn.Identity)
-_SKIPPED_FUNCTIONS: frozenset[Any] = frozenset((*functions_of(POOLING, DROPOUT), *DROPOUT.native))
+_SKIPPED_FUNCTIONS: frozenset[Any] = frozenset(functions_of(POOLING, DROPOUT))

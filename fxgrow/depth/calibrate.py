@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..base.wording import a_type
 from ..errors import GrowError, PlanError
 from ..model.call_args import taken
 from ..model.layer_kinds import BATCH_NORM, is_a
@@ -46,6 +47,16 @@ class _Moments:
         return self.squares / self.number
 
 
+def check_batches(batches: object) -> None:
+    """Whether batches can be iterated over.
+
+    Raises:
+        PlanError: They cannot.
+    """
+    if not isinstance(batches, Iterable):
+        raise PlanError(f"calibration is {a_type(batches)}; expected an iterable of batches")
+
+
 def calibrate(student: nn.Module, new: Iterable[Insert], batches: Iterable[Any]) -> None:
     """Initialise the norms of new identity layers with the mean and variance of their inputs over all batches.
 
@@ -62,8 +73,6 @@ def calibrate(student: nn.Module, new: Iterable[Insert], batches: Iterable[Any])
     """
     norms = {student.get_submodule(f"{one.path}.norm"): _Moments() for one in new}
     batches = [batches] if isinstance(batches, Tensor | Mapping) else batches
-    if not isinstance(batches, Iterable):
-        raise PlanError(f"calibration is a {type(batches).__name__}; expected an iterable of batches")
     with _recorded(norms), _in_eval_mode(student):
         _run_on_all(student, batches)
     for norm, moments in norms.items():

@@ -56,11 +56,11 @@ def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, seed:
     if like is None:
         raise PlanError(f"{new.after} has no parameters, so no new layer follows it")
     block = build_new_layer(new, named_generator(seed, new.path), like.device, like.dtype)
-    anchors = [_node(_graph(graphs, place.mode), place.node) for place in new.after_nodes]
+    anchors = [_node(_graph(graphs, ref.mode), ref.node) for ref in new.after_nodes]
     _add(root, new.path, block.train(root.training), after=_last_sibling(new.after, anchors))
-    for place in new.after_nodes:
-        graph = _graph(graphs, place.mode)
-        anchor = _node(graph, place.node)
+    for ref in new.after_nodes:
+        graph = _graph(graphs, ref.mode)
+        anchor = _node(graph, ref.node)
         at = anchor.meta.get(LAST_LAYER, anchor)
         users = list(at.users)
         around = tuple(path for path in modules_of(at) if new.path.startswith(f"{path}."))
@@ -95,10 +95,10 @@ def _add(root: nn.Module, path: str, module: nn.Module, *, after: str) -> None:
     children = list(parent._modules.items())
     names = [key for key, _ in children]
     own = after.rpartition(".")[2]
-    place = names.index(own) + 1 if own in names else len(names)
-    while place < len(children) and children[place][0].startswith(f"{name.rpartition(CLONE)[0]}{CLONE}"):
-        place += 1
-    children.insert(place, (name, module))
+    index = names.index(own) + 1 if own in names else len(names)
+    while index < len(children) and children[index][0].startswith(f"{name.rpartition(CLONE)[0]}{CLONE}"):
+        index += 1
+    children.insert(index, (name, module))
     parent._modules.clear()
     parent._modules.update(children)
 

@@ -143,7 +143,7 @@ class BlockAnalysis:
                 return self._own([f"{node.target}.out_proj.{name}" for name, _ in module.out_proj.named_parameters()])
         elif node.target in _AFFINE_FUNCTIONS:
             parameters = [n for n in node.all_input_nodes[1:] if n.op == "get_attr" and self._is_parameter(n)]
-            if any(str(n.target).rpartition(".")[2] != "bias" for n in parameters):
+            if not all(self._is_added(str(n.target)) for n in parameters):
                 return self._own([str(n.target) for n in parameters])
         elif node.target in _PRODUCTS:
             return self._any_of(node)
@@ -177,6 +177,11 @@ class BlockAnalysis:
     def _is_parameter(self, node: fx.Node) -> bool:
         path, _, name = str(node.target).rpartition(".")
         return name in self.root.get_submodule(path)._parameters
+
+    def _is_added(self, parameter: str) -> bool:
+        """Whether all that the model does with a parameter is to add it, so that its zeros make nothing zero."""
+        tensor = self.widths.tensors.get(parameter)
+        return tensor is not None and tensor.kind in ("bias", "shift")
 
     def _last_affine(self, node: fx.Node) -> list[str]:
         """The parameters of an unknown function whose zeros make its result zero, found by running it.

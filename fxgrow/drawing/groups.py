@@ -15,7 +15,7 @@ import networkx as nx
 from ..infer.findings import CONTRACT, IS_OUTPUT
 from ..layouts.layout import Block, Layout, atoms
 from ..ops import Value
-from ..plans.changes import Enlarge, Insert, Repeat
+from ..plans.changes import Insert, Repeat, StructuralChange
 from .folding import total
 from .graph import graph_of, shown, value_of
 from .registry import level
@@ -67,8 +67,8 @@ class _Scene:
 
     def node(self, swatch: Swatch) -> Node:
         group = self.source.widths.groups_by_name[swatch.name]
-        io_dims = {end.group for end in self.source.plan.io_dims if end.kind == "output"} if self.source.plan else set()
-        is_output = swatch.name in io_dims or IS_OUTPUT in "; ".join(group.pinned)
+        outputs = {x.group for x in self.source.plan.io_dims if x.kind == "output"} if self.source.plan else set()
+        is_output = swatch.name in outputs or IS_OUTPUT in "; ".join(group.pinned)
         kind = "output" if is_output else "input" if swatch.name in self._inputs else "group"
         if kind == "input" and swatch.state != PINNED:
             kind = "group"
@@ -162,20 +162,22 @@ class _Scene:
             return
         loops: dict[str, dict[str, list[str]]] = {}
         for change in self.source.changes():
-            if isinstance(change, Enlarge):
-                continue
             width = self._width_of(change)
             kind = "×".join(map(str, change.kernel)) if isinstance(change, Insert) else "block"
-            paths = (change.path,) if isinstance(change, Insert) else change.paths
             if width:
-                loops.setdefault(width, {}).setdefault(kind, []).extend(paths)
+                loops.setdefault(width, {}).setdefault(kind, []).extend(change.new_paths)
         for width, new in loops.items():
             tip = ", ".join(path for paths in new.values() for path in paths)
             yield Edge(width, width, label=f"new: {_counted(new)}", tip=tip, back=True, when="after")
 
-    def _width_of(self, change: Insert | Repeat) -> str:
-        """The width group of the input and output of a new layer or a clone."""
-        after = change.after_nodes[0].node if isinstance(change, Insert) else change.regions[0].exit
+    def _width_of(self, change: StructuralChange) -> str:
+        """The width group of the input and output of a new layer or a clone; "" for other changes."""
+        if isinstance(change, Insert):
+            after = change.after_nodes[0].node
+        elif isinstance(change, Repeat):
+            after = change.regions[0].exit
+        else:
+            return ""
         value = value_of(self.source, after)
         layouts = value.layouts if isinstance(value, Value) else ()
         return self.source.group_of([shown(self.source, layouts[1:] or layouts)])

@@ -13,7 +13,7 @@ from ..infer.groups import Group
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom
 from ..model.copies import named_tensors
-from ..plans.changes import Enlarge, Insert, Repeat, StructuralChange
+from ..plans.changes import KernelSize, StructuralChange
 from ..plans.growth_plan import Plan
 from ..report.costs import work
 from ..report.report import Report
@@ -92,7 +92,7 @@ class Source:
         grown = sum(swatch.state == GROWS and swatch.size[0] > 0 for swatch in self.legend.values())
         if self.plan is None:
             return f"{name}: {len(self.legend)} widths, {sum(s.state != PINNED for s in self.legend.values())} can grow"
-        layers = sum(len(change.paths) if isinstance(change, Repeat) else 1 for change in self.changes())
+        layers = sum(len(change.new_paths) or 1 for change in self.changes())
         return f"{name}: {grown}{'' if self.alone else f' of {len(self.legend)}'} widths grow" + (
             f", {layers} other change{'s' * (layers > 1)}" if layers else ""
         )
@@ -170,19 +170,19 @@ class Source:
 
     def _with_kernel(self, tensor: str, change: WidthChange) -> WidthChange:
         """A figure proportional to the kernel size, corrected if the plan enlarges the kernel."""
-        larger = next((c for c in self._enlarged if f"{c.path}.weight" == tensor), None)
-        if larger is None:
+        path, _, name = tensor.rpartition(".")
+        if name != "weight" or path not in self._kernels:
             return change
         old, new = change
-        ratio = math.prod(larger.new), math.prod(larger.old)
+        before, after = self._kernels[path]
+        ratio = math.prod(after), math.prod(before)
         return (old * ratio[1] // ratio[0], new) if self.of_student else (old, new * ratio[0] // ratio[1])
 
     def kernel(self, tensor: str) -> str:
         """The kernel size of a convolution, "7×7", or "7×7→9×9" if it changes."""
         path = tensor.rpartition(".")[0]
-        for larger in self._enlarged:
-            if larger.path == path:
-                return "→".join("×".join(map(str, size)) for size in (larger.old, larger.new))
+        if path in self._kernels:
+            return "→".join("×".join(map(str, size)) for size in self._kernels[path])
         return "×".join(str(self.size(layout)[0]) for layout in self.widths.tensors[tensor].layouts[2:])
 
     def what(self, path: str) -> str:
@@ -208,8 +208,9 @@ class Source:
         return " ".join(words)
 
     @cached_property
-    def _enlarged(self) -> tuple[Enlarge, ...]:
-        return tuple(change for change in self.changes() if isinstance(change, Enlarge))
+    def _kernels(self) -> Mapping[str, tuple[KernelSize, KernelSize]]:
+        """The kernels that get larger, by the path of the convolution; of several changes the first."""
+        return {path: sizes for change in reversed([*self.changes()]) for path, sizes in change.kernels.items()}
 
     def size(self, layout: Layout) -> WidthChange:
         """The size of a dimension before and after."""
@@ -230,10 +231,7 @@ class Source:
 
     def _new_paths(self) -> Iterator[str]:
         for change in self.changes():
-            if isinstance(change, Insert):
-                yield change.path
-            elif isinstance(change, Repeat):
-                yield from change.paths
+            yield from change.new_paths
 
     def _swatches(self) -> Iterator[Swatch]:
         shown = self.widths.groups

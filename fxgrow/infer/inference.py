@@ -27,9 +27,9 @@ from ..recording.tape import Tape
 from . import literals, module_rules
 from .attribute_sizes import AttributeSizes
 from .findings import CARRY, Findings, Flow, Prediction
-from .literals import Spelling
 from .observer import ObservedRunner, ObservedTape, Observer
 from .rule_env import Arguments, CallContext, RuleEnv, Scope, cut
+from .spellings import PART, Spelling, read, source_of
 from .tensor_kinds import argument_names
 from .values import KnownValues
 
@@ -231,8 +231,8 @@ class Inference(Observer):
         self.findings.nodes[self.mode, node.name] = self.values.of_structure(tape, result)
         for literal in literals.of_node(node, self.mode, self.findings.nodes, self.scope.declared):
             self.findings.literals.append(literal)
-            if literal.part is None and literal.path[0] != literals.PART:
-                self.sizes.state(literals.read(self.nodes[literal.node], literal.path), literal.layout)
+            if literal.part is None and literal.path[0] != PART:
+                self.sizes.state(read(self.nodes[literal.node], literal.path), literal.layout)
 
     def spelled(self, tape: Tape, spelling: Spelling, run: Callable[[], Any]) -> Any:
         """Run a call in code that no graph shows, and see which of its sizes are attributes."""
@@ -241,7 +241,7 @@ class Inference(Observer):
         try:
             result = run()
             if any(attribute_ints_in((spelling.args, spelling.kwargs))):
-                known = self.values.if_known(tape, literals.source_of(spelling))
+                known = self.values.if_known(tape, source_of(spelling))
                 self._state_sizes(spelling, known, self.values.of_structure(tape, result))
             return result
         finally:
@@ -250,8 +250,8 @@ class Inference(Observer):
 
     def _state_sizes(self, spelling: Spelling, known: Value | None, result: Any) -> None:
         for path, layout, *span in literals.sizes_of(spelling, known, result, self.scope.declared):
-            if path[0] != literals.PART:
-                size = literals.read(spelling, path)
+            if path[0] != PART:
+                size = read(spelling, path)
                 with suppress(Inexpressible):
                     self.sizes.state_in_code(size, cut(self.unifier, layout, size)[0] if span and size > 0 else layout)
 

@@ -17,7 +17,7 @@ from ..model.opaque import call
 from ..recording.operators import results_of
 from ..recording.runner import Runner
 from ..recording.tape import Tape
-from .literals import Spelling
+from .spellings import Spelling
 
 
 class Observer(ABC):

@@ -20,7 +20,7 @@ from ..ops import Env, Value
 from . import literals
 from .attributes import Attribute
 from .findings import CONTRACT, Findings, Norm
-from .literals import Spelling
+from .spellings import Spelling, argument
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +152,9 @@ class RuleEnv(Env):
             return (called if own and getattr(module, "eps", None) == eps else None), None
         if node is None or self.call.scope.spelling is not None or node.op != "call_function":
             return None, None
-        if node.target not in (*LAYER_NORM.functions, *LAYER_NORM.native):
+        if node.target not in LAYER_NORM.functions:
             return None, None
-        path, stated = literals.argument(node, 4, "eps")
+        path, stated = argument(node, 4, "eps")
         if len(node.args) <= 4 and "eps" not in node.kwargs:
             stated = eps  # the default
         return None, (self.mode, node.name, path) if isinstance(stated, int | float) and stated == eps else None

@@ -14,6 +14,7 @@ import networkx as nx
 
 from ..base.roles import Role, TensorKind
 from ..base.tables import html_table, table
+from ..base.wording import a_type
 from ..capture.traced import Traced
 from ..errors import WidthError
 from ..layouts.layout import Equality, Layout, atoms
@@ -42,10 +43,10 @@ class WidthGraph:
     """Every width of a model, which `fxgrow.widths` gives and `fxgrow.plan` takes.
 
     Public are `groups` (each with `name`, `size`, `members` and `pinned`), `why()`, `state()`, `width()`, `traced` and
-    `str()`. All else is internal and may change in any version.
+    `str()`. All else is opaque: the later stages read it, and it may change in any version.
 
     Attributes:
-        traced: The model as graphs.
+        traced: The model as graphs. The attributes from here on are opaque.
         groups_by_name: The width groups by name, in the order of the model's parameters.
         tensors: The layouts and roles of each parameter and buffer.
         nodes: The layouts of each node's result, by (mode, node).
@@ -85,8 +86,19 @@ class WidthGraph:
         return tuple(g for g in self.groups_by_name.values() if g.members and not _is_no_width(g, self.tensors))
 
     def width(self, name: str) -> int:
-        """The width of a group in the teacher."""
-        return self.groups_by_name[name].size
+        """The width of a group in the teacher.
+
+        Raises:
+            WidthError: There is no such group.
+        """
+        return self._group(name).size
+
+    def _group(self, name: str) -> Group:
+        try:
+            return self.groups_by_name[name]
+        except (KeyError, TypeError):
+            close = difflib.get_close_matches(str(name), self.groups_by_name, 3)
+            raise WidthError(f"no width group {name!r}{'; close: ' if close else ''}{', '.join(close)}") from None
 
     def value(self, mode: Mode, node: str) -> Any:
         """What is known of a node's result in a mode, or in the mode that was run for both; None where nothing is."""
@@ -167,6 +179,9 @@ class WidthGraph:
         Raises:
             WidthError: There is no such name.
         """
+        for name in (a, b if b is not None else a):
+            if not isinstance(name, str):
+                raise WidthError(f"a name is a str, not {a_type(name)}")
         if b is None:
             return "\n".join(dict.fromkeys(line for name in self._meant(a) for line in self._lines(name))) or (
                 f"{a} has a fixed size"
@@ -207,8 +222,12 @@ class WidthGraph:
         return [t for t in self.tensors if t == name or t.startswith(f"{name}.")]
 
     def state(self, name: str) -> str:
-        """Whether a width can grow, and why not: "must stay: ...", "can grow to any width"."""
-        group = self.groups_by_name[name]
+        """Whether a width can grow, and why not: "must stay: ...", "can grow to any width".
+
+        Raises:
+            WidthError: There is no such group.
+        """
+        group = self._group(name)
         if group.pinned:
             return "must stay: " + "; ".join(group.pinned)
         if group.deferred_to:

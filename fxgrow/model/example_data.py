@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Union
 import torch
 from torch import Tensor
 
+from ..base.wording import a_type
 from .example_inputs import ModelInputs
 
 FLOAT = "float"  # the dtype of the model, whichever that is
@@ -132,7 +133,7 @@ def _data(value: Any) -> Structure:
         return TupleData(tuple(map(_data, value)))
     if type(value) is dict and all(key is None or isinstance(key, bool | int | float | str) for key in value):
         return DictData(tuple([(key, _data(entry)) for key, entry in value.items()]))
-    raise TypeError(f"a {type(value).__name__} cannot be written down")
+    raise TypeError(f"{a_type(value)} cannot be written down")
 
 
 def _value(data: Structure, dtype: torch.dtype) -> Any:

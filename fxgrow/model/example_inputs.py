@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..base.torch_private import pytree
+from ..base.wording import a_type
 from ..errors import TraceError
 
 MAX_CHARACTERS, MAX_ENTRIES = 80, 12  # in messages: of a value, of a sequence
@@ -87,7 +88,7 @@ def arguments_of(example: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any
     if isinstance(example, Mapping):
         return (), dict(example)
     raise TraceError(
-        f"example_inputs is a {type(example).__name__}; expected a tensor, a tuple of positional arguments "
+        f"example_inputs is {a_type(example)}; expected a tensor, a tuple of positional arguments "
         "or a dict of keyword arguments"
     )
 

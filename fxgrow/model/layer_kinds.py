@@ -22,15 +22,14 @@ class LayerKind:
 
     Attributes:
         classes: Of torch.nn; of those that differ in rank, the one for each number of spatial dimensions, from 1 on.
-        functions: What computes the same for weights that are given: the functions of `torch.nn.functional`.
-        native: What these functions call, where models call that themselves.
+        functions: What computes the same for weights that are given: the functions of `torch.nn.functional`, and those
+            of `torch` that these call. The sizes among their arguments have equal names and positions.
         weight_sizes: Attributes that state a size of `weight`, with its dimension, where there is one group.
         arguments: Arguments of the functions that state sizes or counts of channels, with their positions.
     """
 
     classes: tuple[type[nn.Module], ...]
     functions: tuple[Any, ...] = ()
-    native: tuple[Any, ...] = ()
     weight_sizes: Mapping[str, int] = field(default_factory=dict)
     arguments: Mapping[str, int] = field(default_factory=dict)
 
@@ -51,12 +50,14 @@ TRANSPOSED_CONVOLUTION = LayerKind(
 )
 
 BATCH_NORM = LayerKind(
-    (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), (F.batch_norm,), (torch.batch_norm,)
+    (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), (F.batch_norm, torch.batch_norm)
 )
-GROUP_NORM = LayerKind((nn.GroupNorm,), (F.group_norm,), arguments={"num_groups": 1})
-LAYER_NORM = LayerKind((nn.LayerNorm,), (F.layer_norm,), (torch.layer_norm,), arguments={"normalized_shape": 1})
-RMS_NORM = LayerKind((nn.RMSNorm,), (F.rms_norm,), arguments={"normalized_shape": 1})
-INSTANCE_NORM = LayerKind((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), (F.instance_norm,))
+GROUP_NORM = LayerKind((nn.GroupNorm,), (F.group_norm, torch.group_norm), arguments={"num_groups": 1})
+LAYER_NORM = LayerKind((nn.LayerNorm,), (F.layer_norm, torch.layer_norm), arguments={"normalized_shape": 1})
+RMS_NORM = LayerKind((nn.RMSNorm,), (F.rms_norm, torch.rms_norm), arguments={"normalized_shape": 1})
+INSTANCE_NORM = LayerKind(
+    (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), (F.instance_norm, torch.instance_norm)
+)
 LOCAL_RESPONSE_NORM = LayerKind((nn.LocalResponseNorm,), (F.local_response_norm,))
 
 POOLING = LayerKind(
@@ -67,14 +68,16 @@ POOLING = LayerKind(
     (
         F.max_pool1d, F.max_pool2d, F.max_pool3d, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d,
         F.adaptive_avg_pool2d, F.adaptive_avg_pool3d, F.adaptive_max_pool1d, F.adaptive_max_pool2d,
-        F.adaptive_max_pool3d,
+        F.adaptive_max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d,
     ),
 )  # fmt: skip
 DROPOUT = LayerKind(
-    (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
-    (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d),
-    (torch.dropout,),
-)
+    (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout),
+    (
+        F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout,
+        torch.feature_dropout, torch.alpha_dropout, torch.feature_alpha_dropout,
+    ),
+)  # fmt: skip
 
 CONVOLUTIONS = (CONVOLUTION, TRANSPOSED_CONVOLUTION)
 LINEAR_MAPS = (LINEAR, *CONVOLUTIONS)  # the layers that a new layer can follow

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
+from ..base.wording import a_type
 from ..errors import TraceError
 from .copies import named_tensors
+from .example_inputs import brief
+
+
+def leaf_references(leaf_modules: object) -> tuple[str | type, ...]:
+    """The names and classes among `leaf_modules`, of which one alone counts as a list of one.
+
+    Raises:
+        TraceError: It is no list of names and classes.
+    """
+    several = [leaf_modules] if isinstance(leaf_modules, str | type) else leaf_modules or ()
+    leaves = tuple(several) if isinstance(several, Iterable) else None
+    if leaves is None or not all(isinstance(leaf, str | type) for leaf in leaves):
+        raise TraceError(f"leaf_modules is {brief(leaf_modules)}; expected a list of names or classes of submodules")
+    return leaves
 
 
 def check_supported(model: nn.Module) -> None:
@@ -16,7 +33,7 @@ def check_supported(model: nn.Module) -> None:
         TraceError: The model is not supported; the message names the parameter or module.
     """
     if not isinstance(model, nn.Module):
-        raise TraceError(f"the model is a {type(model).__name__}; expected an nn.Module")
+        raise TraceError(f"the model is {a_type(model)}; expected an nn.Module")
     if hasattr(model, "_orig_mod"):
         raise TraceError("the model is compiled; grow the module that was compiled, and compile the student")
     if isinstance(model, torch.jit.ScriptModule):
@@ -34,7 +51,7 @@ def check_supported(model: nn.Module) -> None:
         elif isinstance(tensor, nn.Parameter) and not tensor.is_floating_point():
             kind = f"holds {tensor.dtype}"
         elif type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
-            kind = f"is a {type(tensor).__name__}"
+            kind = f"is {a_type(tensor)}"
         elif tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
             kind = "has hooks, which may not work on its grown shape; remove them and add them to the student"
         if kind:

@@ -24,22 +24,8 @@ from . import (  # noqa: F401 - each file registers its rules
     slicing,
     view,
 )
-from .registry import (
-    KERNEL,
-    PARTIAL,
-    Env,
-    Exactness,
-    Linear,
-    Outcome,
-    Rule,
-    Sample,
-    Value,
-    broadcast,
-    rule,
-    rule_for,
-    rules,
-    tensors,
-)
+from .env import KERNEL, PARTIAL, Env, Outcome, Value, broadcast, tensors
+from .registry import Exactness, Linear, Rule, Sample, rule, rule_for, rules
 
 __all__ = [
     "KERNEL",

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..layouts.layout import fixed
 from ..layouts.unify import Inexpressible
-from .registry import Env, Exactness, Outcome, Sample, Value, broadcast, rule, tensors
+from .env import Env, Outcome, Value, broadcast, tensors
+from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
 

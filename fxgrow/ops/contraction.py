@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..layouts.layout import ONE, Layout, fixed, product
-from .registry import KERNEL, Env, Exactness, Outcome, Sample, Value, broadcast, rule
+from .env import KERNEL, Env, Outcome, Value, broadcast
+from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
 

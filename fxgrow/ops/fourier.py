@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..layouts.layout import fixed
-from .registry import Env, Exactness, Outcome, Sample, Value, rule
+from .env import Env, Outcome, Value
+from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ..layouts.layout import Layout, fixed
 from ..layouts.unify import Inexpressible
-from .registry import Env, Exactness, Outcome, Sample, Value, broadcast, rule, tensors
+from .env import Env, Outcome, Value, broadcast, tensors
+from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
 

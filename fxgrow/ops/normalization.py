@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from ..layouts.layout import Layout, fixed
-from .registry import Env, Exactness, Outcome, Sample, Value, rule
+from .env import Env, Outcome, Value
+from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
 

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layouts.layout import Layout, is_fixed, product
-from .registry import PARTIAL, Env, Exactness, Outcome, Sample, Value, broadcast, rule, tensors
+from .env import PARTIAL, Env, Outcome, Value, broadcast, tensors
+from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
 

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layouts.layout import Layout, concat, fixed, product
-from .registry import KERNEL, Env, Exactness, Outcome, Sample, Value, rule
+from .env import KERNEL, Env, Outcome, Value
+from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
 

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..layouts.layout import ONE, Layout, fixed
-from .registry import PARTIAL, Env, Exactness, Outcome, Sample, Value, rule
+from .env import PARTIAL, Env, Outcome, Value
+from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 
 from ..layouts.layout import Layout, concat, fixed
-from .registry import Env, Exactness, Outcome, Sample, Value, rule
+from .env import Env, Outcome, Value
+from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
 

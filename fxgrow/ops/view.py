@@ -12,7 +12,8 @@ from torch import nn
 from ..base.roles import PASSED_ON
 from ..layouts.layout import ONE, Layout, concat, fixed, product
 from ..layouts.unify import Inexpressible
-from .registry import Env, Exactness, Outcome, Sample, Value, rule
+from .env import Env, Outcome, Value
+from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
 

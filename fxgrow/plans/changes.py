@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -13,6 +13,7 @@ from ..model.tree import Mode
 Layer = Literal["Linear", "Conv1d", "Conv2d", "Conv3d"]
 Kind = Literal["identity", "residual", "random"]
 Norm = Literal["batch", "group", ""]
+KernelSize = tuple[int, ...]  # per axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,29 @@ class NodeRef:
     node: str
 
 
+class Change:
+    """What every structural change says of itself, so that tables, drawings and checks need no list of its classes."""
+
+    __slots__ = ()
+
+    @property
+    def new_paths(self) -> tuple[str, ...]:
+        """The paths of the modules that only the student has."""
+        return ()
+
+    @property
+    def original(self) -> str:
+        """The path of the module that the new ones are clones of; "" where they are none."""
+        return ""
+
+    @property
+    def kernels(self) -> Mapping[str, tuple[KernelSize, KernelSize]]:
+        """By the paths of the convolutions that get a larger kernel, the old size and the new one."""
+        return {}
+
+
 @dataclass(frozen=True, slots=True)
-class Insert:
+class Insert(Change):
     """A new layer after some nodes: identity, residual or random.
 
     Attributes:
@@ -59,6 +81,10 @@ class Insert:
     after_nodes: tuple[NodeRef, ...]
     exact_modes: tuple[Mode, ...]
 
+    @property
+    def new_paths(self) -> tuple[str, ...]:
+        return (self.path,)
+
     def __str__(self) -> str:
         size = f" {'x'.join(map(str, self.kernel))}" if self.kernel else ""
         grouped = f", {self.groups} groups" if self.groups > 1 else ""
@@ -79,7 +105,7 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeat(Change):
     """Clones of a residual block right after it.
 
     Attributes:
@@ -103,13 +129,21 @@ class Repeat:
         """Of the first clone."""
         return self.paths[0]
 
+    @property
+    def new_paths(self) -> tuple[str, ...]:
+        return self.paths
+
+    @property
+    def original(self) -> str:
+        return self.block
+
     def __str__(self) -> str:
         times = f"{len(self.paths)} clones" if len(self.paths) > 1 else "a clone"
         return f"{times} of {self.block}, with zeros in {', '.join(self.zeros)}"
 
 
 @dataclass(frozen=True, slots=True)
-class Enlarge:
+class Enlarge(Change):
     """A larger kernel, with zeros around the old one.
 
     Attributes:
@@ -125,6 +159,10 @@ class Enlarge:
     old: tuple[int, ...]
     new: tuple[int, ...]
     exact_modes: tuple[Mode, ...] = ("eval", "train")
+
+    @property
+    def kernels(self) -> Mapping[str, tuple[KernelSize, KernelSize]]:
+        return {self.path: (self.old, self.new)}
 
     def __str__(self) -> str:
         old, new = ("x".join(map(str, size)) for size in (self.old, self.new))

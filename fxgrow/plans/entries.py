@@ -144,7 +144,7 @@ class IoDimPlan:
 
     Attributes:
         kind: "input" or "output".
-        at: Of an input, its place in the arguments of `forward` ("x", "xs[0]"); of an output "eval" or "train".
+        at: Of an input, its path in the arguments of `forward` ("x", "xs[0]"); of an output "eval" or "train".
         number: Of an output, which of the tensors that the model returns in that mode; of an input 0.
         dim: The dimension.
         group: The width that grows.

@@ -19,11 +19,12 @@ from torch import Tensor
 from .. import methods
 from ..base.decode import DecodeError, decode, encode
 from ..base.tables import html_table, table
+from ..base.wording import a_type
 from ..errors import PlanError
 from ..layouts.index_map import index_map
 from ..layouts.layout import Layout, atoms, measure
 from ..model.example_data import CallData, call_from_data, why_invalid
-from ..model.example_inputs import ModelInputs
+from ..model.example_inputs import ModelInputs, brief
 from ..model.tree import Output
 from ..spec.parse import parse
 from . import serial, validation
@@ -37,8 +38,8 @@ class Plan:
 
     Public are `to_json()`, `from_json()`, `then()`, `steps`, `renumbered()`, `grown_widths` (each with `name`, `old`,
     `new` and `method`), `width()`, `preserves_function`, `skipped` (each with `name` and `reason`), `model`, `inputs`,
-    `spec`, `seed`, `method`, `output`, `leaf_modules`, `notes`, `made_with` and `str()`. All else is internal and may
-    change in any version.
+    `spec`, `seed`, `method`, `output`, `leaf_modules`, `notes`, `made_with` and `str()`. All else is
+    opaque: the later stages read it, and it may change in any version.
 
     Attributes:
         model: The class of the teacher.
@@ -95,7 +96,7 @@ class Plan:
     def fresh(self) -> frozenset[str]:
         """The groups whose new channels are no replicas: those of inputs and outputs, and those with such a method."""
         filled = {width.name for width in self.grown_widths if not methods.method(width.method).replicas}
-        return frozenset({end.group for end in self.io_dims} | filled)
+        return frozenset({io_dim.group for io_dim in self.io_dims} | filled)
 
     @property
     def preserves_function(self) -> bool:
@@ -120,7 +121,12 @@ class Plan:
 
         Returns:
             For each its name where `layer1.1_deeper1`, the clone of `layer1.1`, is `layer1.2`, and so on.
+
+        Raises:
+            PlanError: `names` is not iterable.
         """
+        if not isinstance(names, Iterable):
+            raise PlanError(f"names are {a_type(names)}; expected those of a state_dict")
         clones = {path for step in self.steps for change in step.changes for path in getattr(change, "paths", ())}
         return renumbered(names, clones)
 
@@ -131,12 +137,19 @@ class Plan:
             PlanError: The other is no plan.
         """
         if not isinstance(other, Plan):
-            raise PlanError(f"then takes a Plan, not a {type(other).__name__}")
+            raise PlanError(f"then takes a Plan, not {a_type(other)}")
         return dataclasses.replace(self, next=other if self.next is None else self.next.then(other))
 
     def width(self, name: str) -> Width:
-        """A group by name."""
-        return self._by_name[name]
+        """A group by name.
+
+        Raises:
+            PlanError: The plan has no such group.
+        """
+        try:
+            return self._by_name[name]
+        except (KeyError, TypeError):
+            raise PlanError(f"the plan has no width {name!r}; it has {brief([*self._by_name])}") from None
 
     def method_of(self, name: str) -> str:
         """How a group's new channels are filled; "" where it does not grow."""
@@ -267,21 +280,6 @@ class Plan:
             yield ("changed", "how", "exact in"), changed
         if self.skipped:
             yield ("left as it is", "why"), [(w.name, w.reason) for w in self.skipped]
-
-
-def chained(plans: Plan | Sequence[Plan]) -> Plan:
-    """A plan, or several as one.
-
-    Raises:
-        PlanError: It is neither, or one contradicts itself (`Plan.check`).
-    """
-    given = plans if isinstance(plans, list | tuple) else [plans]
-    only = [plan for plan in given if isinstance(plan, Plan)]
-    if not only or len(only) < len(given):
-        raise PlanError(f"apply takes a Plan (Plan.from_json reads one) or a list, not a {type(plans).__name__}")
-    chain = functools.reduce(Plan.then, only)
-    chain.check()
-    return chain
 
 
 def example_of(plan: Plan, tensors: Iterable[Tensor]) -> ModelInputs | None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..base.isolation import rng_preserved
+from ..base.scalars import as_number
 from ..base.structures import leaf_tensors
-from ..base.torch_private import TorchDispatchMode, pytree, swapped_tensors
+from ..base.torch_private import pytree
+from ..base.wording import a_type
 from ..capture.ladder import trace_model
 from ..capture.traced import Traced
 from ..errors import GrowError, TraceError
@@ -22,20 +22,19 @@ from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, only_atom
 from ..model.call_args import bind
 from ..model.copies import clone_shared, named_tensors
-from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
+from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of, brief
 from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe
-from ..model.tree import MODES, Mode, graph_for, set_mode
+from ..model.tree import MODES, Mode, graph_for
 from ..plans.growth_plan import Plan, example_of
-from ..recording.runner import Runner
-from ..recording.tape import Tape
 from ..rewrite.student import plan_of
 from ..rewrite.student_inputs import old_outputs, padded, padded_inputs
 from ..solver.io_widths import free_io_dims
 from ..spec.parse import parse
 from .flops import total_flops
 from .report import TOLERANCE, NodeError, Report
+from .run import run_graph, run_module
 
 
 def compare(
@@ -56,14 +55,14 @@ def compare(
         GrowError: One is no model or does not run on the inputs, or their outputs differ in structure or shape.
     """
     _check_models(teacher, student)
+    largest = _allowed(tolerance, teacher)
     args, kwargs = arguments_of(example_inputs)
     given = ModelInputs(args, kwargs)
     plan = plan_of(student)
     steps = plan.steps if plan is not None else ()
     larger = padded_inputs(steps, teacher, given)
     errors: dict[str, float] = {mode: _output_error(teacher, student, given, larger, steps, mode) for mode in MODES}
-    allowed = tolerance if tolerance is not None else _tolerance(teacher)
-    beyond = [mode for mode in MODES if errors[mode] > allowed] if tolerance is None else []
+    beyond = [mode for mode in MODES if errors[mode] > largest] if tolerance is None else []
     rounding = _rounding(teacher, given, beyond)
     nodes: tuple[NodeError, ...] = ()
     if (
@@ -75,7 +74,7 @@ def compare(
         nodes = tuple(_node_errors(teacher, student, plan, given))
     return Report(
         errors=errors,
-        tolerance=allowed,
+        tolerance=largest,
         rounding=rounding,
         nodes=nodes,
         parameters=(_count(teacher), _count(student)),
@@ -88,7 +87,7 @@ def compare(
 def _check_models(teacher: nn.Module, student: nn.Module) -> None:
     for who, model in (("teacher", teacher), ("student", student)):
         if not isinstance(model, nn.Module):
-            raise GrowError(f"the {who} is a {type(model).__name__}; expected an nn.Module")
+            raise GrowError(f"the {who} is {a_type(model)}; expected an nn.Module")
         if any(tensor.is_meta for tensor in named_tensors(model).values()):
             raise GrowError(f"the {who} is on the meta device and has no values to compare; give a model with weights")
 
@@ -110,8 +109,8 @@ def _output_error(
     expected = _result("teacher", teacher, given, mode)
     actual = _result("student", student, larger, mode)
     if isinstance(expected, Mapping) is not isinstance(actual, Mapping) and dict in (type(expected), type(actual)):
-        kinds = [type(result).__name__ for result in (actual, expected)]
-        raise GrowError(f"the student returns a {kinds[0]} where the teacher returns a {kinds[1]}")
+        kinds = [a_type(result) for result in (actual, expected)]
+        raise GrowError(f"the student returns {kinds[0]} where the teacher returns {kinds[1]}")
     ours, theirs = old_outputs(steps, mode, leaf_tensors(actual)), leaf_tensors(expected)
     if len(ours) != len(theirs):
         raise GrowError(f"the student returns {len(ours)} tensors where the teacher returns {len(theirs)}")
@@ -120,7 +119,7 @@ def _output_error(
 
 def _result(who: str, model: nn.Module, inputs: ModelInputs, mode: Mode) -> Any:
     try:
-        return _run(model, inputs, mode)
+        return run_module(model, inputs, mode)
     except GrowError:
         raise
     except Exception as error:
@@ -138,8 +137,8 @@ def _rounding(teacher: nn.Module, inputs: ModelInputs, modes: Sequence[Mode]) ->
     args, kwargs = pytree.tree_map_only(Tensor, _precise, (inputs.args, dict(inputs.kwargs)))
     errors: dict[str, float] = {}
     for mode in modes:
-        theirs = leaf_tensors(_run(precise, ModelInputs(args, kwargs), mode))
-        ours = leaf_tensors(_run(teacher, inputs, mode))
+        theirs = leaf_tensors(run_module(precise, ModelInputs(args, kwargs), mode))
+        ours = leaf_tensors(run_module(teacher, inputs, mode))
         errors[mode] = max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
     return errors
 
@@ -149,44 +148,6 @@ def _precise(tensor: Tensor) -> Tensor:
         return tensor.detach().clone()
     data = tensor.detach().double()
     return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
-
-
-def _run(model: nn.Module, inputs: ModelInputs, mode: Mode) -> Any:
-    with rng_preserved(), torch.no_grad(), _in_mode(model, mode), DropoutOff():
-        torch.manual_seed(0)
-        buffers = {name: tensor.clone() for name, tensor in model.named_buffers()}
-        args, kwargs = copy.deepcopy((inputs.args, dict(inputs.kwargs)))
-        return torch.func.functional_call(model, buffers, args, kwargs)
-
-
-@contextmanager
-def _in_mode(model: nn.Module, mode: Mode) -> Iterator[None]:
-    before = [(module, module.training) for module in model.modules()]
-    set_mode(model, mode)
-    try:
-        yield
-    finally:
-        model.train(before[0][1])
-        for module, training in before:
-            module.training = training
-
-
-class DropoutOff(TorchDispatchMode):
-    """Replaces random masks by their mean, so that train mode is deterministic: dropout is the identity."""
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        aten = torch.ops.aten
-        if func is aten.native_dropout.default:
-            return args[0], torch.ones_like(args[0], dtype=torch.bool)
-        if func is aten.bernoulli_.float:
-            return args[0].fill_(args[1] if len(args) > 1 else 0.5)
-        if func is aten.bernoulli.p:
-            return torch.full_like(args[0], args[1])
-        if func in (aten.rrelu_with_noise.default, aten.rrelu_with_noise_.default):
-            return func(*args[:4], False)  # the slope's mean
-        return func(*args, **(kwargs or {}))
 
 
 def _traced_again(teacher: nn.Module, plan: Plan, inputs: ModelInputs) -> Traced:
@@ -211,8 +172,8 @@ def _node_errors(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: M
     gains = {tensor.name for tensor in plan.tensors if "gain" in tensor.mean_fill}  # intended to differ
     for mode in MODES:
         graph = traced.graph(mode)
-        values = _record(root, graph, arguments, mode)
-        ours = _record(student, graph_for(student.graphs, mode), larger, mode)
+        values = run_graph(root, graph, arguments, mode)
+        ours = run_graph(student, graph_for(student.graphs, mode), larger, mode)
         for node in graph.nodes:
             layouts = widths.value(mode, node.name)
             if node.op == "placeholder" or (node.op == "get_attr" and node.target in gains):  # inputs are not computed
@@ -254,21 +215,18 @@ def _mean_channels(plan: Plan, layout: Layout) -> int:
     return plan.width(name).mean_channels if isinstance(name, str) and plan.grows(layout) else 0
 
 
-def _record(root: nn.Module, graph: fx.Graph, arguments: Mapping[str, Any], mode: Mode) -> Mapping[str, Any]:
-    values: dict[str, Any] = {}
+def _allowed(tolerance: object, teacher: nn.Module) -> float:
+    """The largest error that counts as equal.
 
-    class Recorder(Runner):
-        def run_node(self, n: fx.Node) -> Any:
-            result = super().run_node(n)
-            values[n.name] = result.clone() if isinstance(result, Tensor) else None  # a later node may write to it
-            return result
-
-    buffers = {name: tensor.clone() for name, tensor in root.named_buffers()}
-    with rng_preserved(), torch.no_grad(), _in_mode(root, mode), DropoutOff():
-        torch.manual_seed(0)
-        with swapped_tensors(root, buffers):
-            Recorder(root, graph, Tape({})).run_on(copy.deepcopy(arguments))
-    return values
+    Raises:
+        GrowError: The tolerance is no number from 0 on.
+    """
+    if tolerance is None:
+        return _tolerance(teacher)
+    number = as_number(tolerance)
+    if number is None or not number >= 0:
+        raise GrowError(f"tolerance is a number of at least 0, not {brief(tolerance)}")
+    return float(number)
 
 
 def _tolerance(model: nn.Module) -> float:
@@ -285,7 +243,7 @@ def _flops(model: nn.Module, inputs: ModelInputs) -> int:
         return total_flops(model, inputs)
     try:  # its control flow depends on values
         with FlopCounterMode(display=False) as counter:
-            _run(model, inputs, "eval")
+            run_module(model, inputs, "eval")
     except Exception:  # noqa: BLE001 - the counter does not support every model; 0: not known
         return 0
     return int(counter.get_total_flops())

@@ -16,7 +16,6 @@ from ..capture.ladder import trace_model
 from ..capture.traced import Traced
 from ..model.copies import clone_to_run, named_tensors
 from ..model.tree import Mode, graph_for, set_mode
-from ..plans.changes import Enlarge, Insert, Repeat
 from ..plans.growth_plan import Plan
 from ..rewrite.student import assemble
 from ..rewrite.student_inputs import padded, padded_inputs
@@ -100,20 +99,15 @@ def figures_after(plan: Plan, traced: Traced) -> Figures:
 
 def figures_before(plan: Plan, after: Figures) -> Figures:
     """The figures of a student's teacher, reconstructed from the plan; FLOPs are not known."""
-    new = tuple(f"{path}." for step in plan.steps for path in _new_layers(step))
+    new = tuple(f"{path}." for step in plan.steps for change in step.changes for path in change.new_paths)
     kinds = {path: kind for path, kind in after.kinds.items() if not f"{path}.".startswith(new)}
     shapes = {name: shape for name, shape in after.shapes.items() if module_of(name) in kinds}
     for step in reversed(plan.steps):
         for change in step.changes:
-            weight = f"{getattr(change, 'path', '')}.weight"
-            if isinstance(change, Enlarge) and weight in shapes:
-                shapes[weight] = (*shapes[weight][: -len(change.old)], *change.old)
+            for path, (kernel, _) in change.kernels.items():
+                if (weight := f"{path}.weight") in shapes:
+                    shapes[weight] = (*shapes[weight][: -len(kernel)], *kernel)
         for tensor in step.tensors:
             if tensor.name in shapes:
                 shapes[tensor.name] = tuple(map(step.old_size, tensor.layouts))
     return Figures(kinds, shapes, after.parameters & shapes.keys(), None)
-
-
-def _new_layers(plan: Plan) -> list[str]:
-    inserts = [change.path for change in plan.changes if isinstance(change, Insert)]
-    return [*inserts, *(path for change in plan.changes if isinstance(change, Repeat) for path in change.paths)]

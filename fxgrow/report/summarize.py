@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from torch import nn
 
+from ..base.wording import a_type
 from ..capture.ladder import trace_model
 from ..errors import GrowError
 from ..infer.findings import CARRY
@@ -16,7 +17,6 @@ from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import atoms, show
 from ..model.copies import named_tensors
 from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
-from ..plans.changes import Enlarge, Repeat
 from ..plans.entries import TensorPlan
 from ..plans.growth_plan import Plan, example_of
 from ..rewrite.student import check_code, plan_of
@@ -51,14 +51,14 @@ def summarize(
     if plan is None:
         widths = freeze(trace_model(model, example_inputs)) if isinstance(model, nn.Module) else model
         if not isinstance(widths, WidthGraph):
-            raise GrowError(f"summary got a {type(model).__name__}; expected a model, a WidthGraph or a Plan")
+            raise GrowError(f"summary got {a_type(model)}; expected a model, a WidthGraph or a Plan")
         return _of_widths(widths)
     if isinstance(teacher, nn.Module):
         check_tensors(plan, named_tensors(teacher))
         example = _example(plan, teacher, example_inputs)
         teacher = freeze(trace_model(teacher, example, leaf_modules=plan.leaf_modules, output=plan.output))
     elif teacher is not None and not isinstance(teacher, WidthGraph):
-        raise GrowError(f"the teacher is a {type(teacher).__name__}; expected an nn.Module or a WidthGraph")
+        raise GrowError(f"the teacher is {a_type(teacher)}; expected an nn.Module or a WidthGraph")
     if teacher is not None:
         example_inputs = teacher.traced.inputs
     if isinstance(model, nn.Module):
@@ -119,8 +119,8 @@ def _compared(plan: Plan, widths: WidthGraph, before: Figures, after: Figures, *
 
 def _originals(plan: Plan, after: Figures) -> dict[str, str]:
     """For each module in a clone the path of its original in the cloned block."""
-    repeats = [change for step in plan.steps for change in step.changes if isinstance(change, Repeat)]
-    clones = [(f"{path}.", f"{repeat.block}.") for repeat in repeats for path in repeat.paths]
+    repeats = [change for step in plan.steps for change in step.changes if change.original]
+    clones = [(f"{path}.", f"{repeat.original}.") for repeat in repeats for path in repeat.new_paths]
     return {
         path: block + path.removeprefix(clone_of)
         for path in after.kinds
@@ -203,7 +203,7 @@ def _of_plan(plan: Plan) -> Summary:
         width, reason = (old[name][dim], new[name][dim]), skipped.pop(path, "")
         rows.append(Row(path, "", show(first[name].layouts[dim]), width, why=reason if width[0] == width[1] else ""))
     for step in plan.steps:
-        rows += [Row(change.path, str(change), new=not isinstance(change, Enlarge)) for change in step.changes]
+        rows += [Row(change.path, str(change), new=bool(change.new_paths)) for change in step.changes]
     rows += [Row(name, "", name, why=reason) for name, reason in skipped.items()]
     note = f"a plan has no tensors: for parameters, FLOPs and the layers that stay, {PASS_TEACHER}"
     return Summary(_title(plan), tuple(rows), notes=(*plan.notes, note))

@@ -12,7 +12,7 @@ from ..capture.attribute_ints import attribute_ints_in, plain
 from ..capture.proxy import guard
 from ..capture.retracer import Retracer
 from ..errors import PlanError
-from ..infer.literals import argument
+from ..infer.spellings import argument
 from ..model.tree import Mode, module_at
 from ..plans.entries import DROP, Edit, Resize
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from ..base.wording import a_type
 from ..capture.traced import Traced
-from ..depth.calibrate import calibrate
+from ..depth.calibrate import calibrate, check_batches
 from ..depth.insert import make
-from ..errors import PlanError
+from ..errors import GrowError, PlanError
 from ..model.copies import named_tensors
 from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
@@ -41,7 +42,13 @@ OWN_PLAN = "_fxgrow_plan"  # in the attributes of a student of the user's own cl
 
 
 def plan_of(student: nn.Module) -> Plan | None:
-    """The plan that made a student; None where fxgrow did not make it."""
+    """The plan that made a student; None where fxgrow did not make it.
+
+    Raises:
+        GrowError: It is no module.
+    """
+    if not isinstance(student, nn.Module):
+        raise GrowError(f"plan_of takes a student, not {a_type(student)}")
     plan = student.meta.get("fxgrow") if isinstance(student, fx.GraphModule) else vars(student).get(OWN_PLAN)
     return plan if isinstance(plan, Plan) else None
 
@@ -54,7 +61,20 @@ def remember(plan: Plan, student: nn.Module) -> None:
         vars(student)[OWN_PLAN] = plan
 
 
-def calibrated_in(plan: Plan) -> list[Insert]:
+def check_calibration(plan: Plan, batches: Iterable[Any] | None) -> None:
+    """Whether there are batches where new norms are to take their statistics from data.
+
+    Raises:
+        PlanError: There are none, or what was given is not iterable.
+    """
+    calibrated = _calibrated(plan)
+    if batches is None and calibrated:
+        raise PlanError(f"{calibrated[0].path} is to be calibrated: give batches of inputs as calibration")
+    if batches is not None:
+        check_batches(batches)
+
+
+def _calibrated(plan: Plan) -> list[Insert]:
     """The new layers whose norms are to take their statistics from data."""
     return [one for one in plan.changes if isinstance(one, Insert) and one.calibrated]
 
@@ -71,7 +91,9 @@ def student_of(traced: Traced, plan: Plan, model: nn.Module, batches: Iterable[A
     Raises:
         PlanError: The model has other parameters than the plan, or the batches do not run.
     """
-    calibrated = calibrated_in(plan)
+    calibrated = _calibrated(plan)
+    if batches is not None:
+        check_batches(batches)
     tensors = named_tensors(model)
     grown = grown_tensors(plan, tensors)
     root = traced.tree(model, {id(tensor): grown[name] for name, tensor in tensors.items()})

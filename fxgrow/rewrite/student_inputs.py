@@ -33,27 +33,30 @@ def old_outputs(plans: Sequence[Plan], mode: str, outputs: Sequence[Tensor]) -> 
     """Of the tensors that a student returns in a mode the part that the teacher returns."""
     kept = list(outputs)
     for plan in reversed(plans):
-        for end in plan.io_dims:
-            if end.kind == "output" and end.at == mode and end.number < len(kept):
-                tensor = kept[end.number]
-                if end.dim < tensor.ndim and tensor.shape[end.dim] == end.new:
-                    kept[end.number] = tensor.narrow(end.dim, 0, end.old)
+        for io_dim in plan.io_dims:
+            if io_dim.kind == "output" and io_dim.at == mode and io_dim.number < len(kept):
+                tensor = kept[io_dim.number]
+                if io_dim.dim < tensor.ndim and tensor.shape[io_dim.dim] == io_dim.new:
+                    kept[io_dim.number] = tensor.narrow(io_dim.dim, 0, io_dim.old)
     return kept
 
 
 def _paddings(plan: Plan) -> dict[str, Callable[[Tensor], Tensor]]:
-    places = dict.fromkeys(end.at for end in plan.io_dims if end.kind == "input")
+    names = dict.fromkeys(io_dim.at for io_dim in plan.io_dims if io_dim.kind == "input")
     return {
-        at: partial(_pad, plan, [end for end in plan.io_dims if (end.kind, end.at) == ("input", at)]) for at in places
+        at: partial(_pad, plan, [io_dim for io_dim in plan.io_dims if (io_dim.kind, io_dim.at) == ("input", at)])
+        for at in names
     }
 
 
 def _pad(plan: Plan, io_dims: Sequence[IoDimPlan], tensor: Tensor) -> Tensor:
-    for end in io_dims:
+    for io_dim in io_dims:
         shape = list(tensor.shape)
-        if shape[end.dim] == end.old:  # else it is no input of the teacher's
-            shape[end.dim] = end.new - end.old
-            tensor = torch.cat([tensor, _noise(shape, tensor, named_generator(plan.seed, f"input {end.at}"))], end.dim)
+        if shape[io_dim.dim] == io_dim.old:  # else it is no input of the teacher's
+            shape[io_dim.dim] = io_dim.new - io_dim.old
+            tensor = torch.cat(
+                [tensor, _noise(shape, tensor, named_generator(plan.seed, f"input {io_dim.at}"))], io_dim.dim
+            )
     return tensor
 
 

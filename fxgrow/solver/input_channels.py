@@ -30,7 +30,7 @@ class InputChannels:
 
     Attributes:
         name: The input's name in a run.
-        label: Its place in the arguments of `forward`.
+        label: Its path in the arguments of `forward`.
         dim: Which dimension they are.
         size: How many there are.
     """
@@ -54,9 +54,9 @@ def find_input(graph: WidthGraph, request: Inputs) -> InputChannels:
     readers = list(graph.tensors.values()) if chosen else _readers(graph, request, list(candidates))
     why: dict[str, None] = {}
     for label, (name, tensor) in (chosen or candidates).items():
-        for place in _by_likelihood(tensor.ndim):
-            probe = lift(graph, Lifted(frozenset(_alike(candidates, place))))
-            dim = place % tensor.ndim
+        for axis in _by_likelihood(tensor.ndim):
+            probe = lift(graph, Lifted(frozenset(_alike(candidates, axis))))
+            dim = axis % tensor.ndim
             if _is_summed(probe, probe.inputs[name][dim], readers, in_part=bool(chosen)):
                 return InputChannels(name, label, dim, tensor.shape[dim])
             channels = atoms(probe.inputs[name][dim])
@@ -76,15 +76,15 @@ def _is_summed(probe: WidthGraph, channels: Layout, readers: Sequence[TensorWidt
     return channels in summed or (in_part and not {*atoms(channels)}.isdisjoint(n for la in summed for n in atoms(la)))
 
 
-def _alike(candidates: Mapping[str, tuple[str, Tensor]], place: int) -> Iterator[tuple[str, int]]:
+def _alike(candidates: Mapping[str, tuple[str, Tensor]], axis: int) -> Iterator[tuple[str, int]]:
     """That dimension of every input: they may be added."""
     for name, tensor in candidates.values():
-        if -tensor.ndim <= place < tensor.ndim:
-            yield name, place % tensor.ndim
+        if -tensor.ndim <= axis < tensor.ndim:
+            yield name, axis % tensor.ndim
 
 
 def _candidates(arguments: Mapping[str, Any]) -> dict[str, tuple[str, Tensor]]:
-    """The tensors among the arguments by their places, with their names in a run."""
+    """The tensors among the arguments by their paths, with their names in a run."""
     names = {id(tensor): name for name, tensor in named_inputs(arguments).items()}
     return {label: (names[id(tensor)], tensor) for label, tensor in labelled(arguments).items()}
 

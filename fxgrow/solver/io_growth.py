@@ -8,7 +8,7 @@ from typing import Literal
 from ..errors import PlanError
 from ..spec.requests import Inputs, Outputs, Request
 
-IGNORED = "zero_out"  # the method of `Inputs`: nothing listens to the new channels yet
+IGNORED = "zero_out"  # the method of `Inputs`: new columns of consumers are zero, so that outputs are unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class IoDim:
 
     Attributes:
         kind: "input" or "output".
-        at: The input's place in the arguments of `forward`, or the mode of the output.
+        at: The input's path in the arguments of `forward`, or the mode of the output.
         number: Which of the tensors that the model returns.
         dim: The dimension.
         size: Its size in the teacher.

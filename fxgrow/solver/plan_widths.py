@@ -11,7 +11,8 @@ from ..base.rng import named_generator
 from ..base.structures import ArgumentPath
 from ..infer.findings import Norm
 from ..infer.groups import Group
-from ..infer.literals import PART, Literal
+from ..infer.literals import Literal
+from ..infer.spellings import PART
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom, prefix
 from ..methods.registry import offered
@@ -275,6 +276,9 @@ def _notes(
 def _io_notes(io_growths: Sequence[IoGrowth]) -> Iterator[str]:
     for growth in io_growths:
         if isinstance(growth.request, Inputs):
-            yield f"{growth.what}: {growth.more} more, the last ones, which count for nothing until they are trained"
+            yield (
+                f"{growth.what}: {growth.more} more, the last ones, with zero weights, so that they have no effect "
+                "until they are trained"
+            )
         else:
             yield f"{growth.what}: {growth.more} more, the last ones ({growth.request.new}); the old ones stay"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from ..errors import PlanError
@@ -17,27 +17,30 @@ from .equal_parts import GroupGain, solve_equal_parts
 from .mean_channels import MeanChannels
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Targets:
-    """The outcome of resolving a specification."""
+    """The outcome of resolving a specification; each step gives a new one.
 
-    new: dict[str, int] = field(default_factory=dict)
-    request: dict[str, Widen] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    mean_channels: dict[str, MeanChannels] = field(
-        default_factory=dict
-    )  # of the groups that grow to no multiple of an odd width
+    Attributes:
+        new: The new width of each group that is asked for.
+        request: The request that decides it.
+        skipped: Why others, by group or layer, stay.
+        notes: What a user should know.
+        mean_channels: Of the groups that grow to no multiple of an odd width.
+    """
 
-    def take(self, widths: WidthGraph, request: Widen, decision: Decision) -> None:
-        """Add what a request decides.
+    new: Mapping[str, int] = field(default_factory=dict)
+    request: Mapping[str, Widen] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    mean_channels: Mapping[str, MeanChannels] = field(default_factory=dict)
+
+    def taking(self, widths: WidthGraph, request: Widen, decision: Decision) -> Targets:
+        """These targets and what a request decides.
 
         Raises:
             PlanError: Another request asks for another width of a group.
         """
-        self.skipped.update(decision.skipped)
-        self.notes.extend(decision.notes)
-        self.mean_channels.update(decision.mean_channels)
         for name, width in decision.new.items():
             other = self.request.get(name)
             if other is not None and self.new[name] != width:
@@ -46,10 +49,38 @@ class Targets:
                     f"{other.pattern!r} and {request.pattern!r} meet in one width, {name}, but ask for "
                     f"{self.new[name]} and {width}. Give both one width.\n{widths.why(theirs, mine)}"
                 )
-            if width > widths.width(name):
-                self.skipped.pop(name, None)
-            self.new[name] = width
-            self.request[name] = request
+        grown = {name for name, width in decision.new.items() if width > widths.width(name)}
+        return Targets(
+            {**self.new, **decision.new},
+            {**self.request, **dict.fromkeys(decision.new, request)},
+            {name: reason for name, reason in {**self.skipped, **decision.skipped}.items() if name not in grown},
+            (*self.notes, *decision.notes),
+            {**self.mean_channels, **decision.mean_channels},
+        )
+
+    def changed(
+        self,
+        new: Mapping[str, int],
+        request: Widen,
+        *,
+        skipped: Mapping[str, str] = MappingProxyType({}),
+        notes: Sequence[str] = (),
+    ) -> Targets:
+        """These targets with other widths for some groups.
+
+        Args:
+            new: Their widths.
+            request: The request that decides them where there was none.
+            skipped: Why some of them stay; the others are not skipped.
+            notes: What a user should know of it.
+        """
+        return replace(
+            self,
+            new={**self.new, **new},
+            request={**self.request, **{name: self.request.get(name, request) for name in new}},
+            skipped={**{name: why for name, why in self.skipped.items() if name not in new}, **skipped},
+            notes=(*self.notes, *notes),
+        )
 
 
 def resolve(
@@ -85,18 +116,14 @@ def resolve(
             )
         unfit = {**(_unfit(widths, how) if no_replicas[how] else {}), **taken}
         excluded = excluded_by(widths, request)
-        targets.take(
-            widths,
-            request,
+        decision = (
             ask_everything(widths, request, excluded, unfit, targets.new)
             if request.blanket
-            else ask_by_name(widths, request, excluded, unfit),
+            else ask_by_name(widths, request, excluded, unfit)
         )
-    _same_ratios(widths, targets)
-    _equal_parts(
-        widths, targets, set().union(*(excluded_by(widths, request) for request in requests)), no_replicas, method
-    )
-    return targets
+        targets = targets.taking(widths, request, decision)
+    excluded = set().union(*(excluded_by(widths, request) for request in requests))
+    return _with_equal_parts(widths, _with_same_ratios(widths, targets), excluded, no_replicas, method)
 
 
 def _unfit(widths: WidthGraph, method: str) -> dict[str, str]:
@@ -115,53 +142,59 @@ def _first_layer(widths: WidthGraph, request: Widen, name: str) -> str:
     return name
 
 
-def _same_ratios(widths: WidthGraph, targets: Targets) -> None:
-    """Groups that are averaged together grow by one factor; two that are asked for by name must agree on it.
+def _with_same_ratios(widths: WidthGraph, targets: Targets) -> Targets:
+    """Targets where groups that are averaged together grow by one factor; two asked for by name must agree on it.
 
     Raises:
         PlanError: They do not.
     """
-    for name in list(targets.new):
-        group = widths.groups_by_name[name]
-        if name in targets.mean_channels:  # alone in its class
-            continue
-        asked = {n: targets.new[n] // widths.width(n) for n in sorted(group.ratio) if n in targets.new}
-        by_name = {n: ratio for n, ratio in asked.items() if not targets.request[n].blanket}
-        if len(set(by_name.values())) > 1:
-            a, b = (next(n for n in by_name if by_name[n] == r) for r in (min(by_name.values()), max(by_name.values())))
-            raise PlanError(
-                f"{targets.request[a].pattern!r} and {targets.request[b].pattern!r} ask for {a} x{by_name[a]} and "
-                f"{b} x{by_name[b]}, but they must grow by one factor: {group.uniform[0]}"
-            )
-        ratio = max((by_name or asked).values(), default=1)
-        for other in sorted(group.ratio):
-            width = widths.width(other) * ratio
-            if targets.new.get(other, widths.width(other)) != width:
-                targets.notes.append(f"{other} grows to {width} with {name}: {group.uniform[0]}")
-            targets.new[other] = width
-            targets.request.setdefault(other, targets.request[name])
-            targets.skipped.pop(other, None)
+    for name in targets.new:
+        if name not in targets.mean_channels and widths.groups_by_name[name].ratio:  # else it is alone in its class
+            targets = _with_one_ratio(widths, targets, name)
+    return targets
 
 
-def _equal_parts(
+def _with_one_ratio(widths: WidthGraph, targets: Targets, name: str) -> Targets:
+    group = widths.groups_by_name[name]
+    asked = {n: targets.new[n] // widths.width(n) for n in sorted(group.ratio) if n in targets.new}
+    by_name = {n: ratio for n, ratio in asked.items() if not targets.request[n].blanket}
+    if len(set(by_name.values())) > 1:
+        a, b = (next(n for n in by_name if by_name[n] == r) for r in (min(by_name.values()), max(by_name.values())))
+        raise PlanError(
+            f"{targets.request[a].pattern!r} and {targets.request[b].pattern!r} ask for {a} x{by_name[a]} and "
+            f"{b} x{by_name[b]}, but they must grow by one factor: {group.uniform[0]}"
+        )
+    ratio = max((by_name or asked).values(), default=1)
+    new = {other: widths.width(other) * ratio for other in sorted(group.ratio)}
+    notes = [
+        f"{other} grows to {width} with {name}: {group.uniform[0]}"
+        for other, width in new.items()
+        if targets.new.get(other, widths.width(other)) != width
+    ]
+    return targets.changed(new, targets.request[name], notes=notes)
+
+
+def _with_equal_parts(
     widths: WidthGraph, targets: Targets, excluded: set[str], no_replicas: Mapping[str, bool], method: str
-) -> None:
-    """Change widths so that parts which the code makes equal stay equal; a width with no such size stays."""
-    gains = _gains(widths, targets, excluded)
+) -> Targets:
+    """Targets where parts which the code makes equal stay equal; a width with no such size stays."""
     reasons = {name: equality.reason for equality in widths.equal for name in equality.names}
     some = next((targets.request[n] for n in _cut_names(widths) if n in targets.request), None)
-    for name, width in solve_equal_parts(widths.equal, widths.groups_by_name, gains).items():
-        before = targets.new.get(name, widths.width(name))
-        if some is None or width == before:
+    if some is None:
+        return targets
+    solved = solve_equal_parts(widths.equal, widths.groups_by_name, _gains(widths, targets, excluded))
+    for name, width in solved.items():
+        before, reason = targets.new.get(name, widths.width(name)), reasons.get(name, "")
+        how = targets.request.get(name, some).method or method
+        if width == before:
             continue
-        request = targets.request.setdefault(name, some)
         if width == widths.width(name):
-            targets.skipped[name] = f"{reasons.get(name, '')}, and other parts of it must stay"
-        elif widths.groups_by_name[name].replicas and no_replicas[request.method or method]:
-            continue
-        else:
-            targets.notes.append(f"{name} grows to {width} rather than {before}: {reasons.get(name, '')}")
-        targets.new[name] = width
+            why = f"{reason}, and other parts of it must stay"
+            targets = targets.changed({name: width}, some, skipped={name: why})
+        elif not (widths.groups_by_name[name].replicas and no_replicas[how]):
+            note = f"{name} grows to {width} rather than {before}: {reason}"
+            targets = targets.changed({name: width}, some, notes=[note])
+    return targets
 
 
 def _cut_names(widths: WidthGraph) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from ..base.decode import DecodeError, Leniency, decode, encode
 from ..base.scalars import as_int
@@ -20,6 +20,7 @@ class Request:
     """What all of them share: a compact `repr`, and the form as plain data."""
 
     key = ""  # in JSON, with the first attribute as its value
+    structural: ClassVar[bool] = False  # whether the depth stage serves it, with new layers or kernels
 
     def __repr__(self) -> str:
         first, *others = ((f, getattr(self, f.name)) for f in dataclasses.fields(self))  # type: ignore[arg-type]
@@ -70,7 +71,7 @@ class Deepen(Request):
         norm: "batch" or "group": a norm after the new layer (in the branch, where it is residual).
         calibrated: The norm takes mean and variance of the activations from the batches given to `grow` or `apply`
             as `calibration`; otherwise a batch norm starts with mean 0 and variance 1.
-        activation: "same" as before it, "none", "parametric" ((1 - a) f(x) + a x with a learnable a, 1 at birth), or
+        activation: "same" as before it, "none", "parametric" ((1 - a) f(x) + a x with a learnable a, 1 at first), or
             the name of a class of torch.nn ("GELU").
         exclude: Globs over names to leave as they are.
 
@@ -78,7 +79,7 @@ class Deepen(Request):
         >>> Deepen("layer3.*", kind="residual")
         Deepen('layer3.*', kind='residual')
 
-    Source: Net2DeeperNet (arXiv 1511.05641, section 2.3); a = 1 at birth: Network Morphism (arXiv 1603.01670).
+    Source: Net2DeeperNet (arXiv 1511.05641, section 2.3); a = 1 at first: Network Morphism (arXiv 1603.01670).
     """
 
     pattern: str
@@ -91,6 +92,7 @@ class Deepen(Request):
     exclude: tuple[str, ...] = ()
 
     key = "deepen"
+    structural = True
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
@@ -131,6 +133,7 @@ class Kernel(Request):
     exclude: tuple[str, ...] = ()
 
     key = "kernel"
+    structural = True
 
     def __post_init__(self) -> None:
         check_pattern(self.pattern)

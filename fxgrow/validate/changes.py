@@ -16,7 +16,7 @@ from ..errors import PlanError
 from ..infer.width_graph import WidthGraph
 from ..model.copies import clone_to_run
 from ..model.tree import Mode, graph_for
-from ..plans.changes import Enlarge, StructuralChange
+from ..plans.changes import StructuralChange
 from ..plans.growth_plan import Plan
 from ..recording.run import TapedRun
 from ..recording.tape import Call, Shape, Tape
@@ -70,8 +70,8 @@ def _check_calls(
     before: Sequence[Call], after: Sequence[Call], changes: Sequence[StructuralChange], mode: Mode
 ) -> None:
     """Check that larger kernels change nothing but their own calls, because code may read a kernel's size."""
-    larger = {change.path for change in changes if isinstance(change, Enlarge)}
-    if len(larger) < len(changes):  # new layers have calls of their own
+    larger = {path for change in changes for path in change.kernels}
+    if any(change.new_paths for change in changes):  # new layers have calls of their own
         return
     for old, new in itertools.zip_longest(before, after):
         same = old and new and (old.op, old.shapes) == (new.op, new.shapes)

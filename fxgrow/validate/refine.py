@@ -25,7 +25,7 @@ from ..rewrite.tensors import with_grown_tensors
 from ..solver.io_widths import free_io_dims
 from ..solver.plan_widths import plan_widths
 from ..spec.parse import Widen
-from ..spec.requests import Deepen, Kernel, Request
+from ..spec.requests import Request
 from .changes import Student, check_changes
 from .conformance import Mismatch, Verdict, check_conformance
 
@@ -169,7 +169,7 @@ def _with_depth(proposal: Plan, widths: WidthGraph, requests: Sequence[Widen | R
     Raises:
         PlanError: A request cannot be met.
     """
-    deeper = [request for request in requests if isinstance(request, Deepen | Kernel)]
+    deeper = [request for request in requests if isinstance(request, Request) and request.structural]
     if not deeper:
         return proposal
     depth = plan_depth(widths, deeper, proposal)

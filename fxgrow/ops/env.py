@@ -1,0 +1,166 @@
+"""The interface that rules are written against.
+
+A rule gets the operator's arguments with each tensor replaced by a `Value` (its layouts), and returns the
+layouts of the results. It calls `Env` to state which dimensions are one width, which are pinned, and which
+mappings commute with the operator.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..layouts.layout import ONE, Layout
+from ..layouts.unify import Kind, size
+from ..model.tree import Mode
+
+KERNEL = "it is a dimension of a kernel or of space, not a width"
+PARTIAL = "has no finite value or slope for some inputs"  # so 0 times the value of a new channel may be nan
+
+Outcome = Any  # tuple[Layout, ...] | Value | list[tuple[Layout, ...] | Value | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A tensor in the analysis.
+
+    Attributes:
+        layouts: One layout per dimension.
+        origin: The parameter or buffer that it is a view or a multiple of, or "".
+        dims: With an origin, for each dimension the dimensions of the origin that it consists of.
+        invalid: Layouts that must be pinned if the value is used, such as the width that it holds indices into.
+        constant: Whether it depends on no input and no parameter.
+    """
+
+    layouts: tuple[Layout, ...]
+    origin: str = ""
+    dims: tuple[tuple[int, ...], ...] = ()
+    invalid: tuple[Layout, ...] = ()
+    constant: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(size(layout) for layout in self.layouts)
+
+    def derived(self, layouts: Sequence[Layout], dims: Sequence[tuple[int, ...]]) -> Value:
+        """The same tensor in another shape, or scaled; dividing its origin among replicas still divides it."""
+        if not self.origin:
+            return Value(tuple(layouts))
+        return Value(tuple(layouts), self.origin, tuple(dims))
+
+
+class Env(ABC):
+    """The operations of a rule: it states constraints by calling them.
+
+    Attributes:
+        op: The overload that the rule is applied to.
+        outs: The shapes of its results.
+        mode: "train" or "eval".
+        strides: The strides of its tensor arguments.
+        dtypes: The dtypes of all its tensor arguments, including those in lists.
+    """
+
+    op: Any
+    mode: Mode
+    outs: tuple[tuple[int, ...], ...]
+    strides: tuple[tuple[int, ...], ...]
+    dtypes: tuple[torch.dtype, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the operator without namespace and overload: "add_"."""
+        name: str = self.op._schema.name.partition("::")[2]
+        return name
+
+    @abstractmethod
+    def unify(self, a: Layout, b: Layout) -> None:
+        """The two dimensions are one width with one channel mapping."""
+
+    @abstractmethod
+    def pin(self, layout: Layout, reason: str) -> None:
+        """Pin the dimension to its size, for this reason."""
+
+    def keep(self, layout: Layout, why: str) -> None:
+        """As `pin`; the name of the operator is prepended to the reason."""
+        self.pin(layout, f"{self.name}: {why}")
+
+    @abstractmethod
+    def cut(self, layout: Layout, position: int) -> tuple[Layout, Layout]:
+        """The dimension cut at a position: the layouts of the two parts."""
+
+    @abstractmethod
+    def split(self, layout: Layout, sizes: Sequence[int], kinds: Sequence[Kind]) -> list[Layout]:
+        """The dimension as a row-major product of dimensions of these sizes: their layouts."""
+
+    @abstractmethod
+    def kinds(self, sizes: Sequence[int]) -> tuple[Kind, ...]:
+        """For each size of a view in the user's code: "count" if it is a literal, else "width"."""
+
+    @abstractmethod
+    def count(self, size: int) -> Layout:
+        """The layout of a new number of groups."""
+
+    @abstractmethod
+    def elastic(self, size: int) -> Layout:
+        """The layout of a dimension of equal values, which takes the size of what it is unified with."""
+
+    @abstractmethod
+    def contract(self, value: Value, dim: int) -> None:
+        """The operator multiplies this weight by an activation and sums over the dimension."""
+
+    @abstractmethod
+    def uniform(self, layouts: Sequence[Layout], reason: str) -> None:
+        """Exact only if every channel of these dimensions has the same number of replicas."""
+
+    @abstractmethod
+    def centred(self, x: Value, over: Sequence[Layout], weight: Value | None, bias: Value | None, eps: float) -> None:
+        """As `uniform`, for a layer norm: (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, over dimensions `over`.
+
+        Over exactly one width it is also exact if the channels without equal replicas carry the mean of the others
+        (solver/mean_channels.py).
+        """
+
+    @abstractmethod
+    def replicas_only(self, layout: Layout, reason: str) -> None:
+        """Exact only if new channels are replicas of old ones."""
+
+    @abstractmethod
+    def expect(self, argument: int, front: Layout, back: Layout = ()) -> None:
+        """After growth this integer argument is the size of `front`; of `back` if it is negative (from the end)."""
+
+    @abstractmethod
+    def declare(self, **sizes: Layout | list[Layout]) -> None:
+        """Attributes and literals of these names that hold the size of the dimension (list: sizes) are rewritten."""
+
+    @abstractmethod
+    def note(self, layouts: Sequence[Layout], text: str) -> None:
+        """Add a note to the plan if one of these dimensions grows."""
+
+
+def broadcast(env: Env, operands: Sequence[Value]) -> tuple[Layout, ...]:
+    """The layouts of an elementwise result; the dimensions of the operands are unified, or pinned if broadcast."""
+    rank = max((len(v.layouts) for v in operands), default=0)
+    out: list[Layout] = []
+    for dim in range(-rank, 0):
+        here = [v.layouts[dim] for v in operands if len(v.layouts) >= -dim]
+        sizes = [v.shape[dim] for v in operands if len(v.layouts) >= -dim]
+        widest = max(sizes) if 0 not in sizes else 0
+        chosen: Layout | None = None
+        for layout, length in zip(here, sizes, strict=True):
+            if length != widest:
+                env.keep(layout, "one value is broadcast over all channels")
+            elif chosen is None:
+                chosen = layout
+            else:
+                env.unify(chosen, layout)
+        out.append(ONE if chosen is None else chosen)
+    return tuple(out)
+
+
+def tensors(args: Sequence[Any]) -> list[Value]:
+    """The tensor arguments of a call."""
+    return [a for a in args if isinstance(a, Value)]
