@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -82,7 +83,18 @@ def form(structure: Any) -> Any:
     return pytree.tree_map(lambda leaf: leaf.ndim if isinstance(leaf, Tensor) else type(leaf).__name__, structure)
 
 
+def truth(value: Any) -> bool:
+    """In a traced graph: whether a number is other than 0."""
+    return bool(value)
+
+
+def whole(value: Any) -> int:
+    """In a traced graph: a number without its fraction."""
+    return int(value)
+
+
 ASKED = (guard, count, holds, keys_of, form)  # what graphs call that is neither torch's nor the user's
+CONVERTED: Mapping[Any, Callable[[Any], Any]] = {bool: truth, int: whole}  # less is asked than the number itself
 
 
 class MetaProxy(fx.Proxy):
@@ -126,7 +138,22 @@ class MetaProxy(fx.Proxy):
         return int(self.answer(int))
 
     def __index__(self) -> int:
-        return int(self.answer(operator.index))
+        """The number; torch's parser asks for it before it hands the proxy on (see `probes`)."""
+        value = operator.index(self._number())
+        tracer: Any = self.tracer
+        tracer.probes.asked(self.node, value, sys._getframe(1))
+        return value
+
+    @classmethod
+    def __torch_function__(
+        cls, orig_method: Any, types: Any, args: tuple[Any, ...] | None = None, kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """A node for a function of torch; the numbers among its arguments stay symbolic."""
+        given = (args or (), kwargs or {})
+        proxies = [leaf for leaf in pytree.tree_leaves(given) if type(leaf) is MetaProxy]
+        tracer: Any = proxies[0].tracer
+        tracer.probes.called([proxy.node for proxy in proxies], sys._getframe(1))
+        return super().__torch_function__(orig_method, types, *given)
 
     def __float__(self) -> float:
         return float(self.answer(float))
@@ -199,14 +226,24 @@ class MetaProxy(fx.Proxy):
         Raises:
             TraceError: It depends on the numbers in a tensor.
         """
+        value = self._number()
+        tracer: Any = self.tracer
+        answer = convert(value)
+        asked = CONVERTED.get(convert) if type(answer) is not type(value) and guards(self.node) else None
+        if asked is None:
+            tracer.answered(self.node, value)
+        else:
+            tracer.answered(tracer.create_proxy("call_function", asked, (self,), {}).node, answer)
+        return answer
+
+    def _number(self) -> Any:
+        """The plain value, where it does not depend on the numbers in a tensor."""
         value = self.node.meta[VALUE]
         if isinstance(value, Tensor):
             raise TraceError("the code asks for the numbers in a tensor")
         if depends_on_numbers(self.node):
             raise TraceError("the code asks for a number that was taken out of a tensor")
-        tracer: Any = self.tracer
-        tracer.answered(self.node, value)
-        return convert(value)
+        return value
 
 
 def kinds_asked(node: fx.Node) -> list[fx.Node]:

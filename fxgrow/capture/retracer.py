@@ -9,7 +9,7 @@ from torch import fx
 
 from ..model.opaque import raise_unsupported_mode
 from .patches import patched
-from .proxy import ASKED
+from .proxy import ASKED, CONVERTED
 
 
 class _CodeProxy(fx.Proxy):
@@ -28,7 +28,7 @@ class Retracer(fx.Tracer):
     proxy_buffer_attributes = True
 
     def __init__(self) -> None:
-        super().__init__(autowrap_functions=(*ASKED, raise_unsupported_mode))
+        super().__init__(autowrap_functions=(*ASKED, *CONVERTED.values(), raise_unsupported_mode))
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _CodeProxy(node, self)

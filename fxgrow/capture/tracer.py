@@ -28,6 +28,7 @@ from ..recording.model_run import source_location
 from ..recording.runner import thawed
 from ..recording.tape import Tape
 from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, patched, unpatched
+from .probes import Probes
 from .proxy import VALUE, MetaProxy, form, guard, guards, is_symbolic, kinds_asked
 
 STALE = "a cache outside the model holds what an earlier attempt to trace put there"
@@ -67,6 +68,7 @@ class Tracer(fx.Tracer):
         self.new_leaves: dict[str, str] = {}  # modules that have to stay calls, and why
         self._made: dict[int, tuple[fx.Node, int | None]] = {}
         self._answered: dict[fx.Node, None] = {}
+        self.probes = Probes(self.answered)
         self._context = _context()
         self._computing = False
         self._in_forward = False
@@ -88,6 +90,7 @@ class Tracer(fx.Tracer):
             raise TraceError(FROZEN)
         if self.finished:
             raise TraceError(STALE)
+        self.probes.settle()
         node = super().create_node(kind, *args, **kwargs)
         if kind == "placeholder":
             return node
@@ -133,12 +136,12 @@ class Tracer(fx.Tracer):
         """Some code reads `training` of a module; what a call in the graph runs may."""
         self.mode_matters |= not self._computing
 
-    def answered(self, node: fx.Node, value: Any) -> None:
-        """Python was told a plain value: guard it, once."""
+    def answered(self, node: fx.Node, value: Any, asker: str = "") -> None:
+        """Python was told a plain value, at the place `asker` of the user's code: guard it, once."""
         if self.finished:
             raise TraceError(STALE)
         plain = all(isinstance(v, PLAIN) for v in value) if isinstance(value, list) else isinstance(value, PLAIN)
-        place = Path(caller()).name if self._in_forward else "arguments"
+        place = Path(asker or caller()).name if self._in_forward else "arguments"
         for tensor in kinds_asked(node):  # a model may be cast, but its images do not become integers
             kind = self.create_node("call_method", "is_floating_point", (tensor,), {})
             self.create_node("call_function", guard, (kind, kind.meta[VALUE], place), {})
@@ -235,6 +238,7 @@ class Tracer(fx.Tracer):
             return forward(*args, **kwargs)
         if self.is_leaf_module(m, path):
             return super().call_module(m, forward, args, kwargs)
+        self.probes.settle()  # what was asked for outside, before the nodes that a failure takes back
         last, stack, counts, asked = self._last(), self.module_stack.copy(), dict(self.num_calls), len(self._answered)
         try:
             with nothing_lost(m, real=self.tape.real, draws=self.find_draws):
@@ -242,6 +246,7 @@ class Tracer(fx.Tracer):
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises when it meets a proxy
             self.new_leaves[path] = explain(error)
         self._drawn = None
+        self.probes.forget()
         for node in reversed(list(self.graph.nodes)):
             if node is last:
                 break
