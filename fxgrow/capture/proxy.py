@@ -37,7 +37,10 @@ _MAPPING_METHODS: dict[str, Callable[..., Any]] = {  # a proxy per entry, under 
     "items": lambda proxy: [(key, proxy[key]) for key in proxy],
     "get": lambda proxy, key, default=None: proxy[key] if key in proxy else default,  # noqa: SIM401 - this is `get`
 }
-_COUNTED = ("unbind", "split", "tensor_split", "split_with_sizes", "nonzero")  # give as many tensors as sizes say
+_COUNTED = (  # give as many tensors as sizes say
+    "unbind", "split", "tensor_split", "split_with_sizes", "chunk", "hsplit", "vsplit", "dsplit", "unsafe_chunk",
+    "unsafe_split", "unsafe_split_with_sizes", "nonzero",
+)  # fmt: skip
 _RANK = ("ndim", "dim", "ndimension")
 _PLACEMENT = ("device", "dtype")  # whether a model is moved or cast decides no guard
 

@@ -89,7 +89,7 @@ def of_node(node: fx.Node, mode: Mode, nodes: Nodes, declared: Mapping[str, tupl
     value = nodes.get((mode, source.name)) if isinstance(source, fx.Node) else None
     for path, layout, *rest in sizes_of(node, value, nodes[mode, node.name], declared):
         yield Literal(mode, node.name, path, layout, *rest)
-    if node.target in _RESHAPES and isinstance(nodes[mode, node.name], Value):
+    if node.target in RESHAPES and isinstance(nodes[mode, node.name], Value):
         yield from _divisors(node, mode, nodes[mode, node.name])
         yield from _joined(node, mode, nodes[mode, node.name])
 
@@ -196,9 +196,14 @@ def _declared(
 
 # -- literals of views -------------------------------------------------------------------------------
 
-_RESHAPES = ("view", "reshape", "expand", torch.reshape)
+RESHAPES = ("view", "reshape", "expand", torch.reshape)
 _UNFLATTENS = ("unflatten", torch.unflatten)
-_VIEWS = (*_RESHAPES, *_UNFLATTENS)
+_VIEWS = (*RESHAPES, *_UNFLATTENS)
+
+
+def stated_sizes(view: Call) -> list[Any]:
+    """The sizes that a view states, in order: integers, and nodes of the graph."""
+    return [size for _, size in _sizes(view, 1)]
 
 
 def _sizes(node: Call, start: int) -> list[tuple[ArgumentPath, Any]]:
@@ -214,7 +219,7 @@ def _sizes(node: Call, start: int) -> list[tuple[ArgumentPath, Any]]:
     return []
 
 
-@_finder(*_RESHAPES)
+@_finder(*RESHAPES)
 def _reshape(node: Call, x: Value, out: Value) -> Iterator[Found]:
     yield from _stated_shape(_sizes(node, 1), out)
 
