@@ -3,7 +3,7 @@
 A student grown with one batch and image runs on all others that its teacher takes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
@@ -215,3 +215,35 @@ def test_a_question_before_code_that_stays_a_call_is_not_forgotten() -> None:
     for x in images((3, 8)):
         with pytest.raises(fxgrow.GrowError, match="another path"):
             run(student, x)
+
+
+def _sum_of(parts: Sequence[Tensor]) -> Tensor:
+    return sum((part.mean((0, 2, 3)) * (i + 1) for i, part in enumerate(parts)), torch.zeros(3, dtype=torch.float64))
+
+
+PARTS: dict[str, Function] = {
+    "chunk": lambda x, n, h: _sum_of(torch.chunk(x, 4, 2)),
+    "chunk method": lambda x, n, h: _sum_of(x.chunk(4, dim=2)),
+    "chunk of the batch": lambda x, n, h: _sum_of(x.chunk(2)),
+    "chunk into a number": lambda x, n, h: _sum_of(torch.chunk(x, n, 2)),
+    "split into a number": lambda x, n, h: _sum_of(torch.split(x, h // 2, 2)),
+    "tensor_split into a number": lambda x, n, h: _sum_of(torch.tensor_split(x, n, 2)),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_loop_over_parts_takes_all_parts_or_is_refused(name: str) -> None:
+    """`chunk(4)` of 5 rows gives 3 parts, of 8 rows 4: a graph of the first has no place for the last of them."""
+    torch.manual_seed(0)
+    teacher = randomise(Asking(PARTS[name]).double()).eval()
+    example, *others = images((4, 5), (4, 8), (3, 8), (3, 5), (1, 5), (4, 6), (5, 9), (4, 3))
+    student = fxgrow.grow(teacher, {"a": 9}, example)
+    assert relative_error(run(teacher, example), run(student, example)) <= 1e-10
+    for x in others:
+        expected = run(teacher, x)
+        try:
+            found = run(student, x)
+        except fxgrow.GrowError as refusal:
+            assert "another path" in str(refusal)
+        else:
+            assert relative_error(expected, found) <= 1e-10, tuple(x.shape)

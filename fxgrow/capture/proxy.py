@@ -271,7 +271,16 @@ def _is_counted(node: fx.Node) -> bool:
     """Whether a sequence could be of another length for other inputs."""
     while node.target is operator.getitem and isinstance(node.args[0], fx.Node):
         node = node.args[0]
-    return node.op == "placeholder" or getattr(node.target, "__name__", node.target) in _COUNTED
+    if node.op == "placeholder" or any(not isinstance(n.meta[VALUE], Tensor) for n in node.all_input_nodes):
+        return True  # a number says how many
+    name = getattr(node.target, "__name__", node.target)
+    return name in _COUNTED or (name == "chunk" and not _is_halved(node))
+
+
+def _is_halved(node: fx.Node) -> bool:
+    """Whether a `chunk` makes two parts of a dimension that is not the batch: one part is what code fails on."""
+    named = dict(zip(("input", "chunks", "dim"), node.args, strict=False)) | dict(node.kwargs)
+    return named.get("chunks") == 2 and named.get("dim", 0) != 0
 
 
 def is_symbolic(structure: Any) -> bool:
