@@ -280,7 +280,7 @@ def _is_counted(node: fx.Node) -> bool:
 def _is_halved(node: fx.Node) -> bool:
     """Whether a `chunk` makes two parts of a dimension that is not the batch: one part is what code fails on."""
     named = dict(zip(("input", "chunks", "dim"), node.args, strict=False)) | dict(node.kwargs)
-    return named.get("chunks") == 2 and named.get("dim", 0) != 0
+    return bool(named.get("chunks") == 2 and named.get("dim", 0) != 0)
 
 
 def is_symbolic(structure: Any) -> bool:

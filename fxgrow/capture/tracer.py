@@ -28,6 +28,7 @@ from ..recording.model_run import source_location
 from ..recording.runner import thawed
 from ..recording.tape import Tape
 from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, patched, unpatched
+from .positions import counts_dimensions
 from .probes import Probes
 from .proxy import VALUE, MetaProxy, form, guard, guards, is_symbolic, kinds_asked
 
@@ -94,7 +95,7 @@ class Tracer(fx.Tracer):
         node = super().create_node(kind, *args, **kwargs)
         if kind == "placeholder":
             return node
-        self.form_matters |= _counts_dimensions(node)
+        self.form_matters |= counts_dimensions(node, self.root)
         node.meta[SOURCE_LINE] = caller()
         if kind != "output":
             value = node.meta[VALUE] = self._compute(node)
@@ -342,21 +343,6 @@ def _guard_form(graph: fx.Graph) -> None:
     asked.meta[VALUE] = form([n.meta[VALUE] for n in inputs])
     with graph.inserting_after(asked):
         graph.call_function(guard, (asked, asked.meta[VALUE], "arguments")).meta[VALUE] = None
-
-
-_BY_POSITION = frozenset((
-    "cat", "chunk", "concat", "concatenate", "narrow", "reshape", "select", "shape", "size", "split", "stack",
-    "tensor_split", "unbind", "view",
-))  # fmt: skip
-
-
-def _counts_dimensions(node: fx.Node) -> bool:
-    """Whether what a node does to a tensor depends on which dimension is which."""
-    if node.target is getattr:
-        return node.args[1] in _BY_POSITION
-    if node.target is operator.getitem:
-        return isinstance(node.args[1], tuple)
-    return node.op != "placeholder" and getattr(node.target, "__name__", node.target) in _BY_POSITION
 
 
 def _is_plain(node: fx.Node) -> bool:
