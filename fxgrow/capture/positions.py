@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from ..model.layer_kinds import is_layer
+from ..model.layer_kinds import counts_from_front, is_layer
 from .proxy import VALUE
 
 _BY_POSITION = frozenset((
@@ -32,8 +32,6 @@ _BY_DIM = frozenset((  # depend on positions where they are given a dimension th
     "topk", "transpose", "trapezoid", "unfold", "unique_consecutive", "var", "var_mean", "vector_norm",
 ))  # fmt: skip
 _WITHOUT_DIM = ("flipud", "msort")  # always along the first
-_LAYERS = (nn.BatchNorm1d, nn.ChannelShuffle, nn.GroupNorm, nn.SyncBatchNorm)
-_LAYERS_BY_DIM = (nn.CosineSimilarity, nn.GLU, nn.LogSoftmax, nn.Softmax, nn.Softmin)
 
 
 def counts_dimensions(node: fx.Node, root: nn.Module) -> bool:
@@ -44,7 +42,8 @@ def counts_dimensions(node: fx.Node, root: nn.Module) -> bool:
         root: The tree that the graph runs on.
     """
     if node.op == "call_module":
-        return _layer_counts(root.get_submodule(str(node.target)))
+        module = root.get_submodule(str(node.target))
+        return counts_from_front(module) or not is_layer(module)  # code that no graph shows may count, too
     if node.target is getattr:
         return node.args[1] in _BY_POSITION
     if node.target is operator.getitem:
@@ -57,14 +56,6 @@ def counts_dimensions(node: fx.Node, root: nn.Module) -> bool:
 
 def _is_tensor(source: Any) -> bool:
     return isinstance(source, fx.Node) and isinstance(source.meta[VALUE], Tensor)
-
-
-def _layer_counts(layer: nn.Module) -> bool:
-    if isinstance(layer, nn.PReLU):
-        return layer.num_parameters > 1
-    if isinstance(layer, _LAYERS_BY_DIM):
-        return layer.dim == 0
-    return isinstance(layer, _LAYERS) or not is_layer(layer)  # code that no graph shows may count, too
 
 
 def _numbers(node: fx.Node) -> Iterator[int]:
