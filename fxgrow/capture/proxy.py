@@ -38,8 +38,8 @@ _MAPPING_METHODS: dict[str, Callable[..., Any]] = {  # a proxy per entry, under 
     "get": lambda proxy, key, default=None: proxy[key] if key in proxy else default,  # noqa: SIM401 - this is `get`
 }
 _COUNTED = (  # give as many tensors as sizes say
-    "unbind", "split", "tensor_split", "split_with_sizes", "chunk", "hsplit", "vsplit", "dsplit", "unsafe_chunk",
-    "unsafe_split", "unsafe_split_with_sizes", "nonzero",
+    "unbind", "split", "tensor_split", "split_with_sizes", "hsplit", "vsplit", "dsplit", "unsafe_split",
+    "unsafe_split_with_sizes", "nonzero",
 )  # fmt: skip
 _RANK = ("ndim", "dim", "ndimension")
 _PLACEMENT = ("device", "dtype")  # whether a model is moved or cast decides no guard
@@ -274,7 +274,7 @@ def _is_counted(node: fx.Node) -> bool:
     if node.op == "placeholder" or any(not isinstance(n.meta[VALUE], Tensor) for n in node.all_input_nodes):
         return True  # a number says how many
     name = getattr(node.target, "__name__", node.target)
-    return name in _COUNTED or (name == "chunk" and not _is_halved(node))
+    return name in _COUNTED or (name in ("chunk", "unsafe_chunk") and not _is_halved(node))
 
 
 def _is_halved(node: fx.Node) -> bool:

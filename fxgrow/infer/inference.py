@@ -29,7 +29,7 @@ from . import literals, module_rules
 from .attribute_sizes import AttributeSizes
 from .findings import CARRY, Findings, Flow, Prediction
 from .literals import Spelling
-from .mixing import may_follow_sizes, mixed_layouts
+from .mixing import may_follow_sizes, mixed_layouts, takes_computed_numbers
 from .observer import ObservedRunner, ObservedTape, Observer
 from .rule_env import Arguments, CallContext, RuleEnv, Scope, cut
 from .tensor_kinds import argument_names
@@ -153,7 +153,8 @@ class Inference(Observer):
         divisions = self.unifier.divisions
         results = self._results(context, touched)
         if not self._is_known(tape):
-            mixed = mixed_layouts(results, divided=self.unifier.divisions > divisions)
+            divided = self.unifier.divisions > divisions or self._could_divide(tape, context)
+            mixed = mixed_layouts(results, divided=divided)
             self.findings.mixed.update(dict.fromkeys(mixed))
         if op._schema.is_mutable and read.args and isinstance(read.args[0], Value):
             self._written(read.args[0], touched)
@@ -176,6 +177,13 @@ class Inference(Observer):
             return tape.module in self.layers
         node = self.scope.node
         return node is not None and not may_follow_sizes(node, self.mode, self.findings.nodes, self.unifier)
+
+    def _could_divide(self, tape: Tape, context: CallContext) -> bool:
+        """Whether a call states sizes that could be others for other sizes of the inputs."""
+        rule, node = rule_for(context.op), self.scope.node
+        if not (rule is not None and rule.sized) and not self.scope.declared:
+            return False
+        return tape.called or node is None or takes_computed_numbers(node, self.mode, self.findings.nodes)
 
     def _results(self, context: CallContext, touched: Sequence[Value]) -> list[Value]:
         """What a call gives; where no rule can tell, all that it takes is pinned."""

@@ -22,7 +22,12 @@ Nodes = Mapping[tuple[Mode, str], Any]
 
 
 def mixed_layouts(results: Sequence[Value], *, divided: bool) -> Iterator[Layout]:
-    """The layouts of results in which widths have factors beside them; all that hold widths, where one was divided."""
+    """The layouts of results in which widths have factors beside them.
+
+    Args:
+        results: Of a call.
+        divided: Whether a width was divided there, or could be for other sizes; then all layouts that hold widths.
+    """
     for value in results:
         for layout in value.layouts:
             if any(var.input is None for var in atoms(layout)) and (divided or any(map(_is_product, layout))):
@@ -41,6 +46,27 @@ def may_follow_sizes(node: fx.Node, mode: Mode, nodes: Nodes, unifier: Unifier) 
     if node.target in RESHAPES:
         return not _keeps_the_first(node, mode, nodes, unifier)
     return any(nodes.get((mode, n.name)) is None for n in node.all_input_nodes if n.op not in ("placeholder",))
+
+
+def takes_computed_numbers(node: fx.Node, mode: Mode, nodes: Nodes) -> bool:
+    """Whether a number among a node's arguments was computed from sizes by more than products: `1 + n // 9`.
+
+    It may be 1 or 0 for the example, so that nothing is divided there, and another number for other sizes.
+    """
+    pending = [n for n in node.all_input_nodes if nodes.get((mode, n.name)) is None]
+    seen: set[fx.Node] = set()
+    while pending:
+        number = pending.pop()
+        if number in seen or number.op not in ("call_function", "call_method"):
+            continue
+        seen.add(number)
+        if number.target not in _PASSED_ON:
+            return True
+        pending += [n for n in number.all_input_nodes if nodes.get((mode, n.name)) is None]
+    return False
+
+
+_PASSED_ON = (getattr, operator.getitem, operator.mul, "size")
 
 
 def _keeps_the_first(node: fx.Node, mode: Mode, nodes: Nodes, unifier: Unifier) -> bool:
