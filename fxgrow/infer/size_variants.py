@@ -16,7 +16,8 @@ from ..model.fixed_sizes import NUMBER_OF_DIMENSIONS
 from ..recording.run import named_inputs
 
 Change = Callable[[Tensor], Tensor]
-KINDS = 2  # of a kind of variant so many that the model takes are looked at
+MANY = (4, 9)  # times the example's size: quotients of sizes change, to numbers that divide widths
+KINDS = 3  # of a kind of variant so many that the model takes are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def batches(arguments: Mapping[str, Any], avoided: Collection[int]) -> Iterator[
         return
     more = [n for n in range(size + 1, 3 * size + 8) if n not in avoided]
     apart = [n for n in more if n % size] or more
-    for new in dict.fromkeys([*apart[:1], *apart[2:3], 2 * size, 3 * size]):
+    for new in dict.fromkeys([*apart[:1], *_large(arguments, size), *apart[2:3], 2 * size, 3 * size]):
         yield _resized("batch", arguments, 0, size, new)
 
 
@@ -63,17 +64,24 @@ def others(arguments: Mapping[str, Any], avoided: Collection[int]) -> Iterator[V
     tensors = named_inputs(arguments)
     ranked = [t.ndim for t in tensors.values()]
     if max(ranked, default=0) > 3:
-        yield from (_enlarged(arguments, times) for times in (2, 3))
+        yield from (_enlarged(arguments, times) for times in (2, *_large(arguments, 1), 3))
     for dim in range(1, max(ranked, default=0)):
         sizes = {t.shape[dim] for t in tensors.values() if t.ndim > dim}
         for size in sorted(sizes - {0}):
             free = [n for n in range(size + 1, size + 12) if n not in avoided]
-            for new in dict.fromkeys([*free[:2], 2 * size, 3 * size, *range(size + 1, size + 3), size - 1]):
+            near = (2 * size, 3 * size, size + 1, size + 2, size - 1)
+            for new in dict.fromkeys([*free[:1], *_large(arguments, size), *free[1:2], *near]):
                 if new > 0:
                     yield _resized(f"dimension {dim}", arguments, dim, size, new)
     for size in sorted({n for t in tensors.values() for n in t.shape[1:] if n > 1}):
         for new in itertools.islice((n for n in range(size + 1, size + 12) if n not in avoided), 2):
             yield _resized(f"size {size}", arguments, None, size, new)
+
+
+def _large(arguments: Mapping[str, Any], size: int) -> tuple[int, ...]:
+    """Sizes at which `1 + size // 32` is another number than at the example's, where running on them costs nothing."""
+    on_meta = all(tensor.is_meta for tensor in named_inputs(arguments).values())
+    return tuple([times * size for times in MANY]) if on_meta else ()
 
 
 def _resized(kind: str, arguments: Mapping[str, Any], dim: int | None, size: int, new: int) -> Variant:
