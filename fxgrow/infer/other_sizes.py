@@ -20,7 +20,7 @@ from ..recording.run import named_inputs
 from .attribute_sizes import AttributeSizes
 from .findings import Findings, FixedDims
 from .inference import Inference, input_layouts
-from .size_variants import KINDS, Variant, batches, others, ranks
+from .size_variants import Variant, all_at_once, batches, others, ranks
 
 
 def settle_sizes(traced: Traced, findings: Findings) -> None:
@@ -31,13 +31,18 @@ def settle_sizes(traced: Traced, findings: Findings) -> None:
         return
     taken: Counter[str] = Counter()
     confirmed: set[InputDim] = set()
+    stated = findings.unifier.inputs_with_a_width()
     avoided = _sizes(findings)
+    trials = (_trial(traced, findings, variant) for variant in all_at_once(traced.arguments, avoided, stated))
+    if all(trial is not None and not _news(findings, trial) for trial in trials):
+        return
     for variant in itertools.chain(batches(traced.arguments, avoided), others(traced.arguments, avoided)):
-        if taken[variant.kind] < KINDS and variant.changed and _look(traced, findings, variant):
+        wanted = taken[variant.kind] < variant.enough and variant.changed and not variant.changed <= stated
+        if wanted and _look(traced, findings, variant):
             taken[variant.kind] += 1
             confirmed |= variant.changed
     dims = {(name, d) for name, x in named_inputs(traced.arguments).items() for d in range(x.ndim)}
-    unknown = dims - confirmed - findings.unifier.inputs_with_a_width()
+    unknown = dims - confirmed - stated
     if unknown:
         reason = "no other size was found that the model takes"
         findings.fixed.append(FixedDims(tuple(sorted(unknown)), tuple(findings.mixed), reason))
