@@ -3,7 +3,7 @@
 It computes what the teacher computes, or raises a GrowError that speaks of another path: never something else.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
@@ -16,30 +16,11 @@ from tests.nets import NETS, Net, architectures, idioms, interfaces, signatures,
 from tests.other_inputs import assert_same_or_refused
 
 CODE = {family.__name__ for family in (architectures, idioms, interfaces, signatures, traps, vision_transformers)}
-# Known: a view of rows of a literal length takes any image whose size is a multiple of it, and mixes samples; once the
-# literal has grown, it mixes them otherwise.
-MIXED = (
-    "flatten_by_view_minus_one_first",
-    "flatten_by_reshape_literals",
-    "view_literal_2d",
-    "view_literal_3d",
-    "channels_as_rows",
-)
-# Known: an image without a batch, whose height happens to be the number of channels, so that the teacher takes it.
-COINCIDENT = ("activation_prelu_per_channel", "batchnorm_synchronised", "channel_shuffle_module")
-KNOWN = {f"{name}-graph" for name in (*MIXED, *COINCIDENT)} | {"idiom_new_tensors-module"}
 CASES = [(net, "graph") for net in NETS.values()]
 CASES += [(net, "module") for net in NETS.values() if net.build.__module__ in CODE]
 
 
-def _params() -> Iterator[object]:
-    for net, output in CASES:
-        name = f"{net.name}-{output}"
-        marks = [pytest.mark.xfail(strict=True, reason="the dimensions have another meaning")] if name in KNOWN else []
-        yield pytest.param(net, output, id=name, marks=marks)
-
-
-@pytest.mark.parametrize(("net", "output"), list(_params()))
+@pytest.mark.parametrize(("net", "output"), CASES, ids=[f"{net.name}-{output}" for net, output in CASES])
 def test_other_inputs_give_the_same_or_are_refused(net: Net, output: Literal["graph", "module"]) -> None:
     teacher = randomise(net.make().double()).eval()
     inputs = given(net.inputs(), torch.float64)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,10 @@ _MAPPING_METHODS: dict[str, Callable[..., Any]] = {  # a proxy per entry, under 
     "items": lambda proxy: [(key, proxy[key]) for key in proxy],
     "get": lambda proxy, key, default=None: proxy[key] if key in proxy else default,  # noqa: SIM401 - this is `get`
 }
-_COUNTED = ("unbind", "split", "tensor_split", "split_with_sizes", "nonzero")  # give as many tensors as sizes say
+_COUNTED = (  # give as many tensors as sizes say
+    "unbind", "split", "tensor_split", "split_with_sizes", "hsplit", "vsplit", "dsplit", "unsafe_split",
+    "unsafe_split_with_sizes", "nonzero",
+)  # fmt: skip
 _RANK = ("ndim", "dim", "ndimension")
 _PLACEMENT = ("device", "dtype")  # whether a model is moved or cast decides no guard
 
@@ -84,7 +88,18 @@ def form(structure: Any) -> Any:
     return pytree.tree_map(lambda leaf: leaf.ndim if isinstance(leaf, Tensor) else type(leaf).__name__, structure)
 
 
+def truth(value: Any) -> bool:
+    """In a traced graph: whether a number is other than 0."""
+    return bool(value)
+
+
+def whole(value: Any) -> int:
+    """In a traced graph: a number without its fraction."""
+    return int(value)
+
+
 ASKED = (guard, count, holds, keys_of, form)  # what graphs call that is neither torch's nor the user's
+CONVERTED: Mapping[Any, Callable[[Any], Any]] = {bool: truth, int: whole}  # less is asked than the number itself
 
 
 class MetaProxy(fx.Proxy):
@@ -130,7 +145,22 @@ class MetaProxy(fx.Proxy):
         return int(self.answer(int))
 
     def __index__(self) -> int:
-        return int(self.answer(operator.index))
+        """The number; torch's parser asks for it before it hands the proxy on (see `probes`)."""
+        value = operator.index(self._number())
+        tracer: Any = self.tracer
+        tracer.probes.asked(self.node, value, sys._getframe(1))
+        return value
+
+    @classmethod
+    def __torch_function__(
+        cls, orig_method: Any, types: Any, args: tuple[Any, ...] | None = None, kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """A node for a function of torch; the numbers among its arguments stay symbolic."""
+        given = (args or (), kwargs or {})
+        proxies = [leaf for leaf in pytree.tree_leaves(given) if type(leaf) is MetaProxy]
+        tracer: Any = proxies[0].tracer
+        tracer.probes.called([proxy.node for proxy in proxies], sys._getframe(1))
+        return super().__torch_function__(orig_method, types, *given)
 
     def __float__(self) -> float:
         return float(self.answer(float))
@@ -203,14 +233,24 @@ class MetaProxy(fx.Proxy):
         Raises:
             TraceError: It depends on the numbers in a tensor.
         """
+        value = self._number()
+        tracer: Any = self.tracer
+        answer = convert(value)
+        asked = CONVERTED.get(convert) if type(answer) is not type(value) and guards(self.node) else None
+        if asked is None:
+            tracer.answered(self.node, value)
+        else:
+            tracer.answered(tracer.create_proxy("call_function", asked, (self,), {}).node, answer)
+        return answer
+
+    def _number(self) -> Any:
+        """The plain value, where it does not depend on the numbers in a tensor."""
         value = self.node.meta[VALUE]
         if isinstance(value, Tensor):
             raise TraceError("the code asks for the numbers in a tensor")
         if depends_on_numbers(self.node):
             raise TraceError("the code asks for a number that was taken out of a tensor")
-        tracer: Any = self.tracer
-        tracer.answered(self.node, value)
-        return convert(value)
+        return value
 
 
 def _type_of(proxy: MetaProxy, *args: Any, **kwargs: Any) -> Any:
@@ -242,7 +282,16 @@ def _is_counted(node: fx.Node) -> bool:
     """Whether a sequence could be of another length for other inputs."""
     while node.target is operator.getitem and isinstance(node.args[0], fx.Node):
         node = node.args[0]
-    return node.op == "placeholder" or getattr(node.target, "__name__", node.target) in _COUNTED
+    if node.op == "placeholder" or any(not isinstance(n.meta[VALUE], Tensor) for n in node.all_input_nodes):
+        return True  # a number says how many
+    name = getattr(node.target, "__name__", node.target)
+    return name in _COUNTED or (name in ("chunk", "unsafe_chunk") and not _is_halved(node))
+
+
+def _is_halved(node: fx.Node) -> bool:
+    """Whether a `chunk` makes two parts of a dimension that is not the batch: one part is what code fails on."""
+    named = dict(zip(("input", "chunks", "dim"), node.args, strict=False)) | dict(node.kwargs)
+    return bool(named.get("chunks") == 2 and named.get("dim", 0) != 0)
 
 
 def is_symbolic(structure: Any) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 from torch import fx
 
+from ..model.fixed_sizes import check_sizes
 from ..model.opaque import raise_unsupported_mode
 from .patches import patched
-from .proxy import ASKED
+from .proxy import ASKED, CONVERTED
 
 
 class _CodeProxy(fx.Proxy):
@@ -28,7 +30,8 @@ class Retracer(fx.Tracer):
     proxy_buffer_attributes = True
 
     def __init__(self) -> None:
-        super().__init__(autowrap_functions=(*ASKED, raise_unsupported_mode))
+        functions: tuple[Callable[..., Any], ...] = (*ASKED, *CONVERTED.values(), check_sizes, raise_unsupported_mode)
+        super().__init__(autowrap_functions=functions)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _CodeProxy(node, self)

@@ -29,6 +29,8 @@ from ..recording.model_run import source_location
 from ..recording.runner import thawed
 from ..recording.tape import Tape
 from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, patched, unpatched
+from .positions import counts_dimensions
+from .probes import Probes
 from .proxy import VALUE, MetaProxy, form, guard, guards, is_symbolic, kinds_asked
 
 STALE = "a cache outside the model holds what an earlier attempt to trace put there"
@@ -68,6 +70,7 @@ class Tracer(fx.Tracer):
         self.new_leaves: dict[str, str] = {}  # modules that have to stay calls, and why
         self._made: dict[int, tuple[fx.Node, int | None]] = {}
         self._answered: dict[fx.Node, None] = {}
+        self.probes = Probes(self.answered)
         self._context = _context()
         self._computing = False
         self._in_forward = False
@@ -90,10 +93,11 @@ class Tracer(fx.Tracer):
             raise TraceError(FROZEN)
         if self.finished:
             raise TraceError(STALE)
+        self.probes.settle()
         node = super().create_node(kind, *args, **kwargs)
         if kind == "placeholder":
             return node
-        self.form_matters |= _counts_dimensions(node)
+        self.form_matters |= counts_dimensions(node, self.root)
         node.meta[SOURCE_LINE] = caller()
         if kind != "output":
             value = node.meta[VALUE] = self._compute(node)
@@ -147,12 +151,12 @@ class Tracer(fx.Tracer):
         """Some code reads `training` of a module; what a call in the graph runs may."""
         self.mode_matters |= not self._computing
 
-    def answered(self, node: fx.Node, value: Any) -> None:
-        """Python was told a plain value: guard it, once."""
+    def answered(self, node: fx.Node, value: Any, asker: str = "") -> None:
+        """Python was told a plain value, at the place `asker` of the user's code: guard it, once."""
         if self.finished:
             raise TraceError(STALE)
         plain = all(isinstance(v, PLAIN) for v in value) if isinstance(value, list) else isinstance(value, PLAIN)
-        place = Path(caller()).name if self._in_forward else "arguments"
+        place = Path(asker or caller()).name if self._in_forward else "arguments"
         for tensor in kinds_asked(node):  # a model may be cast, but its images do not become integers
             kind = self.create_node("call_method", "is_floating_point", (tensor,), {})
             self.create_node("call_function", guard, (kind, kind.meta[VALUE], place), {})
@@ -249,6 +253,7 @@ class Tracer(fx.Tracer):
             return forward(*args, **kwargs)
         if self.is_leaf_module(m, path):
             return super().call_module(m, forward, args, kwargs)
+        self.probes.settle()  # what was asked for outside, before the nodes that a failure takes back
         last, stack, counts, asked = self._last(), self.module_stack.copy(), dict(self.num_calls), len(self._answered)
         try:
             with nothing_lost(m, real=self.tape.real, draws=self.find_draws):
@@ -256,6 +261,7 @@ class Tracer(fx.Tracer):
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises when it meets a proxy
             self.new_leaves[path] = explain(error)
         self._drawn = None
+        self.probes.forget()
         for node in reversed(list(self.graph.nodes)):
             if node is last:
                 break
@@ -352,21 +358,6 @@ def _guard_form(graph: fx.Graph) -> None:
     asked.meta[VALUE] = form([n.meta[VALUE] for n in inputs])
     with graph.inserting_after(asked):
         graph.call_function(guard, (asked, asked.meta[VALUE], "arguments")).meta[VALUE] = None
-
-
-_BY_POSITION = frozenset((
-    "cat", "chunk", "concat", "concatenate", "narrow", "reshape", "select", "shape", "size", "split", "stack",
-    "tensor_split", "unbind", "view",
-))  # fmt: skip
-
-
-def _counts_dimensions(node: fx.Node) -> bool:
-    """Whether what a node does to a tensor depends on which dimension is which."""
-    if node.target is getattr:
-        return node.args[1] in _BY_POSITION
-    if node.target is operator.getitem:
-        return isinstance(node.args[1], tuple)
-    return node.op != "placeholder" and getattr(node.target, "__name__", node.target) in _BY_POSITION
 
 
 def _is_plain(node: fx.Node) -> bool:

@@ -36,6 +36,21 @@ class Lifted:
 
 
 @dataclass(frozen=True, slots=True)
+class FixedDims:
+    """Dimensions of inputs that must keep the example's sizes if some widths grow.
+
+    Attributes:
+        dims: (input, dimension), by the names of `recording.run.named_inputs`; -1: the number of dimensions.
+        layouts: Which hold these widths.
+        reason: Why.
+    """
+
+    dims: tuple[InputDim, ...]
+    layouts: tuple[Layout, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Norm:
     """A layer norm.
 
@@ -117,6 +132,8 @@ class Findings:
         literals: Sizes stated in the graphs.
         attributes: Sizes stated by modules.
         kinds: What each parameter and buffer is passed as.
+        mixed: Layouts of widths in calls whose meaning could depend on the sizes of the inputs.
+        fixed: Dimensions of inputs whose sizes must stay if some widths grow.
     """
 
     unifier: Unifier
@@ -135,6 +152,8 @@ class Findings:
     literals: list[Literal] = field(default_factory=list)
     attributes: list[Attribute] = field(default_factory=list)
     kinds: TensorKinds = field(default_factory=TensorKinds)
+    mixed: dict[Layout, None] = field(default_factory=dict)
+    fixed: list[FixedDims] = field(default_factory=list)
 
     @property
     def ties(self) -> list[Tie]:

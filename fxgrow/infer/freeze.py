@@ -19,9 +19,10 @@ from ..layouts.layout import Layout, Var, atoms, is_fixed, of, only_atom, substi
 from ..model.copies import named_tensors
 from ..ops import KERNEL, Value
 from .attributes import of_weights
-from .findings import CARRY, CONTRACT, IS_OUTPUT, Findings, Flow, Lifted, Prediction
+from .findings import CARRY, CONTRACT, IS_OUTPUT, Findings, FixedDims, Flow, Lifted, Prediction
 from .groups import Constraint, Group, constrain
 from .inference import infer
+from .other_sizes import settle_sizes
 from .width_graph import TensorWidths, WidthGraph, layouts_of
 
 
@@ -32,7 +33,9 @@ def freeze(traced: Traced) -> WidthGraph:
         TraceError: The trace does not compute what the model computes.
     """
     with nullcontext() if traced.inputs.real else no_collection():
-        return _frozen(infer(traced), traced, Lifted())
+        findings = infer(traced)
+        settle_sizes(traced, findings)
+        return _frozen(findings, traced, Lifted())
 
 
 def lift(widths: WidthGraph, lifted: Lifted) -> WidthGraph:
@@ -70,6 +73,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
         mode: tuple(tuple(names.layout(la) for la in layouts) for layouts in leaves)
         for mode, leaves in findings.outputs.items()
     }
+    fixed_dims = tuple(names.fixed(one, lifted) for one in findings.fixed)
     groups = _groups(findings, names, tensors)  # last, when every width has a name
     return WidthGraph(
         traced,
@@ -85,6 +89,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
         inputs,
         outputs,
         _tie_graph(findings),
+        fixed=fixed_dims,
         findings=inferred,
     )
 
@@ -171,6 +176,11 @@ class _Names:
 
     def _atom(self, var: Var) -> Layout:
         return of(self.of.get(var) or self.give(var, var.name.replace(".weight[0]", "")))
+
+    def fixed(self, one: FixedDims, lifted: Lifted) -> FixedDims:
+        """In terms of names, without the dimensions that may grow."""
+        dims = tuple([dim for dim in one.dims if dim not in lifted.inputs])
+        return FixedDims(dims, tuple(map(self.layout, one.layouts)), one.reason)
 
     def constraints(self, stated: list[Constraint]) -> tuple[Constraint, ...]:
         named = dict.fromkeys((self.layout(layout), reason) for layout, reason in stated)

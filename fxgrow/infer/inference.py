@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -14,12 +14,13 @@ from ..base.structures import leaf_tensors
 from ..capture.attribute_ints import attribute_ints_in, remembered
 from ..capture.traced import Traced
 from ..errors import TraceError
-from ..layouts.layout import fixed, is_fixed, of
-from ..layouts.unify import Inexpressible, Unifier
+from ..layouts.layout import Layout, fixed, is_fixed, of
+from ..layouts.unify import Inexpressible, Unifier, size
 from ..model.call_args import labelled
 from ..model.copies import named_tensors
+from ..model.layer_kinds import is_layer
 from ..model.provenance import describe
-from ..model.tree import Mode
+from ..model.tree import Mode, module_at
 from ..ops import Linear, Value, rule_for
 from ..recording.operators import decides, tensors_in
 from ..recording.run import TapedRun, named_inputs
@@ -27,6 +28,7 @@ from ..recording.tape import Tape
 from . import literals, module_rules
 from .attribute_sizes import AttributeSizes
 from .findings import CARRY, Findings, Flow, Prediction
+from .mixing import may_follow_sizes, mixed_layouts, takes_computed_numbers
 from .observer import ObservedRunner, ObservedTape, Observer
 from .rule_env import Arguments, CallContext, RuleEnv, Scope, cut
 from .spellings import PART, Spelling, read, source_of
@@ -55,22 +57,39 @@ def _nothing_found(traced: Traced) -> Findings:
         name: tuple(of(unifier.fresh(f"{name}[{d}]", n)) if n else fixed(0) for d, n in enumerate(tensor.shape))
         for name, tensor in named_tensors(traced.root).items()
     }
-    named = zip(named_inputs(traced.arguments).items(), labelled(traced.arguments), strict=True)
-    inputs = {
-        name: tuple(
-            of(unifier.fresh(f"input {label}[{d}]", n, of_input=(name, d))) if n else fixed(0)
-            for d, n in enumerate(tensor.shape)
-        )
-        for (name, tensor), label in named
+    return Findings(unifier, tensors, input_layouts(unifier, traced.arguments, {}))
+
+
+def input_layouts(
+    unifier: Unifier, arguments: Mapping[str, Any], known: Mapping[str, tuple[Layout, ...]]
+) -> dict[str, tuple[Layout, ...]]:
+    """The layouts of inputs: for each dimension the known one, if it has that size, or a new variable."""
+
+    def layout(name: str, label: str, dim: int, n: int, rank: int) -> Layout:
+        before = known.get(name, ())
+        if len(before) == rank and size(before[dim]) == n:
+            return before[dim]
+        return of(unifier.fresh(f"input {label}[{dim}]", n, of_input=(name, dim))) if n else fixed(0)
+
+    return {
+        name: tuple([layout(name, label, d, n, tensor.ndim) for d, n in enumerate(tensor.shape)])
+        for (name, tensor), label in zip(named_inputs(arguments).items(), labelled(arguments), strict=True)
     }
-    return Findings(unifier, tensors, inputs)
 
 
 class Inference(Observer):
     """Runs the graph of one mode, asks the rules at each call, and adds what they say to the findings."""
 
-    def __init__(self, traced: Traced, mode: Mode, findings: Findings, sizes: AttributeSizes) -> None:
+    def __init__(
+        self,
+        traced: Traced,
+        mode: Mode,
+        findings: Findings,
+        sizes: AttributeSizes,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
         self.traced = traced
+        self.arguments = traced.arguments if arguments is None else arguments
         self.mode = mode
         self.findings = findings
         self.unifier = findings.unifier
@@ -79,17 +98,18 @@ class Inference(Observer):
         self.nodes = {node.name: node for node in traced.graph(mode).nodes}
         self.predictions = findings.predictions.setdefault(mode, [])
         self.scope = Scope(mode)
+        self.layers = frozenset(path for path, m in module_at(traced.root, "").named_modules() if is_layer(m))
 
     def run(self) -> None:
-        """Run the graph."""
-        traced, mode = self.traced, self.mode
-        self.findings.kinds.start()
-        root = traced.fresh()
-        run = TapedRun(root, traced.arguments, partial(ObservedTape, self), mode=mode, real=traced.inputs.real)
+        """Run the graph on the example inputs.
+
+        Raises:
+            TraceError: It does not run what the model runs.
+        """
+        traced, mode, run = self.traced, self.mode, self.start()
         tape = run.tape
         try:
-            code_is_watched = [remembered(root)] if traced.runs_code else []
-            result = run.graph(traced.graph(mode), partial(ObservedRunner, self), code_is_watched)
+            result = self.run_graph(run)
         except TraceError as error:
             raise TraceError(str(error).splitlines()[0]) from None  # FX appends the node to the message
         except Exception as error:
@@ -103,10 +123,21 @@ class Inference(Observer):
             raise TraceError(f"the trace of {traced.class_name} computes something else in {mode} mode: {what}")
         self.findings.calls[mode] = tape.calls
         self.findings.returned[mode] = run.returned(result)
-        outputs = leaf_tensors(result)
-        if not outputs:
+        if not self.findings.outputs[mode]:
             raise TraceError(f"{traced.class_name} returns no tensor, so there is no function to keep")
-        self.findings.outputs[mode] = [self.values.of(tape, leaf).layouts for leaf in outputs]
+
+    def start(self) -> TapedRun[ObservedTape]:
+        """A run of the graph."""
+        self.findings.kinds.start()
+        root, real = self.traced.fresh(), self.traced.inputs.real
+        return TapedRun(root, self.arguments, partial(ObservedTape, self), mode=self.mode, real=real)
+
+    def run_graph(self, run: TapedRun[ObservedTape]) -> Any:
+        """What the graph returns for the arguments; it may raise anything."""
+        code_is_watched = [remembered(run.root)] if self.traced.runs_code else []
+        result = run.graph(self.traced.graph(self.mode), partial(ObservedRunner, self), code_is_watched)
+        self.findings.outputs[self.mode] = [self.values.of(run.tape, leaf).layouts for leaf in leaf_tensors(result)]
+        return result
 
     # -- ATen calls ------------------------------------------------------------------------------
 
@@ -119,7 +150,12 @@ class Inference(Observer):
         shapes = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
         context = CallContext(op, shapes, read, self.scope, tape.module if tape.called else None)
         touched = list(_values((*read.args, *read.kwargs.values())))
+        divisions = self.unifier.divisions
         results = self._results(context, touched)
+        if not self._is_known(tape):
+            divided = self.unifier.divisions > divisions or self._could_divide(tape, context)
+            mixed = mixed_layouts(results, divided=divided)
+            self.findings.mixed.update(dict.fromkeys(mixed))
         if op._schema.is_mutable and read.args and isinstance(read.args[0], Value):
             self._written(read.args[0], touched)
         self._carry(context, touched, results)
@@ -134,6 +170,20 @@ class Inference(Observer):
             contracts=bool(context.summed),
         )
         self.predictions.append(self._prediction(tape, context, touched, results, outs))
+
+    def _is_known(self, tape: Tape) -> bool:
+        """Whether a call means the same for all sizes of the inputs: a layer's, or one with plain numbers."""
+        if tape.called:
+            return tape.module in self.layers
+        node = self.scope.node
+        return node is not None and not may_follow_sizes(node, self.mode, self.findings.nodes, self.unifier)
+
+    def _could_divide(self, tape: Tape, context: CallContext) -> bool:
+        """Whether a call states sizes that could be others for other sizes of the inputs."""
+        rule, node = rule_for(context.op), self.scope.node
+        if not (rule is not None and rule.sized) and not self.scope.declared:
+            return False
+        return tape.called or node is None or takes_computed_numbers(node, self.mode, self.findings.nodes)
 
     def _results(self, context: CallContext, touched: Sequence[Value]) -> list[Value]:
         """What a call gives; where no rule can tell, all that it takes is pinned."""

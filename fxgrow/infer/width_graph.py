@@ -23,7 +23,7 @@ from ..ops import KERNEL
 from ..recording.returned import Returned
 from ..recording.tape import Call
 from .attributes import Attribute
-from .findings import CARRY, Findings, Prediction
+from .findings import CARRY, Findings, FixedDims, Prediction
 from .groups import Constraint, Group, can_grow, constrain
 from .literals import Literal
 
@@ -59,6 +59,7 @@ class WidthGraph:
         inputs: The layouts of each input, by the names of `record.named_inputs`.
         outputs: Per mode, the layouts of each tensor that the model returns.
         ties: A networkx graph: an edge joins two widths that an operator tied; its "site" says which.
+        fixed: Dimensions of inputs whose sizes must stay if some widths grow.
         equal: Sizes that the code makes equal, whatever grows.
         findings: What inference found, from which `freeze.lift` makes the graph with other inputs and outputs; None
             where no model was run.
@@ -77,6 +78,7 @@ class WidthGraph:
     inputs: Mapping[str, tuple[Layout, ...]]
     outputs: Mapping[Mode, tuple[tuple[Layout, ...], ...]]
     ties: nx.Graph
+    fixed: tuple[FixedDims, ...] = ()
     equal: tuple[Equality, ...] = ()
     findings: Findings | None = field(default=None, compare=False)
 

@@ -71,6 +71,8 @@ class Bindings:
         self._counts: set[Var] = set()  # variables that are a count because they were unified with one
         self._settled: set[Var] = set()  # elastic variables that were unified with one that is not
         self._inputs: list[Var] = []  # dimensions of inputs, and their parts
+        self._places: dict[Var, str] = {}  # where each variable was bound or pinned first
+        self.divisions = 0  # how often a width was cut or split
 
     def fresh(
         self, name: str, size: int, *, count: bool = False, elastic: bool = False, of_input: InputDim | None = None
@@ -105,6 +107,18 @@ class Bindings:
         """The reasons for which a variable is pinned; empty if it may grow."""
         return tuple(dict.fromkeys(p.reason if isinstance(p, LiftablePin) else p for p in self._pins.get(var, ())))
 
+    def is_free(self, var: Var) -> bool:
+        """Whether a variable is a width that nothing binds, and nothing but fixed inputs pins."""
+        return var.input is None and var.index <= self._number and var not in self._value and not self._is_pinned(var)
+
+    def _is_pinned(self, var: Var) -> bool:
+        return any(isinstance(pin, str) for pin in self._pins.get(var, ()))
+
+    def told_since(self, base: Bindings) -> dict[Var, str]:
+        """The variables that were free in earlier bindings and are bound or pinned here, each with the place."""
+        told = [var for var in (*self._value, *self._pins) if var in self._value or self._is_pinned(var)]
+        return {var: self._places.get(var, "") for var in told if base.is_free(var)}
+
     def is_count(self, var: Var) -> bool:
         """Whether a variable is a number of rows: groups, heads, or a literal."""
         return var.count or var in self._counts
@@ -117,6 +131,7 @@ class Bindings:
         """Pin every variable of the layout to its size, for this reason."""
         for var in atoms(self.resolve(layout)):
             self._pins.setdefault(var, {}).setdefault(reason)
+            self._places.setdefault(var, self.site)
 
     def tie(self, a: Var, b: Var) -> None:
         """Record that the operator at `site` related two variables."""
@@ -138,6 +153,7 @@ class Bindings:
         if var in atoms(value):
             raise Inexpressible(f"{var.name} would be a part of itself")
         self._value[var] = value
+        self._places.setdefault(var, self.site)
         pins = self._pins.pop(var, {})
         for other in atoms(self.resolve(value)):
             self._pins.setdefault(other, {}).update(pins)

@@ -40,6 +40,22 @@ class InputBindings(Bindings):
         self._deferred: list[DeferredEquation] = []
         self._solves_inputs = False  # whether equations with dimensions of inputs are solved instead of deferred
 
+    def copy_whole(self, twin: InputBindings) -> None:
+        """Copy the state to new bindings as it is."""
+        twin._value, twin._pins = dict(self._value), {var: dict(pins) for var, pins in self._pins.items()}
+        twin._number, twin._counts, twin._settled = self._number, set(self._counts), set(self._settled)
+        twin._inputs, twin._deferred = list(self._inputs), list(self._deferred)
+
+    def inputs_with_a_width(self) -> frozenset[InputDim]:
+        """The dimensions of inputs that a width of the model has to equal, so that it takes no other size."""
+        found: set[InputDim] = set()
+        for equation in self._deferred:
+            sides = [only_atom(self.resolve(layout)) for layout in (equation.a, equation.b)]
+            inputs = [var.input for var in sides if isinstance(var, Var) and var.input is not None]
+            if len(inputs) == 1 and all(isinstance(var, Var) for var in sides):
+                found.update(inputs)
+        return frozenset(found)
+
     def copy_solved(self, solved: InputBindings, lifted: AbstractSet[InputDim]) -> None:
         """Copy the state to new bindings in which the `lifted` dimensions are ordinary widths and all others fixed."""
         solved.ties = [t for t in self.ties if all(var.input is None or var.input in lifted for var in (t.a, t.b))]

@@ -51,6 +51,12 @@ class Unifier(InputBindings):
                 solved._solve(equation)
         return solved
 
+    def branch(self) -> Unifier:
+        """A copy in which more can be found out, without any effect here."""
+        twin = Unifier()
+        self.copy_whole(twin)
+        return twin
+
     def _solve(self, equation: DeferredEquation) -> None:
         self.site = equation.site
         try:
@@ -213,6 +219,7 @@ class Unifier(InputBindings):
         if isinstance(factor, tuple):
             return self.cut(factor, position)
         var: Var = factor
+        self.divisions += var.input is None
         first = self.fresh(f"{var.name}[:{position}]", position, of_input=var.input)
         second = self.fresh(f"{var.name}[{position}:]", var.size - position, of_input=var.input)
         self.bind(var, (*of(first), *of(second)))
@@ -271,6 +278,7 @@ class Unifier(InputBindings):
         if isinstance(factor, tuple):
             return self.split(factor, outer, kinds)
         var: Var = factor
+        self.divisions += var.input is None
         grouped = kinds[0] == "count"
         names = (
             (f"groups of {self.site}", f"{self.site} per group") if grouped else (f"{var.name}/rows", f"{var.name}/row")

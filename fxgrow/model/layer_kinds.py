@@ -88,6 +88,8 @@ ATTENTIONS = (nn.MultiheadAttention,)
 ATTENTION_SIZES = ("embed_dim", "kdim", "vdim")  # the sizes of its first arguments: query, key and value
 RECURRENT_LAYERS = (nn.RNNBase,)
 RECURRENT = (*RECURRENT_LAYERS, nn.RNNCellBase)  # cells are single steps
+BY_POSITION = (nn.BatchNorm1d, nn.ChannelShuffle, nn.GroupNorm, nn.SyncBatchNorm)  # the channels are dimension 1
+ALONG = (nn.CosineSimilarity, nn.GLU, nn.LogSoftmax, nn.Softmax, nn.Softmin)  # work along their `dim`
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -119,6 +121,18 @@ def layer_class(rank: int) -> type[nn.Module]:
 def is_instance_norm(module: nn.Module) -> bool:
     """Whether a module is an instance norm, also one of a user's own class."""
     return isinstance(module, InstanceNormBase)
+
+
+def counts_from_front(module: nn.Module) -> bool:
+    """Whether a layer of torch.nn takes an image without a batch for something else than an image.
+
+    Those that do not (a convolution, pooling) are told by the number of dimensions, or treat all entries alike.
+    """
+    if isinstance(module, nn.PReLU):
+        return module.num_parameters > 1
+    if isinstance(module, ALONG):
+        return module.dim == 0
+    return isinstance(module, BY_POSITION)
 
 
 def is_layer_class(kind: type) -> bool:

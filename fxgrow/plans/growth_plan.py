@@ -25,6 +25,7 @@ from ..layouts.index_map import index_map
 from ..layouts.layout import Layout, atoms, measure
 from ..model.example_data import CallData, call_from_data, why_invalid
 from ..model.example_inputs import ModelInputs, brief
+from ..model.fixed_sizes import FixedSize
 from ..model.tree import Output
 from ..spec.parse import parse
 from . import serial, validation
@@ -60,6 +61,7 @@ class Plan:
         changes: New layers, cloned blocks and larger kernels, made after the widths have grown.
         io_dims: Where inputs and outputs of the model grow.
         next: The plan for the student that this one makes.
+        sizes: The sizes that inputs of the student must have, because its code mixes them with widths that grow.
         made_with: The versions of fxgrow, torch and Python that made it. Comparisons of plans ignore it.
     """
 
@@ -80,6 +82,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     changes: tuple[StructuralChange, ...] = ()
     io_dims: tuple[IoDimPlan, ...] = ()
+    sizes: tuple[FixedSize, ...] = ()
     next: Plan | None = None
     made_with: MadeWith = field(default_factory=MadeWith, compare=False)
 
@@ -244,6 +247,7 @@ class Plan:
             validation.check_widths(step.groups)
             validation.check_tensors(step.tensors, step._by_name)
             validation.check_io_dims(step.io_dims, step._by_name)
+            validation.check_sizes(step.sizes)
             validation.check_edits(step.edits, step.resizes)
             validation.check_changes(step.changes)
             reason = why_invalid(step.example) if step.example is not None else ""

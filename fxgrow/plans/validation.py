@@ -15,12 +15,14 @@ from .. import methods
 from ..base.structures import ArgumentPath
 from ..errors import PlanError
 from ..layouts.layout import Layout, atoms, measure, only_atom
+from ..model.fixed_sizes import NUMBER_OF_DIMENSIONS, FixedSize
 from .changes import Enlarge, Insert, Repeat, StructuralChange
 from .entries import DROP, PARTS, Edit, IoDimPlan, Resize, TensorPlan, Width
 
 MOST_CHANNELS = 10**8  # of a width, a kernel size, a stated size
 MOST_ENTRIES = 1 << 44  # of one tensor
 MOST_DIMS = 64  # of one tensor, as in torch
+MOST_CHARACTERS = 1000  # of the label of an input
 MOST_PLANS = 64  # one after the other
 
 
@@ -82,6 +84,14 @@ def check_io_dims(io_dims: Sequence[IoDimPlan], widths: Mapping[str, Width]) -> 
         named = end.at in ("eval", "train") if end.kind == "output" else bool(end.at)
         if not (fitting and named and 0 <= end.dim < MOST_DIMS and 0 <= end.number < MOST_CHANNELS):
             raise PlanError(f"the plan's {end.kind} {end.at} does not fit its widths")
+
+
+def check_sizes(sizes: Iterable[FixedSize]) -> None:
+    """Each is a size that a tensor can have."""
+    for one in sizes:
+        named = 0 < len(one.input) <= MOST_CHARACTERS and one.input.isprintable()
+        if not (named and NUMBER_OF_DIMENSIONS <= one.dim < MOST_DIMS and 0 <= one.size <= MOST_ENTRIES):
+            raise PlanError(f"the plan fixes the size of {one.input!r:.60} in dimension {one.dim} to {one.size}")
 
 
 def check_edits(edits: Iterable[Edit], resizes: Iterable[Resize]) -> None:

@@ -13,6 +13,7 @@ from ..depth.calibrate import calibrate, check_batches
 from ..depth.insert import make
 from ..errors import GrowError, PlanError
 from ..model.copies import named_tensors
+from ..model.fixed_sizes import check_in_graph, check_in_module
 from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
 from ..model.tree import Mode
@@ -101,6 +102,8 @@ def student_of(traced: Traced, plan: Plan, model: nn.Module, batches: Iterable[A
     if calibrated and batches is not None:
         calibrate(student, calibrated, batches)
     made: nn.Module = student if plan.output == "graph" else root.__dict__[OPAQUE_MODEL]
+    if plan.output == "module":
+        check_in_module(made, plan.sizes)
     remember(plan, made)
     return made
 
@@ -112,6 +115,9 @@ def rebuild(
     install_tensors(root, grown)
     resize(root, plan.resizes)
     edited = edit(graphs, plan.edits)
+    if plan.output == "graph":
+        for graph in edited.values():
+            check_in_graph(graph, plan.sizes)
     make(root, edited, plan.changes, plan.seed)
     return edited
 

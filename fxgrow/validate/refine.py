@@ -28,6 +28,7 @@ from ..spec.parse import Widen
 from ..spec.requests import Request
 from .changes import Student, check_changes
 from .conformance import Mismatch, Verdict, check_conformance
+from .fixed_dims import KEPT_SIZES, fixed_sizes
 
 FEW = 4  # widths that are tried to be grown by one factor, where a size goes wrong; those that do already are one
 
@@ -132,16 +133,18 @@ def plan_until_valid(widths: WidthGraph, requests: Sequence[Widen | Request], *,
             proposal = plan_widths(repaired, requests, seed=seed, method=method, io_growths=io_growths)
             verdict = check_conformance(*_on_meta(widths, proposal), widths, proposal)
             if not verdict.mismatches:
-                return _with_depth(_accepted(proposal, repairs, verdict), widths, requests)
+                return _with_depth(_accepted(widths, proposal, repairs, verdict), widths, requests)
             _repair(repairs, repaired, proposal, verdict)
 
 
-def _accepted(proposal: Plan, repairs: _Repairs, verdict: Verdict) -> Plan:
+def _accepted(widths: WidthGraph, proposal: Plan, repairs: _Repairs, verdict: Verdict) -> Plan:
     """The plan that passed the check, with what the rounds before it found out."""
     skipped = {entry.name: entry for entry in proposal.skipped}
     skipped.update({n: Skipped(n, reason) for n, reason in repairs.pins.items() if n not in skipped})
     edits = (*proposal.edits, *(Edit(mode, node, (DROP,), 0) for mode, node in verdict.obsolete))
-    return replace(proposal, skipped=tuple(skipped.values()), edits=edits)
+    sizes = fixed_sizes(widths, proposal)
+    notes = (*proposal.notes, *[KEPT_SIZES] * bool(sizes))
+    return replace(proposal, skipped=tuple(skipped.values()), edits=edits, sizes=sizes, notes=notes)
 
 
 def _repair(repairs: _Repairs, repaired: WidthGraph, proposal: Plan, verdict: Verdict) -> None:

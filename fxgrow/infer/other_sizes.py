@@ -1,0 +1,116 @@
+"""What inference says must hold for every size of the inputs that the model takes, not for the example's alone.
+
+`v.t().reshape(len(v), -1)` cuts the channels into as many rows as there are samples. No layout can say so: it would
+hold the example's batch as a number. So where sizes are mixed with widths, the model runs on other sizes under the same
+rules, with the same variables for its parameters. What such a run says of a width that the example's did not say
+depends on the sizes. Where the batch decides, the width is pinned. Where another size does, the student refuses others
+once the width has grown; and so where the model takes no other size that is tried.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from ..capture.traced import Traced
+from ..layouts.layout import InputDim, Layout, Var, atoms, of
+from ..recording.run import named_inputs
+from .attribute_sizes import AttributeSizes
+from .findings import Findings, FixedDims
+from .inference import Inference, input_layouts
+from .size_variants import Variant, all_at_once, batches, others, ranks
+
+
+def settle_sizes(traced: Traced, findings: Findings) -> None:
+    """Pin the widths whose layouts depend on the batch, and note the sizes that others depend on."""
+    for variant in ranks(traced.arguments):
+        _look(traced, findings, variant)
+    if not findings.mixed:
+        return
+    taken: Counter[str] = Counter()
+    confirmed: set[InputDim] = set()
+    stated = findings.unifier.inputs_with_a_width()
+    avoided = _sizes(findings)
+    trials = (_trial(traced, findings, variant) for variant in all_at_once(traced.arguments, avoided, stated))
+    if all(trial is not None and not _news(findings, trial) for trial in trials):
+        return
+    for variant in itertools.chain(batches(traced.arguments, avoided), others(traced.arguments, avoided)):
+        wanted = taken[variant.kind] < variant.enough and variant.changed and not variant.changed <= stated
+        if wanted and _look(traced, findings, variant):
+            taken[variant.kind] += 1
+            confirmed |= variant.changed
+    dims = {(name, d) for name, x in named_inputs(traced.arguments).items() for d in range(x.ndim)}
+    unknown = dims - confirmed - stated
+    if unknown:
+        reason = "no other size was found that the model takes"
+        findings.fixed.append(FixedDims(tuple(sorted(unknown)), tuple(findings.mixed), reason))
+
+
+def _look(traced: Traced, findings: Findings, variant: Variant) -> bool:
+    """Run on other sizes, and act on what is new; whether the model takes them."""
+    trial = _trial(traced, findings, variant)
+    if trial is None:
+        return False
+    news = _news(findings, trial)
+    if news and variant.kind == "batch":
+        for var, site in news.items():
+            findings.unifier.pin(of(var), f"what happens to it depends on the size of the batch{site}")
+    elif news:
+        reason = f"the code mixes it with widths{next(iter(news.values()))}"
+        findings.fixed.append(FixedDims(tuple(sorted(variant.changed)), tuple(map(of, news)), reason))
+    return True
+
+
+def _trial(traced: Traced, findings: Findings, variant: Variant) -> Findings | None:
+    """What the rules say for other sizes; None where the model does not take them."""
+    unifier = findings.unifier.branch()
+    inputs = input_layouts(unifier, variant.arguments, findings.inputs)
+    trial = Findings(unifier, findings.tensors, inputs)
+    for mode in traced.modes:
+        with suppress(Exception):  # whatever the model raises where it does not take them
+            inference = Inference(traced, mode, trial, AttributeSizes(unifier), variant.arguments)
+            inference.run_graph(inference.start())
+            continue
+        return None
+    return trial
+
+
+def _news(findings: Findings, trial: Findings) -> dict[Var, str]:
+    """The free widths of which the trial says what was not known, each with the place."""
+    base, other = findings.unifier, trial.unifier
+    found = {var: f", in {site}" for var, site in other.told_since(base).items()}
+    for layout in _unlike(findings, trial):
+        found.update((var, "") for var in atoms(other.resolve(layout)) if base.is_free(var) and var not in found)
+    return found
+
+
+def _unlike(findings: Findings, trial: Findings) -> Iterator[Layout]:
+    """The layouts that the trial returns, sums over, averages or needs replicas of, and the example's run does not."""
+    resolve = trial.unifier.resolve
+
+    def widths(layouts: Iterable[Layout]) -> set[Var]:
+        return {var for layout in layouts for var in atoms(resolve(layout))}
+
+    def returned(one: Findings) -> set[Var]:
+        return widths(layout for leaves in one.outputs.values() for layouts in leaves for layout in layouts)
+
+    yield from map(of, returned(trial) - returned(findings))
+    yield from map(of, widths(la for la, _ in trial.replicas) - widths(la for la, _ in findings.replicas))
+    known = [widths([layout]) for layout, _ in findings.uniform]
+    yield from (layout for layout, _ in trial.uniform if widths([layout]) not in known)
+    for key, roles in trial.roles.items():
+        if not roles <= findings.roles.get(key, set()):
+            yield trial.tensors[key[0]][key[1]]
+    parts: list[dict[tuple[str, tuple[int, ...]], set[Var]]] = [{}, {}]
+    for one, summed in zip((findings, trial), parts, strict=True):
+        for layout, origin, dims, _ in one.contractions:
+            summed.setdefault((origin, dims), set()).update(atoms(resolve(layout)))
+    for at, own in parts[1].items():
+        yield from map(of, own ^ parts[0].get(at, set()))
+
+
+def _sizes(findings: Findings) -> frozenset[int]:
+    layouts = itertools.chain(findings.tensors.values(), findings.inputs.values())
+    return frozenset(var.size for shape in layouts for layout in shape for var in atoms(layout))

@@ -1,0 +1,166 @@
+"""Example inputs of other sizes: other batches, other images or sequences, other numbers of dimensions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..base.torch_private import pytree
+from ..layouts.layout import InputDim
+from ..model.fixed_sizes import NUMBER_OF_DIMENSIONS
+from ..recording.run import named_inputs
+
+Change = Callable[[Tensor], Tensor]
+MANY = (9, 4)  # times the example's size: quotients of sizes change, to numbers that divide widths
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Arguments of other sizes than the example's.
+
+    Attributes:
+        kind: What differs: "batch", "rank", or the dimensions.
+        enough: Of this kind so many that the model takes are looked at.
+        arguments: The arguments of `forward` by name.
+        changed: The dimensions of inputs that differ.
+    """
+
+    kind: str
+    arguments: Mapping[str, Any]
+    changed: frozenset[InputDim]
+    enough: int = 1
+
+
+def ranks(arguments: Mapping[str, Any]) -> Iterator[Variant]:
+    """A dimension less, and one more, in front."""
+    changed = frozenset((name, NUMBER_OF_DIMENSIONS) for name in named_inputs(arguments))
+    for change in (lambda x: x[0] if x.ndim > 1 and len(x) else x, lambda x: x[None]):
+        yield Variant("rank", _changed(arguments, change), changed)
+
+
+def all_at_once(
+    arguments: Mapping[str, Any], avoided: Collection[int], stated: Collection[InputDim]
+) -> Iterator[Variant]:
+    """Variants in which every size is another one: larger ones, a little larger ones, and much larger ones.
+
+    Args:
+        arguments: The example's.
+        avoided: The sizes of the model, none of which is to come up by accident.
+        stated: The dimensions of inputs that have to stay.
+    """
+    tensors = named_inputs(arguments)
+    by_place = max((t.ndim for t in tensors.values()), default=0) > 3
+    places = [(name, d, n) for name, t in tensors.items() for d, n in enumerate(t.shape) if (name, d) not in stated]
+    keys = list(dict.fromkeys(_key(d, n, by_place=by_place) for _, d, n in places if n > 1 or d == 0))
+    for times in ((2, 3), (1, 1), *[MANY] * _is_cheap(arguments)):
+        new: dict[tuple[int, int], int] = {}
+        for number, (d, n) in enumerate(keys):
+            start = n * times[number % 2] + (number + 1 if times == (1, 1) or not d else 0)
+            new[d, n] = next(m for m in itertools.count(start) if d or m not in avoided)
+
+        def change(name: str, x: Tensor, new: Mapping[tuple[int, int], int] = new) -> Tensor:
+            for d, n in enumerate(x.shape):
+                wanted = n if (name, d) in stated else new.get(_key(d, n, by_place=by_place), n)
+                if wanted != n:
+                    x = _longer(x, d, wanted)
+            return x.clone()
+
+        changed = {name: change(name, x) for name, x in tensors.items()}
+        dims = frozenset((name, d) for name, d, n in places if changed[name].shape[d] != n)
+        left = iter(changed.values())
+        yield Variant("all", _changed(arguments, lambda _, left=left: next(left)), dims)  # type: ignore[misc]
+
+
+def _key(dim: int, size: int, *, by_place: bool) -> tuple[int, int]:
+    """What has to change alike: sizes of a batch, of one side of images, or lengths that are equal anywhere."""
+    return (min(dim, 1) if not by_place else dim), size
+
+
+def batches(arguments: Mapping[str, Any], avoided: Collection[int]) -> Iterator[Variant]:
+    """Other sizes of the first dimension; those first that are no other size of the model.
+
+    Args:
+        arguments: The example's.
+        avoided: The other sizes.
+    """
+    sizes = [t.shape[0] for t in named_inputs(arguments).values() if t.ndim]
+    size = max(set(sizes), key=sizes.count) if sizes else 0
+    if not size:
+        return
+    more = [n for n in range(size + 1, 3 * size + 8) if n not in avoided]
+    apart = [n for n in more if n % size] or more
+    for new in dict.fromkeys([*apart[:1], *_large(arguments, size), *apart[2:3], 2 * size, 3 * size]):
+        yield _resized("batch", arguments, 0, size, new, enough=3)
+
+
+def others(arguments: Mapping[str, Any], avoided: Collection[int]) -> Iterator[Variant]:
+    """Other sizes of the later dimensions: both sides of an image, each alone, and all that have one size."""
+    tensors = named_inputs(arguments)
+    ranked = [t.ndim for t in tensors.values()]
+    if max(ranked, default=0) > 3:
+        yield from (_enlarged(arguments, times) for times in ((2, 3), *[MANY] * _is_cheap(arguments), (2, 2), (4, 4)))
+    for dim in range(1, max(ranked, default=0)):
+        sizes = {t.shape[dim] for t in tensors.values() if t.ndim > dim}
+        for size in sorted(sizes - {0}):
+            free = [n for n in range(size + 1, size + 12) if n not in avoided]
+            near = (2 * size, 3 * size, size + 1, size + 2, size - 1)
+            for new in dict.fromkeys([*free[:1], *_large(arguments, size), *free[1:2], *near]):
+                if new > 0:
+                    enough = 2 if max(ranked) > 3 else 3
+                    yield _resized(f"dimension {dim}", arguments, dim, size, new, enough=enough)
+    places = {(d, n) for t in tensors.values() for d, n in enumerate(t.shape) if d and n > 1}
+    for size in sorted({n for _, n in places if sum(n == other for _, other in places) > 1}):
+        for new in itertools.islice((n for n in range(size + 1, size + 12) if n not in avoided), 2):
+            yield _resized(f"size {size}", arguments, None, size, new)
+
+
+def _large(arguments: Mapping[str, Any], size: int) -> tuple[int, ...]:
+    """Sizes at which `1 + size // 32` is another number than at the example's."""
+    return tuple([times * size for times in MANY]) if _is_cheap(arguments) else ()
+
+
+def _is_cheap(arguments: Mapping[str, Any]) -> bool:
+    """Whether running on large inputs costs nothing."""
+    return all(tensor.is_meta for tensor in named_inputs(arguments).values())
+
+
+def _resized(
+    kind: str, arguments: Mapping[str, Any], dim: int | None, size: int, new: int, *, enough: int = 1
+) -> Variant:
+    """Every dimension `dim` of one size (None: any dimension but the first) with another size."""
+
+    def chosen(x: Tensor) -> list[int]:
+        return [d for d in (range(1, x.ndim) if dim is None else [dim]) if d < x.ndim and x.shape[d] == size]
+
+    def change(x: Tensor) -> Tensor:
+        for d in chosen(x):
+            x = _longer(x, d, new)
+        return x.clone()
+
+    changed = frozenset((name, d) for name, x in named_inputs(arguments).items() for d in chosen(x))
+    return Variant(kind, _changed(arguments, change), changed, enough)
+
+
+def _longer(x: Tensor, dim: int, new: int) -> Tensor:
+    """The entries of a dimension again and again, or the first of them."""
+    return torch.cat([x] * -(-new // x.shape[dim]), dim).narrow(dim, 0, new)
+
+
+def _enlarged(arguments: Mapping[str, Any], times: tuple[int, int]) -> Variant:
+    images = {name: x for name, x in named_inputs(arguments).items() if x.ndim > 3}
+    changed = frozenset((name, d) for name, x in images.items() for d in (x.ndim - 2, x.ndim - 1))
+    return Variant(
+        "sides",
+        _changed(arguments, lambda x: x if x.ndim < 4 else x.repeat(*[1] * (x.ndim - 2), *times)),
+        changed,
+    )
+
+
+def _changed(arguments: Mapping[str, Any], change: Change) -> Mapping[str, Any]:
+    changed: Mapping[str, Any] = pytree.tree_map_only(Tensor, change, dict(arguments))
+    return changed
