@@ -13,6 +13,7 @@ import torch
 from torch import fx, nn
 
 from . import drawing, methods
+from .base.isolation import isolated
 from .base.scalars import as_int
 from .capture.ladder import trace_model
 from .capture.traced import Traced
@@ -67,7 +68,7 @@ def trace(
 
     Source: torch.fx (Reed et al., arXiv 2112.08429).
     """
-    with torch.inference_mode(False):
+    with isolated():
         return trace_model(model, example_inputs, output=output, leaf_modules=leaf_modules)
 
 
@@ -103,7 +104,7 @@ def widths(
 
     Source: unification, as in type inference (Robinson, J. ACM 12, 1965), on the dimensions of tensors.
     """
-    with torch.inference_mode(False):
+    with isolated():
         traced = (
             model
             if isinstance(model, Traced)
@@ -144,7 +145,7 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods
     number = as_int(seed)
     if number is None:
         raise PlanError(f"seed is an int, not {seed!r}")
-    with torch.inference_mode(False):
+    with isolated():
         return plan_until_valid(widths, parse(spec), seed=number, method=method)
 
 
@@ -184,7 +185,7 @@ def apply(
         Linear(in_features=4, out_features=16, bias=True)
     """
     plan = chained(plan)
-    with torch.inference_mode(False):
+    with isolated():
         student: nn.Module = model
         example = example_inputs
         for step in plan.steps:
@@ -300,7 +301,7 @@ def grow(
     proposal = plan(found, spec, seed=seed, method=method)
     if calibration is None and calibrated_in(proposal):
         raise PlanError(f"{calibrated_in(proposal)[0].path} is to be calibrated: give batches of inputs as calibration")
-    with torch.inference_mode(False):
+    with isolated():
         return cast("fx.GraphModule | Model", student_of(found.traced, proposal, model, calibration))
 
 
@@ -332,7 +333,7 @@ def verify(
         >>> fxgrow.verify(teacher, fxgrow.grow(teacher, 2.0), torch.randn(5, 4)).exact
         True
     """
-    with torch.inference_mode(False):
+    with isolated():
         return compare(teacher, student, example_inputs, tolerance=tolerance)
 
 
@@ -370,7 +371,7 @@ def summary(
 
     Source: torchinfo's table; torch.utils.flop_counter.
     """
-    with torch.inference_mode(False):
+    with isolated():
         return summarize(model, example_inputs, teacher=teacher)
 
 
@@ -434,7 +435,7 @@ def draw(
     write = drawing.writer(suffix)
     if target is not None and not target.parent.is_dir():  # before the work, not after it
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target))
-    with torch.inference_mode(False):
+    with isolated():
         source = drawing.source_of(model, example_inputs)
     shown = drawing.opening(source) if level is None else drawing.drawing(source, level)
     drawn = write(drawing.Picture(shown, source, suffix))

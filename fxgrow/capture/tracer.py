@@ -9,7 +9,6 @@ numbers, buffers that are assigned.
 from __future__ import annotations
 
 import collections
-import functools
 import operator
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from torch import Tensor, fx, nn
 from ..errors import TraceError
 from ..model.call_args import PLAIN, default_in_code, parameters_of, stars_of
 from ..model.copies import DEVICE, named_tensors
+from ..model.generated_code import check_written, value_at
 from ..model.provenance import SOURCE_LINE, caller
 from ..recording.answers import PLACES, Answers, answering, told
 from ..recording.model_run import source_location
@@ -91,6 +91,7 @@ class Tracer(fx.Tracer):
         if self.finished:
             raise TraceError(STALE)
         node = super().create_node(kind, *args, **kwargs)
+        check_written(node)
         if kind == "placeholder":
             return node
         self.form_matters |= _counts_dimensions(node)
@@ -124,7 +125,7 @@ class Tracer(fx.Tracer):
                     return getattr(args[0], str(node.target))(*args[1:], **kwargs)
                 if node.op == "call_module":
                     return self.root.get_submodule(str(node.target))(*args, **kwargs)
-                return functools.reduce(getattr, str(node.target).split("."), self.root)
+                return value_at(self.root, str(node.target))
         finally:
             self._computing = False
             self._drawn = torch.get_rng_state() if self.tape.real else None

@@ -11,7 +11,10 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 from torch.nn.modules import module as torch_module
+from torch.utils.hooks import RemovableHandle
 
+from ..base.torch_private import always_called_hooks, hooks_with_kwargs
+from ..base.torch_private import forward_hooks_with_kwargs
 from ..model.layer_kinds import is_layer
 from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe, module_path
@@ -90,15 +93,17 @@ def watched(root: nn.Module, tape: Tape) -> Iterator[None]:
         if sys.exc_info()[1] is outer:  # else the place where it failed is what counts
             tape.site, tape.inside, tape.module, tape.called = before
 
-    handles = [
-        torch_module.register_module_forward_pre_hook(enter),
-        torch_module.register_module_forward_hook(leave, with_kwargs=True, always_call=True),
-    ]
+    handles: list[RemovableHandle] = []
     try:
+        handles.append(torch_module.register_module_forward_pre_hook(enter))
+        handles.append(torch_module.register_module_forward_hook(leave, with_kwargs=True, always_call=True))
         yield
     finally:
         for handle in handles:
             handle.remove()
+            forward_hooks_with_kwargs.pop(handle.id, None)  # which remove() leaves behind
+            for table in (hooks_with_kwargs, always_called_hooks):  # which `remove` may leave an entry in
+                table.pop(handle.id, None)
         tape.release()
 
 
