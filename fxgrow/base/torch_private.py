@@ -20,6 +20,9 @@ from torch.nn.modules.module import _global_forward_hooks_with_kwargs as hooks_w
 # The base class of the instance norms. Users derive classes of their own from it.
 from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNormBase
 
+# The names beside Python's own that the code which FX generates may use (`torch`, `inf`, `device`).
+from torch.fx.graph import _custom_builtins as names_in_generated_code
+
 # Which global forward hooks take keywords: removing such a hook leaves its entry there.
 from torch.nn.modules.module import _global_forward_hooks_with_kwargs as forward_hooks_with_kwargs
 
@@ -41,6 +44,7 @@ __all__ = [
     "TensorBase",
     "TorchDispatchMode",
     "forward_hooks_with_kwargs",
+    "names_in_generated_code",
     "always_called_hooks",
     "hooks_with_kwargs",
     "no_dispatch_modes",

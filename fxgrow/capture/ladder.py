@@ -22,6 +22,7 @@ from ..errors import GrowError, TraceError
 from ..model.call_args import bind, given_arguments
 from ..model.copies import clone_owned, clone_to_run, named_tensors, on_meta
 from ..model.example_inputs import ExampleInputs, ModelInputs, as_inputs, as_real_inputs
+from ..model.generated_code import check_arguments
 from ..model.grown import GrownModule
 from ..model.guesses import guesses
 from ..model.layer_kinds import CONTAINERS, is_layer
@@ -162,7 +163,9 @@ class _Draft:
         """The model as one call."""
         notes = [f"{self.name} is kept as one call{UNSEEN}, because {why}"] if why else []
         root = keep(clone_to_run(self.model, real=self.inputs.real))
-        return self._traced(root, {"eval": opaque_graph(self.model)}, notes=notes, opaque=True, modes=tuple(self.tapes))
+        graph = opaque_graph(self.model)
+        check_arguments(root, graph)
+        return self._traced(root, {"eval": graph}, notes=notes, opaque=True, modes=tuple(self.tapes))
 
     # -- the ladder ------------------------------------------------------------------------------
 

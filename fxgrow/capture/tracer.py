@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 from ..errors import TraceError
 from ..model.call_args import PLAIN, default_in_code, parameters_of, stars_of
 from ..model.copies import DEVICE, named_tensors
-from ..model.generated_code import check_written, value_at
+from ..model.generated_code import check_arguments, check_written, value_at
 from ..model.provenance import SOURCE_LINE, caller
 from ..recording.answers import PLACES, Answers, answering, told
 from ..recording.model_run import source_location
@@ -334,6 +334,7 @@ def symbolic_trace(
         if not node.users and _is_plain(node):
             graph.erase_node(node)
     graph.lint()
+    check_arguments(root, graph)
     return Attempt(graph, tracer.new_leaves, result, tracer.mode_matters)
 
 

@@ -7,6 +7,8 @@ keywords, quotes, line breaks, characters that Python normalises (`ﬁ`), and na
 
 from __future__ import annotations
 
+import ast
+import builtins
 import keyword
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,10 +17,14 @@ from typing import Any
 
 from torch import fx, nn
 
+from ..base.torch_private import names_in_generated_code
+from ..errors import TraceError
+
 _TABLES = ("_modules", "_parameters", "_buffers")
 _PLACEHOLDER = "fxgrow_name"
 _ROOT = "self"  # what generated code calls the module that it is the forward of
 NAMED = ("call_module", "get_attr")  # nodes whose target is a path
+_USED = frozenset((*vars(builtins), *names_in_generated_code, _ROOT))  # names that generated code may use
 _missing = object()
 
 
@@ -56,28 +62,26 @@ def check_written(node: fx.Node) -> None:
         raise TraceError(f"it uses the name {odd!r:.80}, which generated code cannot hold")
 
 
-def check_arguments(code: str, names: Iterable[str]) -> None:
-    """Whether names of arguments of `forward` hide nothing that the generated code uses.
-
-    Args:
-        code: Of a function that takes them.
-        names: Of the arguments.
+def check_arguments(root: nn.Module, graph: fx.Graph) -> None:
+    """Whether the arguments of a graph hide nothing that its generated code uses, such as `torch`.
 
     Raises:
         TraceError: One does.
     """
-    hiding = [name for name in names if name in _RESERVED]
+    arguments = [str(node.target).lstrip("*") for node in graph.nodes if node.op == "placeholder"]
+    hiding = [name for name in arguments if name in _USED]
     if not hiding:
         return
-    tree = None if _ROOT in hiding else ast.parse(code)
-    read = (
-        [n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
-        if tree
-        else hiding * 2
-    )
+    read = [] if _ROOT in hiding else _names_read(root, graph)
     for name in hiding:
-        if read.count(name) > 1:  # once to take it under another name
+        if name == _ROOT or read.count(name) > 1:  # once to take it under another name
             raise TraceError(f"an argument of forward has the name {name!r}, which generated code uses itself")
+
+
+def _names_read(root: nn.Module, graph: fx.Graph) -> list[str]:
+    with names_written(root, graph):
+        code = ast.parse(graph.python_code(_ROOT).src)
+    return [node.id for node in ast.walk(code) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
 
 
 def odd_nodes(root: nn.Module, graph: fx.Graph) -> dict[fx.Node, str]:
