@@ -9,7 +9,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar, cast, overload
 
-import torch
 from torch import fx, nn
 
 from . import drawing, methods

@@ -1,6 +1,7 @@
 """Nothing of the process is another after a call of fxgrow, whether it returned, failed or was interrupted."""
 
 import builtins
+import contextlib
 import gc
 import random
 import tempfile
@@ -68,10 +69,8 @@ def process_state() -> dict[str, Any]:
 def changed_by(call: Callable[[], object]) -> list[str]:
     """What a call leaves behind; its exception is caught."""
     before = process_state()
-    try:
+    with contextlib.suppress(fxgrow.GrowError, KeyboardInterrupt):
         call()
-    except (fxgrow.GrowError, KeyboardInterrupt):
-        pass
     after = process_state()
     return [name for name in before if before[name] != after[name]]
 
@@ -101,7 +100,7 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
 
 
 class Sets(nn.Module):
-    """Sets what it can for the whole process, calls what only a part of it may, and then ends in an exception or not."""
+    """Sets what it can for the whole process, calls what only a part may, then ends in an exception or not."""
 
     def __init__(self, end: BaseException | None, inside: str) -> None:
         super().__init__()

@@ -49,13 +49,17 @@ def _set_autocast(states: list[tuple[str, bool, torch.dtype]]) -> None:
         torch.set_autocast_dtype(kind, dtype)
 
 
+def _set_anomalies(flags: tuple[bool, bool]) -> None:
+    torch.autograd.set_detect_anomaly(*flags)
+
+
 _AUTOCAST = ("cpu", "cuda")
 _SETTERS: dict[str, Callable[[Any], None]] = {
     "dtype": torch.set_default_dtype,
     "threads": torch.set_num_threads,
     "deterministic": lambda flags: torch.use_deterministic_algorithms(flags[0], warn_only=flags[1]),
     "autocast": _set_autocast,
-    "anomalies": lambda flags: torch.autograd.set_detect_anomaly(*flags),
+    "anomalies": _set_anomalies,
 }
 
 

@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from ..model.layer_kinds import is_layer
 from ..model.opaque import OPAQUE_MODEL
+from ..model.walk import named_modules
 
 Source = tuple[str, str, int]  # (path of the module, name of the attribute, index in it or -1)
 
@@ -47,7 +48,7 @@ def remembered(root: nn.Module) -> Iterator[None]:
     """Inside, the integer attributes of users' modules know where they are from."""
     whole = root.__dict__.get(OPAQUE_MODEL)
     before: list[tuple[dict[str, Any], str, Any, Any]] = []
-    for path, module in (whole or root).named_modules():
+    for path, module in named_modules(root if whole is None else whole):
         if is_layer(module):
             continue
         attributes = vars(module)

@@ -30,6 +30,7 @@ from ..model.opaque import opaque_graph, unsupported_mode_graph
 from ..model.provenance import copy_module_stacks, module_stacks
 from ..model.supported import check_supported
 from ..model.tree import MODE_OVERRIDES, MODES, Mode, Output, graph_for, keep, skeleton
+from ..model.walk import modules, named_modules
 from ..recording.model_run import RunError, run_model
 from ..recording.operators import draws
 from ..recording.run import ModelRun, TapedRun
@@ -112,7 +113,7 @@ def _trace_example(model: nn.Module, example: ExampleInputs, leaves: frozenset[s
 
 
 def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[str]:
-    modules = dict(model.named_modules())
+    modules = dict(named_modules(model))
     paths: set[str] = set()
     for leaf in [wanted] if isinstance(wanted, str | type) else wanted or ():
         names = [n for n, m in modules.items() if n and (n == leaf or (isinstance(leaf, type) and isinstance(m, leaf)))]
@@ -154,7 +155,7 @@ class _Draft:
         self.tapes = tapes
         self.name = type(model).__name__
         self.arguments = bind(model, inputs)
-        self.training = [module.training for module in model.modules()]
+        self.training = [module.training for module in modules(model)]
         self.why: dict[str, str] = {}  # each leaf that tracing made, and the reason
 
     # -- the whole -------------------------------------------------------------------------------
@@ -202,7 +203,7 @@ class _Draft:
 
     def _alike(self, paths: Mapping[str, str]) -> frozenset[str]:
         """Those modules, and all of their classes: the same code, with the same outcome."""
-        modules = dict(self.model.named_modules())
+        modules = dict(named_modules(self.model))
         kinds = {type(modules[path]) for path in paths if path and type(modules[path]) not in CONTAINERS}
         return frozenset(paths) | {path for path, module in modules.items() if path and type(module) in kinds}
 
@@ -232,10 +233,10 @@ class _Draft:
         of torch.nn, and outside them the model does the same in both. (Inference runs the graph in the other mode and
         compares the digests.)
         """
-        if attempt.mode_matters or not all(map(_only_has_mode, tree.modules())):
+        if attempt.mode_matters or not all(map(_only_has_mode, modules(tree))):
             return False
         called = {str(node.target) for node in attempt.graph.nodes if node.op == "call_module"}
-        layers = {path for path, module in tree.named_modules() if is_layer(module)}
+        layers = {path for path, module in named_modules(tree) if is_layer(module)}
         first, *others = (
             [(c.op, c.constants, c.shapes, c.module) for c in run.calls if c.module not in layers]
             for run in self.tapes.values()
@@ -246,7 +247,7 @@ class _Draft:
         self, graphs: dict[Mode, fx.Graph], trees: Mapping[Mode, nn.Module], leaves: frozenset[str]
     ) -> Traced:
         overrides = {
-            mode: {name: m.training for name, m in tree.named_modules() if name and m.training != (mode == "train")}
+            mode: {name: m.training for name, m in named_modules(tree) if name and m.training != (mode == "train")}
             for mode, tree in trees.items()
         }
         called = {str(node.target) for graph in graphs.values() for node in graph.nodes if node.op == "call_module"}
@@ -264,7 +265,7 @@ class _Draft:
             graphs[missing] = unsupported_mode_graph(self.model, missing)
         elif len(graphs) == 1 or len({str(graph.python_code("self").src) for graph in graphs.values()}) == 1:
             graphs = {"eval": graphs["eval"]}
-        plain = {name for name, module in self.model.named_modules() if name and is_layer(module)}
+        plain = {name for name, module in named_modules(self.model) if name and is_layer(module)}
         runs_code = any_code(self.model, called)
         root = skeleton(self.model, called | plain)
         if self.inputs.real:
@@ -301,7 +302,7 @@ class _Draft:
     # -- the result ------------------------------------------------------------------------------
 
     def _traced(self, root: nn.Module, graphs: dict[Mode, fx.Graph], **more: Any) -> Traced:
-        for module, training in zip(root.modules(), self.training, strict=True):
+        for module, training in zip(modules(root), self.training, strict=True):
             module.training = training
         return Traced(
             root=root,
@@ -310,7 +311,7 @@ class _Draft:
             arguments=self.arguments,
             tapes=self.tapes,
             class_name=self.name,
-            classes={path: type(module) for path, module in self.model.named_modules()},
+            classes={path: type(module) for path, module in named_modules(self.model)},
             asked=self.asked,
             **more,
         )
@@ -347,7 +348,7 @@ def _notes(
     guards = [n for graph in graphs.values() for n in graph.nodes if n.target is guard]
     if guards:
         yield "the model's code asks for sizes or arguments; the student refuses inputs that would answer otherwise"
-    other = [name for name, m in model.named_modules() if m.training != model.training and not is_layer(m)]
+    other = [name for name, m in named_modules(model) if m.training != model.training and not is_layer(m)]
     if len(graphs) > 1 and other:
         yield (
             f"{other[0]} is not in the mode of the model: what its own code does by mode will follow the model's; "

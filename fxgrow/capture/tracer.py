@@ -24,7 +24,8 @@ from ..model.call_args import PLAIN, default_in_code, parameters_of, stars_of
 from ..model.copies import DEVICE, named_tensors
 from ..model.generated_code import check_arguments, check_written, value_at
 from ..model.provenance import SOURCE_LINE, caller
-from ..recording.answers import PLACES, Answers, answering, told
+from ..recording.answers import Answers, PLACES, answering, told
+from ..model.walk import modules
 from ..recording.model_run import source_location
 from ..recording.runner import thawed
 from ..recording.tape import Tape
@@ -186,7 +187,7 @@ class Tracer(fx.Tracer):
     ) -> tuple[Callable[..., Any], list[Any]]:
         """Placeholders under the names of the model's arguments; what holds no tensor keeps the example's value."""
         root: nn.Module = self.root
-        self._hooked = {id(module) for module in root.modules() if is_hooked(module)}
+        self._hooked = {id(module) for module in modules(root) if is_hooked(module)}
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         frozen: dict[str, tuple[fx.Node, Any]] = {}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import GrowError, PlanError
 from ..model.call_args import taken
 from ..model.layer_kinds import BATCH_NORM, is_a
+from ..model.walk import modules
 from ..plans.changes import Insert
 
 
@@ -97,7 +98,7 @@ def _recorded(norms: Mapping[nn.Module, _Moments]) -> Iterator[None]:
 
 @contextmanager
 def _in_eval_mode(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in modules(model)]
     try:
         model.eval()
         yield

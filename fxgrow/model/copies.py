@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from ..errors import TraceError
 from .rebinding import rebound
+from .walk import modules, named_modules
 
 DEVICE = "_fxgrow_device"  # attribute of a module tree on meta: the device of the model that it stands for
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters, then buffers, by name; a tied one under its first name."""
-    modules = list(model.named_modules())
+    modules = list(named_modules(model))
     tensors: dict[str, Tensor] = {}
     for table in ("_parameters", "_buffers"):
         seen: set[int] = set()
@@ -36,7 +37,7 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def plain_tensors(model: nn.Module) -> Iterator[Tensor]:
     """The tensors that are plain attributes of modules, neither parameters nor buffers."""
-    for module in model.modules():
+    for module in modules(model):
         yield from (v for v in vars(module).values() if isinstance(v, Tensor))
 
 
@@ -58,9 +59,9 @@ def clone_shared(model: nn.Module, replace: Mapping[int, Any] | None = None) -> 
 
 def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> None:
     """Copy modules as deepcopy does, but faster: immutable attributes and empty tables are not inspected."""
-    modules = [module for module in model.modules() if id(module) not in memo]
-    plain = {kind for kind in {type(module) for module in modules} if _copied_plainly(kind)}
-    copies = [(module, object.__new__(type(module))) for module in modules if type(module) in plain]
+    fresh = [module for module in modules(model) if id(module) not in memo]
+    plain = {kind for kind in {type(module) for module in fresh} if _copied_plainly(kind)}
+    copies = [(module, object.__new__(type(module))) for module in fresh if type(module) in plain]
     memo.update({id(module): twin for module, twin in copies})
     for module, twin in reversed(copies):  # children first
         state = {}
@@ -126,7 +127,7 @@ _IMMUTABLE = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torc
 
 def replace_tensors(root: nn.Module, new: Mapping[int, Tensor]) -> None:
     """Replace each parameter and buffer of a tree by `new[id(tensor)]`, in place; tied ones stay tied."""
-    for module in root.modules():
+    for module in modules(root):
         tables: tuple[dict[str, Any], dict[str, Any]] = (module._parameters, module._buffers)
         for table in tables:
             table.update({name: new[id(tensor)] for name, tensor in table.items() if tensor is not None})

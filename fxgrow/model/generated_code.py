@@ -2,7 +2,7 @@
 
 FX writes `self.NAME(x)` where a name looks like an identifier, and `getattr(self, "NAME")` elsewhere. That is wrong for
 keywords, quotes, line breaks, characters that Python normalises (`ﬁ`), and names that `fx.GraphModule` has itself
-(`graph`, `code`). Such names are kept away from FX: it writes a placeholder, in whose place `self._modules['NAME']` goes.
+(`graph`, `code`). FX does not get such names: it writes a placeholder, in whose place `self._modules['NAME']` goes.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def odd_nodes(root: nn.Module, graph: fx.Graph) -> dict[fx.Node, str]:
 
 def expression(root: nn.Module, path: str) -> str:
     """Python code for what is at a path below `self`."""
-    code, value = _ROOT, root
+    code = _ROOT
+    value: Any = root
     for name in path.split("."):
         table, attribute = _table_of(value, name), getattr(value, name, _missing)
         following = attribute if table is None else getattr(value, table)[name]

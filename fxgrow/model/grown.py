@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from torch import Tensor, fx, nn
 
-from .names import aliases, at, renamed
+from .generated_code import NAMED, names_written, odd_nodes, placeholders_for, renamed, value_at
 from .opaque import OPAQUE_MODEL, opaque_graph
 from .provenance import ModuleStacks, copy_module_stacks, module_stacks
 from .tree import Mode, apply_mode_overrides, as_tree
 
-Names = Mapping[str, str]
+_STATE = (vars(fx.GraphModule(nn.Module(), fx.Graph())).keys() - vars(nn.Module()).keys()) | {"graph"}
 
 
 class GrownModule(fx.GraphModule):
     """A GraphModule with the module tree of the original model and a graph for each mode.
-
-    Children and tensors may have the names of attributes of a GraphModule (`graph`, `meta`). The attribute is then
-    that of the GraphModule, and `get_submodule`, `named_modules()` and `state_dict()` give the child.
 
     Args:
         root: The tree with all parameters, buffers and leaf modules, under the names that the graphs use.
@@ -46,6 +42,29 @@ class GrownModule(fx.GraphModule):
         graphs: dict[Mode, fx.Graph] = self.__dict__["_graphs"]
         return graphs
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        tables: tuple[dict[str, Any], ...] = (self._modules, self._parameters, self._buffers) if name in _STATE else ()
+        table = next((table for table in tables if name in table), None)
+        if table is None:
+            super().__setattr__(name, value)
+        elif isinstance(value, nn.Module | Tensor):
+            table[name] = value
+        else:  # what a GraphModule keeps under the name of a module or tensor of the model
+            object.__setattr__(self, name, value)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """The module at a path, also one with a name that a GraphModule has itself."""
+        own, _, rest = target.partition(".")
+        child = self._modules.get(own)
+        if child is None:
+            return super().get_submodule(target)
+        return child.get_submodule(rest)
+
+    def recompile(self) -> Any:
+        """Generate the code of the present graph."""
+        with names_written(self, self._graph):
+            return super().recompile()
+
     def train(self, mode: bool = True) -> GrownModule:
         """Switch the mode as the original model does."""
         super().train(mode)
@@ -58,36 +77,6 @@ class GrownModule(fx.GraphModule):
             self.graph = graph
         return self
 
-    # -- names that the class itself uses --------------------------------------------------------
-
-    def recompile(self) -> Any:
-        """Generate the code of the graph, in which awkward names have aliases."""
-        graph: fx.Graph = self._graph
-        names = aliases(self, graph)
-        for path, alias in names.items():
-            setattr(type(self), alias, property(partial(_read, path)))  # the class is this student's alone
-        with renamed(graph, names):
-            return super().recompile()
-
-    def get_submodule(self, target: str) -> nn.Module:
-        """The module at a path, as of every module.
-
-        Raises:
-            AttributeError: There is none.
-        """
-        module = at(self, target) if target else self
-        if not isinstance(module, nn.Module):
-            raise AttributeError(f"{target!r} is not an nn.Module")
-        return module
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _OF_GRAPH_MODULES and not isinstance(value, nn.Module | Tensor):
-            object.__setattr__(self, name, value)  # nn.Module takes it for the child or the buffer of that name
-        else:
-            super().__setattr__(name, value)
-
-    # -- copies and files ------------------------------------------------------------------------
-
     def __deepcopy__(self, memo: dict[int, Any]) -> GrownModule:
         root = copy.deepcopy(as_tree(self), memo)
         twin = GrownModule(root, {m: copy.deepcopy(g) for m, g in self.graphs.items()}, type(self).__name__)
@@ -98,30 +87,27 @@ class GrownModule(fx.GraphModule):
     def __reduce__(self) -> tuple[Any, ...]:
         root = as_tree(self)
         if OPAQUE_MODEL in root.__dict__:
-            return _rebuild, (root, {}, type(self).__name__, self.meta, {}, {})
-        names = {mode: aliases(self, graph) for mode, graph in self.graphs.items()}
-        written = {mode: _written(root, graph, names[mode]) for mode, graph in self.graphs.items()}
-        for graph in self.graphs.values():  # fx.GraphModule(root, graph) has set itself as the owner
-            graph.owning_module = self
+            return _rebuild, (root, {}, type(self).__name__, self.meta, {})
+        graphs: dict[Mode, fx.GraphModule] = {}
+        names: dict[Mode, dict[str, str]] = {}
+        for mode, graph in self.graphs.items():
+            graphs[mode], names[mode] = self._as_code(root, graph)
         stacks = {mode: module_stacks(graph) for mode, graph in self.graphs.items()}
-        return _rebuild, (root, written, type(self).__name__, self.meta, stacks, names)
+        return _rebuild, (root, graphs, type(self).__name__, self.meta, stacks, names)
 
-
-_OF_GRAPH_MODULES = (frozenset(vars(fx.GraphModule(nn.Module(), fx.Graph()))) | {"graph"}) - frozenset(vars(nn.Module()))
-
-
-def _read(path: str, module: nn.Module) -> Any:
-    return at(module, path)
-
-
-def _written(root: nn.Module, graph: fx.Graph, names: Names) -> fx.GraphModule:
-    """A graph in the form that is written to a file: as code, with aliases of awkward names."""
-    if not names:
-        return fx.GraphModule(root, graph)
-    targets = {str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr")}
-    alike = copy.deepcopy(graph)
-    with renamed(alike, names):
-        return fx.GraphModule({names.get(path, path): at(root, path) for path in targets}, alike)
+    def _as_code(self, root: nn.Module, graph: fx.Graph) -> tuple[fx.GraphModule, dict[str, str]]:
+        """A graph in the form that FX pickles, and which names in it stand for others that FX does not write."""
+        odd = odd_nodes(self, graph)
+        if not odd:
+            module = fx.GraphModule(root, graph)
+            graph.owning_module = self  # it has set itself as the owner
+            return module, {}
+        placeholders = placeholders_for(graph, odd.values())
+        with renamed(odd, placeholders):
+            copied = copy.deepcopy(graph)
+        paths = {name: path for path, name in placeholders.items()}
+        named = [str(node.target) for node in copied.nodes if node.op in NAMED]
+        return fx.GraphModule({name: value_at(root, paths.get(name, name)) for name in named}, copied), paths
 
 
 def _rebuild(
@@ -130,18 +116,14 @@ def _rebuild(
     class_name: str,
     meta: dict[str, Any],
     stacks: Mapping[Mode, ModuleStacks],
-    names: Mapping[Mode, Names] | None = None,
+    names: Mapping[Mode, Mapping[str, str]] | None = None,
 ) -> GrownModule:
     taken: dict[Mode, fx.Graph] = {mode: g.graph for mode, g in graphs.items()}
     for mode, of_mode in stacks.items():
-        _restore_names(taken[mode], (names or {}).get(mode, {}))
+        for node in taken[mode].nodes:
+            if node.op in NAMED:
+                node.target = (names or {}).get(mode, {}).get(str(node.target), node.target)
         copy_module_stacks(of_mode, taken[mode])
     module = GrownModule(root, taken or {"eval": opaque_graph(root.__dict__[OPAQUE_MODEL])}, class_name)
     module.meta = meta
     return module
-
-
-def _restore_names(graph: fx.Graph, names: Names) -> None:
-    paths = {alias: path for path, alias in names.items()}
-    for node in graph.nodes:
-        node.target = paths.get(node.target, node.target) if isinstance(node.target, str) else node.target

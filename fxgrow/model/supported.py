@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..errors import TraceError
 from .copies import named_tensors
+from .walk import named_modules
 
 
 def check_supported(model: nn.Module) -> None:
@@ -39,7 +40,7 @@ def check_supported(model: nn.Module) -> None:
             kind = "has hooks, which may not work on its grown shape; remove them and add them to the student"
         if kind:
             raise TraceError(f"{name!r} {kind}; fxgrow grows plain real floating-point tensors")
-    for name, module in model.named_modules():
+    for name, module in named_modules(model):
         if isinstance(module, torch.jit.ScriptModule):
             raise TraceError(f"{name!r} is a ScriptModule; put the nn.Module there that it was scripted from")
         if type(module).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic")):

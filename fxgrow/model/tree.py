@@ -9,7 +9,6 @@ from torch import Tensor, fx, nn
 
 from .copies import DEVICE
 from .layer_kinds import CONTAINERS
-from .names import at
 from .opaque import OPAQUE_MODEL
 
 Mode = Literal["train", "eval"]
@@ -35,14 +34,14 @@ def set_mode(root: nn.Module, mode: Mode) -> None:
 def apply_mode_overrides(root: nn.Module, mode: Mode) -> None:
     """Set `training` of the modules for which the model's own `train()` sets another mode."""
     for name, training in root.__dict__.get(MODE_OVERRIDES, {}).get(mode, {}).items():
-        at(root, name).training = training
+        root.get_submodule(name).training = training
 
 
 def as_tree(module: nn.Module) -> nn.Module:
     """A plain container that shares the module's children, parameters, buffers and hooks."""
     tree = nn.Module()
     for name in tree.__dict__:
-        tree.__dict__[name] = module.__dict__[name] if name in module.__dict__ else getattr(module, name)
+        tree.__dict__[name] = module.__dict__[name]
     for name, value in module.__dict__.items():
         is_constant = isinstance(value, Tensor)  # a plain tensor attribute is a constant of the graph
         if is_constant or name in (DEVICE, MODE_OVERRIDES, OPAQUE_MODEL):
@@ -52,7 +51,7 @@ def as_tree(module: nn.Module) -> nn.Module:
 
 def module_at(root: nn.Module, path: str) -> nn.Module:
     """The module at a path; for "" the opaque model if the root has one, else the root."""
-    return at(root, path) if path else root.__dict__.get(OPAQUE_MODEL, root)
+    return root.get_submodule(path) if path else root.__dict__.get(OPAQUE_MODEL, root)
 
 
 def keep(model: nn.Module) -> nn.Module:
@@ -67,7 +66,7 @@ def skeleton(model: nn.Module, leaves: Iterable[str]) -> nn.Module:
 
     Containers of torch.nn keep their class, so that `net.layer1[0]` works.
     """
-    leaf_ids = {id(at(model, path)) for path in leaves}  # by identity: a module may have several paths
+    leaf_ids = {id(model.get_submodule(path)) for path in leaves}  # by identity: a module may have several paths
     built: dict[int, nn.Module] = {}  # a module with several paths is built once
 
     def build(module: nn.Module) -> nn.Module:

@@ -16,7 +16,8 @@ from ..model.copies import clone_to_run, named_tensors
 from ..model.example_inputs import ModelInputs
 from ..model.provenance import NOT_THEIRS
 from ..model.tree import MODES, Mode
-from .answers import GRADIENTS, Answers
+from .answers import Answers, GRADIENTS
+from ..model.walk import named_modules
 from .run import ModelRun, TapedRun
 from .tape import Tape
 
@@ -148,7 +149,7 @@ def _check_own(root: nn.Module, run: TapedRun[Tape], theirs: Mapping[str, Tensor
 def _attributes(root: nn.Module) -> dict[tuple[str, str], Any]:
     return {
         (path, key): _content(value)
-        for path, module in root.named_modules()
+        for path, module in named_modules(root)
         for key, value in vars(module).items()
         if not key.startswith("_") and key != "training"
     }

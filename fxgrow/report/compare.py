@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..base.isolation import rng_preserved
 from ..base.structures import leaf_tensors
-from ..base.torch_private import TorchDispatchMode, pytree, swapped_tensors
+from ..base.torch_private import TorchDispatchMode, pytree
 from ..capture.ladder import trace_model
 from ..capture.traced import Traced
 from ..errors import GrowError, TraceError
@@ -26,7 +26,8 @@ from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
 from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe
-from ..model.tree import MODES, Mode, graph_for, set_mode
+from ..model.tree import MODES, Mode, as_tree, graph_for, set_mode
+from ..model.walk import modules, own_buffers
 from ..plans.growth_plan import Plan, example_of
 from ..recording.runner import Runner
 from ..recording.tape import Tape
@@ -154,14 +155,14 @@ def _precise(tensor: Tensor) -> Tensor:
 def _run(model: nn.Module, inputs: ModelInputs, mode: Mode) -> Any:
     with rng_preserved(), torch.no_grad(), _in_mode(model, mode), DropoutOff():
         torch.manual_seed(0)
-        buffers = {name: tensor.clone() for name, tensor in model.named_buffers()}
         args, kwargs = copy.deepcopy((inputs.args, dict(inputs.kwargs)))
-        return torch.func.functional_call(model, buffers, args, kwargs)
+        with own_buffers(model):
+            return model(*args, **kwargs)
 
 
 @contextmanager
 def _in_mode(model: nn.Module, mode: Mode) -> Iterator[None]:
-    before = [(module, module.training) for module in model.modules()]
+    before = [(module, module.training) for module in modules(model)]
     set_mode(model, mode)
     try:
         yield
@@ -263,21 +264,24 @@ def _record(root: nn.Module, graph: fx.Graph, arguments: Mapping[str, Any], mode
             values[n.name] = result.clone() if isinstance(result, Tensor) else None  # a later node may write to it
             return result
 
-    buffers = {name: tensor.clone() for name, tensor in root.named_buffers()}
     with rng_preserved(), torch.no_grad(), _in_mode(root, mode), DropoutOff():
         torch.manual_seed(0)
-        with swapped_tensors(root, buffers):
-            Recorder(root, graph, Tape({})).run_on(copy.deepcopy(arguments))
+        with own_buffers(root):
+            Recorder(as_tree(root), graph, Tape({})).run_on(copy.deepcopy(arguments))
     return values
 
 
 def _tolerance(model: nn.Module) -> float:
-    dtypes = {p.dtype for p in model.parameters()} or {torch.get_default_dtype()}
+    dtypes = {p.dtype for p in _parameters(model)} or {torch.get_default_dtype()}
     return max(TOLERANCE.get(dtype, 1e-5) for dtype in dtypes)
 
 
+def _parameters(model: nn.Module) -> list[nn.Parameter]:
+    return [tensor for tensor in named_tensors(model).values() if isinstance(tensor, nn.Parameter)]
+
+
 def _count(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
+    return sum(p.numel() for p in _parameters(model))
 
 
 def _flops(model: nn.Module, inputs: ModelInputs) -> int:
