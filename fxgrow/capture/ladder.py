@@ -29,7 +29,7 @@ from ..model.layer_kinds import CONTAINERS, is_layer
 from ..model.opaque import opaque_graph, unsupported_mode_graph
 from ..model.provenance import copy_module_stacks, module_stacks
 from ..model.supported import check_supported
-from ..model.tree import MODE_OVERRIDES, MODES, Mode, Output, graph_for, keep, skeleton
+from ..model.tree import MODE_OVERRIDES, MODES, Mode, Output, graph_for, keep, set_training, skeleton
 from ..model.walk import modules, named_modules
 from ..recording.model_run import RunError, run_model
 from ..recording.operators import draws
@@ -303,7 +303,7 @@ class _Draft:
 
     def _traced(self, root: nn.Module, graphs: dict[Mode, fx.Graph], **more: Any) -> Traced:
         for module, training in zip(modules(root), self.training, strict=True):
-            module.training = training
+            set_training(module, training=training)
         return Traced(
             root=root,
             graphs=graphs,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import GrowError, PlanError
 from ..model.call_args import taken
 from ..model.layer_kinds import BATCH_NORM, is_a
+from ..model.tree import set_training
 from ..model.walk import modules
 from ..plans.changes import Insert
 
@@ -105,7 +106,7 @@ def _in_eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         model.train(modes[0][1])
         for module, training in modes:
-            module.training = training
+            set_training(module, training=training)
 
 
 def _run_on_all(student: nn.Module, batches: Iterable[Any]) -> None:

@@ -61,7 +61,7 @@ def record(model: nn.Module, mode: Mode, inputs: ModelInputs, theirs: Mapping[st
         TraceError: It reads one of `theirs`, or computes something else where gradients are recorded.
     """
     root = clone_to_run(model, real=inputs.real)
-    root.train(mode == "train")
+    _switch(root, mode)
     before = _attributes(root)
     run, answers = _record_once(root, mode, inputs, theirs)
     changed = [key for key, value in _attributes(root).items() if not _same(before.get(key, root), value)]
@@ -70,6 +70,14 @@ def record(model: nn.Module, mode: Mode, inputs: ModelInputs, theirs: Mapping[st
     for question, line in answers.asked.items():
         _check_answer(model, mode, inputs, run, question, line)
     return run
+
+
+def _switch(root: nn.Module, mode: Mode) -> None:
+    try:
+        root.train(mode == "train")
+    except Exception as error:
+        name, reason = type(root).__name__, str(error).strip().partition("\n")[0]
+        raise RunError(f"{name} does not switch to {mode} mode: {type(error).__name__}: {reason}") from error
 
 
 def _check_answer(model: nn.Module, mode: Mode, inputs: ModelInputs, run: ModelRun, question: str, line: str) -> None:
@@ -81,7 +89,7 @@ def _check_answer(model: nn.Module, mode: Mode, inputs: ModelInputs, run: ModelR
 
     def other(opposite: frozenset[str], *, gradients: bool) -> tuple[ModelRun, Answers]:
         root = clone_to_run(model, real=inputs.real)
-        root.train(mode == "train")
+        _switch(root, mode)
         return _record_once(root, mode, inputs, opposite=opposite, gradients=gradients)
 
     asks = f"{type(model).__name__} asks {question} (at {line})"

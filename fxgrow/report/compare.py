@@ -26,7 +26,7 @@ from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
 from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe
-from ..model.tree import MODES, Mode, as_tree, graph_for, set_mode
+from ..model.tree import MODES, Mode, as_tree, graph_for, set_mode, set_training
 from ..model.walk import modules, own_buffers
 from ..plans.growth_plan import Plan, example_of
 from ..recording.runner import Runner
@@ -163,13 +163,14 @@ def _run(model: nn.Module, inputs: ModelInputs, mode: Mode) -> Any:
 @contextmanager
 def _in_mode(model: nn.Module, mode: Mode) -> Iterator[None]:
     before = [(module, module.training) for module in modules(model)]
-    set_mode(model, mode)
     try:
+        set_mode(model, mode)
         yield
     finally:
-        model.train(before[0][1])
+        with suppress(Exception):  # a train() of the user's own, which may refuse
+            model.train(before[0][1])
         for module, training in before:
-            module.training = training
+            set_training(module, training=training)
 
 
 class DropoutOff(TorchDispatchMode):
