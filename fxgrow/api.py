@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar, cast, overload
@@ -16,7 +17,7 @@ from .base.isolation import isolated
 from .base.scalars import as_int
 from .capture.ladder import trace_model
 from .capture.traced import Traced
-from .errors import PlanError
+from .errors import FxgrowError, GrowError, PlanError, in_words
 from .infer.freeze import freeze
 from .infer.width_graph import WidthGraph
 from .model.copies import named_tensors
@@ -24,6 +25,7 @@ from .model.example_inputs import ExampleInputs, ModelInputs, arguments_of
 from .model.supported import check_supported
 from .model.tree import Output
 from .plans.growth_plan import Plan, chained, example_of
+from .recording.model_run import source_location
 from .report.compare import compare
 from .report.report import Report
 from .report.summarize import summarize
@@ -36,6 +38,18 @@ from .validate.refine import plan_until_valid
 
 LeafModules: TypeAlias = Iterable[str | type]
 Model = TypeVar("Model", bound=nn.Module)
+
+
+@contextmanager
+def _reasons(function: str) -> Iterator[None]:
+    """What surrounds each function: the process is as before, and whatever the user's code raises becomes a reason."""
+    with isolated():
+        try:
+            yield
+        except (FxgrowError, MemoryError):
+            raise
+        except Exception as error:
+            raise GrowError(f"{function} fails: {in_words(error)}{source_location(error)}") from error
 
 
 def trace(
@@ -67,7 +81,7 @@ def trace(
 
     Source: torch.fx (Reed et al., arXiv 2112.08429).
     """
-    with isolated():
+    with _reasons("trace"):
         return trace_model(model, example_inputs, output=output, leaf_modules=leaf_modules)
 
 
@@ -103,7 +117,7 @@ def widths(
 
     Source: unification, as in type inference (Robinson, J. ACM 12, 1965), on the dimensions of tensors.
     """
-    with isolated():
+    with _reasons("widths"):
         traced = (
             model
             if isinstance(model, Traced)
@@ -144,7 +158,7 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods
     number = as_int(seed)
     if number is None:
         raise PlanError(f"seed is an int, not {seed!r}")
-    with isolated():
+    with _reasons("plan"):
         return plan_until_valid(widths, parse(spec), seed=number, method=method)
 
 
@@ -184,7 +198,7 @@ def apply(
         Linear(in_features=4, out_features=16, bias=True)
     """
     plan = chained(plan)
-    with isolated():
+    with _reasons("apply"):
         student: nn.Module = model
         example = example_inputs
         for step in plan.steps:
@@ -300,7 +314,7 @@ def grow(
     proposal = plan(found, spec, seed=seed, method=method)
     if calibration is None and calibrated_in(proposal):
         raise PlanError(f"{calibrated_in(proposal)[0].path} is to be calibrated: give batches of inputs as calibration")
-    with isolated():
+    with _reasons("grow"):
         return cast("fx.GraphModule | Model", student_of(found.traced, proposal, model, calibration))
 
 
@@ -332,7 +346,7 @@ def verify(
         >>> fxgrow.verify(teacher, fxgrow.grow(teacher, 2.0), torch.randn(5, 4)).exact
         True
     """
-    with isolated():
+    with _reasons("verify"):
         return compare(teacher, student, example_inputs, tolerance=tolerance)
 
 
@@ -370,7 +384,7 @@ def summary(
 
     Source: torchinfo's table; torch.utils.flop_counter.
     """
-    with isolated():
+    with _reasons("summary"):
         return summarize(model, example_inputs, teacher=teacher)
 
 
@@ -434,7 +448,7 @@ def draw(
     write = drawing.writer(suffix)
     if target is not None and not target.parent.is_dir():  # before the work, not after it
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target))
-    with isolated():
+    with _reasons("draw"):
         source = drawing.source_of(model, example_inputs)
     shown = drawing.opening(source) if level is None else drawing.drawing(source, level)
     drawn = write(drawing.Picture(shown, source, suffix))

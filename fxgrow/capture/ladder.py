@@ -115,6 +115,8 @@ def _trace_example(model: nn.Module, example: ExampleInputs, leaves: frozenset[s
 def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[str]:
     modules = dict(named_modules(model))
     paths: set[str] = set()
+    if not isinstance(wanted, str | type | Iterable | None):
+        raise TraceError(f"leaf_modules is {wanted!r:.80}; expected names or classes of submodules")
     for leaf in [wanted] if isinstance(wanted, str | type) else wanted or ():
         names = [n for n, m in modules.items() if n and (n == leaf or (isinstance(leaf, type) and isinstance(m, leaf)))]
         if not names:

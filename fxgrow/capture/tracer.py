@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..errors import TraceError
-from ..model.call_args import PLAIN, default_in_code, parameters_of, stars_of
+from ..errors import TraceError, in_words
+from ..model.call_args import CONSTANT, PLAIN, default_in_code, parameters_of, stars_of
 from ..model.copies import DEVICE, named_tensors
 from ..model.generated_code import check_arguments, check_written, value_at
 from ..model.provenance import SOURCE_LINE, caller
@@ -30,7 +30,7 @@ from ..recording.model_run import source_location
 from ..recording.runner import thawed
 from ..recording.tape import Tape
 from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, patched, unpatched
-from .proxy import VALUE, MetaProxy, form, guard, guards, is_symbolic, kinds_asked
+from .proxy import VALUE, MetaProxy, form, guard, guards, is_symbolic, kinds_asked, or_default
 
 STALE = "a cache outside the model holds what an earlier attempt to trace put there"
 
@@ -197,15 +197,20 @@ class Tracer(fx.Tracer):
             held = default_in_code(parameter)
             default = () if stars or parameter.default is parameter.empty else (held,)
             node = self.graph.create_node("placeholder", f"{stars}{name}", default, {})
-            node.meta[VALUE] = value
+            left_out = not stars and name not in self.given
             symbolic = is_symbolic(value)
+            node.meta[VALUE] = value
+            if symbolic and left_out:  # a tensor as the default
+                node.meta[VALUE] = None
+                node = self.create_node("call_function", or_default, (node, self.create_arg(value)), {})
             if symbolic and not stars and parameter.default is None:  # None would be another path
                 self.form_matters = True
             passed: Any = self.proxy(node) if symbolic else value
-            if not symbolic and not stars:
-                expected = value if name in self.given else held
-                if _is_data(expected):
-                    frozen[name] = (node, expected)
+            if not symbolic:
+                expected = held if left_out else value
+                if not _is_data(expected):
+                    raise TraceError(f"the argument {name!r} is a {type(value).__name__}, which a graph would freeze")
+                frozen[name] = (node, expected)
             if parameter.kind is parameter.VAR_POSITIONAL:
                 args += list(passed)
             elif parameter.kind is parameter.VAR_KEYWORD:
@@ -343,7 +348,7 @@ def _is_data(value: Any) -> bool:
     """Whether an argument is a plain value, or a sequence or mapping of them: one that a guard can compare."""
     if type(value) is dict:
         return all(isinstance(key, str) and _is_data(entry) for key, entry in value.items())
-    return isinstance(value, PLAIN) or (type(value) in (tuple, list) and all(map(_is_data, value)))
+    return isinstance(value, CONSTANT) or (type(value) in (tuple, list) and all(map(_is_data, value)))
 
 
 def _guard_form(graph: fx.Graph) -> None:
@@ -379,9 +384,9 @@ def _is_plain(node: fx.Node) -> bool:
 
 def explain(error: BaseException) -> str:
     """An exception in one line, with the place in the user's code."""
-    reason = str(error).strip().split("\n")[0]
-    kind = "" if isinstance(error, TraceError) else f"{type(error).__name__}: "
-    return f"{kind}{reason}{source_location(error)}"
+    reason = in_words(error)
+    told = reason.partition(": ")[2] if isinstance(error, TraceError) else reason
+    return f"{told}{source_location(error)}"
 
 
 def is_hooked(module: nn.Module) -> bool:

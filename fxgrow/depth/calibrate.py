@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import GrowError, PlanError
+from ..errors import GrowError, PlanError, in_words
 from ..model.call_args import taken
 from ..model.layer_kinds import BATCH_NORM, is_a
 from ..model.tree import set_training
@@ -118,9 +118,8 @@ def _run_on_all(student: nn.Module, batches: Iterable[Any]) -> None:
     except GrowError:
         raise
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
         raise PlanError(
-            f"the student does not run on a batch of the calibration: {type(error).__name__}: {reason}; give an "
+            f"the student does not run on a batch of the calibration: {in_words(error)}; give an "
             "iterable of batches, such as a DataLoader, with as many channels as the student takes"
         ) from error
 

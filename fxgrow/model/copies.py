@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import TraceError
+from ..errors import TraceError, in_words
 from .rebinding import rebound
 from .walk import modules, named_modules
 
@@ -53,8 +53,8 @@ def clone_shared(model: nn.Module, replace: Mapping[int, Any] | None = None) -> 
     try:
         _copy_modules(model, memo)
         return copy.deepcopy(model, memo)
-    except (TypeError, RuntimeError, copy.Error) as error:
-        raise TraceError(f"{type(model).__name__} cannot be copied: {error}") from error
+    except Exception as error:
+        raise TraceError(f"{type(model).__name__} cannot be copied: {in_words(error)}") from error
 
 
 def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import GrowError, TraceError
+from ..errors import GrowError, TraceError, in_words
 from ..model.copies import clone_to_run, named_tensors
 from ..model.example_inputs import ModelInputs
 from ..model.provenance import NOT_THEIRS
 from ..model.tree import MODES, Mode
 from .answers import Answers, GRADIENTS
 from ..model.walk import named_modules
+from .failures import failures_noted
 from .run import ModelRun, TapedRun
 from .tape import Tape
 
@@ -76,8 +77,7 @@ def _switch(root: nn.Module, mode: Mode) -> None:
     try:
         root.train(mode == "train")
     except Exception as error:
-        name, reason = type(root).__name__, str(error).strip().partition("\n")[0]
-        raise RunError(f"{name} does not switch to {mode} mode: {type(error).__name__}: {reason}") from error
+        raise RunError(f"{type(root).__name__} does not switch to {mode} mode: {in_words(error)}") from error
 
 
 def _check_answer(model: nn.Module, mode: Mode, inputs: ModelInputs, run: ModelRun, question: str, line: str) -> None:
@@ -122,15 +122,17 @@ def _record_once(
 ) -> tuple[ModelRun, Answers]:
     run = TapedRun(root, inputs, Tape, real=inputs.real, opposite=opposite, gradients=gradients)
     try:
-        result = run.module()
+        with failures_noted(run.tape):
+            result = run.module()
+        if run.tape.failure is not None:  # and the model has caught it
+            raise run.tape.failure
     except GrowError:
         raise
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
         where = "" if inputs.real else " on the meta device"
         raise RunError(
             f"{type(root).__name__} does not run on {inputs} in {mode} mode{where}: "
-            f"{type(error).__name__}: {reason}{source_location(error)}"
+            f"{in_words(error)}{source_location(error)}"
         ) from error
     _check_own(root, run, theirs or {})
     return ModelRun(run.tape.calls, run.digests(result)), run.answers

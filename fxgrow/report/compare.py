@@ -16,7 +16,7 @@ from ..base.structures import leaf_tensors
 from ..base.torch_private import TorchDispatchMode, pytree
 from ..capture.ladder import trace_model
 from ..capture.traced import Traced
-from ..errors import GrowError, TraceError
+from ..errors import GrowError, TraceError, in_words
 from ..infer.freeze import freeze
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, only_atom
@@ -125,10 +125,7 @@ def _result(who: str, model: nn.Module, inputs: ModelInputs, mode: Mode) -> Any:
     except GrowError:
         raise
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise GrowError(
-            f"the {who} does not run on {inputs} in {mode} mode: {type(error).__name__}: {reason}"
-        ) from error
+        raise GrowError(f"the {who} does not run on {inputs} in {mode} mode: {in_words(error)}") from error
 
 
 def _rounding(teacher: nn.Module, inputs: ModelInputs, modes: Sequence[Mode]) -> dict[str, float]:
