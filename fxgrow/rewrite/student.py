@@ -42,7 +42,11 @@ OWN_PLAN = "_fxgrow_plan"  # in the attributes of a student of the user's own cl
 
 def plan_of(student: nn.Module) -> Plan | None:
     """The plan that made a student; None where fxgrow did not make it."""
-    plan = student.meta.get("fxgrow") if isinstance(student, fx.GraphModule) else getattr(student, "__dict__", {}).get(OWN_PLAN)
+    plan = (
+        student.meta.get("fxgrow")
+        if isinstance(student, fx.GraphModule)
+        else getattr(student, "__dict__", {}).get(OWN_PLAN)
+    )
     return plan if isinstance(plan, Plan) else None
 
 
