@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import fxgrow
 from tests.golden_net import golden_inputs, golden_net
@@ -87,8 +89,7 @@ def altered(draw: st.DrawFn) -> str:
 def test_an_altered_plan_is_read_or_refused(text: str) -> None:
     try:
         plan = fxgrow.Plan.from_json(text)
-    except fxgrow.PlanError as error:
-        assert str(error)
+    except fxgrow.PlanError:
         return
     assert fxgrow.Plan.from_json(plan.to_json()) == plan
     assert str(plan)
@@ -99,11 +100,9 @@ def test_an_altered_plan_is_read_or_refused(text: str) -> None:
 @given(altered())
 def test_an_altered_plan_is_applied_or_refused_and_leaves_the_teacher(text: str) -> None:
     before = {name: tensor.clone() for name, tensor in NET.state_dict().items()}
-    try:
-        student = fxgrow.apply(fxgrow.Plan.from_json(text), NET, golden_inputs())
-        fxgrow.summary(fxgrow.Plan.from_json(text))
-        assert isinstance(student, torch.nn.Module)
-    except fxgrow.GrowError as error:
-        assert str(error)
+    with contextlib.suppress(fxgrow.GrowError):
+        plan = fxgrow.Plan.from_json(text)
+        assert str(fxgrow.summary(plan))
+        assert isinstance(fxgrow.apply(plan, NET, golden_inputs()), nn.Module)
     assert NET.state_dict().keys() == before.keys()
     assert all(torch.equal(tensor, before[name]) for name, tensor in NET.state_dict().items())

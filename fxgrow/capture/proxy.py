@@ -276,6 +276,6 @@ def _plain_ancestors(node: fx.Node) -> Iterator[fx.Node]:
 
 
 def _is_number_of(node: fx.Node) -> bool:
-    if node.op == "call_method" and node.target in ("item", "tolist", "__int__", "__float__", "__bool__"):
+    if node.op == "call_method" and node.target in ("item", "tolist", "numpy", "__int__", "__float__", "__bool__"):
         return True
     return node.op == "call_function" and node.target in (torch.equal, torch.allclose, torch.is_nonzero)

@@ -198,10 +198,10 @@ class Tracer(fx.Tracer):
             default = () if stars or parameter.default is parameter.empty else (held,)
             node = self.graph.create_node("placeholder", f"{stars}{name}", default, {})
             left_out = not stars and name not in self.given
+            value = parameter.default if left_out else value
             symbolic = is_symbolic(value)
-            node.meta[VALUE] = value
+            node.meta[VALUE] = held if left_out else value
             if symbolic and left_out:  # a tensor as the default
-                node.meta[VALUE] = None
                 node = self.create_node("call_function", or_default, (node, self.create_arg(value)), {})
             if symbolic and not stars and parameter.default is None:  # None would be another path
                 self.form_matters = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import fx, nn
@@ -178,9 +179,12 @@ def _renamed(target: str, block: str, path: str) -> str:
     return f"{path}{target.removeprefix(block)}" if f"{target}.".startswith(f"{block}.") else target
 
 
-def _enlarge(conv: nn.Module, change: Enlarge) -> None:
+_CONVOLUTIONS: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def _enlarge(conv: Any, change: Enlarge) -> None:
     """Pad the kernel with zeros, and the input by as much, so that the result is unchanged."""
-    if not isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d) or conv.kernel_size != change.old:
+    if not isinstance(conv, _CONVOLUTIONS) or conv.kernel_size != change.old:
         raise PlanError(f"{change.path} has no kernel of size {change.old}; the plan was made for another model")
     more = [(after - before) // 2 for before, after in zip(change.old, change.new, strict=True)]
     around = [size for size in reversed(more) for _ in range(2)]

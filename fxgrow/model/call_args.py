@@ -59,14 +59,20 @@ def default_in_code(parameter: inspect.Parameter) -> Any:
 
 
 def bind(model: nn.Module, inputs: ModelInputs) -> dict[str, Any]:
-    """The arguments by the names of `forward`, defaults filled in; `*args` as a tuple, `**kwargs` as a dict.
+    """The arguments by the names of `forward`; `*args` as a tuple, `**kwargs` as a dict.
+
+    Defaults are filled in as the code of a graph states them: None for those that no code can state.
 
     Raises:
         TraceError: The inputs do not match the signature.
     """
     bound = _bound(model, inputs)
+    given, parameters = set(bound.arguments), parameters_of(model)
     bound.apply_defaults()
-    return dict(bound.arguments)
+    return {
+        name: value if name in given or stars_of(parameters[name]) else default_in_code(parameters[name])
+        for name, value in bound.arguments.items()
+    }
 
 
 def given_arguments(model: nn.Module, inputs: ModelInputs) -> tuple[str, ...]:

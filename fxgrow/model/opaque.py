@@ -54,7 +54,7 @@ def opaque_graph(model: nn.Module) -> fx.Graph:
             others = (others[0], node)
         elif default and default[0] is None and parameter.default is not None:
             optional[name] = node
-        elif parameter.kind is parameter.KEYWORD_ONLY:
+        elif parameter.kind is parameter.KEYWORD_ONLY or optional:  # one before it may be left out
             kwargs[name] = node
         else:
             args.append(node)
