@@ -143,7 +143,8 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods
         What `apply` takes: pure data, which `Plan.to_json` writes and `Plan.from_json` reads.
 
     Raises:
-        PlanError: A request cannot be met: nothing matches, two disagree, or the width must stay.
+        PlanError: A request cannot be met: nothing matches, two disagree, or the width must stay. Or nothing would grow
+            by a factor above 1.
 
     Example:
         >>> import torch, fxgrow
