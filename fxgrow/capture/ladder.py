@@ -120,7 +120,7 @@ def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[s
     for leaf in [wanted] if isinstance(wanted, str | type) else wanted or ():
         names = [n for n, m in modules.items() if n and (n == leaf or (isinstance(leaf, type) and isinstance(m, leaf)))]
         if not names:
-            raise TraceError(f"leaf_modules names {leaf!r}, but the model has no such module")
+            raise TraceError(f"leaf_modules names {leaf!r:.80}, but the model has no such module")
         paths.update(names)
     return frozenset(paths)
 

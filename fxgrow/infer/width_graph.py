@@ -21,6 +21,7 @@ from ..model.tree import Mode
 from ..ops import KERNEL
 from ..recording.returned import Returned
 from ..recording.tape import Call
+from ..spec.match import is_pattern
 from .attributes import Attribute
 from .findings import CARRY, Findings, Prediction
 from .groups import Constraint, Group, can_grow, constrain
@@ -85,8 +86,15 @@ class WidthGraph:
         return tuple(g for g in self.groups_by_name.values() if g.members and not _is_no_width(g, self.tensors))
 
     def width(self, name: str) -> int:
-        """The width of a group in the teacher."""
-        return self.groups_by_name[name].size
+        """The width of a group in the teacher.
+
+        Raises:
+            WidthError: There is no such group.
+        """
+        group = self.groups_by_name.get(name) if isinstance(name, str) else None
+        if group is None:
+            raise WidthError(f"there is no width {name!r:.80}")
+        return group.size
 
     def value(self, mode: Mode, node: str) -> Any:
         """What is known of a node's result in a mode, or in the mode that was run for both; None where nothing is."""
@@ -167,6 +175,9 @@ class WidthGraph:
         Raises:
             WidthError: There is no such name.
         """
+        for name in (a,) if b is None else (a, b):
+            if not is_pattern(name):
+                raise WidthError(f"why takes names of layers, not {name!r:.80}")
         if b is None:
             return "\n".join(dict.fromkeys(line for name in self._meant(a) for line in self._lines(name))) or (
                 f"{a} has a fixed size"

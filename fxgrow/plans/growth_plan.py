@@ -120,9 +120,15 @@ class Plan:
 
         Returns:
             For each its name where `layer1.1_deeper1`, the clone of `layer1.1`, is `layer1.2`, and so on.
+
+        Raises:
+            PlanError: These are no names.
         """
+        given = list(names) if isinstance(names, Iterable) else [names]
+        if isinstance(names, str) or not all(isinstance(name, str) for name in given):
+            raise PlanError(f"renumbered takes the names in a state_dict, not {names!r:.80}")
         clones = {path for step in self.steps for change in step.changes for path in getattr(change, "paths", ())}
-        return renumbered(names, clones)
+        return renumbered(given, clones)
 
     def then(self, other: Plan) -> Plan:
         """This plan, and then another, made for the student of this one.
@@ -135,8 +141,15 @@ class Plan:
         return dataclasses.replace(self, next=other if self.next is None else self.next.then(other))
 
     def width(self, name: str) -> Width:
-        """A group by name."""
-        return self._by_name[name]
+        """A group by name.
+
+        Raises:
+            PlanError: The plan has no such group.
+        """
+        found = self._by_name.get(name) if isinstance(name, str) else None
+        if found is None:
+            raise PlanError(f"the plan has no width {name!r:.80}")
+        return found
 
     def method_of(self, name: str) -> str:
         """How a group's new channels are filled; "" where it does not grow."""

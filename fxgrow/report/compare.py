@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..base.isolation import rng_preserved
+from ..base.scalars import as_number
 from ..base.structures import leaf_tensors
 from ..base.torch_private import TorchDispatchMode, pytree
 from ..capture.ladder import trace_model
@@ -54,9 +55,11 @@ def compare(
         tolerance: The largest relative error that counts as equal; None: the one for the dtype (report.TOLERANCE).
 
     Raises:
-        GrowError: One is no model or does not run on the inputs, or their outputs differ in structure or shape.
+        GrowError: One is no model or does not run on the inputs, or their outputs differ in structure or shape, or the
+            tolerance is no number.
     """
     _check_models(teacher, student)
+    tolerance = _checked(tolerance)
     args, kwargs = arguments_of(example_inputs)
     given = ModelInputs(args, kwargs)
     plan = plan_of(student)
@@ -267,6 +270,13 @@ def _record(root: nn.Module, graph: fx.Graph, arguments: Mapping[str, Any], mode
         with own_buffers(root):
             Recorder(as_tree(root), graph, Tape({})).run_on(copy.deepcopy(arguments))
     return values
+
+
+def _checked(tolerance: object) -> float | None:
+    number = as_number(tolerance)
+    if tolerance is not None and (number is None or not number >= 0):  # nan too
+        raise GrowError(f"tolerance is a number of at least 0, not {tolerance!r:.80}")
+    return None if number is None else float(number)
 
 
 def _tolerance(model: nn.Module) -> float:
