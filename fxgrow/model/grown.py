@@ -17,7 +17,7 @@ from .opaque import OPAQUE_MODEL, opaque_graph
 from .provenance import ModuleStacks, copy_module_stacks, module_stacks
 from .tree import Mode, apply_mode_overrides, as_tree
 
-_STATE = (vars(fx.GraphModule(nn.Module(), fx.Graph())).keys() - vars(nn.Module()).keys()) | {"graph"}
+_STATE = (vars(fx.GraphModule(nn.Module(), fx.Graph())).keys() - vars(nn.Module()).keys()) | {"graph", "_graphs"}
 
 
 class GrownModule(fx.GraphModule):
