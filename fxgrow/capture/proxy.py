@@ -21,8 +21,8 @@ from torch.fx.proxy import Attribute
 from ..base.torch_private import pytree
 from ..errors import GrowError, TraceError
 from ..model.example_inputs import brief
-from ..recording.answers import PLACES, told, type_name
 from ..model.recorded import recorded
+from ..recording.answers import PLACES, told, type_name
 
 VALUE = "fxgrow_value"  # in node.meta while tracing: what the node gives on the example inputs
 

@@ -24,8 +24,8 @@ from ..model.call_args import CONSTANT, PLAIN, default_in_code, parameters_of, s
 from ..model.copies import DEVICE, named_tensors
 from ..model.generated_code import check_arguments, check_written, value_at
 from ..model.provenance import SOURCE_LINE, caller
-from ..recording.answers import Answers, PLACES, answering, told
 from ..model.walk import modules
+from ..recording.answers import PLACES, Answers, answering, told
 from ..recording.model_run import source_location
 from ..recording.runner import thawed
 from ..recording.tape import Tape

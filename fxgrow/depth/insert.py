@@ -179,7 +179,10 @@ def _renamed(target: str, block: str, path: str) -> str:
     return f"{path}{target.removeprefix(block)}" if f"{target}.".startswith(f"{block}.") else target
 
 
-_CONVOLUTIONS: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CONVOLUTIONS: Any = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
 
 
 def _enlarge(conv: Any, change: Enlarge) -> None:

@@ -83,7 +83,7 @@ def skeleton(model: nn.Module, leaves: Iterable[str]) -> nn.Module:
         tree = built[id(module)] = as_tree(module)
         if type(module) in CONTAINERS:
             tree.__class__ = type(module)
-        tree._modules = {name: child and build(child) for name, child in module._modules.items()}
+        tree._modules = {name: child if child is None else build(child) for name, child in module._modules.items()}
         return tree
 
     return build(model)

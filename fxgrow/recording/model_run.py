@@ -16,8 +16,8 @@ from ..model.copies import clone_to_run, named_tensors
 from ..model.example_inputs import ModelInputs
 from ..model.provenance import NOT_THEIRS
 from ..model.tree import MODES, Mode
-from .answers import Answers, GRADIENTS
 from ..model.walk import named_modules
+from .answers import GRADIENTS, Answers
 from .failures import failures_noted
 from .run import ModelRun, TapedRun
 from .tape import Tape

@@ -18,8 +18,8 @@ from ..model.generated_code import value_at
 from ..model.layer_kinds import is_layer
 from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe, module_path
-from .answers import PLACES, told
 from ..model.walk import named_modules
+from .answers import PLACES, told
 from .tape import Tape
 
 
