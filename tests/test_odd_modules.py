@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fxgrow
+from tests.left import grown_or_left
 
 TWO, TWOS, RELU = torch.tensor(2.0), torch.full((8, 1, 1), 2.0, dtype=torch.float64), nn.ReLU()
 
@@ -248,7 +249,7 @@ def test_an_odd_model_has_an_exact_student(model: Any, output: Any) -> None:
 )
 def test_an_odd_model_grows_by_itself(model: Any, output: Any) -> None:
     teacher = model().double().eval()
-    student = fxgrow.grow(teacher, 2.0, X, output=output)
+    student = grown_or_left(teacher, 2.0, X, output=output)
     torch.testing.assert_close(student.eval()(X), teacher(X), rtol=1e-10, atol=1e-10)
 
 
@@ -275,6 +276,27 @@ class ForwardHasNoSignature(Plain):
 class DeepcopyRaises(Plain):
     def __deepcopy__(self, memo: Any) -> Any:
         raise ValueError("one is enough")
+
+
+class DeepcopyIsNoCopy(Plain):
+    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
+        return self
+
+
+class DeepcopyIsAnother(Plain):
+    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
+        return type(self)()
+
+
+class SharedConvolution(nn.Conv2d):
+    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
+        return self
+
+
+class HoldsWhatIsNotCopied(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.b = SharedConvolution(8, 2, 1)
 
 
 class HoldsALock(Plain):
@@ -327,9 +349,17 @@ class AttributesAreKeys(Plain):
         raise KeyError(name)
 
 
+def _parameters(model: nn.Module) -> list[tuple[int, torch.device, int]]:
+    layers = [layer for layer in model._modules.values() if isinstance(layer, nn.Module)]
+    return [(id(p), p.device, p._version) for layer in layers for p in layer._parameters.values() if p is not None]
+
+
 REFUSED = {
     ForwardHasNoSignature: "does not state its arguments",
     DeepcopyRaises: "cannot be copied: ValueError: one is enough",
+    DeepcopyIsNoCopy: "its own code for deepcopy makes another model",
+    DeepcopyIsAnother: "its own code for deepcopy makes another model",
+    HoldsWhatIsNotCopied: "its own code for deepcopy makes another model",
     HoldsALock: "cannot be copied",
     ErrorHasNoText: "Unspeakable",
     CallsItself: "RecursionError",
@@ -344,8 +374,10 @@ REFUSED = {
 @pytest.mark.parametrize("model", REFUSED, ids=lambda model: model.__name__)
 def test_a_model_that_cannot_grow_is_refused_with_the_reason(model: Any, output: Any) -> None:
     teacher = model()
+    before = _parameters(teacher)
     with pytest.raises(fxgrow.GrowError, match=REFUSED[model]):
         fxgrow.grow(teacher, 2.0, X.float(), output=output)
+    assert before == _parameters(teacher)
 
 
 @pytest.mark.parametrize("output", ["graph", "module"])
@@ -388,7 +420,7 @@ class TakesScale(Plain):
 @pytest.mark.parametrize("output", ["graph", "module"])
 def test_a_tensor_that_is_a_default_can_be_left_out_or_given(output: Any) -> None:
     teacher = TakesScale().double()
-    student = fxgrow.grow(teacher, {"*": 2.0}, X, output=output)
+    student = grown_or_left(teacher, 2.0, X, output=output)
     torch.testing.assert_close(student(X), teacher(X))
     other = torch.rand(8, 1, 1, dtype=torch.float64)
     torch.testing.assert_close(student(X, other), teacher(X, other))
@@ -405,10 +437,10 @@ def test_a_tensor_that_is_a_default_can_be_left_out_or_given(output: Any) -> Non
 )
 def test_arguments_that_a_graph_has_no_place_for_are_not_ignored(model: Any, more: dict[str, Any]) -> None:
     teacher = model().double()
-    student = fxgrow.grow(teacher, 2.0, X)
+    student = grown_or_left(teacher, 2.0, X)
     with pytest.raises(fxgrow.GrowError, match="another path"):
         student(X, **more)
-    whole = fxgrow.grow(teacher, 2.0, {"x": X, **more} if model is ObjectsAsDefaults else X, output="module")
+    whole = grown_or_left(teacher, 2.0, {"x": X, **more} if model is ObjectsAsDefaults else X, output="module")
     torch.testing.assert_close(whole(X, **more), teacher(X, **more))
 
 

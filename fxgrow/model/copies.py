@@ -45,20 +45,40 @@ def clone_shared(model: nn.Module, replace: Mapping[int, Any] | None = None) -> 
     """A deep copy that shares parameters and buffers with the model, or has `replace[id(tensor)]` in place of one.
 
     Raises:
-        TraceError: An attribute of the model cannot be copied.
+        TraceError: An attribute of the model cannot be copied, or its own code for copying makes another model.
     """
     memo: dict[int, Any] = {id(t): t.detach().clone() for t in plain_tensors(model)}
     memo.update({id(t): t for t in named_tensors(model).values()})
     memo.update(replace or {})
     try:
-        _copy_modules(model, memo)
-        return copy.deepcopy(model, memo)
+        by_torch = _copy_modules(model, memo)
+        copied = copy.deepcopy(model, memo)
     except Exception as error:
         raise TraceError(f"{type(model).__name__} cannot be copied: {in_words(error)}") from error
+    if not by_torch:
+        _check_copy(model, copied, memo)
+    return copied
 
 
-def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> None:
-    """Copy modules as deepcopy does, but faster: immutable attributes and empty tables are not inspected."""
+def _check_copy(model: nn.Module, copied: Any, memo: Mapping[int, Any]) -> None:
+    """Whether what the user's code copied has the same modules, none of them the model's, and the tensors meant."""
+    theirs = dict(named_modules(model))
+    ours = dict(named_modules(copied)) if isinstance(copied, nn.Module) else {}
+    alike = list(theirs) == list(ours) and not {id(m) for m in theirs.values()} & {id(m) for m in ours.values()}
+    for path in theirs if alike else ():
+        for table in ("_parameters", "_buffers"):
+            old, new = getattr(theirs[path], table), getattr(ours[path], table)
+            alike &= list(old) == list(new) and all(new[n] is (t if t is None else memo[id(t)]) for n, t in old.items())
+    if not alike:
+        raise TraceError(f"{type(model).__name__} cannot be copied: its own code for deepcopy makes another model")
+
+
+def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> bool:
+    """Copy modules as deepcopy does, but faster: immutable attributes and empty tables are not inspected.
+
+    Returns:
+        Whether no module has code of its own for copying.
+    """
     fresh = [module for module in modules(model) if id(module) not in memo]
     plain = {kind for kind in {type(module) for module in fresh} if _copied_plainly(kind)}
     copies = [(module, object.__new__(type(module))) for module in fresh if type(module) in plain]
@@ -77,6 +97,7 @@ def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> None:
             twin.__dict__ = state
         else:
             twin.__setstate__(state)
+    return len(copies) == len(fresh)
 
 
 def _copied_plainly(kind: type[nn.Module]) -> bool:
