@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar, cast, overload
 
-import torch
 from torch import fx, nn
 
 from . import methods
+from .base.isolation import isolated
 from .base.scalars import as_int
 from .base.wording import a_type
 from .capture.ladder import trace_model
@@ -19,7 +20,7 @@ from .drawing.given import Drawable
 from .drawing.inline import Inline
 from .drawing.render import render
 from .drawing.view import Level
-from .errors import PlanError
+from .errors import FxgrowError, GrowError, PlanError, in_words
 from .infer.freeze import freeze
 from .infer.width_graph import WidthGraph
 from .model.example_inputs import ExampleInputs
@@ -27,6 +28,7 @@ from .model.supported import leaf_references
 from .model.tree import Output
 from .plans.chain import chained
 from .plans.growth_plan import Plan
+from .recording.model_run import source_location
 from .report.compare import compare
 from .report.report import Report
 from .report.summarize import summarize
@@ -38,6 +40,18 @@ from .validate.refine import plan_until_valid
 
 LeafModules: TypeAlias = Iterable[str | type]
 Model = TypeVar("Model", bound=nn.Module)
+
+
+@contextmanager
+def _reasons(function: str) -> Iterator[None]:
+    """What surrounds each function: the process is as before, and whatever the user's code raises becomes a reason."""
+    with isolated():
+        try:
+            yield
+        except (FxgrowError, MemoryError):
+            raise
+        except Exception as error:
+            raise GrowError(f"{function} fails: {in_words(error)}{source_location(error)}") from error
 
 
 def trace(
@@ -69,7 +83,7 @@ def trace(
 
     Source: torch.fx (Reed et al., arXiv 2112.08429).
     """
-    with torch.inference_mode(False):
+    with _reasons("trace"):
         return trace_model(model, example_inputs, output=output, leaf_modules=leaf_references(leaf_modules))
 
 
@@ -105,7 +119,7 @@ def widths(
 
     Source: unification, as in type inference (Robinson, J. ACM 12, 1965), on the dimensions of tensors.
     """
-    with torch.inference_mode(False):
+    with _reasons("widths"):
         traced = (
             model
             if isinstance(model, Traced)
@@ -131,7 +145,8 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods
         What `apply` takes: pure data, which `Plan.to_json` writes and `Plan.from_json` reads.
 
     Raises:
-        PlanError: A request cannot be met: nothing matches, two disagree, or the width must stay.
+        PlanError: A request cannot be met: nothing matches, two disagree, or the width must stay. Or nothing would grow
+            by a factor above 1.
 
     Example:
         >>> import torch, fxgrow
@@ -146,7 +161,7 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods
     number = as_int(seed)
     if number is None:
         raise PlanError(f"seed is an int, not {seed!r}")
-    with torch.inference_mode(False):
+    with _reasons("plan"):
         return plan_until_valid(widths, parse(spec), seed=number, method=method)
 
 
@@ -185,7 +200,7 @@ def apply(
         >>> student.get_submodule("0")
         Linear(in_features=4, out_features=16, bias=True)
     """
-    with torch.inference_mode(False):
+    with _reasons("apply"):
         return cast("fx.GraphModule | Model", apply_plans(chained(plan), model, example_inputs, calibration))
 
 
@@ -274,7 +289,7 @@ def grow(
     found = widths(model, example_inputs, output=output, leaf_modules=leaf_modules)
     proposal = plan(found, spec, seed=seed, method=method)
     check_calibration(proposal, calibration)
-    with torch.inference_mode(False):
+    with _reasons("grow"):
         return cast("fx.GraphModule | Model", student_of(found.traced, proposal, model, calibration))
 
 
@@ -306,7 +321,7 @@ def verify(
         >>> fxgrow.verify(teacher, fxgrow.grow(teacher, 2.0), torch.randn(5, 4)).exact
         True
     """
-    with torch.inference_mode(False):
+    with _reasons("verify"):
         return compare(teacher, student, example_inputs, tolerance=tolerance)
 
 
@@ -344,7 +359,7 @@ def summary(
 
     Source: torchinfo's table; torch.utils.flop_counter.
     """
-    with torch.inference_mode(False):
+    with _reasons("summary"):
         return summarize(model, example_inputs, teacher=teacher)
 
 
@@ -403,5 +418,5 @@ def draw(
         >>> print(path.read_text(encoding="utf-8").splitlines()[5].rstrip())
           0         8→16  2 layers  input of 0                             40→80
     """
-    with torch.inference_mode(False):
+    with _reasons("draw"):
         return render(model, path, level, example_inputs)

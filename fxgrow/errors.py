@@ -31,3 +31,13 @@ class DrawError(FxgrowError):
 
 class Unfit(Exception):
     """Internal: a request does not apply here; the message becomes the reported reason."""
+
+
+def in_words(error: BaseException) -> str:
+    """The kind of an exception and the first line of its message, whatever the message is made by."""
+    kind = type(error).__name__
+    try:
+        reason = str(error).strip().partition("\n")[0]
+    except Exception:  # noqa: BLE001 - a __str__ of the user's own
+        reason = ""
+    return f"{kind}: {reason}" if reason else kind

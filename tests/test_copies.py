@@ -78,5 +78,5 @@ class Refusing(nn.Module):
 
 def test_a_module_that_knows_how_to_copy_itself_is_asked() -> None:
     assert clone_shared(nn.Sequential(nn.Linear(2, 2), Counted())).get_submodule("1").copies == 1
-    with pytest.raises(Exception, match="cannot be copied: no copies of me"):
+    with pytest.raises(Exception, match="cannot be copied: TypeError: no copies of me"):
         clone_shared(nn.Sequential(Refusing()))

@@ -793,3 +793,15 @@ def test_a_fresh_batch_norm_is_noticed() -> None:
     assert fxgrow.verify(teacher, student, x).errors["eval"] <= EXACT
     student.get_submodule("a_deeper1.norm").reset_parameters()  # weight 1, as a fresh one has
     assert fxgrow.verify(teacher, student, x).errors["eval"] > 1e-6
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8, 12, 64])
+def test_each_group_of_a_new_group_norm_has_several_values(channels: int) -> None:
+    """Also for one pooled example, where a channel is one value."""
+    teacher = nn.Sequential(nn.Linear(4, channels), nn.ReLU(), nn.Linear(channels, 2)).double()
+    x = torch.randn(2, 4, dtype=torch.float64)
+    student = fxgrow.grow(teacher, [fxgrow.Deepen("0", kind="residual", norm="group")], x)
+    (norm,) = (module for module in student.modules() if isinstance(module, nn.GroupNorm))
+    assert norm.num_channels // norm.num_groups > 1 or channels == 1
+    if channels > 1:
+        student.train()(x[:1])

@@ -7,6 +7,7 @@ import torch
 
 import fxgrow
 from tests.check import assert_exact, given, grown, randomise
+from tests.left import grown_or_left
 from tests.nets import FAMILIES, NETS, Net
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -22,7 +23,7 @@ def test_growth_is_exact(net: Net, factor: float, dtype: torch.dtype) -> None:
     # The mode in which the teacher is given must not matter: train mode here, eval mode there.
     teacher.train(dtype is torch.float64)
     inputs = given(net.inputs(), dtype)
-    student = fxgrow.grow(teacher, factor, inputs)
+    student = grown_or_left(teacher, factor, inputs)
     changed = net.grows != "none" and (factor == 2 or net.any_factor)
     assert_exact(teacher, student, inputs, TOLERANCE[dtype], changed=changed)
     if factor == 2:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from tests.check import assert_exact, given, grown, randomise
+from tests.left import grown_or_left
 from tests.nets import NETS, Net, architectures, idioms, signatures, vision_transformers
 
 OURS = {"_fxgrow_plan"}
@@ -26,7 +27,7 @@ def pickled(model: nn.Module) -> bytes | None:
 def test_a_module_is_grown_as_what_it_is(net: Net) -> None:
     teacher = randomise(net.make().double())
     inputs = given(net.inputs(), torch.float64)
-    student = fxgrow.grow(teacher, 2.0, inputs, output="module")
+    student = grown_or_left(teacher, 2.0, inputs, output="module")
     plan = fxgrow.plan_of(student)
     assert plan is not None
     assert_exact(teacher, student, inputs, 1e-10, changed=bool(plan.grown_widths))
@@ -47,7 +48,7 @@ def test_a_module_is_grown_as_what_it_is(net: Net) -> None:
         assert fxgrow.plan_of(twin) == plan
 
     # What grows here grows as in a graph, to the same numbers; a graph's literals may let more grow.
-    graph = fxgrow.grow(teacher, 2.0, inputs)
+    graph = grown_or_left(teacher, 2.0, inputs)
     assert grown(teacher, student) <= grown(teacher, graph), "a graph grows less than the code"
     both = fxgrow.plan_of(graph)
     assert both is not None

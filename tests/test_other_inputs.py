@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import fxgrow
 from tests.check import given, randomise
+from tests.left import grown_or_left
 from tests.nets import NETS, Net, architectures, idioms, interfaces, signatures, traps, vision_transformers
 from tests.other_inputs import assert_same_or_refused
 
@@ -24,7 +24,7 @@ CASES += [(net, "module") for net in NETS.values() if net.build.__module__ in CO
 def test_other_inputs_give_the_same_or_are_refused(net: Net, output: Literal["graph", "module"]) -> None:
     teacher = randomise(net.make().double()).eval()
     inputs = given(net.inputs(), torch.float64)
-    student = fxgrow.grow(teacher, 2.0, inputs, output=output).eval()
+    student = grown_or_left(teacher, 2.0, inputs, output=output).eval()
     computed = assert_same_or_refused(teacher, student, inputs)
     assert output == "graph" or computed, "a student of the teacher's own class runs its own code"
 

@@ -274,3 +274,33 @@ def test_groups_of_a_transposed_convolution_grow_inside_only() -> None:
         assert student.get_submodule("1").groups == 4
         assert student.meta["fxgrow"].grown_widths
         assert fxgrow.verify(teacher, student, x).exact
+
+
+NOTHING_GROWS = nn.Sequential(nn.Linear(4, 6), nn.Softmax(-1), nn.Linear(6, 2))
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("spec", [1.5, {"*": 2.0}, [Widen("*", 1.5)]], ids=repr)
+def test_a_factor_that_lets_nothing_grow_is_refused_with_the_reasons(spec: object, output: str) -> None:
+    reasons = "0: _softmax: softmax over channels counts them; .*2: it is an output of the model"
+    with pytest.raises(fxgrow.PlanError, match=f"nothing of Sequential would grow: {reasons}"):
+        fxgrow.grow(NOTHING_GROWS, spec, torch.randn(2, 4), output=output)
+
+
+@pytest.mark.parametrize("spec", [1.01, {"0": 1.01}], ids=repr)
+def test_a_factor_that_rounds_to_the_present_width_is_refused(spec: object) -> None:
+    with pytest.raises(fxgrow.PlanError, match="nothing of Sequential would grow"):
+        fxgrow.grow(nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2)), spec, torch.randn(2, 4))
+
+
+@pytest.mark.parametrize("spec", [1.0, {"*": 1.0}, {"0": 6}], ids=repr)
+def test_a_factor_of_one_and_the_present_width_give_a_student_of_the_same_size(spec: object) -> None:
+    teacher, x = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2)), torch.randn(2, 4)
+    student = fxgrow.grow(teacher, spec, x)
+    assert not fxgrow.plan_of(student).grown_widths
+    assert torch.equal(student(x), teacher(x))
+
+
+def test_a_factor_that_lets_nothing_grow_beside_a_new_layer_is_none_without_effect() -> None:
+    student = fxgrow.grow(NOTHING_GROWS, [1.5, fxgrow.Deepen("0")], torch.randn(2, 4))
+    assert len(fxgrow.plan_of(student).changes) == 1

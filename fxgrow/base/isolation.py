@@ -1,14 +1,66 @@
-"""Isolation of global state: random number generators and the garbage collector."""
+"""Isolation of global state: torch's settings, random number generators and the garbage collector."""
 
 from __future__ import annotations
 
 import gc
 import random
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Run outside inference mode, and restore afterwards whatever the user's code sets for the whole process.
+
+    These are the settings of torch, all random number generators and the filters of warnings.
+    """
+    before = _settings()
+    with torch.inference_mode(False), warnings.catch_warnings(), rng_preserved():
+        try:
+            yield
+        finally:
+            after = _settings()
+            for name, value in before.items():
+                if after[name] != value:
+                    _SETTERS[name](value)
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "dtype": torch.get_default_dtype(),
+        "threads": torch.get_num_threads(),
+        "deterministic": (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        ),
+        "autocast": [(kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in _AUTOCAST],
+        "anomalies": (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
+    }
+
+
+def _set_autocast(states: list[tuple[str, bool, torch.dtype]]) -> None:
+    for kind, enabled, dtype in states:
+        torch.set_autocast_enabled(kind, enabled)
+        torch.set_autocast_dtype(kind, dtype)
+
+
+def _set_anomalies(flags: tuple[bool, bool]) -> None:
+    torch.autograd.set_detect_anomaly(*flags)
+
+
+_AUTOCAST = ("cpu", "cuda")
+_SETTERS: dict[str, Callable[[Any], None]] = {
+    "dtype": torch.set_default_dtype,
+    "threads": torch.set_num_threads,
+    "deterministic": lambda flags: torch.use_deterministic_algorithms(flags[0], warn_only=flags[1]),
+    "autocast": _set_autocast,
+    "anomalies": _set_anomalies,
+}
 
 
 @contextmanager

@@ -13,8 +13,15 @@ from torch._C import TensorBase
 # The classes of the operators in `torch.ops`, which a rule is registered for. They have no public name.
 from torch._ops import OpOverload, OpOverloadPacket
 
+# The names beside Python's own that the code which FX generates may use (`torch`, `inf`, `device`).
+from torch.fx.graph import _custom_builtins as names_in_generated_code
+
 # The base class of the instance norms. Users derive classes of their own from it.
 from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNormBase
+
+# Tables of global hooks that `RemovableHandle.remove` may leave an entry in. torch.compile warns while one has any.
+from torch.nn.modules.module import _global_forward_hooks_always_called as always_called_hooks
+from torch.nn.modules.module import _global_forward_hooks_with_kwargs as hooks_with_kwargs
 
 # A context in which a module has other tensors. `functional_call` offers it for one call of a module, not for a graph.
 from torch.nn.utils.stateless import _reparametrize_module as swapped_tensors
@@ -33,6 +40,9 @@ __all__ = [
     "OpOverloadPacket",
     "TensorBase",
     "TorchDispatchMode",
+    "always_called_hooks",
+    "hooks_with_kwargs",
+    "names_in_generated_code",
     "no_dispatch_modes",
     "pytree",
     "swapped_tensors",

@@ -14,6 +14,7 @@ from torch import fx, nn
 
 from ..model.layer_kinds import is_layer
 from ..model.opaque import OPAQUE_MODEL
+from ..model.walk import named_modules
 
 Source = tuple[str, str, int]  # (path of the module, name of the attribute, index in it or -1)
 
@@ -45,7 +46,7 @@ def remembered(root: nn.Module) -> Iterator[None]:
     """A context in which the integer attributes of users' modules record their source."""
     whole = root.__dict__.get(OPAQUE_MODEL)
     before: list[tuple[dict[str, Any], str, Any, Any]] = []
-    for path, module in (whole or root).named_modules():
+    for path, module in named_modules(root if whole is None else whole):
         if is_layer(module):
             continue
         attributes = vars(module)

@@ -22,13 +22,15 @@ from ..errors import GrowError, TraceError
 from ..model.call_args import bind, given_arguments
 from ..model.copies import clone_owned, clone_to_run, named_tensors, on_meta
 from ..model.example_inputs import ExampleInputs, ModelInputs, as_inputs, as_real_inputs
+from ..model.generated_code import check_arguments
 from ..model.grown import GrownModule
 from ..model.guesses import guesses
 from ..model.layer_kinds import CONTAINERS, is_layer
 from ..model.opaque import opaque_graph, unsupported_mode_graph
 from ..model.provenance import copy_module_stacks, module_stacks
 from ..model.supported import check_supported
-from ..model.tree import MODE_OVERRIDES, MODES, Mode, Output, graph_for, keep, skeleton
+from ..model.tree import MODE_OVERRIDES, MODES, Mode, Output, graph_for, keep, set_training, skeleton
+from ..model.walk import modules, named_modules
 from ..recording.model_run import RunError, run_model
 from ..recording.operators import draws
 from ..recording.run import ModelRun, TapedRun
@@ -111,12 +113,14 @@ def _trace_example(model: nn.Module, example: ExampleInputs, leaves: frozenset[s
 
 
 def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[str]:
-    modules = dict(model.named_modules())
+    modules = dict(named_modules(model))
     paths: set[str] = set()
+    if not isinstance(wanted, str | type | Iterable | None):
+        raise TraceError(f"leaf_modules is {wanted!r:.80}; expected names or classes of submodules")
     for leaf in [wanted] if isinstance(wanted, str | type) else wanted or ():
         names = [n for n, m in modules.items() if n and (n == leaf or (isinstance(leaf, type) and isinstance(m, leaf)))]
         if not names:
-            raise TraceError(f"leaf_modules names {leaf!r}, but the model has no such module")
+            raise TraceError(f"leaf_modules names {leaf!r:.80}, but the model has no such module")
         paths.update(names)
     return frozenset(paths)
 
@@ -153,7 +157,7 @@ class _Draft:
         self.tapes = tapes
         self.name = type(model).__name__
         self.arguments = bind(model, inputs)
-        self.training = [module.training for module in model.modules()]
+        self.training = [module.training for module in modules(model)]
         self.why: dict[str, str] = {}  # each leaf that tracing made, and the reason
 
     # -- the whole -------------------------------------------------------------------------------
@@ -162,7 +166,9 @@ class _Draft:
         """The model as one call."""
         notes = [f"{self.name} is kept as one call{UNSEEN}, because {why}"] if why else []
         root = keep(clone_to_run(self.model, real=self.inputs.real))
-        return self._traced(root, {"eval": opaque_graph(self.model)}, notes=notes, opaque=True, modes=tuple(self.tapes))
+        graph = opaque_graph(self.model)
+        check_arguments(root, graph)
+        return self._traced(root, {"eval": graph}, notes=notes, opaque=True, modes=tuple(self.tapes))
 
     # -- the ladder ------------------------------------------------------------------------------
 
@@ -199,7 +205,7 @@ class _Draft:
 
     def _alike(self, paths: Mapping[str, str]) -> frozenset[str]:
         """Those modules, and all of their classes: the same code, with the same outcome."""
-        modules = dict(self.model.named_modules())
+        modules = dict(named_modules(self.model))
         kinds = {type(modules[path]) for path in paths if path and type(modules[path]) not in CONTAINERS}
         return frozenset(paths) | {path for path, module in modules.items() if path and type(module) in kinds}
 
@@ -229,10 +235,10 @@ class _Draft:
         of torch.nn, and outside them the model does the same in both. (Inference runs the graph in the other mode and
         compares the digests.)
         """
-        if attempt.mode_matters or not all(map(_only_has_mode, tree.modules())):
+        if attempt.mode_matters or not all(map(_only_has_mode, modules(tree))):
             return False
         called = {str(node.target) for node in attempt.graph.nodes if node.op == "call_module"}
-        layers = {path for path, module in tree.named_modules() if is_layer(module)}
+        layers = {path for path, module in named_modules(tree) if is_layer(module)}
         first, *others = (
             [(c.op, c.constants, c.shapes, c.module) for c in run.calls if c.module not in layers]
             for run in self.tapes.values()
@@ -243,7 +249,7 @@ class _Draft:
         self, graphs: dict[Mode, fx.Graph], trees: Mapping[Mode, nn.Module], leaves: frozenset[str]
     ) -> Traced:
         overrides = {
-            mode: {name: m.training for name, m in tree.named_modules() if name and m.training != (mode == "train")}
+            mode: {name: m.training for name, m in named_modules(tree) if name and m.training != (mode == "train")}
             for mode, tree in trees.items()
         }
         called = {str(node.target) for graph in graphs.values() for node in graph.nodes if node.op == "call_module"}
@@ -261,7 +267,7 @@ class _Draft:
             graphs[missing] = unsupported_mode_graph(self.model, missing)
         elif len(graphs) == 1 or len({str(graph.python_code("self").src) for graph in graphs.values()}) == 1:
             graphs = {"eval": graphs["eval"]}
-        plain = {name for name, module in self.model.named_modules() if name and is_layer(module)}
+        plain = {name for name, module in named_modules(self.model) if name and is_layer(module)}
         runs_code = any_code(self.model, called)
         root = skeleton(self.model, called | plain)
         if self.inputs.real:
@@ -298,8 +304,8 @@ class _Draft:
     # -- the result ------------------------------------------------------------------------------
 
     def _traced(self, root: nn.Module, graphs: dict[Mode, fx.Graph], **more: Any) -> Traced:
-        for module, training in zip(root.modules(), self.training, strict=True):
-            module.training = training
+        for module, training in zip(modules(root), self.training, strict=True):
+            set_training(module, training=training)
         return Traced(
             root=root,
             graphs=graphs,
@@ -307,7 +313,7 @@ class _Draft:
             arguments=self.arguments,
             tapes=self.tapes,
             class_name=self.name,
-            classes={path: type(module) for path, module in self.model.named_modules()},
+            classes={path: type(module) for path, module in named_modules(self.model)},
             asked=self.asked,
             **more,
         )
@@ -344,7 +350,7 @@ def _notes(
     guards = [n for graph in graphs.values() for n in graph.nodes if n.target is guard]
     if guards:
         yield "the model's code asks for sizes or arguments; the student refuses inputs that would answer otherwise"
-    other = [name for name, m in model.named_modules() if m.training != model.training and not is_layer(m)]
+    other = [name for name, m in named_modules(model) if m.training != model.training and not is_layer(m)]
     if len(graphs) > 1 and other:
         yield (
             f"{other[0]} is not in the mode of the model: what its own code does by mode will follow the model's; "

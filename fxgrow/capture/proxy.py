@@ -23,6 +23,7 @@ from ..base.torch_private import pytree
 from ..base.wording import a_type
 from ..errors import GrowError, TraceError
 from ..model.example_inputs import brief
+from ..model.recorded import recorded
 from ..recording.answers import PLACES, told, type_name
 
 VALUE = "fxgrow_value"  # in node.meta while tracing: what the node gives on the example inputs
@@ -47,6 +48,7 @@ _RANK = ("ndim", "dim", "ndimension")
 _PLACEMENT = ("device", "dtype")  # whether a model is moved or cast decides no guard
 
 
+@recorded
 def guard(value: Any, expected: Any, place: str) -> None:
     """In a traced graph: stop where the inputs would have taken another path through the model's code.
 
@@ -68,21 +70,25 @@ def guard(value: Any, expected: Any, place: str) -> None:
 fx.node.has_side_effect(guard)
 
 
+@recorded
 def count(sequence: Sequence[Any]) -> int:
     """In a traced graph: how many entries there are."""
     return len(sequence)
 
 
+@recorded
 def holds(mapping: Mapping[str, Any], key: str) -> bool:
     """In a traced graph: whether there is such an entry."""
     return key in mapping
 
 
+@recorded
 def keys_of(mapping: Mapping[str, Any]) -> list[str]:
     """In a traced graph: the names of all entries, in order."""
     return list(mapping)
 
 
+@recorded
 def form(structure: Any) -> Any:
     """In a traced graph: how many dimensions each tensor of an argument has, and where there is none."""
     return pytree.tree_map(lambda leaf: leaf.ndim if isinstance(leaf, Tensor) else type(leaf).__name__, structure)
@@ -98,7 +104,13 @@ def whole(value: Any) -> int:
     return int(value)
 
 
-ASKED = (guard, count, holds, keys_of, form)  # what graphs call that is neither torch's nor the user's
+@recorded
+def or_default(value: Any, default: Any) -> Any:
+    """In a traced graph: an argument, or the default that no code can state where it is left out."""
+    return default if value is None else value
+
+
+ASKED = (guard, count, holds, keys_of, form, or_default)  # what graphs call that is neither torch's nor the user's
 CONVERTED: Mapping[Any, Callable[[Any], Any]] = {bool: truth, int: whole}  # less is asked than the number itself
 
 
@@ -108,6 +120,8 @@ class MetaProxy(fx.Proxy):
     Its class stays its own: C++ asks an object for its `__class__`, and would take a proxy's memory for a tensor's.
     What Python asks by `isinstance`, the tracer answers with the value's class.
     """
+
+    has_value = True  # unlike the proxies of other tracers
 
     def __getattr__(self, name: str) -> Any:
         value = self.node.meta[VALUE]
@@ -312,6 +326,6 @@ def _plain_ancestors(node: fx.Node) -> Iterator[fx.Node]:
 
 
 def _is_number_of(node: fx.Node) -> bool:
-    if node.op == "call_method" and node.target in ("item", "tolist", "__int__", "__float__", "__bool__"):
+    if node.op == "call_method" and node.target in ("item", "tolist", "numpy", "__int__", "__float__", "__bool__"):
         return True
     return node.op == "call_function" and node.target in (torch.equal, torch.allclose, torch.is_nonzero)

@@ -9,7 +9,6 @@ numbers, buffers that are assigned.
 from __future__ import annotations
 
 import collections
-import functools
 import operator
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,10 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..errors import TraceError
-from ..model.call_args import PLAIN, default_in_code, parameters_of, stars_of
+from ..errors import TraceError, in_words
+from ..model.call_args import CONSTANT, PLAIN, default_in_code, parameters_of, stars_of
 from ..model.copies import DEVICE, named_tensors
+from ..model.generated_code import check_arguments, check_written, value_at
 from ..model.provenance import SOURCE_LINE, caller
+from ..model.walk import modules
 from ..recording.answers import PLACES, Answers, answering, told
 from ..recording.model_run import source_location
 from ..recording.runner import thawed
@@ -31,7 +32,7 @@ from ..recording.tape import Tape
 from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, patched, unpatched
 from .positions import counts_dimensions
 from .probes import Probes
-from .proxy import VALUE, MetaProxy, form, guard, guards, is_symbolic, kinds_asked
+from .proxy import VALUE, MetaProxy, form, guard, guards, is_symbolic, kinds_asked, or_default
 
 STALE = "a cache outside the model holds what an earlier attempt to trace put there"
 
@@ -95,6 +96,7 @@ class Tracer(fx.Tracer):
             raise TraceError(STALE)
         self.probes.settle()
         node = super().create_node(kind, *args, **kwargs)
+        check_written(node)
         if kind == "placeholder":
             return node
         self.form_matters |= counts_dimensions(node, self.root)
@@ -128,7 +130,7 @@ class Tracer(fx.Tracer):
                     return getattr(args[0], str(node.target))(*args[1:], **kwargs)
                 if node.op == "call_module":
                     return self.root.get_submodule(str(node.target))(*args, **kwargs)
-                return functools.reduce(getattr, str(node.target).split("."), self.root)
+                return value_at(self.root, str(node.target))
         finally:
             self._computing = False
             self._drawn = torch.get_rng_state() if self.tape.real else None
@@ -189,7 +191,7 @@ class Tracer(fx.Tracer):
     ) -> tuple[Callable[..., Any], list[Any]]:
         """Placeholders under the names of the model's arguments; what holds no tensor keeps the example's value."""
         root: nn.Module = self.root
-        self._hooked = {id(module) for module in root.modules() if is_hooked(module)}
+        self._hooked = {id(module) for module in modules(root) if is_hooked(module)}
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         frozen: dict[str, tuple[fx.Node, Any]] = {}
@@ -199,15 +201,20 @@ class Tracer(fx.Tracer):
             held = default_in_code(parameter)
             default = () if stars or parameter.default is parameter.empty else (held,)
             node = self.graph.create_node("placeholder", f"{stars}{name}", default, {})
-            node.meta[VALUE] = value
+            left_out = not stars and name not in self.given
+            value = parameter.default if left_out else value
             symbolic = is_symbolic(value)
+            node.meta[VALUE] = held if left_out else value
+            if symbolic and left_out:  # a tensor as the default
+                node = self.create_node("call_function", or_default, (node, self.create_arg(value)), {})
             if symbolic and not stars and parameter.default is None:  # None would be another path
                 self.form_matters = True
             passed: Any = self.proxy(node) if symbolic else value
-            if not symbolic and not stars:
-                expected = value if name in self.given else held
-                if _is_data(expected):
-                    frozen[name] = (node, expected)
+            if not symbolic:
+                expected = held if left_out else value
+                if not _is_data(expected):
+                    raise TraceError(f"the argument {name!r} is a {type(value).__name__}, which a graph would freeze")
+                frozen[name] = (node, expected)
             if parameter.kind is parameter.VAR_POSITIONAL:
                 args += list(passed)
             elif parameter.kind is parameter.VAR_KEYWORD:
@@ -339,6 +346,7 @@ def symbolic_trace(
         if not node.users and _is_plain(node):
             graph.erase_node(node)
     graph.lint()
+    check_arguments(root, graph)
     return Attempt(graph, tracer.new_leaves, result, tracer.mode_matters)
 
 
@@ -346,7 +354,7 @@ def _is_data(value: Any) -> bool:
     """Whether an argument is a plain value, or a sequence or mapping of them: one that a guard can compare."""
     if type(value) is dict:
         return all(isinstance(key, str) and _is_data(entry) for key, entry in value.items())
-    return isinstance(value, PLAIN) or (type(value) in (tuple, list) and all(map(_is_data, value)))
+    return isinstance(value, CONSTANT) or (type(value) in (tuple, list) and all(map(_is_data, value)))
 
 
 def _guard_form(graph: fx.Graph) -> None:
@@ -367,9 +375,9 @@ def _is_plain(node: fx.Node) -> bool:
 
 def explain(error: BaseException) -> str:
     """An exception in one line, with the place in the user's code."""
-    reason = str(error).strip().split("\n")[0]
-    kind = "" if isinstance(error, TraceError) else f"{type(error).__name__}: "
-    return f"{kind}{reason}{source_location(error)}"
+    reason = in_words(error)
+    told = reason.partition(": ")[2] if isinstance(error, TraceError) else reason
+    return f"{told}{source_location(error)}"
 
 
 def is_hooked(module: nn.Module) -> bool:

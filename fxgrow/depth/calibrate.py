@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..base.wording import a_type
-from ..errors import GrowError, PlanError
+from ..errors import GrowError, PlanError, in_words
 from ..model.call_args import taken
 from ..model.layer_kinds import BATCH_NORM, is_a
+from ..model.tree import set_training
+from ..model.walk import modules
 from ..plans.changes import Insert
 
 
@@ -106,14 +108,14 @@ def _recorded(norms: Mapping[nn.Module, _Moments]) -> Iterator[None]:
 
 @contextmanager
 def _in_eval_mode(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in modules(model)]
     try:
         model.eval()
         yield
     finally:
         model.train(modes[0][1])
         for module, training in modes:
-            module.training = training
+            set_training(module, training=training)
 
 
 def _run_on_all(student: nn.Module, batches: Iterable[Any]) -> None:
@@ -125,9 +127,8 @@ def _run_on_all(student: nn.Module, batches: Iterable[Any]) -> None:
     except GrowError:
         raise
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
         raise PlanError(
-            f"the student does not run on a batch of the calibration: {type(error).__name__}: {reason}; give an "
+            f"the student does not run on a batch of the calibration: {in_words(error)}; give an "
             "iterable of batches, such as a DataLoader, with as many channels as the student takes"
         ) from error
 

@@ -179,9 +179,15 @@ def _renamed(target: str, block: str, path: str) -> str:
     return f"{path}{target.removeprefix(block)}" if f"{target}.".startswith(f"{block}.") else target
 
 
+_CONVOLUTIONS: Any = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
+
+
 def _enlarge(conv: Any, change: Enlarge) -> None:
     """Pad the kernel with zeros, and the input by as much, so that the result is unchanged."""
-    if getattr(conv, "kernel_size", None) != change.old:
+    if not isinstance(conv, _CONVOLUTIONS) or conv.kernel_size != change.old:
         raise PlanError(f"{change.path} has no kernel of size {change.old}; the plan was made for another model")
     more = [(after - before) // 2 for before, after in zip(change.old, change.new, strict=True)]
     around = [size for size in reversed(more) for _ in range(2)]

@@ -94,7 +94,8 @@ def _identity(layer: Any) -> None:
 
 def _norm(new: Insert) -> nn.Module:
     if new.norm == "group":
-        return nn.GroupNorm(math.gcd(MAX_GROUPS, new.channels), new.channels)
+        pairs = new.channels // 2 if new.channels % 2 == 0 else 1  # one value alone has no variance
+        return nn.GroupNorm(math.gcd(MAX_GROUPS, pairs), new.channels)
     return BATCH_NORM.classes[max(len(new.kernel), 1) - 1](new.channels)
 
 

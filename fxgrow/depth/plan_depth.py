@@ -19,6 +19,7 @@ from ..model.activations import Activation, activation_by_name
 from ..model.copies import named_tensors
 from ..model.layer_kinds import CONVOLUTIONS, LINEAR_MAPS, classes_of, is_layer_class, layer_class, spatial_rank
 from ..model.tree import Mode
+from ..model.walk import named_modules
 from ..ops import Value
 from ..plans.changes import CLONE, Insert, Kind, Layer, NodeRef, StructuralChange
 from ..plans.entries import Skipped
@@ -242,7 +243,7 @@ def _free_name(widths: WidthGraph, changes: list[StructuralChange], path: str, a
     """A path for a new module after the one at `path`; no module, tensor or planned change has it."""
     parent, dot, own = re.sub(rf"{CLONE}\d+$", "", path).rpartition(".")
     path = parent + dot + re.sub("[^A-Za-z0-9_]", "_", own)  # it enters generated code
-    taken = set(also) | set(widths.traced.classes) | {name for name, _ in widths.traced.root.named_modules()}
+    taken = set(also) | set(widths.traced.classes) | {name for name, _ in named_modules(widths.traced.root)}
     taken |= set(named_tensors(widths.traced.root))
     taken |= {name for change in changes for name in getattr(change, "paths", (change.path,))}
     return next(name for number in range(1, len(taken) + 2) if (name := f"{path}{CLONE}{number}") not in taken)

@@ -12,6 +12,7 @@ from ..infer.freeze import freeze
 from ..infer.width_graph import WidthGraph
 from ..model.copies import named_tensors
 from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
+from ..model.walk import named_modules
 from ..plans.growth_plan import Plan, example_of
 from ..report.report import Report
 from ..rewrite.student import check_code, plan_of
@@ -83,4 +84,4 @@ def _of_student(student: nn.Module, plan: Plan, example: ExampleInputs | None) -
 
 
 def _has(model: nn.Module, path: str) -> bool:
-    return path in dict(model.named_modules())
+    return path in dict(named_modules(model))

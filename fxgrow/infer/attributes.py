@@ -10,6 +10,7 @@ from torch import nn
 
 from ..layouts.layout import Layout
 from ..model.layer_kinds import EMBEDDING, LINEAR_MAPS, RECURRENT, RECURRENT_LAYERS, RMS_NORM, is_a, is_instance_norm
+from ..model.walk import named_modules
 from ..ops import Value
 
 
@@ -42,7 +43,7 @@ def of_module(path: str, module: Any, value: Value, out: Any) -> Iterator[Attrib
 
 def of_weights(root: nn.Module, tensors: Mapping[str, tuple[Layout, ...]]) -> Iterator[Attribute]:
     """Sizes that a module states of its weight, also where another module uses that weight."""
-    for name, module in root.named_modules():
+    for name, module in named_modules(root):
         weight = tensors.get(f"{name}.weight".lstrip("."))
         if weight is None or getattr(module, "groups", 1) != 1:
             continue

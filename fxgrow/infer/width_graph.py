@@ -14,7 +14,6 @@ import networkx as nx
 
 from ..base.roles import Role, TensorKind
 from ..base.tables import html_table, table
-from ..base.wording import a_type
 from ..capture.traced import Traced
 from ..errors import WidthError
 from ..layouts.layout import Equality, Layout, atoms
@@ -22,6 +21,7 @@ from ..model.tree import Mode
 from ..ops import KERNEL
 from ..recording.returned import Returned
 from ..recording.tape import Call
+from ..spec.match import is_pattern
 from .attributes import Attribute
 from .findings import CARRY, Findings, FixedDims, Prediction
 from .groups import Constraint, Group, can_grow, constrain
@@ -181,9 +181,9 @@ class WidthGraph:
         Raises:
             WidthError: There is no such name.
         """
-        for name in (a, b if b is not None else a):
-            if not isinstance(name, str):
-                raise WidthError(f"a name is a str, not {a_type(name)}")
+        for name in (a,) if b is None else (a, b):
+            if not is_pattern(name):
+                raise WidthError(f"why takes names of layers, not {name!r:.80}")
         if b is None:
             return "\n".join(dict.fromkeys(line for name in self._meant(a) for line in self._lines(name))) or (
                 f"{a} has a fixed size"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..base.torch_private import pytree
@@ -25,11 +26,23 @@ def taken(model: nn.Module, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]
 
 
 def parameters_of(model: nn.Module) -> Mapping[str, inspect.Parameter]:
-    """The parameters of `forward` by name."""
-    return inspect.signature(model.forward).parameters
+    """The parameters of `forward` by name.
+
+    Raises:
+        TraceError: It does not state them, as functions of C++ do not.
+    """
+    return _signature(model).parameters
+
+
+def _signature(model: nn.Module) -> inspect.Signature:
+    try:
+        return inspect.signature(model.forward)
+    except (ValueError, TypeError) as error:
+        raise TraceError(f"{type(model).__name__}.forward does not state its arguments: {error}") from error
 
 
 PLAIN = (bool, int, float, str, type(None))
+CONSTANT = (*PLAIN, torch.dtype, torch.device, torch.layout, torch.memory_format)  # what generated code can state
 
 
 def stars_of(parameter: inspect.Parameter) -> str:
@@ -42,18 +55,24 @@ def stars_of(parameter: inspect.Parameter) -> str:
 def default_in_code(parameter: inspect.Parameter) -> Any:
     """The default of a parameter if it can be written as a literal, else None."""
     default = parameter.default
-    return default if isinstance(default, PLAIN) or default == () else None
+    return default if isinstance(default, CONSTANT) or (type(default) is tuple and not default) else None
 
 
 def bind(model: nn.Module, inputs: ModelInputs) -> dict[str, Any]:
-    """The arguments by the names of `forward`, defaults filled in; `*args` as a tuple, `**kwargs` as a dict.
+    """The arguments by the names of `forward`; `*args` as a tuple, `**kwargs` as a dict.
+
+    Defaults are filled in as the code of a graph states them: None for those that no code can state.
 
     Raises:
         TraceError: The inputs do not match the signature.
     """
     bound = _bound(model, inputs)
+    given, parameters = set(bound.arguments), parameters_of(model)
     bound.apply_defaults()
-    return dict(bound.arguments)
+    return {
+        name: value if name in given or stars_of(parameters[name]) else default_in_code(parameters[name])
+        for name, value in bound.arguments.items()
+    }
 
 
 def given_arguments(model: nn.Module, inputs: ModelInputs) -> tuple[str, ...]:
@@ -97,6 +116,6 @@ def relabelled_inputs(
 
 def _bound(model: nn.Module, inputs: ModelInputs) -> inspect.BoundArguments:
     try:
-        return inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs)
+        return _signature(model).bind(*inputs.args, **inputs.kwargs)
     except TypeError as error:
         raise TraceError(f"example_inputs do not match {type(model).__name__}.forward: {error}") from None

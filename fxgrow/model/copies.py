@@ -14,15 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import TraceError
+from ..errors import TraceError, in_words
 from .rebinding import rebound
+from .walk import modules, named_modules
 
 DEVICE = "_fxgrow_device"  # attribute of a module tree on meta: the device of the model that it stands for
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters, then buffers, by name; a tied one under its first name."""
-    modules = list(model.named_modules())
+    modules = list(named_modules(model))
     tensors: dict[str, Tensor] = {}
     for table in ("_parameters", "_buffers"):
         seen: set[int] = set()
@@ -36,7 +37,7 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def plain_tensors(model: nn.Module) -> Iterator[Tensor]:
     """The tensors that are plain attributes of modules, neither parameters nor buffers."""
-    for module in model.modules():
+    for module in modules(model):
         yield from (v for v in vars(module).values() if isinstance(v, Tensor))
 
 
@@ -44,23 +45,43 @@ def clone_shared(model: nn.Module, replace: Mapping[int, Any] | None = None) -> 
     """A deep copy that shares parameters and buffers with the model, or has `replace[id(tensor)]` in place of one.
 
     Raises:
-        TraceError: An attribute of the model cannot be copied.
+        TraceError: An attribute of the model cannot be copied, or its own code for copying makes another model.
     """
     memo: dict[int, Any] = {id(t): t.detach().clone() for t in plain_tensors(model)}
     memo.update({id(t): t for t in named_tensors(model).values()})
     memo.update(replace or {})
     try:
-        _copy_modules(model, memo)
-        return copy.deepcopy(model, memo)
-    except (TypeError, RuntimeError, copy.Error) as error:
-        raise TraceError(f"{type(model).__name__} cannot be copied: {error}") from error
+        by_torch = _copy_modules(model, memo)
+        copied = copy.deepcopy(model, memo)
+    except Exception as error:
+        raise TraceError(f"{type(model).__name__} cannot be copied: {in_words(error)}") from error
+    if not by_torch:
+        _check_copy(model, copied, memo)
+    return copied
 
 
-def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> None:
-    """Copy modules as deepcopy does, but faster: immutable attributes and empty tables are not inspected."""
-    modules = [module for module in model.modules() if id(module) not in memo]
-    plain = {kind for kind in {type(module) for module in modules} if _copied_plainly(kind)}
-    copies = [(module, object.__new__(type(module))) for module in modules if type(module) in plain]
+def _check_copy(model: nn.Module, copied: Any, memo: Mapping[int, Any]) -> None:
+    """Whether what the user's code copied has the same modules, none of them the model's, and the tensors meant."""
+    theirs = dict(named_modules(model))
+    ours = dict(named_modules(copied)) if isinstance(copied, nn.Module) else {}
+    alike = list(theirs) == list(ours) and not {id(m) for m in theirs.values()} & {id(m) for m in ours.values()}
+    for path in theirs if alike else ():
+        for table in ("_parameters", "_buffers"):
+            old, new = getattr(theirs[path], table), getattr(ours[path], table)
+            alike &= list(old) == list(new) and all(new[n] is (t if t is None else memo[id(t)]) for n, t in old.items())
+    if not alike:
+        raise TraceError(f"{type(model).__name__} cannot be copied: its own code for deepcopy makes another model")
+
+
+def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> bool:
+    """Copy modules as deepcopy does, but faster: immutable attributes and empty tables are not inspected.
+
+    Returns:
+        Whether no module has code of its own for copying.
+    """
+    fresh = [module for module in modules(model) if id(module) not in memo]
+    plain = {kind for kind in {type(module) for module in fresh} if _copied_plainly(kind)}
+    copies = [(module, object.__new__(type(module))) for module in fresh if type(module) in plain]
     memo.update({id(module): twin for module, twin in copies})
     for module, twin in reversed(copies):  # children first
         state = {}
@@ -76,6 +97,7 @@ def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> None:
             twin.__dict__ = state
         else:
             twin.__setstate__(state)
+    return len(copies) == len(fresh)
 
 
 def _copied_plainly(kind: type[nn.Module]) -> bool:
@@ -126,7 +148,7 @@ _IMMUTABLE = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torc
 
 def replace_tensors(root: nn.Module, new: Mapping[int, Tensor]) -> None:
     """Replace each parameter and buffer of a tree by `new[id(tensor)]`, in place; tied ones stay tied."""
-    for module in root.modules():
+    for module in modules(root):
         tables: tuple[dict[str, Any], dict[str, Any]] = (module._parameters, module._buffers)
         for table in tables:
             table.update({name: new[id(tensor)] for name, tensor in table.items() if tensor is not None})

@@ -5,6 +5,7 @@ A plan holds them, so that it can be applied without inputs.
 
 from __future__ import annotations
 
+import keyword
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Union
@@ -17,6 +18,8 @@ from .example_inputs import ModelInputs
 
 FLOAT = "float"  # the dtype of the model, whichever that is
 MOST_ENTRIES = 1 << 48  # of an example tensor, which is on the meta device
+MOST_OF_ONE = 1 << 26  # along one of its dimensions: code that counts them makes real numbers
+MOST_DIMS = 64  # as in torch
 Scalar = bool | int | float | str | None
 Structure = Union[Scalar, "TensorData", "NumberData", "ListData", "TupleData", "DictData"]
 
@@ -102,11 +105,12 @@ def call_from_data(data: CallData, dtype: torch.dtype) -> ModelInputs:
 def why_invalid(data: Structure | CallData) -> str:
     """What no example inputs can be: shapes and dtypes that torch does not have, as a reason; "" where all is well."""
     if isinstance(data, CallData):
-        if not all(map(str.isidentifier, data.kwargs)):
+        if not all(name.isidentifier() and not keyword.iskeyword(name) for name in data.kwargs):
             return "a keyword is no identifier"
         return next(filter(None, map(why_invalid, (*data.args, *data.kwargs.values()))), "")
     if isinstance(data, TensorData):
-        if any(n < 0 for n in data.shape) or math.prod(data.shape) > MOST_ENTRIES:
+        bounded = len(data.shape) <= MOST_DIMS and all(0 <= n <= MOST_OF_ONE for n in data.shape)
+        if not bounded or math.prod(data.shape) > MOST_ENTRIES:
             return f"no tensor has the shape {list(data.shape)}"
         known = data.dtype == FLOAT or isinstance(getattr(torch, data.dtype, None), torch.dtype)
         return "" if known else f"there is no dtype {data.dtype!r}"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..base.torch_private import pytree
 from ..base.wording import a_type
-from ..errors import TraceError
+from ..errors import TraceError, in_words
 
 MAX_CHARACTERS, MAX_ENTRIES = 80, 12  # in messages: of a value, of a sequence
 
@@ -102,6 +102,10 @@ def as_real_inputs(example: ExampleInputs) -> ModelInputs | None:
 
 def as_inputs(example: ExampleInputs) -> ModelInputs:
     """The inputs with all tensors on the meta device."""
-    args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().to("meta"), arguments_of(example))
+    given = arguments_of(example)
+    try:
+        args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().to("meta"), given)
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        raise TraceError(f"example_inputs hold a tensor that fxgrow does not follow: {in_words(error)}") from error
     guessed = isinstance(example, ModelInputs) and example.guessed
     return ModelInputs(args, kwargs, guessed)

@@ -10,11 +10,14 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
+from .generated_code import NAMED, names_written, odd_nodes, placeholders_for, renamed, value_at
 from .opaque import OPAQUE_MODEL, opaque_graph
 from .provenance import ModuleStacks, copy_module_stacks, module_stacks
 from .tree import Mode, apply_mode_overrides, as_tree
+
+_STATE = (vars(fx.GraphModule(nn.Module(), fx.Graph())).keys() - vars(nn.Module()).keys()) | {"graph", "_graphs"}
 
 
 class GrownModule(fx.GraphModule):
@@ -39,6 +42,29 @@ class GrownModule(fx.GraphModule):
         graphs: dict[Mode, fx.Graph] = self.__dict__["_graphs"]
         return graphs
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        tables: tuple[dict[str, Any], ...] = (self._modules, self._parameters, self._buffers) if name in _STATE else ()
+        table = next((table for table in tables if name in table), None)
+        if table is None:
+            super().__setattr__(name, value)
+        elif isinstance(value, nn.Module | Tensor):
+            table[name] = value
+        else:  # what a GraphModule keeps under the name of a module or tensor of the model
+            object.__setattr__(self, name, value)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """The module at a path, also one with a name that a GraphModule has itself."""
+        own, _, rest = target.partition(".")
+        child = self._modules.get(own)
+        if child is None:
+            return super().get_submodule(target)
+        return child.get_submodule(rest)
+
+    def recompile(self) -> Any:
+        """Generate the code of the present graph."""
+        with names_written(self, self._graph):
+            return super().recompile()
+
     def train(self, mode: bool = True) -> GrownModule:
         """Switch the mode as the original model does."""
         super().train(mode)
@@ -62,11 +88,26 @@ class GrownModule(fx.GraphModule):
         root = as_tree(self)
         if OPAQUE_MODEL in root.__dict__:
             return _rebuild, (root, {}, type(self).__name__, self.meta, {})
-        graphs = {mode: fx.GraphModule(root, graph) for mode, graph in self.graphs.items()}
-        for graph in self.graphs.values():  # fx.GraphModule(root, graph) has set itself as the owner
-            graph.owning_module = self
+        graphs: dict[Mode, fx.GraphModule] = {}
+        names: dict[Mode, dict[str, str]] = {}
+        for mode, graph in self.graphs.items():
+            graphs[mode], names[mode] = self._as_code(root, graph)
         stacks = {mode: module_stacks(graph) for mode, graph in self.graphs.items()}
-        return _rebuild, (root, graphs, type(self).__name__, self.meta, stacks)
+        return _rebuild, (root, graphs, type(self).__name__, self.meta, stacks, names)
+
+    def _as_code(self, root: nn.Module, graph: fx.Graph) -> tuple[fx.GraphModule, dict[str, str]]:
+        """A graph in the form that FX pickles, and which names in it stand for others that FX does not write."""
+        odd = odd_nodes(self, graph)
+        if not odd:
+            module = fx.GraphModule(root, graph)
+            graph.owning_module = self  # it has set itself as the owner
+            return module, {}
+        placeholders = placeholders_for(graph, odd.values())
+        with renamed(odd, placeholders):
+            copied = copy.deepcopy(graph)
+        paths = {name: path for path, name in placeholders.items()}
+        named = [str(node.target) for node in copied.nodes if node.op in NAMED]
+        return fx.GraphModule({name: value_at(root, paths.get(name, name)) for name in named}, copied), paths
 
 
 def _rebuild(
@@ -75,9 +116,13 @@ def _rebuild(
     class_name: str,
     meta: dict[str, Any],
     stacks: Mapping[Mode, ModuleStacks],
+    names: Mapping[Mode, Mapping[str, str]] | None = None,
 ) -> GrownModule:
     taken: dict[Mode, fx.Graph] = {mode: g.graph for mode, g in graphs.items()}
     for mode, of_mode in stacks.items():
+        for node in taken[mode].nodes:
+            if node.op in NAMED:
+                node.target = (names or {}).get(mode, {}).get(str(node.target), node.target)
         copy_module_stacks(of_mode, taken[mode])
     module = GrownModule(root, taken or {"eval": opaque_graph(root.__dict__[OPAQUE_MODEL])}, class_name)
     module.meta = meta

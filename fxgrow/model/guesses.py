@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import TraceError
 from .example_inputs import ModelInputs
 from .layer_kinds import CONVOLUTION, EMBEDDING, LINEAR, is_a, spatial_rank
+from .walk import modules
 
 SIZES = {
     1: ((128,), (1024,), (16000,), (64,), (32,), (256,), (4096,)),
@@ -34,7 +35,7 @@ def guesses(model: nn.Module) -> Iterator[ModelInputs]:
     ]
     if len(needed) > 1:
         raise TraceError(f"{type(model).__name__}.forward takes {', '.join(needed)}: give example_inputs for them")
-    for layer in model.modules():
+    for layer in modules(model):
         shapes = _shapes(layer)
         if shapes:
             weight: Tensor = layer.weight  # type: ignore[assignment]

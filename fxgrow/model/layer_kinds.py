@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..base.torch_private import InstanceNormBase
+from .walk import modules
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ def is_layer_class(kind: type) -> bool:
 
 def is_layer(module: nn.Module) -> bool:
     """Whether a module is of torch.nn, runs no hooks and holds no modules of a user's class."""
-    return _is_torchs(module) and (not module._modules or all(_is_torchs(child) for child in module.modules()))
+    return _is_torchs(module) and (not module._modules or all(_is_torchs(child) for child in modules(module)))
 
 
 def _is_torchs(module: nn.Module) -> bool:

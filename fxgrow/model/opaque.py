@@ -13,13 +13,28 @@ from torch import fx, nn
 
 from ..errors import GrowError
 from .call_args import default_in_code, parameters_of, stars_of
+from .recorded import foreign_proxy
+from .walk import named_modules
 
 OPAQUE_MODEL = "_fxgrow_opaque_model"  # attribute of a tree: the model whose own code is called
 
 
 def call(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], optional: Mapping[str, Any]) -> Any:
-    """Call a model; `optional` are arguments whose defaults are no literals, None if they are not given."""
+    """Call a model; `optional` are arguments whose defaults are no literals, None if they are not given.
+
+    Where another tracer runs the student, the call becomes one node of its graph.
+    """
+    proxy = foreign_proxy((args, dict(kwargs), dict(optional)))
+    if proxy is not None:
+        at = proxy.tracer.create_proxy("get_attr", _path_of(model, proxy.tracer.root), (), {})  # type: ignore[attr-defined]
+        return proxy.tracer.create_proxy("call_function", call, (at, args, kwargs, optional), {})
     return model(*args, **kwargs, **{name: value for name, value in optional.items() if value is not None})
+
+
+def _path_of(model: nn.Module, root: nn.Module) -> str:
+    """Where below a root an opaque model is."""
+    above = next(path for path, module in named_modules(root) if vars(module).get(OPAQUE_MODEL) is model)
+    return f"{above}.{OPAQUE_MODEL}".lstrip(".")
 
 
 def opaque_graph(model: nn.Module) -> fx.Graph:
@@ -39,7 +54,7 @@ def opaque_graph(model: nn.Module) -> fx.Graph:
             others = (others[0], node)
         elif default and default[0] is None and parameter.default is not None:
             optional[name] = node
-        elif parameter.kind is parameter.KEYWORD_ONLY:
+        elif parameter.kind is parameter.KEYWORD_ONLY or optional:  # one before it may be left out
             kwargs[name] = node
         else:
             args.append(node)

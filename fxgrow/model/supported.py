@@ -11,6 +11,7 @@ from ..base.wording import a_type
 from ..errors import TraceError
 from .copies import named_tensors
 from .example_inputs import brief
+from .walk import named_modules
 
 
 def leaf_references(leaf_modules: object) -> tuple[str | type, ...]:
@@ -34,10 +35,9 @@ def check_supported(model: nn.Module) -> None:
     """
     if not isinstance(model, nn.Module):
         raise TraceError(f"the model is {a_type(model)}; expected an nn.Module")
-    if hasattr(model, "_orig_mod"):
+    _check_tree(model)
+    if "_orig_mod" in model._modules:
         raise TraceError("the model is compiled; grow the module that was compiled, and compile the student")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise TraceError("the model is a ScriptModule; give the nn.Module that it was scripted from")
     for name, tensor in named_tensors(model).items():
         kind = ""
         if torch.nn.parameter.is_lazy(tensor):
@@ -56,10 +56,38 @@ def check_supported(model: nn.Module) -> None:
             kind = "has hooks, which may not work on its grown shape; remove them and add them to the student"
         if kind:
             raise TraceError(f"{name!r} {kind}; fxgrow grows plain real floating-point tensors")
-    for name, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            raise TraceError(f"{name!r} is a ScriptModule; put the nn.Module there that it was scripted from")
+    for name, module in named_modules(model):
         if type(module).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic")):
             raise TraceError(
                 f"{name!r} is a quantized {type(module).__name__}; grow the float model and convert it again"
             )
+
+
+def _check_tree(model: nn.Module) -> None:
+    """Whether a model is a tree of modules, each made by `nn.Module.__init__`, none of them scripted.
+
+    Raises:
+        TraceError: It is not.
+    """
+    pending = [("", model)]
+    above: dict[int, str] = {}
+    while pending:
+        path, module = pending.pop()
+        if isinstance(module, torch.jit.ScriptModule):
+            if not path:
+                raise TraceError("the model is a ScriptModule; give the nn.Module that it was scripted from")
+            raise TraceError(f"{path!r} is a ScriptModule; put the nn.Module there that it was scripted from")
+        known = vars(module)
+        if not all(table in known for table in ("_modules", "_parameters", "_buffers")):
+            raise TraceError(f"{path or type(module).__name__!r} lacks what nn.Module.__init__ sets; call it")
+        for table in ("_modules", "_parameters", "_buffers"):
+            odd = next((name for name in known[table] if not isinstance(name, str) or "." in name or not name), None)
+            if odd is not None:
+                raise TraceError(f"{path or 'the model'} has {odd!r} in {table}; a name is a text without dots")
+        for name, child in module._modules.items():
+            here = f"{path}.{name}" if path else name
+            if child is not None and not isinstance(child, nn.Module):
+                raise TraceError(f"{here!r} is a {type(child).__name__}, which is no nn.Module")
+            if child is not None and id(child) not in above:
+                above[id(child)] = here
+                pending.append((here, child))

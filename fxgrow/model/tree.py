@@ -31,17 +31,23 @@ def set_mode(root: nn.Module, mode: Mode) -> None:
     apply_mode_overrides(root, mode)
 
 
+def set_training(module: nn.Module, *, training: bool) -> None:
+    """Set `training` of one module, unless its class computes it."""
+    if "training" in module.__dict__:
+        module.training = training
+
+
 def apply_mode_overrides(root: nn.Module, mode: Mode) -> None:
     """Set `training` of the modules for which the model's own `train()` sets another mode."""
     for name, training in root.__dict__.get(MODE_OVERRIDES, {}).get(mode, {}).items():
-        root.get_submodule(name).training = training
+        set_training(root.get_submodule(name), training=training)
 
 
 def as_tree(module: nn.Module) -> nn.Module:
     """A plain container that shares the module's children, parameters, buffers and hooks."""
     tree = nn.Module()
-    for name in tree.__dict__:
-        tree.__dict__[name] = module.__dict__[name]
+    tree.training = module.training
+    tree.__dict__.update({name: module.__dict__[name] for name in tree.__dict__ if name in module.__dict__})
     for name, value in module.__dict__.items():
         is_constant = isinstance(value, Tensor)  # a plain tensor attribute is a constant of the graph
         if is_constant or name in (DEVICE, MODE_OVERRIDES, OPAQUE_MODEL):
@@ -77,7 +83,7 @@ def skeleton(model: nn.Module, leaves: Iterable[str]) -> nn.Module:
         tree = built[id(module)] = as_tree(module)
         if type(module) in CONTAINERS:
             tree.__class__ = type(module)
-        tree._modules = {name: child and build(child) for name, child in module._modules.items()}
+        tree._modules = {name: child if child is None else build(child) for name, child in module._modules.items()}
         return tree
 
     return build(model)

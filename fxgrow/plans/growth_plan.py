@@ -126,12 +126,13 @@ class Plan:
             For each its name where `layer1.1_deeper1`, the clone of `layer1.1`, is `layer1.2`, and so on.
 
         Raises:
-            PlanError: `names` is not iterable.
+            PlanError: These are no names.
         """
-        if not isinstance(names, Iterable):
-            raise PlanError(f"names are {a_type(names)}; expected those of a state_dict")
+        given = list(names) if isinstance(names, Iterable) else [names]
+        if isinstance(names, str) or not all(isinstance(name, str) for name in given):
+            raise PlanError(f"renumbered takes the names in a state_dict, not {names!r:.80}")
         clones = {path for step in self.steps for change in step.changes for path in getattr(change, "paths", ())}
-        return renumbered(names, clones)
+        return renumbered(given, clones)
 
     def then(self, other: Plan) -> Plan:
         """This plan, and then another, made for the student of this one.

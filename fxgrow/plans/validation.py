@@ -11,6 +11,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from torch import nn
+
 from .. import methods
 from ..base.structures import ArgumentPath
 from ..errors import PlanError
@@ -21,9 +23,13 @@ from .entries import DROP, PARTS, Edit, IoDimPlan, Resize, TensorPlan, Width
 
 MOST_CHANNELS = 10**8  # of a width, a kernel size, a stated size
 MOST_ENTRIES = 1 << 44  # of one tensor
+MOST_OF_A_NEW_LAYER = 1 << 34  # entries
 MOST_DIMS = 64  # of one tensor, as in torch
 MOST_CHARACTERS = 1000  # of the label of an input
 MOST_PLANS = 64  # one after the other
+
+
+_NO_SIZES = frozenset(vars(nn.Module())) | frozenset(dir(nn.Module))  # attributes that every module has
 
 
 def check_widths(groups: Sequence[Width]) -> None:
@@ -102,7 +108,7 @@ def check_edits(edits: Iterable[Edit], resizes: Iterable[Resize]) -> None:
         if not _is_size(edit.value, signed=True):
             raise PlanError(f"the plan's edit of {edit.node!r} states {edit.value!r}; sizes go to {MOST_CHANNELS:,}")
     for resize in resizes:
-        if not resize.name.isidentifier() or resize.name.startswith("__"):
+        if not resize.name.isidentifier() or resize.name.startswith("__") or resize.name in _NO_SIZES:
             raise PlanError(f"the plan sets an attribute {resize.name!r} of {resize.module!r}, which states no size")
         old, new = resize.old, resize.new
         alike = isinstance(old, tuple) == isinstance(new, tuple) and (
@@ -161,8 +167,8 @@ def _why_no_insert(new: Insert) -> str:
         return f"{new.layer} has no kernel {new.kernel}"
     if not 0 < new.channels <= MOST_CHANNELS or not 0 < new.groups <= new.channels or new.channels % new.groups:
         return f"no layer has {new.channels} channels in {new.groups} groups"
-    if new.channels * (new.channels // new.groups) * math.prod(new.kernel) > MOST_ENTRIES:
-        return f"its weight would have more than {MOST_ENTRIES:,} entries"
+    if new.channels * (new.channels // new.groups) * math.prod(new.kernel) > MOST_OF_A_NEW_LAYER:
+        return f"its weight would have more than {MOST_OF_A_NEW_LAYER:,} entries"
     if not new.after_nodes or not all(place.node.isidentifier() for place in new.after_nodes):
         return "it names no nodes of a graph"
     return new.activation.why_invalid() if new.activation is not None else ""

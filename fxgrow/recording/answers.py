@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.torch_private import TensorBase
+from ..model.walk import modules
 from .backward import Refuse, apply_with_backward
 
 GRADIENTS = "whether gradients are recorded"
@@ -145,7 +146,7 @@ def _install(root: nn.Module) -> list[tuple[Any, str, Any]]:
 def _imported(root: nn.Module) -> Iterator[tuple[Any, str, str]]:
     """Where the user's source files hold one of these functions under a name of their own, and which."""
     functions = {id(getattr(torch, name)): name for name in _FLAGS}
-    for name in dict.fromkeys(type(module).__module__ for module in root.modules()):
+    for name in dict.fromkeys(type(module).__module__ for module in modules(root)):
         space = sys.modules.get(name)
         if space is None or name.partition(".")[0] in ("torch", "fxgrow"):
             continue

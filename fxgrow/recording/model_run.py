@@ -11,12 +11,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import GrowError, TraceError
+from ..errors import GrowError, TraceError, in_words
 from ..model.copies import clone_to_run, named_tensors
 from ..model.example_inputs import ModelInputs
 from ..model.provenance import NOT_THEIRS
 from ..model.tree import MODES, Mode
+from ..model.walk import named_modules
 from .answers import GRADIENTS, Answers
+from .failures import failures_noted
 from .run import ModelRun, TapedRun
 from .tape import Tape
 
@@ -60,7 +62,7 @@ def record(model: nn.Module, mode: Mode, inputs: ModelInputs, theirs: Mapping[st
         TraceError: It reads one of `theirs`, or computes something else where gradients are recorded.
     """
     root = clone_to_run(model, real=inputs.real)
-    root.train(mode == "train")
+    _switch(root, mode)
     before = _attributes(root)
     run, answers = _record_once(root, mode, inputs, theirs)
     changed = [key for key, value in _attributes(root).items() if not _same(before.get(key, root), value)]
@@ -69,6 +71,13 @@ def record(model: nn.Module, mode: Mode, inputs: ModelInputs, theirs: Mapping[st
     for question, line in answers.asked.items():
         _check_answer(model, mode, inputs, run, question, line)
     return run
+
+
+def _switch(root: nn.Module, mode: Mode) -> None:
+    try:
+        root.train(mode == "train")
+    except Exception as error:
+        raise RunError(f"{type(root).__name__} does not switch to {mode} mode: {in_words(error)}") from error
 
 
 def _check_answer(model: nn.Module, mode: Mode, inputs: ModelInputs, run: ModelRun, question: str, line: str) -> None:
@@ -80,7 +89,7 @@ def _check_answer(model: nn.Module, mode: Mode, inputs: ModelInputs, run: ModelR
 
     def other(opposite: frozenset[str], *, gradients: bool) -> tuple[ModelRun, Answers]:
         root = clone_to_run(model, real=inputs.real)
-        root.train(mode == "train")
+        _switch(root, mode)
         return _record_once(root, mode, inputs, opposite=opposite, gradients=gradients)
 
     asks = f"{type(model).__name__} asks {question} (at {line})"
@@ -113,15 +122,17 @@ def _record_once(
 ) -> tuple[ModelRun, Answers]:
     run = TapedRun(root, inputs, Tape, real=inputs.real, opposite=opposite, gradients=gradients)
     try:
-        result = run.module()
+        with failures_noted(run.tape):
+            result = run.module()
+        if run.tape.failure is not None:  # and the model has caught it
+            raise run.tape.failure
     except GrowError:
         raise
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
         where = "" if inputs.real else " on the meta device"
         raise RunError(
             f"{type(root).__name__} does not run on {inputs} in {mode} mode{where}: "
-            f"{type(error).__name__}: {reason}{source_location(error)}"
+            f"{in_words(error)}{source_location(error)}"
         ) from error
     _check_own(root, run, theirs or {})
     return ModelRun(run.tape.calls, run.digests(result)), run.answers
@@ -148,7 +159,7 @@ def _check_own(root: nn.Module, run: TapedRun[Tape], theirs: Mapping[str, Tensor
 def _attributes(root: nn.Module) -> dict[tuple[str, str], Any]:
     return {
         (path, key): _content(value)
-        for path, module in root.named_modules()
+        for path, module in named_modules(root)
         for key, value in vars(module).items()
         if not key.startswith("_") and key != "training"
     }

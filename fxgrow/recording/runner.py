@@ -11,10 +11,14 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 from torch.nn.modules import module as torch_module
+from torch.utils.hooks import RemovableHandle
 
+from ..base.torch_private import always_called_hooks, hooks_with_kwargs
+from ..model.generated_code import value_at
 from ..model.layer_kinds import is_layer
 from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe, module_path
+from ..model.walk import named_modules
 from .answers import PLACES, told
 from .tape import Tape
 
@@ -25,7 +29,7 @@ class Runner(fx.Interpreter):
     def __init__(self, root: nn.Module, graph: fx.Graph, tape: Tape) -> None:
         super().__init__(root, graph=graph)
         self.tape = tape
-        self.called = dict(root.named_modules(remove_duplicate=False))
+        self.called = dict(named_modules(root, duplicates=True))
         self._arguments: Mapping[str, Any] = {}
 
     def run_on(self, arguments: Mapping[str, Any]) -> Any:
@@ -50,6 +54,9 @@ class Runner(fx.Interpreter):
             return told(args[0], args[1])
         return super().call_function(target, args, kwargs)
 
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        return value_at(self.module, target)
+
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         return self.called[target](*args, **kwargs)
 
@@ -69,7 +76,7 @@ def thawed(arguments: Any) -> Any:
 def watched(root: nn.Module, tape: Tape) -> Iterator[None]:
     """A context in which the tape knows which module of the tree runs."""
     whole = root.__dict__.get(OPAQUE_MODEL)
-    paths = {id(module): name for name, module in (whole or root).named_modules()}
+    paths = {id(module): name for name, module in named_modules(root if whole is None else whole)}
     outer = sys.exc_info()[1]
     stack: list[tuple[str, str | None, str, bool]] = []
 
@@ -90,15 +97,16 @@ def watched(root: nn.Module, tape: Tape) -> Iterator[None]:
         if sys.exc_info()[1] is outer:  # else the place where it failed is what counts
             tape.site, tape.inside, tape.module, tape.called = before
 
-    handles = [
-        torch_module.register_module_forward_pre_hook(enter),
-        torch_module.register_module_forward_hook(leave, with_kwargs=True, always_call=True),
-    ]
+    handles: list[RemovableHandle] = []
     try:
+        handles.append(torch_module.register_module_forward_pre_hook(enter))
+        handles.append(torch_module.register_module_forward_hook(leave, with_kwargs=True, always_call=True))
         yield
     finally:
         for handle in handles:
             handle.remove()
+            for table in (hooks_with_kwargs, always_called_hooks):  # which `remove` may leave an entry in
+                table.pop(handle.id, None)
         tape.release()
 
 

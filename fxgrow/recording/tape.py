@@ -99,6 +99,7 @@ class Tape(TorchDispatchMode):
         self._read_at: dict[int, int] = {}  # tensor: that number when its value was made
         self._unknown: set[int] = set()  # storages of constants that something unknown was written to
         self._count = 0
+        self.failure: Exception | None = None  # the first of our own that the model's code met, and may have caught
 
     def value_of(self, tensor: Tensor) -> int | str:
         """The number (or name) of the value that a tensor holds."""
@@ -202,7 +203,14 @@ class Tape(TorchDispatchMode):
 
     def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], reading: Reading) -> Any:
         """The result of a call."""
-        return op(*args, **kwargs) if self.real else on_meta(op, args, kwargs, reading.text)
+        if self.real:
+            return op(*args, **kwargs)
+        try:
+            return on_meta(op, args, kwargs, reading.text)
+        except Exception as error:
+            if "meta" in str(error).lower():  # a real tensor would not have failed
+                self.failure = self.failure or error
+            raise
 
     def _all_constant(self, arguments: tuple[Any, ...]) -> bool:
         """Whether a call depends on nothing but constants."""
@@ -218,10 +226,11 @@ class Tape(TorchDispatchMode):
         if self._attributes and args and isinstance(args[0], Tensor):
             real = self._real.get(id(args[0]))
             if real is not None and _storage(real) in self._attributes:
-                raise TraceError(
+                self.failure = TraceError(
                     f"{self.site or 'forward'} writes into a tensor that is neither a parameter nor a buffer, or that "
                     "tracing would make a constant; register it as a buffer, or write `x = x + y` for `x += y`"
                 )
+                raise self.failure
 
     def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Key, ...], list[int], Constants]:
         """The keys and the digests of the tensors among the arguments, and the other arguments."""

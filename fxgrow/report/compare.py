@@ -16,7 +16,7 @@ from ..base.torch_private import pytree
 from ..base.wording import a_type
 from ..capture.ladder import trace_model
 from ..capture.traced import Traced
-from ..errors import GrowError, TraceError
+from ..errors import GrowError, TraceError, in_words
 from ..infer.freeze import freeze
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, only_atom
@@ -52,7 +52,8 @@ def compare(
         tolerance: The largest relative error that counts as equal; None: the one for the dtype (report.TOLERANCE).
 
     Raises:
-        GrowError: One is no model or does not run on the inputs, or their outputs differ in structure or shape.
+        GrowError: One is no model or does not run on the inputs, or their outputs differ in structure or shape, or the
+            tolerance is no number.
     """
     _check_models(teacher, student)
     largest = _allowed(tolerance, teacher)
@@ -123,10 +124,7 @@ def _result(who: str, model: nn.Module, inputs: ModelInputs, mode: Mode) -> Any:
     except GrowError:
         raise
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise GrowError(
-            f"the {who} does not run on {inputs} in {mode} mode: {type(error).__name__}: {reason}"
-        ) from error
+        raise GrowError(f"the {who} does not run on {inputs} in {mode} mode: {in_words(error)}") from error
 
 
 def _rounding(teacher: nn.Module, inputs: ModelInputs, modes: Sequence[Mode]) -> dict[str, float]:
@@ -230,12 +228,16 @@ def _allowed(tolerance: object, teacher: nn.Module) -> float:
 
 
 def _tolerance(model: nn.Module) -> float:
-    dtypes = {p.dtype for p in model.parameters()} or {torch.get_default_dtype()}
+    dtypes = {p.dtype for p in _parameters(model)} or {torch.get_default_dtype()}
     return max(TOLERANCE.get(dtype, 1e-5) for dtype in dtypes)
 
 
+def _parameters(model: nn.Module) -> list[nn.Parameter]:
+    return [tensor for tensor in named_tensors(model).values() if isinstance(tensor, nn.Parameter)]
+
+
 def _count(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
+    return sum(p.numel() for p in _parameters(model))
 
 
 def _flops(model: nn.Module, inputs: ModelInputs) -> int:

@@ -16,6 +16,7 @@ from ..capture.ladder import trace_model
 from ..capture.traced import Traced
 from ..model.copies import clone_to_run, named_tensors
 from ..model.tree import Mode, graph_for, set_mode
+from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
 from ..rewrite.student import assemble
 from ..rewrite.student_inputs import padded, padded_inputs
@@ -64,7 +65,7 @@ def _figures(root: nn.Module, traced: Traced, graphs: Any, arguments: Mapping[st
     """The figures of a traced model, or of the student that was built from its trace."""
     mode: Mode = "eval" if "eval" in traced.tapes else "train"
     set_mode(root, mode)
-    kinds = {path: type(module).__name__ for path, module in root.named_modules(remove_duplicate=False)}
+    kinds = {path: type(module).__name__ for path, module in named_modules(root, duplicates=True)}
     kinds.update({path: kind.__name__ for path, kind in traced.classes.items() if path in kinds})
     tensors = named_tensors(root)
     return Figures(

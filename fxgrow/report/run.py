@@ -7,26 +7,26 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from ..base.isolation import same_randomness
-from ..base.torch_private import TorchDispatchMode, swapped_tensors
+from ..base.torch_private import TorchDispatchMode
 from ..model.example_inputs import ModelInputs
-from ..model.tree import Mode, set_mode
+from ..model.tree import Mode, as_tree, set_mode, set_training
+from ..model.walk import modules, own_buffers
 from ..recording.runner import Runner
 from ..recording.tape import Tape
 
 
 def run_module(model: nn.Module, inputs: ModelInputs, mode: Mode) -> Any:
     """The result of a model in a mode; the model and the inputs stay as they are."""
-    buffers = {name: tensor.clone() for name, tensor in model.named_buffers()}
     args, kwargs = copy.deepcopy((inputs.args, dict(inputs.kwargs)))
     with _comparable(model, mode):
-        return torch.func.functional_call(model, buffers, args, kwargs)
+        return model(*args, **kwargs)
 
 
 def run_graph(root: nn.Module, graph: fx.Graph, arguments: Mapping[str, Any], mode: Mode) -> Mapping[str, Any]:
@@ -39,29 +39,29 @@ def run_graph(root: nn.Module, graph: fx.Graph, arguments: Mapping[str, Any], mo
             values[n.name] = result.clone() if isinstance(result, Tensor) else None  # a later node may write to it
             return result
 
-    buffers = {name: tensor.clone() for name, tensor in root.named_buffers()}
-    with _comparable(root, mode), swapped_tensors(root, buffers):
-        Recorder(root, graph, Tape({})).run_on(copy.deepcopy(arguments))
+    with _comparable(root, mode):
+        Recorder(as_tree(root), graph, Tape({})).run_on(copy.deepcopy(arguments))
     return values
 
 
 @contextmanager
 def _comparable(model: nn.Module, mode: Mode) -> Iterator[None]:
-    """A context with equal random numbers in each run, no gradients, a mode, and no dropout."""
-    with same_randomness(), torch.no_grad(), _in_mode(model, mode), DropoutOff():
+    """A context with equal random numbers in each run, no gradients, a mode, no dropout, and buffers of its own."""
+    with same_randomness(), torch.no_grad(), _in_mode(model, mode), DropoutOff(), own_buffers(model):
         yield
 
 
 @contextmanager
 def _in_mode(model: nn.Module, mode: Mode) -> Iterator[None]:
-    before = [(module, module.training) for module in model.modules()]
-    set_mode(model, mode)
+    before = [(module, module.training) for module in modules(model)]
     try:
+        set_mode(model, mode)
         yield
     finally:
-        model.train(before[0][1])
+        with suppress(Exception):  # a train() of the user's own, which may refuse
+            model.train(before[0][1])
         for module, training in before:
-            module.training = training
+            set_training(module, training=training)
 
 
 class DropoutOff(TorchDispatchMode):

@@ -27,6 +27,8 @@ def resize(root: nn.Module, resizes: tuple[Resize, ...]) -> None:
         module = _module(root, change.module)
         stated = getattr(module, change.name, None)
         as_list = isinstance(stated, list)
+        if isinstance(stated, bool):
+            raise PlanError(f"the plan sets {change.module}.{change.name}, which is {stated} and states no size")
         if (tuple(stated) if isinstance(stated, list) else stated) not in (change.old, change.new):  # shared: was set
             raise PlanError(
                 f"the plan expects {change.module}.{change.name} to be {change.old}, but it is {stated!r:.60}; "

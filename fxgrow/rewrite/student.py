@@ -50,7 +50,11 @@ def plan_of(student: nn.Module) -> Plan | None:
     """
     if not isinstance(student, nn.Module):
         raise GrowError(f"plan_of takes a student, not {a_type(student)}")
-    plan = student.meta.get("fxgrow") if isinstance(student, fx.GraphModule) else vars(student).get(OWN_PLAN)
+    plan = (
+        student.meta.get("fxgrow")
+        if isinstance(student, fx.GraphModule)
+        else getattr(student, "__dict__", {}).get(OWN_PLAN)
+    )
     return plan if isinstance(plan, Plan) else None
 
 

@@ -8,6 +8,13 @@ from fnmatch import fnmatchcase
 
 from ..errors import PlanError
 
+LONGEST = 1000  # characters of a pattern: the time that a glob takes may grow with their square
+
+
+def is_pattern(value: object) -> bool:
+    """Whether a value is a name or a glob."""
+    return isinstance(value, str) and 0 < len(value) <= LONGEST
+
 
 def match(pattern: str, tensors: Iterable[str], modules: Iterable[str] = ()) -> list[str]:
     """The parameters that a pattern means: by their own name, their module's, or that of a container.

@@ -116,7 +116,10 @@ def parse(spec: Spec) -> tuple[Widen | Request, ...]:
         >>> parse({"conv1": 64, "layer3.*": 1.5})
         (Widen(pattern='conv1', width=64), Widen(pattern='layer3.*', width=1.5))
     """
-    requests = tuple(_requests(spec))
+    try:
+        requests = tuple(_requests(spec))
+    except RecursionError:
+        raise PlanError("the specification is nested too deep, or holds itself") from None
     if not requests:
         raise PlanError("the specification asks for nothing")
     return requests

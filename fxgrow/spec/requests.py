@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from ..base.decode import DecodeError, Leniency, decode, encode
 from ..base.scalars import as_int
 from ..errors import PlanError
+from .match import LONGEST, is_pattern
 
 KINDS = ("identity", "residual", "random")
 NORMS = ("batch", "group")
@@ -220,8 +221,8 @@ def made_of(kind: type[_T], data: Mapping[str, Any]) -> _T:
 
 def check_pattern(pattern: Any) -> None:
     """Raise for what is no pattern."""
-    if not isinstance(pattern, str) or not pattern:
-        raise PlanError(f"a pattern is a non-empty string, not {pattern!r}")
+    if not is_pattern(pattern):
+        raise PlanError(f"a pattern is a non-empty string of at most {LONGEST:,} characters, not {pattern!r:.80}")
 
 
 def _count(name: str, number: object) -> int:
@@ -248,6 +249,6 @@ def patterns(pattern: str, exclude: Any) -> tuple[str, ...]:
         PlanError: It is neither.
     """
     exclude = (exclude,) if isinstance(exclude, str) else exclude
-    if not isinstance(exclude, list | tuple) or not all(isinstance(one, str) for one in exclude):
-        raise PlanError(f"{pattern!r}: exclude is a pattern or a list of patterns, not {exclude!r}")
+    if not isinstance(exclude, list | tuple) or not all(map(is_pattern, exclude)):
+        raise PlanError(f"{pattern!r}: exclude is a pattern or a list of patterns, not {exclude!r:.80}")
     return tuple(exclude)

@@ -27,6 +27,7 @@ from ..model.example_inputs import brief
 from ..model.layer_kinds import is_layer
 from ..model.provenance import SOURCE_LINE, caller
 from ..model.tree import Mode, graph_for
+from ..model.walk import named_modules
 from ..ops import Value
 from ..plans.growth_plan import Plan
 from ..recording import runner as interpret
@@ -99,9 +100,7 @@ def check_conformance(root: nn.Module, graphs: Mapping[Mode, fx.Graph], widths: 
 
 
 def _layers(student: nn.Module) -> frozenset[str]:
-    return frozenset(
-        name for name, module in student.named_modules() if is_layer(module) and not any(module.children())
-    )
+    return frozenset(name for name, module in named_modules(student) if is_layer(module) and not module._modules)
 
 
 def _compare(run: TapedRun[_CheckedTape], graph: fx.Graph) -> None:

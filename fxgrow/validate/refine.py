@@ -30,6 +30,7 @@ from .changes import Student, check_changes
 from .conformance import Mismatch, Verdict, check_conformance
 from .fixed_dims import KEPT_SIZES, fixed_sizes
 
+SHOWN = 4  # reasons in a message
 FEW = 4  # widths that are tried to be grown by one factor, where a size goes wrong; those that do already are one
 
 log = logging.getLogger("fxgrow")
@@ -133,7 +134,9 @@ def plan_until_valid(widths: WidthGraph, requests: Sequence[Widen | Request], *,
             proposal = plan_widths(repaired, requests, seed=seed, method=method, io_growths=io_growths)
             verdict = check_conformance(*_on_meta(widths, proposal), widths, proposal)
             if not verdict.mismatches:
-                return _with_depth(_accepted(widths, proposal, repairs, verdict), widths, requests)
+                complete = _with_depth(_accepted(widths, proposal, repairs, verdict), widths, requests)
+                _refuse_nothing(complete, requests)
+                return complete
             _repair(repairs, repaired, proposal, verdict)
 
 
@@ -145,6 +148,21 @@ def _accepted(widths: WidthGraph, proposal: Plan, repairs: _Repairs, verdict: Ve
     sizes = fixed_sizes(widths, proposal)
     notes = (*proposal.notes, *[KEPT_SIZES] * bool(sizes))
     return replace(proposal, skipped=tuple(skipped.values()), edits=edits, sizes=sizes, notes=notes)
+
+
+def _refuse_nothing(complete: Plan, requests: Sequence[Widen | Request]) -> None:
+    """Refuse a plan that leaves the model as it is, where a request asks for a factor above 1.
+
+    Raises:
+        PlanError: With the reasons of the first widths that stay.
+    """
+    factors = [r.width for r in requests if isinstance(r, Widen) and isinstance(r.width, float) and r.width > 1]
+    if not factors or complete.grown_widths or complete.changes:
+        return
+    reasons = [f"{entry.name}: {entry.reason}" for entry in complete.skipped]
+    reasons = reasons or [f"no width of it becomes larger by a factor of {max(factors):g}"]
+    more = f"; and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
+    raise PlanError(f"nothing of {complete.model} would grow: {'; '.join(reasons[:SHOWN])}{more}")
 
 
 def _repair(repairs: _Repairs, repaired: WidthGraph, proposal: Plan, verdict: Verdict) -> None:

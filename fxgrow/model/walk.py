@@ -1,0 +1,49 @@
+"""The modules of a tree as torch registers them, whatever the model's own `modules()` or `named_modules()` say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def named_modules(root: nn.Module, *, duplicates: bool = False) -> Iterator[tuple[str, nn.Module]]:
+    """All modules of a tree with their paths, the root first.
+
+    Args:
+        root: The root, whose path is "".
+        duplicates: Whether a module with several paths is given under each of them.
+    """
+    seen: set[int] = set()
+    pending = [("", root)]
+    while pending:
+        path, module = pending.pop()
+        if id(module) in seen and not duplicates:
+            continue
+        seen.add(id(module))
+        yield path, module
+        prefix = f"{path}." if path else ""
+        children = [(f"{prefix}{name}", child) for name, child in module._modules.items() if child is not None]
+        pending += reversed(children)
+
+
+def modules(root: nn.Module) -> Iterator[nn.Module]:
+    """All modules of a tree, the root first, each once."""
+    return (module for _, module in named_modules(root))
+
+
+@contextmanager
+def own_buffers(root: nn.Module) -> Iterator[None]:
+    """A context in which the buffers of a tree are copies, so that a run leaves the real ones as they are."""
+    tables: list[tuple[dict[str, Any], dict[str, Any]]] = [(m._buffers, dict(m._buffers)) for m in modules(root)]
+    twins: dict[int, Tensor] = {id(b): b.clone() for _, own in tables for b in own.values() if b is not None}
+    for table, own in tables:
+        table.update({name: twins[id(buffer)] for name, buffer in own.items() if buffer is not None})
+    try:
+        yield
+    finally:
+        for table, own in tables:
+            table.clear()
+            table.update(own)

@@ -1,0 +1,174 @@
+"""Nothing of the process is another after a call of fxgrow, whether it returned, failed or was interrupted."""
+
+import builtins
+import contextlib
+import gc
+import random
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch._dynamo  # which wraps functions of torch where it is first used
+from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+import fxgrow
+from tests.check import randomise
+from tests.nets import NETS
+
+X = torch.randn(2, 3, 6, 8)
+PATCHED = [(torch, name) for name in vars(torch) if callable(getattr(torch, name))]
+PATCHED += [(builtins, name) for name in vars(builtins)]
+PATCHED += [(kind, name) for kind in (nn.Module, Tensor, torch.fx.Tracer, torch.fx.Graph) for name in vars(kind)]
+PATCHED += [(torch.nn.functional, name) for name in vars(torch.nn.functional)]
+
+
+def process_state() -> dict[str, Any]:
+    """Everything that code in one place can change for code in another."""
+    keys, *rest = np.random.get_state()[1:]
+    state: dict[str, Any] = {
+        f"hooks.{name}": list(table.items())
+        for name, table in vars(hooks).items()
+        if name.startswith("_global") and isinstance(table, dict)
+    }
+    state |= {f"{owner.__name__}.{name}": id(vars(owner).get(name)) for owner, name in PATCHED}
+    state |= {
+        "training of nn.Module": "training" in vars(nn.Module),
+        "backward hooks": hooks._global_is_full_backward_hook,
+        "Function.apply": id(vars(torch.autograd.Function)["apply"]),
+        "grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+        "autocast": [(torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in ("cpu", "cuda")],
+        "autocast cache": torch.is_autocast_cache_enabled(),
+        "default dtype": torch.get_default_dtype(),
+        "default device": torch.get_default_device(),
+        "deterministic": (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        ),
+        "anomalies": torch.is_anomaly_enabled(),
+        "torch rng": torch.get_rng_state().numpy().tobytes(),
+        "python rng": random.getstate(),
+        "numpy rng": (keys.tobytes(), *rest),
+        "dispatch modes": len(_get_current_dispatch_mode_stack()),
+        "function modes": len(_get_current_function_mode_stack()),
+        "warnings": (id(warnings.filters), list(warnings.filters), warnings.showwarning),
+        "gc": gc.isenabled(),
+        "threads": torch.get_num_threads(),
+        "tracing": torch.fx._symbolic_trace._is_fx_tracing_flag,
+    }
+    return state
+
+
+def changed_by(call: Callable[[], object]) -> list[str]:
+    """What a call leaves behind; its exception is caught."""
+    before = process_state()
+    with contextlib.suppress(fxgrow.GrowError, KeyboardInterrupt):
+        call()
+    after = process_state()
+    return [name for name in before if before[name] != after[name]]
+
+
+def _plan(model: nn.Module) -> fxgrow.Plan:
+    return fxgrow.plan(fxgrow.widths(model, X), 2.0)
+
+
+def _draw(model: nn.Module) -> object:
+    with tempfile.TemporaryDirectory() as folder:
+        return fxgrow.draw(model, Path(folder) / "net.html", example_inputs=X)
+
+
+CALLS: dict[str, Callable[[nn.Module], object]] = {
+    "trace": lambda model: fxgrow.trace(model, X),
+    "widths": lambda model: fxgrow.widths(model, X),
+    "plan": _plan,
+    "apply": lambda model: fxgrow.apply(_plan(model), model, X),
+    "grow": lambda model: fxgrow.grow(model, 2.0, X),
+    "grow deeper": lambda model: fxgrow.grow(model, [fxgrow.Deepen("*")], X),
+    "grow as a module": lambda model: fxgrow.grow(model, 2.0, X, output="module"),
+    "verify": lambda model: fxgrow.verify(model, model, X),
+    "summary": lambda model: fxgrow.summary(model, X),
+    "draw": _draw,
+    "read a plan": lambda model: fxgrow.Plan.from_json("{}"),
+}
+
+
+class Sets(nn.Module):
+    """Sets what it can for the whole process, calls what only a part may, then ends in an exception or not."""
+
+    def __init__(self, end: BaseException | None, inside: str) -> None:
+        super().__init__()
+        self.a, self.norm, self.b = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Conv2d(6, 4, 1)
+        self.end, self.inside = end, inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.a(x))
+        if self.inside == "no_grad":
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                return self._ended(h)
+        if self.inside == "settings":
+            torch.set_default_dtype(torch.float64)
+            torch.use_deterministic_algorithms(True)
+            torch.set_grad_enabled(False)
+            torch.set_autocast_enabled("cpu", False)
+            torch.set_num_threads(torch.get_num_threads() + 1)
+            warnings.simplefilter("error")
+            torch.manual_seed(3), random.seed(3), np.random.seed(3)
+        return self._ended(h)
+
+    def _ended(self, h: Tensor) -> Tensor:
+        if self.end is not None:
+            raise self.end
+        return self.b(h)
+
+
+ENDS = {"returns": None, "fails": RuntimeError("no forward today"), "is interrupted": KeyboardInterrupt()}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_leaves_nothing_behind(call: str) -> None:
+    teacher = randomise(NETS["res_net"].make())
+    assert not changed_by(lambda: CALLS[call](teacher))
+
+
+@pytest.mark.parametrize("inside", ["nothing", "no_grad", "settings"])
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_leaves_nothing_behind_whatever_forward_does(call: str, end: str, inside: str) -> None:
+    teacher = Sets(ENDS[end], inside)
+    assert not changed_by(lambda: CALLS[call](teacher))
+
+
+class InterruptedLater(nn.Module):
+    """Is interrupted in the middle of its n-th run: while it is recorded, traced, inferred or checked."""
+
+    def __init__(self, runs: list[int]) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 1)
+        self.count = runs.pop  # a method of a list outside of the model counts over all copies
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        try:
+            self.count()
+        except IndexError:
+            raise KeyboardInterrupt from None
+        return self.b(h)
+
+
+@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_an_interrupt_in_any_run_leaves_nothing_behind(output: Any, number: int) -> None:
+    model = InterruptedLater([0] * number)
+    assert not changed_by(lambda: fxgrow.grow(model, 2.0, X, output=output))
+
+
+def test_a_model_compiles_without_warnings_after_growth() -> None:
+    fxgrow.grow(NETS["res_net"].make(), 2.0, X)
+    assert not hooks._has_any_global_hook()
