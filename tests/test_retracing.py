@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import warnings
 from collections.abc import Callable
@@ -53,7 +54,8 @@ class ReadsNumbers(Asks):
 
 
 def _extracted(student: nn.Module) -> Any:
-    create_feature_extractor = import_torchvision().models.feature_extraction.create_feature_extractor
+    import_torchvision()  # which declares its operators, where its extension does not
+    create_feature_extractor = importlib.import_module("torchvision.models.feature_extraction").create_feature_extractor
     graph: fx.Graph = fx.symbolic_trace(student).graph
     (output,) = (node for node in graph.nodes if node.op == "output")
     name = output.all_input_nodes[0].name
