@@ -20,7 +20,7 @@ from ..model.call_args import labelled
 from ..model.copies import named_tensors
 from ..model.provenance import describe
 from ..model.tree import Mode
-from ..ops import Linear, Value, rule_for
+from ..ops import INFINITE, Linear, Value, infinities, rule_for
 from ..recording.operators import decides, tensors_in
 from ..recording.run import TapedRun, named_inputs
 from ..recording.tape import Tape
@@ -75,7 +75,7 @@ class Inference(Observer):
         self.findings = findings
         self.unifier = findings.unifier
         self.sizes = sizes
-        self.values = KnownValues(findings)
+        self.values = KnownValues(findings, traced.infinite)
         self.nodes = {node.name: node for node in traced.graph(mode).nodes}
         self.predictions = findings.predictions.setdefault(mode, [])
         self.scope = Scope(mode)
@@ -119,7 +119,7 @@ class Inference(Observer):
         shapes = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
         context = CallContext(op, shapes, read, self.scope, tape.module if tape.called else None)
         touched = list(_values((*read.args, *read.kwargs.values())))
-        results = self._results(context, touched)
+        results = self._with_infinities(context, self._results(context, touched))
         if op._schema.is_mutable and read.args and isinstance(read.args[0], Value):
             self._written(read.args[0], touched)
         self._carry(context, touched, results)
@@ -146,6 +146,15 @@ class Inference(Observer):
             for layout in (layout for value in touched for layout in value.layouts):
                 self.unifier.pin(layout, f"{error} (in {self.unifier.site})")
             return [Value(tuple(fixed(n) for n in shape)) for shape in context.outs]
+
+    def _with_infinities(self, context: CallContext, results: list[Value]) -> list[Value]:
+        """The results with what is known of infinities in them; where these meet, new channels have to be replicas."""
+        read = context.arguments
+        found = infinities(context.op, read.args, read.kwargs)
+        name = context.op._schema.name.partition("::")[2]
+        for layout in found.replicas:
+            self.findings.replicas.append((layout, f"{name}, which {INFINITE}, in {self.unifier.site}"))
+        return [replace(result, infinite=True) for result in results] if found.infinite else results
 
     def _by_rule(self, rule: Callable[..., Any], context: CallContext) -> list[Value]:
         read = context.arguments
@@ -192,6 +201,7 @@ class Inference(Observer):
             expected=tuple(context.expected),
             sized=rule.sized if rule else (),
             flow=_flow(context, rule.linear if rule else "", touched, tensors),
+            unread=tuple(context.unread),
             decided=outs if tape.real and decides(context.op) else None,
         )
 

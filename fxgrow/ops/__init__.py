@@ -24,9 +24,12 @@ from . import (  # noqa: F401 - each file registers its rules
     slicing,
     view,
 )
+from .infinities import INFINITE, infinities
 from .registry import (
     KERNEL,
+    LARGE,
     PARTIAL,
+    POSITIONS,
     Env,
     Exactness,
     Linear,
@@ -42,9 +45,12 @@ from .registry import (
 )
 
 __all__ = [
+    "INFINITE",
     "KERNEL",
+    "LARGE",
     "ONE",
     "PARTIAL",
+    "POSITIONS",
     "Env",
     "Exactness",
     "Inexpressible",
@@ -57,6 +63,7 @@ __all__ = [
     "broadcast",
     "concat",
     "fixed",
+    "infinities",
     "product",
     "rule",
     "rule_for",

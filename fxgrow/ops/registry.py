@@ -16,13 +16,15 @@ from typing import Any, Literal
 import torch
 
 from ..base.roles import Use
-from ..base.torch_private import OpOverload, OpOverloadPacket
+from ..base.torch_private import OpOverload, OpOverloadPacket, is_composite
 from ..layouts.layout import ONE, Layout
 from ..layouts.unify import Kind, size
 from ..model.tree import Mode
 
 KERNEL = "it is a dimension of a kernel or of space, not a width"
 PARTIAL = "has no finite value or slope for some inputs"  # so 0 times the value of a new channel may be nan
+LARGE = "is not finite for some inputs far from zero"
+POSITIONS = "reads values as positions"  # a new channel's may lie outside of what is indexed
 
 Outcome = Any  # tuple[Layout, ...] | Value | list[tuple[Layout, ...] | Value | None]
 
@@ -37,6 +39,8 @@ class Value:
         dims: With an origin, for each dimension the dimensions of the origin that it consists of.
         invalid: Layouts that must be pinned if the value is used, such as the width that it holds indices into.
         constant: Whether it depends on no input and no parameter.
+        infinite: Whether it may hold infinities or NaN where all inputs are finite. They are at the same places
+            whatever the numbers of the channels are.
     """
 
     layouts: tuple[Layout, ...]
@@ -44,6 +48,7 @@ class Value:
     dims: tuple[tuple[int, ...], ...] = ()
     invalid: tuple[Layout, ...] = ()
     constant: bool = False
+    infinite: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -130,6 +135,10 @@ class Env(ABC):
     @abstractmethod
     def replicas_only(self, layout: Layout, reason: str) -> None:
         """Exact only if new channels are replicas of old ones."""
+
+    @abstractmethod
+    def unread(self, layout: Layout) -> None:
+        """The operator leaves out these entries of its operand without reading them, as a slice does."""
 
     @abstractmethod
     def expect(self, argument: int, front: Layout, back: Layout = ()) -> None:
@@ -250,7 +259,8 @@ def rule(
     """Function decorator: adds a rule for operators, of ATen or of a library of your own.
 
     Args:
-        ops: Overloads (`torch.ops.aten.relu.default`) or packets (`torch.ops.aten.relu`: all its overloads).
+        ops: Overloads (`torch.ops.aten.relu.default`) or packets (`torch.ops.aten.relu`: all its overloads that a run
+            can record).
         samples: At least one, for the generic tests.
         exact: The mappings for which the operator is exact.
         sized: Arguments that the shapes determine, so that they may differ between teacher and student.
@@ -281,8 +291,15 @@ def _overloads(op: Any) -> list[Any]:
     if isinstance(op, OpOverload):
         return [op]
     if isinstance(op, OpOverloadPacket):
-        return [getattr(op, name) for name in op.overloads()]
+        return [overload for name in op.overloads() if _is_recorded(overload := getattr(op, name))]
     raise ValueError(f"{op!r} is no operator: give an overload such as torch.ops.aten.relu.default, or a packet")
+
+
+def _is_recorded(overload: Any) -> bool:
+    """Whether a run can record the overload: it gives tensors of its own, and PyTorch does not take it apart before."""
+    schema = overload._schema
+    gives_tensors = any("Tensor" in str(result.type) for result in schema.returns)
+    return gives_tensors and not any(a.is_out for a in schema.arguments) and not is_composite(overload)
 
 
 def rules() -> Mapping[Any, Rule]:
