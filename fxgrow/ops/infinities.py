@@ -3,8 +3,8 @@
 0 times infinity is NaN, so new channels with random values and zero columns are exact only if they stay finite. An
 infinity is harmless as long as its places do not depend on the numbers of the channels (a mask over tokens), because
 then every channel of the teacher has it, too, and as long as a softmax or a comparison ends it. `Value.infinite`
-follows such ones. Where the numbers of a channel select it (`masked_fill(h > 2, inf)`), or where it is multiplied or summed,
-new channels have to be replicas.
+follows such ones. Where the numbers of a channel select it (`masked_fill(h > 2, inf)`), or where it is multiplied or
+summed, new channels have to be replicas.
 """
 
 from __future__ import annotations
