@@ -2,14 +2,14 @@
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import fxgrow
-from tests.check import relative_error
+from tests.check import assert_exact, relative_error
 
 Question = Callable[[Any, Tensor, Tensor], Tensor]
 
@@ -93,3 +93,42 @@ def test_the_student_answers_as_the_teacher_or_refuses(name: str, training: bool
         assert torch.equal(ours, theirs)
         answered += 1
     assert answered, "the example's own shape is answered"
+
+
+class FeedForward(nn.Module):
+    """Two linear layers, between which something is asked of the activation and of a weight."""
+
+    def __init__(self, asked: Callable[[Tensor, Tensor], bool]) -> None:
+        super().__init__()
+        self.first, self.wi, self.wo, self.asked = nn.Linear(3, 8), nn.Linear(8, 12), nn.Linear(12, 8), asked
+        self.last = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.wi(self.first(x)))
+        if self.asked(x, self.wo.weight):
+            x = x.to(self.wo.weight.dtype)
+        return self.last(self.wo(x))
+
+
+OF_NO_SIZE: dict[str, Callable[[Tensor, Tensor], bool]] = {
+    "other dtypes": lambda x, w: x.dtype != w.dtype,
+    "one dtype": lambda x, w: x.dtype == w.dtype and x.is_floating_point(),
+    "real numbers": lambda x, w: x.is_floating_point() != w.is_floating_point(),
+    "real numbers, as a function": lambda x, w: torch.is_floating_point(x) and torch.is_floating_point(w),
+    "complex numbers": lambda x, w: x.is_complex() or torch.is_complex(w),
+    "dimensions": lambda x, w: x.dim() == w.dim(),
+    "dimensions, as an attribute": lambda x, w: x.ndim + w.ndim > 3,
+    "bytes of an entry": lambda x, w: x.element_size() < w.element_size(),
+    "signed numbers": lambda x, w: x.is_signed() == w.is_signed(),
+}
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("name", OF_NO_SIZE)
+def test_what_is_asked_of_no_size_pins_no_width(name: str, output: Literal["graph", "module"]) -> None:
+    torch.manual_seed(0)
+    teacher, x = FeedForward(OF_NO_SIZE[name]).double(), torch.randn(2, 3, dtype=torch.float64)
+    for spec in (2.0, {"wi": 24}):
+        student = fxgrow.grow(teacher, spec, x, output=output)
+        assert student.get_parameter("wi.weight").shape[0] == 24
+        assert_exact(teacher, student, x, 1e-10)

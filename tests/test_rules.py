@@ -93,6 +93,44 @@ def test_a_sample_reaches_its_rule(found: Rule) -> None:
     assert any(rule_for(op) is not None and rule_for(op).function is found.function for op in calls)
 
 
+ON_A_GPU = "a kernel of CUDA alone"
+UNREACHED = {
+    "aten._scaled_dot_product_flash_attention.default": ON_A_GPU,
+    "aten._scaled_dot_product_efficient_attention.default": ON_A_GPU,
+    "aten._scaled_dot_product_cudnn_attention.default": ON_A_GPU,
+    "aten._scaled_dot_product_fused_attention_overrideable.default": "a kernel of devices outside PyTorch",
+    "aten.cudnn_batch_norm.default": ON_A_GPU,
+}
+
+
+@cache
+def _asked_about(sample: Sample) -> frozenset[object]:
+    """The overloads whose rules are asked for while a sample is analysed, those that make constants included."""
+    asked: set[object] = set()
+
+    def noted(op: object) -> Rule | None:
+        asked.add(op)
+        return rule_for(op)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fxgrow.infer.inference.rule_for", noted)
+        _widths.__wrapped__(sample)
+    return frozenset(asked)
+
+
+def test_every_overload_that_a_rule_is_registered_for_is_reached_by_a_sample() -> None:
+    reached = {op for _, sample in _samples() for op in _asked_about(sample)}
+    unreached = {str(op) for op in rules() if op not in reached and op.namespace == "aten"}
+    assert unreached == set(UNREACHED), "give the rule a sample, or a reason here"
+
+
+def test_a_packet_stands_for_the_overloads_that_a_run_can_record() -> None:
+    registered = {str(op) for op in rules()}
+    assert {"aten.all.dim", "aten.zeros_like.default", "aten.upsample_nearest2d.default"} <= registered
+    taken_apart, written_into, of_numbers = "aten.upsample_nearest2d.vec", "aten.amax.out", "aten.all.bool"
+    assert registered.isdisjoint({taken_apart, written_into, of_numbers})
+
+
 def test_every_rule_has_a_sample_and_a_docstring() -> None:
     for op, found in rules().items():
         assert isinstance(found, Rule)

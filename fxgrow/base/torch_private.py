@@ -7,6 +7,10 @@ used directly.
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+
 # Where the attributes of tensors are defined. `Tensor` derives from it and defines none of them again.
 from torch._C import TensorBase
 
@@ -42,8 +46,17 @@ __all__ = [
     "TorchDispatchMode",
     "always_called_hooks",
     "hooks_with_kwargs",
+    "is_composite",
     "names_in_generated_code",
     "no_dispatch_modes",
     "pytree",
     "swapped_tensors",
 ]
+
+
+def is_composite(overload: Any) -> bool:
+    """Whether PyTorch takes an overload apart before a `TorchDispatchMode` sees it, or has no kernel for it at all."""
+    try:
+        return bool(torch._C._dispatch_has_kernel_for_dispatch_key(overload.name(), "CompositeImplicitAutograd"))
+    except RuntimeError:  # only TorchScript knows it
+        return True

@@ -34,7 +34,7 @@ from ..model.walk import modules, named_modules
 from ..recording.model_run import RunError, run_model
 from ..recording.operators import draws
 from ..recording.run import ModelRun, TapedRun
-from ..recording.tape import Tape
+from ..recording.tape import Tape, is_infinite
 from .attribute_ints import remembered
 from .patches import DrawnError
 from .proxy import VALUE, guard
@@ -127,11 +127,12 @@ def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[s
 
 def _trace(model: nn.Module, inputs: ModelInputs, leaves: frozenset[str], output: Output) -> Traced:
     theirs = named_tensors(model)
+    infinite = _infinite(model)
     if not inputs.real:
         model = on_meta(model)
     with same_randomness(), nullcontext() if inputs.real else no_collection():
         tapes, inputs = run_model(model, inputs, theirs)
-        drawn = _Draft(model, inputs, tapes, leaves)
+        drawn = _Draft(model, inputs, tapes, leaves, infinite)
         for run in tapes.values():
             leaves |= run.stateful
         if output == "module":
@@ -149,9 +150,15 @@ class _Draft:
     """The state while one model is traced."""
 
     def __init__(
-        self, model: nn.Module, inputs: ModelInputs, tapes: Mapping[Mode, ModelRun], asked: frozenset[str]
+        self,
+        model: nn.Module,
+        inputs: ModelInputs,
+        tapes: Mapping[Mode, ModelRun],
+        asked: frozenset[str],
+        infinite: frozenset[str],
     ) -> None:
         self.model = model
+        self.infinite = infinite
         self.asked = asked
         self.inputs = inputs
         self.tapes = tapes
@@ -315,6 +322,7 @@ class _Draft:
             class_name=self.name,
             classes={path: type(module) for path, module in named_modules(self.model)},
             asked=self.asked,
+            infinite=self.infinite,
             **more,
         )
 
@@ -336,6 +344,12 @@ def _keep_places(graph: fx.Graph, tree: nn.Module, mode: Mode) -> None:
     """Carry over from a student which module each node comes from: its own code has no modules left."""
     if isinstance(tree, GrownModule):
         copy_module_stacks(module_stacks(graph_for(tree.graphs, mode)), graph)
+
+
+def _infinite(model: nn.Module) -> frozenset[str]:
+    """The tensors of a model that hold infinities or NaN; matrices of parameters are taken to hold none."""
+    small = {n: t for n, t in named_tensors(model).items() if t.ndim < 2 or not isinstance(t, nn.Parameter)}
+    return frozenset(name for name, tensor in small.items() if not tensor.is_meta and is_infinite(tensor))
 
 
 def _notes(

@@ -40,6 +40,7 @@ class Traced:
         output: What a student is to be: a graph, or a module of the model's own class.
         constants: Tensors that tracing put on the root.
         overrides: Per mode, the modules that `train()` and `eval()` leave in another mode.
+        infinite: The parameters and buffers of the model that hold infinities or NaN.
         notes: What a user should know of the tracing.
     """
 
@@ -58,6 +59,7 @@ class Traced:
     output: Output = "graph"
     constants: Mapping[str, Tensor] | None = None
     overrides: Mapping[Mode, Mapping[str, bool]] | None = None
+    infinite: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
     def graph(self, mode: Mode) -> fx.Graph:

@@ -108,6 +108,7 @@ class Prediction:
     expected: tuple[tuple[int, Layout, Layout], ...]
     sized: tuple[int | str, ...]
     flow: Flow
+    unread: tuple[Layout, ...] = ()  # of what goes in, the entries that are left out
     decided: Any = None  # the result itself, where its size or value depends on numbers in tensors
 
 

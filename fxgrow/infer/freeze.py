@@ -23,6 +23,7 @@ from .findings import CARRY, CONTRACT, IS_OUTPUT, Findings, FixedDims, Flow, Lif
 from .groups import Constraint, Group, constrain
 from .inference import infer
 from .other_sizes import settle_sizes
+from .unread import pin_unread
 from .width_graph import TensorWidths, WidthGraph, layouts_of
 
 
@@ -49,6 +50,7 @@ def lift(widths: WidthGraph, lifted: Lifted) -> WidthGraph:
 def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
     findings = replace(inferred, unifier=inferred.unifier.with_inputs(lifted.inputs))
     _pin_outputs(findings, lifted)
+    pin_unread(findings)
     _decide_roles(findings, traced)
     names = _Names(findings)
     tensors = {
@@ -192,7 +194,8 @@ class _Names:
             (arg, self.layout(front), back and self.layout(back)) for arg, front, back in prediction.expected
         )
         ins = tuple(layout for la in prediction.ins if not is_fixed(layout := self.layout(la)))
-        return Prediction(ins, outs, expected, prediction.sized, self._flow(prediction.flow), prediction.decided)
+        flow = self._flow(prediction.flow)
+        return Prediction(ins, outs, expected, prediction.sized, flow, decided=prediction.decided)
 
     def _flow(self, flow: Flow) -> Flow:
         ins, outs = (tuple([(key, self._value(v)) for key, v in known]) for known in (flow.ins, flow.outs))
@@ -202,7 +205,7 @@ class _Names:
         known = self._known.get(id(value))
         if known is None:
             layouts = tuple([self.layout(la) for la in value.layouts])
-            named = Value(layouts, value.origin, value.dims, value.invalid, value.constant)
+            named = replace(value, layouts=layouts)
             known = self._known[id(value)] = (value, named)
         return known[1]
 

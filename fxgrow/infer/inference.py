@@ -21,7 +21,7 @@ from ..model.copies import named_tensors
 from ..model.layer_kinds import is_layer
 from ..model.provenance import describe
 from ..model.tree import Mode, module_at
-from ..ops import Linear, Value, rule_for
+from ..ops import INFINITE, Linear, Value, infinities, rule_for
 from ..recording.operators import decides, tensors_in
 from ..recording.run import TapedRun, named_inputs
 from ..recording.tape import Tape
@@ -94,7 +94,7 @@ class Inference(Observer):
         self.findings = findings
         self.unifier = findings.unifier
         self.sizes = sizes
-        self.values = KnownValues(findings)
+        self.values = KnownValues(findings, traced.infinite)
         self.nodes = {node.name: node for node in traced.graph(mode).nodes}
         self.predictions = findings.predictions.setdefault(mode, [])
         self.scope = Scope(mode)
@@ -151,7 +151,7 @@ class Inference(Observer):
         context = CallContext(op, shapes, read, self.scope, tape.module if tape.called else None)
         touched = list(_values((*read.args, *read.kwargs.values())))
         divisions = self.unifier.divisions
-        results = self._results(context, touched)
+        results = self._with_infinities(context, self._results(context, touched))
         if not self._is_known(tape):
             divided = self.unifier.divisions > divisions or self._could_divide(tape, context)
             mixed = mixed_layouts(results, divided=divided)
@@ -196,6 +196,15 @@ class Inference(Observer):
             for layout in (layout for value in touched for layout in value.layouts):
                 self.unifier.pin(layout, f"{error} (in {self.unifier.site})")
             return [Value(tuple(fixed(n) for n in shape)) for shape in context.outs]
+
+    def _with_infinities(self, context: CallContext, results: list[Value]) -> list[Value]:
+        """The results with what is known of infinities in them; where these meet, new channels have to be replicas."""
+        read = context.arguments
+        found = infinities(context.op, read.args, read.kwargs)
+        name = context.op._schema.name.partition("::")[2]
+        for layout in found.replicas:
+            self.findings.replicas.append((layout, f"{name}, which {INFINITE}, in {self.unifier.site}"))
+        return [replace(result, infinite=True) for result in results] if found.infinite else results
 
     def _by_rule(self, rule: Callable[..., Any], context: CallContext) -> list[Value]:
         read = context.arguments
@@ -242,6 +251,7 @@ class Inference(Observer):
             expected=tuple(context.expected),
             sized=rule.sized if rule else (),
             flow=_flow(context, rule.linear if rule else "", touched, tensors),
+            unread=tuple(context.unread),
             decided=outs if tape.real and decides(context.op) else None,
         )
 

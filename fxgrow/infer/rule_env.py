@@ -72,6 +72,7 @@ class CallContext:
         contracted: How often (value, dimension) is summed over, by the value's id.
         expected: (argument, front, back) of `Env.expect`.
         summed: (value, dimension) that is summed over, in order.
+        unread: Dimensions, or parts of some, that it leaves out.
         norm: (gain, shift, norm), where it is a layer norm.
     """
 
@@ -83,6 +84,7 @@ class CallContext:
     contracted: Counter[tuple[int, int]] = field(default_factory=Counter)
     expected: list[tuple[int, Layout, Layout]] = field(default_factory=list)
     summed: list[tuple[Value, int]] = field(default_factory=list)
+    unread: list[Layout] = field(default_factory=list)
     norm: tuple[Value | None, Value | None, Norm] | None = None
 
 
@@ -161,6 +163,9 @@ class RuleEnv(Env):
 
     def replicas_only(self, layout: Layout, reason: str) -> None:
         self.findings.replicas.append((layout, f"{reason} in {self.unifier.site}"))
+
+    def unread(self, layout: Layout) -> None:
+        self.call.unread.append(layout)
 
     def expect(self, argument: int, front: Layout, back: Layout = ()) -> None:
         self.call.expected.append((argument, front, back))

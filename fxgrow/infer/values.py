@@ -10,7 +10,7 @@ from ..base.torch_private import pytree
 from ..layouts.layout import fixed
 from ..ops import Value
 from ..recording.operators import tensors_in
-from ..recording.tape import Tape, is_uniform
+from ..recording.tape import Tape, is_infinite, is_uniform
 from .findings import Findings, KeyedValue
 from .rule_env import Arguments, elastic
 
@@ -18,11 +18,12 @@ from .rule_env import Arguments, elastic
 class KnownValues:
     """The layouts of the tensors of one run, by what numbers them on its tape."""
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Findings, infinite: frozenset[str] = frozenset()) -> None:
         self.unifier = findings.unifier
         self._values: dict[int | str, Value] = {name: Value(layouts) for name, layouts in findings.inputs.items()}
         for name, layouts in findings.tensors.items():
-            self._values[name] = Value(layouts, name, tuple((d,) for d in range(len(layouts))))
+            dims = tuple((d,) for d in range(len(layouts)))
+            self._values[name] = Value(layouts, name, dims, infinite=name in infinite)
         self._constants: dict[int, Value] = {}  # those with one value, which the tape holds
 
     def of(self, tape: Tape, tensor: Tensor) -> Value:
@@ -43,12 +44,12 @@ class KnownValues:
 
     def constant(self, real: Tensor) -> Value:
         """What is known of a constant."""
-        if not is_uniform(real):
-            return Value(tuple(fixed(n) for n in real.shape), constant=True)
         value = self._constants.get(id(real))
-        if value is None:
+        if value is None and is_uniform(real):
             layouts = tuple(elastic(self.unifier, n) for n in real.shape)
-            value = self._constants[id(real)] = Value(layouts, constant=True)
+            value = self._constants[id(real)] = Value(layouts, constant=True, infinite=is_infinite(real))
+        if value is None:
+            return Value(tuple(fixed(n) for n in real.shape), constant=True, infinite=is_infinite(real))
         return value
 
     def is_known_constant(self, real: Tensor | None) -> bool:
@@ -57,7 +58,7 @@ class KnownValues:
 
     def set_constant(self, real: Tensor, value: Value) -> None:
         """What was made from constants."""
-        self._constants[id(real)] = Value(value.layouts, constant=True)
+        self._constants[id(real)] = Value(value.layouts, constant=True, infinite=is_infinite(real))
 
     def set(self, tape: Tape, tensor: Tensor, value: Value) -> None:
         """What a call gave."""

@@ -24,13 +24,17 @@ from . import (  # noqa: F401 - each file registers its rules
     slicing,
     view,
 )
-from .env import KERNEL, PARTIAL, Env, Outcome, Value, broadcast, tensors
+from .env import KERNEL, LARGE, PARTIAL, POSITIONS, Env, Outcome, Value, broadcast, tensors
+from .infinities import INFINITE, infinities
 from .registry import Exactness, Linear, Rule, Sample, rule, rule_for, rules
 
 __all__ = [
+    "INFINITE",
     "KERNEL",
+    "LARGE",
     "ONE",
     "PARTIAL",
+    "POSITIONS",
     "Env",
     "Exactness",
     "Inexpressible",
@@ -43,6 +47,7 @@ __all__ = [
     "broadcast",
     "concat",
     "fixed",
+    "infinities",
     "product",
     "rule",
     "rule_for",

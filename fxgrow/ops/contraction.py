@@ -155,6 +155,8 @@ def matmul(env: Env, a: Value, b: Value, **kwargs: Any) -> Outcome:
     samples=[
         Sample(lambda: nn.Sequential(nn.Flatten(), nn.Linear(8 * 6 * 4, 6))),
         Sample(lambda: lambda x: x.clone().baddbmm_(x, x.transpose(1, 2) @ x), (5, 8), grows=False, dim=2),
+        Sample(lambda: lambda x: torch.baddbmm(x, x, x.transpose(1, 2) @ x), (5, 8), grows=False, dim=2),
+        Sample(lambda: lambda x: x[0].clone().addmm_(x[0], x[0].t() @ x[0])[None], (5, 8), grows=False, dim=2),
     ],
     exact=Exactness(any="as for a product", pinned="as for a product"),
     linear="product",
@@ -225,6 +227,13 @@ class _Vector(nn.Module):
         return x @ self.vector
 
 
+class _Dot(_Vector):
+    """x (N, *, 8) times the product of its first entry with the vector"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.dot(x[0, 0], self.vector)
+
+
 class _Spectral(nn.Module):
     """A linear layer divided by its largest singular value."""
 
@@ -244,6 +253,7 @@ class _Spectral(nn.Module):
         Sample(_Vector, (5, 8), dim=2),
         Sample(lambda: lambda x: x @ x[0, 0], (5, 8), grows=False, dim=2),
         Sample(_Spectral, (5, 8), grows=False, dim=2),
+        Sample(_Dot, (5, 8), dim=2),
     ],
     exact=Exactness(any="rows, and the sum over a weight's entries, which split", pinned="a sum over two activations"),
     linear="product",

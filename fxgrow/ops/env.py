@@ -20,6 +20,8 @@ from ..model.tree import Mode
 
 KERNEL = "it is a dimension of a kernel or of space, not a width"
 PARTIAL = "has no finite value or slope for some inputs"  # so 0 times the value of a new channel may be nan
+LARGE = "is not finite for some inputs far from zero"
+POSITIONS = "reads values as positions"  # a new channel's may lie outside of what is indexed
 
 Outcome = Any  # tuple[Layout, ...] | Value | list[tuple[Layout, ...] | Value | None]
 
@@ -34,6 +36,8 @@ class Value:
         dims: With an origin, for each dimension the dimensions of the origin that it consists of.
         invalid: Layouts that must be pinned if the value is used, such as the width that it holds indices into.
         constant: Whether it depends on no input and no parameter.
+        infinite: Whether it may hold infinities or NaN where all inputs are finite. They are at the same places
+            whatever the numbers of the channels are.
     """
 
     layouts: tuple[Layout, ...]
@@ -41,6 +45,7 @@ class Value:
     dims: tuple[tuple[int, ...], ...] = ()
     invalid: tuple[Layout, ...] = ()
     constant: bool = False
+    infinite: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -127,6 +132,10 @@ class Env(ABC):
     @abstractmethod
     def replicas_only(self, layout: Layout, reason: str) -> None:
         """Exact only if new channels are replicas of old ones."""
+
+    @abstractmethod
+    def unread(self, layout: Layout) -> None:
+        """The operator leaves out these entries of its operand without reading them, as a slice does."""
 
     @abstractmethod
     def expect(self, argument: int, front: Layout, back: Layout = ()) -> None:

@@ -28,6 +28,8 @@ aten = torch.ops.aten
     samples=[
         Sample(lambda: lambda x: x + x.new_ones(x.shape[1], 1, 1)),
         Sample(lambda: lambda x: torch.cat([x, x.new_zeros(x.shape)], 1)),
+        Sample(lambda: lambda x: x * torch.full((x.shape[1], 1, 1), 0.5) + torch.ones(x.shape[1], 1, 1)),
+        Sample(lambda: lambda x: x * x.new_full((x.shape[1], 1, 1), 0.5) + torch.zeros(x.shape[1], 1, 1)),
     ],
     sized=(0, 1),
     exact=Exactness(any="every dimension"),
@@ -43,7 +45,7 @@ def constant(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     aten.ones_like,
     aten.full_like,
     aten.empty_like,
-    samples=[Sample(lambda: lambda x: x + torch.ones_like(x))],
+    samples=[Sample(lambda: lambda x: x + torch.ones_like(x)), Sample(lambda: lambda x: x * torch.full_like(x, 0.5))],
     exact=Exactness(any="every dimension"),
     linear="fresh",
 )

@@ -11,15 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layouts.layout import Layout, fixed
+from ..layouts.layout import Layout, fixed, is_fixed
 from ..layouts.unify import Inexpressible
-from .env import Env, Outcome, Value, broadcast, tensors
+from .env import POSITIONS, Env, Outcome, Value, broadcast, tensors
 from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
 
 PICKED = "single channels are picked by number"
 WRITTEN = "single channels are written to by number"
+
+
+def _positions(env: Env, *indices: Value) -> None:
+    """New channels of an index must be replicas: other values may lie outside of what is indexed."""
+    for layout in dict.fromkeys(layout for index in indices if not index.constant for layout in index.layouts):
+        if not is_fixed(layout):
+            env.replicas_only(layout, f"{env.name}, which {POSITIONS},")
 
 
 @rule(
@@ -50,7 +57,8 @@ def index_select(env: Env, x: Value, dim: int, index: Value) -> Outcome:
     """x[..., index, ...]"""
     env.keep(x.layouts[dim], PICKED)
     at = dim % len(x.layouts)
-    return (*x.layouts[:at], index.layouts[0], *x.layouts[at + 1 :])
+    _positions(env, index)
+    return (*x.layouts[:at], *index.layouts, *x.layouts[at + 1 :])
 
 
 @rule(
@@ -58,8 +66,9 @@ def index_select(env: Env, x: Value, dim: int, index: Value) -> Outcome:
     samples=[
         Sample(lambda: lambda x: x[:, :, torch.tensor([2, 0])]),
         Sample(lambda: lambda x: x[:, torch.tensor([2, 0, 5])], grows=False),
+        Sample(lambda: lambda x: torch.tensor([0.5, -2.0], dtype=x.dtype)[(x > 0).long()]),
     ],
-    exact=Exactness(any="the other dimensions", pinned="the dimensions indexed"),
+    exact=Exactness(any="the other dimensions", replicas="the index", pinned="the dimensions indexed"),
 )
 def index(env: Env, x: Value, indices: Sequence[Value | None]) -> Outcome:
     """x[:, i, j]: index tensors of adjacent dimensions replace these dimensions."""
@@ -68,8 +77,15 @@ def index(env: Env, x: Value, indices: Sequence[Value | None]) -> Outcome:
         env.keep(x.layouts[d], PICKED)
     if used != list(range(used[0], used[-1] + 1)) or any(i is not None and i.layouts == () for i in indices):
         raise Inexpressible("index tensors of dimensions that are not adjacent")
-    picked = broadcast(env, [i for i in indices if i is not None])
+    chosen = [i for i in indices if i is not None]
+    _positions(env, *chosen)
+    picked = broadcast(env, chosen)
     return (*x.layouts[: used[0]], *picked, *x.layouts[used[-1] + 1 :])
+
+
+def _first(x: Tensor) -> Tensor:
+    """An index of zeros in x's shape, which depends on no numbers."""
+    return torch.zeros(1, 1, 1, 1, dtype=torch.int64).expand(x.shape)
 
 
 def _filled(x: Tensor) -> Tensor:
@@ -81,7 +97,10 @@ def _filled(x: Tensor) -> Tensor:
 @rule(
     aten.index_put.default,
     aten.index_put_.default,
-    samples=[Sample(lambda: _filled)],
+    samples=[
+        Sample(lambda: _filled),
+        Sample(lambda: lambda x: x.index_put((x > 0.5,), torch.tensor(0.1, dtype=x.dtype))),
+    ],
     exact=Exactness(
         any="all dimensions, if a mask of x's shape selects the entries and one value is written", pinned="otherwise"
     ),
@@ -99,15 +118,21 @@ def index_put(env: Env, x: Value, indices: Sequence[Value | None], source: Value
 @rule(
     aten.gather.default,
     samples=[
-        Sample(lambda: lambda x: x.gather(2, torch.zeros_like(x, dtype=torch.int64))),
-        Sample(lambda: lambda x: x.gather(1, torch.zeros_like(x, dtype=torch.int64)), grows=False),
+        Sample(lambda: lambda x: x.gather(2, _first(x))),
+        Sample(lambda: lambda x: x.gather(2, (x > 0).long())),
+        Sample(lambda: lambda x: x.gather(1, _first(x)), grows=False),
     ],
-    exact=Exactness(any="the other dimensions", pinned="the dimension indexed"),
+    exact=Exactness(
+        any="the other dimensions, for an index that is a constant",
+        replicas="the other dimensions",
+        pinned="the dimension indexed",
+    ),
 )
 def gather(env: Env, x: Value, dim: int, index: Value, **kwargs: object) -> Outcome:
     """out[i][j] = x[index[i][j]][j] along dim"""
     at = dim % len(x.layouts)
     env.keep(x.layouts[at], PICKED)
+    _positions(env, index)
     for d, (a, b) in enumerate(zip(x.layouts, index.layouts, strict=True)):
         if d != at:
             env.unify(a, b)
@@ -127,14 +152,18 @@ class _Looked(nn.Module):
 
 @rule(
     aten.embedding.default,
-    samples=[Sample(_Looked, (3, 8), dim=2)],
-    exact=Exactness(any="the features of the table", pinned="its rows"),
+    samples=[
+        Sample(_Looked, (3, 8), dim=2),
+        Sample(lambda: lambda x: F.embedding((x > 0).long(), torch.eye(2, 3, dtype=x.dtype))),
+    ],
+    exact=Exactness(any="the features of the table", replicas="the index", pinned="its rows"),
     linear="each",
 )
 def embedding(env: Env, table: Value, index: Value, *args: object, **kwargs: object) -> Outcome:
     """out[..., e] = table[index[...], e]"""
     env.keep(table.layouts[0], "rows of a table are looked up by number")
     env.declare(embedding_dim=table.layouts[1])
+    _positions(env, index)
     return (*index.layouts, table.layouts[1])
 
 
@@ -142,6 +171,7 @@ def _written(env: Env, x: Value, dim: int, index: Value, source: Value | None) -
     """x with entries along dim written by index: dim is pinned, the other dimensions are unified with the source."""
     at = dim % len(x.layouts)
     env.keep(x.layouts[at], WRITTEN)
+    _positions(env, index)
     for other in (index, source):
         if other is not None and len(other.layouts) == len(x.layouts):
             env.keep(other.layouts[at], WRITTEN)
@@ -187,15 +217,26 @@ def embedding_bag(env: Env, table: Value, *args: object) -> Outcome:
     aten.scatter_add.default,
     aten.scatter_add_.default,
     samples=[
-        Sample(lambda: lambda x: x.scatter(2, torch.zeros_like(x, dtype=torch.int64), x)),
-        Sample(lambda: lambda x: x.scatter_add(1, torch.zeros_like(x, dtype=torch.int64), x), grows=False),
+        Sample(lambda: lambda x: x.scatter(2, _first(x), x)),
+        Sample(lambda: lambda x: x.scatter(2, _first(x), 0.5).clone().scatter_(2, _first(x) + 1, x)),
+        Sample(lambda: lambda x: x.clone().scatter_add_(2, _first(x), x)),
+        Sample(lambda: lambda x: x.scatter_add(1, _first(x), x), grows=False),
         Sample(lambda: lambda x: F.softmax(x, 2) * torch.zeros_like(x).scatter_(2, x.argmax(2, keepdim=True), 1.0)),
     ],
-    exact=Exactness(any="the other dimensions", pinned="the dimension written to by number"),
+    exact=Exactness(
+        any="the other dimensions, for an index that is a constant",
+        replicas="the other dimensions",
+        pinned="the dimension written to by number",
+    ),
 )
 def scatter(env: Env, x: Value, dim: int, index: Value, source: Value | float, **kwargs: object) -> Outcome:
     """out[index[i][j]][j] = source[i][j] along dim"""
     return _written(env, x, dim, index, source if isinstance(source, Value) else None)
+
+
+def _written_in_place(x: Tensor) -> Tensor:
+    at = torch.tensor([3, 0])
+    return x.clone().index_add_(2, at, x[:, :, :2]).index_copy_(2, at + 1, x[:, :, 2:4]).index_fill_(2, at + 2, 0.5)
 
 
 @rule(
@@ -209,6 +250,7 @@ def scatter(env: Env, x: Value, dim: int, index: Value, source: Value | float, *
         Sample(lambda: lambda x: x.index_add(2, torch.tensor([3, 0]), x[:, :, :2])),
         Sample(lambda: lambda x: x.index_copy(1, torch.tensor([3, 0]), x[:, 1:3]), grows=False),
         Sample(lambda: lambda x: x.index_fill(1, torch.tensor([3, 0]), 0.5), grows=False),
+        Sample(lambda: _written_in_place),
     ],
     exact=Exactness(any="the other dimensions", pinned="the dimension written to by number"),
 )

@@ -11,14 +11,29 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from ..layouts.layout import Layout, fixed
-from .env import Env, Outcome, Value
+from .env import PARTIAL, Env, Outcome, Value
 from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
+
+
+class _Statistics(nn.Module):
+    """An overload of batch norm, called by name."""
+
+    def __init__(self, op: Any, *constants: Any) -> None:
+        super().__init__()
+        self.op, self.constants = op, constants
+        self.weight, self.bias = nn.Parameter(torch.ones(8)), nn.Parameter(torch.zeros(8))
+        self.register_buffer("running_mean", torch.zeros(8))
+        self.register_buffer("running_var", torch.ones(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.op(x, self.weight, self.bias, self.running_mean, self.running_var, *self.constants)[0]
+        return out
 
 
 @rule(
@@ -35,8 +50,20 @@ aten = torch.ops.aten
         Sample(lambda: nn.BatchNorm2d(8, affine=False)),
         Sample(lambda: nn.BatchNorm2d(8, track_running_stats=False)),
         Sample(lambda: lambda x: F.batch_norm(x, None, None, training=True)),
+        Sample(lambda: lambda x: F.batch_norm(x, None, None, training=True), (5, 8), dim=2),
+        Sample(lambda: nn.BatchNorm1d(5), (5, 8), grows=False, dim=2),
+        Sample(lambda: lambda x: aten._native_batch_norm_legit.no_stats(x, None, None, True, 0.1, 1e-5)[0]),
+        Sample(lambda: _Statistics(aten._native_batch_norm_legit.default, True, 0.1, 1e-5)),
+        Sample(lambda: _Statistics(aten._native_batch_norm_legit_no_training.default, 0.1, 1e-5)),
+        Sample(lambda: _Statistics(aten._batch_norm_no_update.default, 0.1, 1e-5)),
+        Sample(lambda: _Statistics(aten._batch_norm_with_update.default, 0.1, 1e-5)),
     ],
-    exact=Exactness(any="channels", replicas="those without a parameter or a statistic", pinned="batch and space"),
+    exact=Exactness(
+        any="channels",
+        replicas="those without a parameter or a statistic, or without eps",
+        equal="batch and space, without running statistics",
+        pinned="batch and space, with running statistics",
+    ),
     kinds={"weight": "gain", "bias": "shift", "running_mean": "running_mean", "running_var": "running_var"},
 )
 def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
@@ -45,9 +72,15 @@ def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     for other in args:
         if isinstance(other, Value):
             env.unify(channels, other.layouts[0])
-    for dim, layout in enumerate(x.layouts):
-        if dim != 1:
+    given = {**dict(zip((a.name for a in env.op._schema.arguments), (x, *args), strict=False)), **kwargs}
+    entries = [layout for dim, layout in enumerate(x.layouts) if dim != 1]
+    if isinstance(given.get("running_var"), Value):
+        for layout in entries:
             env.keep(layout, "the running variance is unbiased, so it counts the entries of this dimension")
+    else:
+        env.uniform(entries, "a batch norm")
+    if given.get("eps", given.get("epsilon", 0)) <= 0:
+        env.replicas_only(channels, f"a batch norm without eps, which {PARTIAL},")
     one_example = x.shape[0] == 1  # an instance norm is dispatched so, with the batch folded into the channels
     if not one_example and not any(isinstance(other, Value) for other in args):
         env.replicas_only(channels, "a batch norm without parameters, which takes inputs of any rank,")
@@ -82,6 +115,8 @@ def group_norm(
     channels = x.layouts[1]
     groups, own = env.split(channels, (group, c // group), ("width", "width"))
     env.uniform([own, *x.layouts[2:]], "a group norm")
+    if eps <= 0:
+        env.replicas_only(x.layouts[0], f"a group norm without eps, which {PARTIAL},")
     env.replicas_only(groups, "a group norm")
     for other in (weight, bias):
         if other is not None:
@@ -111,6 +146,9 @@ def layer_norm(
     """The last dimensions normalised together: equal replication only."""
     over: tuple[Layout, ...] = x.layouts[len(x.layouts) - len(shape) :]
     env.centred(x, over, weight, bias, eps)
+    if eps <= 0:
+        for layout in x.layouts[: len(x.layouts) - len(shape)]:
+            env.replicas_only(layout, f"a layer norm without eps, which {PARTIAL},")
     for other in (weight, bias):
         if other is not None:
             for a, b in zip(over, other.layouts, strict=True):

@@ -6,6 +6,7 @@ A dimension of size 1 that is broadcast against a larger one is pinned: it has o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layouts.layout import Layout, is_fixed, product
-from .env import PARTIAL, Env, Outcome, Value, broadcast, tensors
+from .env import LARGE, PARTIAL, POSITIONS, Env, Outcome, Value, broadcast, tensors
 from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
@@ -32,6 +33,12 @@ TOTAL = frozenset((
     "softshrink", "square", "sub", "tanh", "threshold", "trunc", "where",
 ))  # fmt: skip
 
+# Functions with a finite value and a finite slope near zero, which grow or end far from it.
+FINITE_NEAR_ZERO = frozenset((
+    "acos", "asin", "atanh", "cosh", "erfinv", "exp", "exp2", "expm1", "log1p", "sinh", "special_entr", "tan",
+))  # fmt: skip
+HIGHEST_POWER = 4  # of an activation, which is then finite in every dtype for all but the very largest
+
 
 def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
     return Sample(lambda: function)
@@ -47,8 +54,6 @@ def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
     aten.floor_divide_,
     aten.complex.default,
     aten.polar.default,
-    aten.where.ScalarSelf,
-    aten.where.ScalarOther,
     samples=[
         _on_hidden(lambda x: x * x.sigmoid()),
         _on_hidden(F.hardswish),
@@ -59,6 +64,11 @@ def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
         _on_hidden(lambda x: x * x[:, :1]),
         _on_hidden(lambda x: x.clone().relu_().add_(x).clamp_(max=2.0)),
         _on_hidden(lambda x: x**2 + (x * x + 1).log()),
+        _on_hidden(lambda x: F.mish(F.hardswish(x.clone(), inplace=True), inplace=True)),
+        _on_hidden(lambda x: x.clone().masked_fill_(x > 1, 0.5).masked_fill_(x < -1, torch.tensor(-0.5))),
+        _on_hidden(lambda x: aten.floor_divide.Scalar(x, 2) + torch.floor_divide(x, 1 + x * x)),
+        _on_hidden(lambda x: aten.floor_divide_.Scalar(x.clone(), 2).floor_divide_(1 + x * x)),
+        _on_hidden(lambda x: torch.polar(x, x.tanh()).real),
     ],
     exact=Exactness(
         any="every dimension",
@@ -71,6 +81,8 @@ def pointwise(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     given = tensors((*args, *kwargs.values()))
     if not _is_total(env.name, args):
         _replicas_only(env, given)
+    if _looks_up(env, args):
+        _replicas_only(env, given, POSITIONS)
     return broadcast(env, given)
 
 
@@ -78,17 +90,30 @@ def _is_total(name: str, args: tuple[Any, ...]) -> bool:
     """Whether a function is in `TOTAL`, or is a power with a natural exponent or a division by a constant."""
     name = name.removesuffix("_")
     if name == "pow" and len(args) > 1 and isinstance(args[1], int | float):
-        return args[1] >= 1 and float(args[1]).is_integer()
+        return 1 <= args[1] <= HIGHEST_POWER and float(args[1]).is_integer()
     if name in ("div", "floor_divide", "remainder", "fmod") and len(args) > 1 and not isinstance(args[1], Value):
-        return True
+        return is_divisor(args[1])
     return name in TOTAL
 
 
-def _replicas_only(env: Env, given: list[Value]) -> None:
+def is_divisor(number: Any) -> bool:
+    """Whether what is divided by a number is finite."""
+    return isinstance(number, int | float) and not math.isnan(number) and number != 0
+
+
+def _looks_up(env: Env, args: tuple[Any, ...]) -> bool:
+    """Whether whole numbers are compared with a range of them: how `one_hot` is computed on the meta device."""
+    whole = len(env.dtypes) > 1 and all(not t.is_floating_point and t != torch.bool for t in env.dtypes)
+    return whole and env.name == "eq" and isinstance(args[1], Value) and args[1].constant
+
+
+def _replicas_only(env: Env, given: list[Value], why: str = "") -> None:
     """Require replicas in all dimensions: the function is not finite for some inputs."""
+    name = env.name.removesuffix("_")
+    why = why or (LARGE if name in FINITE_NEAR_ZERO else PARTIAL)
     for layout in dict.fromkeys(layout for value in given for layout in value.layouts):
         if not is_fixed(layout):
-            env.replicas_only(layout, f"{env.name}, which {PARTIAL},")
+            env.replicas_only(layout, f"{env.name}, which {why},")
 
 
 @rule(
@@ -101,7 +126,14 @@ def _replicas_only(env: Env, given: list[Value]) -> None:
     aten.sub_.Tensor,
     aten.sub_.Scalar,
     aten.rsub,
-    samples=[_on_hidden(lambda x: x + 0.5 * x), _on_hidden(lambda x: 1 - x), _on_hidden(lambda x: (x + 1).sub_(x))],
+    samples=[
+        _on_hidden(lambda x: x + 0.5 * x),
+        _on_hidden(lambda x: 1 - x),
+        _on_hidden(lambda x: (x + 1).sub_(x)),
+        _on_hidden(lambda x: aten.sub_.Scalar(aten.sub.Scalar(aten.add.Scalar(x, 1), 2), 3)),
+        _on_hidden(lambda x: aten.rsub.Tensor(x, 3 * x)),
+        _on_hidden(lambda x: aten.add_.Scalar(x.clone().add_(x) - 0.5 * x, 1)),
+    ],
     exact=Exactness(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
     linear="sum",
     kinds={"self": "shift", "other": "shift"},
@@ -114,7 +146,11 @@ def added(env: Env, *args: Any, **kwargs: Any) -> Outcome:
 @rule(
     aten.mul_.Tensor,
     aten.mul_.Scalar,
-    samples=[_on_hidden(lambda x: x.clone().mul_(0.5)), _on_hidden(lambda x: x.clone().mul_(x))],
+    samples=[
+        _on_hidden(lambda x: x.clone().mul_(0.5)),
+        _on_hidden(lambda x: x.clone().mul_(x)),
+        _on_hidden(lambda x: aten.mul_.Scalar(x.clone(), 0.5)),
+    ],
     exact=Exactness(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
     linear="scale",
 )
@@ -126,7 +162,11 @@ def multiply_in_place(env: Env, *args: Any, **kwargs: Any) -> Outcome:
 @rule(
     aten.div_.Tensor,
     aten.div_.Scalar,
-    samples=[_on_hidden(lambda x: x.clone().div_(3)), _on_hidden(lambda x: x.clone().div_(1 + x * x))],
+    samples=[
+        _on_hidden(lambda x: x.clone().div_(3)),
+        _on_hidden(lambda x: x.clone().div_(1 + x * x)),
+        _on_hidden(lambda x: aten.div_.Scalar(x.clone(), 3)),
+    ],
     exact=Exactness(
         any="every dimension, by a number",
         replicas="every dimension",
@@ -142,7 +182,7 @@ def divide_in_place(env: Env, *args: Any, **kwargs: Any) -> Outcome:
 @rule(
     aten.mul.Tensor,
     aten.mul.Scalar,
-    samples=[_on_hidden(lambda x: x * 0.5), _on_hidden(lambda x: x * x)],
+    samples=[_on_hidden(lambda x: x * 0.5), _on_hidden(lambda x: x * x), _on_hidden(lambda x: aten.mul.Scalar(x, 2))],
     exact=Exactness(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
     linear="scale",
 )
@@ -157,7 +197,11 @@ def multiply(env: Env, x: Value, factor: Any) -> Outcome:
 @rule(
     aten.div.Tensor,
     aten.div.Scalar,
-    samples=[_on_hidden(lambda x: x / 3), _on_hidden(lambda x: x / (1 + x * x))],
+    samples=[
+        _on_hidden(lambda x: x / 3),
+        _on_hidden(lambda x: x / (1 + x * x)),
+        _on_hidden(lambda x: aten.div.Scalar(x, 3)),
+    ],
     exact=Exactness(
         any="every dimension, by a number",
         replicas="every dimension",
@@ -168,7 +212,9 @@ def multiply(env: Env, x: Value, factor: Any) -> Outcome:
 def divide(env: Env, x: Value, divisor: Any) -> Outcome:
     """out[i] = x[i] / divisor[i]; a weight as the numerator can still be divided through it."""
     if isinstance(divisor, Value):
-        _replicas_only(env, [divisor])
+        _replicas_only(env, [x, divisor])
+    elif not is_divisor(divisor):
+        _replicas_only(env, [x])
     out = broadcast(env, tensors((x, divisor)))
     return _scaled(env, x, divisor if isinstance(divisor, Value) else None, out) or out
 
@@ -200,13 +246,27 @@ def prelu(env: Env, x: Value, weight: Value) -> Outcome:
     samples=[
         _on_hidden(lambda x: torch.zeros_like(x).copy_(x)),
         _on_hidden(lambda x: x + torch.zeros_like(x).fill_(2.0)),
+        _on_hidden(lambda x: x + torch.zeros_like(x).fill_(torch.tensor(2.0)) + x.clone().zero_()),
+        _on_hidden(lambda x: x * torch.zeros_like(x, dtype=torch.int64).copy_(3 * x)),
     ],
-    exact=Exactness(any="every dimension", pinned="a dimension of size 1 that is broadcast"),
+    exact=Exactness(
+        any="every dimension",
+        replicas="the same, where real numbers become whole ones",
+        pinned="a dimension of size 1 that is broadcast",
+    ),
 )
 def assign(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """x[i] = source[i]; the result has x's shape."""
     broadcast(env, [x, *tensors(args)])
+    if is_rounded(env.dtypes):
+        _replicas_only(env, [x], POSITIONS)
     return x.layouts
+
+
+def is_rounded(dtypes: tuple[torch.dtype, ...]) -> bool:
+    """Whether real numbers are written into a tensor of whole numbers, which code uses as positions."""
+    whole = bool(dtypes) and not dtypes[0].is_floating_point and not dtypes[0].is_complex and dtypes[0] != torch.bool
+    return whole and any(dtype.is_floating_point for dtype in dtypes[1:])
 
 
 @rule(
@@ -237,10 +297,13 @@ def glu(env: Env, x: Value, dim: int = -1) -> Outcome:
     aten.detach,
     aten.alias,
     aten.clone,
-    aten.contiguous,
     aten.lift_fresh,
     aten.neg,
-    samples=[_on_hidden(lambda x: -x.clone().contiguous())],
+    samples=[
+        _on_hidden(lambda x: -x.clone().contiguous()),
+        _on_hidden(lambda x: aten.lift_fresh.default(aten.alias.default(x))),
+        _on_hidden(lambda x: x + x.detach()),
+    ],
     exact=Exactness(any="every dimension"),
     linear="each",
 )
@@ -251,13 +314,15 @@ def same(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
 
 @rule(
     aten._to_copy,
-    samples=[_on_hidden(lambda x: x * (x > 0).to(x.dtype))],
-    exact=Exactness(any="every dimension"),
+    samples=[_on_hidden(lambda x: x * (x > 0).to(x.dtype)), _on_hidden(lambda x: x * (3 * x).round().long())],
+    exact=Exactness(any="every dimension", replicas="the same, where real numbers become whole ones"),
     linear="each",
 )
 def cast(env: Env, x: Value, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Outcome:
     """The same values in another dtype; a weight can still be divided through it if nothing is rounded."""
     before = env.dtypes[0]
+    if dtype is not None and is_rounded((dtype, before)):
+        _replicas_only(env, [x], POSITIONS)
     if dtype is None or (dtype.is_floating_point and torch.promote_types(before, dtype) == dtype):
         return x.derived(x.layouts, x.dims)
     return x.layouts

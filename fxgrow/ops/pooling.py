@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layouts.layout import Layout, concat, fixed, product
-from .env import KERNEL, Env, Outcome, Value
+from .env import KERNEL, POSITIONS, Env, Outcome, Value
 from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
@@ -43,10 +43,6 @@ def _family(space: int, ops: Sequence[Any], builds: Sequence[Callable[[], Callab
 _family(
     1,
     [
-        aten.avg_pool1d,
-        aten.adaptive_avg_pool1d,
-        aten.adaptive_max_pool1d,
-        aten.max_pool1d,
         aten.reflection_pad1d.default,
         aten.replication_pad1d.default,
         aten.upsample_linear1d,
@@ -63,13 +59,13 @@ _family(
         lambda: nn.Upsample(scale_factor=2, mode="linear"),
         lambda: nn.Upsample(scale_factor=2),
         lambda: nn.LPPool1d(1, 2),
+        lambda: lambda x: F.interpolate(x, size=5, mode="nearest-exact"),
     ],
 )
 _family(
     2,
     [
         aten.avg_pool2d.default,
-        aten.max_pool2d,
         aten.max_pool2d_with_indices.default,
         aten._adaptive_avg_pool2d.default,
         aten.adaptive_max_pool2d.default,
@@ -96,6 +92,7 @@ _family(
         lambda: nn.Upsample(scale_factor=2, mode="bicubic", align_corners=True),
         lambda: lambda x: F.interpolate(x, size=(3, 3), mode="nearest-exact"),
         lambda: lambda x: F.interpolate(x, size=(3, 3), mode="bilinear", antialias=True),
+        lambda: lambda x: F.interpolate(x, size=(3, 3), mode="bicubic", antialias=True),
     ],
 )
 _family(
@@ -120,8 +117,13 @@ _family(
         lambda: nn.ReplicationPad3d(1),
         lambda: nn.Upsample(scale_factor=2),
         lambda: nn.Upsample(scale_factor=2, mode="trilinear"),
+        lambda: lambda x: F.interpolate(x, size=(3, 3, 3), mode="nearest-exact"),
     ],
 )
+
+
+def _fractional(x: Tensor) -> Tensor:
+    return F.fractional_max_pool3d(x, 2, 2, _random_samples=0.25 + 0 * x[:, :, 0, 0, :3])
 
 
 @rule(
@@ -129,14 +131,18 @@ _family(
     aten.fractional_max_pool3d.default,
     samples=[
         Sample(lambda: lambda x: F.fractional_max_pool2d(x, 2, 2, _random_samples=0.25 + 0 * x[:, :, 0, :2])),
+        Sample(lambda: _fractional, (8, 6, 4, 4)),
         Sample(lambda: nn.FractionalMaxPool2d(2, output_size=2), grows=False),
     ],
-    exact=Exactness(any="channels, where the regions are given", pinned="channels, where they are drawn per channel"),
+    exact=Exactness(
+        replicas="channels, where the regions are given", pinned="channels, where they are drawn per channel"
+    ),
 )
 def fractional_pool(env: Env, x: Value, kernel: Sequence[int], size: Sequence[int], where: Value) -> Outcome:
     """The maximum over random regions, drawn per channel; x (N, C, *S), `where` (N, C, rank of S)."""
     space = where.shape[-1]
     env.unify(x.layouts[-space - 1], where.layouts[1])
+    env.replicas_only(where.layouts[1], f"{env.name}, which {POSITIONS},")
     for layout in (where.layouts[0], where.layouts[2]):
         env.pin(layout, KERNEL)
     return [per_channel(env, x, out, space) for out in env.outs]
@@ -191,7 +197,12 @@ def affine_grid(env: Env, theta: Value, size: Sequence[int], *args: Any) -> Outc
 @rule(
     aten.grid_sampler_2d.default,
     aten.grid_sampler_3d.default,
-    samples=[Sample(lambda: lambda x: F.grid_sample(x, x.new_zeros(x.shape[0], 3, 2, 2), align_corners=False))],
+    samples=[
+        Sample(lambda: lambda x: F.grid_sample(x, x.new_zeros(x.shape[0], 3, 2, 2), align_corners=False)),
+        Sample(
+            lambda: lambda x: F.grid_sample(x, x.new_zeros(x.shape[0], 3, 2, 2, 3), align_corners=False), (8, 4, 3, 2)
+        ),
+    ],
     exact=Exactness(any="channels", pinned="space and the grid"),
 )
 def grid_sample(env: Env, x: Value, grid: Value, *args: Any) -> Outcome:
@@ -232,7 +243,7 @@ def col2im(env: Env, x: Value, size: Sequence[int], kernel: Sequence[int], *args
         Sample(lambda: nn.ZeroPad2d((1, 2, 0, 1))),
         Sample(lambda: nn.ConstantPad2d(-1, 0.5)),
         Sample(lambda: lambda x: F.pad(x, (0, 0, 0, 0, 2, 3), value=0.5)),
-        Sample(lambda: lambda x: F.pad(x, (0, 0, 0, 0, -2, 0)), grows=False),  # the literal 2 is not rewritten
+        Sample(lambda: lambda x: F.pad(x, (0, 0, 0, 0, -2, 0))),
     ],
     exact=Exactness(any="every dimension, with the padding as fixed parts"),
 )
@@ -243,9 +254,11 @@ def constant_pad(env: Env, x: Value, pad: Sequence[int], value: float = 0) -> Ou
         dim, low, high = len(out) - 1 - pair, pad[2 * pair], pad[2 * pair + 1]
         layout, length = out[dim], x.shape[dim]
         if low < 0:
-            layout = env.cut(layout, -low)[1]
+            gone, layout = env.cut(layout, -low)
+            env.unread(gone)
         if high < 0:
-            layout = env.cut(layout, length + min(low, 0) + high)[0]
+            layout, gone = env.cut(layout, length + min(low, 0) + high)
+            env.unread(gone)
         out[dim] = concat(
             [fixed(n) if n > 0 else () for n in (low,)] + [layout] + [fixed(n) if n > 0 else () for n in (high,)]
         )

@@ -117,6 +117,11 @@ def variance_and_mean(
         Sample(lambda: lambda x: x.amax((2, 3))),
         Sample(lambda: lambda x: x * x.amax(1, keepdim=True)),
         Sample(lambda: lambda x: x + x.max()),
+        Sample(lambda: lambda x: x + x.amin(2, keepdim=True)),
+        Sample(lambda: lambda x: x + x.min()),
+        Sample(lambda: lambda x: x * (x > 0).all(2, keepdim=True) + (x > 0).any(2, keepdim=True)),
+        Sample(lambda: lambda x: x * (x > 0).all((2, 3), keepdim=True) + (x > 0).any((2, 3), keepdim=True)),
+        Sample(lambda: lambda x: x * (x > -9).all() + (x > 0).any()),
     ],
     exact=Exactness(any="the other dimensions", replicas="the dimensions reduced"),
 )
@@ -204,8 +209,6 @@ _pinned_along(
     aten._softmax,
     aten._safe_softmax,
     aten._log_softmax,
-    aten.softmax.int,
-    aten.log_softmax.int,
 )
 _pinned_along(
     "running",
@@ -216,6 +219,7 @@ _pinned_along(
         Sample(lambda: lambda x: x.clone().cumsum_(2)),
         Sample(lambda: lambda x: x.cummax(2)[0]),
         Sample(lambda: lambda x: x.cummin(1)[0], grows=False),
+        Sample(lambda: lambda x: x.cumprod(2).clone().cumprod_(3).logcumsumexp(2)),
     ],
     aten.cumsum,
     aten.cumsum_,
@@ -245,6 +249,7 @@ _pinned_along(
         Sample(lambda: lambda x: x.median(1)[0], grows=False),
         Sample(lambda: lambda x: x.flatten(2).median(2)[0]),
         Sample(lambda: lambda x: x.flatten(2).nanmedian(2)[0]),
+        Sample(lambda: lambda x: x.flatten(2).mode(2)[0]),
     ],
     aten.median.dim,
     aten.nanmedian.dim,
@@ -254,15 +259,44 @@ _pinned_along(
     "best",
     "the best of several channels are picked by number",
     1,
-    [Sample(lambda: lambda x: x.topk(2, 1)[0], grows=False), Sample(lambda: lambda x: x.topk(2, dim=2)[0])],
+    [
+        Sample(lambda: lambda x: x.topk(2, 1)[0], grows=False),
+        Sample(lambda: lambda x: x.topk(2, dim=2)[0]),
+        Sample(lambda: lambda x: x.kthvalue(2, 2)[0]),
+    ],
     aten.topk.default,
     aten.kthvalue.default,
 )
 
 
+def _total(env: Env, x: Value, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Layout, ...]:
+    """The layouts of a reduction whose result depends on the number of channels."""
+    names = [a.name for a in env.op._schema.arguments]  # the positions of `dim` and `keepdim` differ
+    given = {**dict(zip(names[1:], args, strict=False)), **kwargs}
+    gone = reduced(x, given.get("dim"))
+    for d in gone:
+        env.keep(x.layouts[d], "its result over channels depends on their number")
+    return left(x, gone, bool(given.get("keepdim", False)))
+
+
 @rule(
     aten.sum.default,
     aten.sum.dim_IntList,
+    samples=[
+        Sample(lambda: lambda x: x * x.sum((2, 3), keepdim=True)),
+        Sample(lambda: lambda x: x.sum(2)),
+        Sample(lambda: lambda x: x * x.sum(1, keepdim=True), grows=False),
+        Sample(lambda: lambda x: x * x.sum(), grows=False),
+    ],
+    exact=Exactness(any="the other dimensions", pinned="the dimensions summed over"),
+    linear="each",
+)
+def total(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
+    """The sum over channels, which depends on their number."""
+    return _total(env, x, args, kwargs)
+
+
+@rule(
     aten.nansum.default,
     aten.prod.default,
     aten.prod.dim_int,
@@ -274,22 +308,28 @@ _pinned_along(
     aten.argmax,
     aten.argmin,
     samples=[
-        Sample(lambda: lambda x: x * x.sum((2, 3), keepdim=True)),
-        Sample(lambda: lambda x: x * x.sum(1, keepdim=True), grows=False),
         Sample(lambda: lambda x: F.normalize(x, dim=1), grows=False),
         Sample(lambda: lambda x: x * torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)),
         Sample(lambda: lambda x: x * x.argmax(1, keepdim=True), grows=False),
         Sample(lambda: lambda x: x * x.prod(), grows=False),
         Sample(lambda: lambda x: x.nansum((2, 3))),
+        Sample(lambda: lambda x: x * x.prod(2, keepdim=True) + x.logsumexp((2, 3), keepdim=True)),
+        Sample(lambda: lambda x: x * aten.norm.ScalarOpt_dim(x, 2, [2], True)),
+        Sample(lambda: lambda x: x * torch.linalg.vector_norm(x, 0.5, dim=2, keepdim=True)),
+        Sample(lambda: lambda x: x * x.argmin(2, keepdim=True) + x.count_nonzero((2, 3))[:, :, None, None]),
+        Sample(lambda: lambda x: x * x.median() + x.count_nonzero(), grows=False),
     ],
-    exact=Exactness(any="the other dimensions", pinned="the dimensions reduced"),
-    linear="each",
+    exact=Exactness(
+        any="the other dimensions",
+        replicas="the same, for a norm of an order below 1",
+        pinned="the dimensions reduced",
+    ),
 )
-def total(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
-    """The sum over channels, which depends on their number."""
-    names = [a.name for a in env.op._schema.arguments]  # the positions of `dim` and `keepdim` differ
-    given = {**dict(zip(names[1:], args, strict=False)), **kwargs}
-    gone = reduced(x, given.get("dim"))
-    for d in gone:
-        env.keep(x.layouts[d], "its result over channels depends on their number")
-    return left(x, gone, bool(given.get("keepdim", False)))
+def whole(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
+    """A product, norm, count or position over channels, which depends on their number. Not linear in the channels."""
+    out = _total(env, x, args, kwargs)
+    order = args[0] if args and args[0] is not None else 2
+    if "norm" in env.name and not (isinstance(order, int | float) and (order >= 1 or order == 0)):
+        for layout in out:
+            env.replicas_only(layout, f"{env.name} of order {order}, which {PARTIAL},")
+    return out

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from ..base.roles import Use
-from ..base.torch_private import OpOverload, OpOverloadPacket
+from ..base.torch_private import OpOverload, OpOverloadPacket, is_composite
 from .env import Outcome
 
 RuleFunction = Callable[..., Outcome]
@@ -94,7 +94,8 @@ def rule(
     """Function decorator: adds a rule for operators, of ATen or of a library of your own.
 
     Args:
-        ops: Overloads (`torch.ops.aten.relu.default`) or packets (`torch.ops.aten.relu`: all its overloads).
+        ops: Overloads (`torch.ops.aten.relu.default`) or packets (`torch.ops.aten.relu`: all its overloads that a run
+            can record).
         samples: At least one, for the generic tests.
         exact: The mappings for which the operator is exact.
         sized: Arguments that the shapes determine, so that they may differ between teacher and student.
@@ -125,8 +126,15 @@ def _overloads(op: Any) -> list[Any]:
     if isinstance(op, OpOverload):
         return [op]
     if isinstance(op, OpOverloadPacket):
-        return [getattr(op, name) for name in op.overloads()]
+        return [overload for name in op.overloads() if _is_recorded(overload := getattr(op, name))]
     raise ValueError(f"{op!r} is no operator: give an overload such as torch.ops.aten.relu.default, or a packet")
+
+
+def _is_recorded(overload: Any) -> bool:
+    """Whether a run can record the overload: it gives tensors of its own, and PyTorch does not take it apart before."""
+    schema = overload._schema
+    gives_tensors = any("Tensor" in str(result.type) for result in schema.returns)
+    return gives_tensors and not any(a.is_out for a in schema.arguments) and not is_composite(overload)
 
 
 def rules() -> Mapping[Any, Rule]:

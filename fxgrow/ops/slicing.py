@@ -64,6 +64,8 @@ def slice_(
         layout, after = env.cut(layout, high)
     if low > 0:
         before, layout = env.cut(layout, low)
+    env.unread(before)
+    env.unread(after)
     env.expect(2, before, concat([layout, after]))
     return x.derived(with_dim(x, dim, layout), x.dims)
 
@@ -77,6 +79,8 @@ def slice_(
         Sample(lambda: lambda x: torch.cat(x.split(3, 1)[::-1], 1)),
         Sample(lambda: lambda x: torch.cat(x.split([1, 5, 2], dim=1)[::-1], 1)),
         Sample(lambda: lambda x: torch.cat(x.split(4, 2)[::-1], 2)),
+        Sample(lambda: lambda x: torch.cat(x.unsafe_split(4, 2)[::-1], 2)),
+        Sample(lambda: lambda x: torch.cat(x.split([2, 4], 2)[::-1], 2)),
     ],
     sized=(1,),
     exact=Exactness(any="the dimension, cut into the parts"),

@@ -21,14 +21,13 @@ aten = torch.ops.aten
 @rule(
     aten.view.default,
     aten._unsafe_view.default,
-    aten.reshape.default,
     aten.view_copy.default,
-    aten._reshape_alias.default,
     samples=[
         Sample(nn.Flatten),
         Sample(lambda: lambda x: x.reshape(-1, 8 * 6 * 4)),
         Sample(lambda: lambda x: x.reshape(x.shape[0], 2, -1, 6, 4).transpose(1, 2).reshape(x.shape)),
         Sample(lambda: lambda x: x.flatten(2).unflatten(2, (6, 4))),
+        Sample(lambda: lambda x: torch.view_copy(x, (x.shape[0], x.shape[1], 24))),
     ],
     sized=(1,),
     exact=Exactness(any="every dimension; of several factors those whose sizes are no literals of the code"),
@@ -119,7 +118,10 @@ def permute(env: Env, x: Value, order: Sequence[int]) -> Outcome:
 @rule(
     aten.transpose.int,
     aten.transpose_.default,
-    samples=[Sample(lambda: lambda x: x.transpose(1, -1).swapaxes(1, 3))],
+    samples=[
+        Sample(lambda: lambda x: x.transpose(1, -1).swapaxes(1, 3)),
+        Sample(lambda: lambda x: x.clone().transpose_(1, 2).transpose_(1, 2)),
+    ],
     exact=Exactness(any="every dimension"),
     linear="each",
 )
@@ -132,7 +134,6 @@ def transpose(env: Env, x: Value, a: int, b: int) -> Outcome:
 
 @rule(
     aten.t.default,
-    aten.numpy_T.default,
     samples=[Sample(lambda: lambda x: x[0].t().t()[None], (8,), grows=True)],
     exact=Exactness(any="every dimension"),
     linear="each",
@@ -145,7 +146,10 @@ def t(env: Env, x: Value) -> Outcome:
 @rule(
     aten.unsqueeze.default,
     aten.unsqueeze_.default,
-    samples=[Sample(lambda: lambda x: x.unsqueeze(1).squeeze(1))],
+    samples=[
+        Sample(lambda: lambda x: x.unsqueeze(1).squeeze(1)),
+        Sample(lambda: lambda x: x.clone().unsqueeze_(1).squeeze_(1)),
+    ],
     exact=Exactness(any="every dimension"),
     linear="each",
 )
@@ -161,7 +165,11 @@ def unsqueeze(env: Env, x: Value, dim: int) -> Outcome:
     aten.squeeze.dim,
     aten.squeeze.dims,
     aten.squeeze_.dim,
-    samples=[Sample(lambda: lambda x: x.mean((2, 3), keepdim=True).squeeze(-1).squeeze())],
+    samples=[
+        Sample(lambda: lambda x: x.mean((2, 3), keepdim=True).squeeze(-1).squeeze()),
+        Sample(lambda: lambda x: x.mean((2, 3), keepdim=True).squeeze((2, 3))),
+        Sample(lambda: lambda x: x.clone().unsqueeze_(1).squeeze_(1)),
+    ],
     exact=Exactness(any="the remaining dimensions"),
     linear="each",
 )
@@ -254,7 +262,6 @@ def stack(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
 
 @rule(
     aten.channel_shuffle.default,
-    aten.native_channel_shuffle.default,
     samples=[Sample(lambda: nn.ChannelShuffle(2))],
     exact=Exactness(any="the channels inside each group"),
 )

@@ -338,6 +338,12 @@ def is_uniform(real: Tensor) -> bool:
     return real.numel() > 0 and bool((real == real.flatten()[0]).all())
 
 
+def is_infinite(real: Tensor) -> bool:
+    """Whether some entry of a constant is infinite or NaN."""
+    real_numbers = real.is_floating_point() or real.is_complex()
+    return real_numbers and not bool(real.isfinite().all())
+
+
 def _fingerprint(real: Tensor) -> str:
     """A constant by its content; one with all entries alike by that entry, whatever its shape."""
     if is_uniform(real):

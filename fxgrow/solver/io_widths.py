@@ -11,16 +11,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..errors import PlanError
-from ..infer.findings import IS_OUTPUT, Lifted
+from ..infer.findings import CONTRACT, IS_OUTPUT, Lifted
 from ..infer.freeze import lift
 from ..infer.groups import Group
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import atoms
-from ..ops import PARTIAL
+from ..ops import INFINITE, LARGE, PARTIAL, POSITIONS
 from ..spec.requests import Inputs, Outputs
 from .input_channels import find_input, input_growth
 from .io_growth import IGNORED, IoGrowth
-from .output_rows import made_dim, makers_of, output_growths, returned_dims
+from .output_rows import METHODS, made_dim, makers_of, output_growths, returned_dims
 
 IS_INPUT = "it is an input of the model"
 
@@ -82,7 +82,7 @@ def check_io_growths(graph: WidthGraph, io_growths: Sequence[IoGrowth]) -> None:
     for growth in io_growths:
         group = graph.groups_by_name[growth.group]
         reasons = _reasons(group)
-        needs = group.uniform or [reason for reason in group.replicas if PARTIAL not in reason]
+        needs = group.uniform or [reason for reason in group.replicas if not _is_of_values(reason)]
         if reasons:
             raise PlanError(
                 f"{growth.request!r}: {growth.what} must stay: {'; '.join(reasons)}{_advice(growth, reasons)}"
@@ -92,6 +92,31 @@ def check_io_growths(graph: WidthGraph, io_growths: Sequence[IoGrowth]) -> None:
                 f"{growth.request!r}: {growth.what} must stay: {needs[0]} takes all of them together, so that new ones "
                 "would change what the old ones give"
             )
+        unfit = _unfit_values(graph, growth, group)
+        if unfit:
+            raise PlanError(f"{growth.request!r}: {growth.what} must stay: {unfit}")
+
+
+def _is_of_values(reason: str) -> bool:
+    """Whether replicas are needed for the values of new channels, not for their number."""
+    return any(text in reason for text in (PARTIAL, LARGE, INFINITE, POSITIONS))
+
+
+def _unfit_values(graph: WidthGraph, growth: IoGrowth, group: Group) -> str:
+    """Why the values of what is new may give infinities, NaN or positions out of range; "" if they do not.
+
+    What is returned as it is may be infinite, but not where it is divided by (rows of zeros), nor where a weight sums
+    over it: zero columns times infinity are NaN.
+    """
+    summed = any(graph.tensors[tensor].roles[dim] == CONTRACT for tensor, dim in group.members)
+    zero = growth.method == METHODS["zero"]
+    for reason in group.replicas:
+        if POSITIONS in reason:
+            return f"{reason} would read those of what is new, which may lie out of range"
+        if (PARTIAL in reason and zero) or (summed and _is_of_values(reason)):
+            advice = "; ask for new='mean' or new='random'" if zero and not summed else ""
+            return f"what is new may make it infinite or NaN: {reason}{advice}"
+    return ""
 
 
 def _reasons(group: Group) -> tuple[str, ...]:

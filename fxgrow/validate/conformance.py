@@ -115,6 +115,13 @@ def _compare(run: TapedRun[_CheckedTape], graph: fx.Graph) -> None:
         run.tape.finish(run.returned(result), graph)
 
 
+# Questions about a tensor whose answer depends on no size of it.
+OF_NO_SIZE = frozenset((
+    "dim", "element_size", "get_device", "is_complex", "is_conj", "is_floating_point", "is_inference", "is_neg",
+    "is_signed", "is_tensor", "ndimension", "type",
+))  # fmt: skip
+
+
 class _Departure(Exception):
     """The student runs another operator than the teacher, so that later calls cannot be compared."""
 
@@ -360,9 +367,13 @@ def _is_shape(node: fx.Node) -> bool:
     return (node.target is getattr and node.args[1] == "shape") or (node.target == "size" and len(node.args) == 1)
 
 
+def _name(node: fx.Node) -> str:
+    return str(getattr(node.target, "__name__", node.target))
+
+
 def _asked_of(node: fx.Node, tensor: Value) -> Sequence[Layout]:
     """The dimensions of a tensor that a node which gives plain values asks about."""
-    if node.target is getattr and node.args[1] != "shape":
+    if (node.target is getattr and node.args[1] not in ("shape", "nbytes")) or _name(node) in OF_NO_SIZE:
         return ()
     if node.target == "size" and len(node.args) > 1 and isinstance(node.args[1], int):
         return (tensor.layouts[node.args[1]],)
