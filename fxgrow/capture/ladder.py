@@ -348,8 +348,12 @@ def _keep_places(graph: fx.Graph, tree: nn.Module, mode: Mode) -> None:
 
 def _infinite(model: nn.Module) -> frozenset[str]:
     """The tensors of a model that hold infinities or NaN; matrices of parameters are taken to hold none."""
-    small = {n: t for n, t in named_tensors(model).items() if t.ndim < 2 or not isinstance(t, nn.Parameter)}
-    return frozenset(name for name, tensor in small.items() if not tensor.is_meta and is_infinite(tensor))
+    looked_at = {
+        name: tensor
+        for name, tensor in named_tensors(model).items()
+        if not isinstance(tensor, nn.Parameter) or sum(n > 1 for n in tensor.shape) < 2
+    }
+    return frozenset(name for name, tensor in looked_at.items() if not tensor.is_meta and is_infinite(tensor))
 
 
 def _notes(

@@ -200,7 +200,7 @@ class Inference(Observer):
     def _with_infinities(self, context: CallContext, results: list[Value]) -> list[Value]:
         """The results with what is known of infinities in them; where these meet, new channels have to be replicas."""
         read = context.arguments
-        found = infinities(context.op, read.args, read.kwargs)
+        found = infinities(context.op, read.args, read.kwargs, read.dtypes)
         name = context.op._schema.name.partition("::")[2]
         for layout in found.replicas:
             self.findings.replicas.append((layout, f"{name}, which {INFINITE}, in {self.unifier.site}"))
@@ -244,13 +244,14 @@ class Inference(Observer):
     ) -> Prediction:
         """What the student's call must look like."""
         rule = rule_for(context.op)
+        linear = rule.linear if rule else ""
         tensors = [(tape.value_of(o), o, r) for o, r in zip(outs, results, strict=True) if isinstance(o, Tensor)]
         return Prediction(
             ins=tuple([layout for value in touched for layout in value.layouts if not is_fixed(layout)]),
             outs=tuple([r.layouts for r in results]),
             expected=tuple(context.expected),
             sized=rule.sized if rule else (),
-            flow=_flow(context, rule.linear if rule else "", touched, tensors),
+            flow=_flow(context, "rounded" if linear and context.rounds else linear, touched, tensors),
             unread=tuple(context.unread),
             decided=outs if tape.real and decides(context.op) else None,
         )

@@ -72,6 +72,7 @@ class CallContext:
         contracted: How often (value, dimension) is summed over, by the value's id.
         expected: (argument, front, back) of `Env.expect`.
         summed: (value, dimension) that is summed over, in order.
+        rounds: Whether it rounds what it takes.
         unread: Dimensions, or parts of some, that it leaves out.
         norm: (gain, shift, norm), where it is a layer norm.
     """
@@ -84,6 +85,7 @@ class CallContext:
     contracted: Counter[tuple[int, int]] = field(default_factory=Counter)
     expected: list[tuple[int, Layout, Layout]] = field(default_factory=list)
     summed: list[tuple[Value, int]] = field(default_factory=list)
+    rounds: bool = False
     unread: list[Layout] = field(default_factory=list)
     norm: tuple[Value | None, Value | None, Norm] | None = None
 
@@ -176,6 +178,9 @@ class RuleEnv(Env):
         if self.call.module is not None:
             attributes = [Attribute(self.call.module, name, layouts) for name, layouts in declared.items()]
             self.findings.attributes.extend(attributes)
+
+    def rounds(self) -> None:
+        self.call.rounds = True
 
     def note(self, layouts: Sequence[Layout], text: str) -> None:
         self.findings.notes.extend((layout, text) for layout in layouts)

@@ -146,6 +146,10 @@ class Env(ABC):
         """Attributes and literals of these names that hold the size of the dimension (list: sizes) are rewritten."""
 
     @abstractmethod
+    def rounds(self) -> None:
+        """The operator rounds what it takes: a mean of channels is no longer the mean of what they become."""
+
+    @abstractmethod
     def note(self, layouts: Sequence[Layout], text: str) -> None:
         """Add a note to the plan if one of these dimensions grows."""
 

@@ -14,6 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from ..base.magnitude import far_from_zero
 from ..layouts.layout import Layout, is_fixed
 from .env import Value
 from .registry import rule_for
@@ -34,6 +37,9 @@ _PASSES = frozenset((
 _LINEAR = ("each", "spread", "fresh", "alike")
 _ORDER = frozenset(("ord", "p"))  # of a norm: infinity is one
 _CLAMPS = frozenset(("clamp", "clamp_max", "clamp_min", "hardtanh"))
+_BOUNDS = {"min": -1, "max": 1, "min_val": -1, "max_val": 1}  # the sign of those that bound nothing
+_DIVISIONS = frozenset(("div", "floor_divide"))
+_FACTORS = frozenset(("value", "other", "alpha", "beta", "fill_value", "weight"))  # plain numbers, not sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +55,26 @@ class Infinities:
     infinite: bool = False
 
 
-def infinities(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Infinities:
-    """What becomes of the infinities among the arguments of a call, each tensor of which is a `Value`."""
+def infinities(
+    op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], dtypes: Sequence[torch.dtype] = ()
+) -> Infinities:
+    """What becomes of the infinities among the arguments of a call.
+
+    Args:
+        op: The overload.
+        args: Its arguments, each tensor of which is a `Value`.
+        kwargs: Those by name.
+        dtypes: Of the tensors among them. A number whose square is infinite in these counts as infinite.
+    """
+    far = far_from_zero(dtypes)
     values = [v for a in (*args, *kwargs.values()) for v in _values(a)]
     name = op._schema.name.partition("::")[2].removesuffix("_")
     named = {**dict(zip((a.name for a in op._schema.arguments), args, strict=False)), **kwargs}
-    if not any(v.infinite for v in values) and not _has_infinity(name, named):
+    if not any(v.infinite for v in values) and not _has_infinity(name, named, far):
         return Infinities()
     if name in _ENDS:
         return Infinities()
-    selects = _selecting(name, named)
+    selects = _selecting(name, named, far)
     rule = rule_for(op)
     if selects is None and (name in _PASSES or (rule is not None and rule.linear in _LINEAR)):
         return Infinities(infinite=True)
@@ -74,21 +90,24 @@ def _values(argument: Any) -> Iterator[Value]:
         yield from (a for a in argument if isinstance(a, Value))
 
 
-def _has_infinity(name: str, named: Mapping[str, Any]) -> bool:
+def _has_infinity(name: str, named: Mapping[str, Any], far: float) -> bool:
     """Whether a plain number among the arguments makes the result infinite, or NaN."""
+    if name == "nan_to_num":
+        return False
     for key, argument in named.items():
+        if key in _ORDER:
+            continue
         numbers = argument if isinstance(argument, list | tuple) else (argument,)
-        for number in numbers:
-            if not isinstance(number, float) or math.isfinite(number) or key in _ORDER or name == "nan_to_num":
-                continue
-            bound = {"min": -math.inf, "max": math.inf, "min_val": -math.inf, "max_val": math.inf}.get(key)
-            divides = name == "div" and key == "other" and not math.isnan(number)
-            if not divides and not (name in _CLAMPS and number == bound):
+        for number in (n for n in numbers if isinstance(n, float) or (key in _FACTORS and type(n) is int)):
+            if name in _DIVISIONS and key == "other":
+                if _is_infinite(1 / number if number else math.inf, far):
+                    return True
+            elif _is_infinite(number, far) and not (name in _CLAMPS and number * _BOUNDS.get(key, 0) > 0):
                 return True
     return False
 
 
-def _selecting(name: str, named: Mapping[str, Any]) -> Value | None:
+def _selecting(name: str, named: Mapping[str, Any], far: float) -> Value | None:
     """The tensor whose numbers decide where the results are infinite, if there is one."""
     chosen = {"masked_fill": ("value",), "where": ("self", "other"), "threshold": ("value",)}.get(name)
     if chosen is None:
@@ -96,11 +115,11 @@ def _selecting(name: str, named: Mapping[str, Any]) -> Value | None:
     selecting = named.get({"masked_fill": "mask", "where": "condition", "threshold": "self"}[name])
     if not isinstance(selecting, Value) or selecting.constant:
         return None
-    infinite = [_is_infinite(named.get(key)) for key in chosen]
+    infinite = [_is_infinite(named.get(key), far) for key in chosen]
     return selecting if any(infinite) else None
 
 
-def _is_infinite(argument: Any) -> bool:
+def _is_infinite(argument: Any, far: float) -> bool:
     if isinstance(argument, Value):
         return argument.infinite
-    return isinstance(argument, float) and not math.isfinite(argument)
+    return isinstance(argument, int | float) and not abs(argument) < far

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..base.magnitude import is_narrower
 from ..layouts.layout import Layout, is_fixed, product
 from .env import LARGE, PARTIAL, POSITIONS, Env, Outcome, Value, broadcast, tensors
 from .registry import Exactness, Sample, rule
@@ -314,8 +315,14 @@ def same(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
 
 @rule(
     aten._to_copy,
-    samples=[_on_hidden(lambda x: x * (x > 0).to(x.dtype)), _on_hidden(lambda x: x * (3 * x).round().long())],
-    exact=Exactness(any="every dimension", replicas="the same, where real numbers become whole ones"),
+    samples=[
+        _on_hidden(lambda x: x * (x > 0).to(x.dtype)),
+        _on_hidden(lambda x: x * (3 * x).round().long()),
+        _on_hidden(lambda x: aten._to_copy.default(x)),
+    ],
+    exact=Exactness(
+        any="every dimension", replicas="the same, where real numbers become whole ones, or ones of a smaller range"
+    ),
     linear="each",
 )
 def cast(env: Env, x: Value, *args: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Outcome:
@@ -325,4 +332,7 @@ def cast(env: Env, x: Value, *args: Any, dtype: torch.dtype | None = None, **kwa
         _replicas_only(env, [x], POSITIONS)
     if dtype is None or (dtype.is_floating_point and torch.promote_types(before, dtype) == dtype):
         return x.derived(x.layouts, x.dims)
+    env.rounds()
+    if is_narrower(dtype, before) and not x.origin:
+        _replicas_only(env, [x], LARGE)
     return x.layouts

@@ -15,10 +15,13 @@ from .env import Outcome
 
 RuleFunction = Callable[..., Outcome]
 
-Linear = Literal["", "each", "spread", "fresh", "alike", "sum", "scale", "divide", "product", "filter", "norm"]
+Linear = Literal[
+    "", "each", "rounded", "spread", "fresh", "alike", "sum", "scale", "divide", "product", "filter", "norm"
+]
 """How an operator maps a channel that carries the mean of the others; "" if the analysis must assume nothing.
 
 - "each": linear in each tensor, and the same function for each channel: views, joins, means over space.
+- "rounded": as "each", with a rounding, after which a mean is not the mean of the others. Rules say `Env.rounds`.
 - "spread": as "each"; entries along a new dimension are equal.
 - "fresh": all entries are equal, for any input. "alike": entries are equal if those of the input are.
 - "sum": a sum or difference. "scale": a product. "divide": a quotient.

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils import swap_tensors
 
 from ..base.content import digest
+from ..base.magnitude import far_from_zero
 from ..base.structures import leaf_tensors
 from ..base.torch_private import TorchDispatchMode, no_dispatch_modes, pytree
 from ..errors import TraceError
@@ -339,9 +340,10 @@ def is_uniform(real: Tensor) -> bool:
 
 
 def is_infinite(real: Tensor) -> bool:
-    """Whether some entry of a constant is infinite or NaN."""
-    real_numbers = real.is_floating_point() or real.is_complex()
-    return real_numbers and not bool(real.isfinite().all())
+    """Whether some entry of a constant is infinite, NaN, or so far from zero that its square is infinite."""
+    if not (real.is_floating_point() or real.is_complex()) or not real.numel():
+        return False
+    return not bool((real.abs() < far_from_zero([real.dtype])).all())
 
 
 def _fingerprint(real: Tensor) -> str:

@@ -169,6 +169,8 @@ class _Following:
             return active[0] if active else "alike" if held else None
         if flow.linear == "sum" and "zero" in active and (len(held) < len(flow.ins) or flow.numbers):
             raise _Reason(f"{self.site} adds a number to what a layer norm gives")
+        if flow.linear == "rounded" and "mean" in active:
+            raise _Reason(f"{self.site} rounds, after which a mean is not that of the other channels")
         if flow.linear == "spread" and not held:
             return "alike"
         return self._joined(held)

@@ -1,0 +1,20 @@
+"""Which numbers are so large that what is computed with them may be infinite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+
+def far_from_zero(dtypes: Iterable[torch.dtype]) -> float:
+    """The magnitude from which on products of two numbers in the narrowest of these dtypes are infinite."""
+    floating = [dtype for dtype in dtypes if dtype.is_floating_point or dtype.is_complex]
+    return float(min(torch.finfo(dtype).max for dtype in floating or [torch.float32]) ** 0.5)
+
+
+def is_narrower(dtype: torch.dtype, than: torch.dtype) -> bool:
+    """Whether common numbers of one dtype are infinite in another (float16 and below; bfloat16 reaches as far as 32)."""
+    if not (dtype.is_floating_point and than.is_floating_point):
+        return False
+    return torch.finfo(dtype).max < min(torch.finfo(than).max, torch.finfo(torch.bfloat16).max)
