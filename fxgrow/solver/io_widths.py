@@ -113,7 +113,7 @@ def _unfit_values(graph: WidthGraph, growth: IoGrowth, group: Group) -> str:
     for reason in group.replicas:
         if POSITIONS in reason:
             return f"{reason} would read those of what is new, which may lie out of range"
-        if (PARTIAL in reason and zero) or (summed and _is_of_values(reason)):
+        if ((PARTIAL in reason or INFINITE in reason) and zero) or (summed and _is_of_values(reason)):
             advice = "; ask for new='mean' or new='random'" if zero and not summed else ""
             return f"what is new may make it infinite or NaN: {reason}{advice}"
     return ""
