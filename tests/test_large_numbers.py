@@ -1,4 +1,4 @@
-"""Numbers so far from zero that products of them are infinite, and dtypes of a smaller range: new channels stay finite."""
+"""Large numbers, whose products are infinite, and dtypes of a smaller range: new channels stay finite."""
 
 from collections.abc import Callable
 
@@ -75,9 +75,9 @@ NEAR: dict[str, Function] = {
     "single precision": lambda h: h.float().double() * 0 + h,
     "bfloat16": lambda h: h.bfloat16().double() * 0 + h,
     "a bound that no number reaches": lambda h: h.clamp(-LARGEST, LARGEST),
-    "a softmax over what the smallest number leaves out": lambda h: (
-        h.masked_fill(torch.tensor([True, False, False, False, True]), -LARGEST).softmax(-1)
-    ),
+    "a softmax over what the smallest number leaves out": lambda h: h.masked_fill(
+        torch.tensor([True, False, False, False, True]), -LARGEST
+    ).softmax(-1),
 }
 
 

@@ -14,7 +14,7 @@ def far_from_zero(dtypes: Iterable[torch.dtype]) -> float:
 
 
 def is_narrower(dtype: torch.dtype, than: torch.dtype) -> bool:
-    """Whether common numbers of one dtype are infinite in another (float16 and below; bfloat16 reaches as far as 32)."""
+    """Whether common numbers of one dtype are infinite in another: in float16, not in bfloat16, of float32."""
     if not (dtype.is_floating_point and than.is_floating_point):
         return False
     return torch.finfo(dtype).max < min(torch.finfo(than).max, torch.finfo(torch.bfloat16).max)

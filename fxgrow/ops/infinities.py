@@ -4,7 +4,7 @@
 infinity is harmless as long as its places do not depend on the numbers of the channels (a mask over tokens), because
 then every channel of the teacher has it, too, and as long as a softmax or a comparison ends it. `Value.infinite`
 follows such ones. Where the numbers of a channel select it (`masked_fill(h > 2, inf)`), or where it is multiplied or
-summed, new channels have to be replicas.
+summed, new channels have to be replicas. So they have to where a number is so large that its square is infinite.
 """
 
 from __future__ import annotations
