@@ -54,12 +54,12 @@ class ReadsNumbers(Asks):
 
 
 def _extracted(student: nn.Module) -> Any:
-    import_torchvision()  # which declares its operators, where its extension does not
-    create_feature_extractor = importlib.import_module("torchvision.models.feature_extraction").create_feature_extractor
+    import_torchvision()
+    extraction: Any = importlib.import_module("torchvision.models.feature_extraction")
     graph: fx.Graph = fx.symbolic_trace(student).graph
     (output,) = (node for node in graph.nodes if node.op == "output")
     name = output.all_input_nodes[0].name
-    extractor = create_feature_extractor(student, [name])
+    extractor = extraction.create_feature_extractor(student, [name])
     return lambda x: extractor(x)[name]
 
 

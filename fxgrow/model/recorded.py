@@ -22,8 +22,9 @@ def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def foreign_proxy(value: Any) -> fx.Proxy | None:
     """The first proxy in an argument that is not of this package's tracer, which sees what these functions do."""
-    if isinstance(value, tuple | list):
+    kind = type(value)  # not isinstance, which the tracer answers for its proxies as for their values
+    if issubclass(kind, tuple | list):
         return next((found for entry in value if (found := foreign_proxy(entry)) is not None), None)
-    if isinstance(value, dict):
+    if issubclass(kind, dict):
         return foreign_proxy(list(value.values()))
-    return value if issubclass(type(value), fx.Proxy) and not hasattr(type(value), "has_value") else None
+    return value if issubclass(kind, fx.Proxy) and not hasattr(kind, "has_value") else None
