@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,6 +113,21 @@ class Prediction:
     decided: Any = None  # the result itself, where its size or value depends on numbers in tensors
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What an inference with other sizes of the inputs finds, where it agrees with the example's.
+
+    Attributes:
+        arguments: The arguments of `forward` by name.
+        changed: The dimensions of inputs that differ from the example's.
+        findings: What it finds, in terms of the same variables for parameters.
+    """
+
+    arguments: Mapping[str, Any]
+    changed: frozenset[InputDim]
+    findings: Findings
+
+
 @dataclass(slots=True)
 class Findings:
     """Everything that the rules said, in terms of `Var`.
@@ -135,6 +151,7 @@ class Findings:
         kinds: What each parameter and buffer is passed as.
         mixed: Layouts of widths in calls whose meaning could depend on the sizes of the inputs.
         fixed: Dimensions of inputs whose sizes must stay if some widths grow.
+        trials: The same for other sizes of the inputs.
     """
 
     unifier: Unifier
@@ -155,6 +172,7 @@ class Findings:
     kinds: TensorKinds = field(default_factory=TensorKinds)
     mixed: dict[Layout, None] = field(default_factory=dict)
     fixed: list[FixedDims] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
 
     @property
     def ties(self) -> list[Tie]:

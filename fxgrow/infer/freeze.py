@@ -5,7 +5,8 @@ A width is named after the layer that makes it, or else after the place where it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -19,12 +20,12 @@ from ..layouts.layout import Layout, Var, atoms, is_fixed, of, only_atom, substi
 from ..model.copies import named_tensors
 from ..ops import KERNEL, Value
 from .attributes import of_weights
-from .findings import CARRY, CONTRACT, IS_OUTPUT, Findings, FixedDims, Flow, Lifted, Prediction
+from .findings import CARRY, CONTRACT, IS_OUTPUT, Findings, FixedDims, Flow, Lifted, Prediction, Trial
 from .groups import Constraint, Group, constrain
 from .inference import infer
 from .other_sizes import settle_sizes
 from .unread import pin_unread
-from .width_graph import TensorWidths, WidthGraph, layouts_of
+from .width_graph import OtherSizes, TensorWidths, WidthGraph, layouts_of
 
 
 def freeze(traced: Traced) -> WidthGraph:
@@ -76,6 +77,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
         for mode, leaves in findings.outputs.items()
     }
     fixed_dims = tuple(names.fixed(one, lifted) for one in findings.fixed)
+    trials = tuple(_frozen_trial(one, names, lifted) for one in findings.trials)
     groups = _groups(findings, names, tensors)  # last, when every width has a name
     return WidthGraph(
         traced,
@@ -92,8 +94,19 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
         outputs,
         _tie_graph(findings),
         fixed=fixed_dims,
+        trials=trials,
         findings=inferred,
     )
+
+
+def _frozen_trial(trial: Trial, names: _Names, lifted: Lifted) -> OtherSizes:
+    """What the calls of a run on other sizes are, in terms of the same names."""
+    theirs = names.in_terms_of(trial.findings.unifier.with_inputs(lifted.inputs).resolve)
+    predictions = {mode: [theirs.prediction(p) for p in called] for mode, called in trial.findings.predictions.items()}
+    sizes = {name: var.size for var, name in theirs.of.items()}
+    found = trial.findings
+    changed = trial.changed - lifted.inputs
+    return OtherSizes(trial.arguments, changed, sizes, found.calls, found.returned, predictions)
 
 
 def _pin_outputs(findings: Findings, lifted: Lifted) -> None:
@@ -144,7 +157,7 @@ class _Names:
     """The names of the variables."""
 
     def __init__(self, findings: Findings) -> None:
-        self.resolve = findings.unifier.resolve
+        self.resolve: Callable[[Layout], Layout] = findings.unifier.resolve
         self.of: dict[Var, str] = {}
         self._taken: set[str] = set()
         self._named: dict[Layout, Layout] = {}
@@ -159,6 +172,13 @@ class _Names:
                     if isinstance(var, Var) and var not in self.of and makes is produced:
                         role = findings.roles.get((tensor, dim), set())
                         self.give(var, _name(tensor, dim, produced=produced, contracted=CONTRACT in role))
+
+    def in_terms_of(self, resolve: Callable[[Layout], Layout]) -> _Names:
+        """The same names for what another unifier makes of the same variables."""
+        twin = copy.copy(self)
+        twin.resolve, twin.of, twin._taken = resolve, dict(self.of), set(self._taken)
+        twin._named, twin._known = {}, {}
+        return twin
 
     def give(self, var: Var, name: str) -> str:
         unique = name

@@ -121,8 +121,6 @@ class Inference(Observer):
         if difference is not None:
             what, _ = difference
             raise TraceError(f"the trace of {traced.class_name} computes something else in {mode} mode: {what}")
-        self.findings.calls[mode] = tape.calls
-        self.findings.returned[mode] = run.returned(result)
         if not self.findings.outputs[mode]:
             raise TraceError(f"{traced.class_name} returns no tensor, so there is no function to keep")
 
@@ -136,6 +134,8 @@ class Inference(Observer):
         """What the graph returns for the arguments; it may raise anything."""
         code_is_watched = [remembered(run.root)] if self.traced.runs_code else []
         result = run.graph(self.traced.graph(self.mode), partial(ObservedRunner, self), code_is_watched)
+        self.findings.calls[self.mode] = run.tape.calls
+        self.findings.returned[self.mode] = run.returned(result)
         self.findings.outputs[self.mode] = [self.values.of(run.tape, leaf).layouts for leaf in leaf_tensors(result)]
         return result
 

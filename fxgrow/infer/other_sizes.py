@@ -18,7 +18,7 @@ from ..capture.traced import Traced
 from ..layouts.layout import InputDim, Layout, Var, atoms, of
 from ..recording.run import named_inputs
 from .attribute_sizes import AttributeSizes
-from .findings import Findings, FixedDims
+from .findings import Findings, FixedDims, Trial
 from .inference import Inference, input_layouts
 from .size_variants import Variant, all_at_once, batches, others, ranks
 
@@ -33,8 +33,7 @@ def settle_sizes(traced: Traced, findings: Findings) -> None:
     confirmed: set[InputDim] = set()
     stated = findings.unifier.inputs_with_a_width()
     avoided = _sizes(findings)
-    trials = (_trial(traced, findings, variant) for variant in all_at_once(traced.arguments, avoided, stated))
-    if all(trial is not None and not _news(findings, trial) for trial in trials):
+    if all(_agrees(traced, findings, variant) for variant in all_at_once(traced.arguments, avoided, stated)):
         return
     for variant in itertools.chain(batches(traced.arguments, avoided), others(traced.arguments, avoided)):
         wanted = taken[variant.kind] < variant.enough and variant.changed and not variant.changed <= stated
@@ -46,6 +45,15 @@ def settle_sizes(traced: Traced, findings: Findings) -> None:
     if unknown:
         reason = "no other size was found that the model takes"
         findings.fixed.append(FixedDims(tuple(sorted(unknown)), tuple(findings.mixed), reason))
+
+
+def _agrees(traced: Traced, findings: Findings, variant: Variant) -> bool:
+    """Whether the model takes other sizes, and nothing new is found for them."""
+    trial = _trial(traced, findings, variant)
+    if trial is None or _news(findings, trial):
+        return False
+    findings.trials.append(Trial(variant.arguments, variant.changed, trial))
+    return True
 
 
 def _look(traced: Traced, findings: Findings, variant: Variant) -> bool:
@@ -60,6 +68,8 @@ def _look(traced: Traced, findings: Findings, variant: Variant) -> bool:
     elif news:
         reason = f"the code mixes it with widths{next(iter(news.values()))}"
         findings.fixed.append(FixedDims(tuple(sorted(variant.changed)), tuple(map(of, news)), reason))
+    else:
+        findings.trials.append(Trial(variant.arguments, variant.changed, trial))
     return True
 
 

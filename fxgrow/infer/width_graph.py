@@ -16,7 +16,7 @@ from ..base.roles import Role, TensorKind
 from ..base.tables import html_table, table
 from ..capture.traced import Traced
 from ..errors import WidthError
-from ..layouts.layout import Equality, Layout, atoms
+from ..layouts.layout import Equality, InputDim, Layout, atoms
 from ..model.tree import Mode
 from ..ops import KERNEL
 from ..recording.returned import Returned
@@ -36,6 +36,27 @@ class TensorWidths:
     layouts: tuple[Layout, ...]
     roles: tuple[Role, ...]
     kind: TensorKind = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class OtherSizes:
+    """What the model does for inputs of other sizes than the example's.
+
+    Attributes:
+        arguments: The arguments of `forward` by name.
+        changed: The dimensions of inputs that differ.
+        sizes: The size of each width, also of those that only occur there.
+        calls: Per mode, the calls of the teacher.
+        returned: Per mode, what it leaves behind.
+        predictions: Per mode and call, what the student's must look like.
+    """
+
+    arguments: Mapping[str, Any]
+    changed: frozenset[InputDim]
+    sizes: Mapping[str, int]
+    calls: Mapping[Mode, list[Call]]
+    returned: Mapping[Mode, Returned]
+    predictions: Mapping[Mode, list[Prediction]]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -60,6 +81,7 @@ class WidthGraph:
         outputs: Per mode, the layouts of each tensor that the model returns.
         ties: A networkx graph: an edge joins two widths that an operator tied; its "site" says which.
         fixed: Dimensions of inputs whose sizes must stay if some widths grow.
+        trials: What the model does for other sizes of the inputs, where one was looked at.
         equal: Sizes that the code makes equal, whatever grows.
         findings: What inference found, from which `freeze.lift` makes the graph with other inputs and outputs; None
             where no model was run.
@@ -79,6 +101,7 @@ class WidthGraph:
     outputs: Mapping[Mode, tuple[tuple[Layout, ...], ...]]
     ties: nx.Graph
     fixed: tuple[FixedDims, ...] = ()
+    trials: tuple[OtherSizes, ...] = field(default=(), compare=False)
     equal: tuple[Equality, ...] = ()
     findings: Findings | None = field(default=None, compare=False)
 
@@ -105,6 +128,18 @@ class WidthGraph:
     def value(self, mode: Mode, node: str) -> Any:
         """What is known of a node's result in a mode, or in the mode that was run for both; None where nothing is."""
         return next((v for m in (mode, *self.traced.modes) if (v := self.nodes.get((m, node))) is not None), None)
+
+    def elsewhere(self, other: OtherSizes) -> WidthGraph:
+        """The same widths with what the model does for other sizes of the inputs."""
+        more = {name: Group(name, size, (), ()) for name, size in other.sizes.items()}
+        return replace(
+            self,
+            traced=replace(self.traced, arguments=other.arguments),
+            groups_by_name={**more, **self.groups_by_name},
+            calls=other.calls,
+            returned=other.returned,
+            predictions=other.predictions,
+        )
 
     def pin(self, names: Iterable[str], reason: str) -> WidthGraph:
         """The same graph with more groups pinned, and what follows from that."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import atoms
 from ..model.call_args import labelled
@@ -12,17 +14,28 @@ from ..recording.run import named_inputs
 KEPT_SIZES = "the code mixes sizes of inputs with widths; the student refuses inputs of other sizes than the example"
 
 
-def fixed_sizes(widths: WidthGraph, plan: Plan) -> tuple[FixedSize, ...]:
-    """What the inputs of a plan's student must keep to."""
+def fixed_sizes(widths: WidthGraph, plan: Plan, departs: Callable[[WidthGraph], bool]) -> tuple[FixedSize, ...]:
+    """What the inputs of a plan's student must keep to.
+
+    Args:
+        widths: Of the teacher.
+        plan: For these.
+        departs: Whether the student departs from the plan on the inputs of other widths.
+    """
     arguments = widths.traced.arguments
     given = zip(named_inputs(arguments).items(), labelled(arguments), strict=True)
     inputs = {name: (label, tensor) for (name, tensor), label in given}
     growing = {width.name for width in plan.grown_widths}
     found: dict[FixedSize, None] = {}
-    for one in widths.fixed:
-        if any(name in growing for layout in one.layouts for name in atoms(layout)):
-            for name, dim in one.dims:
-                label, tensor = inputs[name]
-                size = tensor.ndim if dim == NUMBER_OF_DIMENSIONS else tensor.shape[dim]
-                found[FixedSize(label, dim, size)] = None
+    dims = [
+        dim
+        for one in widths.fixed
+        if any(name in growing for layout in one.layouts for name in atoms(layout))
+        for dim in one.dims
+    ]
+    dims += [dim for one in widths.trials if growing and departs(widths.elsewhere(one)) for dim in sorted(one.changed)]
+    for name, dim in dims:
+        label, tensor = inputs[name]
+        size = tensor.ndim if dim == NUMBER_OF_DIMENSIONS else tensor.shape[dim]
+        found[FixedSize(label, dim, size)] = None
     return tuple(found)

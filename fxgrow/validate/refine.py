@@ -145,7 +145,11 @@ def _accepted(widths: WidthGraph, proposal: Plan, repairs: _Repairs, verdict: Ve
     skipped = {entry.name: entry for entry in proposal.skipped}
     skipped.update({n: Skipped(n, reason) for n, reason in repairs.pins.items() if n not in skipped})
     edits = (*proposal.edits, *(Edit(mode, node, (DROP,), 0) for mode, node in verdict.obsolete))
-    sizes = fixed_sizes(widths, proposal)
+
+    def departs(other: WidthGraph) -> bool:
+        return bool(check_conformance(*_on_meta(widths, proposal), other, proposal).mismatches)
+
+    sizes = fixed_sizes(widths, proposal, departs)
     notes = (*proposal.notes, *[KEPT_SIZES] * bool(sizes))
     return replace(proposal, skipped=tuple(skipped.values()), edits=edits, sizes=sizes, notes=notes)
 
