@@ -452,7 +452,7 @@ ITSELF.append(ITSELF)
     ("arguments", "told"),
     [
         ({"leaf_modules": 5}, "leaf_modules is 5"),
-        ({"leaf_modules": [None]}, "leaf_modules names None"),
+        ({"leaf_modules": [None]}, "leaf_modules is"),
         ({"spec": "[" * 10**5 + "]" * 10**5}, "not JSON"),
         ({"spec": ITSELF}, "nested too deep"),
         ({"example_inputs": 5}, "expected a tensor"),

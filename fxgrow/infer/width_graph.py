@@ -123,7 +123,7 @@ class WidthGraph:
             return self.groups_by_name[name]
         except (KeyError, TypeError):
             close = difflib.get_close_matches(str(name), self.groups_by_name, 3)
-            raise WidthError(f"no width group {name!r}{'; close: ' if close else ''}{', '.join(close)}") from None
+            raise WidthError(f"no width group {name!r:.80}{'; close: ' if close else ''}{', '.join(close)}") from None
 
     def value(self, mode: Mode, node: str) -> Any:
         """What is known of a node's result in a mode, or in the mode that was run for both; None where nothing is."""

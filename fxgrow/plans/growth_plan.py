@@ -153,7 +153,7 @@ class Plan:
         try:
             return self._by_name[name]
         except (KeyError, TypeError):
-            raise PlanError(f"the plan has no width {name!r}; it has {brief([*self._by_name])}") from None
+            raise PlanError(f"the plan has no width {brief(name)}; it has {brief([*self._by_name])}") from None
 
     def method_of(self, name: str) -> str:
         """How a group's new channels are filled; "" where it does not grow."""
