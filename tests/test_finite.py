@@ -151,8 +151,8 @@ INDEXED: dict[str, Function] = {
     "embedding": lambda h: F.embedding(_steps(h), TABLE[:, None]).squeeze(-1),
     "index": lambda h: TABLE[_steps(h)],
     "an index of two": lambda h: torch.outer(TABLE, TABLE)[_steps(h), _steps(h)],
-    "gather": lambda h: TABLE.expand(*h.shape[:3], 7).gather(3, _steps(h)),
-    "take_along_dim": lambda h: torch.take_along_dim(TABLE.expand(*h.shape[:3], 7), _steps(h), 3),
+    "gather": lambda h: (TABLE + 0 * h[..., :1]).gather(3, _steps(h)),
+    "take_along_dim": lambda h: torch.take_along_dim(TABLE + 0 * h[..., :1], _steps(h), 3),
     "scatter": lambda h: (h.new_zeros(*h.shape[:3], 7) + h[..., :1]).scatter(3, _steps(h), 1.0)[..., :5],
     "scatter_add": lambda h: (h.new_zeros(*h.shape[:3], 7) + h[..., :1]).scatter_add(3, _steps(h), h)[..., :5],
     "one_hot": lambda h: F.one_hot(_steps(h), 7).to(h.dtype).mul(TABLE).sum(-1),
@@ -161,7 +161,6 @@ INDEXED: dict[str, Function] = {
     "a copy into whole numbers": lambda h: TABLE[torch.zeros_like(h, dtype=torch.long).copy_(h * 3) + 3],
     "a choice of positions": lambda h: TABLE[torch.where(h > 2.5, 9, 4)],
     "a count": lambda h: TABLE[:5][(h > 0.5).sum(-1, keepdim=True)],
-    "probabilities": lambda h: torch.bernoulli((h * 3).round().clamp(0, 0)),
     "random samples of a pool": lambda h: F.fractional_max_pool2d(
         h, 2, 2, _random_samples=h[:, :, 0, :2].abs().detach()
     ),
@@ -170,13 +169,11 @@ INDEXED: dict[str, Function] = {
 
 @pytest.mark.parametrize("output", ["graph", "module"])
 @pytest.mark.parametrize("name", INDEXED)
-def test_where_values_are_positions_new_channels_are_replicas_or_the_width_stays(
-    name: str, output: Literal["graph", "module"]
-) -> None:
+def test_where_values_are_positions_new_channels_are_replicas(name: str, output: Literal["graph", "module"]) -> None:
     teacher = _teacher(INDEXED[name])
     student = fxgrow.grow(teacher, 2.0, X, output=output)
-    assert set(_methods(student)) <= {"split"}
-    assert_exact(teacher, student, X, 1e-10, changed=False)
+    assert _methods(student) == ["split"]
+    assert_exact(teacher, student, X, 1e-10)
 
 
 def test_a_mask_is_no_position() -> None:

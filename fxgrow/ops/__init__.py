@@ -16,6 +16,7 @@ from . import (  # noqa: F401 - each file registers its rules
     factory,
     fourier,
     indexing,
+    infinities,
     normalization,
     pointwise,
     pooling,
@@ -25,11 +26,9 @@ from . import (  # noqa: F401 - each file registers its rules
     view,
 )
 from .env import KERNEL, LARGE, PARTIAL, POSITIONS, Env, Outcome, Value, broadcast, tensors
-from .infinities import INFINITE, infinities
 from .registry import Exactness, Linear, Rule, Sample, rule, rule_for, rules
 
 __all__ = [
-    "INFINITE",
     "KERNEL",
     "LARGE",
     "ONE",
@@ -47,7 +46,6 @@ __all__ = [
     "broadcast",
     "concat",
     "fixed",
-    "infinities",
     "product",
     "rule",
     "rule_for",

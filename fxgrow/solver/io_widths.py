@@ -16,7 +16,8 @@ from ..infer.freeze import lift
 from ..infer.groups import Group
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import atoms
-from ..ops import INFINITE, LARGE, PARTIAL, POSITIONS
+from ..ops import LARGE, PARTIAL, POSITIONS
+from ..ops.infinities import INFINITE
 from ..spec.requests import Inputs, Outputs
 from .input_channels import find_input, input_growth
 from .io_growth import IGNORED, IoGrowth
