@@ -19,7 +19,7 @@ from tests.golden_net import golden_inputs, golden_net, golden_plan
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("plan-*.json"))
-TEXT = (GOLDEN / "plan-1.0.json").read_text()
+TEXT = (GOLDEN / f"plan-{serial.MAJOR}.{serial.MINOR}.json").read_text()
 DATA: dict[str, Any] = json.loads(TEXT)
 
 
