@@ -34,7 +34,7 @@ ASKED: dict[str, Callable[[Any], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", NO_NAMES, ids=repr)
+@pytest.mark.parametrize("name", NO_NAMES, ids=lambda name: type(name).__name__)
 @pytest.mark.parametrize("asked", ASKED)
 def test_what_is_no_name_is_refused(asked: str, name: Any) -> None:
     with pytest.raises(fxgrow.GrowError):
