@@ -137,7 +137,7 @@ def concat(parts: Sequence[Layout]) -> Layout:
     blocks: list[Block] = []
     for block in itertools.chain.from_iterable(parts):
         if blocks and _is_number(block) and _is_number(blocks[-1]):
-            blocks[-1] = (_number(blocks[-1]) + _number(block),)
+            (blocks[-1],) = fixed(_number(blocks[-1]) + _number(block))
         else:
             blocks.append(block)
     return tuple(block for block in blocks if block != (0,)) or ((0,),)

@@ -71,7 +71,7 @@ class Filling:
         along, size = _blocks(planned, grown, steps)
         sources = [
             _Source(dim, self._map(planned.layouts[dim], tensor.device), _written_later(planned, dim, steps))
-            for dim, _ in used
+            for dim in dict.fromkeys(dim for dim, _ in used)
         ]
         for block, start in enumerate(range(0, grown.shape[along], size)):
             stop = min(start + size, grown.shape[along])
