@@ -18,7 +18,7 @@ from .capture.ladder import trace_model
 from .capture.traced import Traced
 from .drawing.given import Drawable
 from .drawing.inline import Inline
-from .drawing.render import render
+from .drawing.render import render, target_of
 from .drawing.view import Level
 from .errors import FxgrowError, GrowError, PlanError, in_words
 from .infer.freeze import freeze
@@ -418,5 +418,10 @@ def draw(
         >>> print(path.read_text(encoding="utf-8").splitlines()[5].rstrip())
           0         8→16  2 layers  input of 0                             40→80
     """
+    target = None if path is None else target_of(path)  # what is wrong with it shows before the work
     with _reasons("draw"):
-        return render(model, path, level, example_inputs)
+        title, drawn = render(model, target.suffix.lower() if target else ".html", level, example_inputs)
+    if target is None:
+        return Inline(title, drawn.decode())
+    target.write_bytes(drawn)
+    return target
