@@ -212,6 +212,46 @@ def test_rows_that_are_normalised_cannot_be_zero(name: str) -> None:
         assert torch.allclose(student(x)[:, :4], teacher(x), 1e-12, 1e-12)
 
 
+BOUNDED: dict[str, Function] = {
+    "normalize": lambda h: F.normalize(h, dim=-1),
+    "a clamp": lambda h: h / h.abs().clamp(min=1e-6),
+    "a clamp in place": lambda h: h.clone().div_(h.square().clamp_min_(1e-3)),
+    "a negative one": lambda h: h / -h.square().clamp_min(1e-3).unsqueeze(0).squeeze(0),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_fresh_channels_where_a_divisor_has_a_lower_bound(name: str) -> None:
+    teacher = _teacher(BOUNDED[name])
+    student = fxgrow.grow(teacher, 2.0, X)
+    assert _methods(student) == ["zero_out"]
+    assert_exact(teacher, student, X, 1e-10)
+
+
+@pytest.mark.parametrize("bound", [0.0, -1.0, 1e-200])
+def test_replicas_where_the_bound_of_a_divisor_is_none(bound: float) -> None:
+    student = fxgrow.grow(_teacher(lambda h: h / h.abs().clamp(min=bound)), 2.0, X)
+    assert _methods(student) == ["split"]
+
+
+class Scaled(nn.Module):
+    """What a layer makes, divided by a parameter."""
+
+    def __init__(self, *, by_bias: bool) -> None:
+        super().__init__()
+        self.layer, self.scale, self.by_bias = nn.Linear(5, 4), nn.Parameter(torch.rand(4) + 1), by_bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) / (self.layer.bias if self.by_bias else self.scale)
+
+
+def test_rows_that_are_divided_by_a_scale_may_be_zero_and_by_their_bias_may_not() -> None:
+    teacher, x = Scaled(by_bias=False).double(), torch.randn(3, 5, dtype=torch.float64)
+    assert fxgrow.grow(teacher, Outputs(6, new="zero"), x)(x).isfinite().all()
+    with pytest.raises(fxgrow.PlanError, match="may make it infinite or NaN"):
+        fxgrow.grow(Scaled(by_bias=True).double(), Outputs(6, new="zero"), x)
+
+
 def test_new_outputs_may_be_zero_where_functions_of_zero_are_finite() -> None:
     teacher = nn.Sequential(nn.Linear(5, 4), nn.Softplus()).double()
     x = torch.randn(3, 5, dtype=torch.float64)

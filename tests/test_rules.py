@@ -54,7 +54,12 @@ def test_sample_grows_exactly_or_stays(sample: Sample, factor: float) -> None:
     teacher = randomise(Sandwich(sample).double())
     rest = [n for d, n in enumerate(sample.shape) if d != sample.dim - 1]
     inputs = torch.randn(2, *rest, 3, dtype=torch.float64)
-    student = fxgrow.grow(teacher, factor, inputs)
+    try:
+        student = fxgrow.grow(teacher, factor, inputs)
+    except fxgrow.PlanError as error:
+        if sample.grows or "nothing of Sandwich would grow" not in str(error):
+            raise
+        return
     assert_exact(teacher, student, inputs, 1e-10, changed=False)
     grew = student.get_parameter("make.weight").shape[0] > teacher.make.out_features
     assert grew is sample.grows, student.meta["fxgrow"]

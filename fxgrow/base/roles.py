@@ -18,5 +18,8 @@ TensorKind = Literal["weight", "bias", "gain", "shift", "running_mean", "running
 """
 
 PASSED_ON: Literal["passed on"] = "passed on"
+SHIFTS: tuple[TensorKind, ...] = ("bias", "shift", "running_mean")
+"""Those that are added or subtracted."""
+
 Use = TensorKind | Literal["passed on"]
 """What a rule says of an argument: its kind, or that the result is the same tensor, whose use decides."""

@@ -25,10 +25,11 @@ from . import (  # noqa: F401 - each file registers its rules
     slicing,
     view,
 )
-from .env import KERNEL, LARGE, PARTIAL, POSITIONS, Env, Outcome, Value, broadcast, tensors
+from .env import GIVEN, KERNEL, LARGE, PARTIAL, POSITIONS, Env, Outcome, Value, broadcast, tensors
 from .registry import Exactness, Linear, Rule, Sample, rule, rule_for, rules
 
 __all__ = [
+    "GIVEN",
     "KERNEL",
     "LARGE",
     "ONE",

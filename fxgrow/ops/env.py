@@ -21,6 +21,7 @@ from ..model.tree import Mode
 KERNEL = "it is a dimension of a kernel or of space, not a width"
 PARTIAL = "has no finite value or slope for some inputs"  # so 0 times the value of a new channel may be nan
 LARGE = "is not finite for some inputs far from zero"
+GIVEN = "is not finite where it is zero"  # of a parameter or buffer that is divided by
 POSITIONS = "reads values as positions"  # a new channel's may lie outside of what is indexed
 
 Outcome = Any  # tuple[Layout, ...] | Value | list[tuple[Layout, ...] | Value | None]
@@ -38,6 +39,7 @@ class Value:
         constant: Whether it depends on no input and no parameter.
         infinite: Whether it may hold infinities or NaN where all inputs are finite. They are at the same places
             whatever the numbers of the channels are.
+        away: Whether it is away from zero for all inputs, so that quotients by it are finite.
     """
 
     layouts: tuple[Layout, ...]
@@ -46,6 +48,7 @@ class Value:
     invalid: tuple[Layout, ...] = ()
     constant: bool = False
     infinite: bool = False
+    away: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -54,8 +57,8 @@ class Value:
     def derived(self, layouts: Sequence[Layout], dims: Sequence[tuple[int, ...]]) -> Value:
         """The same tensor in another shape, or scaled; dividing its origin among replicas still divides it."""
         if not self.origin:
-            return Value(tuple(layouts))
-        return Value(tuple(layouts), self.origin, tuple(dims))
+            return Value(tuple(layouts), away=self.away)
+        return Value(tuple(layouts), self.origin, tuple(dims), away=self.away)
 
 
 class Env(ABC):

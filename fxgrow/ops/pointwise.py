@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..base.magnitude import is_narrower
+from ..base.magnitude import far_from_zero, is_narrower
 from ..layouts.layout import Layout, is_fixed, product
-from .env import LARGE, PARTIAL, POSITIONS, Env, Outcome, Value, broadcast, tensors
+from .env import GIVEN, LARGE, PARTIAL, POSITIONS, Env, Outcome, Value, broadcast, tensors
 from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
@@ -84,7 +84,14 @@ def pointwise(env: Env, *args: Any, **kwargs: Any) -> Outcome:
         _replicas_only(env, given)
     if _looks_up(env, args):
         _replicas_only(env, given, POSITIONS)
-    return broadcast(env, given)
+    return Value(broadcast(env, given), away=_is_away(env, args, kwargs))
+
+
+def _is_away(env: Env, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a lower bound keeps the result so far from zero that its inverse is finite in its dtype."""
+    bounds = {"clamp": kwargs.get("min", args[1] if len(args) > 1 else None), "clamp_min": args[-1]}
+    low = bounds.get(env.name.removesuffix("_"))
+    return isinstance(low, int | float) and low * far_from_zero(env.dtypes) > 1
 
 
 def _is_total(name: str, args: tuple[Any, ...]) -> bool:
@@ -92,13 +99,15 @@ def _is_total(name: str, args: tuple[Any, ...]) -> bool:
     name = name.removesuffix("_")
     if name == "pow" and len(args) > 1 and isinstance(args[1], int | float):
         return 1 <= args[1] <= HIGHEST_POWER and float(args[1]).is_integer()
-    if name in ("div", "floor_divide", "remainder", "fmod") and len(args) > 1 and not isinstance(args[1], Value):
+    if name in ("div", "floor_divide", "remainder", "fmod") and len(args) > 1:
         return is_divisor(args[1])
     return name in TOTAL
 
 
 def is_divisor(number: Any) -> bool:
-    """Whether what is divided by a number is finite."""
+    """Whether what is divided by a number, or a tensor, is finite."""
+    if isinstance(number, Value):
+        return number.away
     return isinstance(number, int | float) and not math.isnan(number) and number != 0
 
 
@@ -212,10 +221,9 @@ def multiply(env: Env, x: Value, factor: Any) -> Outcome:
 )
 def divide(env: Env, x: Value, divisor: Any) -> Outcome:
     """out[i] = x[i] / divisor[i]; a weight as the numerator can still be divided through it."""
-    if isinstance(divisor, Value):
-        _replicas_only(env, [x, divisor])
-    elif not is_divisor(divisor):
-        _replicas_only(env, [x])
+    if not is_divisor(divisor):
+        given = isinstance(divisor, Value) and divisor.origin
+        _replicas_only(env, tensors((x, divisor)), f"divides by {given}, which {GIVEN}" if given else "")
     out = broadcast(env, tensors((x, divisor)))
     return _scaled(env, x, divisor if isinstance(divisor, Value) else None, out) or out
 

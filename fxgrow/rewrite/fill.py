@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .. import methods
 from ..base.rng import block_generator
+from ..base.roles import SHIFTS
 from ..errors import PlanError
 from ..layouts.layout import Layout, atoms, only_atom
 from ..methods import Columns
@@ -24,7 +25,6 @@ from ..plans.entries import TensorPlan, Width
 from ..plans.growth_plan import Plan
 
 PART = 1 << 17  # entries of a new tensor that are made at a time
-SHIFTS = ("bias", "shift", "running_mean")
 MANY = 64  # runs of an index map, from which on they are no faster than an index
 
 

@@ -52,7 +52,7 @@ def _paddings(plan: Plan) -> dict[str, Callable[[Tensor], Tensor]]:
 def _pad(plan: Plan, io_dims: Sequence[IoDimPlan], tensor: Tensor) -> Tensor:
     for io_dim in io_dims:
         shape = list(tensor.shape)
-        if shape[io_dim.dim] == io_dim.old:  # else it is no input of the teacher's
+        if io_dim.dim < len(shape) and shape[io_dim.dim] == io_dim.old:  # else it is no input of the teacher's
             shape[io_dim.dim] = io_dim.new - io_dim.old
             tensor = torch.cat(
                 [tensor, _noise(shape, tensor, named_generator(plan.seed, f"input {io_dim.at}"))], io_dim.dim

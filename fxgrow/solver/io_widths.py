@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from ..base.roles import SHIFTS
 from ..errors import PlanError
 from ..infer.findings import CONTRACT, IS_OUTPUT, Lifted
 from ..infer.freeze import lift
 from ..infer.groups import Group
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import atoms
-from ..ops import LARGE, PARTIAL, POSITIONS
+from ..ops import GIVEN, LARGE, PARTIAL, POSITIONS
 from ..ops.infinities import INFINITE
 from ..spec.requests import Inputs, Outputs
 from .input_channels import find_input, input_growth
@@ -100,24 +101,32 @@ def check_io_growths(graph: WidthGraph, io_growths: Sequence[IoGrowth]) -> None:
 
 def _is_of_values(reason: str) -> bool:
     """Whether replicas are needed for the values of new channels, not for their number."""
-    return any(text in reason for text in (PARTIAL, LARGE, INFINITE, POSITIONS))
+    return any(text in reason for text in (PARTIAL, LARGE, INFINITE, POSITIONS, GIVEN))
 
 
 def _unfit_values(graph: WidthGraph, growth: IoGrowth, group: Group) -> str:
     """Why the values of what is new may give infinities, NaN or positions out of range; "" if they do not.
 
     What is returned as it is may be infinite, but not where it is divided by (rows of zeros), nor where a weight sums
-    over it: zero columns times infinity are NaN.
+    over it: zero columns times infinity are NaN. What is divided by is zero where it is a shift.
     """
     summed = any(graph.tensors[tensor].roles[dim] == CONTRACT for tensor, dim in group.members)
     zero = growth.method == METHODS["zero"]
     for reason in group.replicas:
         if POSITIONS in reason:
             return f"{reason} would read those of what is new, which may lie out of range"
+        if GIVEN in reason and not (zero and any(f"{name}," in reason for name in _silenced(graph, group))):
+            continue
         if ((PARTIAL in reason or INFINITE in reason) and zero) or (summed and _is_of_values(reason)):
             advice = "; ask for new='mean' or new='random'" if zero and not summed else ""
             return f"what is new may make it infinite or NaN: {reason}{advice}"
     return ""
+
+
+def _silenced(graph: WidthGraph, group: Group) -> list[str]:
+    """The parameters and buffers of a width whose entries for rows of zeros are zero."""
+    names = dict.fromkeys(name for name, _ in group.members)
+    return [n for n in names if CONTRACT in graph.tensors[n].roles or graph.tensors[n].kind in SHIFTS]
 
 
 def _reasons(group: Group) -> tuple[str, ...]:
