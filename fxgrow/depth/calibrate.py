@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.wording import a_type
-from ..errors import GrowError, PlanError, in_words
+from ..errors import PlanError, in_words
 from ..model.call_args import taken
 from ..model.layer_kinds import BATCH_NORM, is_a
 from ..model.tree import set_training
@@ -124,9 +124,9 @@ def _run_on_all(student: nn.Module, batches: Iterable[Any]) -> None:
             for batch in batches:
                 args, kwargs = taken(student, batch)
                 student(*args, **kwargs)
-    except GrowError:
+    except PlanError:
         raise
-    except Exception as error:
+    except Exception as error:  # also where the student's guards refuse a batch
         raise PlanError(
             f"the student does not run on a batch of the calibration: {in_words(error)}; give an "
             "iterable of batches, such as a DataLoader, with as many channels as the student takes"
