@@ -54,7 +54,7 @@ COUNTING: dict[str, Callable[[], nn.Module | Callable[[Tensor], Tensor]]] = {
     "all but the first": lambda: lambda x: torch.cat([x[1:], x[:1]]),
     "norm": lambda: lambda x: F.normalize(x, dim=0),
     "index_select": lambda: lambda x: x.index_select(0, torch.zeros(1, dtype=torch.int64)),
-    "transposed": lambda: lambda x: x + x.transpose(0, 1).flip(0).transpose(0, 1),
+    "transposed": lambda: lambda x: x + x.transpose(0, 1).roll(1, 1).transpose(0, 1),
     "a row at a time": lambda: lambda x: torch.stack([row * (i + 1) for i, row in enumerate(x)]),
     "channel_shuffle": lambda: lambda x: F.channel_shuffle(x, 2),
 }

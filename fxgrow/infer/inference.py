@@ -23,7 +23,7 @@ from ..model.provenance import describe
 from ..model.tree import Mode, module_at
 from ..ops import Linear, Value, rule_for
 from ..ops.infinities import INFINITE, infinities
-from ..recording.operators import decides, tensors_in
+from ..recording.operators import decides, is_pointwise, tensors_in
 from ..recording.run import TapedRun, named_inputs
 from ..recording.tape import Tape
 from . import literals, module_rules
@@ -182,6 +182,8 @@ class Inference(Observer):
     def _could_divide(self, tape: Tape, context: CallContext) -> bool:
         """Whether a call states sizes that could be others for other sizes of the inputs."""
         rule, node = rule_for(context.op), self.scope.node
+        if tape.called and is_pointwise(context.op):  # a number that code computed, such as `min(width, batch)`
+            return any(type(argument) is int for argument in context.arguments.args)
         if not (rule is not None and rule.sized) and not self.scope.declared:
             return False
         return tape.called or node is None or takes_computed_numbers(node, self.mode, self.findings.nodes)
