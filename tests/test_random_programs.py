@@ -30,7 +30,7 @@ def test_a_damaged_student_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     seed = next(s for s in SEEDS if judge(program(s), s) == ("exact", "grown"))
     from fxgrow.rewrite import fill
 
-    monkeypatch.setattr(fill, "_by_method", lambda planned, grown, *rest: grown)
+    monkeypatch.setattr(fill, "_by_method", lambda planned, grown, *rest: grown.fill_(0.1))
     assert judge(program(seed), seed)[0] == "wrong"
     monkeypatch.setattr(fill, "_by_method", lambda *arguments: 1 / 0)
     assert judge(program(seed), seed)[0] == "crash"

@@ -98,7 +98,7 @@ class Scaled(nn.Module):
 
 def test_a_width_that_is_used_as_a_number_is_pinned_by_the_check() -> None:
     teacher = Scaled().double()
-    with pytest.raises(fxgrow.PlanError, match=r"nothing of Scaled would grow: a: .*states a size.* div"):
+    with pytest.raises(fxgrow.PlanError, match=r"nothing of Scaled would grow: a: .*states a size.*div"):
         fxgrow.grow(teacher, 2.0, X.double())
     with pytest.raises(fxgrow.PlanError, match="div"):
         fxgrow.grow(teacher, {"a": 16}, X.double())
