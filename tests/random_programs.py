@@ -9,6 +9,7 @@ another batch size, with the gradient of its input, or growing has to be refused
 from __future__ import annotations
 
 import random
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -207,7 +208,8 @@ def judge(tried: Program, seed: int) -> tuple[Outcome, str]:
             if not _same(ours, expected):
                 return "wrong", f"another result at a batch of {batch} ({factor}, {output}, {method})"
     except fxgrow.GrowError as error:
-        return "refused", str(error)
+        unforeseen = re.match(r"\w+ fails: ", str(error))  # an error of fxgrow's own that became a reason
+        return "crash" if unforeseen else "refused", str(error)
     except Exception:  # noqa: BLE001 - what the promise excludes
         return "crash", f"({factor}, {output}, {method})\n{traceback.format_exc(limit=-3)}"
     sizes = zip(teacher.parameters(), student.parameters(), strict=True)
