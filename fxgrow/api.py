@@ -1,4 +1,8 @@
-"""The public functions: thin, with the work in `capture`, `infer`, `validate`, `rewrite`, `report` and `drawing`."""
+"""The public functions: thin, with the work in `capture`, `infer`, `validate`, `rewrite`, `report` and `drawing`.
+
+The file is long because each function has its whole documentation here, with an example, and overloads for type
+checkers. It is not split: users read it as one page.
+"""
 
 from __future__ import annotations
 

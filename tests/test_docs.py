@@ -52,6 +52,7 @@ WITH_CODE = [page for page in PAGES if blocks(page.read_text(encoding="utf-8"))]
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails by what a block raises; the next test shows that it does."""
     if "import torchvision" in page.read_text(encoding="utf-8"):
         if importlib.util.find_spec("torchvision") is None:
             pytest.skip("torchvision is not installed")

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow.model.copies import clone_shared, named_tensors
+from fxgrow.model.copies import clone_shared
 from fxgrow.rewrite.student import assemble
-from fxgrow.rewrite.tensors import grown_tensors
+from fxgrow.rewrite.tensors import replacements
 from fxgrow.validate.conformance import check_conformance
 from tests.left import grown_or_left
 
@@ -139,10 +139,9 @@ def test_the_check_notices_a_student_that_was_rewritten_wrong() -> None:
     found = fxgrow.widths(Net(), torch.randn(2, 3, 6, 4))
     plan = fxgrow.plan(found, 2.0)
     for mutant in ({}, {"edits": ()}, {"resizes": ()}):
-        root = clone_shared(found.traced.root)
         wrong = fxgrow.Plan(**{**{k: getattr(plan, k) for k in plan.__dataclass_fields__}, **mutant})
-        grown = grown_tensors(wrong, named_tensors(root))
-        student = assemble(root, found.traced.graphs, grown, wrong, "Net")
+        root = clone_shared(found.traced.root, replacements(wrong, found.traced.root))
+        student = assemble(root, found.traced.graphs, wrong, "Net")
         assert bool(check_conformance(student, student.graphs, found, plan).mismatches) is bool(mutant)
 
 

@@ -27,9 +27,6 @@ from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNormBase
 from torch.nn.modules.module import _global_forward_hooks_always_called as always_called_hooks
 from torch.nn.modules.module import _global_forward_hooks_with_kwargs as hooks_with_kwargs
 
-# A context in which a module has other tensors. `functional_call` offers it for one call of a module, not for a graph.
-from torch.nn.utils.stateless import _reparametrize_module as swapped_tensors
-
 # Nested containers of tensors. There is no public `torch.utils.pytree`.
 from torch.utils import _pytree as pytree
 
@@ -50,7 +47,6 @@ __all__ = [
     "names_in_generated_code",
     "no_dispatch_modes",
     "pytree",
-    "swapped_tensors",
 ]
 
 

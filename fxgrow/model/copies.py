@@ -146,14 +146,6 @@ _IN_MODULES = vars(nn.Module()).keys()  # attributes that __setstate__ would add
 _IMMUTABLE = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torch.Size, torch.device}
 
 
-def replace_tensors(root: nn.Module, new: Mapping[int, Tensor]) -> None:
-    """Replace each parameter and buffer of a tree by `new[id(tensor)]`, in place; tied ones stay tied."""
-    for module in modules(root):
-        tables: tuple[dict[str, Any], dict[str, Any]] = (module._parameters, module._buffers)
-        for table in tables:
-            table.update({name: new[id(tensor)] for name, tensor in table.items() if tensor is not None})
-
-
 def on_meta(model: nn.Module) -> nn.Module:
     """A deep copy with all parameters and buffers on the meta device, which knows the device of the model."""
     tensors = named_tensors(model).values()

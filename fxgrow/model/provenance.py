@@ -15,11 +15,8 @@ from torch import fx, nn
 
 SOURCE_LINE = "fxgrow_source_line"  # in node.meta: "file:line" in the user's code
 
-NOT_THEIRS = (
-    f"{Path(__file__).parent.parent}{os.sep}",
-    f"{Path(torch.__file__).parent}{os.sep}",
-    "<",
-)  # prefixes of files that are not the user's code
+PACKAGES = (f"{Path(__file__).parent.parent}{os.sep}", f"{Path(torch.__file__).parent}{os.sep}")  # fxgrow, torch
+NOT_THEIRS = (*PACKAGES, "<")  # prefixes of files that are not the user's code; "<": generated code
 
 
 def caller(within: str = "") -> str:

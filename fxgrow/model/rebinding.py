@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .walk import modules
+
 Copy = Callable[[Any, dict[int, Any]], Any]  # (value, memo) -> its copy
 
 
@@ -62,7 +64,8 @@ def _content(value: Any, memo: dict[int, Any], copied: Copy) -> Any:
     if isinstance(value, _FIXED) or (id(value) not in memo and _is_a_tool(value)):
         return value
     if isinstance(value, nn.Module):  # one outside the tree: its tensors stay shared, its modules and containers not
-        memo.update({id(t): t for t in (*value.parameters(), *value.buffers()) if id(t) not in memo})
+        own = [t for m in modules(value) for t in (*m._parameters.values(), *m._buffers.values()) if t is not None]
+        memo.update({id(t): t for t in own if id(t) not in memo})
     try:
         return copied(value, memo)
     except (TypeError, RuntimeError, ValueError, AttributeError, copy.Error):

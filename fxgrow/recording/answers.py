@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.torch_private import TensorBase
+from ..model.provenance import PACKAGES
 from ..model.walk import modules
 from .backward import Refuse, apply_with_backward
 
@@ -26,7 +26,6 @@ GRADIENTS = "whether gradients are recorded"
 AUTOCAST = "whether autocast is on"
 DETERMINISTIC = "whether deterministic algorithms are asked for"
 
-_OURS = (f"{Path(__file__).parent.parent}", f"{Path(torch.__file__).parent}")  # files whose code is told the facts
 _FLAGS: Mapping[str, str] = MappingProxyType(
     {
         "is_grad_enabled": GRADIENTS,
@@ -129,14 +128,7 @@ def answering(answers: Answers, root: nn.Module) -> Iterator[None]:
 
 
 def _install(root: nn.Module) -> list[tuple[Any, str, Any]]:
-    targets: list[tuple[Any, str, Any]] = [(Tensor, name, _place(name)) for name in PLACES]
-    targets += [(Tensor, name, _of_gradients(name)) for name in _OF_GRADIENTS]
-    targets += [(Tensor, name, _method(name)) for name in _PLACE_METHODS]
-    targets += [(Tensor, name, _hook(name)) for name in _HOOKS]
-    flags = {name: _flag(name, question) for name, question in _FLAGS.items()}
-    targets += [(torch, name, ask) for name, ask in flags.items()]
-    targets += [(space, name, flags[flag]) for space, name, flag in _imported(root)]
-    targets += [(torch.autograd.Function, "apply", classmethod(_apply))]
+    targets = [*_TARGETS, *((space, name, _ASKS[flag]) for space, name, flag in _imported(root))]
     before = [(owner, name, vars(owner).get(name, _ABSENT)) for owner, name, _ in targets]
     for owner, name, new in targets:
         setattr(owner, name, new)
@@ -159,7 +151,7 @@ def _asker() -> str:
     """The line of the user's code that called what called this; "" where that is code of torch or of this package."""
     frame = sys._getframe(2)
     file = frame.f_code.co_filename
-    return "" if file.startswith(_OURS) else f"{file}:{frame.f_lineno}"
+    return "" if file.startswith(PACKAGES) else f"{file}:{frame.f_lineno}"
 
 
 def _place(name: str) -> property:
@@ -180,10 +172,12 @@ def _of_gradients(name: str) -> property:
 
     def get(tensor: Tensor) -> Any:
         fact, line = base.__get__(tensor), _asker()
-        if not line or isinstance(tensor, torch.nn.Parameter):
+        if not line or isinstance(tensor, nn.Parameter):
             return fact
-        told = _stack[-1].flag(GRADIENTS, bool(fact), line)
-        return fact if told == bool(fact) else (told if name != "grad_fn" else None)
+        answer = _stack[-1].flag(GRADIENTS, bool(fact), line)
+        if answer == bool(fact):
+            return fact
+        return None if name == "grad_fn" else answer
 
     def put(tensor: Tensor, value: Any) -> None:
         base.__set__(tensor, value)
@@ -238,3 +232,14 @@ def _apply(cls: type, *args: Any, **kwargs: Any) -> Any:
     if refuse is None or torch.is_grad_enabled() or cls.__module__.startswith("torch."):
         return _FUNCTION_APPLY.__get__(None, cls)(*args, **kwargs)
     return apply_with_backward(cls, args, kwargs, refuse)
+
+
+_ASKS = {name: _flag(name, question) for name, question in _FLAGS.items()}
+_TARGETS: tuple[tuple[Any, str, Any], ...] = (
+    *((Tensor, name, _place(name)) for name in PLACES),
+    *((Tensor, name, _of_gradients(name)) for name in _OF_GRADIENTS),
+    *((Tensor, name, _method(name)) for name in _PLACE_METHODS),
+    *((Tensor, name, _hook(name)) for name in _HOOKS),
+    *((torch, name, ask) for name, ask in _ASKS.items()),
+    (torch.autograd.Function, "apply", classmethod(_apply)),
+)  # (owner, name, what is there while the user's code gets answers)

@@ -95,10 +95,8 @@ def _check_answer(model: nn.Module, mode: Mode, inputs: ModelInputs, run: ModelR
     asks = f"{type(model).__name__} asks {question} (at {line})"
     try:
         if question == GRADIENTS:  # both with gradients recorded, where torch may choose other operators
-            (run, _), (opposite, answers) = (
-                other(frozenset((question,)), gradients=True),
-                other(frozenset(), gradients=True),
-            )
+            run, _ = other(frozenset((question,)), gradients=True)
+            opposite, answers = other(frozenset(), gradients=True)
             if answers.hooks:
                 raise TraceError(f"{asks} and registers a hook on a gradient (at {answers.hooks[0]})")
         else:

@@ -14,13 +14,13 @@ from torch import nn
 
 from ..capture.ladder import trace_model
 from ..capture.traced import Traced
-from ..model.copies import clone_to_run, named_tensors
+from ..model.copies import clone_shared, clone_to_run, named_tensors
 from ..model.tree import Mode, graph_for, set_mode
 from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
 from ..rewrite.student import assemble
 from ..rewrite.student_inputs import padded, padded_inputs
-from ..rewrite.tensors import with_grown_tensors
+from ..rewrite.tensors import replacements
 from ..spec.match import module_of
 from .flops import flops_by_module
 
@@ -88,8 +88,8 @@ def _root(traced: Traced) -> nn.Module:
 
 def figures_after(plan: Plan, traced: Traced) -> Figures:
     """The figures of the student that a plan describes, built on the tensors of the trace (usually meta)."""
-    root, grown = with_grown_tensors(plan, traced.root)
-    student = assemble(root, traced.graphs, grown, plan, plan.model)
+    root = clone_shared(traced.root, replacements(plan, traced.root))
+    student = assemble(root, traced.graphs, plan, plan.model)
     if plan.next is None:
         return _figures(student, traced, student.graphs, padded(plan, traced.arguments))
     inputs = padded_inputs([plan], student, traced.inputs)

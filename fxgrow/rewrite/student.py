@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from ..base.wording import a_type
 from ..capture.traced import Traced
 from ..depth.calibrate import calibrate, check_batches
 from ..depth.insert import make
 from ..errors import GrowError, PlanError
-from ..model.copies import named_tensors
 from ..model.fixed_sizes import check_in_graph, check_in_module
 from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
@@ -21,7 +20,7 @@ from ..plans.changes import Insert
 from ..plans.entries import MadeWith
 from ..plans.growth_plan import Plan
 from .edits import edit, resize
-from .tensors import grown_tensors, install_tensors
+from .tensors import replacements
 
 
 def check_code(plan: Plan, traced: Traced) -> None:
@@ -99,10 +98,8 @@ def student_of(traced: Traced, plan: Plan, model: nn.Module, batches: Iterable[A
     calibrated = _calibrated(plan)
     if batches is not None:
         check_batches(batches)
-    tensors = named_tensors(model)
-    grown = grown_tensors(plan, tensors)
-    root = traced.tree(model, {id(tensor): grown[name] for name, tensor in tensors.items()})
-    student = assemble(root, traced.graphs, grown, plan, type(model).__name__)
+    root = traced.tree(model, replacements(plan, model))
+    student = assemble(root, traced.graphs, plan, type(model).__name__)
     if calibrated and batches is not None:
         calibrate(student, calibrated, batches)
     made: nn.Module = student if plan.output == "graph" else root.__dict__[OPAQUE_MODEL]
@@ -112,11 +109,8 @@ def student_of(traced: Traced, plan: Plan, model: nn.Module, batches: Iterable[A
     return made
 
 
-def rebuild(
-    root: nn.Module, graphs: Mapping[Mode, fx.Graph], grown: Mapping[str, Tensor], plan: Plan
-) -> dict[Mode, fx.Graph]:
-    """Make a module tree of our own the student's, and give the student's graphs."""
-    install_tensors(root, grown)
+def rebuild(root: nn.Module, graphs: Mapping[Mode, fx.Graph], plan: Plan) -> dict[Mode, fx.Graph]:
+    """Make a module tree of our own, which has the student's tensors, the student's; and give the student's graphs."""
     resize(root, plan.resizes)
     edited = edit(graphs, plan.edits)
     if plan.output == "graph":
@@ -126,8 +120,6 @@ def rebuild(
     return edited
 
 
-def assemble(
-    root: nn.Module, graphs: Mapping[Mode, fx.Graph], grown: Mapping[str, Tensor], plan: Plan, class_name: str
-) -> GrownModule:
-    """The student from a module tree of our own, which is changed and used up."""
-    return GrownModule(root, rebuild(root, graphs, grown, plan), class_name)
+def assemble(root: nn.Module, graphs: Mapping[Mode, fx.Graph], plan: Plan, class_name: str) -> GrownModule:
+    """The student from a module tree of our own with the student's tensors, which is changed and used up."""
+    return GrownModule(root, rebuild(root, graphs, plan), class_name)

@@ -1,4 +1,4 @@
-"""The student's parameters and buffers: made from the teacher's, and put into a module tree."""
+"""The student's parameters and buffers: made from the teacher's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor, nn
 
 from ..errors import PlanError
-from ..model.copies import clone_shared, named_tensors, replace_tensors
+from ..model.copies import named_tensors
 from ..plans.entries import TensorPlan
 from ..plans.growth_plan import Plan
 from .fill import Filling
@@ -32,11 +32,11 @@ def grown_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
     return grown
 
 
-def with_grown_tensors(plan: Plan, root: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
-    """A copy of a module tree with the student's tensors wherever it holds the teacher's, and these tensors by name."""
+def replacements(plan: Plan, root: nn.Module) -> dict[int, Tensor]:
+    """The student's tensors by the `id` of the teacher's, in whose places a copy of the tree is to have them."""
     tensors = named_tensors(root)
     grown = grown_tensors(plan, tensors)
-    return clone_shared(root, {id(tensor): grown[name] for name, tensor in tensors.items()}), grown
+    return {id(tensor): grown[name] for name, tensor in tensors.items()}
 
 
 def check_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
@@ -59,8 +59,3 @@ def _check_shape(plan: Plan, planned: TensorPlan, tensor: Tensor) -> None:
             f"the plan expects {planned.name!r} of shape {from_plan}, but it is {tuple(tensor.shape)}; "
             "plan again for this model"
         )
-
-
-def install_tensors(root: nn.Module, grown: Mapping[str, Tensor]) -> None:
-    """Put the student's tensors into a module tree of our own; tied ones stay tied."""
-    replace_tensors(root, {id(tensor): grown[name] for name, tensor in named_tensors(root).items()})

@@ -18,10 +18,11 @@ from ..depth.plan_depth import plan_depth
 from ..errors import PlanError
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Equality, Layout
+from ..model.copies import clone_shared
 from ..plans.entries import DROP, Edit, Skipped
 from ..plans.growth_plan import Plan
 from ..rewrite.student import rebuild
-from ..rewrite.tensors import with_grown_tensors
+from ..rewrite.tensors import replacements
 from ..solver.io_widths import free_io_dims
 from ..solver.plan_widths import plan_widths
 from ..spec.parse import Widen
@@ -210,5 +211,5 @@ def _with_depth(proposal: Plan, widths: WidthGraph, requests: Sequence[Widen | R
 
 def _on_meta(widths: WidthGraph, plan: Plan) -> Student:
     """The student that a plan makes of the teacher as it was traced."""
-    root, grown = with_grown_tensors(plan, widths.traced.root)
-    return root, rebuild(root, widths.traced.graphs, grown, plan)
+    root = clone_shared(widths.traced.root, replacements(plan, widths.traced.root))
+    return root, rebuild(root, widths.traced.graphs, plan)
