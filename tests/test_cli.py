@@ -189,6 +189,7 @@ from net import Net
 def test_a_method_that_the_models_file_registers_can_be_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """By every command, each of which starts with a registry that lacks it."""
     without = dict(registry._METHODS)
+    monkeypatch.setattr(registry, "_METHODS", dict(without))  # also for the model that is made here
     Path("halves.py").write_text(HALVES)
     save(model_of("halves.py:Net"), "teacher.pt")
     by_option = ("plan", "halves.py:Net", "--spec", '{"a": 12}', "--method", "halves", "-o", "plan.json")
