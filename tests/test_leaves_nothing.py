@@ -24,6 +24,7 @@ from tests.check import randomise
 from tests.nets import NETS
 
 X = torch.randn(2, 3, 6, 8)
+LATER = (torch.cuda, torch.xpu)  # which take the seed of `torch.manual_seed` when they are first used
 PATCHED = [(torch, name) for name in vars(torch) if callable(getattr(torch, name))]
 PATCHED += [(builtins, name) for name in vars(builtins)]
 PATCHED += [(kind, name) for kind in (nn.Module, Tensor, torch.fx.Tracer, torch.fx.Graph) for name in vars(kind)]
@@ -54,6 +55,7 @@ def process_state() -> dict[str, Any]:
         ),
         "anomalies": torch.is_anomaly_enabled(),
         "torch rng": torch.get_rng_state().numpy().tobytes(),
+        "seeds of accelerators not in use yet": [list(kind._lazy_seed_tracker.get_calls()) for kind in LATER],
         "python rng": random.getstate(),
         "numpy rng": (keys.tobytes(), *rest),
         "dispatch modes": len(_get_current_dispatch_mode_stack()),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import gc
-import random
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+from .generators import rng_preserved
 
 
 @contextmanager
@@ -73,29 +73,3 @@ def no_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-@contextmanager
-def same_randomness() -> Iterator[None]:
-    """Seed all global generators with 0 inside, and restore them afterwards."""
-    with rng_preserved():
-        torch.manual_seed(0)
-        random.seed(0)
-        if "numpy" in sys.modules:
-            sys.modules["numpy"].random.seed(0)
-        yield
-
-
-@contextmanager
-def rng_preserved() -> Iterator[None]:
-    """Restore the state of all global generators afterwards: Python, NumPy, torch on CPU and CUDA."""
-    numpy = sys.modules.get("numpy")
-    python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices):
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            if numpy is not None:
-                numpy.random.set_state(numpy_state)

@@ -47,7 +47,14 @@ __all__ = [
     "names_in_generated_code",
     "no_dispatch_modes",
     "pytree",
+    "queued_seeds",
 ]
+
+
+def queued_seeds() -> list[Any]:
+    """Where `torch.manual_seed` leaves a seed for accelerators that are not in use yet; their first use takes it."""
+    modules = (torch.cuda, torch.xpu, torch.mtia)
+    return [module._lazy_seed_tracker for module in modules if hasattr(module, "_lazy_seed_tracker")]
 
 
 def is_composite(overload: Any) -> bool:

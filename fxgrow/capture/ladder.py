@@ -17,7 +17,8 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from ..base.isolation import no_collection, same_randomness
+from ..base.generators import same_randomness
+from ..base.isolation import no_collection
 from ..errors import GrowError, TraceError
 from ..model.call_args import bind, given_arguments
 from ..model.copies import clone_owned, clone_to_run, named_tensors, on_meta

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, fx, nn
 
-from ..base.isolation import rng_preserved
+from ..base.generators import rng_preserved
 from ..base.structures import leaf_tensors
 from ..capture.proxy import ASKED
 from ..errors import Unfit

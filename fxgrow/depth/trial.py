@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
-from ..base.isolation import rng_preserved
+from ..base.generators import same_randomness
 from ..capture.traced import Traced
 from ..model.copies import clone_shared
 from ..model.tree import Mode, set_mode
@@ -69,8 +69,7 @@ def is_identity_on_random_inputs(
     entry, exit_node = ends
     tree = clone_shared(root)
     set_mode(tree, mode)
-    with torch.no_grad(), rng_preserved():
-        torch.manual_seed(0)
+    with torch.no_grad(), same_randomness():
         values = {node: _random(value) for node, value in outside.items()}
         used = tuple({f"{node.target}." for node in nodes if node.op in ("call_module", "get_attr")})
         named = {name: tensor for name, tensor in _all_names(tree).items() if f"{name}.".startswith(used)}

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, fx, nn
 
-from ..base.isolation import same_randomness
+from ..base.generators import same_randomness
 from ..base.torch_private import pytree
 from ..model.call_args import bind
 from ..model.copies import DEVICE, named_tensors, plain_tensors

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..base.isolation import same_randomness
+from ..base.generators import same_randomness
 from ..base.torch_private import TorchDispatchMode
 from ..model.example_inputs import ModelInputs
 from ..model.tree import Mode, as_tree, set_mode, set_training
