@@ -6,12 +6,12 @@ graph, and no widths that stay.
 
 from __future__ import annotations
 
-import networkx as nx
 from torch import nn
 
 from ..capture.traced import Traced
 from ..infer.findings import CONTRACT
 from ..infer.groups import Group
+from ..infer.ties import Ties
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import atoms
 from ..model.example_inputs import ModelInputs
@@ -49,7 +49,7 @@ def widths_of(plan: Plan) -> WidthGraph:
         constraints=((), (), ()),
         inputs={},
         outputs={},
-        ties=nx.Graph(),
+        ties=Ties({}),
     )
     return widths.pin(sizes.keys() - _flowing(plan, widths), KERNEL)
 

@@ -10,8 +10,6 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import networkx as nx
-
 from ..infer.findings import CONTRACT, IS_OUTPUT
 from ..layouts.layout import Block, Layout, atoms
 from ..ops import Value
@@ -39,6 +37,8 @@ def groups(source: Source) -> Drawing:
 
 def _straightened(nodes: Sequence[Node], edges: Sequence[Edge]) -> Iterator[Edge]:
     """Mark the arrows on the shortest path from the first box to the farthest output as `main`."""
+    import networkx as nx  # noqa: PLC0415 - importing it takes as long as importing all of fxgrow
+
     graph = nx.DiGraph((edge.source, edge.target) for edge in edges if not edge.back)
     start = next((node.key for node in nodes if node.key in graph and not graph.in_degree(node.key)), "")
     reached: dict[str, list[str]] = nx.single_source_shortest_path(graph, start) if start else {}

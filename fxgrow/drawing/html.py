@@ -12,8 +12,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import networkx as nx
-
 from .colours import DARK, LIGHT, colour
 from .registry import MANY, VERY_MANY, Picture, drawings, output, palette, sparsest
 from .source import Source
@@ -98,17 +96,17 @@ def _swatch(swatch: Swatch) -> dict[str, Any]:
 
 def _ties(source: Source, wanted: set[str]) -> dict[str, tuple[str, str]]:
     """For each dimension the next one on its path to the first dimension of the width, and the operator between."""
-    graph = source.widths.ties
+    ties = source.widths.ties
     known: dict[str, tuple[str, str]] = {}
     for name in source.legend:
         members = source.widths.groups_by_name[name].members
-        root = next((f"{t}[{d}]" for t, d in members if f"{t}[{d}]" in graph), "")
+        root = next((f"{t}[{d}]" for t, d in members if f"{t}[{d}]" in ties), "")
         if not root or root in known:
             continue
-        towards = dict(nx.bfs_predecessors(graph, root))
+        towards = ties.towards(root)
         for start in sorted(wanted & towards.keys()):
             dim = start
             while dim in towards and dim not in known:
-                known[dim] = towards[dim], graph.edges[dim, towards[dim]]["site"]
+                known[dim] = towards[dim], ties.site(dim, towards[dim])
                 dim = towards[dim]
     return known

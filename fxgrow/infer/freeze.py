@@ -11,8 +11,6 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-import networkx as nx
-
 from ..base.isolation import no_collection
 from ..base.roles import Role, TensorKind
 from ..capture.traced import Traced
@@ -24,6 +22,7 @@ from .findings import CARRY, CONTRACT, IS_OUTPUT, Findings, FixedDims, Flow, Lif
 from .groups import Constraint, Group, constrain
 from .inference import infer
 from .other_sizes import settle_sizes
+from .ties import Ties
 from .unread import pin_unread
 from .width_graph import OtherSizes, TensorWidths, WidthGraph, layouts_of
 
@@ -92,7 +91,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
         (uniform, replicas, notes),
         inputs,
         outputs,
-        _tie_graph(findings),
+        _named_ties(findings),
         fixed=fixed_dims,
         trials=trials,
         findings=inferred,
@@ -264,13 +263,8 @@ def _groups(findings: Findings, names: _Names, tensors: Mapping[str, TensorWidth
     return dict(sorted(groups.items(), key=lambda item: first.get(item[0], len(first))))
 
 
-def _tie_graph(findings: Findings) -> nx.Graph:
-    graph = nx.Graph()
-    for tie in findings.ties:
-        a, b = _tie_node(tie.a, findings), _tie_node(tie.b, findings)
-        if not graph.has_edge(a, b):
-            graph.add_edge(a, b, site=tie.site)
-    return graph
+def _named_ties(findings: Findings) -> Ties:
+    return Ties.of((_tie_node(t.a, findings), _tie_node(t.b, findings), t.site) for t in findings.ties)
 
 
 def _tie_node(var: Var, findings: Findings) -> str:

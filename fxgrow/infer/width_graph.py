@@ -10,8 +10,6 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import networkx as nx
-
 from ..base.roles import Role, TensorKind
 from ..base.tables import html_table, table
 from ..capture.traced import Traced
@@ -26,6 +24,7 @@ from .attributes import Attribute
 from .findings import CARRY, Findings, FixedDims, Prediction
 from .groups import Constraint, Group, can_grow, constrain
 from .literals import Literal
+from .ties import Ties
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class WidthGraph:
         constraints: (averaged over, replicas only, notes): layouts and where.
         inputs: The layouts of each input, by the names of `record.named_inputs`.
         outputs: Per mode, the layouts of each tensor that the model returns.
-        ties: A networkx graph: an edge joins two widths that an operator tied; its "site" says which.
+        ties: Which dimensions operators tied, and which operators.
         fixed: Dimensions of inputs whose sizes must stay if some widths grow.
         trials: What the model does for other sizes of the inputs, where one was looked at.
         equal: Sizes that the code makes equal, whatever grows.
@@ -99,7 +98,7 @@ class WidthGraph:
     constraints: tuple[tuple[Constraint, ...], tuple[Constraint, ...], tuple[Constraint, ...]]
     inputs: Mapping[str, tuple[Layout, ...]]
     outputs: Mapping[Mode, tuple[tuple[Layout, ...], ...]]
-    ties: nx.Graph
+    ties: Ties
     fixed: tuple[FixedDims, ...] = ()
     trials: tuple[OtherSizes, ...] = field(default=(), compare=False)
     equal: tuple[Equality, ...] = ()
@@ -226,12 +225,12 @@ class WidthGraph:
         starts, ends = ([self._var(name) for name in self._meant(pattern)] for pattern in (a, b))
         paths = []
         for start in dict.fromkeys(starts):
-            reached = nx.single_source_shortest_path(self.ties, start) if start in self.ties else {}
+            reached = self.ties.paths(start)
             paths += [reached[end] for end in dict.fromkeys(ends) if end in reached]
         if not paths:
             return f"nothing ties {a} and {b}"
         path = min(paths, key=len)
-        steps = [f"  {x} -- {self.ties.edges[x, y]['site']} -- {y}" for x, y in itertools.pairwise(path)]
+        steps = [f"  {x} -- {self.ties.site(x, y)} -- {y}" for x, y in itertools.pairwise(path)]
         mine, theirs = ({n for name in self._meant(one) for n in atoms(self._layout(name))} for one in (a, b))
         head = f"{a} and {b} share one width:" if mine & theirs else f"{a} and {b} hang together, but not as one width:"
         return "\n".join([head, *steps]) if steps else f"{a} and {b} are the same dimension"
