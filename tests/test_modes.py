@@ -1,6 +1,9 @@
 """Code that does other things in train mode than in eval mode, however it asks for the mode it is in."""
 
+import copy
+import pickle
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -68,3 +71,102 @@ def test_where_the_code_does_not_ask_for_its_mode_one_trace_serves_for_both(monk
         fxgrow.trace(MODELS[name]().double(), X)
         assert traces == modes
     assert not hasattr(nn.Module, "training")
+
+
+class Dropping(nn.Module):
+    """Dropout that is a function, whose mode is read in `forward`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(nn.functional.dropout(self.a(x), 0.5, self.training))
+
+
+class AsksForNumbers(Dropping):
+    """Cannot be traced, so that its own code runs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if x.sum() < 1e9 else self.b(self.a(x))
+
+
+class StaysInEval(Dropping):
+    """Its own `train` keeps it in eval mode."""
+
+    def train(self, mode: bool = True) -> "StaysInEval":
+        return super().train(False)
+
+
+def _drops(model: nn.Module) -> bool:
+    return not torch.equal(model(X), model(X))
+
+
+def _write(model: nn.Module, training: bool) -> None:
+    """As Lightning does after each validation."""
+    for module in model.modules():
+        module.training = training
+
+
+def _sharded(student: nn.Module) -> nn.Module:
+    """As FSDP2 does, which swaps the class."""
+    student.__class__ = type(f"Sharded{type(student).__name__}", (type(student),), {})
+    return student
+
+
+WAYS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "itself": lambda student: student,
+    "a deep copy": copy.deepcopy,
+    "a copy": copy.copy,
+    "unpickled": lambda student: pickle.loads(pickle.dumps(student)),
+    "with another class": _sharded,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("teacher", [Dropping, AsksForNumbers])
+def test_a_student_asks_for_its_mode_at_each_call(teacher: type[nn.Module], output: Any, way: str) -> None:
+    student = WAYS[way](fxgrow.grow(teacher().double(), 2.0, X, output=output))
+    assert not _drops(student.eval())
+    _write(student, training=True)
+    assert _drops(student)
+    _write(student, training=False)
+    assert not _drops(student)
+    assert _drops(student.train())
+    assert not _drops(student.eval())
+
+
+def test_what_train_of_a_class_decides_stays_until_a_mode_is_written() -> None:
+    student = fxgrow.grow(StaysInEval().double(), 2.0, X, output="module")
+    assert not _drops(student.train())
+    _write(student, training=True)
+    assert _drops(student)
+
+
+def test_graph_and_code_are_those_of_the_mode() -> None:
+    student = fxgrow.grow(Dropping().double(), 2.0, X)
+    before = type(student).forward
+    for mode in ("train", "eval"):
+        student.train(mode == "train")
+        assert student.graph is student.graphs[mode]
+        assert f"training = {mode == 'train'}" in student.code
+    assert type(student).forward is before, "nothing is compiled again"
+
+
+def test_a_graph_that_is_edited_is_compiled_into_its_mode() -> None:
+    student = fxgrow.grow(Dropping().double(), 2.0, X).eval()
+    expected = student(X)
+    drop = next(node for node in student.graphs["train"].nodes if "dropout" in node.name)
+    drop.kwargs = {**drop.kwargs, "training": False}
+    student.recompile()
+    assert not _drops(student.train())
+    assert torch.equal(student.eval()(X), expected)
+
+
+def test_compiled_code_follows_a_mode_that_is_written() -> None:
+    student = fxgrow.grow(Dropping().double(), 2.0, X).eval()
+    compiled = torch.compile(student, backend="eager", fullgraph=True)
+    assert torch.allclose(compiled(X), student(X))
+    _write(student, training=True)
+    assert _drops(compiled)

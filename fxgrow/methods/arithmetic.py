@@ -49,10 +49,9 @@ def random_entries(weight: Tensor, columns: Columns, generator: Generator, gain:
     bound = math.sqrt(3 * gain / max(1, columns.fan_in or _fan_in(weight)))
     part = take(weight, columns.dim, columns.new_at)
     drawn = sixteen_bits(part.numel(), generator).view(part.shape)
-    if isinstance(columns.new_at, slice) and part.is_cpu and part.dtype == torch.float32:
-        torch.mul(drawn, bound / (1 << 15), out=part)
-    else:
-        put(weight, columns.dim, columns.new_at, (drawn * (bound / (1 << 15))).to(part))
+    part.copy_(drawn).mul_(bound / (1 << 15))  # in one step, from integers, it takes three times as long
+    if not isinstance(columns.new_at, slice):  # `part` is a copy, not a view of the weight
+        put(weight, columns.dim, columns.new_at, part)
     return weight
 
 

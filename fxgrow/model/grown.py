@@ -1,13 +1,15 @@
 """The module that fxgrow returns: one module tree, one graph per mode.
 
 FX records the value of `self.training` in the graph (functional dropout, stochastic depth, heads that only run in
-train mode). A model whose two modes differ has two graphs, and train()/eval() switch between them.
+train mode). A model whose two modes differ has two graphs. Both become code once, and `forward` asks for the mode at
+each call: frameworks write `training` on modules without calling `train()`, and swap the class of a module.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -15,9 +17,15 @@ from torch import Tensor, fx, nn
 from .generated_code import NAMED, names_written, odd_nodes, placeholders_for, renamed, value_at
 from .opaque import OPAQUE_MODEL, opaque_graph
 from .provenance import ModuleStacks, copy_module_stacks, module_stacks
-from .tree import Mode, apply_mode_overrides, as_tree
+from .tree import MODES, Mode, apply_mode_overrides, as_tree
 
-_STATE = (vars(fx.GraphModule(nn.Module(), fx.Graph())).keys() - vars(nn.Module()).keys()) | {"graph", "_graphs"}
+_STATE = (vars(fx.GraphModule(nn.Module(), fx.Graph())).keys() - vars(nn.Module()).keys()) | {
+    "graph",
+    "_graphs",
+    "_codes",
+    "_compiling",
+    "_told",
+}
 
 
 class GrownModule(fx.GraphModule):
@@ -30,17 +38,47 @@ class GrownModule(fx.GraphModule):
     """
 
     def __init__(self, root: nn.Module, graphs: Mapping[Mode, fx.Graph], class_name: str = "GrownModule") -> None:
-        mode: Mode = "train" if root.training else "eval"
         super().__init__(nn.Module(), fx.Graph(), class_name)
         self.__dict__.update(as_tree(root).__dict__)  # all modules in their order, also those that no graph uses
         self.__dict__["_graphs"] = dict(graphs)
-        self.graph = graphs.get(mode) or next(iter(graphs.values()))
+        self.__dict__["_told"] = self.training
+        for graph in graphs.values():
+            graph.owning_module = self
+        self.recompile()
 
     @property
     def graphs(self) -> Mapping[Mode, fx.Graph]:
         """The graph of each mode; one entry if both modes share it. Call `recompile()` after changing one."""
         graphs: dict[Mode, fx.Graph] = self.__dict__["_graphs"]
         return graphs
+
+    # What `fx.GraphModule` reads and writes in an attribute is here that of the present mode.
+
+    @property
+    def _graph(self) -> fx.Graph:
+        return self.graphs[self._present()]
+
+    @_graph.setter
+    def _graph(self, graph: fx.Graph) -> None:
+        graphs: dict[Mode, fx.Graph] = self.__dict__.setdefault("_graphs", {})
+        graphs[self._present()] = graph
+
+    @property
+    def _code(self) -> str:
+        codes: dict[Mode, str] = self.__dict__["_codes"]
+        return codes[self._present()]
+
+    @_code.setter
+    def _code(self, code: str) -> None:
+        self.__dict__.setdefault("_codes", {})[self._present()] = code
+
+    def _present(self) -> Mode:
+        """The mode whose graph runs now: the only one, that which is being compiled, or the module's own."""
+        graphs: dict[Mode, fx.Graph] = self.__dict__["_graphs"]
+        if len(graphs) < len(MODES):
+            return next(iter(graphs), "eval")
+        compiling: Mode | None = self.__dict__.get("_compiling")
+        return compiling or ("train" if self.training else "eval")
 
     def __setattr__(self, name: str, value: Any) -> None:
         tables: tuple[dict[str, Any], ...] = (self._modules, self._parameters, self._buffers) if name in _STATE else ()
@@ -61,21 +99,38 @@ class GrownModule(fx.GraphModule):
         return child.get_submodule(rest)
 
     def recompile(self) -> Any:
-        """Generate the code of the present graph."""
-        with names_written(self, self._graph):
-            return super().recompile()
+        """Generate the code of every graph; `forward` runs that of the mode in which it is called."""
+        codes: dict[Mode, Any] = {}
+        forwards: dict[Mode, Callable[..., Any]] = {}
+        present = self._present()
+        for mode, graph in self.graphs.items():
+            self.__dict__["_compiling"] = mode
+            try:
+                with names_written(self, graph):
+                    codes[mode] = super().recompile()
+            finally:
+                del self.__dict__["_compiling"]
+            forwards[mode] = type(self).forward
+        if len(forwards) > 1:
+            type(self).forward = _by_mode(forwards)
+        if OPAQUE_MODEL in self.__dict__:
+            type(self).forward = _in_its_mode(type(self).forward)
+        return codes[present]
 
     def train(self, mode: bool = True) -> GrownModule:
-        """Switch the mode as the original model does."""
+        """Set the mode of all modules as the original model does."""
         super().train(mode)
         model = self.__dict__.get(OPAQUE_MODEL)
         if model is not None:  # its own train() may keep parts in eval mode
             model.train(mode)
+        self.__dict__["_told"] = mode
         apply_mode_overrides(self, "train" if mode else "eval")
-        graph = self.graphs.get("train" if mode else "eval")
-        if graph is not None and graph is not self._graph:
-            self.graph = graph
         return self
+
+    def __copy__(self) -> GrownModule:
+        twin = GrownModule(as_tree(self), self.graphs, type(self).__name__)
+        twin.meta = copy.copy(self.meta)
+        return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GrownModule:
         root = copy.deepcopy(as_tree(self), memo)
@@ -108,6 +163,29 @@ class GrownModule(fx.GraphModule):
         paths = {name: path for path, name in placeholders.items()}
         named = [str(node.target) for node in copied.nodes if node.op in NAMED]
         return fx.GraphModule({name: value_at(root, paths.get(name, name)) for name in named}, copied), paths
+
+
+def _by_mode(forwards: Mapping[Mode, Callable[..., Any]]) -> Callable[..., Any]:
+    """A `forward` that runs the code of the mode that its module is in."""
+    in_train, in_eval = forwards["train"], forwards["eval"]
+
+    @functools.wraps(in_eval)
+    def forward(self: GrownModule, *args: Any, **kwargs: Any) -> Any:
+        return in_train(self, *args, **kwargs) if self.training else in_eval(self, *args, **kwargs)
+
+    return forward
+
+
+def _in_its_mode(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A `forward` that hands a mode that was written, not set by `train`, on to the opaque model."""
+
+    @functools.wraps(forward)
+    def in_its_mode(self: GrownModule, *args: Any, **kwargs: Any) -> Any:
+        if self.training != self._told:
+            self.__dict__[OPAQUE_MODEL].training = self.__dict__["_told"] = self.training
+        return forward(self, *args, **kwargs)
+
+    return in_its_mode
 
 
 def _rebuild(
