@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import fxgrow
 from tests.nets import NETS
@@ -27,9 +28,17 @@ def _fingerprints(name: str) -> dict[str, str]:
     }
 
 
+# Torch makes other calls in these since a version, and a plan for a module holds them: older ones refuse such a plan.
+OTHER_CALLS = {"vit_multihead_attention": (2, 13), "instancenorm3d": (2, 11)}
+VERSION = tuple(map(int, torch.__version__.split(".")[:2]))
+
+
 @pytest.mark.parametrize("name", SOME)
 def test_the_fingerprint_is_that_of_the_versions_before(name: str) -> None:
-    assert _fingerprints(name) == json.loads(PATH.read_text())[name]
+    found, golden = _fingerprints(name), json.loads(PATH.read_text())[name]
+    if VERSION < OTHER_CALLS.get(name, VERSION):
+        del found["module"], golden["module"]
+    assert found == golden
 
 
 if __name__ == "__main__":

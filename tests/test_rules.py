@@ -99,12 +99,16 @@ def test_a_sample_reaches_its_rule(found: Rule) -> None:
 
 
 ON_A_GPU = "a kernel of CUDA alone"
+NAMED = "named tensors, which PyTorch takes apart since 2.13"
 UNREACHED = {
     "aten._scaled_dot_product_flash_attention.default": ON_A_GPU,
     "aten._scaled_dot_product_efficient_attention.default": ON_A_GPU,
     "aten._scaled_dot_product_cudnn_attention.default": ON_A_GPU,
     "aten._scaled_dot_product_fused_attention_overrideable.default": "a kernel of devices outside PyTorch",
     "aten.cudnn_batch_norm.default": ON_A_GPU,
+    "aten.full.names": NAMED,
+    "aten.ones.names": NAMED,
+    "aten.zeros.names": NAMED,
 }
 
 
@@ -126,7 +130,7 @@ def _asked_about(sample: Sample) -> frozenset[object]:
 def test_every_overload_that_a_rule_is_registered_for_is_reached_by_a_sample() -> None:
     reached = {op for _, sample in _samples() for op in _asked_about(sample)}
     unreached = {str(op) for op in rules() if op not in reached and op.namespace == "aten"}
-    assert unreached == set(UNREACHED), "give the rule a sample, or a reason here"
+    assert unreached == set(UNREACHED) & {str(op) for op in rules()}, "give the rule a sample, or a reason here"
 
 
 def test_a_packet_stands_for_the_overloads_that_a_run_can_record() -> None:

@@ -21,9 +21,9 @@ from ..model.copies import named_tensors
 from ..model.layer_kinds import is_layer
 from ..model.provenance import describe
 from ..model.tree import Mode, module_at
-from ..ops import Linear, Value, rule_for
+from ..ops import Linear, Value, is_pointwise, rule_for
 from ..ops.infinities import INFINITE, infinities
-from ..recording.operators import decides, is_pointwise, tensors_in
+from ..recording.operators import decides, tensors_in
 from ..recording.run import TapedRun, named_inputs
 from ..recording.tape import Tape
 from . import literals, module_rules

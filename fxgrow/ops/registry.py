@@ -145,6 +145,9 @@ def rules() -> Mapping[Any, Rule]:
     return MappingProxyType(_TABLE.rules)
 
 
+TAGGED_LATER = frozenset(("ldexp", "leaky_relu"))  # elementwise, and tagged so since torch 2.11 and 2.13
+
+
 def rule_for(op: Any) -> Rule | None:
     """The rule of an overload, or None; operators that PyTorch tags as pointwise share one."""
     own = _TABLE.rules.get(op)
@@ -155,9 +158,9 @@ def rule_for(op: Any) -> Rule | None:
 
 def is_pointwise(op: Any) -> bool:
     """Whether PyTorch tags the overload, or its out-of-place form, as elementwise."""
-    if torch.Tag.pointwise in op.tags:
-        return True
     name = op._schema.name.split("::")[1]
+    if torch.Tag.pointwise in op.tags or (op.namespace == "aten" and name.removesuffix("_") in TAGGED_LATER):
+        return True
     if op.namespace != "aten" or not name.endswith("_"):
         return False
     plain = getattr(getattr(torch.ops.aten, name[:-1], None), op._overloadname, None)

@@ -59,12 +59,6 @@ def decides(op: Any) -> bool:
     return torch.Tag.dynamic_output_shape in op.tags or op is NUMBER or op.namespace not in ("aten", "prims")
 
 
-@cache
-def is_pointwise(op: Any) -> bool:
-    """Whether an overload computes each entry of its result from one entry of each argument."""
-    return torch.Tag.pointwise in op.tags
-
-
 def same_operator(a: Any, b: Any) -> bool:
     """Whether two overloads compute the same; FX writes ``x += y`` as ``x = x + y``, which the values tell apart."""
     return a is b or _plain_name(a) == _plain_name(b)
