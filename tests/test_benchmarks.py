@@ -7,7 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import curriculum_page, grow_speed, net2net_pairs, peers, peers_models, peers_page
+from benchmarks import (
+    curriculum_page,
+    grow_speed,
+    mutants,
+    net2net_pairs,
+    peers,
+    peers_models,
+    peers_page,
+    student_speed,
+)
+from benchmarks.mutations import Mutation, mutations
 from tests.check import randomise, relative_error, run
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed")
@@ -73,3 +83,60 @@ def test_net2net_by_pairs_is_exact_on_a_chain_and_refuses_what_is_none() -> None
     assert relative_error(before["eval"], run(chain, x, "eval")) > 1e-4
     with pytest.raises(net2net_pairs.NotAPairError, match="transposed"):
         net2net_pairs.widen_all(peers_models.UNet(), 1.5)
+
+
+def test_the_speed_of_students_is_measured_against_the_same_shapes(tmp_path: Path) -> None:
+    page = tmp_path / "student_speed.md"
+    student_speed.main(
+        ["--nets", "ResNet-8, 8 channels", "--backends", "eager", "--repeats", "2", "--markdown", str(page)]
+    )
+    assert "The largest ratio is " in page.read_text()
+
+
+SOURCE = """
+def inside(low, high):
+    \"\"\"Documentation stays.\"\"\"
+    if not low < high:
+        raise ValueError(f"{low + 1}")
+    return [low + 1, high - 1] if high > 3 else None
+
+
+class Counter:
+    def __repr__(self):
+        return "1" + "2"
+
+    def next(self, step: int = 1) -> int:
+        self.at += step
+        return self.at
+"""
+
+
+def _of(source: str, tmp_path: Path) -> list[Mutation]:
+    path = tmp_path / "module.py"
+    path.write_text(source)
+    return list(mutations(path))
+
+
+def test_mutations_change_what_code_does_and_not_what_it_says(tmp_path: Path) -> None:
+    changes = [f"{mutant.function}: {mutant.change}" for mutant in _of(SOURCE, tmp_path)]
+    assert "inside: low < high -> low <= high" in changes
+    assert "inside: low + 1 -> low - 1" in changes
+    assert "Counter.next: self.at += step -> pass" in changes
+    assert len(changes) == len(set(changes)) + 1  # the 1 of two sums
+    assert not [change for change in changes if "__repr__" in change or "Documentation" in change or "raise" in change]
+
+
+def test_a_mutation_is_one_change_of_the_function_in_place(tmp_path: Path) -> None:
+    space: dict[str, object] = {}
+    mutants_of_file = _of(SOURCE, tmp_path)
+    exec(compile(SOURCE, str(tmp_path / "module.py"), "exec"), space)
+    inside = space["inside"]
+    before = inside(1, 5)  # type: ignore[operator]
+    (changed,) = [m for m in mutants_of_file if m.change == "high - 1 -> high + 1"]
+    mutants.replace_code(changed.code())
+    assert (before, inside(1, 5)) == ([2, 4], [2, 6])  # type: ignore[operator]
+
+
+def test_tests_are_tried_in_turn_until_their_time_is_used() -> None:
+    seconds = {"a[1]": 3.0, "a[2]": 1.0, "a[3]": 2.0, "b": 2.0, "c": 9.0}
+    assert mutants.in_turn(seconds, seconds, 6.0) == ["a[2]", "b", "a[3]"]
