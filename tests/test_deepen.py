@@ -19,9 +19,10 @@ from fxgrow import Deepen, Kernel, Plan, PlanError, Widen
 from fxgrow.depth import new_layers
 from fxgrow.plans.changes import Insert
 from fxgrow.rewrite.student import student_of
-from tests.check import given, randomise, relative_error, run
+from tests.analysed import EACH, analysed, teacher_and_inputs
+from tests.check import randomise, relative_error, run
 from tests.depth_cases import ACTIVATIONS, REQUESTS, outcome
-from tests.nets import NETS, Net
+from tests.nets import Net
 from tests.untouched import assert_untouched
 
 EXACT = 1e-10
@@ -737,11 +738,10 @@ def test_the_users_own_class_has_no_place_for_new_layers() -> None:
 # -- every net --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@pytest.mark.parametrize("net", EACH)
 def test_every_net_deepens_or_says_why_not(net: Net) -> None:
-    teacher = randomise(net.make().double())
-    inputs = given(net.inputs(), torch.float64)
-    found = fxgrow.widths(teacher, inputs)
+    teacher, inputs = teacher_and_inputs(net)
+    found = analysed(net.name)
     for spec in (Deepen("*"), Deepen("*", blocks=1), Kernel("*", 7)):
         try:
             plan = fxgrow.plan(found, spec)

@@ -4,34 +4,19 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
-import fxgrow
-from fxgrow.rewrite.student import student_of
-from tests.check import Inputs, assert_exact, given, grown, randomise
+from tests.analysed import EACH, student_by, teacher_and_inputs
+from tests.check import assert_exact, given, grown, randomise
 from tests.left import grown_or_left
 from tests.nets import FAMILIES, NETS, Net
 
 
-def _student(teacher: nn.Module, found: fxgrow.WidthGraph, factor: float) -> nn.Module:
-    """As `fxgrow.grow` makes it, from an analysis that is made once; where nothing would grow, by the factor 1."""
-    try:
-        return student_of(found.traced, fxgrow.plan(found, factor), teacher)
-    except fxgrow.PlanError as error:
-        if "would grow" not in str(error):
-            raise
-        return student_of(found.traced, fxgrow.plan(found, 1.0), teacher)
-
-
-@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@pytest.mark.parametrize("net", EACH)
 def test_growth_is_exact(net: Net) -> None:
     """Also the plan's widths are the factor's, and the student's parameters add up to more."""
-    # The mode in which the teacher is given must not matter: train mode here, eval mode there.
-    teacher = randomise(net.make().double()).train()
-    inputs: Inputs = given(net.inputs(), torch.float64)
-    found = fxgrow.widths(teacher, inputs)
+    teacher, inputs = teacher_and_inputs(net)
     for factor in (1.5, 2.0):
-        student = _student(teacher, found, factor)
+        student = student_by(factor, net, teacher)
         changed = net.grows != "none" and (factor == 2 or net.any_factor)
         assert_exact(teacher, student, inputs, 1e-10, changed=changed)
     plan = student.meta["fxgrow"]
@@ -44,7 +29,7 @@ def test_growth_is_exact(net: Net) -> None:
         assert count[0] < count[1]
 
 
-@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@pytest.mark.parametrize("net", EACH)
 def test_growth_is_exact_in_float32(net: Net) -> None:
     teacher = randomise(net.make()).eval()
     inputs = given(net.inputs(), torch.float32)

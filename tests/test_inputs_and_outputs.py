@@ -20,8 +20,9 @@ from fxgrow.model.example_inputs import ModelInputs as Given
 from fxgrow.model.example_inputs import arguments_of
 from fxgrow.rewrite.student import student_of
 from fxgrow.rewrite.student_inputs import old_outputs, padded_inputs
-from tests.check import given, randomise, relative_error, run, stale_sizes
-from tests.nets import NETS, Net
+from tests.analysed import EACH, analysed, teacher_and_inputs
+from tests.check import randomise, relative_error, run, stale_sizes
+from tests.nets import Net
 
 NEW = ("zero", "mean", "random")
 needs_torchvision = pytest.mark.skipif(
@@ -521,11 +522,10 @@ def test_their_methods_are_for_outputs_only() -> None:
         assert grown.tolist() == [[1, 1, 1, 0]] * 2
 
 
-@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@pytest.mark.parametrize("net", EACH)
 def test_every_net_grows_at_its_ends_or_says_why_not(net: Net) -> None:
-    teacher = randomise(net.make().double())
-    inputs = given(net.inputs(), torch.float64)
-    found = fxgrow.widths(teacher, inputs)
+    teacher, inputs = teacher_and_inputs(net)
+    found = analysed(net.name)
     traced = found.traced
     sizes = [n for tensor in run(teacher, inputs) for n in tensor.shape]
     specs: list[Any] = [Outputs(max([1, *sizes]) + 3)]

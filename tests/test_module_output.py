@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
-from tests.check import assert_exact, given, grown, randomise
-from tests.left import grown_or_left
+from tests.analysed import EACH, student_by, teacher_and_inputs
+from tests.check import assert_exact, grown, randomise
 from tests.nets import NETS, Net, architectures, idioms, signatures, vision_transformers
 
 OURS = {"_fxgrow_plan"}
@@ -23,11 +23,10 @@ def pickled(model: nn.Module) -> bytes | None:
         return None
 
 
-@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@pytest.mark.parametrize("net", EACH)
 def test_a_module_is_grown_as_what_it_is(net: Net) -> None:
-    teacher = randomise(net.make().double())
-    inputs = given(net.inputs(), torch.float64)
-    student = grown_or_left(teacher, 2.0, inputs, output="module")
+    teacher, inputs = teacher_and_inputs(net)
+    student = student_by(2.0, net, teacher, "module")
     plan = fxgrow.plan_of(student)
     assert plan is not None
     assert_exact(teacher, student, inputs, 1e-10, changed=bool(plan.grown_widths))
@@ -48,7 +47,7 @@ def test_a_module_is_grown_as_what_it_is(net: Net) -> None:
         assert fxgrow.plan_of(twin) == plan
 
     # What grows here grows as in a graph, to the same numbers; a graph's literals may let more grow.
-    graph = grown_or_left(teacher, 2.0, inputs)
+    graph = student_by(2.0, net, teacher)
     assert grown(teacher, student) <= grown(teacher, graph), "a graph grows less than the code"
     both = fxgrow.plan_of(graph)
     assert both is not None

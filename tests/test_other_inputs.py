@@ -4,27 +4,29 @@ It computes what the teacher computes, or raises a GrowError that speaks of anot
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.check import given, randomise
-from tests.left import grown_or_left
+from tests.analysed import Output, student_by, teacher_and_inputs
 from tests.nets import NETS, Net, architectures, idioms, interfaces, signatures, traps, vision_transformers
 from tests.other_inputs import assert_same_or_refused
 
 CODE = {family.__name__ for family in (architectures, idioms, interfaces, signatures, traps, vision_transformers)}
-CASES = [(net, "graph") for net in NETS.values()]
+CASES: list[tuple[Net, Output]] = [(net, "graph") for net in NETS.values()]
 CASES += [(net, "module") for net in NETS.values() if net.build.__module__ in CODE]
+PARAMETERS = [
+    pytest.param(net, output, id=f"{net.name}-{output}", marks=pytest.mark.xdist_group(net.name))
+    for net, output in CASES
+]
 
 
-@pytest.mark.parametrize(("net", "output"), CASES, ids=[f"{net.name}-{output}" for net, output in CASES])
-def test_other_inputs_give_the_same_or_are_refused(net: Net, output: Literal["graph", "module"]) -> None:
-    teacher = randomise(net.make().double()).eval()
-    inputs = given(net.inputs(), torch.float64)
-    student = grown_or_left(teacher, 2.0, inputs, output=output).eval()
+@pytest.mark.parametrize(("net", "output"), PARAMETERS)
+def test_other_inputs_give_the_same_or_are_refused(net: Net, output: Output) -> None:
+    teacher, inputs = teacher_and_inputs(net)
+    teacher.eval()
+    student = student_by(2.0, net, teacher, output).eval()
     computed = assert_same_or_refused(teacher, student, inputs)
     assert output == "graph" or computed, "a student of the teacher's own class runs its own code"
 
