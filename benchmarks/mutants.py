@@ -155,7 +155,7 @@ def in_turn(names: Iterable[str], seconds: Mapping[str, float], limit: float) ->
     turns = sorted((turn, seconds[name], name) for cases in by_function.values() for turn, name in enumerate(cases))
     taken, total = [], 0.0
     for _, cost, name in turns:
-        if total + cost <= limit:
+        if not taken or total + cost <= limit:
             taken.append(name)
             total += cost
     return taken

@@ -90,7 +90,7 @@ def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
             yield node.name, node
-        if isinstance(node, ast.ClassDef):
+        if isinstance(node, ast.ClassDef) and "nn.Module" not in map(ast.unparse, node.bases):  # samples of rules
             for member in node.body:
                 if isinstance(member, ast.FunctionDef) and member.name not in UNTOUCHED:
                     yield f"{node.name}.{member.name}", member
@@ -109,7 +109,8 @@ def _code_of(module: CodeType, mutation: Mutation) -> CodeType:
 def _changes(function: ast.FunctionDef) -> Iterator[tuple[ast.stmt | ast.expr, str]]:
     """Make each change to a function in turn, yield where and what, and undo it.
 
-    Types, documentation, default values and the words of exceptions stay.
+    Types, documentation, default values and words that people read stay, and so does what only Python checks (`strict`
+    of `zip`): no test can tell.
     """
     for owner, field, index, node in _places(function.body, function, "body"):
         for changed, said in _variants(node):
@@ -144,7 +145,13 @@ def _is_untouched(node: ast.AST) -> bool:
     documentation = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     words = isinstance(node, ast.JoinedStr)
     raised = isinstance(node, ast.Call) and ast.unparse(node.func).endswith(MESSAGES)
-    return documentation or words or raised
+    checked = isinstance(node, ast.keyword) and node.arg == "strict"
+    said = isinstance(node, ast.IfExp) and _is_text(node.body) and _is_text(node.orelse)
+    return documentation or words or raised or checked or said
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
 def _variants(node: ast.stmt | ast.expr) -> Iterator[tuple[ast.stmt | ast.expr, str]]:
