@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from . import methods
 from .base.isolation import isolated
+from .base.progress_bar import shown
 from .base.scalars import as_int
 from .base.wording import a_type
 from .capture.ladder import trace_model
@@ -47,9 +48,9 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 @contextmanager
-def _reasons(function: str) -> Iterator[None]:
+def _reasons(function: str, progress: bool | None = None) -> Iterator[None]:
     """What surrounds each function: the process is as before, and whatever the user's code raises becomes a reason."""
-    with isolated():
+    with shown(progress), isolated():
         try:
             yield
         except (FxgrowError, MemoryError):
@@ -64,6 +65,7 @@ def trace(
     *,
     output: Output = "graph",
     leaf_modules: LeafModules = (),
+    progress: bool | None = None,
 ) -> Traced:
     """A model as graphs, one for each mode or one for both. The model is not touched.
 
@@ -73,6 +75,8 @@ def trace(
             dtypes count, of any batch size. None: guessed from the first layer, trying usual sizes.
         output: "graph" takes the model's code into a graph as far as it can be; "module" runs it as it is.
         leaf_modules: Names or classes of submodules that stay calls in the graph.
+        progress: A bar on standard error, if it takes more than 2 s and rich is installed (the extra `cli`). None: on a
+            terminal; True: also where standard error does not say that it is one; False: never.
 
     Returns:
         What `widths` takes. Its `graphs`, `inputs` and `notes` can be read.
@@ -87,7 +91,7 @@ def trace(
 
     Source: torch.fx (Reed et al., arXiv 2112.08429).
     """
-    with _reasons("trace"):
+    with _reasons("trace", progress):
         return trace_model(model, example_inputs, output=output, leaf_modules=leaf_references(leaf_modules))
 
 
@@ -97,6 +101,7 @@ def widths(
     *,
     output: Output = "graph",
     leaf_modules: LeafModules = (),
+    progress: bool | None = None,
 ) -> WidthGraph:
     """Which dimensions of a model are one width, which can grow, and why the others cannot.
 
@@ -105,6 +110,7 @@ def widths(
         example_inputs: As for `trace`.
         output: As for `trace`.
         leaf_modules: As for `trace`.
+        progress: As for `trace`.
 
     Returns:
         What `plan` takes: its `groups`, the widths, and `why` they are tied or must stay.
@@ -123,7 +129,7 @@ def widths(
 
     Source: unification, as in type inference (Robinson, J. ACM 12, 1965), on the dimensions of tensors.
     """
-    with _reasons("widths"):
+    with _reasons("widths", progress):
         traced = (
             model
             if isinstance(model, Traced)
@@ -132,7 +138,14 @@ def widths(
         return freeze(traced)
 
 
-def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods.DEFAULT) -> Plan:
+def plan(
+    widths: WidthGraph,
+    spec: Spec,
+    *,
+    seed: int = 0,
+    method: str = methods.DEFAULT,
+    progress: bool | None = None,
+) -> Plan:
     """New widths for a specification, checked on meta tensors to give the teacher's function.
 
     Args:
@@ -144,6 +157,7 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods
         method: How new channels are filled where a request does not say: "auto" (for each width "zero_out" where that
             is exact, else "split"), "split", "even", "zero_out", or one of the baselines "noise", "random_pad",
             "random_init", which do not preserve the function; or one that `fxgrow.methods.register` added.
+        progress: As for `trace`.
 
     Returns:
         What `apply` takes: pure data, which `Plan.to_json` writes and `Plan.from_json` reads.
@@ -165,7 +179,7 @@ def plan(widths: WidthGraph, spec: Spec, *, seed: int = 0, method: str = methods
     number = as_int(seed)
     if number is None:
         raise PlanError(f"seed is an int, not {seed!r}")
-    with _reasons("plan"):
+    with _reasons("plan", progress):
         return plan_until_valid(widths, parse(spec), seed=number, method=method)
 
 
@@ -175,6 +189,7 @@ def apply(
     example_inputs: ExampleInputs | None = None,
     *,
     calibration: Iterable[ExampleInputs] | None = None,
+    progress: bool | None = None,
 ) -> fx.GraphModule | Model:
     """The student that a plan makes of a model: the one it was made for, or another with the same shapes.
 
@@ -189,6 +204,7 @@ def apply(
             calibrated: a DataLoader, or a list of tensors, of tuples of arguments or of dicts; what `forward` has no
             place for (labels) is left out. None: these norms start with mean 0 and variance 1, for a `state_dict`
             that is loaded next.
+        progress: As for `trace`.
 
     Returns:
         A GraphModule, or with a plan of `output="module"` a module of the model's own class; `plan_of` gives its plan.
@@ -204,7 +220,7 @@ def apply(
         >>> student.get_submodule("0")
         Linear(in_features=4, out_features=16, bias=True)
     """
-    with _reasons("apply"):
+    with _reasons("apply", progress):
         return cast("fx.GraphModule | Model", apply_plans(chained(plan), model, example_inputs, calibration))
 
 
@@ -219,6 +235,7 @@ def grow(
     output: Literal["graph"] = "graph",
     leaf_modules: LeafModules = (),
     calibration: Iterable[ExampleInputs] | None = None,
+    progress: bool | None = None,
 ) -> fx.GraphModule: ...
 
 
@@ -233,6 +250,7 @@ def grow(
     output: Literal["module"],
     leaf_modules: LeafModules = (),
     calibration: Iterable[ExampleInputs] | None = None,
+    progress: bool | None = None,
 ) -> Model: ...
 
 
@@ -247,6 +265,7 @@ def grow(
     output: Output,
     leaf_modules: LeafModules = (),
     calibration: Iterable[ExampleInputs] | None = None,
+    progress: bool | None = None,
 ) -> fx.GraphModule | Model: ...
 
 
@@ -260,6 +279,7 @@ def grow(
     output: Output = "graph",
     leaf_modules: LeafModules = (),
     calibration: Iterable[ExampleInputs] | None = None,
+    progress: bool | None = None,
 ) -> fx.GraphModule | Model:
     """A larger model that computes the same function and trains on.
 
@@ -273,6 +293,7 @@ def grow(
             and attributes, where widths whose sizes the code itself states stay.
         leaf_modules: As for `trace`.
         calibration: As for `apply`.
+        progress: As for `trace`.
 
     Returns:
         The student, with the teacher's `state_dict` keys, device and dtypes; `plan_of(student)` is its `Plan`.
@@ -290,15 +311,21 @@ def grow(
 
     Source: Net2Wider (arXiv 1511.05641), with fresh channels where they are exact, else with shares per weight.
     """
-    found = widths(model, example_inputs, output=output, leaf_modules=leaf_modules)
-    proposal = plan(found, spec, seed=seed, method=method)
-    check_calibration(proposal, calibration)
-    with _reasons("grow"):
-        return cast("fx.GraphModule | Model", student_of(found.traced, proposal, model, calibration))
+    with shown(progress):
+        found = widths(model, example_inputs, output=output, leaf_modules=leaf_modules)
+        proposal = plan(found, spec, seed=seed, method=method)
+        check_calibration(proposal, calibration)
+        with _reasons("grow"):
+            return cast("fx.GraphModule | Model", student_of(found.traced, proposal, model, calibration))
 
 
 def verify(
-    teacher: nn.Module, student: nn.Module, example_inputs: ExampleInputs, *, tolerance: float | None = None
+    teacher: nn.Module,
+    student: nn.Module,
+    example_inputs: ExampleInputs,
+    *,
+    tolerance: float | None = None,
+    progress: bool | None = None,
 ) -> Report:
     """Teacher against student on real inputs: outputs and every node, in eval and in train mode, dropout off.
 
@@ -312,6 +339,7 @@ def verify(
             arguments, on the models' device.
         tolerance: Largest relative error, max |difference| / max |teacher|; None: 1e-10 for float64, 1e-5 for
             float32, 1e-2 for float16, 8e-2 for bfloat16.
+        progress: As for `trace`.
 
     Returns:
         The errors per mode and per node; `exact` tells the verdict, `raise_if_different()` raises for a bad one.
@@ -325,7 +353,7 @@ def verify(
         >>> fxgrow.verify(teacher, fxgrow.grow(teacher, 2.0), torch.randn(5, 4)).exact
         True
     """
-    with _reasons("verify"):
+    with _reasons("verify", progress):
         return compare(teacher, student, example_inputs, tolerance=tolerance)
 
 
@@ -334,6 +362,7 @@ def summary(
     example_inputs: ExampleInputs | None = None,
     *,
     teacher: nn.Module | WidthGraph | None = None,
+    progress: bool | None = None,
 ) -> Summary:
     """A model, what was found of it, a plan or a student, layer by layer: widths, parameters, FLOPs, what must stay.
 
@@ -342,6 +371,7 @@ def summary(
         example_inputs: As for `trace`, and the teacher's; None: those that the plan was made with, or a guess.
         teacher: Of a plan or a student: tells what these do not hold, the FLOPs before growth, and of a plan all
             figures.
+        progress: As for `trace`.
 
     Returns:
         A table, also for notebooks and for `rich.print`; its `rows` are data.
@@ -363,7 +393,7 @@ def summary(
 
     Source: torchinfo's table; torch.utils.flop_counter.
     """
-    with _reasons("summary"):
+    with _reasons("summary", progress):
         return summarize(model, example_inputs, teacher=teacher)
 
 
@@ -374,6 +404,7 @@ def draw(
     *,
     level: Level | None = None,
     example_inputs: ExampleInputs | None = None,
+    progress: bool | None = None,
 ) -> Inline: ...
 
 
@@ -384,6 +415,7 @@ def draw(
     *,
     level: Level | None = None,
     example_inputs: ExampleInputs | None = None,
+    progress: bool | None = None,
 ) -> Path: ...
 
 
@@ -393,6 +425,7 @@ def draw(
     *,
     level: Level | None = None,
     example_inputs: ExampleInputs | None = None,
+    progress: bool | None = None,
 ) -> Path | Inline:
     """A picture of the widths of a model, and of what a plan does to them.
 
@@ -406,6 +439,7 @@ def draw(
             layer with its norm and activation; "ops": for each node of the graph. None: groups, or blocks where there
             are too many widths to take in.
         example_inputs: Of a model or a student, as for `trace`; None: the plan's, or guessed.
+        progress: As for `trace`.
 
     Returns:
         The path; without one the page of the ".html", as an object that a notebook shows.
@@ -423,7 +457,7 @@ def draw(
           0         8→16  2 layers  input of 0                             40→80
     """
     target = None if path is None else target_of(path)  # what is wrong with it shows before the work
-    with _reasons("draw"):
+    with _reasons("draw", progress):
         title, drawn = render(model, target.suffix.lower() if target else ".html", level, example_inputs)
     if target is None:
         return Inline(title, drawn.decode())

@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 
 from ..base.generators import same_randomness
 from ..base.isolation import no_collection
+from ..base.progress import step
 from ..errors import GrowError, TraceError
 from ..model.call_args import bind, given_arguments
 from ..model.copies import clone_owned, clone_to_run, named_tensors, on_meta
@@ -50,6 +51,7 @@ UNSEEN = " (what it does for other kinds of input was not looked at)"
 ROUNDS = 12  # of tracing with more leaves; after that the whole model is one call
 
 
+@step("tracing")
 def trace_model(
     model: nn.Module,
     example_inputs: ExampleInputs | None = None,

@@ -10,11 +10,13 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from .. import __version__
+from ..base.progress_bar import shown
 from ..errors import FxgrowError
 from .commands import FAILED, FINE, INTERRUPTED, MISUSED
-from .table import COMMANDS, JSON, TRACEBACK
+from .table import COMMANDS, JSON, NO_PROGRESS, TRACEBACK
 from .usage import UsageError
 
 FILES = ("FILE", "PLAN", "TEACHER", "STUDENT", "MODEL", "SPEC")  # metavars of arguments that may name a file
@@ -68,7 +70,8 @@ def _run(argv: Sequence[str] | None) -> int:
     except SystemExit as stop:  # --help, or arguments that argparse refuses
         return int(stop.code or FINE)
     try:
-        return int(args.run(args))
+        with shown(False) if args.no_progress else nullcontext():  # else each call of the package shows its own
+            return int(args.run(args))
     except BrokenPipeError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001  reported in one line, or whole with --traceback
@@ -112,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
             epilog=f"examples:\n{lines}\n\n`fxgrow --help` explains MODEL.",
             formatter_class=_AsWritten,
         )
-        for word in (*command.words, JSON, TRACEBACK):
+        for word in (*command.words, JSON, NO_PROGRESS, TRACEBACK):
             argument = words.add_argument(*word.names, **word.options)
             if completion is not None and argument.metavar in FILES:
                 vars(argument)["complete"] = completion.FILE

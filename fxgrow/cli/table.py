@@ -37,6 +37,7 @@ class Command:
 
 
 JSON = _word("--json", action="store_true", help="print JSON")
+NO_PROGRESS = _word("--no-progress", action="store_true", help="show no progress bar")
 TRACEBACK = _word("--traceback", action="store_true", help="show the traceback of an error")
 MODEL = _word("model", metavar="MODEL", help="MODULE:FACTORY or path/to/file.py:FACTORY")
 DRAWN = _word(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..base.progress import advance, step
 from ..base.wording import a_type
 from ..errors import PlanError, in_words
 from ..model.call_args import taken
@@ -59,6 +60,7 @@ def check_batches(batches: object) -> None:
         raise PlanError(f"calibration is {a_type(batches)}; expected an iterable of batches")
 
 
+@step("calibrating")
 def calibrate(student: nn.Module, new: Iterable[Insert], batches: Iterable[Any]) -> None:
     """Initialise the norms of new identity layers with the mean and variance of their inputs over all batches.
 
@@ -124,6 +126,7 @@ def _run_on_all(student: nn.Module, batches: Iterable[Any]) -> None:
             for batch in batches:
                 args, kwargs = taken(student, batch)
                 student(*args, **kwargs)
+                advance()
     except PlanError:
         raise
     except Exception as error:  # also where the student's guards refuse a batch

@@ -7,6 +7,7 @@ import os
 from os import PathLike
 from pathlib import Path
 
+from ..base.progress import step
 from ..base.wording import a_type
 from ..errors import DrawError
 from ..model.example_inputs import ExampleInputs
@@ -35,8 +36,9 @@ def render(
     """
     write = writer(suffix)
     source = source_of(model, example_inputs)
-    shown = opening(source) if level is None else drawing(source, level)
-    return shown.title, write(Picture(shown, source, suffix))
+    with step("drawing"):
+        shown = opening(source) if level is None else drawing(source, level)
+        return shown.title, write(Picture(shown, source, suffix))
 
 
 def target_of(path: object) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from ..base.progress import step
 from ..base.structures import leaf_tensors
 from ..capture.attribute_ints import attribute_ints_in, remembered
 from ..capture.traced import Traced
@@ -45,8 +46,9 @@ def infer(traced: Traced) -> Findings:
     """
     findings = _nothing_found(traced)
     sizes = AttributeSizes(findings.unifier)
-    for mode in traced.modes:
-        Inference(traced, mode, findings, sizes).run()
+    with step("inference", sum(len(traced.graph(mode).nodes) for mode in traced.modes)):
+        for mode in traced.modes:
+            Inference(traced, mode, findings, sizes).run()
     sizes.add_to(findings, traced)
     return findings
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 
+from ..base.progress import advance
 from ..base.structures import leaf_tensors
 from ..model.layer_kinds import is_layer
 from ..model.opaque import call
@@ -115,6 +116,7 @@ class ObservedRunner(Runner):
         else:
             result = super().run_node(n)
         self.observer.left_node(self.tape, n, result)
+        advance()
         return result
 
     def _runs_code(self, node: fx.Node) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..base.progress import step
 from ..errors import GrowError, TraceError, in_words
 from ..model.copies import clone_to_run, named_tensors
 from ..model.example_inputs import ModelInputs
@@ -120,7 +121,7 @@ def _record_once(
 ) -> tuple[ModelRun, Answers]:
     run = TapedRun(root, inputs, Tape, real=inputs.real, opposite=opposite, gradients=gradients)
     try:
-        with failures_noted(run.tape):
+        with step(f"recording in {mode} mode"), failures_noted(run.tape):
             result = run.module()
         if run.tape.failure is not None:  # and the model has caught it
             raise run.tape.failure

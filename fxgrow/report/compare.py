@@ -7,9 +7,10 @@ from contextlib import suppress
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..base.progress import advance, step
 from ..base.scalars import as_number
 from ..base.structures import leaf_tensors
 from ..base.torch_private import pytree
@@ -62,7 +63,8 @@ def compare(
     plan = plan_of(student)
     steps = plan.steps if plan is not None else ()
     larger = padded_inputs(steps, teacher, given)
-    errors: dict[str, float] = {mode: _output_error(teacher, student, given, larger, steps, mode) for mode in MODES}
+    with step("comparing outputs", 2 * len(MODES)):
+        errors: dict[str, float] = {mode: _output_error(teacher, student, given, larger, steps, mode) for mode in MODES}
     beyond = [mode for mode in MODES if errors[mode] > largest] if tolerance is None else []
     rounding = _rounding(teacher, given, beyond)
     nodes: tuple[NodeError, ...] = ()
@@ -73,13 +75,15 @@ def compare(
         and OPAQUE_MODEL not in vars(student)
     ):
         nodes = tuple(_node_errors(teacher, student, plan, given))
+    with step("counting FLOPs"):
+        flops = (_flops(teacher, given), _flops(student, larger))
     return Report(
         errors=errors,
         tolerance=largest,
         rounding=rounding,
         nodes=nodes,
         parameters=(_count(teacher), _count(student)),
-        flops=(_flops(teacher, given), _flops(student, larger)),
+        flops=flops,
         skipped=tuple((entry.name, entry.reason) for entry in plan.skipped) if plan is not None else (),
         notes=plan.notes if plan is not None else (),
     )
@@ -120,7 +124,9 @@ def _output_error(
 
 def _result(who: str, model: nn.Module, inputs: ModelInputs, mode: Mode) -> Any:
     try:
-        return run_module(model, inputs, mode)
+        result = run_module(model, inputs, mode)
+        advance()
+        return result
     except GrowError:
         raise
     except Exception as error:
@@ -134,10 +140,12 @@ def _rounding(teacher: nn.Module, inputs: ModelInputs, modes: Sequence[Mode]) ->
     precise = clone_shared(teacher, {id(t): _precise(t) for t in named_tensors(teacher).values()})
     args, kwargs = pytree.tree_map_only(Tensor, _precise, (inputs.args, dict(inputs.kwargs)))
     errors: dict[str, float] = {}
-    for mode in modes:
-        theirs = leaf_tensors(run_module(precise, ModelInputs(args, kwargs), mode))
-        ours = leaf_tensors(run_module(teacher, inputs, mode))
-        errors[mode] = max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
+    with step("comparing with float64", len(modes)):
+        for mode in modes:
+            theirs = leaf_tensors(run_module(precise, ModelInputs(args, kwargs), mode))
+            ours = leaf_tensors(run_module(teacher, inputs, mode))
+            errors[mode] = max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
+            advance()
     return errors
 
 
@@ -168,21 +176,29 @@ def _node_errors(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: M
     arguments = bind(teacher, inputs)
     larger = padded(plan, arguments)
     gains = {tensor.name for tensor in plan.tensors if "gain" in tensor.mean_fill}  # intended to differ
-    for mode in MODES:
-        graph = traced.graph(mode)
-        values = run_graph(root, graph, arguments, mode)
-        ours = run_graph(student, graph_for(student.graphs, mode), larger, mode)
-        for node in graph.nodes:
-            layouts = widths.value(mode, node.name)
-            if node.op == "placeholder" or (node.op == "get_attr" and node.target in gains):  # inputs are not computed
-                continue
-            theirs, mine = values.get(node.name), ours.get(node.name)
-            if isinstance(theirs, Tensor) and isinstance(mine, Tensor) and layouts is not None:
-                expected = _gathered(plan, widths, layouts.layouts, theirs)
-                mine = _replicas(plan, widths, layouts.layouts, mine)
-                if expected.shape == mine.shape and expected.is_floating_point():
-                    error = relative_error(mine, expected)
-                    yield NodeError(node.name, describe(node), mode, tuple(mine.shape), error)
+    numbers = [2 * len(traced.graph(mode).nodes) + len(graph_for(student.graphs, mode).nodes) for mode in MODES]
+    with step("comparing nodes", sum(numbers)):  # each is run, and compared
+        for mode in MODES:
+            graph = traced.graph(mode)
+            theirs = run_graph(root, graph, arguments, mode)
+            ours = run_graph(student, graph_for(student.graphs, mode), larger, mode)
+            for node in graph.nodes:
+                # inputs are not computed
+                if node.op != "placeholder" and not (node.op == "get_attr" and node.target in gains):
+                    yield from _node_error(plan, widths, node, mode, theirs.get(node.name), ours.get(node.name))
+                advance()
+
+
+def _node_error(
+    plan: Plan, widths: WidthGraph, node: fx.Node, mode: Mode, theirs: Any, mine: Any
+) -> Iterator[NodeError]:
+    """The error of what a node gives in the student, if it is a tensor that can be compared with the teacher's."""
+    layouts = widths.value(mode, node.name)
+    if isinstance(theirs, Tensor) and isinstance(mine, Tensor) and layouts is not None:
+        expected = _gathered(plan, widths, layouts.layouts, theirs)
+        mine = _replicas(plan, widths, layouts.layouts, mine)
+        if expected.shape == mine.shape and expected.is_floating_point():
+            yield NodeError(node.name, describe(node), mode, tuple(mine.shape), relative_error(mine, expected))
 
 
 def _gathered(plan: Plan, widths: WidthGraph, layouts: tuple[Any, ...], tensor: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..base.generators import same_randomness
+from ..base.progress import advance
 from ..base.torch_private import TorchDispatchMode
 from ..model.example_inputs import ModelInputs
 from ..model.tree import Mode, as_tree, set_mode, set_training
@@ -37,6 +38,7 @@ def run_graph(root: nn.Module, graph: fx.Graph, arguments: Mapping[str, Any], mo
         def run_node(self, n: fx.Node) -> Any:
             result = super().run_node(n)
             values[n.name] = result.clone() if isinstance(result, Tensor) else None  # a later node may write to it
+            advance()
             return result
 
     with _comparable(root, mode):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from ..base.progress import step
 from ..capture.ladder import trace_model
 from ..errors import PlanError
 from ..model.copies import named_tensors
@@ -36,8 +37,9 @@ def apply_plans(
         TraceError: It cannot be traced.
     """
     student, example = model, example_inputs
-    for plan in chain.steps:
-        larger = _apply(plan, student, example, calibration)
+    for number, plan in enumerate(chain.steps, 1):
+        with step(f"plan {number} of {len(chain.steps)}" if chain.next is not None else "applying"):
+            larger = _apply(plan, student, example, calibration)
         if example is not None and plan.io_dims:
             example = padded_inputs([plan], student, ModelInputs(*arguments_of(example)))
         student = larger

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import methods
+from ..base.progress import advance
 from ..base.rng import block_generator
 from ..base.roles import SHIFTS
 from ..errors import PlanError
@@ -48,33 +49,36 @@ class Filling:
         Raises:
             PlanError: Two methods meet in one product of widths.
         """
-        tensor = tensor.detach()
+        tensor, whole = tensor.detach(), size(tensor)
         shape = [self.plan.new_size(layout) for layout in planned.layouts]
         used = [(dim, name) for dim in range(len(shape)) for name in self._methods(planned, dim)]
         if not used:
+            advance(whole)
             return tensor.clone(memory_format=memory_format(tensor))
         memory = memory_format(tensor)
         grown = torch.empty(shape, dtype=tensor.dtype, device=tensor.device, memory_format=memory)
         if tensor.device.type == "meta" or not grown.numel():
+            advance(whole)
             return grown
         tensor = self._extended(planned, tensor)
         # norms and tables stay gathered, but for what the method says
         weighs = planned.kind == "bias" or "contract" in planned.roles
         filled = [(dim, name) for dim, name in used if weighs or methods.method(name).carries]
         if tensor.ndim == 1 and not filled:
+            advance(whole)
             return self._map(planned.layouts[0], tensor.device).gather(tensor, 0)
         fan_in = grown[0].numel() if grown.ndim > 1 else 1
         steps = [
             (methods.method(name), self._column(planned.layouts[dim], dim, name, fan_in, tensor.device))
             for dim, name in filled
         ]
-        along, size = _blocks(planned, grown, steps)
+        along, number = _blocks(planned, grown, steps)
         sources = [
             _Source(dim, self._map(planned.layouts[dim], tensor.device), _written_later(planned, dim, steps))
             for dim in dict.fromkeys(dim for dim, _ in used)
         ]
-        for block, start in enumerate(range(0, grown.shape[along], size)):
-            stop = min(start + size, grown.shape[along])
+        for block, start in enumerate(range(0, grown.shape[along], number)):
+            stop = min(start + number, grown.shape[along])
             target = grown.narrow(along, start, stop - start)
             part = _gather(tensor, target, sources, along, start, stop)
             for how, column in steps:
@@ -86,6 +90,7 @@ class Filling:
                 _draw(part, dim, self._width(planned.layouts[dim]).mean_channels, draws)
             if part is not target:
                 target.copy_(part)
+            advance(whole * (stop - start) / grown.shape[along])
         return grown
 
     def _methods(self, planned: TensorPlan, dim: int) -> tuple[str, ...]:
@@ -293,6 +298,11 @@ def _by_method(
     if planned.kind == "bias":
         return how.bias(grown, column, draws)
     return how.carry(grown, column, draws, shift=planned.kind in SHIFTS)
+
+
+def size(tensor: Tensor) -> int:
+    """The work of growing a tensor, for the progress: its own size in bytes."""
+    return tensor.numel() * tensor.element_size()
 
 
 def memory_format(tensor: Tensor) -> torch.memory_format:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
+from ..base.progress import advance, step
 from ..errors import PlanError
 from ..model.copies import named_tensors
 from ..plans.entries import TensorPlan
 from ..plans.growth_plan import Plan
-from .fill import Filling
+from .fill import Filling, size
 
 Make = Callable[[str, Tensor], Tensor]  # (name, the teacher's tensor) -> the student's, as plain data
 
@@ -25,11 +26,17 @@ def grown_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
     planned = {t.name: t for t in plan.tensors}
     fill = Filling(plan)
     grown: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        data = fill(planned[name], tensor) if name in planned else tensor.detach().clone()
-        grown[name] = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
-        grown[name].__dict__.update(tensor.__dict__)  # marks that users put on parameters
+    with step("filling", sum(map(size, tensors.values()))):
+        for name, tensor in tensors.items():
+            data = fill(planned[name], tensor) if name in planned else _copied(tensor)
+            grown[name] = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
+            grown[name].__dict__.update(tensor.__dict__)  # marks that users put on parameters
     return grown
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    advance(size(tensor))
+    return tensor.detach().clone()
 
 
 def replacements(plan: Plan, root: nn.Module) -> dict[int, Tensor]:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ..base.progress import advance, step
 from ..base.structures import children_of
 from ..capture.proxy import ASKED, guard
 from ..capture.tracer import explain
@@ -86,16 +87,17 @@ def check_conformance(root: nn.Module, graphs: Mapping[Mode, fx.Graph], widths: 
     mismatches: dict[Mismatch, None] = {}
     obsolete: dict[tuple[Mode, str], None] = {}
     reached: set[str] = set()
-    for mode in widths.traced.modes:
-        student = widths.traced.to_run(root)
-        checked = partial(_CheckedTape, widths, mode, new, variance, _layers(student))
-        run = TapedRun(
-            student, padded(plan, widths.traced.arguments), checked, mode=mode, real=widths.traced.inputs.real
-        )
-        _compare(run, graph_for(graphs, mode))
-        mismatches.update(dict.fromkeys(run.tape.mismatches))
-        obsolete.update(dict.fromkeys((mode, node) for node in run.tape.obsolete))
-        reached |= run.tape.reached
+    with step("checking", sum(len(graph_for(graphs, mode).nodes) for mode in widths.traced.modes)):
+        for mode in widths.traced.modes:
+            student = widths.traced.to_run(root)
+            checked = partial(_CheckedTape, widths, mode, new, variance, _layers(student))
+            run = TapedRun(
+                student, padded(plan, widths.traced.arguments), checked, mode=mode, real=widths.traced.inputs.real
+            )
+            _compare(run, graph_for(graphs, mode))
+            mismatches.update(dict.fromkeys(run.tape.mismatches))
+            obsolete.update(dict.fromkeys((mode, node) for node in run.tape.obsolete))
+            reached |= run.tape.reached
     return Verdict(tuple(mismatches), tuple(obsolete), frozenset(reached))
 
 
@@ -358,8 +360,8 @@ def _returned_at(graph: fx.Graph, path: Sequence[str]) -> list[fx.Node]:
     """The nodes that a place of a graph's result is made of."""
     output = next(iter(reversed(graph.nodes)))
     found: Any = output.args[0]
-    for step in path:
-        found = dict(children_of(found)).get(step, found)
+    for key in path:
+        found = dict(children_of(found)).get(key, found)
     return [found] if isinstance(found, fx.Node) else output.all_input_nodes
 
 
@@ -387,7 +389,9 @@ class _Runner(Runner):
 
     def run_node(self, n: fx.Node) -> Any:
         self.tape.node = n
-        return super().run_node(n)
+        result = super().run_node(n)
+        advance()
+        return result
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         if target is guard and self.tape.node is not None:

@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 from ..base.isolation import no_collection
+from ..base.progress import step
 from ..depth.plan_depth import plan_depth
 from ..errors import PlanError
 from ..infer.width_graph import WidthGraph
@@ -115,6 +116,7 @@ class _Repairs:
         return 1 < len({widths.groups_by_name[name].ratio or name for name in names}) <= FEW
 
 
+@step("planning")
 def plan_until_valid(widths: WidthGraph, requests: Sequence[Widen | Request], *, seed: int, method: str) -> Plan:
     """A plan whose student provably makes the teacher's calls, with the predicted shapes.
 
