@@ -74,6 +74,8 @@ def kept_in(progress: Progress) -> Iterator[None]:
 def step(name: str, total: float | None = None) -> Iterator[None]:
     """A context that does a part of a call. The calls of `advance` inside add up to its total, unless it fails.
 
+    Not for use as a decorator, which puts a frame on the stack that is neither the package's nor the user's.
+
     Args:
         name: What is done.
         total: The amount of work; None: not known.

@@ -51,7 +51,6 @@ UNSEEN = " (what it does for other kinds of input was not looked at)"
 ROUNDS = 12  # of tracing with more leaves; after that the whole model is one call
 
 
-@step("tracing")
 def trace_model(
     model: nn.Module,
     example_inputs: ExampleInputs | None = None,
@@ -75,8 +74,18 @@ def trace_model(
     if output not in ("graph", "module"):
         raise TraceError(f"output is 'graph' or 'module', not {output!r}")
     leaves = _named_leaves(model, leaf_modules)
-    if example_inputs is not None:
-        return _trace_example(model, example_inputs, leaves, output)
+    with step("tracing"):
+        if example_inputs is not None:
+            return _trace_example(model, example_inputs, leaves, output)
+        return _trace_guess(model, leaves, output)
+
+
+def _trace_guess(model: nn.Module, leaves: frozenset[str], output: Output) -> Traced:
+    """Trace on the first guess of inputs that runs.
+
+    Raises:
+        TraceError: None does.
+    """
     tried: list[str] = []
     why = ""
     for guess in guesses(model):

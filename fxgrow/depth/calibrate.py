@@ -60,7 +60,6 @@ def check_batches(batches: object) -> None:
         raise PlanError(f"calibration is {a_type(batches)}; expected an iterable of batches")
 
 
-@step("calibrating")
 def calibrate(student: nn.Module, new: Iterable[Insert], batches: Iterable[Any]) -> None:
     """Initialise the norms of new identity layers with the mean and variance of their inputs over all batches.
 
@@ -77,7 +76,7 @@ def calibrate(student: nn.Module, new: Iterable[Insert], batches: Iterable[Any])
     """
     norms = {student.get_submodule(f"{one.path}.norm"): _Moments() for one in new}
     batches = [batches] if isinstance(batches, Tensor | Mapping) else batches
-    with _recorded(norms), _in_eval_mode(student):
+    with step("calibrating"), _recorded(norms), _in_eval_mode(student):
         _run_on_all(student, batches)
     for norm, moments in norms.items():
         if not moments.number:

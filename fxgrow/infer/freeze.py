@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..base.isolation import no_collection
+from ..base.progress import step
 from ..base.roles import Role, TensorKind
 from ..capture.traced import Traced
 from ..layouts.layout import Layout, Var, atoms, is_fixed, of, only_atom, substitute
@@ -35,7 +36,8 @@ def freeze(traced: Traced) -> WidthGraph:
     """
     with nullcontext() if traced.inputs.real else no_collection():
         findings = infer(traced)
-        settle_sizes(traced, findings)
+        with step("inference on other sizes"):
+            settle_sizes(traced, findings)
         return _frozen(findings, traced, Lifted())
 
 

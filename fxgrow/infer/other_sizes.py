@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from ..base.progress import step
 from ..capture.traced import Traced
 from ..layouts.layout import InputDim, Layout, Var, atoms, of
 from ..recording.run import named_inputs
@@ -24,7 +23,6 @@ from .inference import Inference, input_layouts
 from .size_variants import Variant, all_at_once, batches, others, ranks
 
 
-@step("inference on other sizes")
 def settle_sizes(traced: Traced, findings: Findings) -> None:
     """Pin the widths whose layouts depend on the batch, and note the sizes that others depend on."""
     for variant in ranks(traced.arguments):

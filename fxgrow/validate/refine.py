@@ -116,7 +116,6 @@ class _Repairs:
         return 1 < len({widths.groups_by_name[name].ratio or name for name in names}) <= FEW
 
 
-@step("planning")
 def plan_until_valid(widths: WidthGraph, requests: Sequence[Widen | Request], *, seed: int, method: str) -> Plan:
     """A plan whose student provably makes the teacher's calls, with the predicted shapes.
 
@@ -129,7 +128,7 @@ def plan_until_valid(widths: WidthGraph, requests: Sequence[Widen | Request], *,
     Raises:
         PlanError: A request cannot be met (also where it meets a width that had to be pinned).
     """
-    with nullcontext() if widths.traced.inputs.real else no_collection():
+    with step("planning"), nullcontext() if widths.traced.inputs.real else no_collection():
         widths, io_growths = free_io_dims(widths, requests)
         repairs = _Repairs(keeps_place=frozenset(growth.group for growth in io_growths))
         while True:
