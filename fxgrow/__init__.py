@@ -4,21 +4,42 @@ What is listed in `__all__` is public, and so are `fxgrow.methods.register` and 
 folders list in theirs. Everything else may change in any version.
 """
 
-from . import methods, ops
-from .api import apply, draw, grow, plan, summary, trace, verify, widths
-from .base.version import __version__
-from .capture.traced import Traced
-from .drawing.inline import Inline
-from .errors import DrawError, EquivalenceError, FxgrowError, GrowError, PlanError, TraceError, WidthError
-from .infer.width_graph import WidthGraph
-from .model.activations import ParametricActivation
-from .model.example_inputs import ExampleInputs
-from .plans.growth_plan import Plan
-from .report.report import Report
-from .report.summary_table import Summary
-from .rewrite.student import plan_of
-from .spec.parse import Spec, Widen
-from .spec.requests import Deepen, Inputs, Kernel, Outputs
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .base.isolation import no_collection
+
+with no_collection():  # what is imported stays; a full collection here would go through all of torch, for nothing
+    from . import methods, ops
+    from .api import apply, grow, plan, trace, widths
+    from .base.version import __version__
+    from .capture.traced import Traced
+    from .errors import DrawError, EquivalenceError, FxgrowError, GrowError, PlanError, TraceError, WidthError
+    from .infer.width_graph import WidthGraph
+    from .model.activations import ParametricActivation
+    from .model.example_inputs import ExampleInputs
+    from .plans.growth_plan import Plan
+    from .rewrite.student import plan_of
+    from .spec.parse import Spec, Widen
+    from .spec.requests import Deepen, Inputs, Kernel, Outputs
+
+_LATE = ("Inline", "Report", "Summary", "draw", "summary", "verify")  # of `examine`
+
+if TYPE_CHECKING:
+    from .drawing.inline import Inline
+    from .examine import draw, summary, verify
+    from .report.report import Report
+    from .report.summary_table import Summary
+else:
+
+    def __getattr__(name: str) -> object:
+        """What looks at a network is imported when it is first asked for: not all who grow one draw it."""
+        if name not in _LATE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        with no_collection():
+            globals().update({late: getattr(import_module(".examine", __name__), late) for late in _LATE})
+        return globals()[name]
+
 
 __all__ = [
     "Deepen",
@@ -55,3 +76,7 @@ __all__ = [
     "verify",
     "widths",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

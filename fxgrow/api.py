@@ -1,15 +1,13 @@
-"""The public functions: thin, with the work in `capture`, `infer`, `validate`, `rewrite`, `report` and `drawing`.
+"""The public functions that grow: thin, with the work in `capture`, `infer`, `validate` and `rewrite`.
 
 The file is long because each function has its whole documentation here, with an example, and overloads for type
-checkers. It is not split: users read it as one page.
+checkers. It is not split: users read it as one page. Those that look at what has grown are in `examine`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from os import PathLike
-from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar, cast, overload
 
 from torch import fx, nn
@@ -21,10 +19,6 @@ from .base.scalars import as_int
 from .base.wording import a_type
 from .capture.ladder import trace_model
 from .capture.traced import Traced
-from .drawing.given import Drawable
-from .drawing.inline import Inline
-from .drawing.render import render, target_of
-from .drawing.view import Level
 from .errors import FxgrowError, GrowError, PlanError, in_words
 from .infer.freeze import freeze
 from .infer.width_graph import WidthGraph
@@ -34,10 +28,6 @@ from .model.tree import Output
 from .plans.chain import chained
 from .plans.growth_plan import Plan
 from .recording.model_run import source_location
-from .report.compare import compare
-from .report.report import Report
-from .report.summarize import summarize
-from .report.summary_table import Summary
 from .rewrite.apply_plans import apply_plans
 from .rewrite.student import check_calibration, student_of
 from .spec.parse import Spec, parse
@@ -48,7 +38,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 @contextmanager
-def _reasons(function: str, progress: bool | None = None) -> Iterator[None]:
+def reasons(function: str, progress: bool | None = None) -> Iterator[None]:
     """What surrounds each function: the process is as before, and whatever the user's code raises becomes a reason."""
     with shown(progress), isolated():
         try:
@@ -91,7 +81,7 @@ def trace(
 
     Source: torch.fx (Reed et al., arXiv 2112.08429).
     """
-    with _reasons("trace", progress):
+    with reasons("trace", progress):
         return trace_model(model, example_inputs, output=output, leaf_modules=leaf_references(leaf_modules))
 
 
@@ -129,7 +119,7 @@ def widths(
 
     Source: unification, as in type inference (Robinson, J. ACM 12, 1965), on the dimensions of tensors.
     """
-    with _reasons("widths", progress):
+    with reasons("widths", progress):
         traced = (
             model
             if isinstance(model, Traced)
@@ -179,7 +169,7 @@ def plan(
     number = as_int(seed)
     if number is None:
         raise PlanError(f"seed is an int, not {seed!r}")
-    with _reasons("plan", progress):
+    with reasons("plan", progress):
         return plan_until_valid(widths, parse(spec), seed=number, method=method)
 
 
@@ -220,7 +210,7 @@ def apply(
         >>> student.get_submodule("0")
         Linear(in_features=4, out_features=16, bias=True)
     """
-    with _reasons("apply", progress):
+    with reasons("apply", progress):
         return cast("fx.GraphModule | Model", apply_plans(chained(plan), model, example_inputs, calibration))
 
 
@@ -315,151 +305,5 @@ def grow(
         found = widths(model, example_inputs, output=output, leaf_modules=leaf_modules)
         proposal = plan(found, spec, seed=seed, method=method)
         check_calibration(proposal, calibration)
-        with _reasons("grow"):
+        with reasons("grow"):
             return cast("fx.GraphModule | Model", student_of(found.traced, proposal, model, calibration))
-
-
-def verify(
-    teacher: nn.Module,
-    student: nn.Module,
-    example_inputs: ExampleInputs,
-    *,
-    tolerance: float | None = None,
-    progress: bool | None = None,
-) -> Report:
-    """Teacher against student on real inputs: outputs and every node, in eval and in train mode, dropout off.
-
-    A student whose plan added input channels gets the teacher's inputs with random numbers in the new ones; of one
-    whose plan added outputs, the old ones are compared.
-
-    Args:
-        teacher: The model before growth.
-        student: The model after it.
-        example_inputs: The teacher's, with numbers: a tensor, a tuple of positional arguments or a dict of keyword
-            arguments, on the models' device.
-        tolerance: Largest relative error, max |difference| / max |teacher|; None: 1e-10 for float64, 1e-5 for
-            float32, 1e-2 for float16, 8e-2 for bfloat16.
-        progress: As for `trace`.
-
-    Returns:
-        The errors per mode and per node; `exact` tells the verdict, `raise_if_different()` raises for a bad one.
-
-    Raises:
-        GrowError: One is no model, or does not run on the inputs, or the outputs have other structures or shapes.
-
-    Example:
-        >>> import torch, fxgrow
-        >>> teacher = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
-        >>> fxgrow.verify(teacher, fxgrow.grow(teacher, 2.0), torch.randn(5, 4)).exact
-        True
-    """
-    with _reasons("verify", progress):
-        return compare(teacher, student, example_inputs, tolerance=tolerance)
-
-
-def summary(
-    model: nn.Module | WidthGraph | Plan,
-    example_inputs: ExampleInputs | None = None,
-    *,
-    teacher: nn.Module | WidthGraph | None = None,
-    progress: bool | None = None,
-) -> Summary:
-    """A model, what was found of it, a plan or a student, layer by layer: widths, parameters, FLOPs, what must stay.
-
-    Args:
-        model: A model, a `WidthGraph`, a `Plan`, or a student, which is compared with what it was.
-        example_inputs: As for `trace`, and the teacher's; None: those that the plan was made with, or a guess.
-        teacher: Of a plan or a student: tells what these do not hold, the FLOPs before growth, and of a plan all
-            figures.
-        progress: As for `trace`.
-
-    Returns:
-        A table, also for notebooks and for `rich.print`; its `rows` are data.
-
-    Raises:
-        GrowError: `model` is none of these, or the teacher is not the plan's, or a model does not run.
-
-    Example:
-        >>> import torch, fxgrow
-        >>> teacher = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
-        >>> student = fxgrow.grow(teacher, {"0": 12}, torch.randn(2, 4))
-        >>> print(fxgrow.summary(student, teacher=teacher))
-        Sequential: 1 widths grow; inputs float[2, 4]
-        layer  type    width group  width    parameters  FLOPs       why it stays
-        -----  ------  -----------  -------  ----------  ----------  ----------------------------
-        0      Linear            0  8 -> 12  40 -> 60    128 -> 192
-        2      Linear            2  2        18 -> 26     64 ->  96  it is an output of the model
-        total                                58 -> 86    192 -> 288
-
-    Source: torchinfo's table; torch.utils.flop_counter.
-    """
-    with _reasons("summary", progress):
-        return summarize(model, example_inputs, teacher=teacher)
-
-
-@overload
-def draw(
-    model: Drawable,
-    path: None = None,
-    *,
-    level: Level | None = None,
-    example_inputs: ExampleInputs | None = None,
-    progress: bool | None = None,
-) -> Inline: ...
-
-
-@overload
-def draw(
-    model: Drawable,
-    path: str | PathLike[str],
-    *,
-    level: Level | None = None,
-    example_inputs: ExampleInputs | None = None,
-    progress: bool | None = None,
-) -> Path: ...
-
-
-def draw(
-    model: Drawable,
-    path: str | PathLike[str] | None = None,
-    *,
-    level: Level | None = None,
-    example_inputs: ExampleInputs | None = None,
-    progress: bool | None = None,
-) -> Path | Inline:
-    """A picture of the widths of a model, and of what a plan does to them.
-
-    Args:
-        model: A model, a student, what `widths` found, or a tuple of a model or widths and a plan, a report, or both.
-            A plan alone shows the widths that it grows, at the level "groups".
-        path: Where to write it. The suffix says what: ".html" (one file that shows every level, lays itself out in
-            the browser and loads nothing), ".svg", ".png" and ".pdf" (by Graphviz: the extra `viz`, or a `dot` on the
-            PATH), ".dot", ".mmd" (Mermaid) or ".txt". None: nowhere; what is returned shows itself in a notebook.
-        level: "groups": a box for each width; "blocks": for each module, those that repeat as one; "layers": for each
-            layer with its norm and activation; "ops": for each node of the graph. None: groups, or blocks where there
-            are too many widths to take in.
-        example_inputs: Of a model or a student, as for `trace`; None: the plan's, or guessed.
-        progress: As for `trace`.
-
-    Returns:
-        The path; without one the page of the ".html", as an object that a notebook shows.
-
-    Raises:
-        DrawError: There is nothing to draw, no such level or suffix, or no Graphviz.
-        GrowError: The model cannot be traced, or the plan is another model's.
-        FileNotFoundError: There is no such folder.
-
-    Example:
-        >>> import tempfile, torch, fxgrow
-        >>> found = fxgrow.widths(torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)))
-        >>> path = fxgrow.draw((found, fxgrow.plan(found, 2.0)), tempfile.mkdtemp() + "/plan.txt")
-        >>> print(path.read_text(encoding="utf-8").splitlines()[5].rstrip())
-          0         8→16  2 layers  input of 0                             40→80
-    """
-    target = None if path is None else target_of(path)  # what is wrong with it shows before the work
-    with _reasons("draw", progress):
-        title, drawn = render(model, target.suffix.lower() if target else ".html", level, example_inputs)
-    if target is None:
-        return Inline(title, drawn.decode())
-    target.write_bytes(drawn)
-    return target

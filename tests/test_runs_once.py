@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 import fxgrow
-from fxgrow import Inputs, Outputs, Widen, infer, spec
+from fxgrow import Inputs, Outputs, Widen, api, infer, spec
 from fxgrow.capture.traced import Traced
+from fxgrow.drawing import given
+from fxgrow.report import compare
 from tests.check import randomise
 
 IMAGE = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -46,7 +48,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     monkeypatch.setattr(infer.freeze, "infer", counting("infer", infer.freeze.infer))
     parse = counting("parse", spec.parse.parse)
-    for module in (fxgrow.api, fxgrow.report.compare, fxgrow.drawing.given):
+    for module in (api, compare, given):
         monkeypatch.setattr(module, "parse", parse)
     return runs
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from .. import api
+from .. import api, examine
 from ..drawing.given import source_of
 from ..drawing.registry import writer
 from ..errors import FxgrowError
@@ -73,11 +73,13 @@ def summary(args: argparse.Namespace) -> int:
     _one_of(args)
     model = _model(args)
     if args.plan is not None:
-        layers = api.summary(plan_of_file(args.plan), inputs_of(args.input, model), teacher=model)
+        layers = examine.summary(plan_of_file(args.plan), inputs_of(args.input, model), teacher=model)
     else:
         requests = None if args.spec is None else spec_of(args.spec)
         graph = _widths(args, model)
-        layers = api.summary(graph) if requests is None else api.summary(api.plan(graph, requests), teacher=graph)
+        layers = (
+            examine.summary(graph) if requests is None else examine.summary(api.plan(graph, requests), teacher=graph)
+        )
     if not args.json and sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
         importlib.import_module("rich.console").Console().print(layers)
         return FINE
@@ -88,7 +90,7 @@ def draw(args: argparse.Namespace) -> int:
     """Write a picture."""
     with understood("-o"):
         writer(Path(args.out).suffix.lower())
-    path = api.draw(_drawn(args), args.out, level=args.level)
+    path = examine.draw(_drawn(args), args.out, level=args.level)
     return _say(args, f"wrote {path}", {"file": str(path)})
 
 
@@ -142,7 +144,7 @@ def verify(args: argparse.Namespace) -> int:
     student = api.apply(read, teacher, given)
     if args.student is not None:
         load(args.student, student)
-    report = api.verify(teacher, student, inputs, tolerance=args.tolerance)
+    report = examine.verify(teacher, student, inputs, tolerance=args.tolerance)
     worst = sorted(report.nodes, key=lambda node: -node.error)[:5]
     data = {
         "exact": report.exact,
