@@ -2,14 +2,15 @@
 
     OMP_NUM_THREADS=1 python benchmarks/grow_speed.py --markdown docs/speed.md
 
-Four questions, a table each:
+Five questions, a table each:
 
 - stages: each stage of `fxgrow.grow` against `copy.deepcopy` of the student and a forward pass of the teacher;
 - pruning: against torch_pruning, which analyses the same dependencies in order to remove channels (skipped where
   it is not installed): `build_dependency` against trace + widths, and its pruner, which does that and takes a third of
   all widths away, against the whole of `grow` by 1.5;
 - nodes: milliseconds per node on generated chains, residual and dense nets;
-- memory: the most that `fxgrow.apply` holds, from the allocations that torch's profiler reports.
+- memory: the most that `fxgrow.apply` holds, from the allocations that torch's profiler reports;
+- import: what `import fxgrow` takes beyond `import torch` (`import_speed.py`).
 
 Seconds depend on the machine and on what else it does. So it is processor time on one thread, the things that are
 compared take turns, and each is the median of its repeats.
@@ -35,6 +36,7 @@ from torch.profiler import ProfilerActivity, profile
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import fxgrow
+from benchmarks.import_speed import imports
 from benchmarks.page import Table, processor
 from benchmarks.peers_measure import PEERS
 from benchmarks.torchvision_shim import import_torchvision
@@ -318,7 +320,7 @@ def write_markdown(path: Path, tables: Sequence[Table]) -> None:
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=("stages", "pruning", "nodes", "memory"))
+    parser.add_argument("--only", nargs="+", choices=("stages", "pruning", "nodes", "memory", "import"))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="small models, once: shows that it runs, measures nothing")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
@@ -336,6 +338,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "pruning": lambda: pruning(small if options.quick else PRUNED, repeats),
         "nodes": lambda: nodes((60, 120) if options.quick else NODES, repeats),
         "memory": lambda: memory(small if options.quick else STAGES),
+        "import": lambda: imports(1 if options.quick else 10),
     }
     fxgrow.grow(Residual(60), FACTOR, torch.randn(1, 2, 2, 2))  # what is imported or cached at the first call
     found = [ask() for name, ask in questions.items() if options.only is None or name in options.only]

@@ -25,10 +25,12 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("torchvision") is None,
 
 def test_speed_benchmark_runs_and_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "speed.md"
-    assert grow_speed.main(["--quick", "--only", "stages", "nodes", "memory", "--markdown", str(page)]) == 0
+    assert grow_speed.main(["--quick", "--only", "stages", "nodes", "memory", "import", "--markdown", str(page)]) == 0
     text = page.read_text()
     assert grow_speed.COMMAND in text
-    assert "## Stages" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "## Stages" in printed
+    assert "| import fxgrow " in printed
     for kind in ("chain", "residual", "dense"):
         assert f"| {kind} " in text
 

@@ -1,0 +1,63 @@
+"""How long `import fxgrow` takes beyond `import torch`: processor time in new processes, with cached bytecode.
+
+    OMP_NUM_THREADS=1 python benchmarks/import_speed.py
+
+A table of `grow_speed.py`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.page import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+STEPS = {
+    "import torch": "import torch",
+    "import fxgrow": "import fxgrow",
+    "fxgrow.verify, the first time": "fxgrow.verify",
+}
+
+
+def imports(repeats: int) -> Table:
+    """The least time of each step in new processes, and the least ratio to that of torch in the same process."""
+    with tempfile.TemporaryDirectory() as cache:
+        runs = [_run(cache) for _ in range(1 + repeats)][1:]  # the first one writes the bytecode
+    table = Table("Import", ("", "ms", "/ import torch"))
+    for step in STEPS:
+        least = min(run[step] for run in runs)
+        ratio = min(run[step] / run["import torch"] for run in runs)
+        table.rows.append((step, f"{least * 1e3:.0f}", f"{ratio:.3f}"))
+    table.remarks.append(
+        f"Each step beyond those before it, the best of {repeats} processes. `verify`, `summary` and `draw` are "
+        "imported when one of them is first asked for."
+    )
+    return table
+
+
+def _run(cache: str) -> dict[str, float]:
+    """The processor time of each step in a new process, in seconds."""
+    steps = "".join(f"{code}\nclock({name!r})\n" for name, code in STEPS.items())
+    program = f"""
+import json, time
+times, begun = {{}}, [time.process_time()]
+def clock(name):
+    times[name] = time.process_time() - begun[0]
+    begun[0] = time.process_time()
+{steps}
+print(json.dumps(times))
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    environment |= {"PYTHONPYCACHEPREFIX": cache, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    times: dict[str, float] = json.loads(run.stdout)
+    return times
+
+
+if __name__ == "__main__":
+    print("\n".join(imports(10).lines()))
