@@ -49,9 +49,10 @@ NOT_RUN = {
     *("test_draw_looks", "test_examples", "test_experiment_data", "test_experiments", "test_fingerprints"),
     *("test_readme", "test_typing", "test_zoo"),
 }
-CASES = 30  # of one test function, at random, where it has more
+CASES = 60  # of a test that takes every net of the registry, at random
 MEMORY = 12 << 30  # bytes of address space of one mutant
 KILLED, TIMED_OUT, SURVIVED = "killed", "timed out", "survived"
+PAGES = {"page"}  # modules that write documentation
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ class Mapper:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         by_function = defaultdict(list)
         for item in items:
-            by_function[item.nodeid.partition("[")[0]].append(item)
+            takes_all = item.get_closest_marker("xdist_group") is not None
+            by_function[item.nodeid.partition("[")[0] if takes_all else item.nodeid].append(item)
         draw = random.Random(0)
         kept = {id(item) for cases in by_function.values() for item in draw.sample(cases, min(CASES, len(cases)))}
         items[:] = [item for item in items if id(item) in kept]
@@ -135,6 +137,7 @@ def drawn(count: int, seed: int, lines: Mapping[str, Mapping[str, Sequence[int]]
         mutant
         for folder in FOLDERS
         for path in sorted((ROOT / "fxgrow" / folder).glob("*.py"))
+        if path.stem not in PAGES
         for mutant in mutations(path)
         if tests_of(mutant, lines)
     ]
@@ -167,9 +170,13 @@ def in_turn(names: Iterable[str], seconds: Mapping[str, float], limit: float) ->
 class Judge:
     """A plugin of pytest that judges mutants, in processes that hold the collected tests, instead of running those."""
 
-    def __init__(self, mutants: Sequence[Mutation], record: Mapping[str, Any], limit: float, jobs: int) -> None:
-        self.mutants, self.record, self.limit, self.jobs = mutants, record, limit, jobs
-        self.outcomes: list[Outcome] = []
+    def __init__(
+        self, mutants: Sequence[Mutation], record: Mapping[str, Any], limit: float, jobs: int, out: Path
+    ) -> None:
+        self.outcomes = [Outcome(**outcome) for outcome in json.loads(out.read_text())] if out.exists() else []
+        judged = {outcome.mutant for outcome in self.outcomes}
+        self.mutants = [mutant for mutant in mutants if _said(mutant) not in judged]
+        self.record, self.limit, self.jobs, self.out = record, limit, jobs, out
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         running: dict[int, tuple[Mutation, int]] = {}
@@ -209,10 +216,15 @@ class Judge:
             failed = failed or f"signal {os.WTERMSIG(status)}"
         else:
             result = KILLED if failed else SURVIVED
-        where = f"{mutant.path.relative_to(ROOT)}:{mutant.line} {mutant.function}: {mutant.change}"
-        outcome = Outcome(where, result, failed, tests, round(seconds, 1))
+        outcome = Outcome(_said(mutant), result, failed, tests, round(seconds, 1))
         self.outcomes.append(outcome)
-        print(f"{len(self.outcomes)}/{len(self.mutants)} {outcome.result:9} {outcome.mutant} [{failed}]", flush=True)
+        self.out.write_text(json.dumps([asdict(outcome) for outcome in self.outcomes], indent=1) + "\n")
+        print(f"{len(self.outcomes)} {outcome.result:9} {outcome.mutant} [{failed}]", flush=True)
+
+
+def _said(mutant: Mutation) -> str:
+    """Where a mutant is, from the top of the repository, and what it changes; its number tells equal ones apart."""
+    return f"{mutant.path.relative_to(ROOT)}:{mutant.line} {mutant.function}: {mutant.change} ({mutant.number})"
 
 
 def _run_and_exit(
@@ -224,6 +236,7 @@ def _run_and_exit(
         signal.alarm(int(4 * limit) + 60)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1), os.dup2(nowhere, 2)
+        importlib.import_module(".".join(mutant.path.relative_to(ROOT).with_suffix("").parts))
         replace_code(mutant.code())
         before = time.perf_counter()
         for item, later in zip(items, [*items[1:], None], strict=True):
@@ -288,7 +301,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="of tests for each mutant (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="processes beside each other (default: %(default)s)")
     parser.add_argument("--only", default="", help="only mutants whose description holds this text")
-    parser.add_argument("--out", type=Path, help="where the outcomes are written as JSON")
+    parser.add_argument("--out", type=Path, required=True, help="the outcomes, as JSON; those that it holds stay")
     options = parser.parse_args()
     os.chdir(ROOT)
     os.environ["HYPOTHESIS_PROFILE"] = "ci"  # the same examples each time, and none is kept
@@ -301,12 +314,10 @@ def main() -> None:
         make_map(options.map, files)
     record = json.loads(options.map.read_text())
     mutants = [m for m in drawn(options.sample, options.seed, record["lines"]) if options.only in str(m)]
-    judge = Judge(mutants, record, options.seconds, options.jobs)
+    judge = Judge(mutants, record, options.seconds, options.jobs, options.out)
     quiet = ["-q", "-p", "no:cacheprovider", "-s", "-x"]
     if code := pytest.main([*quiet, *files], plugins=[judge]):
         raise SystemExit(code)
-    if options.out:
-        options.out.write_text(json.dumps([asdict(outcome) for outcome in judge.outcomes], indent=1))
     print(*(f"{o.mutant} ({o.tests} tests)" for o in judge.outcomes if o.result == SURVIVED), sep="\n")
     print(table(judge.outcomes))
 

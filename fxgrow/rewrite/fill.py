@@ -25,7 +25,7 @@ from ..methods import Columns
 from ..plans.entries import TensorPlan, Width
 from ..plans.growth_plan import Plan
 
-PART = 1 << 17  # entries of a new tensor that are made at a time
+PART = 1 << 20  # entries of a new tensor that are made at a time
 MANY = 64  # runs of an index map, from which on they are no faster than an index
 
 
