@@ -7,6 +7,7 @@ used directly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -44,11 +45,16 @@ __all__ = [
     "always_called_hooks",
     "hooks_with_kwargs",
     "is_composite",
+    "is_meta",
     "names_in_generated_code",
     "no_dispatch_modes",
     "pytree",
     "queued_seeds",
 ]
+
+
+# Whether a tensor is on the meta device, whatever `Tensor.is_meta` tells the user's code in its place.
+is_meta: Callable[[torch.Tensor], bool] = vars(TensorBase)["is_meta"].__get__
 
 
 def queued_seeds() -> list[Any]:

@@ -6,41 +6,45 @@ some operators (a batch norm takes a millisecond); a second call with the same a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..base.torch_private import is_meta
+
 META = torch.device("meta")
 NEW, IN_PLACE, ELSE = "new tensors", "its first argument, written to", ""
 MOST = 16384  # results that are remembered
 
+Given = Tensor | int | None
 _Like = tuple[torch.Size, tuple[int, ...], torch.dtype]  # a tensor: all but its memory
 
 _made: dict[tuple[Any, ...], Any] = {}  # of calls (a cache): what they gave
 
 
-def on_meta(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], others: str) -> Any:
+def on_meta(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: Sequence[Given], others: str) -> Any:
     """What `op(*args, **kwargs)` gives on meta tensors.
 
     Args:
         op: The overload.
         args: Its arguments by position.
         kwargs: Its arguments by name.
-        others: All those that are no tensors, with their places, in words.
+        given: The tensors among them in order; before those of a list, how many these are.
+        others: All arguments that are no tensors, with their places, in words.
     """
-    makes = _makes(op)
-    key = _key(op, args, kwargs, others) if makes else None
+    makes, contracts = _facts(op)
+    key = _key(op, given, others) if makes else None
     if key is None:
-        return _one_kind(op, args)(*args, **kwargs)
+        return _run(op, args, kwargs, contracts)
     made = _made.get(key)
     if made is None:
-        out = _one_kind(op, args)(*args, **kwargs)
+        out = _run(op, args, kwargs, contracts)
         if len(_made) >= MOST:
             _made.clear()
-        made = _made[key] = _remembered(out) if makes == NEW else key[2] == (0, _like(args[0]))
+        made = _made[key] = _remembered(out) if makes == NEW else key[2] == _like(args[0])
         if makes == IN_PLACE:
             return args[0] if made else out
     elif makes == IN_PLACE:
@@ -51,23 +55,17 @@ def on_meta(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], others: str)
     )
 
 
-def _key(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], others: str) -> tuple[Any, ...] | None:
+def _key(op: Any, given: Sequence[Given], others: str) -> tuple[Any, ...] | None:
     """What the result of a call depends on; None where not all of that is seen here."""
     key: list[Any] = [op, others]
-    for place, argument in (*enumerate(args), *kwargs.items()):
-        if isinstance(argument, Tensor):
-            if not _is_plain(argument):
-                return None
-            key.append((place, _like(argument)))
-        elif isinstance(argument, list | tuple) and any(isinstance(a, Tensor) for a in argument):
-            if not all(a is None or _is_plain(a) for a in argument):
-                return None
-            key.append((place, *[a if a is None else _like(a) for a in argument]))
+    for value in given:
+        if value is None or type(value) is int:
+            key.append(value)
+        elif not is_meta(value) or value.dtype.is_complex or value.layout is not torch.strided:
+            return None
+        else:
+            key.append(_like(value))
     return tuple(key)
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    return tensor.is_meta and not tensor.dtype.is_complex and tensor.layout == torch.strided
 
 
 def _like(tensor: Tensor) -> _Like:
@@ -86,6 +84,11 @@ def _remembered(out: Any) -> tuple[type, Any]:
 
 
 @cache
+def _facts(op: Any) -> tuple[str, bool]:
+    """What an operator returns, as `_makes` says, and whether it contracts tensors, which have to be of one kind."""
+    return _makes(op), op._overloadpacket.__name__ in _CONTRACTIONS
+
+
 def _makes(op: Any) -> str:
     """What an operator returns: new tensors, or its first argument, which alone it writes to, or something else."""
     schema = op._schema
@@ -103,16 +106,16 @@ def _makes(op: Any) -> str:
 _CONTRACTIONS = frozenset(("convolution", "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot"))
 
 
-def _one_kind(op: Any, args: Sequence[Any]) -> Any:
-    """The operator; real ones refuse to multiply integers or complex numbers with floats, meta ones do it.
+def _run(op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], contracts: bool) -> Any:
+    """Call an operator; real ones refuse to multiply integers or complex numbers with floats, meta ones do it.
 
     Raises:
         RuntimeError: Such kinds meet.
     """
-    if op._overloadpacket.__name__ in _CONTRACTIONS:
+    if contracts:
         dtypes = [a.dtype for a in args if isinstance(a, Tensor)]
         if len({(d.is_floating_point, d.is_complex) for d in dtypes}) > 1:
             expected = next((d for d in dtypes if d.is_floating_point), dtypes[-1])
             given = next(d for d in dtypes if d.is_floating_point != expected.is_floating_point)
             raise RuntimeError(f"{op} is given {given} where the model takes {expected}")
-    return op
+    return op(*args, **kwargs)

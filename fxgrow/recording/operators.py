@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -27,24 +28,52 @@ class Kind:
         mutable: Whether it writes to an argument.
         random: Whether its result is no function of its arguments: drawn, or not initialised.
         has_device: Whether it takes the device of its result.
+        plain: The arguments that hold neither tensors nor generators, by position and by name.
+        positions: Of all others.
+        names: Of all others.
     """
 
     name: tuple[str, str]
     mutable: bool
     random: bool
     has_device: bool
+    plain: frozenset[int | str]
+    positions: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def tensors(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+        """The tensors among the arguments of a call, those in lists too."""
+        found: list[Tensor] = []
+        given = [args[i] for i in self.positions if i < len(args)]
+        if kwargs:
+            given += [kwargs[name] for name in self.names if name in kwargs]
+        for value in given:
+            if isinstance(value, Tensor):
+                found.append(value)
+            elif isinstance(value, (list, tuple)):
+                found += [entry for entry in value if isinstance(entry, Tensor)]
+        return found
 
 
 @cache
 def kind_of(op: Any) -> Kind:
     """What an overload is."""
     schema = op._schema
+    others = [(i, a.name) for i, a in enumerate(schema.arguments) if _PLAIN.fullmatch(str(a.type)) is None]
+    positions, names = tuple([i for i, _ in others]), tuple([name for _, name in others])
+    everything = {*range(len(schema.arguments)), *(a.name for a in schema.arguments)}
     return Kind(
         _plain_name(op),
         bool(schema.is_mutable),
         draws(op) or "empty" in schema.name,
         any(argument.name == "device" for argument in schema.arguments),
+        frozenset(everything - {*positions, *names}),
+        positions,
+        names,
     )
+
+
+_PLAIN = re.compile(r"((Optional|List)\[)*(int|bool|number|float|complex|str|Device)\]*")  # types of arguments
 
 
 @cache
@@ -74,7 +103,9 @@ def _plain_name(op: Any) -> tuple[str, str]:
 
 def results_of(out: Any) -> tuple[Any, ...]:
     """What an operator returns, as a tuple."""
-    return () if out is None else tuple(out) if isinstance(out, list | tuple) else (out,)
+    if type(out) is Tensor:
+        return (out,)
+    return () if out is None else tuple(out) if isinstance(out, (list, tuple)) else (out,)
 
 
 def tensors_in(argument: Any) -> Iterator[Tensor]:

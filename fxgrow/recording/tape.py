@@ -21,10 +21,10 @@ from torch.utils import swap_tensors
 from ..base.content import digest
 from ..base.magnitude import far_from_zero
 from ..base.structures import leaf_tensors
-from ..base.torch_private import TorchDispatchMode, no_dispatch_modes, pytree
+from ..base.torch_private import TorchDispatchMode, is_meta, no_dispatch_modes, pytree
 from ..errors import TraceError
-from .meta_cache import META, on_meta
-from .operators import NUMBER, REVERSED, SELECT, Kind, kind_of, results_of, tensors_in
+from .meta_cache import META, Given, on_meta
+from .operators import NUMBER, REVERSED, SELECT, Kind, kind_of, results_of
 
 Shape = tuple[int, ...]
 
@@ -33,8 +33,7 @@ Constants = tuple[tuple[int | str, Any], ...]
 Key = int | str | tuple[int | str, int]  # a value's number or name; with a version once an alias overwrote it
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One ATen call.
 
     Attributes:
@@ -62,6 +61,8 @@ class Reading(NamedTuple):
     inputs: tuple[Key, ...]
     constants: Constants
     text: str  # the constants as text
+    digests: list[int]  # of the inputs
+    given: list[Given]  # the tensors, as `on_meta` takes them
 
 
 class Tape(TorchDispatchMode):
@@ -132,7 +133,8 @@ class Tape(TorchDispatchMode):
         self.keepalive.append(tensor)
         self._count += 1
         self._value_of[id(tensor)] = self._count
-        self._read_at[id(tensor)] = self._written.get(_storage(tensor), 0)
+        if self._written:
+            self._read_at[id(tensor)] = self._written.get(_storage(tensor), 0)
         return self._count
 
     def _reading(self, tensor: Tensor) -> tuple[Key, int]:
@@ -168,23 +170,27 @@ class Tape(TorchDispatchMode):
         if op is torch.ops.aten.unbind.int:  # FX writes an unpacked tensor as x[0], x[1], ...
             dim = args[1] if len(args) > 1 else 0
             return tuple([self.__torch_dispatch__(SELECT, (), (args[0], dim, i)) for i in range(args[0].shape[dim])])
-        args = tuple([self._to_meta(a) for a in args])
-        kwargs = {key: self._to_meta(a) for key, a in kwargs.items()} if kwargs else {}
         kind = kind_of(op)
+        kwargs = dict(kwargs) if kwargs else {}
+        tensors = kind.tensors(args, kwargs)
+        if not all(map(self._is_ours, tensors)):
+            args = tuple([self._to_meta(a) for a in args])
+            kwargs = {key: self._to_meta(a) for key, a in kwargs.items()}
+            tensors = kind.tensors(args, kwargs)
         if kind.mutable:
             self._refuse_state(args)
-        if not kind.random and self._all_constant((*args, *kwargs.values())):
+        if not kind.random and self._all_constant(tensors):
             return self._fold(op, args, kwargs)
         if op is NUMBER and self.called and self.inside is None and not self.real:
             return 1.0 if args[0].is_floating_point() else 1  # a layer of torch.nn asks how often it ran: say once
         if kind.has_device and not self.real:
             kwargs["device"] = META
-        inputs, digests, constants = self._read(args, kwargs)
-        text = str(constants)
-        out = self.execute(op, args, kwargs, Reading(inputs, constants, text))
+        reading = self._read(kind, args, kwargs)
+        out = self.execute(op, args, kwargs, reading)
         outs = results_of(out)
         shapes = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
-        digest = self._digest_call(kind, digests, text)
+        digest = self._digest_call(kind, reading.digests, reading.text)
+        inputs, constants, *_ = reading
         self.calls.append(Call(op, inputs, constants, shapes, digest, self.site_of(op), self.module))
         read = self.reading(op, args, kwargs)
         if kind.mutable and args and out is args[0]:  # in place: what any alias holds is another value now
@@ -207,21 +213,15 @@ class Tape(TorchDispatchMode):
         if self.real:
             return op(*args, **kwargs)
         try:
-            return on_meta(op, args, kwargs, reading.text)
+            return on_meta(op, args, kwargs, reading.given, reading.text)
         except Exception as error:
             if "meta" in str(error).lower():  # a real tensor would not have failed
                 self.failure = self.failure or error
             raise
 
-    def _all_constant(self, arguments: tuple[Any, ...]) -> bool:
+    def _all_constant(self, tensors: Sequence[Tensor]) -> bool:
         """Whether a call depends on nothing but constants."""
-        for argument in arguments:
-            if isinstance(argument, Tensor):
-                if self.constant(argument) is None:
-                    return False
-            elif any(self.constant(t) is None for t in tensors_in(argument)):
-                return False
-        return True
+        return all(self.constant(tensor) is not None for tensor in tensors) if self._real else not tensors
 
     def _refuse_state(self, args: tuple[Any, ...]) -> None:
         if self._attributes and args and isinstance(args[0], Tensor):
@@ -233,24 +233,30 @@ class Tape(TorchDispatchMode):
                 )
                 raise self.failure
 
-    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Key, ...], list[int], Constants]:
-        """The keys and the digests of the tensors among the arguments, and the other arguments."""
+    def _read(self, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
+        """The tensors among the arguments, with their keys and digests, and the other arguments."""
         inputs: list[Key] = []
         digests: list[int] = []
+        given: list[Given] = []
         constants: list[tuple[int | str, Any]] = []
-        for key, value in itertools.chain[tuple[int | str, Any]](enumerate(args), kwargs.items()):
+        for key, value in (*enumerate(args), *kwargs.items()):
+            if key in kind.plain or value is None:
+                constants.append((key, tuple(value) if isinstance(value, list) else value))
+                continue
             if isinstance(value, Tensor):
-                name, digest = self._reading(value)
-                inputs.append(name)
-                digests.append(digest)
-            elif isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
-                for entry in value:
-                    name, digest = ("", 0) if entry is None else self._reading(entry)
-                    inputs.append(name)
-                    digests.append(digest)
+                entries: Sequence[Any] = (value,)
+            elif isinstance(value, (list, tuple)) and any([isinstance(v, Tensor) for v in value]):
+                entries = value
+                given.append(len(value))
             else:
                 constants.append((key, _plain(value)))
-        return tuple(inputs), digests, tuple(constants)
+                continue
+            for entry in entries:
+                name, digest = ("", 0) if entry is None else self._reading(entry)
+                inputs.append(name)
+                digests.append(digest)
+                given.append(entry)
+        return Reading(tuple(inputs), tuple(constants), str(constants), digests, given)
 
     def _digest_call(self, kind: Kind, inputs: list[int], constants: str) -> int:
         name = kind.name
@@ -322,10 +328,13 @@ class Tape(TorchDispatchMode):
     def observe(self, op: Any, read: Any, outs: tuple[Any, ...]) -> None:
         """A call was recorded; for subclasses. `read` is what `reading` returned, `outs` are the results."""
 
+    def _is_ours(self, tensor: Tensor) -> bool:
+        """Whether a tensor is one of the run, which has no other one in its place."""
+        return id(tensor) in self._value_of or id(tensor) in self._real if self.real else is_meta(tensor)
+
     def _to_meta(self, value: Any) -> Any:
         if isinstance(value, Tensor):
-            known = id(value) in self._value_of or id(value) in self._real if self.real else value.is_meta
-            return value if known else self._stand_in(value)
+            return value if self._is_ours(value) else self._stand_in(value)
         if isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
             return [self._to_meta(v) for v in value]
         return value
