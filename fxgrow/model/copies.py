@@ -23,22 +23,20 @@ DEVICE = "_fxgrow_device"  # attribute of a module tree on meta: the device of t
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters, then buffers, by name; a tied one under its first name."""
-    modules = list(named_modules(model))
-    tensors: dict[str, Tensor] = {}
-    for table in ("_parameters", "_buffers"):
-        seen: set[int] = set()
-        for path, module in modules:
-            for key, tensor in getattr(module, table).items():
-                if tensor is not None and id(tensor) not in seen:
-                    seen.add(id(tensor))
-                    tensors[f"{path}.{key}" if path else key] = tensor
-    return tensors
+    parameters: dict[int, tuple[str, Tensor]] = {}
+    buffers: dict[int, tuple[str, Tensor]] = {}
+    for path, module in named_modules(model):
+        for table, found in ((module._parameters, parameters), (module._buffers, buffers)):
+            for key, tensor in table.items():
+                if tensor is not None and id(tensor) not in found:
+                    found[id(tensor)] = (f"{path}.{key}" if path else key, tensor)
+    return dict([*parameters.values(), *buffers.values()])
 
 
 def plain_tensors(model: nn.Module) -> Iterator[Tensor]:
     """The tensors that are plain attributes of modules, neither parameters nor buffers."""
     for module in modules(model):
-        yield from (v for v in vars(module).values() if isinstance(v, Tensor))
+        yield from [v for v in vars(module).values() if type(v) not in _COMMON and isinstance(v, Tensor)]
 
 
 def clone_shared(model: nn.Module, replace: Mapping[int, Any] | None = None) -> nn.Module:
@@ -89,7 +87,7 @@ def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> bool:
             kind = type(value)
             if kind in _IMMUTABLE:
                 state[name] = value
-            elif kind is OrderedDict and not value and id(value) not in memo:  # most tables of a module are empty
+            elif kind in _TABLES and not value and id(value) not in memo:  # most tables of a module are empty
                 state[name] = memo[id(value)] = kind()
             else:
                 state[name] = _copied(value, memo)
@@ -110,7 +108,7 @@ def _copied_plainly(kind: type[nn.Module]) -> bool:
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
     kind = type(value)
-    if kind in _IMMUTABLE or (kind is tuple and all(type(v) in _IMMUTABLE for v in value)):
+    if kind in _IMMUTABLE or (kind is tuple and _IMMUTABLE.issuperset(map(type, value))):
         return value
     twin = memo.get(id(value), memo)
     if twin is not memo:
@@ -118,7 +116,9 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     if kind is dict or kind is OrderedDict:
         twin = memo[id(value)] = kind()
         if value:
-            twin.update([(_copied(key, memo), _copied(v, memo)) for key, v in value.items()])
+            for key, entry in value.items():
+                known = memo.get(id(entry))  # most are parameters, buffers and modules
+                twin[_copied(key, memo)] = _copied(entry, memo) if known is None else known
     elif kind is list:
         twin = memo[id(value)] = []
         twin.extend([_copied(v, memo) for v in value])
@@ -144,6 +144,8 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
 
 _IN_MODULES = vars(nn.Module()).keys()  # attributes that __setstate__ would add to a state of an older torch
 _IMMUTABLE = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torch.Size, torch.device}
+_TABLES = {dict, OrderedDict, set, list}
+_COMMON = _IMMUTABLE | _TABLES | {tuple}  # what most attributes of modules are: no tensors
 
 
 def on_meta(model: nn.Module) -> nn.Module:

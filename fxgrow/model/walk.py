@@ -16,17 +16,20 @@ def named_modules(root: nn.Module, *, duplicates: bool = False) -> Iterator[tupl
         root: The root, whose path is "".
         duplicates: Whether a module with several paths is given under each of them.
     """
+    found: list[tuple[str, nn.Module]] = []
     seen: set[int] = set()
     pending = [("", root)]
     while pending:
-        path, module = pending.pop()
-        if id(module) in seen and not duplicates:
-            continue
-        seen.add(id(module))
-        yield path, module
-        prefix = f"{path}." if path else ""
-        children = [(f"{prefix}{name}", child) for name, child in module._modules.items() if child is not None]
-        pending += reversed(children)
+        path, module = entry = pending.pop()
+        if not duplicates:
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
+        found.append(entry)
+        if module._modules:
+            prefix = f"{path}." if path else ""
+            pending += [(prefix + name, c) for name, c in module._modules.items() if c is not None][::-1]
+    return iter(found)
 
 
 def modules(root: nn.Module) -> Iterator[nn.Module]:

@@ -157,11 +157,15 @@ def _check_own(root: nn.Module, run: TapedRun[Tape], theirs: Mapping[str, Tensor
 
 def _attributes(root: nn.Module) -> dict[tuple[str, str], Any]:
     return {
-        (path, key): _content(value)
+        (path, key): value if type(value) in _IMMUTABLE else _content(value)
         for path, module in named_modules(root)
         for key, value in vars(module).items()
-        if not key.startswith("_") and key != "training"
+        if key not in _TORCHS and not key.startswith("_")
     }
+
+
+_TORCHS = vars(nn.Module()).keys()  # the attributes that every module has: its mode and its tables
+_IMMUTABLE = {type(None), bool, int, float, str, tuple}
 
 
 @dataclass(frozen=True, slots=True)
