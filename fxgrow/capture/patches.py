@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from ..base.torch_private import pytree
 from ..errors import TraceError
+from ..model.copies import COMMON
 from ..model.provenance import NOT_THEIRS
 from .proxy import VALUE, MetaProxy
 
@@ -62,7 +63,7 @@ def draws_privately(module: nn.Module) -> bool:
     """Whether a module holds a generator of random numbers, of Python, numpy or torch."""
     numpy = sys.modules.get("numpy")
     kinds = (random.Random, torch.Generator, *((numpy.random.Generator, numpy.random.RandomState) if numpy else ()))
-    return any(isinstance(value, kinds) for value in vars(module).values())
+    return any([isinstance(value, kinds) for value in vars(module).values() if type(value) not in COMMON])
 
 
 def _python_random_state() -> tuple[Any, ...]:
@@ -97,15 +98,15 @@ def patched(tracer: fx.Tracer) -> Iterator[None]:
                 setattr(owner, name, old)
 
 
-@contextmanager
-def unpatched() -> Iterator[None]:
-    """Inside, where no proxies are about, `len` and `isinstance` are Python's own, which are faster."""
-    before = builtins.len, builtins.isinstance
-    builtins.len, builtins.isinstance = _len, _isinstance
-    try:
-        yield
-    finally:
-        builtins.len, builtins.isinstance = before
+class unpatched:  # noqa: N801 - a context, as a function is
+    """Inside, where no code of the user's meets proxies, `len` and `isinstance` are Python's own, which are faster."""
+
+    def __enter__(self) -> None:
+        self._before = builtins.len, builtins.isinstance
+        builtins.len, builtins.isinstance = _len, _isinstance
+
+    def __exit__(self, *error: object) -> None:
+        builtins.len, builtins.isinstance = self._before
 
 
 def _mode_of(tracer: Any, module: nn.Module) -> bool:

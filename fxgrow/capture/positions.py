@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from ..model.layer_kinds import counts_from_front, is_layer
+from ..model.walk import submodule
 from .proxy import VALUE
 
 _BY_POSITION = frozenset((
@@ -42,7 +43,7 @@ def counts_dimensions(node: fx.Node, root: nn.Module) -> bool:
         root: The tree that the graph runs on.
     """
     if node.op == "call_module":
-        module = root.get_submodule(str(node.target))
+        module = submodule(root, str(node.target))
         return counts_from_front(module) or not is_layer(module)  # code that no graph shows may count, too
     if node.target is getattr:
         return node.args[1] in _BY_POSITION

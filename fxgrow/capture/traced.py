@@ -13,6 +13,7 @@ from ..model.copies import clone_shared, clone_to_run
 from ..model.example_inputs import ModelInputs
 from ..model.layer_kinds import is_layer
 from ..model.tree import MODE_OVERRIDES, Mode, Output, graph_for, keep, skeleton
+from ..model.walk import submodule
 from ..recording.run import ModelRun
 from .proxy import guard
 
@@ -112,4 +113,4 @@ class Traced:
 
 def any_code(root: nn.Module, leaf_modules: Iterable[str]) -> bool:
     """Whether code of the user's classes runs in some leaf."""
-    return any(not is_layer(root.get_submodule(leaf)) for leaf in leaf_modules)
+    return any(not is_layer(submodule(root, leaf)) for leaf in leaf_modules)

@@ -24,7 +24,7 @@ from ..model.call_args import CONSTANT, PLAIN, default_in_code, parameters_of, s
 from ..model.copies import DEVICE, named_tensors
 from ..model.generated_code import check_arguments, check_written, value_at
 from ..model.provenance import SOURCE_LINE, caller
-from ..model.walk import modules
+from ..model.walk import modules, submodule
 from ..recording.answers import PLACES, Answers, answering, told
 from ..recording.model_run import source_location
 from ..recording.runner import thawed
@@ -95,7 +95,8 @@ class Tracer(fx.Tracer):
         if self.finished:
             raise TraceError(STALE)
         self.probes.settle()
-        node = super().create_node(kind, *args, **kwargs)
+        with unpatched():
+            node = super().create_node(kind, *args, **kwargs)
         check_written(node)
         if kind == "placeholder":
             return node
@@ -129,7 +130,7 @@ class Tracer(fx.Tracer):
                 if node.op == "call_method":
                     return getattr(args[0], str(node.target))(*args[1:], **kwargs)
                 if node.op == "call_module":
-                    return self.root.get_submodule(str(node.target))(*args, **kwargs)
+                    return submodule(self.root, str(node.target))(*args, **kwargs)
                 return value_at(self.root, str(node.target))
         finally:
             self._computing = False

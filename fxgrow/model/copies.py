@@ -36,7 +36,7 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
 def plain_tensors(model: nn.Module) -> Iterator[Tensor]:
     """The tensors that are plain attributes of modules, neither parameters nor buffers."""
     for module in modules(model):
-        yield from [v for v in vars(module).values() if type(v) not in _COMMON and isinstance(v, Tensor)]
+        yield from [v for v in vars(module).values() if type(v) not in COMMON and isinstance(v, Tensor)]
 
 
 def clone_shared(model: nn.Module, replace: Mapping[int, Any] | None = None) -> nn.Module:
@@ -145,7 +145,7 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
 _IN_MODULES = vars(nn.Module()).keys()  # attributes that __setstate__ would add to a state of an older torch
 _IMMUTABLE = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torch.Size, torch.device}
 _TABLES = {dict, OrderedDict, set, list}
-_COMMON = _IMMUTABLE | _TABLES | {tuple}  # what most attributes of modules are: no tensors
+COMMON = _IMMUTABLE | _TABLES | {tuple}  # the types of most attributes of modules
 
 
 def on_meta(model: nn.Module) -> nn.Module:

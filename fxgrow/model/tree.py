@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from .copies import DEVICE
 from .layer_kinds import CONTAINERS
 from .opaque import OPAQUE_MODEL
+from .walk import submodule
 
 Mode = Literal["train", "eval"]
 Output = Literal["graph", "module"]
@@ -72,7 +73,7 @@ def skeleton(model: nn.Module, leaves: Iterable[str]) -> nn.Module:
 
     Containers of torch.nn keep their class, so that `net.layer1[0]` works.
     """
-    leaf_ids = {id(model.get_submodule(path)) for path in leaves}  # by identity: a module may have several paths
+    leaf_ids = {id(submodule(model, path)) for path in leaves}  # by identity: a module may have several paths
     built: dict[int, nn.Module] = {}  # a module with several paths is built once
 
     def build(module: nn.Module) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -35,6 +35,20 @@ def named_modules(root: nn.Module, *, duplicates: bool = False) -> Iterator[tupl
 def modules(root: nn.Module) -> Iterator[nn.Module]:
     """All modules of a tree, the root first, each once."""
     return (module for _, module in named_modules(root))
+
+
+def submodule(root: nn.Module, path: str) -> nn.Module:
+    """The module at a path: what is registered there, else what `get_submodule` gives.
+
+    Raises:
+        AttributeError: There is none.
+    """
+    module: Any = root
+    for name in path.split("."):
+        module = module._modules.get(name)
+        if module is None:
+            return root.get_submodule(path)
+    return cast(nn.Module, module)
 
 
 @contextmanager
