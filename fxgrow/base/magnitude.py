@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 import torch
 
 
 def far_from_zero(dtypes: Iterable[torch.dtype]) -> float:
     """The magnitude from which on products of two numbers in the narrowest of these dtypes are infinite."""
+    return _far_from_zero(frozenset(dtypes))
+
+
+@cache
+def _far_from_zero(dtypes: frozenset[torch.dtype]) -> float:
     floating = [dtype for dtype in dtypes if dtype.is_floating_point or dtype.is_complex]
     return float(min(torch.finfo(dtype).max for dtype in floating or [torch.float32]) ** 0.5)
 

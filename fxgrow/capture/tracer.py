@@ -396,6 +396,8 @@ def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
+_grad, _autocast = torch.is_grad_enabled, torch.is_autocast_enabled  # not what `answering` puts in their places
+
+
 def _context() -> tuple[int, ...]:
-    autocast = (torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda"))
-    return (torch.is_grad_enabled(), *autocast, torch.initial_seed())
+    return (_grad(), _autocast("cpu"), _autocast("cuda"), torch.initial_seed())

@@ -22,6 +22,7 @@ from ..model.copies import named_tensors
 from ..model.layer_kinds import is_layer
 from ..model.provenance import describe
 from ..model.tree import Mode, module_at
+from ..model.walk import submodule
 from ..ops import Linear, Value, is_pointwise, rule_for
 from ..ops.infinities import INFINITE, infinities
 from ..recording.operators import decides, tensors_in
@@ -101,7 +102,7 @@ class Inference(Observer):
         self.nodes = {node.name: node for node in traced.graph(mode).nodes}
         self.predictions = findings.predictions.setdefault(mode, [])
         self.scope = Scope(mode)
-        self.layers = frozenset(path for path, m in module_at(traced.root, "").named_modules() if is_layer(m))
+        self._layers: dict[str, bool] = {}  # the modules that calls were made in: whether it is a layer
 
     def run(self) -> None:
         """Run the graph on the example inputs.
@@ -144,8 +145,8 @@ class Inference(Observer):
 
     # -- ATen calls ------------------------------------------------------------------------------
 
-    def read(self, tape: Tape, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-        return self.values.arguments(tape, args, kwargs)
+    def read(self, tape: Tape, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        return self.values.arguments(tape, op, args, kwargs)
 
     def called(self, tape: Tape, op: Any, read: Arguments, outs: tuple[Any, ...]) -> None:
         """Apply the rule of a call, or pin whatever it touches."""
@@ -177,9 +178,15 @@ class Inference(Observer):
     def _is_known(self, tape: Tape) -> bool:
         """Whether a call means the same for all sizes of the inputs: a layer's, or one with plain numbers."""
         if tape.called:
-            return tape.module in self.layers
+            return self._is_layer(tape.module)
         node = self.scope.node
         return node is not None and not may_follow_sizes(node, self.mode, self.findings.nodes, self.unifier)
+
+    def _is_layer(self, path: str) -> bool:
+        known = self._layers.get(path)
+        if known is None:
+            known = self._layers[path] = is_layer(submodule(module_at(self.traced.root, ""), path))
+        return known
 
     def _could_divide(self, tape: Tape, context: CallContext) -> bool:
         """Whether a call states sizes that could be others for other sizes of the inputs."""
@@ -276,7 +283,7 @@ class Inference(Observer):
             with suppress(Inexpressible, IndexError, ValueError, TypeError):
                 shapes = tuple([tuple(real.shape) for real in reals])
                 scope = replace(self.scope, declared={})  # no literal of the code is the size of a constant
-                context = CallContext(op, shapes, self.values.arguments(tape, args, kwargs), scope)
+                context = CallContext(op, shapes, self.values.arguments(tape, op, args, kwargs), scope)
                 for real, result in zip(reals, self._by_rule(rule.function, context), strict=True):
                     self.values.set_constant(real, result)
 

@@ -25,7 +25,7 @@ class Observer(ABC):
     """What is told of each step of a run."""
 
     @abstractmethod
-    def read(self, tape: Tape, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def read(self, tape: Tape, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What is known of a call's arguments, before it runs and perhaps writes into them."""
 
     @abstractmethod
@@ -95,7 +95,7 @@ class ObservedTape(Tape):
         return out
 
     def reading(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self.observer.read(self, args, kwargs)
+        return self.observer.read(self, op, args, kwargs)
 
     def observe(self, op: Any, read: Any, outs: tuple[Any, ...]) -> None:
         self.observer.called(self, op, read, outs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from ..base.roles import PASSED_ON, TensorKind
@@ -47,7 +48,7 @@ class TensorKinds:
             outs: Of each result the number, and what is known of it.
             contracts: Whether it sums over a weight.
         """
-        written = {a.name for a in op._schema.arguments if a.alias_info is not None and a.alias_info.is_write}
+        written = _written(op)
         seen_again = {value.origin for _, value in outs}
         kinds: Mapping[str, Any] = rule.kinds if rule else {}
         summed = rule is not None and rule.linear == "sum"
@@ -70,6 +71,17 @@ class TensorKinds:
             self._products.update(key for key, _ in outs)
 
 
+@cache
+def _written(op: Any) -> frozenset[str]:
+    """The arguments that an operator writes into."""
+    return frozenset([a.name for a in op._schema.arguments if a.alias_info is not None and a.alias_info.is_write])
+
+
+@cache
+def _names(op: Any) -> tuple[str, ...]:
+    return tuple([argument.name for argument in op._schema.arguments])
+
+
 def _is_vector(value: Value) -> bool:
     """Whether it has one dimension, beside dimensions of size 1."""
     return sum(n != 1 for n in value.shape) <= 1
@@ -77,8 +89,7 @@ def _is_vector(value: Value) -> bool:
 
 def argument_names(op: Any, given: Sequence[Any], named: Mapping[str, Any]) -> list[str]:
     """Of each tensor of a call the name of the argument that it is, or is in, by the operator's schema."""
-    schema = [argument.name for argument in op._schema.arguments]
-    slots = [*zip(schema, given, strict=False), *named.items()]
+    slots = [*zip(_names(op), given, strict=False), *named.items()]
     return [
         name
         for name, argument in slots

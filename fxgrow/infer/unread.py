@@ -25,14 +25,25 @@ def pin_unread(findings: Findings) -> None:
 
 def _read(findings: Findings) -> set[Var]:
     """The widths that some call takes and does not pass on, which it sums over or looks at, or that are returned."""
-    read = _of(findings, [la for leaves in findings.outputs.values() for leaf in leaves for la in leaf])
-    for prediction in (p for called in findings.predictions.values() for p in called):
-        given = _of(findings, prediction.ins)
+    known: dict[Layout, frozenset[Var]] = {}  # most layouts are in many calls
+
+    def of_all(layouts: Sequence[Layout]) -> set[Var]:
+        found: set[Var] = set()
+        for layout in layouts:
+            own = known.get(layout)
+            if own is None:
+                own = known[layout] = frozenset(_of(findings, [layout]))
+            found |= own
+        return found
+
+    read = of_all([la for leaves in findings.outputs.values() for leaf in leaves for la in leaf])
+    for prediction in [p for called in findings.predictions.values() for p in called]:
+        given = of_all(prediction.ins)
         if prediction.flow.mutates:
             read |= given
         elif given:
-            passed_on = _of(findings, [la for out in prediction.outs for la in out])
-            read |= given - passed_on - _of(findings, prediction.unread)
+            passed_on = of_all([la for out in prediction.outs for la in out])
+            read |= given - passed_on - of_all(prediction.unread)
     return read
 
 

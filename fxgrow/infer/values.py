@@ -9,7 +9,7 @@ from torch import Tensor
 from ..base.torch_private import pytree
 from ..layouts.layout import fixed
 from ..ops import Value
-from ..recording.operators import tensors_in
+from ..recording.operators import kind_of, tensors_in
 from ..recording.tape import Tape, is_infinite, is_uniform
 from .findings import Findings, KeyedValue
 from .rule_env import Arguments, elastic
@@ -64,24 +64,26 @@ class KnownValues:
         """What a call gave."""
         self._values[tape.value_of(tensor)] = value
 
-    def arguments(self, tape: Tape, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    def arguments(self, tape: Tape, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """The arguments of a call as rules take them."""
         keys: list[int | str | None] = []
+        plain = kind_of(op).plain
 
         def given(argument: Any) -> Any:
             if isinstance(argument, Tensor):
                 key, value = self._keyed(tape, argument)
                 keys.append(key)
                 return value
-            several = isinstance(argument, list | tuple) and any(isinstance(a, Tensor) for a in argument)
+            several = isinstance(argument, (list, tuple)) and any([isinstance(a, Tensor) for a in argument])
             return [given(a) for a in argument] if several else argument
 
+        tensors = [a for place, a in enumerate(args) if place not in plain]
         return Arguments(
-            [given(a) for a in args],
-            {name: given(a) for name, a in kwargs.items()},
+            [a if place in plain else given(a) for place, a in enumerate(args)],
+            {name: a if name in plain else given(a) for name, a in kwargs.items()},
             tuple(keys),
-            tuple([a.stride() for a in args if isinstance(a, Tensor)]),
-            tuple([t.dtype for a in args for t in tensors_in(a)]),
+            tuple([a.stride() for a in tensors if isinstance(a, Tensor)]),
+            tuple([t.dtype for a in tensors for t in tensors_in(a)]),
         )
 
     def if_known(self, tape: Tape, argument: Any) -> Value | None:

@@ -75,7 +75,11 @@ def only_atom(layout: Layout) -> Atom | None:
 
 def is_fixed(layout: Layout) -> bool:
     """Whether the layout has no atom."""
-    return next(atoms(layout), None) is None
+    for block in layout:
+        for factor in block:
+            if not (is_fixed(factor) if isinstance(factor, tuple) else isinstance(factor, int)):
+                return False
+    return True
 
 
 def atoms(layout: Layout) -> Iterator[Any]:

@@ -52,7 +52,7 @@ class Value:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(size(layout) for layout in self.layouts)
+        return tuple([size(layout) for layout in self.layouts])
 
     def derived(self, layouts: Sequence[Layout], dims: Sequence[tuple[int, ...]]) -> Value:
         """The same tensor in another shape, or scaled; dividing its origin among replicas still divides it."""
@@ -160,10 +160,11 @@ class Env(ABC):
 def broadcast(env: Env, operands: Sequence[Value]) -> tuple[Layout, ...]:
     """The layouts of an elementwise result; the dimensions of the operands are unified, or pinned if broadcast."""
     rank = max((len(v.layouts) for v in operands), default=0)
+    shapes = [(v.layouts, v.shape) for v in operands]
     out: list[Layout] = []
     for dim in range(-rank, 0):
-        here = [v.layouts[dim] for v in operands if len(v.layouts) >= -dim]
-        sizes = [v.shape[dim] for v in operands if len(v.layouts) >= -dim]
+        here = [layouts[dim] for layouts, _ in shapes if len(layouts) >= -dim]
+        sizes = [shape[dim] for _, shape in shapes if len(shape) >= -dim]
         widest = max(sizes) if 0 not in sizes else 0
         chosen: Layout | None = None
         for layout, length in zip(here, sizes, strict=True):

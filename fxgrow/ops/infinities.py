@@ -10,8 +10,9 @@ summed, new channels have to be replicas. So they have to where a number is so l
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -55,6 +56,15 @@ class Infinities:
     infinite: bool = False
 
 
+_NONE = Infinities()
+
+
+@cache
+def _names(op: Any) -> tuple[str, tuple[str, ...]]:
+    """The name of an operator, whether it writes in place or not, and those of its arguments."""
+    return op._schema.name.partition("::")[2].removesuffix("_"), tuple([a.name for a in op._schema.arguments])
+
+
 def infinities(
     op: Any, args: Sequence[Any], kwargs: Mapping[str, Any], dtypes: Sequence[torch.dtype] = ()
 ) -> Infinities:
@@ -68,12 +78,12 @@ def infinities(
     """
     far = far_from_zero(dtypes)
     values = [v for a in (*args, *kwargs.values()) for v in _values(a)]
-    name = op._schema.name.partition("::")[2].removesuffix("_")
-    named = {**dict(zip((a.name for a in op._schema.arguments), args, strict=False)), **kwargs}
-    if not any(v.infinite for v in values) and not _has_infinity(name, named, far):
-        return Infinities()
+    name, arguments = _names(op)
+    named = {**dict(zip(arguments, args, strict=False)), **kwargs}
+    if not any([v.infinite for v in values]) and not _has_infinity(name, named, far):
+        return _NONE
     if name in _ENDS:
-        return Infinities()
+        return _NONE
     selects = _selecting(name, named, far)
     rule = rule_for(op)
     if selects is None and (name in _PASSES or (rule is not None and rule.linear in _LINEAR)):
@@ -83,11 +93,10 @@ def infinities(
     return Infinities(replicas, infinite=selects is not None)
 
 
-def _values(argument: Any) -> Iterator[Value]:
+def _values(argument: Any) -> Sequence[Value]:
     if isinstance(argument, Value):
-        yield argument
-    elif isinstance(argument, list | tuple):
-        yield from (a for a in argument if isinstance(a, Value))
+        return (argument,)
+    return [a for a in argument if isinstance(a, Value)] if isinstance(argument, (list, tuple)) else ()
 
 
 def _has_infinity(name: str, named: Mapping[str, Any], far: float) -> bool:
@@ -95,10 +104,10 @@ def _has_infinity(name: str, named: Mapping[str, Any], far: float) -> bool:
     if name == "nan_to_num":
         return False
     for key, argument in named.items():
-        if key in _ORDER:
+        if key in _ORDER or isinstance(argument, Value):
             continue
-        numbers = argument if isinstance(argument, list | tuple) else (argument,)
-        for number in (n for n in numbers if isinstance(n, float) or (key in _FACTORS and type(n) is int)):
+        numbers = argument if isinstance(argument, (list, tuple)) else (argument,)
+        for number in [n for n in numbers if isinstance(n, float) or (key in _FACTORS and type(n) is int)]:
             if name in _DIVISIONS and key == "other":
                 if _is_infinite(1 / number if number else math.inf, far):
                     return True

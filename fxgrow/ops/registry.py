@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -156,6 +157,7 @@ def rule_for(op: Any) -> Rule | None:
     return own
 
 
+@cache
 def is_pointwise(op: Any) -> bool:
     """Whether PyTorch tags the overload, or its out-of-place form, as elementwise."""
     name = op._schema.name.split("::")[1]
