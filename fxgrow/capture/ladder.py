@@ -125,11 +125,12 @@ def _trace_example(model: nn.Module, example: ExampleInputs, leaves: frozenset[s
 
 
 def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[str]:
-    modules = dict(named_modules(model))
     paths: set[str] = set()
     if not isinstance(wanted, str | type | Iterable | None):
         raise TraceError(f"leaf_modules is {wanted!r:.80}; expected names or classes of submodules")
-    for leaf in [wanted] if isinstance(wanted, str | type) else wanted or ():
+    leaves = [wanted] if isinstance(wanted, str | type) else list(wanted or ())
+    modules = dict(named_modules(model)) if leaves else {}
+    for leaf in leaves:
         names = [n for n, m in modules.items() if n and (n == leaf or (isinstance(leaf, type) and isinstance(m, leaf)))]
         if not names:
             raise TraceError(f"leaf_modules names {leaf!r:.80}, but the model has no such module")
@@ -139,7 +140,7 @@ def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[s
 
 def _trace(model: nn.Module, inputs: ModelInputs, leaves: frozenset[str], output: Output) -> Traced:
     theirs = named_tensors(model)
-    infinite = _infinite(model)
+    infinite = _infinite(theirs)
     if not inputs.real:
         model = on_meta(model)
     with same_randomness(), nullcontext() if inputs.real else no_collection():
@@ -358,11 +359,11 @@ def _keep_places(graph: fx.Graph, tree: nn.Module, mode: Mode) -> None:
         copy_module_stacks(module_stacks(graph_for(tree.graphs, mode)), graph)
 
 
-def _infinite(model: nn.Module) -> frozenset[str]:
+def _infinite(tensors: Mapping[str, Tensor]) -> frozenset[str]:
     """The tensors of a model that hold infinities or NaN; matrices of parameters are taken to hold none."""
     looked_at = {
         name: tensor
-        for name, tensor in named_tensors(model).items()
+        for name, tensor in tensors.items()
         if not isinstance(tensor, nn.Parameter) or sum(n > 1 for n in tensor.shape) < 2
     }
     return frozenset(name for name, tensor in looked_at.items() if not tensor.is_meta and is_infinite(tensor))

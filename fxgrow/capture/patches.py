@@ -63,7 +63,7 @@ def draws_privately(module: nn.Module) -> bool:
     """Whether a module holds a generator of random numbers, of Python, numpy or torch."""
     numpy = sys.modules.get("numpy")
     kinds = (random.Random, torch.Generator, *((numpy.random.Generator, numpy.random.RandomState) if numpy else ()))
-    return any([isinstance(value, kinds) for value in vars(module).values() if type(value) not in COMMON])
+    return any(isinstance(value, kinds) for value in vars(module).values() if type(value) not in COMMON)
 
 
 def _python_random_state() -> tuple[Any, ...]:

@@ -24,7 +24,7 @@ from ..model.call_args import CONSTANT, PLAIN, default_in_code, parameters_of, s
 from ..model.copies import DEVICE, named_tensors
 from ..model.generated_code import check_arguments, check_written, value_at
 from ..model.provenance import SOURCE_LINE, caller
-from ..model.walk import modules, submodule
+from ..model.walk import modules, named_modules, submodule
 from ..recording.answers import PLACES, Answers, answering, told
 from ..recording.model_run import source_location
 from ..recording.runner import thawed
@@ -324,8 +324,8 @@ def symbolic_trace(
             warnings.simplefilter("ignore")
             if draws_privately(root):
                 raise TraceError("it holds a generator of random numbers of its own")
-            answers = Answers(root.__dict__.get(DEVICE), stand_in=tracer.device_of)
-            with answering(answers, root), nothing_lost(root, real=tape.real, draws=True), patched(tracer):
+            answers, paths = Answers(root.__dict__.get(DEVICE), stand_in=tracer.device_of), list(named_modules(root))
+            with answering(answers, paths), nothing_lost(root, real=tape.real, draws=True), patched(tracer):
                 graph = tracer.trace(root)
     except Restart:
         return Attempt(tracer.graph, tracer.new_leaves)

@@ -15,6 +15,7 @@ from ..base.progress import advance
 from ..base.structures import leaf_tensors
 from ..model.layer_kinds import is_layer
 from ..model.opaque import call
+from ..model.walk import submodule
 from ..recording.operators import results_of
 from ..recording.runner import Runner
 from ..recording.tape import Tape
@@ -122,7 +123,7 @@ class ObservedRunner(Runner):
     def _runs_code(self, node: fx.Node) -> bool:
         """Whether a node runs code of the user's, which no graph shows."""
         if node.op == "call_module":
-            return not is_layer(self.called[str(node.target)])
+            return not is_layer(submodule(self.module, str(node.target)))
         if node.op != "call_function":
             return False
         module = getattr(node.target, "__module__", None) or "torch"

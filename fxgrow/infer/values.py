@@ -74,7 +74,7 @@ class KnownValues:
                 key, value = self._keyed(tape, argument)
                 keys.append(key)
                 return value
-            several = isinstance(argument, (list, tuple)) and any([isinstance(a, Tensor) for a in argument])
+            several = isinstance(argument, (list, tuple)) and any(isinstance(a, Tensor) for a in argument)
             return [given(a) for a in argument] if several else argument
 
         tensors = [a for place, a in enumerate(args) if place not in plain]

@@ -7,7 +7,7 @@ import copyreg
 import functools
 import operator
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType, NoneType
 from typing import Any
 
@@ -16,16 +16,21 @@ from torch import Tensor, nn
 
 from ..errors import TraceError, in_words
 from .rebinding import rebound
-from .walk import modules, named_modules
+from .walk import Paths, modules, named_modules
 
 DEVICE = "_fxgrow_device"  # attribute of a module tree on meta: the device of the model that it stands for
 
 
-def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters, then buffers, by name; a tied one under its first name."""
+def named_tensors(model: nn.Module, paths: Paths | None = None) -> dict[str, Tensor]:
+    """Parameters, then buffers, by name; a tied one under its first name.
+
+    Args:
+        model: The model.
+        paths: Its modules, where they are known.
+    """
     parameters: dict[int, tuple[str, Tensor]] = {}
     buffers: dict[int, tuple[str, Tensor]] = {}
-    for path, module in named_modules(model):
+    for path, module in paths or named_modules(model):
         for table, found in ((module._parameters, parameters), (module._buffers, buffers)):
             for key, tensor in table.items():
                 if tensor is not None and id(tensor) not in found:
@@ -33,9 +38,9 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     return dict([*parameters.values(), *buffers.values()])
 
 
-def plain_tensors(model: nn.Module) -> Iterator[Tensor]:
+def plain_tensors(paths: Paths) -> Iterator[Tensor]:
     """The tensors that are plain attributes of modules, neither parameters nor buffers."""
-    for module in modules(model):
+    for _, module in paths:
         yield from [v for v in vars(module).values() if type(v) not in COMMON and isinstance(v, Tensor)]
 
 
@@ -45,11 +50,12 @@ def clone_shared(model: nn.Module, replace: Mapping[int, Any] | None = None) -> 
     Raises:
         TraceError: An attribute of the model cannot be copied, or its own code for copying makes another model.
     """
-    memo: dict[int, Any] = {id(t): t.detach().clone() for t in plain_tensors(model)}
-    memo.update({id(t): t for t in named_tensors(model).values()})
+    paths = list(named_modules(model))
+    memo: dict[int, Any] = {id(t): t.detach().clone() for t in plain_tensors(paths)}
+    memo.update({id(t): t for t in named_tensors(model, paths).values()})
     memo.update(replace or {})
     try:
-        by_torch = _copy_modules(model, memo)
+        by_torch = _copy_modules([module for _, module in paths], memo)
         copied = copy.deepcopy(model, memo)
     except Exception as error:
         raise TraceError(f"{type(model).__name__} cannot be copied: {in_words(error)}") from error
@@ -71,13 +77,13 @@ def _check_copy(model: nn.Module, copied: Any, memo: Mapping[int, Any]) -> None:
         raise TraceError(f"{type(model).__name__} cannot be copied: its own code for deepcopy makes another model")
 
 
-def _copy_modules(model: nn.Module, memo: dict[int, Any]) -> bool:
+def _copy_modules(tree: Iterable[nn.Module], memo: dict[int, Any]) -> bool:
     """Copy modules as deepcopy does, but faster: immutable attributes and empty tables are not inspected.
 
     Returns:
         Whether no module has code of its own for copying.
     """
-    fresh = [module for module in modules(model) if id(module) not in memo]
+    fresh = [module for module in tree if id(module) not in memo]
     plain = {kind for kind in {type(module) for module in fresh} if _copied_plainly(kind)}
     copies = [(module, object.__new__(type(module))) for module in fresh if type(module) in plain]
     memo.update({id(module): twin for module, twin in copies})
@@ -137,7 +143,7 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
         )
     else:
         if isinstance(value, nn.Module):  # one that is held, but not registered
-            _copy_modules(value, memo)
+            _copy_modules(modules(value), memo)
         twin = copy.deepcopy(value, memo)
     return twin
 

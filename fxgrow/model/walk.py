@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
 from torch import Tensor, nn
+
+Paths = Sequence[tuple[str, nn.Module]]  # the modules of a tree, each once, with their first paths
 
 
 def named_modules(root: nn.Module, *, duplicates: bool = False) -> Iterator[tuple[str, nn.Module]]:

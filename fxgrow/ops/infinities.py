@@ -80,7 +80,7 @@ def infinities(
     values = [v for a in (*args, *kwargs.values()) for v in _values(a)]
     name, arguments = _names(op)
     named = {**dict(zip(arguments, args, strict=False)), **kwargs}
-    if not any([v.infinite for v in values]) and not _has_infinity(name, named, far):
+    if not any(v.infinite for v in values) and not _has_infinity(name, named, far):
         return _NONE
     if name in _ENDS:
         return _NONE

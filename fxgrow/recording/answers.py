@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..base.torch_private import TensorBase
 from ..model.provenance import PACKAGES
-from ..model.walk import modules
+from ..model.walk import Paths
 from .backward import Refuse, apply_with_backward
 
 GRADIENTS = "whether gradients are recorded"
@@ -107,15 +107,15 @@ def type_name(tensor: Tensor) -> str:
 
 
 @contextmanager
-def answering(answers: Answers, root: nn.Module) -> Iterator[None]:
+def answering(answers: Answers, paths: Paths) -> Iterator[None]:
     """A context in which the user's code gets these answers.
 
     Args:
         answers: The answers.
-        root: The module tree whose code runs. Its source files may have imported the functions by name.
+        paths: The modules of the tree whose code runs. Their source files may have imported the functions by name.
     """
     _stack.append(answers)
-    before = _install(root) if len(_stack) == 1 else []
+    before = _install(paths) if len(_stack) == 1 else []
     try:
         yield
     finally:
@@ -127,18 +127,18 @@ def answering(answers: Answers, root: nn.Module) -> Iterator[None]:
                 setattr(owner, name, old)
 
 
-def _install(root: nn.Module) -> list[tuple[Any, str, Any]]:
-    targets = [*_TARGETS, *((space, name, _ASKS[flag]) for space, name, flag in _imported(root))]
+def _install(paths: Paths) -> list[tuple[Any, str, Any]]:
+    targets = [*_TARGETS, *((space, name, _ASKS[flag]) for space, name, flag in _imported(paths))]
     before = [(owner, name, vars(owner).get(name, _ABSENT)) for owner, name, _ in targets]
     for owner, name, new in targets:
         setattr(owner, name, new)
     return before
 
 
-def _imported(root: nn.Module) -> Iterator[tuple[Any, str, str]]:
+def _imported(paths: Paths) -> Iterator[tuple[Any, str, str]]:
     """Where the user's source files hold one of these functions under a name of their own, and which."""
     functions = {id(getattr(torch, name)): name for name in _FLAGS}
-    for name in dict.fromkeys(type(module).__module__ for module in modules(root)):
+    for name in dict.fromkeys([type(module).__module__ for _, module in paths]):
         space = sys.modules.get(name)
         if space is None or name.partition(".")[0] in ("torch", "fxgrow"):
             continue

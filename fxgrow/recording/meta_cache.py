@@ -59,7 +59,7 @@ def _key(op: Any, given: Sequence[Given], others: str) -> tuple[Any, ...] | None
     """What the result of a call depends on; None where not all of that is seen here."""
     key: list[Any] = [op, others]
     for value in given:
-        if value is None or type(value) is int:
+        if value is None or isinstance(value, int):
             key.append(value)
         elif not is_meta(value) or value.dtype.is_complex or value.layout is not torch.strided:
             return None

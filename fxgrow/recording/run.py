@@ -16,6 +16,7 @@ from ..model.call_args import bind
 from ..model.copies import DEVICE, named_tensors, plain_tensors
 from ..model.example_inputs import ModelInputs, copied_arguments
 from ..model.tree import Mode, set_mode
+from ..model.walk import named_modules
 from .answers import Answers, answering
 from .returned import Returned, describe
 from .runner import Runner, watched
@@ -83,9 +84,10 @@ class TapedRun(Generic[T]):
             self.arguments: Mapping[str, Any] = bind(root, ModelInputs(args, kwargs))
         else:
             self.arguments = copied_arguments(arguments)
-        self._tensors = named_tensors(root)
+        self._paths = list(named_modules(root))
+        self._tensors = named_tensors(root, self._paths)
         self._named = {**self._tensors, **named_inputs(self.arguments)}
-        self.tape = tape(self._named, plain_tensors(root), real=real)
+        self.tape = tape(self._named, plain_tensors(self._paths), real=real)
         self.answers = Answers(
             root.__dict__.get(DEVICE), opposite, refuse=self.tape.refuse_gradient if backward else None
         )
@@ -108,7 +110,7 @@ class TapedRun(Generic[T]):
             What the graph returns.
         """
         with self._recording(inside):
-            return runner(self.root, graph, self.tape).run_on(self.arguments)
+            return runner(self.root, graph, self.tape).run_on(self.arguments, self._paths)
 
     def module(self, inside: Sequence[AbstractContextManager[Any]] = ()) -> Any:
         """Call the tree itself.
@@ -120,13 +122,13 @@ class TapedRun(Generic[T]):
             What its `forward` returns.
         """
         args, kwargs = self._call
-        with self._recording(inside), watched(self.root, self.tape):
+        with self._recording(inside), watched(self.root, self.tape, self._paths):
             return self.root(*args, **kwargs)
 
     @contextmanager
     def _recording(self, inside: Sequence[AbstractContextManager[Any]]) -> Iterator[None]:
         gradients = torch.set_grad_enabled(self._gradients)
-        with same_randomness(), gradients, answering(self.answers, self.root), self.tape, ExitStack() as contexts:
+        with same_randomness(), gradients, answering(self.answers, self._paths), self.tape, ExitStack() as contexts:
             for context in inside:
                 contexts.enter_context(context)
             yield

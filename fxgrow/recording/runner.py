@@ -18,7 +18,7 @@ from ..model.generated_code import value_at
 from ..model.layer_kinds import is_layer
 from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe, module_path
-from ..model.walk import named_modules
+from ..model.walk import Paths, named_modules, submodule
 from .answers import PLACES, told
 from .tape import Tape
 
@@ -29,13 +29,12 @@ class Runner(fx.Interpreter):
     def __init__(self, root: nn.Module, graph: fx.Graph, tape: Tape) -> None:
         super().__init__(root, graph=graph)
         self.tape = tape
-        self.called = dict(named_modules(root, duplicates=True))
         self._arguments: Mapping[str, Any] = {}
 
-    def run_on(self, arguments: Mapping[str, Any]) -> Any:
-        """The graph's result."""
+    def run_on(self, arguments: Mapping[str, Any], paths: Paths) -> Any:
+        """The graph's result for arguments, on a tree of these modules."""
         self._arguments = arguments
-        with watched(self.module, self.tape):
+        with watched(self.module, self.tape, paths):
             return self.run()
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
@@ -58,7 +57,7 @@ class Runner(fx.Interpreter):
         return value_at(self.module, target)
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        return self.called[target](*args, **kwargs)
+        return submodule(self.module, target)(*args, **kwargs)
 
 
 def thawed(arguments: Any) -> Any:
@@ -73,10 +72,10 @@ def thawed(arguments: Any) -> Any:
 
 
 @contextmanager
-def watched(root: nn.Module, tape: Tape) -> Iterator[None]:
+def watched(root: nn.Module, tape: Tape, modules: Paths) -> Iterator[None]:
     """A context in which the tape knows which module of the tree runs."""
     whole = root.__dict__.get(OPAQUE_MODEL)
-    paths = {id(module): name for name, module in named_modules(root if whole is None else whole)}
+    paths = {id(module): name for name, module in (modules if whole is None else named_modules(whole))}
     outer = sys.exc_info()[1]
     stack: list[tuple[str, str | None, str, bool]] = []
 

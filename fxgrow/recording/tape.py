@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -239,13 +238,14 @@ class Tape(TorchDispatchMode):
         digests: list[int] = []
         given: list[Given] = []
         constants: list[tuple[int | str, Any]] = []
-        for key, value in (*enumerate(args), *kwargs.items()):
+        places: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+        for key, value in places:
             if key in kind.plain or value is None:
                 constants.append((key, tuple(value) if isinstance(value, list) else value))
                 continue
             if isinstance(value, Tensor):
                 entries: Sequence[Any] = (value,)
-            elif isinstance(value, (list, tuple)) and any([isinstance(v, Tensor) for v in value]):
+            elif isinstance(value, (list, tuple)) and any(isinstance(v, Tensor) for v in value):
                 entries = value
                 given.append(len(value))
             else:

@@ -18,7 +18,7 @@ from ..base.progress import advance
 from ..base.torch_private import TorchDispatchMode
 from ..model.example_inputs import ModelInputs
 from ..model.tree import Mode, as_tree, set_mode, set_training
-from ..model.walk import modules, own_buffers
+from ..model.walk import modules, named_modules, own_buffers
 from ..recording.runner import Runner
 from ..recording.tape import Tape
 
@@ -42,7 +42,8 @@ def run_graph(root: nn.Module, graph: fx.Graph, arguments: Mapping[str, Any], mo
             return result
 
     with _comparable(root, mode):
-        Recorder(as_tree(root), graph, Tape({})).run_on(copy.deepcopy(arguments))
+        tree = as_tree(root)
+        Recorder(tree, graph, Tape({})).run_on(copy.deepcopy(arguments), list(named_modules(tree)))
     return values
 
 

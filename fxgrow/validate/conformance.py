@@ -87,10 +87,11 @@ def check_conformance(root: nn.Module, graphs: Mapping[Mode, fx.Graph], widths: 
     mismatches: dict[Mismatch, None] = {}
     obsolete: dict[tuple[Mode, str], None] = {}
     reached: set[str] = set()
+    layers = _layers(root)
     with step("checking", sum(len(graph_for(graphs, mode).nodes) for mode in widths.traced.modes)):
         for mode in widths.traced.modes:
             student = widths.traced.to_run(root)
-            checked = partial(_CheckedTape, widths, mode, new, variance, _layers(student))
+            checked = partial(_CheckedTape, widths, mode, new, variance, layers)
             run = TapedRun(
                 student, padded(plan, widths.traced.arguments), checked, mode=mode, real=widths.traced.inputs.real
             )
@@ -102,7 +103,7 @@ def check_conformance(root: nn.Module, graphs: Mapping[Mode, fx.Graph], widths: 
 
 
 def _layers(student: nn.Module) -> frozenset[str]:
-    return frozenset(name for name, module in named_modules(student) if is_layer(module) and not module._modules)
+    return frozenset(name for name, module in named_modules(student) if not module._modules and is_layer(module))
 
 
 def _compare(run: TapedRun[_CheckedTape], graph: fx.Graph) -> None:
