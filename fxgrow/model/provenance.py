@@ -55,7 +55,8 @@ def operation(node: fx.Node) -> str:
 
 def module_path(node: fx.Node) -> str:
     """The path of the innermost module whose forward created the node; "" for the model itself."""
-    return (modules_of(node) or ("",))[-1]
+    stack: dict[str, Any] = node.meta.get("nn_module_stack", {})
+    return str(next(reversed(stack.values()))[0]) if stack else ""
 
 
 def modules_of(node: fx.Node) -> tuple[str, ...]:

@@ -24,10 +24,17 @@ from .tape import Tape
 
 
 class Runner(fx.Interpreter):
-    """Runs a graph on arguments by name, and tells a tape which node runs."""
+    """Runs a graph on arguments by name, and tells a tape which node runs.
 
-    def __init__(self, root: nn.Module, graph: fx.Graph, tape: Tape) -> None:
-        super().__init__(root, graph=graph)
+    Args:
+        root: The tree that the graph runs on.
+        graph: The graph.
+        tape: Is told of its nodes.
+        frees: Whether to drop values that no later node takes. A tape that records keeps them anyway.
+    """
+
+    def __init__(self, root: nn.Module, graph: fx.Graph, tape: Tape, *, frees: bool = False) -> None:
+        super().__init__(root, garbage_collect_values=frees, graph=graph)
         self.tape = tape
         self._arguments: Mapping[str, Any] = {}
 

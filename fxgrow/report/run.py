@@ -43,7 +43,7 @@ def run_graph(root: nn.Module, graph: fx.Graph, arguments: Mapping[str, Any], mo
 
     with _comparable(root, mode):
         tree = as_tree(root)
-        Recorder(tree, graph, Tape({})).run_on(copy.deepcopy(arguments), list(named_modules(tree)))
+        Recorder(tree, graph, Tape({}), frees=True).run_on(copy.deepcopy(arguments), list(named_modules(tree)))
     return values
 
 
