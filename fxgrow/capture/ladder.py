@@ -109,9 +109,11 @@ def _trace_example(model: nn.Module, example: ExampleInputs, leaves: frozenset[s
         meta_trace = _trace(model, as_inputs(example), leaves, output)
     except RunError as error:
         why = error
+    if meta_trace is not None and len(meta_trace.tapes) == len(MODES):
+        return meta_trace
     inputs = as_real_inputs(example)
     on_meta = inputs is None or any(t.is_meta for t in named_tensors(model).values())
-    if (meta_trace is None or len(meta_trace.tapes) < len(MODES)) and inputs is not None and not on_meta:
+    if inputs is not None and not on_meta:
         try:
             real = _trace(model, inputs, leaves, output)
             if meta_trace is None or len(real.tapes) > len(meta_trace.tapes):

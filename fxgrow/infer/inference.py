@@ -30,7 +30,7 @@ from ..recording.run import TapedRun, named_inputs
 from ..recording.tape import Tape
 from . import literals, module_rules
 from .attribute_sizes import AttributeSizes
-from .findings import CARRY, Findings, Flow, Prediction
+from .findings import CARRY, Findings, Flow, KeyedValue, Prediction
 from .mixing import may_follow_sizes, mixed_layouts, takes_computed_numbers
 from .observer import ObservedRunner, ObservedTape, Observer
 from .rule_env import Arguments, CallContext, RuleEnv, Scope, cut
@@ -152,7 +152,7 @@ class Inference(Observer):
         """Apply the rule of a call, or pin whatever it touches."""
         self.unifier.site = tape.site_of(op)
         shapes = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
-        context = CallContext(op, shapes, read, self.scope, tape.module if tape.called else None)
+        context = CallContext(op, rule_for(op), shapes, read, self.scope, tape.module if tape.called else None)
         touched = list(_values((*read.args, *read.kwargs.values())))
         divisions = self.unifier.divisions
         results = self._with_infinities(context, self._results(context, touched))
@@ -163,17 +163,13 @@ class Inference(Observer):
         if op._schema.is_mutable and read.args and isinstance(read.args[0], Value):
             self._written(read.args[0], touched)
         self._carry(context, touched, results)
-        for out, result in zip(outs, results, strict=True):
-            if isinstance(out, Tensor):
-                self.values.set(tape, out, result)
-        self.findings.kinds.call(
-            op,
-            rule_for(op),
-            list(zip(argument_names(op, read.args, read.kwargs), read.keys, touched, strict=True)),
-            [(tape.value_of(o), r) for o, r in zip(outs, results, strict=True) if isinstance(o, Tensor)],
-            contracts=bool(context.summed),
-        )
-        self.predictions.append(self._prediction(tape, context, touched, results, outs))
+        given = list(zip(outs, results, strict=True))
+        keyed = [(tape.value_of(out), result) for out, result in given if isinstance(out, Tensor)]
+        self.values.set(keyed)
+        names = argument_names(op, read.args, read.kwargs)
+        ins = list(zip(names, read.keys, touched, strict=True))
+        self.findings.kinds.call(op, context.rule, ins, keyed, contracts=bool(context.summed))
+        self.predictions.append(self._prediction(tape, context, touched, results, outs, keyed))
 
     def _is_known(self, tape: Tape) -> bool:
         """Whether a call means the same for all sizes of the inputs: a layer's, or one with plain numbers."""
@@ -190,7 +186,7 @@ class Inference(Observer):
 
     def _could_divide(self, tape: Tape, context: CallContext) -> bool:
         """Whether a call states sizes that could be others for other sizes of the inputs."""
-        rule, node = rule_for(context.op), self.scope.node
+        rule, node = context.rule, self.scope.node
         if tape.called and is_pointwise(context.op):  # a number that code computed, such as `min(width, batch)`
             return any(type(argument) is int for argument in context.arguments.args)
         if not (rule is not None and rule.sized) and not self.scope.declared:
@@ -199,7 +195,7 @@ class Inference(Observer):
 
     def _results(self, context: CallContext, touched: Sequence[Value]) -> list[Value]:
         """What a call gives; where no rule can tell, all that it takes is pinned."""
-        rule = rule_for(context.op)
+        rule = context.rule
         try:
             if rule is None:
                 raise Inexpressible(f"{context.op} has no rule")
@@ -253,17 +249,18 @@ class Inference(Observer):
         touched: Sequence[Value],
         results: Sequence[Value],
         outs: tuple[Any, ...],
+        keyed: Sequence[KeyedValue],
     ) -> Prediction:
         """What the student's call must look like."""
-        rule = rule_for(context.op)
+        rule = context.rule
         linear = rule.linear if rule else ""
-        tensors = [(tape.value_of(o), o, r) for o, r in zip(outs, results, strict=True) if isinstance(o, Tensor)]
+        floating = all(o.is_floating_point() for o in outs if isinstance(o, Tensor))
         return Prediction(
             ins=tuple([layout for value in touched for layout in value.layouts if not is_fixed(layout)]),
             outs=tuple([r.layouts for r in results]),
             expected=tuple(context.expected),
             sized=rule.sized if rule else (),
-            flow=_flow(context, "rounded" if linear and context.rounds else linear, touched, tensors),
+            flow=_flow(context, "rounded" if linear and context.rounds else linear, touched, keyed, floating=floating),
             unread=tuple(context.unread),
             decided=outs if tape.real and decides(context.op) else None,
         )
@@ -283,7 +280,7 @@ class Inference(Observer):
             with suppress(Inexpressible, IndexError, ValueError, TypeError):
                 shapes = tuple([tuple(real.shape) for real in reals])
                 scope = replace(self.scope, declared={})  # no literal of the code is the size of a constant
-                context = CallContext(op, shapes, self.values.arguments(tape, op, args, kwargs), scope)
+                context = CallContext(op, rule, shapes, self.values.arguments(tape, op, args, kwargs), scope)
                 for real, result in zip(reals, self._by_rule(rule.function, context), strict=True):
                     self.values.set_constant(real, result)
 
@@ -341,7 +338,9 @@ def _flow(
     context: CallContext,
     linear: Linear,
     touched: Sequence[Value],
-    outs: Sequence[tuple[int | str, Tensor, Value]],
+    outs: Sequence[KeyedValue],
+    *,
+    floating: bool,
 ) -> Flow:
     """What has to be known of a call to see where means over channels go."""
 
@@ -355,12 +354,12 @@ def _flow(
     return Flow(
         linear,
         ins=tuple(zip(context.arguments.keys, touched, strict=True)),
-        outs=tuple([(key, value) for key, _, value in outs]),
+        outs=tuple(outs),
         contracts=tuple([(at, dim) for value, dim in context.summed if (at := position(value)) is not None]),
         norm=norm,
         mutates=context.op._schema.is_mutable,
         numbers=any(isinstance(a, int | float) for a in context.arguments.args[:2]),
-        floating=all(tensor.is_floating_point() for _, tensor, _ in outs),
+        floating=floating,
     )
 
 

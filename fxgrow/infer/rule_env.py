@@ -16,7 +16,7 @@ from ..layouts.layout import Layout, fixed, is_fixed, of, product
 from ..layouts.unify import Kind, Unifier, size
 from ..model.layer_kinds import LAYER_NORM
 from ..model.tree import Mode, module_at
-from ..ops import Env, Value
+from ..ops import Env, Rule, Value
 from . import literals
 from .attributes import Attribute
 from .findings import CONTRACT, Findings, Norm
@@ -65,6 +65,7 @@ class CallContext:
 
     Attributes:
         op: The overload.
+        rule: Its rule.
         outs: The shapes of its results.
         arguments: What it takes.
         scope: The code that makes it.
@@ -78,6 +79,7 @@ class CallContext:
     """
 
     op: Any
+    rule: Rule | None
     outs: tuple[tuple[int, ...], ...]
     arguments: Arguments
     scope: Scope

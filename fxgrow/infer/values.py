@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
@@ -60,9 +61,9 @@ class KnownValues:
         """What was made from constants."""
         self._constants[id(real)] = Value(value.layouts, constant=True, infinite=is_infinite(real))
 
-    def set(self, tape: Tape, tensor: Tensor, value: Value) -> None:
+    def set(self, results: Iterable[tuple[int | str, Value]]) -> None:
         """What a call gave."""
-        self._values[tape.value_of(tensor)] = value
+        self._values.update(results)
 
     def arguments(self, tape: Tape, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """The arguments of a call as rules take them."""
