@@ -1,12 +1,12 @@
 """What one ATen call costs in each stage of the analysis, and how often one growth walks and copies the module tree.
 
-`grow_speed.py --only calls` prints it. Every figure is the least of its repeats, in processor time.
+`grow_speed.py --only calls` prints it. Every time is the least of its repeats, in processor time.
 """
 
 import gc
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,7 +33,7 @@ HEAD = (
 )  # fmt: skip
 
 
-def call_costs(nets: Iterator[tuple[str, nn.Module, Tensor]], factor: float, repeats: int) -> Table:
+def call_costs(nets: Iterable[tuple[str, nn.Module, Tensor]], factor: float, repeats: int) -> Table:
     """A row per net.
 
     Args:
@@ -46,9 +46,10 @@ def call_costs(nets: Iterator[tuple[str, nn.Module, Tensor]], factor: float, rep
         table.rows.append((name, *_row(model, x, factor, repeats)))
         print(" | ".join(table.rows[-1]), file=sys.stderr, flush=True)
     table.remarks.append(
-        f"By {factor}. Recording (the model alone, in both modes), inference and check are in microseconds per ATen "
-        "call; the trace is compared with a plain `fx.Tracer` on the same model, which checks nothing; walks are those "
-        "through all modules, clones those of the whole tree, in one `grow`."
+        f"By {factor}; the least of the repeats. Recording (the model alone, with the copies of it that run), inference "
+        "and check are in microseconds per ATen call. What `trace` does beside the recordings is compared with a plain "
+        "`fx.Tracer` on the same model, which checks nothing and runs once. Walks are those through the modules of a "
+        "tree or a part of it, clones those of a whole tree, in one `grow`."
     )
     return table
 

@@ -5,6 +5,8 @@
 Five questions, a table each:
 
 - stages: each stage of `fxgrow.grow` against `copy.deepcopy` of the student and a forward pass of the teacher;
+- calls: microseconds per ATen call in recording, inference and check, the trace against FX's own, and how often one
+  growth walks through the modules and clones the tree (`call_costs.py`; the least of the repeats);
 - pruning: against torch_pruning, which analyses the same dependencies in order to remove channels (skipped where
   it is not installed): `build_dependency` against trace + widths, and its pruner, which does that and takes a third of
   all widths away, against the whole of `grow` by 1.5;
@@ -20,6 +22,7 @@ import argparse
 import copy
 import gc
 import importlib.util
+import itertools
 import platform
 import statistics
 import sys
@@ -36,6 +39,7 @@ from torch.profiler import ProfilerActivity, profile
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import fxgrow
+from benchmarks.call_costs import call_costs
 from benchmarks.import_speed import imports
 from benchmarks.page import Table, processor
 from benchmarks.peers_measure import PEERS
@@ -46,6 +50,7 @@ from fxgrow.plans.growth_plan import example_of
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/grow_speed.py --markdown docs/speed.md"
 FACTOR = 1.5
 STAGES = ("resnet50", "resnet152")
+CALLS = ("resnet50", "mobilenet_v3_large", "efficientnet_b0", "densenet121", "vit_b_16")
 PRUNED = (
     "alexnet", "vgg16_bn", "resnet18", "resnet50", "resnet101", "wide_resnet50_2", "resnext50_32x4d", "densenet121",
     "densenet169", "googlenet", "inception_v3", "squeezenet1_1", "mobilenet_v2", "mobilenet_v3_small",
@@ -133,6 +138,15 @@ def tracing_of(plan: fxgrow.Plan, model: nn.Module) -> Any:
     """The part of `apply` that is tracing."""
     example = example_of(plan, named_tensors(model).values())
     return fxgrow.trace(model, example, leaf_modules=plan.leaf_modules, output=plan.output)
+
+
+# -- calls -----------------------------------------------------------------------------------------
+
+
+def calls(names: Sequence[str], repeats: int) -> Table:
+    """What a call costs in each stage, of these models and of a small net."""
+    small = ("a residual net of 39 nodes", Residual(40).eval(), torch.randn(1, 2, 2, 2))
+    return call_costs(itertools.chain([small], ((name, *built(name)) for name in names)), FACTOR, repeats)
 
 
 # -- pruning ---------------------------------------------------------------------------------------
@@ -320,7 +334,7 @@ def write_markdown(path: Path, tables: Sequence[Table]) -> None:
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=("stages", "pruning", "nodes", "memory", "import"))
+    parser.add_argument("--only", nargs="+", choices=("stages", "calls", "pruning", "nodes", "memory", "import"))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="small models, once: shows that it runs, measures nothing")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
@@ -335,6 +349,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     small = ("squeezenet1_1",)
     questions: dict[str, Callable[[], Table | None]] = {
         "stages": lambda: stages(small if options.quick else STAGES, repeats),
+        "calls": lambda: calls(() if options.quick else CALLS, repeats),
         "pruning": lambda: pruning(small if options.quick else PRUNED, repeats),
         "nodes": lambda: nodes((60, 120) if options.quick else NODES, repeats),
         "memory": lambda: memory(small if options.quick else STAGES),

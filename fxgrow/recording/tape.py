@@ -239,8 +239,9 @@ class Tape(TorchDispatchMode):
         given: list[Given] = []
         constants: list[tuple[int | str, Any]] = []
         places: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+        plain = kind.plain
         for key, value in places:
-            if key in kind.plain or value is None:
+            if key in plain or value is None:
                 constants.append((key, tuple(value) if isinstance(value, list) else value))
                 continue
             if isinstance(value, Tensor):
