@@ -47,9 +47,9 @@ def call_costs(nets: Iterable[tuple[str, nn.Module, Tensor]], factor: float, rep
         print(" | ".join(table.rows[-1]), file=sys.stderr, flush=True)
     table.remarks.append(
         f"By {factor}; the least of the repeats. Recording (the model alone, with the copies of it that run), "
-        "inference and check are in microseconds per ATen call. What `trace` does beside the recordings is compared with a plain "
-        "`fx.Tracer` on the same model, which checks nothing and runs once. Walks are those through the modules of a "
-        "tree or a part of it, clones those of a whole tree, in one `grow`."
+        "inference and check are in microseconds per ATen call. What `trace` does beside the recordings is compared "
+        "with a plain `fx.Tracer` on the same model, which checks nothing and runs once. Walks are those through the "
+        "modules of a tree or a part of it, clones those of a whole tree, in one `grow`."
     )
     return table
 
