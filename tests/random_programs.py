@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_flatten
 import fxgrow
 from tests.program_statements import CHANGING, CUTTING, KEEPING, MEETING, RESULTS
 
-Outcome = Literal["exact", "refused", "wrong", "crash", "no program"]
+Outcome = Literal["exact", "nothing grows", "refused", "wrong", "crash", "no program"]
 CHANNELS = (4, 6, 8, 12)
 TOLERANCE = 1e-8  # relative, in float64
 
@@ -208,6 +208,8 @@ def judge(tried: Program, seed: int) -> tuple[Outcome, str]:
             if not _same(ours, expected):
                 return "wrong", f"another result at a batch of {batch} ({factor}, {output}, {method})"
     except fxgrow.GrowError as error:
+        if str(error).startswith("nothing of "):
+            return "nothing grows", str(error)
         unforeseen = re.match(r"\w+ fails: ", str(error))  # an error of fxgrow's own that became a reason
         return "crash" if unforeseen else "refused", str(error)
     except Exception:  # noqa: BLE001 - what the promise excludes
