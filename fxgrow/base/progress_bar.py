@@ -128,7 +128,7 @@ class _Bar:
             if self._ends_within(EVERY):
                 return
         try:
-            bar.add_task("", total=None)
+            bar.add_task(step.path, total=step.total)
             bar.tasks[0].start_time -= PATIENCE
             with bar:
                 self._draw_until_over(bar, step)
