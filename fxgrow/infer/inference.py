@@ -23,8 +23,9 @@ from ..model.layer_kinds import is_layer
 from ..model.provenance import describe
 from ..model.tree import Mode, module_at
 from ..model.walk import submodule
-from ..ops import Linear, Value, is_pointwise, rule_for
+from ..ops import Linear, Value, rule_for
 from ..ops.infinities import INFINITE, infinities
+from ..ops.registry import is_pointwise
 from ..recording.operators import decides, tensors_in
 from ..recording.run import TapedRun, named_inputs
 from ..recording.tape import Tape

@@ -26,7 +26,7 @@ from . import (  # noqa: F401 - each file registers its rules
     view,
 )
 from .env import GIVEN, KERNEL, LARGE, PARTIAL, POSITIONS, Env, Outcome, Value, broadcast, tensors
-from .registry import Exactness, Linear, Rule, Sample, is_pointwise, rule, rule_for, rules
+from .registry import Exactness, Linear, Rule, Sample, rule, rule_for, rules
 
 __all__ = [
     "GIVEN",
@@ -47,7 +47,6 @@ __all__ = [
     "broadcast",
     "concat",
     "fixed",
-    "is_pointwise",
     "product",
     "rule",
     "rule_for",
