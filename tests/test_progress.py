@@ -326,6 +326,14 @@ def test_progress_is_a_bool_or_none(call: str, wanted: Any) -> None:
 # -- Ctrl-C ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, as it does in a program; a process of pytest-xdist ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def _interrupted_in(module: Any, name: str, terminal: Terminal, number: int) -> Callable[..., Any]:
     """A function of a module, during whose n-th call Ctrl-C is pressed, after a bar has been drawn."""
     original, calls = getattr(module, name), []
@@ -340,7 +348,7 @@ def _interrupted_in(module: Any, name: str, terminal: Terminal, number: int) -> 
     return function
 
 
-@pytest.mark.usefixtures("late")
+@pytest.mark.usefixtures("late", "ctrl_c")
 @pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize(("stage", "module", "name"), [("fill", fill, "_gather"), ("verify", compare, "_gathered")])
 def test_ctrl_c_leaves_no_bar_and_changes_nothing(
@@ -361,7 +369,7 @@ def test_ctrl_c_leaves_no_bar_and_changes_nothing(
     assert progress.current() is None
 
 
-@pytest.mark.usefixtures("late")
+@pytest.mark.usefixtures("late", "ctrl_c")
 def test_ctrl_c_leaves_the_process_as_it_was(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fill, "_gather", _interrupted_in(fill, "_gather", terminal, 2))
     streams, teacher = (sys.stdout, sys.stderr), _net()
