@@ -223,8 +223,8 @@ class Judge:
 
 
 def _said(mutant: Mutation) -> str:
-    """Where a mutant is, from the top of the repository, and what it changes; its number tells equal ones apart."""
-    return f"{mutant.path.relative_to(ROOT)}:{mutant.line} {mutant.function}: {mutant.change} ({mutant.number})"
+    """A mutant in words, with its path from the top of the repository."""
+    return str(mutant).removeprefix(f"{ROOT}/")
 
 
 def _run_and_exit(

@@ -60,7 +60,7 @@ class Mutation:
     number: int
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line} {self.function}: {self.change}"
+        return f"{self.path}:{self.line} {self.function}: {self.change} ({self.number})"
 
     def code(self) -> CodeType:
         """The code object of the changed function."""

@@ -1,4 +1,4 @@
-"""The content of a tensor as a digest."""
+"""The content of a tensor as a digest, and the memory that it lies in."""
 
 from __future__ import annotations
 
@@ -21,3 +21,8 @@ def digest(tensor: Tensor) -> str:
     number = entries.numel()
     content = (ctypes.c_char * number).from_address(entries.data_ptr()) if number else b""
     return hashlib.sha256(content).hexdigest()
+
+
+def storage_of(tensor: Tensor) -> int:
+    """Which memory a tensor lies in: the same number for all its views."""
+    return int(tensor.untyped_storage()._cdata)

@@ -10,7 +10,7 @@ reads. A trace that lost a skip connection or took another branch has another ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -27,7 +27,7 @@ from ..model.example_inputs import ExampleInputs, ModelInputs, as_inputs, as_rea
 from ..model.generated_code import check_arguments
 from ..model.grown import GrownModule
 from ..model.guesses import guesses
-from ..model.layer_kinds import CONTAINERS, is_layer
+from ..model.layer_kinds import CONTAINERS, is_hooked, is_layer
 from ..model.opaque import opaque_graph, unsupported_mode_graph
 from ..model.provenance import copy_module_stacks, module_stacks
 from ..model.supported import check_supported
@@ -38,16 +38,12 @@ from ..recording.operators import draws
 from ..recording.run import ModelRun, TapedRun
 from ..recording.tape import Tape, is_infinite
 from .attribute_ints import remembered
+from .notes import NUMBERS, UNSEEN, notes_of
 from .patches import DrawnError
-from .proxy import VALUE, guard
+from .proxy import VALUE
 from .traced import Traced, any_code
-from .tracer import Attempt, explain, is_hooked, symbolic_trace
+from .tracer import Attempt, explain, symbolic_trace
 
-NUMBERS = (
-    "the model asks for the numbers in tensors, so it was run for real; what it does for other numbers than the "
-    "example's was not looked at"
-)
-UNSEEN = " (what it does for other kinds of input was not looked at)"
 ROUNDS = 12  # of tracing with more leaves; after that the whole model is one call
 
 
@@ -352,7 +348,7 @@ class _Draft:
         missing = " and ".join(mode for mode in MODES if mode not in self.tapes)
         why = dict.fromkeys(sorted(self.asked & called), "it was asked for")
         why |= {path: reason for path, reason in self.why.items() if path in called}
-        return tuple(_notes(self.model, self.inputs, graphs, why, missing))
+        return tuple(notes_of(self.model, self.inputs, graphs, why, missing))
 
 
 def _keep_places(graph: fx.Graph, tree: nn.Module, mode: Mode) -> None:
@@ -369,26 +365,6 @@ def _infinite(tensors: Mapping[str, Tensor]) -> frozenset[str]:
         if not isinstance(tensor, nn.Parameter) or sum(n > 1 for n in tensor.shape) < 2
     }
     return frozenset(name for name, tensor in looked_at.items() if not tensor.is_meta and is_infinite(tensor))
-
-
-def _notes(
-    model: nn.Module, inputs: ModelInputs, graphs: Mapping[Mode, fx.Graph], why: Mapping[str, str], missing: str
-) -> Iterator[str]:
-    if inputs.guessed:
-        yield f"example inputs were guessed: {inputs}"
-    if missing:
-        yield f"the example inputs do not run in {missing} mode, so the student does not either"
-    for path, reason in why.items():
-        yield f"{path} is kept as a call{UNSEEN}, because {reason}"
-    guards = [n for graph in graphs.values() for n in graph.nodes if n.target is guard]
-    if guards:
-        yield "the model's code asks for sizes or arguments; the student refuses inputs that would answer otherwise"
-    other = [name for name, m in named_modules(model) if m.training != model.training and not is_layer(m)]
-    if len(graphs) > 1 and other:
-        yield (
-            f"{other[0]} is not in the mode of the model: what its own code does by mode will follow the model's; "
-            "layers of torch.nn in it keep theirs"
-        )
 
 
 def _only_has_mode(module: nn.Module) -> bool:

@@ -19,10 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ..base.content import storage_of
 from ..errors import TraceError, in_words
 from ..model.call_args import CONSTANT, PLAIN, default_in_code, parameters_of, stars_of
 from ..model.copies import DEVICE, named_tensors
 from ..model.generated_code import check_arguments, check_written, value_at
+from ..model.layer_kinds import is_hooked
 from ..model.provenance import SOURCE_LINE, caller
 from ..model.walk import modules, named_modules, submodule
 from ..recording.answers import PLACES, Answers, answering, told
@@ -145,9 +147,10 @@ class Tracer(fx.Tracer):
         """What code that asks a parameter for its device is told: a proxy, so that the student asks for its own."""
         if self._computing:
             return told(tensor, "device")
-        names = {id(t): name for name, t in named_tensors(self.root).items()}
-        memory = {_storage(t): name for name, t in named_tensors(self.root).items()}
-        name = names.get(id(tensor)) or memory.get(_storage(tensor)) or next(iter(names.values()))
+        named = named_tensors(self.root)
+        names = {id(t): name for name, t in named.items()}
+        memory = {storage_of(t): name for name, t in named.items()}
+        name = names.get(id(tensor)) or memory.get(storage_of(tensor)) or next(iter(names.values()))
         return self.create_proxy("get_attr", name, (), {}).device
 
     def asked_for_mode(self) -> None:
@@ -381,19 +384,8 @@ def explain(error: BaseException) -> str:
     return f"{told}{source_location(error)}"
 
 
-def is_hooked(module: nn.Module) -> bool:
-    """Whether hooks have to run when the module is called."""
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
-
-
 def _has_extra_state(module: nn.Module) -> bool:
     return type(module).get_extra_state is not nn.Module.get_extra_state
-
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
 
 
 _grad, _autocast = torch.is_grad_enabled, torch.is_autocast_enabled  # not what `answering` puts in their places

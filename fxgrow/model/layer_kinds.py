@@ -149,3 +149,10 @@ def is_layer(module: nn.Module) -> bool:
 def _is_torchs(module: nn.Module) -> bool:
     hooked = module._forward_hooks or module._forward_pre_hooks
     return type(module).__module__.startswith("torch.nn.") and type(module) not in CONTAINERS and not hooked
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether hooks have to run when the module is called."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..base.content import storage_of
 from ..base.progress import step
 from ..errors import GrowError, TraceError, in_words
 from ..model.copies import clone_to_run, named_tensors
@@ -144,9 +145,9 @@ def _check_own(root: nn.Module, run: TapedRun[Tape], theirs: Mapping[str, Tensor
         TraceError: It did, because something that a copy shares with the model holds them.
     """
     own = set(map(id, named_tensors(root).values()))
-    memory = {int(t.untyped_storage()._cdata): name for name, t in theirs.items() if id(t) not in own}
+    memory = {storage_of(t): name for name, t in theirs.items() if id(t) not in own}
     for tensor in run.tape.met():
-        name = memory.get(int(tensor.untyped_storage()._cdata))
+        name = memory.get(storage_of(tensor))
         if name is not None and id(tensor) not in own:
             raise TraceError(
                 f"{type(root).__name__} reads {name!r} by another way than through its modules (a closure, a weak "

@@ -18,9 +18,10 @@ from ..model.example_inputs import ModelInputs, copied_arguments
 from ..model.tree import Mode, set_mode
 from ..model.walk import named_modules
 from .answers import Answers, answering
+from .difference import first_difference
 from .returned import Returned, describe
 from .runner import Runner, watched
-from .tape import Call, Shape, Tape, first_difference
+from .tape import Call, Shape, Tape
 
 T = TypeVar("T", bound=Tape)
 

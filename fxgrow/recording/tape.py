@@ -8,7 +8,6 @@ these numbers, call by call. Neither needs the numbers in a tensor.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils import swap_tensors
 
-from ..base.content import digest
+from ..base.content import digest, storage_of
 from ..base.magnitude import far_from_zero
 from ..base.structures import leaf_tensors
 from ..base.torch_private import TorchDispatchMode, is_meta, no_dispatch_modes, pytree
@@ -81,7 +80,7 @@ class Tape(TorchDispatchMode):
     def __init__(self, names: Mapping[str, Tensor], attributes: Iterable[Tensor] = (), *, real: bool = False) -> None:
         super().__init__()
         self.real = real
-        self._attributes = {_storage(tensor) for tensor in attributes}
+        self._attributes = {storage_of(tensor) for tensor in attributes}
         self.calls: list[Call] = []
         self.site = ""  # where the run is: a node of a graph, or a layer
         self.inside: str | None = None  # the module whose own code is running, where no graph tells the place
@@ -119,7 +118,7 @@ class Tape(TorchDispatchMode):
     def constant(self, tensor: Tensor) -> Tensor | None:
         """The real value of a constant, or None."""
         real = self._real.get(id(tensor))
-        return None if real is None or (self._unknown and _storage(real) in self._unknown) else real
+        return None if real is None or (self._unknown and storage_of(real) in self._unknown) else real
 
     def _fingerprint(self, real: Tensor) -> str:
         known = self._fingerprints.get(id(real))
@@ -133,7 +132,7 @@ class Tape(TorchDispatchMode):
         self._count += 1
         self._value_of[id(tensor)] = self._count
         if self._written:
-            self._read_at[id(tensor)] = self._written.get(_storage(tensor), 0)
+            self._read_at[id(tensor)] = self._written.get(storage_of(tensor), 0)
         return self._count
 
     def _reading(self, tensor: Tensor) -> tuple[Key, int]:
@@ -145,7 +144,7 @@ class Tape(TorchDispatchMode):
         known = self._value_of.get(id(tensor))
         value, own = self._stranger(tensor) if known is None else known, self._digests.get(id(tensor), 0)
         if self._written:
-            memory = _storage(tensor)
+            memory = storage_of(tensor)
             written = self._written.get(memory, 0)
             if written != self._read_at.get(id(tensor), 0):
                 return (value, written), hash((own, self._last_write[memory]))
@@ -193,12 +192,12 @@ class Tape(TorchDispatchMode):
         self.calls.append(Call(op, inputs, constants, shapes, digest, self.site_of(op), self.module))
         read = self.reading(op, args, kwargs)
         if kind.mutable and args and out is args[0]:  # in place: what any alias holds is another value now
-            memory = _storage(out)
+            memory = storage_of(out)
             self._written[memory] = self._written.get(memory, 0) + 1
             self._last_write[memory] = digest
             real = self._real.pop(id(out), None)
             if real is not None:
-                self._unknown.add(_storage(real))
+                self._unknown.add(storage_of(real))
             self._new_value(out)
         for i, o in enumerate(outs):
             if isinstance(o, Tensor):
@@ -225,7 +224,7 @@ class Tape(TorchDispatchMode):
     def _refuse_state(self, args: tuple[Any, ...]) -> None:
         if self._attributes and args and isinstance(args[0], Tensor):
             real = self._real.get(id(args[0]))
-            if real is not None and _storage(real) in self._attributes:
+            if real is not None and storage_of(real) in self._attributes:
                 self.failure = TraceError(
                     f"{self.site or 'forward'} writes into a tensor that is neither a parameter nor a buffer, or that "
                     "tracing would make a constant; register it as a buffer, or write `x = x + y` for `x += y`"
@@ -375,29 +374,3 @@ def _like_on_meta(real: Tensor) -> Tensor:
     if real.layout != torch.strided or real.is_quantized:
         return real.detach().to(META)
     return torch.empty_strided(real.shape, real.stride(), dtype=real.dtype, device=META)
-
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
-
-
-def first_difference(ours: Sequence[Call], theirs: Sequence[Call]) -> tuple[str, str]:
-    """The first call in which two runs with different results differ, in words, and the path of its module."""
-    known, mine = {call.digest for call in theirs}, {call.digest for call in ours}
-    strange = next((call for call in ours if call.digest not in known), None)
-    missing = next((call for call in theirs if call.digest not in mine), None)
-    if strange is not None and missing is not None:
-        theirs_is = f"{missing.op} {list(missing.shapes)}"
-        text = f"{strange.op} {list(strange.shapes)} at {strange.site} where the model runs {theirs_is}"
-        return text, _common(strange.module, missing.module)
-    if missing is not None:
-        return f"it lacks {missing.op} {list(missing.shapes)}", missing.module
-    if strange is not None:
-        return f"{strange.op} {list(strange.shapes)} at {strange.site} is not in the model", strange.module
-    return "the results are others", ""
-
-
-def _common(a: str, b: str) -> str:
-    """The innermost module that holds both."""
-    pairs = zip(a.split("."), b.split("."), strict=False)
-    return ".".join([x for x, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)])

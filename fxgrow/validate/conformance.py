@@ -10,7 +10,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -38,46 +37,7 @@ from ..recording.run import TapedRun
 from ..recording.runner import Runner
 from ..recording.tape import Reading, Tape
 from ..rewrite.student_inputs import padded
-
-
-@dataclass(frozen=True, slots=True)
-class Mismatch:
-    """A place where a student departs from its plan.
-
-    Attributes:
-        site: Where.
-        problem: What happens there.
-        groups: The widths that meet there.
-        module: The innermost module whose code is no layer's.
-        around: The widths that grow in that module.
-        equal: Pairs of layouts whose sizes are one in the teacher, and would be in the student if the code cuts a
-            dimension into equal parts there.
-    """
-
-    site: str
-    problem: str
-    groups: tuple[str, ...]
-    module: str
-    around: tuple[str, ...]
-    equal: tuple[tuple[Layout, Layout], ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.problem} at {self.site}"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The result of a check.
-
-    Attributes:
-        mismatches: Where the student departs from its plan; empty where it does not.
-        obsolete: (mode, node) of guards that the student's own widths would trip.
-        reached: The modules whose code ran.
-    """
-
-    mismatches: tuple[Mismatch, ...]
-    obsolete: tuple[tuple[Mode, str], ...]
-    reached: frozenset[str]
+from .verdict import Mismatch, Verdict
 
 
 def check_conformance(root: nn.Module, graphs: Mapping[Mode, fx.Graph], widths: WidthGraph, plan: Plan) -> Verdict:

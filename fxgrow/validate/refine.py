@@ -29,8 +29,9 @@ from ..solver.plan_widths import plan_widths
 from ..spec.parse import Widen
 from ..spec.requests import Request
 from .changes import Student, check_changes
-from .conformance import Mismatch, Verdict, check_conformance
+from .conformance import check_conformance
 from .fixed_dims import KEPT_SIZES, fixed_sizes
+from .verdict import Mismatch, Verdict
 
 SHOWN = 4  # reasons in a message
 FEW = 4  # widths that are tried to be grown by one factor, where a size goes wrong; those that do already are one

@@ -1,0 +1,40 @@
+"""What a user is told of how a model was traced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from torch import fx, nn
+
+from ..model.example_inputs import ModelInputs
+from ..model.layer_kinds import is_layer
+from ..model.tree import Mode
+from ..model.walk import named_modules
+from .proxy import guard
+
+NUMBERS = (
+    "the model asks for the numbers in tensors, so it was run for real; what it does for other numbers than the "
+    "example's was not looked at"
+)
+UNSEEN = " (what it does for other kinds of input was not looked at)"
+
+
+def notes_of(
+    model: nn.Module, inputs: ModelInputs, graphs: Mapping[Mode, fx.Graph], why: Mapping[str, str], missing: str
+) -> Iterator[str]:
+    """What a user should know of a trace, a sentence each."""
+    if inputs.guessed:
+        yield f"example inputs were guessed: {inputs}"
+    if missing:
+        yield f"the example inputs do not run in {missing} mode, so the student does not either"
+    for path, reason in why.items():
+        yield f"{path} is kept as a call{UNSEEN}, because {reason}"
+    guards = [n for graph in graphs.values() for n in graph.nodes if n.target is guard]
+    if guards:
+        yield "the model's code asks for sizes or arguments; the student refuses inputs that would answer otherwise"
+    other = [name for name, m in named_modules(model) if m.training != model.training and not is_layer(m)]
+    if len(graphs) > 1 and other:
+        yield (
+            f"{other[0]} is not in the mode of the model: what its own code does by mode will follow the model's; "
+            "layers of torch.nn in it keep theirs"
+        )
