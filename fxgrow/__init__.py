@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .base.isolation import no_collection
 
 with no_collection():  # what is imported stays; a full collection here would go through all of torch, for nothing
-    from . import methods, ops
+    from . import methods, ops, state
     from .api import apply, grow, plan, trace, widths
     from .base.version import __version__
     from .capture.traced import Traced
@@ -71,6 +71,7 @@ __all__ = [
     "ops",
     "plan",
     "plan_of",
+    "state",
     "summary",
     "trace",
     "verify",

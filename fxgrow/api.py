@@ -31,6 +31,7 @@ from .recording.model_run import source_location
 from .rewrite.apply_plans import apply_plans
 from .rewrite.student import check_calibration, student_of
 from .spec.parse import Spec, parse
+from .state.optimizer import Optimizers, grow_states, move, moving
 from .validate.refine import plan_until_valid
 
 LeafModules: TypeAlias = Iterable[str | type]
@@ -179,6 +180,8 @@ def apply(
     example_inputs: ExampleInputs | None = None,
     *,
     calibration: Iterable[ExampleInputs] | None = None,
+    optimizer: Optimizers | None = None,
+    reset: bool = False,
     progress: bool | None = None,
 ) -> fx.GraphModule | Model:
     """The student that a plan makes of a model: the one it was made for, or another with the same shapes.
@@ -194,6 +197,9 @@ def apply(
             calibrated: a DataLoader, or a list of tensors, of tuples of arguments or of dicts; what `forward` has no
             place for (labels) is left out. None: these norms start with mean 0 and variance 1, for a `state_dict`
             that is loaded next.
+        optimizer: The one that trains the model, or a list of them. It is changed, and the model is not: afterwards the
+            same object trains the student, with its groups, options and schedulers, and its state has grown along.
+        reset: Drop the optimizer's state of these parameters instead of growing it.
         progress: As for `trace`.
 
     Returns:
@@ -202,6 +208,7 @@ def apply(
     Raises:
         PlanError: The model has other parameters than the plan, or another forward.
         TraceError: It cannot be traced.
+        GrowError: The optimizer is for another model, or keeps state that is not known to grow. It is as it was.
 
     Example:
         >>> import torch, fxgrow
@@ -211,7 +218,11 @@ def apply(
         Linear(in_features=4, out_features=16, bias=True)
     """
     with reasons("apply", progress):
-        return cast("fx.GraphModule | Model", apply_plans(chained(plan), model, example_inputs, calibration))
+        moved = moving(optimizer, model, reset=reset)
+        chain = chained(plan)
+        student = apply_plans(chain, model, example_inputs, calibration)
+        move(moved, grow_states(moved, chain), chain, student)
+        return cast("fx.GraphModule | Model", student)
 
 
 @overload
@@ -225,6 +236,8 @@ def grow(
     output: Literal["graph"] = "graph",
     leaf_modules: LeafModules = (),
     calibration: Iterable[ExampleInputs] | None = None,
+    optimizer: Optimizers | None = None,
+    reset: bool = False,
     progress: bool | None = None,
 ) -> fx.GraphModule: ...
 
@@ -240,6 +253,8 @@ def grow(
     output: Literal["module"],
     leaf_modules: LeafModules = (),
     calibration: Iterable[ExampleInputs] | None = None,
+    optimizer: Optimizers | None = None,
+    reset: bool = False,
     progress: bool | None = None,
 ) -> Model: ...
 
@@ -255,6 +270,8 @@ def grow(
     output: Output,
     leaf_modules: LeafModules = (),
     calibration: Iterable[ExampleInputs] | None = None,
+    optimizer: Optimizers | None = None,
+    reset: bool = False,
     progress: bool | None = None,
 ) -> fx.GraphModule | Model: ...
 
@@ -269,6 +286,8 @@ def grow(
     output: Output = "graph",
     leaf_modules: LeafModules = (),
     calibration: Iterable[ExampleInputs] | None = None,
+    optimizer: Optimizers | None = None,
+    reset: bool = False,
     progress: bool | None = None,
 ) -> fx.GraphModule | Model:
     """A larger model that computes the same function and trains on.
@@ -283,6 +302,8 @@ def grow(
             and attributes, where widths whose sizes the code itself states stay.
         leaf_modules: As for `trace`.
         calibration: As for `apply`.
+        optimizer: As for `apply`.
+        reset: As for `apply`.
         progress: As for `trace`.
 
     Returns:
@@ -302,8 +323,12 @@ def grow(
     Source: Net2Wider (arXiv 1511.05641), with fresh channels where they are exact, else with shares per weight.
     """
     with shown(progress):
+        with reasons("grow"):
+            moved = moving(optimizer, model, reset=reset)
         found = widths(model, example_inputs, output=output, leaf_modules=leaf_modules)
         proposal = plan(found, spec, seed=seed, method=method)
         check_calibration(proposal, calibration)
         with reasons("grow"):
-            return cast("fx.GraphModule | Model", student_of(found.traced, proposal, model, calibration))
+            student = student_of(found.traced, proposal, model, calibration)
+            move(moved, grow_states(moved, proposal), proposal, student)
+            return cast("fx.GraphModule | Model", student)

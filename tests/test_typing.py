@@ -126,7 +126,7 @@ def test_one_thing_has_one_name_in_all_functions() -> None:
     names = {name for function in FUNCTIONS for name in inspect.signature(function).parameters}
     assert names == {
         "model", "example_inputs", "output", "leaf_modules", "spec", "seed", "method", "calibration", "plan", "widths",
-        "teacher", "student", "tolerance", "path", "level", "progress",
+        "teacher", "student", "tolerance", "path", "level", "progress", "optimizer", "reset",
     }  # fmt: skip
 
 

@@ -1,0 +1,158 @@
+"""A tensor of an optimizer's state, grown by the plan that grew its parameter.
+
+A channel that is replicated k times shares its gradient among its replicas, as the shares of the consumers' weights do:
+each entry that produces or carries the channel gets 1/k of it on average, exactly with equal shares. A consumer's
+column reads the same activation as before, so its gradient does not change. With g the gradient that a moment averages,
+
+    a moment of degree p (m = mean of g**p):   carried entries  m / k**p,   contracted entries  m.
+
+An entry that is no replica has no past. Its first moment is 0. Its second moment is the mean of its tensor, scaled as
+the other entries of its row are: zero would let the first steps overshoot, because `step`, and with it the correction
+of the bias, runs on.
+
+Source: the moments of a student that was trained all along (docs/training.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from ..base.roles import Role
+from ..layouts.layout import Layout, only_atom
+from ..plans.entries import TensorPlan
+from ..plans.growth_plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a tensor of an optimizer's state holds for each entry of the parameter.
+
+    Attributes:
+        degree: The power of the gradient that it is proportional to: 1 for momentum, 2 for an average of squares, 0 for
+            what does not depend on the gradient's size.
+        fresh: What an entry without a past gets: zero, or the mean of the tensor.
+    """
+
+    degree: int
+    fresh: Literal["zero", "mean"]
+
+
+FIRST = Moment(1, "zero")  # an average or a sum of gradients
+SECOND = Moment(2, "mean")  # an average, a sum or a maximum of squared gradients
+UPDATE = Moment(0, "zero")  # an average of updates that were divided by the size of the gradient
+SQUARED_UPDATE = Moment(0, "mean")  # an average of such updates, squared
+COPIED = None  # no entry for each of the parameter's: a number of steps
+
+
+class Grow(Protocol):
+    """Makes the student's tensor of state from the teacher's."""
+
+    def __call__(self, tensor: Tensor, moment: Moment, reduced: Collection[int] = ()) -> Tensor:
+        """The tensor for the grown parameter, new memory, in the same dtype and on the same device.
+
+        Args:
+            tensor: Of the parameter's shape, with size 1 in the reduced dimensions.
+            moment: What it holds.
+            reduced: The dimensions over which it is a mean.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """How one dimension of a parameter grows.
+
+    Attributes:
+        index: For each new entry the old one that it copies, int64 `(new,)`.
+        shares: The number of replicas k that share its gradient, float64 `(new,)`; 1 where it is contracted or fresh.
+        fresh: Which new entries are no replicas, bool `(new,)`.
+    """
+
+    index: Tensor
+    shares: Tensor
+    fresh: Tensor
+
+
+class MomentFilling:
+    """Grows the state of parameters by the widths of one plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._axes: dict[tuple[Layout, Role], _Axis] = {}
+
+    def of(self, planned: TensorPlan) -> Grow:
+        """The function that grows the state of one parameter."""
+
+        def grow(tensor: Tensor, moment: Moment, reduced: Collection[int] = ()) -> Tensor:
+            dims = [dim for dim in range(tensor.ndim) if dim not in reduced and self.plan.grows(planned.layouts[dim])]
+            axes = {dim: self._axis(planned.layouts[dim], planned.roles[dim]) for dim in dims}
+            return _grown(tensor, moment, axes, _gain(self.plan, planned))
+
+        return grow
+
+    def _axis(self, layout: Layout, role: Role) -> _Axis:
+        key = (layout, role)
+        if key not in self._axes:
+            self._axes[key] = _axis(self.plan, layout, role)
+        return self._axes[key]
+
+
+def _axis(plan: Plan, layout: Layout, role: Role) -> _Axis:
+    index, _ = plan.index(layout)
+    fresh = torch.ones(len(index), dtype=torch.bool)
+    fresh[plan.kept(layout, lambda name: plan.width(name).new, without=plan.fresh)] = False
+    name = only_atom(layout)
+    if name is not None and (means := plan.width(str(name)).mean_channels):
+        fresh[-means:] = True
+    index = torch.where(fresh, 0, index)
+    shares = torch.ones(len(index), dtype=torch.float64)
+    if role == "carry":
+        replicas = torch.bincount(index[~fresh], minlength=plan.old_size(layout)).double()
+        shares = torch.where(fresh, shares, replicas[index])
+    return _Axis(index, shares, fresh)
+
+
+def _gain(plan: Plan, planned: TensorPlan) -> float:
+    """The factor by which the plan scales a norm's gain, because channels that carry means lower the variance."""
+    scaled = [plan.width(str(only_atom(planned.layouts[d]))) for d, f in enumerate(planned.mean_fill) if f == "gain"]
+    return math.prod(math.sqrt(width.variance) for width in scaled)
+
+
+def _grown(tensor: Tensor, moment: Moment, axes: dict[int, _Axis], gain: float) -> Tensor:
+    mean = mean_of(tensor) if moment.fresh == "mean" else 0.0
+    grown = tensor if axes else tensor.clone()
+    for dim, axis in axes.items():
+        grown = grown.index_select(dim, axis.index.to(tensor.device))
+    for dim, axis in axes.items():
+        if axis.fresh.any():
+            grown.index_fill_(dim, axis.fresh.nonzero().flatten().to(tensor.device), mean)
+    if moment.degree:
+        for dim, axis in axes.items():
+            if (axis.shares > 1).any():
+                shape = [-1 if d == dim else 1 for d in range(grown.ndim)]
+                grown.mul_((axis.shares**-moment.degree).to(tensor).view(shape))
+        if gain != 1.0:
+            grown.mul_(gain**-moment.degree)
+    return grown
+
+
+def mean_of(tensor: Tensor) -> float:
+    """The mean of a tensor, summed in float64; 0 where it has no entries."""
+    if not tensor.numel() or tensor.is_meta:
+        return 0.0
+    return float(tensor.sum(dtype=torch.float64)) / tensor.numel()
+
+
+def copied(tensor: Tensor, moment: Moment, reduced: Collection[int] = ()) -> Tensor:
+    """The state of a parameter that does not change."""
+    return tensor.clone()
+
+
+def without_past(tensor: Tensor, moment: Moment, reduced: Collection[int] = ()) -> Tensor:
+    """The state of a copy of a parameter that has no past of its own: a block's clone."""
+    return torch.full_like(tensor, mean_of(tensor) if moment.fresh == "mean" else 0.0)

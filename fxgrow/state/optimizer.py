@@ -1,0 +1,215 @@
+"""An optimizer of the teacher made the student's: the same object, with its groups, options and schedulers.
+
+First everything is read and made; only then is the optimizer changed. So an error leaves it as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..base.progress import step
+from ..base.wording import a_type
+from ..errors import GrowError
+from ..model.copies import named_tensors
+from ..plans.changes import Enlarge, Repeat
+from ..plans.growth_plan import Plan
+from .groups import GroupNumber, groups_of_new
+from .kernels import around
+from .moments import Grow, MomentFilling, copied, without_past
+from .rules import Rule, needed
+
+Optimizers = Optimizer | Sequence[Optimizer]
+State = dict[str, Any]  # of one parameter, by the names in optimizer.state
+
+
+@dataclass
+class Moving:
+    """An optimizer on its way from the teacher to the student.
+
+    Attributes:
+        optimizer: The one whose state is grown.
+        rule: How it grows; None where it is dropped.
+        named: The names of the teacher's parameters that it trains, by their `id`.
+        states: Their states, by name; those that have none yet are left out.
+    """
+
+    optimizer: Optimizer
+    rule: Rule | None
+    named: dict[int, str]
+    states: dict[str, State] = field(default_factory=dict)
+
+
+def moving(optimizers: object, model: nn.Module, *, reset: bool) -> list[Moving]:
+    """The optimizers of a model, checked before anything is made.
+
+    Args:
+        optimizers: An optimizer, or a sequence of them; None for none.
+        model: The teacher.
+        reset: Whether the state of its parameters is dropped.
+
+    Raises:
+        GrowError: One is no optimizer, trains nothing of the model, or keeps state that is not known to grow.
+    """
+    given = [] if optimizers is None else list(optimizers) if isinstance(optimizers, list | tuple) else [optimizers]
+    names = {id(t): n for n, t in named_tensors(model).items() if isinstance(t, nn.Parameter)}
+    return [_moving(unwrapped(one), names, reset) for one in given]
+
+
+def unwrapped(optimizer: object) -> Optimizer:
+    """The optimizer inside a framework's wrapper, which keeps it as `optimizer`.
+
+    Raises:
+        GrowError: It is none.
+    """
+    inner, seen = optimizer, 0
+    while isinstance(getattr(inner, "optimizer", None), Optimizer) and seen < 8:
+        inner, seen = inner.optimizer, seen + 1  # type: ignore[attr-defined]
+    if not isinstance(inner, Optimizer):
+        raise GrowError(f"optimizer is to be a torch.optim.Optimizer, or a list of them, not {a_type(optimizer)}")
+    return inner
+
+
+def _moving(optimizer: Optimizer, names: Mapping[int, str], reset: bool) -> Moving:
+    kind = type(optimizer).__name__
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    named = {id(p): names[id(p)] for p in trained if id(p) in names}
+    if not named:
+        raise GrowError(
+            f"the {kind} trains none of the model's parameters; give the optimizer that was made for this model"
+        )
+    rule = None if reset else needed(optimizer)
+    _check_attributes(optimizer, names)
+    moved = Moving(optimizer, rule, named)
+    for parameter in trained if rule is not None else ():
+        state = optimizer.state.get(parameter)
+        if state and id(parameter) in named:
+            assert rule is not None
+            if unknown := rule.unknown(state, parameter.shape):
+                raise GrowError(
+                    f"how {unknown!r} in the state that {kind} keeps for {names[id(parameter)]!r} grows is not known; "
+                    "give reset=True, which drops the state"
+                )
+            moved.states[named[id(parameter)]] = dict(state)
+    return moved
+
+
+def _check_attributes(optimizer: Optimizer, names: Mapping[int, str]) -> None:
+    """Whether an optimizer holds parameters only in its groups and its state.
+
+    Raises:
+        GrowError: It has a list of its own, which would go on holding the teacher's.
+    """
+    groups = {id(group["params"]) for group in optimizer.param_groups}
+    for attribute, value in vars(optimizer).items():
+        if attribute not in ("param_groups", "state") and id(value) not in groups:
+            held = next((names[id(t)] for t in _inside(value) if id(t) in names), None)
+            if held is not None:
+                kind = type(optimizer).__name__
+                raise GrowError(
+                    f"the {kind} holds {held!r} in its attribute {attribute!r}, outside its groups, where it would "
+                    "stay the teacher's; make a new optimizer for the student"
+                )
+
+
+def _inside(value: Any, depth: int = 3) -> Iterator[Any]:
+    yield value
+    if depth and isinstance(value, dict | list | tuple | set):
+        entries = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        for entry in entries:
+            yield from _inside(entry, depth - 1)
+
+
+# -- growing ---------------------------------------------------------------------------------------
+
+
+def grow_states(moved: Sequence[Moving], plan: Plan) -> list[dict[str, State]]:
+    """The states for the student of a chain of plans, by the names of its parameters. Nothing is changed."""
+    grown = []
+    with step("optimizer", sum(len(one.states) for one in moved)):
+        for one in moved:
+            states = one.states
+            for single in plan.steps if one.rule is not None and states else ():
+                states = _grown(states, one.rule, single)  # type: ignore[arg-type]
+            grown.append(states)
+    return grown
+
+
+@torch.no_grad()
+def _grown(states: Mapping[str, State], rule: Rule, plan: Plan) -> dict[str, State]:
+    filling, planned = MomentFilling(plan), {one.name: one for one in plan.tensors}
+    larger = {
+        name: rule.grown(state, filling.of(planned[name]) if name in planned else copied)
+        for name, state in states.items()
+    }
+    for change in sorted(plan.changes, key=lambda change: not isinstance(change, Enlarge)):  # then blocks are cloned
+        if isinstance(change, Enlarge):
+            _replace(larger, f"{change.path}.weight", rule, around(change))
+        elif isinstance(change, Repeat):
+            for name in [name for name in larger if name.startswith(f"{change.block}.")]:
+                for path in change.paths:
+                    larger[f"{path}{name.removeprefix(change.block)}"] = rule.grown(larger[name], without_past)
+    return larger
+
+
+def _replace(states: dict[str, State], name: str, rule: Rule, grow: Grow) -> None:
+    if name in states:
+        states[name] = rule.grown(states[name], grow)
+
+
+# -- the optimizer changes -------------------------------------------------------------------------
+
+
+def move(moved: Sequence[Moving], states: Sequence[Mapping[str, State]], plan: Plan, student: nn.Module) -> None:
+    """Put the student's parameters and their states into the optimizers of the teacher.
+
+    Raises:
+        GrowError: The student lacks a parameter that an optimizer trains; nothing was changed.
+    """
+    parameters = {n: t for n, t in named_tensors(student).items() if isinstance(t, nn.Parameter)}
+    missing = [name for one in moved for name in one.named.values() if name not in parameters]
+    if missing:
+        raise GrowError(f"the student has no parameter {missing[0]!r}, which the optimizer trains")
+    lists = _lists(moved, plan, parameters)
+    for number, (one, state) in enumerate(zip(moved, states, strict=True)):
+        _commit(one, state, lists[number], parameters)
+
+
+def _lists(moved: Sequence[Moving], plan: Plan, parameters: Mapping[str, Tensor]) -> list[list[list[Tensor]]]:
+    """For each group of each optimizer what it is to train: the old parameters in their order, then new ones."""
+    lists: list[list[list[Tensor]]] = []
+    trained: dict[str, GroupNumber] = {}
+    for number, one in enumerate(moved):
+        lists.append([])
+        for position, group in enumerate(one.optimizer.param_groups):
+            names = [one.named.get(id(p)) for p in group["params"]]
+            trained.update({name: (number, position) for name in names if name is not None})
+            both = zip(group["params"], names, strict=True)
+            lists[-1].append([p if name is None else parameters[name] for p, name in both])
+    changes = [change for single in plan.steps for change in single.changes]
+    for name, (number, position) in groups_of_new(trained, parameters, changes).items():
+        lists[number][position].append(parameters[name])
+    return lists
+
+
+def _commit(
+    one: Moving, states: Mapping[str, State], lists: Sequence[list[Tensor]], parameters: Mapping[str, Tensor]
+) -> None:
+    optimizer, names = one.optimizer, {id(t): n for n, t in parameters.items()}
+    for group, params in zip(optimizer.param_groups, lists, strict=True):
+        for old in [p for p in group["params"] if id(p) in one.named]:
+            optimizer.state.pop(old, None)
+        if "param_names" in group:
+            stated = list(group["param_names"])
+            group["param_names"][:] = stated + [names[id(p)] for p in params[len(stated) :]]
+        group["params"][:] = params
+    for name, state in states.items():
+        if name in parameters:
+            optimizer.state[parameters[name]] = state
+    if hasattr(optimizer, "_numel_cache"):  # LBFGS counts its parameters once
+        optimizer._numel_cache = None

@@ -1,0 +1,153 @@
+"""What each optimizer keeps for a parameter, and how that grows: a table by class.
+
+The names are those of torch's `optimizer.state[parameter]`. An optimizer that is not in the table is refused, and so
+is one of a subclass with more in its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..base.wording import a_type
+from ..errors import GrowError
+from .moments import COPIED, FIRST, SECOND, SQUARED_UPDATE, UPDATE, Grow, Moment
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How the state of one parameter grows, entry by entry.
+
+    Attributes:
+        moments: By the name in the state what it holds; None for what does not grow.
+        factored: The names of the means over the last dimension and over the one before it, for an optimizer that keeps
+            these instead of a second moment.
+    """
+
+    moments: Mapping[str, Moment | None]
+    factored: tuple[str, str] | None = None
+
+    def unknown(self, state: Mapping[str, Any], shape: torch.Size) -> str:
+        """The name in a state that this rule does not know, or that has not the parameter's shape; "" for none."""
+        means = self.factored or ()
+        for name, value in state.items():
+            if name not in self.moments and name not in means:
+                return name
+            moment = self.moments.get(name)
+            if moment is not None and value is not None and (not isinstance(value, Tensor) or value.shape != shape):
+                return name
+        return ""
+
+    def grown(self, state: Mapping[str, Any], grow: Grow) -> dict[str, Any]:
+        """The state of the student's parameter."""
+        new: dict[str, Any] = {}
+        for name, value in state.items():
+            moment = self.moments.get(name)
+            if not isinstance(value, Tensor):
+                new[name] = value
+            else:
+                new[name] = value.clone() if moment is None else grow(value, moment)
+        rows, columns = self.factored or ("", "")
+        if isinstance(state.get(rows), Tensor) and isinstance(state.get(columns), Tensor):
+            new[rows], new[columns] = _factored(state[rows], state[columns], grow)
+        return new
+
+
+def _factored(rows: Tensor, columns: Tensor, grow: Grow) -> tuple[Tensor, Tensor]:
+    """Both means of a second moment V = rows * columns / mean(rows), so that they stand for the grown V.
+
+    A mean over a dimension that grows is not the mean of the old entries, where these are scaled or not replicated
+    equally. It changes by the same factor for all entries of the other dimension.
+
+    Args:
+        rows: `(..., R, 1)`, means over the last dimension.
+        columns: `(..., 1, C)`, means over the one before.
+        grow: For the parameter `(..., R, C)`.
+    """
+    last, before = rows.ndim - 1, rows.ndim - 2
+    new_rows, new_columns = grow(rows, SECOND, (last,)), grow(columns, SECOND, (before,))
+    both = (before, last)
+    return (
+        new_rows * _change(columns, new_columns, last, both, grow),
+        new_columns * _change(rows, new_rows, before, both, grow),
+    )
+
+
+def _change(old: Tensor, new: Tensor, dim: int, both: tuple[int, int], grow: Grow) -> Tensor:
+    before = grow(old.mean(dim, keepdim=True), SECOND, both)  # (..., 1, 1)
+    return torch.where(before > 0, new.mean(dim, keepdim=True) / before, torch.ones_like(before))
+
+
+_RULES: dict[type[Optimizer], Rule] = {}
+
+
+def register(optimizer: type[Optimizer], **moments: Moment | None) -> None:
+    """State how the state of an optimizer grows, so that `grow(..., optimizer=)` takes it.
+
+    Args:
+        optimizer: Its class; subclasses follow.
+        moments: By the name in `optimizer.state[parameter]`: `FIRST` for an average of gradients, `SECOND` for one of
+            their squares, `COPIED` for a number of steps, or another `Moment`.
+
+    Raises:
+        ValueError: It is no class of optimizers, or registered already.
+
+    Example:
+        >>> import fxgrow, torch
+        >>> class Lion(torch.optim.Optimizer): ...
+        >>> fxgrow.state.register(Lion, exp_avg=fxgrow.state.FIRST)
+    """
+    if not (isinstance(optimizer, type) and issubclass(optimizer, Optimizer)):
+        raise ValueError(f"register takes a class of optimizers, not {a_type(optimizer)}")
+    if optimizer in _RULES:
+        raise ValueError(f"the state of {optimizer.__name__} is registered already")
+    wrong = [name for name, moment in moments.items() if not (moment is None or isinstance(moment, Moment))]
+    if wrong:
+        raise ValueError(f"{wrong[0]} of {optimizer.__name__} is to be a Moment or COPIED")
+    _RULES[optimizer] = Rule(dict(moments))
+
+
+def names() -> tuple[str, ...]:
+    """The optimizers in the table, sorted."""
+    return tuple(sorted(kind.__name__ for kind in _RULES))
+
+
+def rule_of(optimizer: Optimizer) -> Rule | None:
+    """The rule for an optimizer's class, or for the nearest class that it inherits from; None where there is none."""
+    return next((_RULES[kind] for kind in type(optimizer).__mro__ if kind in _RULES), None)
+
+
+def needed(optimizer: Optimizer) -> Rule:
+    """The rule for an optimizer.
+
+    Raises:
+        GrowError: There is none.
+    """
+    rule = rule_of(optimizer)
+    if rule is None:
+        raise GrowError(
+            f"how the state of {type(optimizer).__name__} grows is not known (known are {', '.join(names())}); give "
+            "reset=True, which drops the state of the parameters, or register it with fxgrow.state.register"
+        )
+    return rule
+
+
+_ADAM = {"step": COPIED, "exp_avg": FIRST, "exp_avg_sq": SECOND, "max_exp_avg_sq": SECOND}
+
+register(torch.optim.SGD, momentum_buffer=FIRST)
+register(torch.optim.Adam, **_ADAM)  # AdamW is a subclass
+register(torch.optim.SparseAdam, **_ADAM)
+register(torch.optim.NAdam, **_ADAM, mu_product=COPIED)
+register(torch.optim.RAdam, **_ADAM)
+register(torch.optim.Adamax, step=COPIED, exp_avg=FIRST, exp_inf=Moment(1, "zero"))  # a maximum: no overshoot from 0
+register(torch.optim.Adagrad, step=COPIED, sum=SECOND)
+register(torch.optim.Adadelta, step=COPIED, square_avg=SECOND, acc_delta=SQUARED_UPDATE)
+register(torch.optim.RMSprop, step=COPIED, square_avg=SECOND, grad_avg=FIRST, momentum_buffer=UPDATE)
+if hasattr(torch.optim, "Muon"):  # torch 2.9
+    register(torch.optim.Muon, momentum_buffer=FIRST)
+_RULES[torch.optim.Adafactor] = Rule({"step": COPIED, "variance": SECOND}, factored=("row_var", "col_var"))

@@ -1,0 +1,532 @@
+"""An optimizer that trained the teacher trains the student on, with the state of one that had trained it all along."""
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+import fxgrow
+from benchmarks.torchvision_shim import import_torchvision
+from tests.check import randomise
+
+Make = Callable[[Iterable[Any]], Optimizer]
+TINY = 1e-30  # an eps that does not count
+
+OPTIMIZERS: dict[str, Make] = {
+    "SGD": lambda p: torch.optim.SGD(p, 0.01),
+    "SGD momentum": lambda p: torch.optim.SGD(p, 0.01, momentum=0.9, dampening=0.1),
+    "SGD Nesterov": lambda p: torch.optim.SGD(p, 0.01, momentum=0.9, nesterov=True),
+    "Adam": lambda p: torch.optim.Adam(p, 1e-3),
+    "Adam amsgrad": lambda p: torch.optim.Adam(p, 1e-3, amsgrad=True),
+    "AdamW": lambda p: torch.optim.AdamW(p, 1e-3, weight_decay=0.1),
+    "AdamW foreach": lambda p: torch.optim.AdamW(p, 1e-3, foreach=True),
+    "AdamW fused": lambda p: torch.optim.AdamW(p, 1e-3, fused=True),
+    "RMSprop": lambda p: torch.optim.RMSprop(p, 1e-3),
+    "RMSprop centred": lambda p: torch.optim.RMSprop(p, 1e-3, centered=True, momentum=0.9, eps=TINY),
+    "Adagrad": lambda p: torch.optim.Adagrad(p, 1e-3),
+    "Adadelta": lambda p: torch.optim.Adadelta(p, eps=TINY),
+    "Adamax": lambda p: torch.optim.Adamax(p, 1e-3, eps=TINY),
+    "NAdam": lambda p: torch.optim.NAdam(p, 1e-3),
+    "RAdam": lambda p: torch.optim.RAdam(p, 1e-3),
+    "Adafactor": lambda p: torch.optim.Adafactor(p, 1e-3),
+}
+
+
+def net(dtype: torch.dtype = torch.float64) -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 12, 3), nn.ReLU()]
+    return randomise(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(48, 5))).to(dtype)
+
+
+def batch(number: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(number)
+    images = torch.randn(6, 3, 9, 9, generator=generator, dtype=torch.float64)
+    return images.to(dtype), torch.randint(5, (6,), generator=generator)
+
+
+def step(model: nn.Module, optimizer: Optimizer, number: int) -> float:
+    images, labels = batch(number, next(model.parameters()).dtype)
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(images), labels)
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+
+def trained(make: Make, steps: int = 4, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Optimizer]:
+    model = net(dtype)
+    optimizer = make(model.parameters())
+    for number in range(steps):
+        step(model, optimizer, number)
+    return model, optimizer
+
+
+def all_along(make: Make, plan: fxgrow.Plan, steps: int = 4) -> dict[str, dict[str, Any]]:
+    """The state after training the student all along, at the weights that the teacher goes through."""
+    teacher = net()
+    student = fxgrow.apply(plan, teacher)
+    of_teacher, of_student = make(teacher.parameters()), make(student.parameters())
+    for number in range(steps):
+        with torch.no_grad():
+            for mine, grown in zip(student.parameters(), fxgrow.apply(plan, teacher).parameters(), strict=True):
+                mine.copy_(grown)
+        step(student, of_student, number)
+        step(teacher, of_teacher, number)
+    return {name: of_student.state[p] for name, p in student.named_parameters()}
+
+
+def old_entries(plan: fxgrow.Plan, name: str, tensor: Tensor) -> Tensor:
+    """Which entries of a student's parameter are old ones or replicas, and so have a past; bool, of its shape."""
+    planned = next((t for t in plan.tensors if t.name == name), None)
+    known = torch.ones(tensor.shape, dtype=torch.bool)
+    for dim, layout in enumerate(planned.layouts if planned else ()):
+        kept = plan.kept(layout, lambda _: 0, without=plan.fresh)
+        fresh = torch.ones(tensor.shape[dim], dtype=torch.bool)
+        fresh[kept] = False
+        known.index_fill_(dim, fresh.nonzero().flatten(), False)
+    return known
+
+
+def compared(make: Make, plan: fxgrow.Plan) -> dict[str, float]:
+    """For each name in the state the largest error relative to the largest entry, over all parameters."""
+    teacher, optimizer = trained(make)
+    student = fxgrow.apply(plan, teacher, optimizer=optimizer)
+    errors: dict[str, float] = {}
+    for name, expected in all_along(make, plan).items():
+        parameter = student.get_parameter(name)
+        state = optimizer.state[parameter] if expected else {}
+        assert state.keys() == expected.keys()
+        for key, value in expected.items():
+            mine = state[key]
+            if not isinstance(value, Tensor):
+                assert mine == value
+                continue
+            assert (mine.shape, mine.dtype) == (value.shape, value.dtype), (name, key)
+            chosen = old_entries(plan, name, parameter) if value.shape == parameter.shape else ...
+            error = (mine - value)[chosen].abs().max() / value[chosen].abs().max().clamp_min(1e-300)
+            errors[key] = max(errors.get(key, 0.0), float(error))
+    return errors
+
+
+@pytest.mark.parametrize("method", ["even", "zero_out"])
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "Adafactor"])
+def test_the_state_is_that_of_a_student_trained_all_along(name: str, method: str) -> None:
+    plan = fxgrow.plan(fxgrow.widths(net(), batch(0)[0]), {"0": 13, "3": 1.5}, method=method)
+    errors = compared(OPTIMIZERS[name], plan)
+    assert all(error < 1e-12 for error in errors.values()), errors
+    assert len(errors) >= (0 if name == "SGD" else 1)
+
+
+def test_adafactor_keeps_the_second_moment_that_its_means_stand_for() -> None:
+    plan = fxgrow.plan(fxgrow.widths(net(), batch(0)[0]), 2.0, method="even")
+    assert all(error < 1e-12 for error in compared(OPTIMIZERS["Adafactor"], plan).values())
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "RMSprop", "SGD momentum"])
+def test_shares_per_weight_leave_the_state_near(name: str) -> None:
+    """With `split` a replica's share of the gradient is 1/k on average, and another for each weight."""
+    plan = fxgrow.plan(fxgrow.widths(net(), batch(0)[0]), 2.0, method="split")
+    teacher, optimizer = trained(OPTIMIZERS[name], 8)
+    student = fxgrow.apply(plan, teacher, optimizer=optimizer)
+    far: dict[str, list[float]] = {}
+    for parameter, expected in all_along(OPTIMIZERS[name], plan, 8).items():
+        for key, value in expected.items():
+            if isinstance(value, Tensor) and value.ndim:
+                mine = optimizer.state[student.get_parameter(parameter)][key]
+                far.setdefault(key, []).append(float((mine - value).norm() / value.norm()))
+    assert all(sum(distances) / len(distances) < 0.45 for distances in far.values()), far
+
+
+BOUNDED = [name for name in OPTIMIZERS if not name.startswith("SGD") and name not in ("Adafactor", "Adadelta")]
+
+
+def late(make: Make) -> tuple[nn.Module, Optimizer]:
+    """A teacher and its optimizer late in training, where the corrections of the bias have died out."""
+    teacher, optimizer = trained(make, 40)
+    for state in optimizer.state.values():
+        if "step" in state:
+            state["step"].fill_(5000)
+    return teacher, optimizer
+
+
+def train_on(
+    optimizer: Optimizer, student: nn.Module, plan: fxgrow.Plan, steps: int = 30
+) -> tuple[list[float], list[float], list[float]]:
+    """The largest step of a new entry and of an old one in units of the rate, and the loss, in each step."""
+    new_steps, old_steps, losses = [], [], []
+    rate = optimizer.param_groups[0]["lr"]
+    for number in range(steps):
+        before = {name: p.detach().clone() for name, p in student.named_parameters()}
+        losses.append(step(student, optimizer, number % 4))
+        moved = {name: (p.detach() - before[name]).abs() / rate for name, p in student.named_parameters()}
+        old = {name: old_entries(plan, name, p) for name, p in moved.items()}
+        new_steps.append(max(float(p[~old[name]].max()) for name, p in moved.items() if not old[name].all()))
+        old_steps.append(max(float(p[old[name]].max()) for name, p in moved.items()))
+    return new_steps, old_steps, losses
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_new_entries_take_no_larger_steps_than_old_ones(name: str) -> None:
+    """RMSprop and NAdam take steps of several times the rate also with old entries."""
+    plan = fxgrow.plan(fxgrow.widths(net(), batch(0)[0]), {"0": 13, "3": 1.5}, method="zero_out")
+    teacher, optimizer = late(OPTIMIZERS[name])
+    with torch.no_grad():
+        before = max(float(F.cross_entropy(teacher(images), labels)) for images, labels in map(batch, range(4)))
+    student = fxgrow.apply(plan, teacher, optimizer=optimizer)
+    new, old, losses = train_on(optimizer, student, plan)
+    assert new[0] <= max(1.05, *old), (new, old)
+    assert max(new) <= max(2, 1.6 * max(old)), (new, old)
+    assert max(losses) - before <= 0.15, losses
+
+
+def test_zero_second_moments_would_overshoot() -> None:
+    """What the test above guards against."""
+    plan = fxgrow.plan(fxgrow.widths(net(), batch(0)[0]), {"0": 13, "3": 1.5}, method="zero_out")
+    teacher, optimizer = late(OPTIMIZERS["Adam"])
+    student = fxgrow.apply(plan, teacher, optimizer=optimizer)
+    for name, parameter in student.named_parameters():
+        optimizer.state[parameter]["exp_avg_sq"][~old_entries(plan, name, parameter)] = 0
+    new, _, _ = train_on(optimizer, student, plan)
+    assert max(new) > 2.5
+
+
+# -- the same optimizer ----------------------------------------------------------------------------
+
+
+def grouped(model: nn.Module) -> Optimizer:
+    """Weights with decay, the others without, as most training scripts have it."""
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim == 1]
+    return torch.optim.AdamW([{"params": weights}, {"params": others, "weight_decay": 0.0, "lr": 5e-4}], 1e-3)
+
+
+def holds(optimizer: Optimizer, model: nn.Module) -> bool:
+    """Whether an optimizer trains each parameter of a model once, and keeps state for no other."""
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    mine = {id(p) for p in model.parameters()}
+    return sorted(held) == sorted(mine) and {id(p) for p in optimizer.state} <= mine
+
+
+def test_the_same_object_trains_the_student() -> None:
+    teacher = net()
+    optimizer = grouped(teacher)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    for number in range(3):
+        step(teacher, optimizer, number)
+        schedule.step()
+    groups, options = optimizer.param_groups, [{**g, "params": None} for g in optimizer.param_groups]
+    before = copy.deepcopy(teacher.state_dict())
+    student = fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer)
+    assert optimizer.param_groups is groups
+    assert [{**g, "params": None} for g in groups] == options
+    assert holds(optimizer, student)
+    assert [p.ndim > 1 for p in groups[0]["params"]] == [True] * len(groups[0]["params"])
+    rate = groups[1]["lr"]
+    losses = [step(student, optimizer, number % 4) for number in range(20)]
+    schedule.step()
+    assert groups[1]["lr"] < rate
+    assert losses[-4:] < losses[:4]
+    assert all(torch.equal(t, teacher.state_dict()[n]) for n, t in before.items()), "the teacher trains on"
+
+
+def test_parameters_keep_their_order_so_that_a_state_dict_fits() -> None:
+    teacher, optimizer = trained(OPTIMIZERS["Adam"])
+    student = fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer)
+    assert [id(p) for p in optimizer.param_groups[0]["params"]] == [id(p) for p in student.parameters()]
+    other = torch.optim.Adam(student.parameters())
+    other.load_state_dict(optimizer.state_dict())
+    assert all(torch.equal(other.state[p]["exp_avg"], optimizer.state[p]["exp_avg"]) for p in student.parameters())
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_on_is_the_same_as_saving_and_loading(name: str) -> None:
+    """In float32: NAdam keeps its products in float32, and loading casts them to the dtype of the weights."""
+    teacher, optimizer = trained(OPTIMIZERS[name], dtype=torch.float32)
+    student = fxgrow.grow(teacher, 1.5, batch(0, torch.float32)[0], optimizer=optimizer)
+    twin = copy.deepcopy(student)
+    other = OPTIMIZERS[name](twin.parameters())
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for number in range(4):
+        assert step(student, optimizer, number) == step(twin, other, number)
+    assert all(torch.equal(p, q) for p, q in zip(student.parameters(), twin.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_method_that_does_not_keep_the_function_moves_the_state_too(name: str) -> None:
+    for method in fxgrow.methods.names():
+        teacher, optimizer = trained(OPTIMIZERS[name], 2)
+        student = fxgrow.grow(teacher, {"0": 13}, batch(0)[0], optimizer=optimizer, method=method)
+        assert holds(optimizer, student)
+        assert torch.isfinite(torch.tensor([step(student, optimizer, number) for number in range(3)])).all()
+
+
+# -- what optimizers hold --------------------------------------------------------------------------
+
+
+def test_frozen_parameters_and_those_without_state_stay_so() -> None:
+    teacher = net()
+    teacher.get_parameter("0.weight").requires_grad_(False)
+    optimizer = OPTIMIZERS["Adam"](teacher.parameters())
+    step(teacher, optimizer, 0)
+    student = fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer)
+    frozen = student.get_parameter("0.weight")
+    assert not frozen.requires_grad
+    assert frozen not in optimizer.state
+    before = frozen.clone()
+    step(student, optimizer, 1)
+    assert torch.equal(frozen, before)
+
+
+def test_an_optimizer_of_the_head_alone_trains_the_head_alone() -> None:
+    teacher = net()
+    optimizer = OPTIMIZERS["Adam"](teacher.get_submodule("7").parameters())
+    step(teacher, optimizer, 0)
+    student = fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer)
+    assert {id(p) for p in optimizer.param_groups[0]["params"]} == {
+        id(p) for p in student.get_submodule("7").parameters()
+    }
+
+
+def test_parameters_that_are_not_the_models_stay() -> None:
+    teacher, temperature = net(), nn.Parameter(torch.ones((), dtype=torch.float64))
+    optimizer = torch.optim.Adam([*teacher.parameters(), temperature])
+    student = fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer)
+    assert {id(p) for p in optimizer.param_groups[0]["params"]} == {id(p) for p in [*student.parameters(), temperature]}
+
+
+def test_a_parameter_in_two_groups_stays_in_both() -> None:
+    teacher = net()
+    optimizer = OPTIMIZERS["SGD momentum"](teacher.parameters())
+    shared = teacher.get_parameter("3.weight")
+    optimizer.param_groups.append({**optimizer.param_groups[0], "params": [shared], "lr": 1e-4})
+    step(teacher, optimizer, 0)
+    student = fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer)
+    new = student.get_parameter("3.weight")
+    assert optimizer.param_groups[1]["params"] == [new]
+    assert sum(p is new for p in optimizer.param_groups[0]["params"]) == 1
+    assert optimizer.state[new]["momentum_buffer"].shape == new.shape
+
+
+def test_state_in_float32_of_bfloat16_weights_stays_in_float32() -> None:
+    teacher = net(torch.bfloat16)
+    optimizer = OPTIMIZERS["AdamW"](teacher.parameters())
+    step(teacher, optimizer, 0)
+    for state in optimizer.state.values():
+        state.update({key: state[key].float() for key in ("exp_avg", "exp_avg_sq")})
+    student = fxgrow.grow(teacher, 1.5, batch(0, torch.bfloat16)[0], optimizer=optimizer)
+    state = optimizer.state[student.get_parameter("3.weight")]
+    assert state["exp_avg"].dtype == torch.float32
+    assert student.get_parameter("3.weight").dtype == torch.bfloat16
+
+
+def test_a_gradient_scaler_goes_on() -> None:
+    teacher = net(torch.float32)
+    optimizer, scaler = OPTIMIZERS["Adam"](teacher.parameters()), torch.amp.GradScaler("cpu", init_scale=8.0)
+
+    def scaled(model: nn.Module) -> None:
+        optimizer.zero_grad()
+        scaler.scale(F.cross_entropy(model(batch(0, torch.float32)[0]), batch(0)[1])).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    scaled(teacher)
+    student = fxgrow.grow(teacher, 1.5, batch(0, torch.float32)[0], optimizer=optimizer)
+    before = student.get_parameter("3.weight").clone()
+    scaled(student)
+    assert not torch.equal(student.get_parameter("3.weight"), before)
+
+
+def test_named_parameters_are_named_on() -> None:
+    teacher = net()
+    optimizer = torch.optim.Adam(teacher.named_parameters())
+    step(teacher, optimizer, 0)
+    student = fxgrow.grow(teacher, [1.5, fxgrow.Deepen("3")], batch(0)[0], optimizer=optimizer)
+    group = optimizer.param_groups[0]
+    by_name = dict(student.named_parameters())
+    assert [id(by_name[name]) for name in group["param_names"]] == [id(p) for p in group["params"]]
+    assert holds(optimizer, student)
+
+
+def test_several_optimizers_are_moved_together() -> None:
+    teacher = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4)).double()
+    weights = torch.optim.Muon([p for p in teacher.parameters() if p.ndim == 2], 1e-3)
+    others = torch.optim.AdamW([p for p in teacher.parameters() if p.ndim == 1], 1e-3)
+    x = torch.randn(5, 6, dtype=torch.float64)
+
+    def both(model: nn.Module) -> None:
+        model(x).square().mean().backward()
+        for optimizer in (weights, others):
+            optimizer.step()
+            optimizer.zero_grad()
+
+    both(teacher)
+    student = fxgrow.grow(teacher, [1.5, fxgrow.Deepen("2")], x, optimizer=[weights, others])
+    assert {id(p) for p in weights.param_groups[0]["params"]} == {id(p) for p in student.parameters() if p.ndim == 2}
+    assert {id(p) for p in others.param_groups[0]["params"]} == {id(p) for p in student.parameters() if p.ndim == 1}
+    both(student)
+
+
+# -- depth -----------------------------------------------------------------------------------------
+
+
+def test_a_new_layer_joins_the_groups_of_the_layer_that_it_follows() -> None:
+    teacher = net()
+    optimizer = grouped(teacher)
+    step(teacher, optimizer, 0)
+    student = fxgrow.grow(
+        teacher, fxgrow.Deepen("3", norm="batch"), batch(0)[0], optimizer=optimizer, calibration=[batch(1)[0]]
+    )
+    assert holds(optimizer, student)
+    assert all(p.ndim > 1 for p in optimizer.param_groups[0]["params"])
+    step(student, optimizer, 1)
+    assert all(p in optimizer.state for p in student.parameters())
+
+
+def test_a_clone_starts_with_the_means_of_its_block() -> None:
+    torchvision = import_torchvision()
+    teacher = randomise(torchvision.models.resnet18(num_classes=5)).double()
+    optimizer, x = OPTIMIZERS["Adam"](teacher.parameters()), torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    for _ in range(2):
+        optimizer.zero_grad()
+        teacher(x).square().mean().backward()
+        optimizer.step()
+    student = fxgrow.grow(
+        teacher, [fxgrow.Deepen("layer1", blocks=1), fxgrow.Widen("layer1.*", 1.5)], x, optimizer=optimizer
+    )
+    assert holds(optimizer, student)
+    block = next(iter(fxgrow.plan_of(student).changes))
+    old, new = (student.get_parameter(f"{path}.conv1.weight") for path in (block.block, block.path))
+    assert not optimizer.state[new]["exp_avg"].any()
+    assert torch.allclose(optimizer.state[new]["exp_avg_sq"], optimizer.state[old]["exp_avg_sq"].mean())
+    assert optimizer.state[new]["step"] == optimizer.state[old]["step"] == 2
+
+
+def test_a_larger_kernel_keeps_the_state_of_the_old_one() -> None:
+    teacher, optimizer = trained(OPTIMIZERS["Adam"])
+    old = optimizer.state[teacher.get_parameter("3.weight")]
+    student = fxgrow.grow(teacher, fxgrow.Kernel("3", 5), batch(0)[0], optimizer=optimizer)
+    new = optimizer.state[student.get_parameter("3.weight")]
+    assert torch.equal(new["exp_avg"][..., 1:-1, 1:-1], old["exp_avg"])
+    assert new["exp_avg"].count_nonzero() == old["exp_avg"].count_nonzero()
+    assert torch.equal(new["exp_avg_sq"][..., 1:-1, 1:-1], old["exp_avg_sq"])
+    assert torch.allclose(new["exp_avg_sq"][..., 0, :], old["exp_avg_sq"].mean())
+
+
+def test_a_chain_of_plans_moves_the_state_step_by_step() -> None:
+    teacher, optimizer = trained(OPTIMIZERS["Adam"])
+    twin, other = copy.deepcopy((teacher, optimizer))
+    first = fxgrow.plan(fxgrow.widths(teacher, batch(0)[0]), {"0": 12})
+    between = fxgrow.apply(first, teacher, optimizer=optimizer)
+    second = fxgrow.plan(fxgrow.widths(between, batch(0)[0]), {"3": 15}, method="split")
+    student = fxgrow.apply(second, between, optimizer=optimizer)
+    at_once = fxgrow.apply(first.then(second), twin, optimizer=other)
+    for p, q in zip(student.parameters(), at_once.parameters(), strict=True):
+        assert torch.equal(p, q)
+        assert torch.equal(optimizer.state[p]["exp_avg_sq"], other.state[q]["exp_avg_sq"])
+
+
+# -- refused, and nothing is changed ---------------------------------------------------------------
+
+
+class Signed(Optimizer):
+    """An optimizer that fxgrow does not know."""
+
+    def __init__(self, params: Iterable[Any], lr: float = 1e-3) -> None:
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    average = self.state[p].setdefault("average", torch.zeros_like(p))
+                    p.sub_(average.lerp_(p.grad, 0.1).sign(), alpha=group["lr"])
+
+
+def test_an_unknown_optimizer_is_refused_or_reset() -> None:
+    teacher = net()
+    optimizer = Signed(teacher.parameters())
+    step(teacher, optimizer, 0)
+    held = [id(p) for p in optimizer.param_groups[0]["params"]]
+    with pytest.raises(fxgrow.GrowError, match=r"Signed grows is not known.*reset=True"):
+        fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer)
+    assert [id(p) for p in optimizer.param_groups[0]["params"]] == held
+    student = fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer, reset=True)
+    assert holds(optimizer, student)
+    assert not optimizer.state
+    step(student, optimizer, 1)
+
+
+def test_an_unknown_optimizer_can_be_registered() -> None:
+    class Other(Signed):
+        pass
+
+    fxgrow.state.register(Other, average=fxgrow.state.FIRST)
+    with pytest.raises(ValueError, match="registered already"):
+        fxgrow.state.register(Other)
+    plan = fxgrow.plan(fxgrow.widths(net(), batch(0)[0]), {"0": 13}, method="even")
+    assert compared(Other, plan)["average"] < 1e-12
+
+
+def test_more_in_the_state_than_is_known_is_refused() -> None:
+    teacher, optimizer = trained(OPTIMIZERS["Adam"])
+    optimizer.state[teacher.get_parameter("3.weight")]["history"] = torch.zeros(3)
+    with pytest.raises(fxgrow.GrowError, match=r"'history' in the state that Adam keeps for '3\.weight'"):
+        fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer)
+    assert holds(optimizer, teacher)
+
+
+def test_an_optimizer_of_another_model_is_refused() -> None:
+    with pytest.raises(fxgrow.GrowError, match="trains none of the model's parameters"):
+        fxgrow.grow(net(), 1.5, batch(0)[0], optimizer=OPTIMIZERS["Adam"](net().parameters()))
+
+
+@pytest.mark.parametrize("wrong", ["Adam", 3, torch.optim.Adam, [None], {"a": 1}])
+def test_what_is_no_optimizer_is_refused(wrong: Any) -> None:
+    with pytest.raises(fxgrow.GrowError, match=r"optimizer is to be a torch\.optim\.Optimizer"):
+        fxgrow.grow(net(), 1.5, batch(0)[0], optimizer=wrong)
+
+
+def test_an_optimizer_with_a_list_of_its_own_is_refused() -> None:
+    teacher = net()
+    optimizer = OPTIMIZERS["Adam"](teacher.parameters())
+    optimizer.masters = {"float32": list(teacher.parameters())}  # type: ignore[attr-defined]
+    with pytest.raises(fxgrow.GrowError, match=r"holds '0\.weight' in its attribute 'masters'"):
+        fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer)
+
+
+def test_a_growth_that_fails_leaves_the_optimizer_as_it_was() -> None:
+    teacher, optimizer = trained(OPTIMIZERS["Adam"])
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(fxgrow.GrowError):
+        fxgrow.grow(teacher, {"7": 9}, batch(0)[0], optimizer=optimizer)
+    assert holds(optimizer, teacher)
+    after = optimizer.state_dict()
+    assert all(torch.equal(before["state"][i]["exp_avg"], after["state"][i]["exp_avg"]) for i in before["state"])
+
+
+def test_lbfgs_starts_anew() -> None:
+    teacher = net()
+    optimizer = torch.optim.LBFGS(teacher.parameters(), max_iter=2)
+
+    def closure(model: nn.Module) -> Callable[[], Tensor]:
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            value = F.cross_entropy(model(batch(0)[0]), batch(0)[1])
+            value.backward()
+            return value
+
+        return loss
+
+    optimizer.step(closure(teacher))
+    with pytest.raises(fxgrow.GrowError, match="LBFGS"):
+        fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer)
+    student = fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer, reset=True)
+    before = student.get_parameter("3.weight").clone()
+    optimizer.step(closure(student))
+    assert not torch.equal(student.get_parameter("3.weight"), before)
