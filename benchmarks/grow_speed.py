@@ -300,7 +300,7 @@ def memory(names: Sequence[str]) -> Table:
 
 def held(action: Callable[[], Any]) -> tuple[Any, int]:
     """What an action returns, and the most bytes of tensors that were alive at once of those it made."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:  # 2.11 warns
         result = action()
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     alive = most = 0
