@@ -23,6 +23,7 @@ from .groups import GroupNumber, groups_of_new
 from .kernels import around
 from .moments import Grow, MomentFilling, copied, without_past
 from .rules import Rule, needed
+from .zero import local_part, repartition
 
 Optimizers = Optimizer | Sequence[Optimizer]
 State = dict[str, Any]  # of one parameter, by the names in optimizer.state
@@ -33,13 +34,15 @@ class Moving:
     """An optimizer on its way from the teacher to the student.
 
     Attributes:
-        optimizer: The one whose state is grown.
+        optimizer: The one that the user has, with its groups.
+        keeper: The one that keeps the states: the same, or that of a rank's part.
         rule: How it grows; None where it is dropped.
         named: The names of the teacher's parameters that it trains, by their `id`.
         states: Their states, by name; those that have none yet are left out.
     """
 
     optimizer: Optimizer
+    keeper: Optimizer
     rule: Rule | None
     named: dict[int, str]
     states: dict[str, State] = field(default_factory=dict)
@@ -83,11 +86,14 @@ def _moving(optimizer: Optimizer, names: Mapping[int, str], reset: bool) -> Movi
         raise GrowError(
             f"the {kind} trains none of the model's parameters; give the optimizer that was made for this model"
         )
-    rule = None if reset else needed(optimizer)
-    _check_attributes(optimizer, names)
-    moved = Moving(optimizer, rule, named)
+    part = local_part(optimizer)
+    keeper = part or optimizer
+    rule = None if reset else needed(keeper)
+    if part is None:
+        _check_attributes(optimizer, names)
+    moved = Moving(optimizer, keeper, rule, named)
     for parameter in trained if rule is not None else ():
-        state = optimizer.state.get(parameter)
+        state = keeper.state.get(parameter)
         if state and id(parameter) in named:
             assert rule is not None
             if unknown := rule.unknown(state, parameter.shape):
@@ -201,15 +207,18 @@ def _commit(
     one: Moving, states: Mapping[str, State], lists: Sequence[list[Tensor]], parameters: Mapping[str, Tensor]
 ) -> None:
     optimizer, names = one.optimizer, {id(t): n for n, t in parameters.items()}
+    replaced = {old: parameters[name] for old, name in one.named.items()}
     for group, params in zip(optimizer.param_groups, lists, strict=True):
-        for old in [p for p in group["params"] if id(p) in one.named]:
-            optimizer.state.pop(old, None)
+        for old in [p for p in group["params"] if id(p) in replaced]:
+            one.keeper.state.pop(old, None)
         if "param_names" in group:
             stated = list(group["param_names"])
             group["param_names"][:] = stated + [names[id(p)] for p in params[len(stated) :]]
         group["params"][:] = params
     for name, state in states.items():
         if name in parameters:
-            optimizer.state[parameters[name]] = state
+            one.keeper.state[parameters[name]] = state
+    if one.keeper is not optimizer:
+        repartition(optimizer, replaced, lists)
     if hasattr(optimizer, "_numel_cache"):  # LBFGS counts its parameters once
         optimizer._numel_cache = None
