@@ -19,7 +19,7 @@ with no_collection():  # what is imported stays; a full collection here would go
     from .model.activations import ParametricActivation
     from .model.example_inputs import ExampleInputs
     from .plans.growth_plan import Plan
-    from .rewrite.student import plan_of
+    from .rewrite.lineage import plan_of
     from .spec.parse import Spec, Widen
     from .spec.requests import Deepen, Inputs, Kernel, Outputs
 

@@ -530,3 +530,14 @@ def test_lbfgs_starts_anew() -> None:
     before = student.get_parameter("3.weight").clone()
     optimizer.step(closure(student))
     assert not torch.equal(student.get_parameter("3.weight"), before)
+
+
+def test_new_parameters_stand_where_a_new_optimizer_of_the_student_has_them() -> None:
+    """So a `state_dict` fits an optimizer that is made for the student after a restart."""
+    teacher = net()
+    optimizer = grouped(teacher)
+    step(teacher, optimizer, 0)
+    spec = [fxgrow.Deepen("0", norm="batch"), fxgrow.Deepen("3")]
+    student = fxgrow.grow(teacher, spec, batch(0)[0], optimizer=optimizer, calibration=[batch(1)[0]])
+    for mine, others in zip(optimizer.param_groups, grouped(student).param_groups, strict=True):
+        assert [id(p) for p in mine["params"]] == [id(p) for p in others["params"]]

@@ -15,7 +15,8 @@ from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
 from ..model.walk import named_modules
 from ..plans.growth_plan import Plan, example_of
 from ..report.report import Report
-from ..rewrite.student import check_code, plan_of
+from ..rewrite.lineage import plan_of
+from ..rewrite.student import check_code
 from ..rewrite.student_inputs import padded_inputs
 from ..solver.io_widths import free_io_dims
 from ..spec.parse import parse

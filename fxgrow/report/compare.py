@@ -29,7 +29,7 @@ from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe
 from ..model.tree import MODES, Mode, graph_for
 from ..plans.growth_plan import Plan, example_of
-from ..rewrite.student import plan_of
+from ..rewrite.lineage import plan_between
 from ..rewrite.student_inputs import old_outputs, padded, padded_inputs
 from ..solver.io_widths import free_io_dims
 from ..spec.parse import parse
@@ -60,7 +60,7 @@ def compare(
     largest = _allowed(tolerance, teacher)
     args, kwargs = arguments_of(example_inputs)
     given = ModelInputs(args, kwargs)
-    plan = plan_of(student)
+    plan = plan_between(teacher, student)
     steps = plan.steps if plan is not None else ()
     larger = padded_inputs(steps, teacher, given)
     with step("comparing outputs", 2 * len(MODES)):

@@ -19,7 +19,8 @@ from ..model.copies import named_tensors
 from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
 from ..plans.entries import TensorPlan
 from ..plans.growth_plan import Plan, example_of
-from ..rewrite.student import check_code, plan_of
+from ..rewrite.lineage import plan_of
+from ..rewrite.student import check_code
 from ..rewrite.student_inputs import padded_inputs
 from ..rewrite.tensors import check_tensors
 from ..spec.match import module_of

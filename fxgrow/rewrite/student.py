@@ -7,11 +7,10 @@ from typing import Any
 
 from torch import fx, nn
 
-from ..base.wording import a_type
 from ..capture.traced import Traced
 from ..depth.calibrate import calibrate, check_batches
 from ..depth.insert import make
-from ..errors import GrowError, PlanError
+from ..errors import PlanError
 from ..model.fixed_sizes import check_in_graph, check_in_module
 from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
@@ -20,6 +19,7 @@ from ..plans.changes import Insert
 from ..plans.entries import MadeWith
 from ..plans.growth_plan import Plan
 from .edits import edit, resize
+from .lineage import remember
 from .tensors import replacements
 
 
@@ -36,33 +36,6 @@ def check_code(plan: Plan, traced: Traced) -> None:
             f"the plan was made for another forward of {plan.model} than this model's"
             f"{versions if here != there else ''}; plan again for it"
         )
-
-
-OWN_PLAN = "_fxgrow_plan"  # in the attributes of a student of the user's own class
-
-
-def plan_of(student: nn.Module) -> Plan | None:
-    """The plan that made a student; None where fxgrow did not make it.
-
-    Raises:
-        GrowError: It is no module.
-    """
-    if not isinstance(student, nn.Module):
-        raise GrowError(f"plan_of takes a student, not {a_type(student)}")
-    plan = (
-        student.meta.get("fxgrow")
-        if isinstance(student, fx.GraphModule)
-        else getattr(student, "__dict__", {}).get(OWN_PLAN)
-    )
-    return plan if isinstance(plan, Plan) else None
-
-
-def remember(plan: Plan, student: nn.Module) -> None:
-    """Note in a student which plan made it."""
-    if isinstance(student, fx.GraphModule):
-        student.meta["fxgrow"] = plan
-    else:
-        vars(student)[OWN_PLAN] = plan
 
 
 def check_calibration(plan: Plan, batches: Iterable[Any] | None) -> None:
@@ -105,7 +78,7 @@ def student_of(traced: Traced, plan: Plan, model: nn.Module, batches: Iterable[A
     made: nn.Module = student if plan.output == "graph" else root.__dict__[OPAQUE_MODEL]
     if plan.output == "module":
         check_in_module(made, plan.sizes)
-    remember(plan, made)
+    remember(plan, made, model)
     return made
 
 

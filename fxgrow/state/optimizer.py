@@ -187,7 +187,7 @@ def move(moved: Sequence[Moving], states: Sequence[Mapping[str, State]], plan: P
 
 
 def _lists(moved: Sequence[Moving], plan: Plan, parameters: Mapping[str, Tensor]) -> list[list[list[Tensor]]]:
-    """For each group of each optimizer what it is to train: the old parameters in their order, then new ones."""
+    """For each group of each optimizer what it is to train, in the order of the student's parameters."""
     lists: list[list[list[Tensor]]] = []
     trained: dict[str, GroupNumber] = {}
     for number, one in enumerate(moved):
@@ -198,8 +198,11 @@ def _lists(moved: Sequence[Moving], plan: Plan, parameters: Mapping[str, Tensor]
             both = zip(group["params"], names, strict=True)
             lists[-1].append([p if name is None else parameters[name] for p, name in both])
     changes = [change for single in plan.steps for change in single.changes]
+    order = {id(p): place for place, p in enumerate(parameters.values())}
     for name, (number, position) in groups_of_new(trained, parameters, changes).items():
-        lists[number][position].append(parameters[name])
+        params, new = lists[number][position], parameters[name]
+        before = [place for place, p in enumerate(params) if order.get(id(p), len(order)) < order[id(new)]]
+        params.insert(before[-1] + 1 if before else 0, new)  # where a new optimizer of the student would have it
     return lists
 
 
@@ -212,8 +215,8 @@ def _commit(
         for old in [p for p in group["params"] if id(p) in replaced]:
             one.keeper.state.pop(old, None)
         if "param_names" in group:
-            stated = list(group["param_names"])
-            group["param_names"][:] = stated + [names[id(p)] for p in params[len(stated) :]]
+            others = {id(p): n for p, n in zip(group["params"], group["param_names"], strict=True)}
+            group["param_names"][:] = [names.get(id(p)) or others[id(p)] for p in params]
         group["params"][:] = params
     for name, state in states.items():
         if name in parameters:

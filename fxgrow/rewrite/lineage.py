@@ -1,0 +1,79 @@
+"""Which plans made a student, from its first teacher on, and which of them lie between a teacher and a student."""
+
+from __future__ import annotations
+
+from torch import fx, nn
+
+from ..base.wording import a_type
+from ..errors import GrowError
+from ..model.copies import named_tensors
+from ..plans.growth_plan import Plan
+
+OWN_PLAN = "_fxgrow_plan"  # in the attributes of a student of the user's own class
+
+
+def plan_of(student: nn.Module) -> Plan | None:
+    """The plan that made a student; None where fxgrow did not make it.
+
+    Args:
+        student: A module. If its teacher was a student, too, the plan is a chain (`Plan.steps`): it makes the same
+            architecture of the first teacher, however often the network was grown.
+
+    Raises:
+        GrowError: It is no module.
+    """
+    if not isinstance(student, nn.Module):
+        raise GrowError(f"plan_of takes a student, not {a_type(student)}")
+    plan = (
+        student.meta.get("fxgrow")
+        if isinstance(student, fx.GraphModule)
+        else getattr(student, "__dict__", {}).get(OWN_PLAN)
+    )
+    return plan if isinstance(plan, Plan) else None
+
+
+def remember(plan: Plan, student: nn.Module, teacher: nn.Module) -> None:
+    """Note in a student which plan made it of a teacher, after those that made the teacher."""
+    before = plan_of(teacher)
+    whole = before.then(plan) if before is not None and _made(before, teacher) else plan
+    if isinstance(student, fx.GraphModule):
+        student.meta["fxgrow"] = whole
+    else:
+        vars(student)[OWN_PLAN] = whole
+
+
+def plan_between(teacher: nn.Module, student: nn.Module) -> Plan | None:
+    """The plan, or the chain of plans, that makes a student of a teacher; None where fxgrow did not make it.
+
+    A teacher that does not know its own plan, as after loading its weights into a new model, is told by its shapes.
+    """
+    whole, before = plan_of(student), plan_of(teacher)
+    if whole is None:
+        return None
+    steps = whole.steps
+    made = before.steps if before is not None else ()
+    if made and len(made) < len(steps) and steps[: len(made)] == made:
+        return _chain(steps[len(made) :])
+    tensors = {name: tuple(tensor.shape) for name, tensor in named_tensors(teacher).items()}
+    fitting = (n for n in range(len(steps)) if _shapes(steps[n], old=True).items() <= tensors.items())
+    return _chain(steps[next(fitting, 0) :])
+
+
+def _made(plan: Plan, model: nn.Module) -> bool:
+    """Whether a model still has the shapes that its last plan gave it."""
+    tensors = {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
+    last = plan.steps[-1]
+    kernels = {f"{path}.weight" for change in last.changes for path in change.kernels}
+    return all(tensors.get(name) == shape for name, shape in _shapes(last).items() if name not in kernels)
+
+
+def _shapes(plan: Plan, *, old: bool = False) -> dict[str, tuple[int, ...]]:
+    size = plan.old_size if old else plan.new_size
+    return {planned.name: tuple(map(size, planned.layouts)) for planned in plan.tensors}
+
+
+def _chain(steps: tuple[Plan, ...]) -> Plan:
+    first, *others = steps
+    for other in others:
+        first = first.then(other)
+    return first

@@ -1,0 +1,75 @@
+"""A student knows the plans that made it, from its first teacher on."""
+
+import copy
+from typing import Literal
+
+import pytest
+import torch
+from torch import nn
+
+import fxgrow
+from tests.check import randomise
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 12, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+    return randomise(nn.Sequential(*layers, nn.Linear(48, 5))).double()
+
+
+X = torch.randn(2, 3, 9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_the_plan_of_a_student_of_a_student_is_the_whole_chain(output: Literal["graph", "module"]) -> None:
+    teacher = net()
+    first = fxgrow.grow(teacher, {"0": 12}, X, output=output)
+    second = fxgrow.grow(first, {"2": 30}, X, output=output)
+    third = fxgrow.apply(fxgrow.plan(fxgrow.widths(second, X, output=output), 1.5, method="split"), second)
+    chain = fxgrow.plan_of(third)
+    assert chain is not None
+    assert [plan.grown_widths[0].name for plan in chain.steps] == ["0", "2", "0"]
+    again = fxgrow.apply(fxgrow.Plan.from_json(chain.to_json()), teacher)
+    assert all(torch.equal(t, third.state_dict()[name]) for name, t in again.state_dict().items())
+    assert again.state_dict().keys() == third.state_dict().keys()
+    assert fxgrow.plan_of(again) == chain
+
+
+def test_a_chain_goes_through_depth_and_kernels() -> None:
+    student = net()
+    for spec in ({"0": 12}, fxgrow.Kernel("0", 5), fxgrow.Deepen("2"), 1.5):
+        student = fxgrow.grow(student, spec, X)
+    chain = fxgrow.plan_of(student)
+    assert chain is not None
+    assert len(chain.steps) == 4
+    assert torch.equal(fxgrow.apply(chain, net())(X), student(X))
+
+
+def test_verify_compares_with_any_ancestor() -> None:
+    teacher = net()
+    first = fxgrow.grow(teacher, fxgrow.Inputs("input", 5), X)
+    more = torch.cat([X, torch.randn(2, 2, 9, 9, dtype=torch.float64)], 1)
+    second = fxgrow.grow(first, fxgrow.Outputs(7), more)
+    assert fxgrow.verify(teacher, second, X).exact
+    report = fxgrow.verify(first, second, more)
+    assert report.exact
+    assert report.nodes, "node by node, since one plan lies between"
+    loaded = copy.deepcopy(first)
+    loaded.meta.pop("fxgrow")
+    assert fxgrow.verify(loaded, second, more).nodes, "told by its shapes"
+
+
+def test_a_student_that_was_changed_by_hand_begins_a_new_chain() -> None:
+    first = fxgrow.grow(net(), {"0": 12}, X, output="module")
+    first[2] = nn.Conv2d(12, 20, 3).double()
+    first[6] = nn.Linear(80, 5).double()
+    second = fxgrow.grow(first, {"2": 30}, X, output="module")
+    plan = fxgrow.plan_of(second)
+    assert plan is not None
+    assert len(plan.steps) == 1
+    assert fxgrow.verify(first, second, X).exact
+
+
+def test_a_copy_keeps_its_lineage() -> None:
+    student = fxgrow.grow(fxgrow.grow(net(), {"0": 12}, X), {"2": 30}, X)
+    assert fxgrow.plan_of(copy.deepcopy(student)) == fxgrow.plan_of(student)
