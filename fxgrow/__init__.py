@@ -14,6 +14,7 @@ with no_collection():  # what is imported stays; a full collection here would go
     from .api import apply, grow, plan, trace, widths
     from .base.version import __version__
     from .capture.traced import Traced
+    from .checkpoint import Loaded, load, save
     from .errors import DrawError, EquivalenceError, FxgrowError, GrowError, PlanError, TraceError, WidthError
     from .infer.width_graph import WidthGraph
     from .model.activations import ParametricActivation
@@ -51,6 +52,7 @@ __all__ = [
     "Inline",
     "Inputs",
     "Kernel",
+    "Loaded",
     "Outputs",
     "ParametricActivation",
     "Plan",
@@ -67,10 +69,12 @@ __all__ = [
     "apply",
     "draw",
     "grow",
+    "load",
     "methods",
     "ops",
     "plan",
     "plan_of",
+    "save",
     "state",
     "summary",
     "trace",

@@ -59,9 +59,15 @@ def moving(optimizers: object, model: nn.Module, *, reset: bool) -> list[Moving]
     Raises:
         GrowError: One is no optimizer, trains nothing of the model, or keeps state that is not known to grow.
     """
-    given = [] if optimizers is None else list(optimizers) if isinstance(optimizers, list | tuple) else [optimizers]
     names = {id(t): n for n, t in named_tensors(model).items() if isinstance(t, nn.Parameter)}
-    return [_moving(unwrapped(one), names, reset) for one in given]
+    return [_moving(unwrapped(one), names, reset) for one in as_list(optimizers)]
+
+
+def as_list(optimizers: object) -> list[object]:
+    """None, one optimizer or a sequence of them, as a list."""
+    if optimizers is None:
+        return []
+    return list(optimizers) if isinstance(optimizers, list | tuple) else [optimizers]
 
 
 def unwrapped(optimizer: object) -> Optimizer:

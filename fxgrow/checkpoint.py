@@ -1,0 +1,132 @@
+"""The public functions that keep a student in a file: thin, with the work in `state`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar, cast
+
+import torch
+from torch import nn
+
+from .api import reasons
+from .base.wording import a_type
+from .errors import GrowError
+from .model.copies import named_tensors
+from .plans.growth_plan import Plan
+from .rewrite.lineage import plan_of
+from .state import files
+from .state.contents import contents_of, read, written
+from .state.optimizer import Optimizers, as_list, unwrapped
+from .state.rebuild import rebuilt, restore
+
+Model = TypeVar("Model", bound=nn.Module)
+Made = TypeVar("Made", bound="Optimizers | None")
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[Made]):
+    """What `load` found in a file.
+
+    Attributes:
+        model: The student: a GraphModule, or a module of the user's own class.
+        optimizer: What `optimizer` made, with the state that was saved; None where `load` was given none.
+        plan: The chain of plans since the first teacher; None where the model was not grown.
+        extra: What the user gave to `save` beside it.
+    """
+
+    model: nn.Module
+    optimizer: Made
+    plan: Plan | None
+    extra: Mapping[str, object]
+
+
+def save(
+    model: nn.Module, path: str | os.PathLike[str], *, optimizer: Optimizers | None = None, **extra: object
+) -> None:
+    """Keep a student in one safetensors file, with all that training needs to go on. Nothing is pickled.
+
+    The file is written under another name and then renamed, so that a run that ends in the middle leaves the last file
+    as it was. The weights have their own names in it: other programs can read them, too.
+
+    Args:
+        model: A student, or a model that is to be grown later.
+        path: The file. One that is there is replaced.
+        optimizer: The optimizer that trains it, or a list of them.
+        **extra: More to keep: the step, `schedule.state_dict()`, a generator's state. Numbers, text, None, lists,
+            tuples, dicts and tensors.
+
+    Raises:
+        GrowError: Something is no plain data, safetensors is not installed, or the file cannot be written.
+
+    Example:
+        >>> import fxgrow, pathlib, tempfile, torch
+        >>> build = lambda: torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> student = fxgrow.grow(build(), 1.5)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "student.safetensors")
+        ...     fxgrow.save(student, path, step=100)
+        ...     loaded = fxgrow.load(path, build)
+        >>> loaded.model.get_submodule("0"), loaded.extra["step"]
+        (Linear(in_features=4, out_features=12, bias=True), 100)
+    """
+    with reasons("save"):
+        if not isinstance(model, nn.Module):
+            raise GrowError(f"save takes a model, not {a_type(model)}")
+        tensors = named_tensors(model)
+        if any(tensor.is_meta for tensor in tensors.values()):
+            raise GrowError("the model is on the meta device and has no weights to save")
+        optimizers = [unwrapped(one) for one in as_list(optimizer)]
+        more, text = written(contents_of(model, plan_of(model), optimizers, extra))
+        files.write(_path(path), tensors | more, text)
+
+
+def load(
+    path: str | os.PathLike[str],
+    factory: Callable[[], nn.Module],
+    *,
+    optimizer: Callable[[nn.Module], Made] | None = None,
+    device: str | torch.device = "cpu",
+) -> Loaded[Made]:
+    """The student that `save` kept.
+
+    Its architecture is made by the plans in the file, on the meta device, and then takes the tensors as they are.
+
+    Args:
+        path: The file. It may come from anyone: it runs no code and is checked before it is used.
+        factory: Makes a model like the first teacher, before any growth; its weights do not count.
+        optimizer: Makes an optimizer for the student, or a list of them, as it was made before; its state is restored.
+        device: Where the tensors go.
+
+    Raises:
+        GrowError: It is no such file, or the factory makes another model than the one that was grown.
+
+    Example:
+        As for `save`.
+    """
+    with reasons("load"):
+        try:
+            place = torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise GrowError(f"device is to be a device of torch, not {device!r:.60}") from error
+        tensors, text = files.read(_path(path), place)
+        contents = read(tensors, text)
+        first = factory()
+        if not isinstance(first, nn.Module):
+            raise GrowError(f"the factory is to make a model, and made {a_type(first)}")
+        model = rebuilt(first, contents, tensors)
+        made = None if optimizer is None else optimizer(model)
+        optimizers = as_list(made)
+        if optimizer is not None and len(optimizers) != len(contents.optimizers):
+            raise GrowError(f"the file has {len(contents.optimizers)} optimizers, and {len(optimizers)} were made")
+        for one, saved in zip(optimizers, contents.optimizers, strict=False):
+            restore(unwrapped(one), saved, model)
+        return Loaded(model, cast("Made", made), contents.plan, contents.extra)
+
+
+def _path(path: object) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise GrowError(f"path is to be the name of a file, not {a_type(path)}")
+    return Path(path)

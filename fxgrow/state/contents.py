@@ -1,0 +1,201 @@
+"""What a checkpoint holds: the weights, the plans since the first teacher, optimizers by name, and the user's own data.
+
+tensors     the model's under their own names; ".optimizer.N" and ".extra.N", which no module can be called
+text        JSON: the format's version, the plan, what is frozen, modes, groups and states of optimizers, the rest
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..base.decode import DecodeError, parse_json
+from ..errors import FxgrowError, GrowError
+from ..model.copies import named_tensors
+from ..model.walk import named_modules
+from ..plans.growth_plan import Plan
+from ..rewrite.fill import memory_format
+from . import plain
+
+FORMAT = "fxgrow.checkpoint"
+MAJOR, MINOR = 1, 0
+OPTIMIZER, EXTRA = ".optimizer.", ".extra."
+MEMORY = {"channels_last": torch.channels_last, "channels_last_3d": torch.channels_last_3d}
+
+
+@dataclass
+class SavedOptimizer:
+    """An optimizer by the names of the parameters that it trains.
+
+    Attributes:
+        kind: Its class, for messages.
+        groups: The names in each group, and the group's options.
+        states: By the name of a parameter its state.
+    """
+
+    kind: str
+    groups: list[tuple[list[str], dict[str, Any]]]
+    states: dict[str, dict[str, Any]]
+
+
+@dataclass
+class Contents:
+    """What a file says, beside the tensors.
+
+    Attributes:
+        plan: The chain since the first teacher; None for a model that was not grown.
+        frozen: The parameters that take no gradient.
+        training: The mode of each module, by its path.
+        memory: The memory format of each tensor that does not lie row by row.
+        optimizers: The optimizers.
+        extra: The user's own data.
+    """
+
+    plan: Plan | None
+    frozen: list[str]
+    training: dict[str, bool]
+    memory: dict[str, str] = field(default_factory=dict)
+    optimizers: list[SavedOptimizer] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def contents_of(
+    model: nn.Module, plan: Plan | None, optimizers: Sequence[Optimizer], extra: Mapping[str, Any]
+) -> Contents:
+    """What is to be kept of a model and its optimizers.
+
+    Raises:
+        GrowError: An optimizer trains a parameter that is not the model's.
+    """
+    tensors = named_tensors(model)
+    formats = {name: memory_format(tensor) for name, tensor in tensors.items()}
+    names = {id(t): n for n, t in tensors.items()}
+    return Contents(
+        plan,
+        [name for name, t in tensors.items() if isinstance(t, nn.Parameter) and not t.requires_grad],
+        {path: bool(module.training) for path, module in named_modules(model)},
+        {name: key for name, how in formats.items() for key, known in MEMORY.items() if how is known},
+        [_saved(optimizer, names) for optimizer in optimizers],
+        dict(extra),
+    )
+
+
+def _saved(optimizer: Optimizer, names: Mapping[int, str]) -> SavedOptimizer:
+    kind, groups = type(optimizer).__name__, []
+    for group in optimizer.param_groups:
+        if any(id(p) not in names for p in group["params"]):
+            raise GrowError(f"the {kind} trains a parameter that the model does not have; save that one apart")
+        options = {key: value for key, value in group.items() if key not in ("params", "param_names")}
+        groups.append(([names[id(p)] for p in group["params"]], options))
+    return SavedOptimizer(kind, groups, {names[id(p)]: dict(s) for p, s in optimizer.state.items() if id(p) in names})
+
+
+def written(contents: Contents) -> tuple[dict[str, Tensor], str]:
+    """The tensors beside the model's, under their names in the file, and the text.
+
+    Raises:
+        GrowError: Something is no plain data.
+    """
+    of_optimizers: list[Tensor] = []
+    of_extra: list[Tensor] = []
+    optimizers = [
+        {
+            "kind": one.kind,
+            "groups": [
+                {"names": names, "options": plain.encode(options, f"the options of {one.kind}", of_optimizers)}
+                for names, options in one.groups
+            ],
+            "states": {n: plain.encode(s, f"the state of {n!r}", of_optimizers) for n, s in one.states.items()},
+        }
+        for one in contents.optimizers
+    ]
+    data = {
+        "format": FORMAT,
+        "version": f"{MAJOR}.{MINOR}",
+        "plan": None if contents.plan is None else contents.plan.to_json(),
+        "frozen": contents.frozen,
+        "training": contents.training,
+        "memory": contents.memory,
+        "optimizers": optimizers,
+        "extra": {key: plain.encode(value, key, of_extra) for key, value in contents.extra.items()},
+    }
+    numbered = {f"{OPTIMIZER}{i}": t for i, t in enumerate(of_optimizers)}
+    return numbered | {f"{EXTRA}{i}": t for i, t in enumerate(of_extra)}, json.dumps(data, allow_nan=False)
+
+
+def read(tensors: dict[str, Tensor], text: str) -> Contents:
+    """The contents of a file, whose text may come from anyone; the tensors beside the model's are taken out.
+
+    Raises:
+        GrowError: It is no checkpoint of fxgrow, or one of a version that cannot be read.
+    """
+    of_optimizers, of_extra = _taken(tensors, OPTIMIZER), _taken(tensors, EXTRA)
+    try:
+        data = parse_json(text) if text else {}
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise DecodeError("it is no file that fxgrow.save wrote")
+        _check_version(data.get("version"))
+        plan = data.get("plan")
+        frozen = _typed(data, "frozen", list)
+        return Contents(
+            None if plan is None else Plan.from_json(plan),
+            [_text(name, "frozen") for name in frozen],
+            {path: _flag(mode, "training") for path, mode in _typed(data, "training", dict).items()},
+            {name: _text(how, "memory") for name, how in _typed(data, "memory", dict).items()},
+            [_optimizer(one, of_optimizers) for one in _typed(data, "optimizers", list)],
+            {k: plain.decode(value, k, of_extra) for k, value in _typed(data, "extra", dict).items()},
+        )
+    except (DecodeError, FxgrowError) as error:
+        raise GrowError(f"it is no checkpoint that can be read: {error}") from error
+
+
+def _taken(tensors: dict[str, Tensor], prefix: str) -> list[Tensor]:
+    number = sum(name.startswith(prefix) for name in tensors)
+    try:
+        return [tensors.pop(f"{prefix}{i}") for i in range(number)]
+    except KeyError as error:
+        raise GrowError(f"it is no checkpoint that can be read: it lacks the tensor {error}") from None
+
+
+def _check_version(stated: Any) -> None:
+    parts = stated.split(".") if isinstance(stated, str) else []
+    if len(parts) != 2 or not all(part.isdecimal() and len(part) < 7 for part in parts):
+        raise DecodeError(f"version: expected two numbers such as '{MAJOR}.{MINOR}', found {stated!r:.60}")
+    if int(parts[0]) != MAJOR:
+        raise DecodeError(f"it has version {stated} of the format, and this fxgrow reads {MAJOR}; update fxgrow")
+
+
+def _typed(data: Mapping[str, Any], key: str, kind: type[Any]) -> Any:
+    value = data.get(key)
+    if not isinstance(value, kind):
+        raise DecodeError(f"{key}: expected a {kind.__name__}, found {value!r:.60}")
+    return value
+
+
+def _text(value: Any, path: str) -> str:
+    return value if isinstance(value, str) else _typed({path: value}, path, str)
+
+
+def _flag(value: Any, path: str) -> bool:
+    return value if isinstance(value, bool) else _typed({path: value}, path, bool)
+
+
+def _optimizer(data: Any, tensors: Sequence[Tensor]) -> SavedOptimizer:
+    table = _typed({"optimizers": data}, "optimizers", dict)
+    groups = []
+    for group in _typed(table, "groups", list):
+        names = [_text(name, "groups") for name in _typed(group if isinstance(group, dict) else {}, "names", list)]
+        groups.append((names, plain.decode(_typed(group, "options", dict), "options", tensors)))
+    states = {
+        name: plain.decode(state, f"the state of {name!r}", tensors)
+        for name, state in _typed(table, "states", dict).items()
+    }
+    if not all(isinstance(state, dict) for state in [*states.values(), *(options for _, options in groups)]):
+        raise DecodeError("optimizers: expected dicts of options and of states")
+    return SavedOptimizer(_text(table.get("kind"), "kind"), groups, states)

@@ -1,0 +1,69 @@
+"""Tensors and a text in one safetensors file, written whole or not at all."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import GrowError, in_words
+
+KEY = "fxgrow"  # of the text in the file's metadata
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
+    """Write a file under a temporary name beside it, and rename that.
+
+    Raises:
+        GrowError: It cannot be written.
+    """
+    safetensors = _module("safetensors.torch")
+    apart = {name: _apart(tensor) for name, tensor in tensors.items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        safetensors.save_file(apart, temporary, {KEY: text})
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except Exception as error:
+        raise GrowError(f"cannot write {path}: {in_words(error)}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _apart(tensor: Tensor) -> Tensor:
+    """The tensor in memory of its own, row by row: the format knows no strides and no shared memory."""
+    tensor = tensor.detach()
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if whole and tensor.is_contiguous() else tensor.clone(memory_format=torch.contiguous_format)
+
+
+def read(path: Path, device: torch.device) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a file, on a device, and its text; "" where it has none.
+
+    Raises:
+        GrowError: It cannot be read.
+    """
+    safetensors = _module("safetensors")
+    if not path.is_file():
+        raise GrowError(f"there is no file {path}")
+    try:
+        with safetensors.safe_open(path, "pt", device=str(device)) as file:
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, (file.metadata() or {}).get(KEY, "")
+    except Exception as error:
+        raise GrowError(f"cannot read {path}: {in_words(error)}") from error
+
+
+def _module(name: str) -> Any:
+    if importlib.util.find_spec("safetensors") is None:
+        raise GrowError("students are kept in safetensors files, which need safetensors: pip install fxgrow[save]")
+    return importlib.import_module(name)

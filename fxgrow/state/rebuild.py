@@ -1,0 +1,103 @@
+"""A student from its plan and its tensors: the architecture is made on meta from a new first teacher, then filled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..base.wording import a_type
+from ..errors import GrowError
+from ..model.copies import clone_shared, named_tensors, on_meta
+from ..model.tree import set_training
+from ..model.walk import named_modules
+from ..plans.growth_plan import Plan
+from ..rewrite.apply_plans import apply_plans
+from .contents import MEMORY, Contents, SavedOptimizer
+
+
+def rebuilt(first: nn.Module, contents: Contents, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """The model that was saved.
+
+    Args:
+        first: A model like the first teacher. It is used up.
+        contents: What the file says.
+        tensors: The parameters and buffers of the saved model, by name.
+
+    Raises:
+        GrowError: The tensors are those of another model.
+    """
+    for tensor in named_tensors(first).values():
+        _cast(tensor, tensors)
+    model = first if contents.plan is None else _grown(first, contents.plan, tensors)
+    mine = named_tensors(model)
+    wrong = [name for name in mine.keys() | tensors.keys() if not _alike(mine.get(name), tensors.get(name))]
+    if wrong:
+        name = min(wrong)
+        shapes = [tuple(t.shape) if t is not None else "missing" for t in (tensors.get(name), mine.get(name))]
+        raise GrowError(f"{name!r} is {shapes[0]} in the file and {shapes[1]} in the model that the factory makes")
+    filled = {id(tensor): _filled(name, tensor, contents, tensors) for name, tensor in mine.items()}
+    loaded = clone_shared(model, filled)
+    for path, module in named_modules(loaded):
+        if path in contents.training:
+            set_training(module, training=contents.training[path])
+    return loaded
+
+
+def _grown(first: nn.Module, plan: Plan, tensors: Mapping[str, Tensor]) -> nn.Module:
+    meta = on_meta(first)
+    try:
+        return apply_plans(plan, meta)
+    except GrowError:  # a model that only runs on real tensors
+        return apply_plans(plan, first)
+
+
+def _cast(tensor: Tensor, tensors: Mapping[str, Tensor]) -> None:
+    """Give a new teacher's tensor the floating dtype that the saved model has, since the plan's inputs have it."""
+    dtypes = {saved.dtype for saved in tensors.values() if saved.is_floating_point()}
+    if len(dtypes) == 1 and tensor.is_floating_point():
+        tensor.data = tensor.data.to(next(iter(dtypes)))
+
+
+def _alike(mine: Tensor | None, saved: Tensor | None) -> bool:
+    return mine is not None and saved is not None and mine.shape == saved.shape
+
+
+def _filled(name: str, mine: Tensor, contents: Contents, tensors: Mapping[str, Tensor]) -> Tensor:
+    data = tensors[name]
+    if name in contents.memory:
+        data = data.contiguous(memory_format=MEMORY.get(contents.memory[name], torch.contiguous_format))
+    if not isinstance(mine, nn.Parameter):
+        return data
+    made = nn.Parameter(data, data.is_floating_point() and name not in contents.frozen)
+    made.__dict__.update(mine.__dict__)
+    return made
+
+
+def restore(optimizer: Optimizer, saved: SavedOptimizer, model: nn.Module) -> None:
+    """Give an optimizer of a loaded model the options and the state that were saved, by the names of parameters.
+
+    Raises:
+        GrowError: It trains other parameters, or has other groups.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise GrowError(f"optimizer is to make a torch.optim.Optimizer, and made {a_type(optimizer)}")
+    parameters = {n: t for n, t in named_tensors(model).items() if isinstance(t, nn.Parameter)}
+    names = {id(t): n for n, t in parameters.items()}
+    kind = type(optimizer).__name__
+    mine = [{names.get(id(p), "") for p in group["params"]} for group in optimizer.param_groups]
+    theirs = [set(group) for group, _ in saved.groups]
+    if kind != saved.kind or mine != theirs or not saved.states.keys() <= parameters.keys():
+        raise GrowError(
+            f"the file has the state of {saved.kind} with groups of {[len(group) for group in theirs]} parameters, and "
+            f"the optimizer is {kind} with {[len(group) for group in mine]}, or with others; make it as before"
+        )
+    for group, (order, options) in zip(optimizer.param_groups, saved.groups, strict=True):
+        group.update(options)
+        group["params"][:] = [parameters[name] for name in order]
+        if "param_names" in group:
+            group["param_names"][:] = order
+    optimizer.state.clear()
+    optimizer.state.update({parameters[name]: state for name, state in saved.states.items()})

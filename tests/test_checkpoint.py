@@ -1,0 +1,354 @@
+"""A student in a file: it comes back as it was, with its plan, its optimizers and what the user kept beside it."""
+
+import copy
+import json
+import os
+from collections import Counter, OrderedDict
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+import fxgrow
+from benchmarks.torchvision_shim import import_torchvision
+from fxgrow.state.plain import decode, encode
+from tests.check import randomise
+from tests.test_optimizers import OPTIMIZERS, batch, grouped, net, step
+
+safetensors = pytest.importorskip("safetensors.torch")
+X = batch(0)[0]
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    mine, theirs = a.state_dict(), b.state_dict()
+    alike = all(torch.equal(t, theirs[n]) and t.dtype == theirs[n].dtype for n, t in mine.items())
+    return mine.keys() == theirs.keys() and alike
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_student_comes_back_as_it_was(tmp_path: Path, output: Literal["graph", "module"]) -> None:
+    student = fxgrow.grow(fxgrow.grow(net(), {"0": 12}, X, output=output), 1.5, X, output=output)
+    student.get_parameter("0.weight").requires_grad_(False)
+    student.eval()
+    student.get_submodule("1").train()
+    fxgrow.save(student, tmp_path / "a.safetensors", step=7)
+    loaded = fxgrow.load(tmp_path / "a.safetensors", net)
+    assert type(loaded.model).__name__ == type(student).__name__
+    assert same(loaded.model, student)
+    assert torch.equal(loaded.model(X), student(X))
+    assert loaded.plan == fxgrow.plan_of(student) == fxgrow.plan_of(loaded.model)
+    assert loaded.extra == {"step": 7}
+    assert loaded.optimizer is None
+    assert not loaded.model.get_parameter("0.weight").requires_grad
+    assert loaded.model.get_parameter("3.weight").requires_grad
+    assert [m.training for m in loaded.model.modules()] == [m.training for m in student.modules()]
+
+
+def test_depth_and_kernels_come_back(tmp_path: Path) -> None:
+    torchvision = import_torchvision()
+
+    def build() -> nn.Module:
+        return randomise(torchvision.models.resnet18(num_classes=5))
+
+    x = torch.randn(2, 3, 64, 64)
+    student = fxgrow.grow(build(), [fxgrow.Deepen("layer1", blocks=2), fxgrow.Kernel("conv1", 9), 1.25], x)
+    student.to(memory_format=torch.channels_last)
+    fxgrow.save(student, tmp_path / "a.safetensors")
+    loaded = fxgrow.load(tmp_path / "a.safetensors", build)
+    assert same(loaded.model, student)
+    assert loaded.model.get_parameter("conv1.weight").is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(loaded.model.eval()(x), student.eval()(x))
+
+
+def test_tied_weights_stay_tied(tmp_path: Path) -> None:
+    def build() -> nn.Module:
+        model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 2))
+        model[4].weight = model[2].weight
+        return model
+
+    student = fxgrow.grow(build(), 1.5, torch.randn(3, 4))
+    fxgrow.save(student, tmp_path / "a.safetensors")
+    loaded = fxgrow.load(tmp_path / "a.safetensors", build).model
+    assert loaded.get_parameter("4.weight") is loaded.get_parameter("2.weight")
+    assert loaded.get_parameter("4.weight").shape == (12, 12)
+
+
+def test_a_model_that_was_not_grown_is_kept_too(tmp_path: Path) -> None:
+    model = net()
+    fxgrow.save(model, tmp_path / "a.safetensors")
+    loaded = fxgrow.load(tmp_path / "a.safetensors", net)
+    assert loaded.plan is None
+    assert same(loaded.model, model)
+
+
+def test_other_programs_read_the_weights(tmp_path: Path) -> None:
+    student = fxgrow.grow(net(), 1.5, X)
+    fxgrow.save(student, tmp_path / "a.safetensors")
+    assert safetensors.load_file(tmp_path / "a.safetensors").keys() == student.state_dict().keys()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_dtypes_come_back(tmp_path: Path, dtype: torch.dtype) -> None:
+    student = fxgrow.grow(net(dtype), 1.5, X.to(dtype))
+    fxgrow.save(student, tmp_path / "a.safetensors")
+    assert same(fxgrow.load(tmp_path / "a.safetensors", net).model, student)
+
+
+# -- optimizers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_goes_on_to_the_bit(tmp_path: Path, name: str) -> None:
+    """A growth in the middle, then on in the same process, or after saving and loading."""
+    teacher = net()
+    optimizer = OPTIMIZERS[name](teacher.parameters())
+    for number in range(3):
+        step(teacher, optimizer, number)
+    student = fxgrow.grow(teacher, [1.5, fxgrow.Deepen("3")], X, optimizer=optimizer)
+    fxgrow.save(student, tmp_path / "a.safetensors", optimizer=optimizer)
+    loaded = fxgrow.load(tmp_path / "a.safetensors", net, optimizer=lambda m: OPTIMIZERS[name](m.parameters()))
+    for number in range(3):
+        assert step(loaded.model, loaded.optimizer, number) == step(student, optimizer, number)
+    assert same(loaded.model, student)
+
+
+def test_groups_options_and_schedules_go_on(tmp_path: Path) -> None:
+    teacher = net()
+    optimizer = grouped(teacher)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 4])
+    for number in range(3):
+        step(teacher, optimizer, number)
+        schedule.step()
+    student = fxgrow.grow(teacher, 1.5, X, optimizer=optimizer)
+    fxgrow.save(student, tmp_path / "a.safetensors", optimizer=optimizer, schedule=schedule.state_dict())
+    loaded = fxgrow.load(tmp_path / "a.safetensors", net, optimizer=grouped)
+    other = torch.optim.lr_scheduler.MultiStepLR(loaded.optimizer, [2, 4])
+    other.load_state_dict(loaded.extra["schedule"])  # type: ignore[arg-type]
+    for number in range(3):
+        assert step(loaded.model, loaded.optimizer, number) == step(student, optimizer, number)
+        schedule.step()
+        other.step()
+    rates = [[group["lr"] for group in one.param_groups] for one in (optimizer, loaded.optimizer)]
+    assert rates[0] == rates[1]
+
+
+def test_float32_state_of_bfloat16_weights_stays_in_float32(tmp_path: Path) -> None:
+    model = net(torch.bfloat16)
+    optimizer = OPTIMIZERS["AdamW"](model.parameters())
+    step(model, optimizer, 0)
+    for state in optimizer.state.values():
+        state["exp_avg"] = state["exp_avg"].float()
+    fxgrow.save(model, tmp_path / "a.safetensors", optimizer=optimizer)
+    loaded = fxgrow.load(tmp_path / "a.safetensors", net, optimizer=lambda m: OPTIMIZERS["AdamW"](m.parameters()))
+    assert {state["exp_avg"].dtype for state in loaded.optimizer.state.values()} == {torch.float32}
+
+
+def test_several_optimizers_come_back(tmp_path: Path) -> None:
+    def make(model: nn.Module) -> list[Optimizer]:
+        weights, others = [[p for p in model.parameters() if (p.ndim > 1) is many] for many in (True, False)]
+        return [torch.optim.SGD(weights, 0.1, momentum=0.9), torch.optim.Adam(others)]
+
+    model = net()
+    optimizers = make(model)
+    for one in optimizers:
+        step(model, one, 0)
+    fxgrow.save(model, tmp_path / "a.safetensors", optimizer=optimizers)
+    first, second = fxgrow.load(tmp_path / "a.safetensors", net, optimizer=make).optimizer
+    assert (len(first.state), len(second.state)) == (len(optimizers[0].state), len(optimizers[1].state))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda m: torch.optim.SGD(m.parameters(), 0.1),
+        lambda m: torch.optim.Adam([{"params": [p]} for p in m.parameters()]),
+        lambda m: torch.optim.Adam(m.get_submodule("7").parameters()),
+        lambda m: [torch.optim.Adam(m.parameters())] * 2,
+        lambda m: m,
+        lambda m: None,
+    ],
+)
+def test_another_optimizer_than_the_saved_one_is_refused(tmp_path: Path, make: Any) -> None:
+    model = net()
+    fxgrow.save(model, tmp_path / "a.safetensors", optimizer=torch.optim.Adam(model.parameters()))
+    with pytest.raises(fxgrow.GrowError, match="optimizer"):
+        fxgrow.load(tmp_path / "a.safetensors", net, optimizer=make)
+
+
+def test_an_optimizer_of_another_model_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(fxgrow.GrowError, match="trains a parameter that the model does not have"):
+        fxgrow.save(net(), tmp_path / "a.safetensors", optimizer=torch.optim.Adam(net().parameters()))
+    assert not list(tmp_path.iterdir())
+
+
+# -- the user's own data ---------------------------------------------------------------------------
+
+PLAIN: list[Any] = [
+    None,
+    True,
+    3,
+    10**30,
+    2.5,
+    float("inf"),
+    "text \u2028 \x00",
+    [1, [2, {"a": (3, "b")}]],
+    {"a": 1, 2: "b", (1, 2): None},
+    {"$": "tensor", "value": 0},
+    OrderedDict(b=1, a=2),
+    Counter({3: 1}),
+    torch.float16,
+    torch.device("cpu"),
+    (),
+    {},
+]
+
+
+@pytest.mark.parametrize("value", PLAIN, ids=repr)
+def test_plain_data_comes_back_with_its_types(tmp_path: Path, value: Any) -> None:
+    fxgrow.save(net(), tmp_path / "a.safetensors", value=value, tensor=[torch.arange(3), torch.ones(())])
+    extra = fxgrow.load(tmp_path / "a.safetensors", net).extra
+    assert extra["value"] == value
+    assert type(extra["value"]) is type(value)
+    assert repr(extra["value"]) == repr(value)
+    numbers = extra["tensor"]
+    assert isinstance(numbers, list)
+    assert torch.equal(numbers[0], torch.arange(3))
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, lambda: 1, nn.Linear(2, 2), [1, b"x"], {"a": 1j}], ids=repr)
+def test_what_is_no_plain_data_is_refused_by_its_path(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(fxgrow.GrowError, match=r"mine.* is .*a file holds numbers"):
+        fxgrow.save(net(), tmp_path / "a.safetensors", mine=value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(fxgrow.GrowError, match="nested"):
+        fxgrow.save(net(), tmp_path / "a.safetensors", mine=endless)
+
+
+def test_what_is_nested_as_deeply_as_can_be_written_can_be_read(tmp_path: Path) -> None:
+    value: Any = 1
+    for _ in range(28):
+        value = {1: value}
+    fxgrow.save(net(), tmp_path / "a.safetensors", value=value)
+    assert fxgrow.load(tmp_path / "a.safetensors", net).extra["value"] == value
+
+
+def test_numbers_of_tensors_are_those_of_the_file() -> None:
+    tensors: list[torch.Tensor] = []
+    data = encode({"a": torch.ones(2)}, "x", tensors)
+    assert torch.equal(decode(data, "x", tensors)["a"], torch.ones(2))
+    with pytest.raises(ValueError, match="no tensor of the file"):
+        decode(data, "x", [])
+
+
+# -- whole or not at all ---------------------------------------------------------------------------
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.safetensors"
+    fxgrow.save(net(), path, step=1)
+    before = path.read_bytes()
+
+    def fails(*_: Any) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fails)
+        with pytest.raises(fxgrow.GrowError, match="disk full"):
+            fxgrow.save(net(), path, step=2)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.safetensors"]
+    fxgrow.save(net(), path, step=2)
+    assert fxgrow.load(path, net).extra["step"] == 2
+
+
+def test_what_is_saved_is_not_touched(tmp_path: Path) -> None:
+    model = net()
+    optimizer = grouped(model)
+    step(model, optimizer, 0)
+    before = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    fxgrow.save(model, tmp_path / "a.safetensors", optimizer=optimizer)
+    assert all(torch.equal(t, before[0][n]) for n, t in model.state_dict().items())
+    assert str(optimizer.state_dict()) == str(before[1])
+
+
+def test_a_place_that_cannot_be_written_is_a_reason(tmp_path: Path) -> None:
+    with pytest.raises(fxgrow.GrowError, match="cannot write"):
+        fxgrow.save(net(), tmp_path / "none" / "a.safetensors")
+    with pytest.raises(fxgrow.GrowError, match="no file"):
+        fxgrow.load(tmp_path / "none.safetensors", net)
+    with pytest.raises(fxgrow.GrowError, match="path is to be"):
+        fxgrow.save(net(), 3)  # type: ignore[arg-type]
+
+
+# -- files of strangers ----------------------------------------------------------------------------
+
+
+def forged(path: Path, change: Any) -> None:
+    """Change the text of a file."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        text = json.loads(file.metadata()["fxgrow"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    text = change(text) or text
+    safetensors.save_file(tensors, path, {"fxgrow": text if isinstance(text, str) else json.dumps(text)})
+
+
+FORGERIES: dict[str, Any] = {
+    "no JSON": lambda _: "{",
+    "a list": lambda _: "[]",
+    "another format": lambda t: t.update(format="other"),
+    "a later version": lambda t: t.update(version="2.0"),
+    "no version": lambda t: t.pop("version"),
+    "a plan that is none": lambda t: t.update(plan="{}"),
+    "a plan that is a list": lambda t: t.update(plan=[1]),
+    "frozen numbers": lambda t: t.update(frozen=[1]),
+    "modes that are none": lambda t: t.update(training={"0": "no"}),
+    "optimizers that are none": lambda t: t.update(optimizers=[3]),
+    "groups that are none": lambda t: t["optimizers"][0].update(groups=[{"names": 3}]),
+    "options that are none": lambda t: t["optimizers"][0]["groups"][0].update(options=[]),
+    "states that are none": lambda t: t["optimizers"][0].update(states={"0.weight": 3}),
+    "a tensor that is not there": lambda t: t["extra"].update(a={"$": "tensor", "value": 99}),
+    "a negative tensor": lambda t: t["extra"].update(a={"$": "tensor", "value": -1}),
+    "an unknown tag": lambda t: t["extra"].update(a={"$": "eval", "value": "1"}),
+    "a key that is a list": lambda t: t["extra"].update(a={"$": "dict", "value": [[[1], 2]]}),
+    "a device that is none": lambda t: t["extra"].update(a={"$": "device", "value": "moon"}),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forged_file_is_refused_with_a_reason(tmp_path: Path, name: str) -> None:
+    student = fxgrow.grow(net(), 1.5, X)
+    optimizer = torch.optim.Adam(student.parameters())
+    step(student, optimizer, 0)
+    path = tmp_path / "a.safetensors"
+    fxgrow.save(student, path, optimizer=optimizer)
+    forged(path, FORGERIES[name])
+    with pytest.raises(fxgrow.GrowError, match="no checkpoint that can be read"):
+        fxgrow.load(path, net, optimizer=lambda m: torch.optim.Adam(m.parameters()))
+
+
+def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"\x00" * 100)
+    with pytest.raises(fxgrow.GrowError, match="cannot read"):
+        fxgrow.load(tmp_path / "a.safetensors", net)
+    safetensors.save_file({"a": torch.ones(2)}, tmp_path / "b.safetensors")
+    with pytest.raises(fxgrow.GrowError, match=r"no file that fxgrow\.save wrote"):
+        fxgrow.load(tmp_path / "b.safetensors", net)
+
+
+@pytest.mark.parametrize(
+    "factory", [lambda: nn.Linear(3, 3), lambda: None, lambda: 1 / 0, lambda: nn.Sequential(*net())[:3]]
+)
+def test_a_factory_of_another_model_is_refused(tmp_path: Path, factory: Any) -> None:
+    fxgrow.save(fxgrow.grow(net(), 1.5, X), tmp_path / "a.safetensors")
+    with pytest.raises(fxgrow.GrowError):
+        fxgrow.load(tmp_path / "a.safetensors", factory)
