@@ -23,6 +23,7 @@ with no_collection():  # what is imported stays; a full collection here would go
     from .rewrite.lineage import plan_of
     from .spec.parse import Spec, Widen
     from .spec.requests import Deepen, Inputs, Kernel, Outputs
+    from .state.plain import PlainData
 
 _LATE = ("Inline", "Report", "Summary", "draw", "summary", "verify")  # of `examine`
 
@@ -55,6 +56,7 @@ __all__ = [
     "Loaded",
     "Outputs",
     "ParametricActivation",
+    "PlainData",
     "Plan",
     "PlanError",
     "Report",

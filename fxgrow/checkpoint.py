@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from .rewrite.lineage import plan_of
 from .state import files
 from .state.contents import contents_of, read, written
 from .state.optimizer import Optimizers, as_list, unwrapped
+from .state.plain import PlainData
 from .state.rebuild import rebuilt, restore
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -40,11 +41,11 @@ class Loaded(Generic[Made]):
     model: nn.Module
     optimizer: Made
     plan: Plan | None
-    extra: Mapping[str, object]
+    extra: Mapping[str, Any]
 
 
 def save(
-    model: nn.Module, path: str | os.PathLike[str], *, optimizer: Optimizers | None = None, **extra: object
+    model: nn.Module, path: str | os.PathLike[str], *, optimizer: Optimizers | None = None, **extra: PlainData
 ) -> None:
     """Keep a student in one safetensors file, with all that training needs to go on. Nothing is pickled.
 
@@ -55,8 +56,11 @@ def save(
         model: A student, or a model that is to be grown later.
         path: The file. One that is there is replaced.
         optimizer: The optimizer that trains it, or a list of them.
-        **extra: More to keep: the step, `schedule.state_dict()`, a generator's state. Numbers, text, None, lists,
-            tuples, dicts and tensors.
+        extra: More to keep, by names: the step, `schedule.state_dict()`, a generator's state. Numbers, text, None,
+            lists, tuples, dicts and tensors.
+
+    Returns:
+        Nothing; the model and the optimizer are as before.
 
     Raises:
         GrowError: Something is no plain data, safetensors is not installed, or the file cannot be written.
@@ -100,11 +104,25 @@ def load(
         optimizer: Makes an optimizer for the student, or a list of them, as it was made before; its state is restored.
         device: Where the tensors go.
 
+    Returns:
+        The student as `model`, with its `plan`, the `optimizer` that was made, and the user's `extra`.
+
     Raises:
         GrowError: It is no such file, or the factory makes another model than the one that was grown.
 
     Example:
-        As for `save`.
+        >>> import fxgrow, pathlib, tempfile, torch
+        >>> build = lambda: torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> adam = lambda model: torch.optim.Adam(model.parameters(), 1e-3)
+        >>> teacher = build()
+        >>> optimizer = adam(teacher)
+        >>> student = fxgrow.grow(teacher, 1.5, optimizer=optimizer)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "student.safetensors")
+        ...     fxgrow.save(student, path, optimizer=optimizer)
+        ...     loaded = fxgrow.load(path, build, optimizer=adam)
+        >>> len(loaded.optimizer.param_groups[0]["params"])
+        4
     """
     with reasons("load"):
         try:

@@ -126,7 +126,8 @@ def test_one_thing_has_one_name_in_all_functions() -> None:
     names = {name for function in FUNCTIONS for name in inspect.signature(function).parameters}
     assert names == {
         "model", "example_inputs", "output", "leaf_modules", "spec", "seed", "method", "calibration", "plan", "widths",
-        "teacher", "student", "tolerance", "path", "level", "progress", "optimizer", "reset",
+        "teacher", "student", "tolerance", "path", "level", "progress", "optimizer", "reset", "factory",
+        "device", "extra",
     }  # fmt: skip
 
 
@@ -142,7 +143,7 @@ def test_public_functions_say_what_goes_in_and_comes_out(function: object) -> No
 def test_what_is_returned_is_exported() -> None:
     for function in FUNCTIONS:
         for name in re.findall(r"\w+", str(inspect.signature(function).return_annotation)):
-            assert name in {*fxgrow.__all__, "fx", "GraphModule", "Model", "Path", "None", "drawing"}, function
+            assert name in {*fxgrow.__all__, "fx", "GraphModule", "Model", "Made", "Path", "None", "drawing"}, function
 
 
 def test_errors_of_drawing_and_of_growth_are_apart() -> None:

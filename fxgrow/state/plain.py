@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,6 +17,12 @@ from torch import Tensor
 from ..base.decode import DecodeError
 from ..base.wording import a_type
 from ..errors import GrowError
+
+PlainData: TypeAlias = (
+    bool | int | float | str | Tensor | torch.dtype | torch.device | None
+    | Sequence["PlainData"] | Mapping[str, "PlainData"] | Mapping[int, "PlainData"]
+)  # fmt: skip
+"""What a file can hold beside a model: lists, tuples and dicts of these."""
 
 TAG = "$"
 MOST_NESTED = 30  # lists and dicts inside one another; each may make three levels of JSON
