@@ -19,8 +19,8 @@ from ..base.wording import a_type
 from ..errors import GrowError
 
 PlainData: TypeAlias = (
-    bool | int | float | str | Tensor | torch.dtype | torch.device | None
-    | Sequence["PlainData"] | Mapping[str, "PlainData"] | Mapping[int, "PlainData"]
+    bool | int | float | str | Tensor | torch.dtype | torch.device
+    | Sequence["PlainData"] | Mapping[str, "PlainData"] | Mapping[int, "PlainData"] | None
 )  # fmt: skip
 """What a file can hold beside a model: lists, tuples and dicts of these."""
 
