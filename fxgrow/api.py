@@ -32,6 +32,7 @@ from .rewrite.apply_plans import apply_plans
 from .rewrite.student import check_calibration, student_of
 from .spec.parse import Spec, parse
 from .state.optimizer import Optimizers, grow_states, move, moving
+from .state.warmup import checked_steps, warm_up
 from .validate.refine import plan_until_valid
 
 LeafModules: TypeAlias = Iterable[str | type]
@@ -182,6 +183,7 @@ def apply(
     calibration: Iterable[ExampleInputs] | None = None,
     optimizer: Optimizers | None = None,
     reset: bool = False,
+    warmup: int = 0,
     progress: bool | None = None,
 ) -> fx.GraphModule | Model:
     """The student that a plan makes of a model: the one it was made for, or another with the same shapes.
@@ -200,6 +202,7 @@ def apply(
         optimizer: The one that trains the model, or a list of them. It is changed, and the model is not: afterwards the
             same object trains the student, with its groups, options and schedulers, and its state has grown along.
         reset: Drop the optimizer's state of these parameters instead of growing it.
+        warmup: For so many steps of the optimizer new entries take a growing part of their steps, from 1 / `warmup` on.
         progress: As for `trace`.
 
     Returns:
@@ -218,10 +221,11 @@ def apply(
         Linear(in_features=4, out_features=16, bias=True)
     """
     with reasons("apply", progress):
-        moved = moving(optimizer, model, reset=reset)
+        steps, moved = checked_steps(warmup), moving(optimizer, model, reset=reset)
         chain = chained(plan)
         student = apply_plans(chain, model, example_inputs, calibration)
         move(moved, grow_states(moved, chain), chain, student)
+        warm_up(moved, chain, student, steps)
         return cast("fx.GraphModule | Model", student)
 
 
@@ -238,6 +242,7 @@ def grow(
     calibration: Iterable[ExampleInputs] | None = None,
     optimizer: Optimizers | None = None,
     reset: bool = False,
+    warmup: int = 0,
     progress: bool | None = None,
 ) -> fx.GraphModule: ...
 
@@ -255,6 +260,7 @@ def grow(
     calibration: Iterable[ExampleInputs] | None = None,
     optimizer: Optimizers | None = None,
     reset: bool = False,
+    warmup: int = 0,
     progress: bool | None = None,
 ) -> Model: ...
 
@@ -272,6 +278,7 @@ def grow(
     calibration: Iterable[ExampleInputs] | None = None,
     optimizer: Optimizers | None = None,
     reset: bool = False,
+    warmup: int = 0,
     progress: bool | None = None,
 ) -> fx.GraphModule | Model: ...
 
@@ -288,6 +295,7 @@ def grow(
     calibration: Iterable[ExampleInputs] | None = None,
     optimizer: Optimizers | None = None,
     reset: bool = False,
+    warmup: int = 0,
     progress: bool | None = None,
 ) -> fx.GraphModule | Model:
     """A larger model that computes the same function and trains on.
@@ -304,6 +312,7 @@ def grow(
         calibration: As for `apply`.
         optimizer: As for `apply`.
         reset: As for `apply`.
+        warmup: As for `apply`.
         progress: As for `trace`.
 
     Returns:
@@ -324,11 +333,12 @@ def grow(
     """
     with shown(progress):
         with reasons("grow"):
-            moved = moving(optimizer, model, reset=reset)
+            steps, moved = checked_steps(warmup), moving(optimizer, model, reset=reset)
         found = widths(model, example_inputs, output=output, leaf_modules=leaf_modules)
         proposal = plan(found, spec, seed=seed, method=method)
         check_calibration(proposal, calibration)
         with reasons("grow"):
             student = student_of(found.traced, proposal, model, calibration)
             move(moved, grow_states(moved, proposal), proposal, student)
+            warm_up(moved, proposal, student, steps)
             return cast("fx.GraphModule | Model", student)

@@ -115,6 +115,19 @@ def test_training_goes_on_to_the_bit(tmp_path: Path, name: str) -> None:
     assert same(loaded.model, student)
 
 
+def test_a_warm_up_goes_on(tmp_path: Path) -> None:
+    teacher = net()
+    optimizer = OPTIMIZERS["Adam"](teacher.parameters())
+    step(teacher, optimizer, 0)
+    student = fxgrow.grow(teacher, 1.5, X, optimizer=optimizer, warmup=4)
+    step(student, optimizer, 1)
+    fxgrow.save(student, tmp_path / "a.safetensors", optimizer=optimizer)
+    loaded = fxgrow.load(tmp_path / "a.safetensors", net, optimizer=lambda m: OPTIMIZERS["Adam"](m.parameters()))
+    for number in range(5):
+        assert step(loaded.model, loaded.optimizer, number) == step(student, optimizer, number)
+    assert same(loaded.model, student)
+
+
 def test_groups_options_and_schedules_go_on(tmp_path: Path) -> None:
     teacher = net()
     optimizer = grouped(teacher)
@@ -318,6 +331,7 @@ FORGERIES: dict[str, Any] = {
     "states that are none": lambda t: t["optimizers"][0].update(states={"0.weight": 3}),
     "a tensor that is not there": lambda t: t["extra"].update(a={"$": "tensor", "value": 99}),
     "a negative tensor": lambda t: t["extra"].update(a={"$": "tensor", "value": -1}),
+    "a warm-up that is none": lambda t: t["optimizers"][0].update(warmup={"steps": 3}),
     "an unknown tag": lambda t: t["extra"].update(a={"$": "eval", "value": "1"}),
     "a key that is a list": lambda t: t["extra"].update(a={"$": "dict", "value": [[[1], 2]]}),
     "a device that is none": lambda t: t["extra"].update(a={"$": "device", "value": "moon"}),

@@ -541,3 +541,68 @@ def test_new_parameters_stand_where_a_new_optimizer_of_the_student_has_them() ->
     student = fxgrow.grow(teacher, spec, batch(0)[0], optimizer=optimizer, calibration=[batch(1)[0]])
     for mine, others in zip(optimizer.param_groups, grouped(student).param_groups, strict=True):
         assert [id(p) for p in mine["params"]] == [id(p) for p in others["params"]]
+
+
+# -- warm-up of new entries ------------------------------------------------------------------------
+
+
+def moved_by(student: nn.Module, optimizer: Optimizer, number: int) -> dict[str, Tensor]:
+    before = {name: p.detach().clone() for name, p in student.named_parameters()}
+    step(student, optimizer, number)
+    return {name: p.detach() - before[name] for name, p in student.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["SGD momentum", "AdamW", "RMSprop"])
+def test_a_warm_up_shortens_the_steps_of_new_entries_alone(name: str) -> None:
+    spec = [fxgrow.Widen("0", 13), fxgrow.Kernel("3", 5), fxgrow.Deepen("3")]
+    teacher, optimizer = trained(OPTIMIZERS[name])
+    other = copy.deepcopy((teacher, optimizer))
+    students = []
+    for (model, opt), warmup in (((teacher, optimizer), 4), (other, 0)):
+        students.append((fxgrow.grow(model, spec, batch(0)[0], optimizer=opt, method="zero_out", warmup=warmup), opt))
+    warm, cold = (moved_by(student, opt, 0) for student, opt in students)
+    shortened = 0
+    for parameter, movement in cold.items():
+        short = torch.isclose(warm[parameter], movement / 4, rtol=1e-6, atol=1e-14) & (movement != 0)
+        assert (short | (warm[parameter] == movement)).all(), parameter
+        shortened += int(short.sum())
+        if "deeper" in parameter:
+            assert short[movement != 0].all()
+    assert shortened > 100
+    student = students[0][0]
+    for number in range(3):
+        step(student, optimizer, number)
+    twin = copy.deepcopy((student, optimizer))  # a copy of an optimizer has no hooks
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(moved_by(student, optimizer, 3).values(), moved_by(*twin, 3).values(), strict=True)
+    )
+
+
+def test_a_warm_up_lowers_the_rise_of_the_loss() -> None:
+    rises = []
+    for warmup in (0, 30):
+        teacher, optimizer = late(lambda p: torch.optim.Adam(p, 1e-2))
+        with torch.no_grad():
+            before = max(float(F.cross_entropy(teacher(images), labels)) for images, labels in map(batch, range(4)))
+        student = fxgrow.grow(teacher, 2.0, batch(0)[0], optimizer=optimizer, warmup=warmup)
+        rises.append(max(step(student, optimizer, number % 4) for number in range(30)) - before)
+    assert rises[1] < rises[0]
+
+
+def test_a_second_growth_ends_the_warm_up_of_the_first() -> None:
+    teacher, optimizer = trained(OPTIMIZERS["Adam"])
+    first = fxgrow.grow(teacher, {"0": 12}, batch(0)[0], optimizer=optimizer, warmup=10)
+    step(first, optimizer, 0)
+    second = fxgrow.grow(first, {"3": 15}, batch(0)[0], optimizer=optimizer)
+    twin = copy.deepcopy((second, optimizer))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(moved_by(second, optimizer, 1).values(), moved_by(*twin, 1).values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("warmup", [-1, 2.5, "30", None])
+def test_a_warm_up_of_no_number_of_steps_is_refused(warmup: Any) -> None:
+    with pytest.raises(fxgrow.GrowError, match="warmup is a number of steps"):
+        fxgrow.grow(net(), 1.5, batch(0)[0], warmup=warmup)

@@ -22,6 +22,7 @@ from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
 from ..rewrite.fill import memory_format
 from . import plain
+from .warmup import is_state, warmup_of
 
 FORMAT = "fxgrow.checkpoint"
 MAJOR, MINOR = 1, 0
@@ -37,11 +38,13 @@ class SavedOptimizer:
         kind: Its class, for messages.
         groups: The names in each group, and the group's options.
         states: By the name of a parameter its state.
+        warmup: The warm-up that it is in: its "steps", how many are "done", and by parameter which entries are "new".
     """
 
     kind: str
     groups: list[tuple[list[str], dict[str, Any]]]
     states: dict[str, dict[str, Any]]
+    warmup: dict[str, Any] | None = None
 
 
 @dataclass
@@ -93,7 +96,9 @@ def _saved(optimizer: Optimizer, names: Mapping[int, str]) -> SavedOptimizer:
             raise GrowError(f"the {kind} trains a parameter that the model does not have; save that one apart")
         options = {key: value for key, value in group.items() if key not in ("params", "param_names")}
         groups.append(([names[id(p)] for p in group["params"]], options))
-    return SavedOptimizer(kind, groups, {names[id(p)]: dict(s) for p, s in optimizer.state.items() if id(p) in names})
+    states = {names[id(p)]: dict(state) for p, state in optimizer.state.items() if id(p) in names}
+    warmup = warmup_of(optimizer)
+    return SavedOptimizer(kind, groups, states, None if warmup is None else warmup.state(names))
 
 
 def written(contents: Contents) -> tuple[dict[str, Tensor], str]:
@@ -112,6 +117,7 @@ def written(contents: Contents) -> tuple[dict[str, Tensor], str]:
                 for names, options in one.groups
             ],
             "states": {n: plain.encode(s, f"the state of {n!r}", of_optimizers) for n, s in one.states.items()},
+            "warmup": plain.encode(one.warmup, "the warm-up", of_optimizers),
         }
         for one in contents.optimizers
     ]
@@ -198,4 +204,7 @@ def _optimizer(data: Any, tensors: Sequence[Tensor]) -> SavedOptimizer:
     }
     if not all(isinstance(state, dict) for state in [*states.values(), *(options for _, options in groups)]):
         raise DecodeError("optimizers: expected dicts of options and of states")
-    return SavedOptimizer(_text(table.get("kind"), "kind"), groups, states)
+    warmup = plain.decode(table.get("warmup"), "warmup", tensors)
+    if warmup is not None and not is_state(warmup):
+        raise DecodeError(f"warmup: {warmup!r:.60} is no warm-up")
+    return SavedOptimizer(_text(table.get("kind"), "kind"), groups, states, warmup)

@@ -36,11 +36,15 @@ class Moment:
     Attributes:
         degree: The power of the gradient that it is proportional to: 1 for momentum, 2 for an average of squares, 0 for
             what does not depend on the gradient's size.
-        fresh: What an entry without a past gets: zero, or the mean of the tensor.
+        fresh: What an entry without a past gets: zero, one, or the mean of the tensor.
     """
 
     degree: int
-    fresh: Literal["zero", "mean"]
+    fresh: Literal["zero", "one", "mean"]
+
+    def of_fresh(self, tensor: Tensor) -> float:
+        """What an entry without a past gets, where a parameter's state is this tensor."""
+        return mean_of(tensor) if self.fresh == "mean" else float(self.fresh == "one")
 
 
 FIRST = Moment(1, "zero")  # an average or a sum of gradients
@@ -124,13 +128,13 @@ def _gain(plan: Plan, planned: TensorPlan) -> float:
 
 
 def _grown(tensor: Tensor, moment: Moment, axes: dict[int, _Axis], gain: float) -> Tensor:
-    mean = mean_of(tensor) if moment.fresh == "mean" else 0.0
+    start = moment.of_fresh(tensor)
     grown = tensor if axes else tensor.clone()
     for dim, axis in axes.items():
         grown = grown.index_select(dim, axis.index.to(tensor.device))
     for dim, axis in axes.items():
         if axis.fresh.any():
-            grown.index_fill_(dim, axis.fresh.nonzero().flatten().to(tensor.device), mean)
+            grown.index_fill_(dim, axis.fresh.nonzero().flatten().to(tensor.device), start)
     if moment.degree:
         for dim, axis in axes.items():
             if (axis.shares > 1).any():
@@ -155,4 +159,4 @@ def copied(tensor: Tensor, moment: Moment, reduced: Collection[int] = ()) -> Ten
 
 def without_past(tensor: Tensor, moment: Moment, reduced: Collection[int] = ()) -> Tensor:
     """The state of a copy of a parameter that has no past of its own: a block's clone."""
-    return torch.full_like(tensor, mean_of(tensor) if moment.fresh == "mean" else 0.0)
+    return torch.full_like(tensor, moment.of_fresh(tensor))

@@ -38,6 +38,7 @@ class Moving:
         keeper: The one that keeps the states: the same, or that of a rank's part.
         rule: How it grows; None where it is dropped.
         named: The names of the teacher's parameters that it trains, by their `id`.
+        shapes: Of all parameters of the teacher, by name.
         states: Their states, by name; those that have none yet are left out.
     """
 
@@ -45,6 +46,7 @@ class Moving:
     keeper: Optimizer
     rule: Rule | None
     named: dict[int, str]
+    shapes: Mapping[str, torch.Size]
     states: dict[str, State] = field(default_factory=dict)
 
 
@@ -59,8 +61,8 @@ def moving(optimizers: object, model: nn.Module, *, reset: bool) -> list[Moving]
     Raises:
         GrowError: One is no optimizer, trains nothing of the model, or keeps state that is not known to grow.
     """
-    names = {id(t): n for n, t in named_tensors(model).items() if isinstance(t, nn.Parameter)}
-    return [_moving(unwrapped(one), names, reset) for one in as_list(optimizers)]
+    parameters = {n: t for n, t in named_tensors(model).items() if isinstance(t, nn.Parameter)}
+    return [_moving(unwrapped(one), parameters, reset) for one in as_list(optimizers)]
 
 
 def as_list(optimizers: object) -> list[object]:
@@ -84,8 +86,8 @@ def unwrapped(optimizer: object) -> Optimizer:
     return inner
 
 
-def _moving(optimizer: Optimizer, names: Mapping[int, str], reset: bool) -> Moving:
-    kind = type(optimizer).__name__
+def _moving(optimizer: Optimizer, parameters: Mapping[str, Tensor], reset: bool) -> Moving:
+    kind, names = type(optimizer).__name__, {id(t): n for n, t in parameters.items()}
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     named = {id(p): names[id(p)] for p in trained if id(p) in names}
     if not named:
@@ -97,7 +99,7 @@ def _moving(optimizer: Optimizer, names: Mapping[int, str], reset: bool) -> Movi
     rule = None if reset else needed(keeper)
     if part is None:
         _check_attributes(optimizer, names)
-    moved = Moving(optimizer, keeper, rule, named)
+    moved = Moving(optimizer, keeper, rule, named, {name: t.shape for name, t in parameters.items()})
     for parameter in trained if rule is not None else ():
         state = keeper.state.get(parameter)
         if state and id(parameter) in named:
@@ -147,13 +149,14 @@ def grow_states(moved: Sequence[Moving], plan: Plan) -> list[dict[str, State]]:
         for one in moved:
             states = one.states
             for single in plan.steps if one.rule is not None and states else ():
-                states = _grown(states, one.rule, single)  # type: ignore[arg-type]
+                states = grown_by(single, states, one.rule)  # type: ignore[arg-type]
             grown.append(states)
     return grown
 
 
 @torch.no_grad()
-def _grown(states: Mapping[str, State], rule: Rule, plan: Plan) -> dict[str, State]:
+def grown_by(plan: Plan, states: Mapping[str, State], rule: Rule) -> dict[str, State]:
+    """The states of the parameters of one plan's student, from those of its teacher; new memory."""
     filling, planned = MomentFilling(plan), {one.name: one for one in plan.tensors}
     larger = {
         name: rule.grown(state, filling.of(planned[name]) if name in planned else copied)

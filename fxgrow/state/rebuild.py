@@ -16,6 +16,7 @@ from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
 from ..rewrite.apply_plans import apply_plans
 from .contents import MEMORY, Contents, SavedOptimizer
+from .warmup import begin
 
 
 def rebuilt(first: nn.Module, contents: Contents, tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -101,3 +102,8 @@ def restore(optimizer: Optimizer, saved: SavedOptimizer, model: nn.Module) -> No
             group["param_names"][:] = order
     optimizer.state.clear()
     optimizer.state.update({parameters[name]: state for name, state in saved.states.items()})
+    if saved.warmup is not None:
+        new = saved.warmup["new"]
+        if not all(name in parameters and mask.shape == parameters[name].shape for name, mask in new.items()):
+            raise GrowError("the file has a warm-up of other parameters than the model's")
+        begin(optimizer, new, model, saved.warmup["steps"], saved.warmup["done"])

@@ -1,0 +1,163 @@
+"""A warm-up of new entries alone: for some steps after a growth they move by a growing part of the optimizer's steps.
+
+New entries have no first moment and a second one that is only a mean, so their first steps are rough. In step t of n,
+
+    p <- p_before + (t / n) * (p_after - p_before)      for new entries,
+
+and nothing changes for the others, whose rate is not lowered. Replicas are no new entries: their moments are right.
+
+Source: a re-warm-up after growth, for all parameters, is in staged training (Shen et al., arXiv 2203.06211).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..base.scalars import as_int
+from ..errors import GrowError
+from ..model.copies import named_tensors
+from ..plans.growth_plan import Plan
+from .moments import Moment
+from .optimizer import Moving, grown_by
+from .rules import Rule
+
+NEW = "new"
+_RULE = Rule({NEW: Moment(0, "one")})
+_ATTRIBUTE = "_fxgrow_warmup"  # of an optimizer
+
+
+def warm_up(moved: Sequence[Moving], plan: Plan, student: nn.Module, steps: int) -> None:
+    """Begin a warm-up of a student's new entries in its optimizers, and end one of an earlier growth.
+
+    Args:
+        moved: The optimizers, which train the student by now.
+        plan: The plan, or the chain of plans, that made the student.
+        student: The student.
+        steps: How many steps it takes; 0 for none.
+    """
+    for one in moved:
+        earlier = vars(one.keeper).get(_ATTRIBUTE)
+        if isinstance(earlier, Warmup):
+            earlier.end()
+        if steps:
+            begin(one.keeper, new_entries(plan, one.shapes, student), student, steps)
+
+
+def begin(optimizer: Optimizer, new: Mapping[str, Tensor], student: nn.Module, steps: int, done: int = 0) -> None:
+    """Begin a warm-up, or go on with one."""
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    parameters = named_tensors(student)
+    masks = [(parameters[name], mask) for name, mask in new.items() if id(parameters[name]) in held]
+    vars(optimizer)[_ATTRIBUTE] = Warmup(optimizer, masks, steps, done)
+
+
+def checked_steps(warmup: object) -> int:
+    """How many steps a warm-up takes, as a user gives it.
+
+    Raises:
+        GrowError: It is no number of steps.
+    """
+    steps = as_int(warmup)
+    if steps is None or steps < 0:
+        raise GrowError(f"warmup is a number of steps, 0 or more, not {warmup!r:.60}")
+    return steps
+
+
+def new_entries(plan: Plan, shapes: Mapping[str, torch.Size], student: nn.Module) -> dict[str, Tensor]:
+    """Which entries of a student's parameters have no past, bool, by name; parameters without any are left out.
+
+    Args:
+        plan: The plan, or the chain of plans, that made the student.
+        shapes: Of the teacher's parameters, by name.
+        student: The student.
+    """
+    states = {name: {NEW: torch.zeros(shape, dtype=torch.uint8)} for name, shape in shapes.items()}
+    for single in plan.steps:
+        states = grown_by(single, states, _RULE)
+    masks: dict[str, Tensor] = {}
+    for name, tensor in named_tensors(student).items():
+        if isinstance(tensor, nn.Parameter):
+            mask = states[name][NEW].bool() if name in states else torch.ones(tensor.shape, dtype=torch.bool)
+            if mask.any():
+                masks[name] = mask.to(tensor.device)
+    return masks
+
+
+class Warmup:
+    """The warm-up of one optimizer: two hooks around its steps, which do nothing once it is over.
+
+    Attributes:
+        steps: How many steps it takes.
+        done: How many were taken.
+    """
+
+    def __init__(self, optimizer: Optimizer, masks: Sequence[tuple[Tensor, Tensor]], steps: int, done: int = 0) -> None:
+        """Begin.
+
+        Args:
+            optimizer: The optimizer.
+            masks: Parameters, and which of their entries are new.
+            steps: How many steps it takes.
+            done: How many were taken before.
+        """
+        self.steps, self.done = steps, done
+        self._masks = list(masks)
+        self._before: list[Tensor] = []
+        self._handles = [
+            optimizer.register_step_pre_hook(self._keep),
+            optimizer.register_step_post_hook(self._shorten),
+        ]
+
+    @property
+    def over(self) -> bool:
+        """Whether all its steps were taken."""
+        return self.done >= self.steps
+
+    def state(self, names: Mapping[int, str]) -> dict[str, Any]:
+        """What a file keeps of it.
+
+        Args:
+            names: Of parameters, by their `id`.
+        """
+        new = {names[id(parameter)]: mask for parameter, mask in self._masks if id(parameter) in names}
+        return {"steps": self.steps, "done": self.done, "new": new}
+
+    def end(self) -> None:
+        """Take the hooks away. Not to be called from one of them: they are being gone through."""
+        for handle in self._handles:
+            handle.remove()
+        self._masks, self._before = [], []
+
+    def _keep(self, *_: Any) -> None:
+        self._before = [] if self.over else [parameter.detach().clone() for parameter, _ in self._masks]
+
+    def _shorten(self, *_: Any) -> None:
+        if self.over:
+            return
+        self.done += 1
+        part = self.done / self.steps
+        with torch.no_grad():
+            for (parameter, mask), before in zip(self._masks, self._before, strict=True):
+                parameter.copy_(torch.where(mask, torch.lerp(before, parameter, part), parameter))
+        self._before = []
+        if self.over:
+            self._masks = []
+
+
+def warmup_of(optimizer: Optimizer) -> Warmup | None:
+    """The warm-up that an optimizer is in; None where it is in none."""
+    found = vars(optimizer).get(_ATTRIBUTE)
+    return found if isinstance(found, Warmup) and not found.over else None
+
+
+def is_state(data: object) -> bool:
+    """Whether data is what `Warmup.state` gives."""
+    if not isinstance(data, dict) or data.keys() != {"steps", "done", "new"} or not isinstance(data["new"], dict):
+        return False
+    numbers = all(type(data[key]) is int for key in ("steps", "done")) and 0 <= data["done"] < data["steps"]
+    return numbers and all(isinstance(mask, Tensor) and mask.dtype == torch.bool for mask in data["new"].values())
