@@ -85,6 +85,7 @@ class Mapper:
             data_file=None, source=[str(ROOT / "fxgrow")], config_file=False
         )
         self.seconds: dict[str, float] = {}
+        self._failed: set[str] = set()
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         by_function = defaultdict(list)
@@ -106,9 +107,14 @@ class Mapper:
             self.seconds[item.nodeid] = time.perf_counter() - before
             self._coverage.stop()
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._failed.add(report.nodeid)
+
     def record(self) -> dict[str, Any]:
         """The seconds by test; and by file and line, the numbers of the tests in that order."""
         data = self._coverage.get_data()
+        self.seconds = {name: spent for name, spent in self.seconds.items() if name not in self._failed}
         numbers = {name: number for number, name in enumerate(self.seconds)}
         lines = {
             str(Path(path).relative_to(ROOT)): {
@@ -121,10 +127,11 @@ class Mapper:
 
 
 def make_map(path: Path, chosen: Sequence[str]) -> None:
-    """Run the tests once and write the map; failing tests end it."""
+    """Run the tests once and write the map; tests that fail without any mutant judge none."""
     mapper = Mapper()
-    if pytest.main(["-q", "-p", "no:cacheprovider", *chosen], plugins=[mapper]):
-        raise SystemExit("error: the tests must pass before mutants can be judged")
+    pytest.main(["-q", "-p", "no:cacheprovider", *chosen], plugins=[mapper])
+    if not mapper.seconds:
+        raise SystemExit("error: no test passed, so no mutant can be judged")
     path.write_text(json.dumps(mapper.record()))
 
 

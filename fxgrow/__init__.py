@@ -24,6 +24,7 @@ with no_collection():  # what is imported stays; a full collection here would go
     from .spec.parse import Spec, Widen
     from .spec.requests import Deepen, Inputs, Kernel, Outputs
     from .state.plain import PlainData
+    from .training import Epoch, GrowthSchedule, Plateau, Step
 
 _LATE = ("Inline", "Report", "Summary", "draw", "summary", "verify")  # of `examine`
 
@@ -46,10 +47,12 @@ else:
 __all__ = [
     "Deepen",
     "DrawError",
+    "Epoch",
     "EquivalenceError",
     "ExampleInputs",
     "FxgrowError",
     "GrowError",
+    "GrowthSchedule",
     "Inline",
     "Inputs",
     "Kernel",
@@ -59,8 +62,10 @@ __all__ = [
     "PlainData",
     "Plan",
     "PlanError",
+    "Plateau",
     "Report",
     "Spec",
+    "Step",
     "Summary",
     "TraceError",
     "Traced",

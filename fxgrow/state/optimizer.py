@@ -17,6 +17,7 @@ from ..base.progress import step
 from ..base.wording import a_type
 from ..errors import GrowError
 from ..model.copies import named_tensors
+from ..model.supported import check_supported
 from ..plans.changes import Enlarge, Repeat
 from ..plans.growth_plan import Plan
 from .groups import GroupNumber, groups_of_new
@@ -61,8 +62,12 @@ def moving(optimizers: object, model: nn.Module, *, reset: bool) -> list[Moving]
     Raises:
         GrowError: One is no optimizer, trains nothing of the model, or keeps state that is not known to grow.
     """
+    given = as_list(optimizers)
+    if not given:
+        return []
+    check_supported(model)
     parameters = {n: t for n, t in named_tensors(model).items() if isinstance(t, nn.Parameter)}
-    return [_moving(unwrapped(one), parameters, reset) for one in as_list(optimizers)]
+    return [_moving(unwrapped(one), parameters, reset) for one in given]
 
 
 def as_list(optimizers: object) -> list[object]:

@@ -1,0 +1,196 @@
+"""A schedule of growths, for a loop of the user's own and for the callbacks of frameworks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, TypeVar
+
+from torch import Tensor, nn
+
+from .. import methods
+from ..api import LeafModules, grow
+from ..base.scalars import as_int, as_number
+from ..base.wording import a_type
+from ..errors import PlanError
+from ..model.example_inputs import ExampleInputs
+from ..model.tree import Output
+from ..spec.parse import Spec, parse
+from ..state.optimizer import Optimizers
+from ..state.warmup import checked_steps
+from .triggers import Epoch, Plateau, Step, Trigger, trigger
+
+Key = TypeVar("Key", bound="int | Trigger")
+
+
+class GrowthSchedule(Generic[Key]):
+    """Growths at steps, at epochs or at plateaus of a metric.
+
+    Public are `step`, `epoch`, `state_dict`, `load_state_dict`, `steps`, `epochs` and `finished`.
+
+    Example:
+        >>> import fxgrow, torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> optimizer = torch.optim.Adam(model.parameters())
+        >>> schedule = fxgrow.GrowthSchedule({2: 1.5, fxgrow.Epoch(1): {"0": 16}}, torch.randn(5, 4))
+        >>> for batch in torch.randn(3, 5, 4):
+        ...     optimizer.zero_grad()
+        ...     model(batch).square().mean().backward()
+        ...     optimizer.step()
+        ...     model = schedule.step(model, optimizer)
+        >>> model = schedule.epoch(model, optimizer)
+        >>> model.get_submodule("0"), schedule.finished
+        (Linear(in_features=4, out_features=16, bias=True), True)
+    """
+
+    def __init__(
+        self,
+        growths: Mapping[Key, Spec],
+        example_inputs: ExampleInputs | None = None,
+        *,
+        seed: int = 0,
+        method: str = methods.DEFAULT,
+        output: Output = "graph",
+        leaf_modules: LeafModules = (),
+        calibration: Iterable[ExampleInputs] | None = None,
+        reset: bool = False,
+        warmup: int = 0,
+        progress: bool | None = False,
+    ) -> None:
+        """A schedule that has not begun.
+
+        Args:
+            growths: When (an int for steps, `Step`, `Epoch` or `Plateau`) and what, as for `grow`.
+            example_inputs: As for `grow`, of the model at each growth.
+            seed: As for `grow`.
+            method: As for `grow`.
+            output: As for `grow`.
+            leaf_modules: As for `grow`.
+            calibration: As for `grow`; gone through at each growth.
+            reset: As for `grow`.
+            warmup: As for `grow`.
+            progress: As for `grow`; by default no bar, since a loop has its own.
+
+        Raises:
+            PlanError: It is no schedule, or a specification is none.
+        """
+        if not isinstance(growths, Mapping) or not growths:
+            raise PlanError(
+                f"a schedule is a mapping of steps, epochs or plateaus to what grows, not {a_type(growths)}"
+            )
+        self._growths: list[tuple[Trigger, Spec]] = [(trigger(key), spec) for key, spec in growths.items()]
+        for _, spec in self._growths:
+            parse(spec)
+        checked_steps(warmup)
+        self._example_inputs = example_inputs
+        self._options: dict[str, Any] = {
+            "seed": seed, "method": method, "output": output, "leaf_modules": tuple(leaf_modules),
+            "calibration": calibration, "reset": reset, "warmup": warmup, "progress": progress,
+        }  # fmt: skip
+        self.steps = self.epochs = 0
+        self._done: list[int] = []
+        self._best: float | None = None
+        self._waited = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether all growths were made."""
+        return len(self._done) == len(self._growths)
+
+    @property
+    def output(self) -> Output:
+        """What the students are."""
+        output: Output = self._options["output"]
+        return output
+
+    def step(self, model: nn.Module, optimizer: Optimizers | None = None) -> nn.Module:
+        """Count a step of the optimizer, and grow where that is due.
+
+        Args:
+            model: The model that is trained.
+            optimizer: Its optimizer, or a list of them, as for `grow`.
+
+        Returns:
+            The model that is to be trained from now on: the same, or its student.
+
+        Raises:
+            GrowError: As `grow`; the growth is then still due.
+        """
+        self.steps += 1
+        return self._grown(model, optimizer)
+
+    def epoch(self, model: nn.Module, optimizer: Optimizers | None = None, *, metric: float | None = None) -> nn.Module:
+        """Count an epoch, and grow where that is due.
+
+        Args:
+            model: As for `step`.
+            optimizer: As for `step`.
+            metric: What a `Plateau` looks at: a loss or an accuracy, a number or a tensor of one.
+
+        Returns:
+            As `step`.
+
+        Raises:
+            GrowError: As `step`.
+            PlanError: There is a plateau and no metric.
+        """
+        self.epochs += 1
+        self._watch(metric)
+        return self._grown(model, optimizer)
+
+    def _watch(self, metric: object) -> None:
+        plateau = self._plateau()
+        if plateau is None:
+            return
+        value = as_number(metric.item() if isinstance(metric, Tensor) and metric.numel() == 1 else metric)
+        if value is None:
+            raise PlanError(f"the schedule has a Plateau, so epoch takes a metric, a number, not {metric!r:.60}")
+        if plateau.improves(value, self._best):
+            self._best, self._waited = value, 0
+        else:
+            self._waited += 1
+
+    def _plateau(self) -> Plateau | None:
+        """The plateau that is waited for."""
+        open_ones = [when for number, (when, _) in enumerate(self._growths) if number not in self._done]
+        return next((when for when in open_ones if isinstance(when, Plateau)), None)
+
+    def _is_due(self, when: Trigger) -> bool:
+        if isinstance(when, Step):
+            return self.steps >= when.number
+        if isinstance(when, Epoch):
+            return self.epochs >= when.number
+        return when is self._plateau() and self._waited >= when.patience
+
+    def _grown(self, model: nn.Module, optimizer: Optimizers | None) -> nn.Module:
+        for number, (when, spec) in enumerate(self._growths):
+            if number not in self._done and self._is_due(when):
+                model = grow(model, spec, self._example_inputs, optimizer=optimizer, **self._options)
+                self._done.append(number)
+                if isinstance(when, Plateau):
+                    self._best, self._waited = None, 0
+        return model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the schedule stands, as plain data, which `fxgrow.save` and `torch.save` keep."""
+        return {
+            "steps": self.steps, "epochs": self.epochs, "done": list(self._done), "best": self._best,
+            "waited": self._waited, "growths": len(self._growths),
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another schedule of the same growths stood. The model is that of then: load it apart.
+
+        Raises:
+            PlanError: The state is none, or one of another schedule.
+        """
+        expected = self.state_dict()
+        if not isinstance(state, Mapping) or state.keys() != expected.keys():
+            raise PlanError(f"the state of a schedule has {', '.join(expected)}; this is {state!r:.80}")
+        done = state["done"]
+        numbers = [as_int(state[key]) for key in ("steps", "epochs", "waited")]
+        known = isinstance(done, list) and all(as_int(n) in range(len(self._growths)) for n in done)
+        best_is_number = state["best"] is None or as_number(state["best"]) is not None
+        if state["growths"] != len(self._growths) or not known or None in numbers or not best_is_number:
+            raise PlanError(f"the state is that of another schedule than this one of {len(self._growths)} growths")
+        self.steps, self.epochs, self._waited = (number or 0 for number in numbers)
+        self._done, self._best = list(done), state["best"]

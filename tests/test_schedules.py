@@ -1,0 +1,340 @@
+"""Growths by a schedule: in a loop of the user's own, and in frameworks."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import fxgrow
+from benchmarks.torchvision_shim import import_torchvision
+from tests.test_optimizers import OPTIMIZERS, batch, holds, net, step
+
+X = batch(0)[0]
+
+
+def run(
+    schedule: fxgrow.GrowthSchedule[Any], model: nn.Module, optimizer: torch.optim.Optimizer, steps: int
+) -> nn.Module:
+    for number in range(steps):
+        step(model, optimizer, number)
+        model = schedule.step(model, optimizer)
+    return model
+
+
+def sizes(model: nn.Module) -> tuple[int, int]:
+    return model.get_parameter("0.weight").shape[0], model.get_parameter("3.weight").shape[0]
+
+
+def test_growths_are_made_when_they_are_due() -> None:
+    model = net()
+    optimizer = OPTIMIZERS["AdamW"](model.parameters())
+    schedule = fxgrow.GrowthSchedule({2: {"0": 12}, fxgrow.Step(4): {"3": 15}, fxgrow.Epoch(1): {"0": 16}}, X)
+    seen = []
+    for number in range(5):
+        model = run(schedule, model, optimizer, 1)
+        seen.append(sizes(model))
+        assert holds(optimizer, model), number
+    assert seen == [(8, 12), (12, 12), (12, 12), (12, 15), (12, 15)]
+    assert not schedule.finished
+    model = schedule.epoch(model, optimizer)
+    assert sizes(model) == (16, 15)
+    assert schedule.finished
+    plan = fxgrow.plan_of(model)
+    assert plan is not None
+    assert len(plan.steps) == 3
+
+
+def test_plateaus_come_one_after_another() -> None:
+    model = net()
+    schedule = fxgrow.GrowthSchedule({fxgrow.Plateau(2): {"0": 12}, fxgrow.Plateau(1, min_delta=0.1): {"3": 15}}, X)
+    seen = []
+    for loss in (1.0, 0.9, 0.95, torch.tensor(0.91), 0.8, 0.75, 0.1):
+        model = schedule.epoch(model, metric=loss)
+        seen.append(sizes(model))
+    assert seen == [(8, 12)] * 3 + [(12, 12)] * 2 + [(12, 15)] * 2
+
+
+def test_a_plateau_of_an_accuracy_looks_for_more() -> None:
+    schedule = fxgrow.GrowthSchedule({fxgrow.Plateau(1, mode="max"): {"0": 12}}, X)
+    model = schedule.epoch(net(), metric=0.5)
+    model = schedule.epoch(model, metric=0.6)
+    assert sizes(model) == (8, 12)
+    assert sizes(schedule.epoch(model, metric=0.6)) == (12, 12)
+
+
+def test_nan_is_no_improvement() -> None:
+    schedule = fxgrow.GrowthSchedule({fxgrow.Plateau(2): {"0": 12}}, X)
+    model = schedule.epoch(net(), metric=float("nan"))
+    assert sizes(schedule.epoch(model, metric=float("nan"))) == (12, 12)
+
+
+def test_a_run_goes_on_in_the_middle_of_a_schedule(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+
+    def make() -> fxgrow.GrowthSchedule[int]:
+        return fxgrow.GrowthSchedule({2: {"0": 12}, 5: {"3": 15}}, X, warmup=3)
+
+    def adam(model: nn.Module) -> torch.optim.Optimizer:
+        return OPTIMIZERS["AdamW"](model.parameters())
+
+    model = net()
+    optimizer, schedule = adam(model), make()
+    model = run(schedule, model, optimizer, 3)
+    path = tmp_path / "a.safetensors"
+    fxgrow.save(model, path, optimizer=optimizer, schedule=schedule.state_dict())
+    loaded = fxgrow.load(path, net, optimizer=adam)
+    other = make()
+    other.load_state_dict(loaded.extra["schedule"])
+    model, twin = run(schedule, model, optimizer, 4), run(other, loaded.model, loaded.optimizer, 4)
+    assert sizes(model) == (12, 15)
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_the_state_is_plain_data() -> None:
+    schedule = fxgrow.GrowthSchedule({1: {"0": 12}, fxgrow.Plateau(1): {"3": 15}}, X)
+    schedule.epoch(schedule.step(net()), metric=0.5)
+    state = schedule.state_dict()
+    assert json.loads(json.dumps(state)) == state
+    assert pickle.loads(pickle.dumps(state)) == state
+
+
+def test_a_growth_that_fails_is_still_due() -> None:
+    schedule = fxgrow.GrowthSchedule({1: {"7": 9}}, X)
+    model = net()
+    with pytest.raises(fxgrow.GrowError):
+        schedule.step(model)
+    assert not schedule.finished
+    with pytest.raises(fxgrow.GrowError):
+        schedule.step(model)
+
+
+WRONG: list[Any] = [
+    {},
+    None,
+    3,
+    {0: 1.5},
+    {-1: 1.5},
+    {2.5: 1.5},
+    {"soon": 1.5},
+    {1: "everything"},
+    {1: None},
+    {True: 1.5},
+]
+
+
+@pytest.mark.parametrize("growths", WRONG, ids=repr)
+def test_what_is_no_schedule_is_refused_at_once(growths: Any) -> None:
+    with pytest.raises(fxgrow.GrowError):
+        fxgrow.GrowthSchedule(growths, X)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: fxgrow.Epoch(0), lambda: fxgrow.Plateau(0), lambda: fxgrow.Plateau(1, -1.0),
+     lambda: fxgrow.Plateau(1, 0.0, "least"), lambda: fxgrow.Step("3")],  # type: ignore[arg-type]
+)  # fmt: skip
+def test_triggers_that_never_come_are_refused(make: Any) -> None:
+    with pytest.raises(fxgrow.PlanError):
+        make()
+
+
+def test_a_plateau_needs_a_metric() -> None:
+    with pytest.raises(fxgrow.PlanError, match="takes a metric"):
+        fxgrow.GrowthSchedule({fxgrow.Plateau(1): 1.5}, X).epoch(net())
+
+
+@pytest.mark.parametrize(
+    "change", [{"growths": 2}, {"done": [3]}, {"done": None}, {"steps": "1"}, {"best": "x"}, {"a": 1}]
+)
+def test_the_state_of_another_schedule_is_refused(change: dict[str, Any]) -> None:
+    schedule = fxgrow.GrowthSchedule({1: 1.5}, X)
+    with pytest.raises(fxgrow.PlanError, match="state"):
+        schedule.load_state_dict({**schedule.state_dict(), **change})
+
+
+# -- Lightning -------------------------------------------------------------------------------------
+
+
+def lightning_module(pl: Any, make: Any = net) -> Any:
+    class Digits(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = make()
+            self.losses: list[float] = []
+
+        def training_step(self, images_and_labels: Any, _: int) -> torch.Tensor:
+            images, labels = images_and_labels
+            loss = nn.functional.cross_entropy(self.net(images), labels)
+            self.log("loss", loss)
+            self.losses.append(float(loss.detach()))
+            return loss
+
+        def validation_step(self, images_and_labels: Any, _: int) -> None:
+            self.log("val", nn.functional.cross_entropy(self.net(images_and_labels[0]), images_and_labels[1]))
+
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.AdamW(self.parameters(), 1e-3)
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 2)]
+
+    return Digits()
+
+
+def trainer(pl: Any, folder: Path, epochs: int, *callbacks: Any) -> Any:
+    return pl.Trainer(
+        max_epochs=epochs, accelerator="cpu", callbacks=list(callbacks), logger=False, default_root_dir=folder,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+    )  # fmt: skip
+
+
+def data() -> Any:
+    pairs = [(batch(number)[0][i], batch(number)[1][i]) for number in range(3) for i in range(6)]
+    return torch.utils.data.DataLoader(pairs, batch_size=6)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def pl() -> Any:
+    import_torchvision()  # Lightning's metrics import it where it is there
+    return pytest.importorskip("pytorch_lightning", reason="the extra lightning is not installed")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_grows_and_trains_on(pl: Any, tmp_path: Path) -> None:
+    from fxgrow.training.lightning import GrowthCallback
+
+    schedule = fxgrow.GrowthSchedule({2: {"0": 12}, fxgrow.Epoch(2): {"3": 15}}, X)
+    module = lightning_module(pl)
+    run = trainer(pl, tmp_path, 4, GrowthCallback(schedule, "net"))
+    run.fit(module, data(), data())
+    assert sizes(module.net) == (12, 15)
+    assert schedule.finished
+    assert holds(run.optimizers[0], module)
+    before = {name: p.clone() for name, p in module.net.named_parameters()}
+    run.fit_loop.max_epochs = 5
+    run.fit(module, data())
+    assert not any(torch.equal(p, before[name]) for name, p in module.net.named_parameters() if p.ndim > 1)
+    assert all(module.training for module in module.net.modules())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_loses_nothing_at_a_growth(pl: Any, tmp_path: Path) -> None:
+    """Even shares keep replicas equal, so the losses are those of the net that does not grow."""
+    from fxgrow.training.lightning import GrowthCallback
+
+    module, other = lightning_module(pl), lightning_module(pl)
+    schedule = fxgrow.GrowthSchedule({2: {"0": 16}}, X, method="zero_out")
+    trainer(pl, tmp_path, 2, GrowthCallback(schedule, "net")).fit(module, data())
+    trainer(pl, tmp_path, 2).fit(other, data())
+    assert module.losses[:3] == pytest.approx(other.losses[:3], rel=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_goes_on_from_a_checkpoint_in_the_middle(pl: Any, tmp_path: Path) -> None:
+    from fxgrow.training.lightning import GrowthCallback
+
+    def make() -> Any:
+        return GrowthCallback(fxgrow.GrowthSchedule({2: {"0": 12}, 8: {"3": 15}}, X), "net")
+
+    module = lightning_module(pl)
+    whole = trainer(pl, tmp_path, 4, make())
+    whole.fit(module, data())
+    first, second = lightning_module(pl), lightning_module(pl)
+    run = trainer(pl, tmp_path, 2, make())
+    run.fit(first, data())
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    trainer(pl, tmp_path, 4, make()).fit(second, data(), ckpt_path=tmp_path / "a.ckpt")
+    assert sizes(second.net) == (12, 15)
+    assert all(torch.equal(p, dict(module.named_parameters())[name]) for name, p in second.named_parameters())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_lightning_module_without_the_network_is_refused(pl: Any, tmp_path: Path) -> None:
+    from fxgrow.training.lightning import GrowthCallback
+
+    callback = GrowthCallback(fxgrow.GrowthSchedule({2: 1.5}, X), "model")
+    with pytest.raises(fxgrow.GrowError, match="Digits has no module 'model' to grow; it has net"):
+        trainer(pl, tmp_path, 1, callback).fit(lightning_module(pl), data())
+
+
+# -- transformers ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def transformers() -> Any:
+    import_torchvision()
+    pytest.importorskip("accelerate", reason="the extra transformers is not installed")
+    return pytest.importorskip("transformers", reason="the extra transformers is not installed")
+
+
+def vit(transformers: Any) -> Any:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config = transformers.ViTConfig(**sizes, **dropout, image_size=8, patch_size=4, num_labels=5)
+    return transformers.ViTForImageClassification(config)
+
+
+def hugging_face_run(transformers: Any, folder: Path, model: Any, steps: int, *callbacks: Any, **options: Any) -> Any:
+    generator = torch.Generator().manual_seed(0)
+    rows = [{"pixel_values": torch.randn(3, 8, 8, generator=generator), "labels": number % 5} for number in range(12)]
+    args = transformers.TrainingArguments(
+        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=4, report_to=[], use_cpu=True,
+        disable_tqdm=True, save_strategy="steps", logging_strategy="no", **options,
+    )  # fmt: skip
+    return transformers.Trainer(model, args, train_dataset=rows, eval_dataset=rows, callbacks=list(callbacks))
+
+
+SPEC = {2: {"*.mlp.fc1": 36}}
+
+
+def example() -> dict[str, torch.Tensor]:
+    return {"pixel_values": torch.randn(2, 3, 8, 8)}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trainer_of_transformers_grows_and_trains_on(transformers: Any, tmp_path: Path) -> None:
+    from fxgrow.training.hugging_face import GrowthCallback
+
+    model = vit(transformers)
+    schedule = fxgrow.GrowthSchedule(SPEC, example(), output="module")
+    trainer = hugging_face_run(transformers, tmp_path, model, 5, GrowthCallback(schedule))
+    trainer.train()
+    assert schedule.finished
+    assert trainer.model is model
+    assert {tuple(p.shape) for name, p in model.named_parameters() if "fc1.weight" in name} == {(36, 16)}
+    assert holds(trainer.optimizer.optimizer, model)
+    assert all(int(state["step"]) in (3, 5) for state in trainer.optimizer.optimizer.state.values())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trainer_of_transformers_goes_on_from_a_checkpoint(transformers: Any, tmp_path: Path) -> None:
+    from fxgrow.training.hugging_face import GrowthCallback
+
+    spec = {2: {"*.mlp.fc1": 36}, 5: {"*.mlp.fc1": 40}}
+
+    def make() -> GrowthCallback:
+        return GrowthCallback(fxgrow.GrowthSchedule(spec, example(), output="module"))
+
+    whole = vit(transformers)
+    trainer = hugging_face_run(transformers, tmp_path / "a", whole, 6, make(), save_steps=3)
+    trainer.train()
+    folder = tmp_path / "a" / "checkpoint-3"
+    again, callback = vit(transformers), make()
+    callback.resume(again, folder)
+    hugging_face_run(transformers, tmp_path / "b", again, 6, callback).train(resume_from_checkpoint=str(folder))
+    mine, theirs = again.state_dict(), whole.state_dict()
+    assert mine["vit.layers.0.mlp.fc1.weight"].shape == (40, 16)
+    assert all(torch.equal(t, theirs[name]) for name, t in mine.items())
+
+
+def test_a_trainer_of_transformers_takes_modules_only(transformers: Any, tmp_path: Path) -> None:
+    from fxgrow.training.hugging_face import GrowthCallback
+
+    with pytest.raises(fxgrow.PlanError, match='output="module"'):
+        GrowthCallback(fxgrow.GrowthSchedule(SPEC, example()))
+    callback = GrowthCallback(fxgrow.GrowthSchedule(SPEC, example(), output="module"))
+    with pytest.raises(fxgrow.GrowError, match="that can be read"):
+        callback.resume(vit(transformers), tmp_path)
