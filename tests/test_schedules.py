@@ -269,17 +269,18 @@ def transformers() -> Any:
     return pytest.importorskip("transformers", reason="the extra transformers is not installed")
 
 
-def vit(transformers: Any) -> Any:
+def bert(transformers: Any) -> Any:
+    """A model whose names in files are those in memory, unlike a ViT's: a Trainer cannot resume that, grown or not."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
     dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    config = transformers.ViTConfig(**sizes, **dropout, image_size=8, patch_size=4, num_labels=5)
-    return transformers.ViTForImageClassification(config)
+    config = transformers.BertConfig(**sizes, **dropout, vocab_size=20, max_position_embeddings=8, num_labels=5)
+    return transformers.BertForSequenceClassification(config)
 
 
 def hugging_face_run(transformers: Any, folder: Path, model: Any, steps: int, *callbacks: Any, **options: Any) -> Any:
     generator = torch.Generator().manual_seed(0)
-    rows = [{"pixel_values": torch.randn(3, 8, 8, generator=generator), "labels": number % 5} for number in range(12)]
+    rows = [{"input_ids": torch.randint(20, (6,), generator=generator), "labels": number % 5} for number in range(12)]
     args = transformers.TrainingArguments(
         output_dir=str(folder), max_steps=steps, per_device_train_batch_size=4, report_to=[], use_cpu=True,
         disable_tqdm=True, save_strategy="steps", logging_strategy="no", **options,
@@ -287,24 +288,24 @@ def hugging_face_run(transformers: Any, folder: Path, model: Any, steps: int, *c
     return transformers.Trainer(model, args, train_dataset=rows, eval_dataset=rows, callbacks=list(callbacks))
 
 
-SPEC = {2: {"*.mlp.fc1": 36}}
+SPEC = {2: {"*.intermediate.dense": 36}}
 
 
 def example() -> dict[str, torch.Tensor]:
-    return {"pixel_values": torch.randn(2, 3, 8, 8)}
+    return {"input_ids": torch.randint(20, (2, 6))}
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_trainer_of_transformers_grows_and_trains_on(transformers: Any, tmp_path: Path) -> None:
     from fxgrow.training.hugging_face import GrowthCallback
 
-    model = vit(transformers)
+    model = bert(transformers)
     schedule = fxgrow.GrowthSchedule(SPEC, example(), output="module")
     trainer = hugging_face_run(transformers, tmp_path, model, 5, GrowthCallback(schedule))
     trainer.train()
     assert schedule.finished
     assert trainer.model is model
-    assert {tuple(p.shape) for name, p in model.named_parameters() if "fc1.weight" in name} == {(36, 16)}
+    assert {tuple(p.shape) for name, p in model.named_parameters() if "intermediate.dense.weight" in name} == {(36, 16)}
     assert holds(trainer.optimizer.optimizer, model)
     assert all(int(state["step"]) in (3, 5) for state in trainer.optimizer.optimizer.state.values())
 
@@ -313,20 +314,20 @@ def test_a_trainer_of_transformers_grows_and_trains_on(transformers: Any, tmp_pa
 def test_a_trainer_of_transformers_goes_on_from_a_checkpoint(transformers: Any, tmp_path: Path) -> None:
     from fxgrow.training.hugging_face import GrowthCallback
 
-    spec = {2: {"*.mlp.fc1": 36}, 5: {"*.mlp.fc1": 40}}
+    spec = {2: {"*.intermediate.dense": 36}, 5: {"*.intermediate.dense": 40}}
 
     def make() -> GrowthCallback:
         return GrowthCallback(fxgrow.GrowthSchedule(spec, example(), output="module"))
 
-    whole = vit(transformers)
+    whole = bert(transformers)
     trainer = hugging_face_run(transformers, tmp_path / "a", whole, 6, make(), save_steps=3)
     trainer.train()
     folder = tmp_path / "a" / "checkpoint-3"
-    again, callback = vit(transformers), make()
+    again, callback = bert(transformers), make()
     callback.resume(again, folder)
     hugging_face_run(transformers, tmp_path / "b", again, 6, callback).train(resume_from_checkpoint=str(folder))
     mine, theirs = again.state_dict(), whole.state_dict()
-    assert mine["vit.layers.0.mlp.fc1.weight"].shape == (40, 16)
+    assert mine["bert.encoder.layer.0.intermediate.dense.weight"].shape == (40, 16)
     assert all(torch.equal(t, theirs[name]) for name, t in mine.items())
 
 
@@ -337,4 +338,4 @@ def test_a_trainer_of_transformers_takes_modules_only(transformers: Any, tmp_pat
         GrowthCallback(fxgrow.GrowthSchedule(SPEC, example()))
     callback = GrowthCallback(fxgrow.GrowthSchedule(SPEC, example(), output="module"))
     with pytest.raises(fxgrow.GrowError, match="that can be read"):
-        callback.resume(vit(transformers), tmp_path)
+        callback.resume(bert(transformers), tmp_path)
