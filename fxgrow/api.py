@@ -31,6 +31,8 @@ from .recording.model_run import source_location
 from .rewrite.apply_plans import apply_plans
 from .rewrite.student import check_calibration, student_of
 from .spec.parse import Spec, parse
+from .state.averages import apply_inside
+from .state.misuse import watch
 from .state.optimizer import Optimizers, grow_states, move, moving
 from .state.warmup import checked_steps, warm_up
 from .validate.refine import plan_until_valid
@@ -193,7 +195,8 @@ def apply(
     Args:
         plan: From `plan`, or read from JSON.
         model: The teacher, or an average or a checkpoint of it. It is not touched; the student is on its device,
-            in its dtypes.
+            in its dtypes. A wrapper that averages (`AveragedModel`, timm's `ModelEmaV3`) gives the same wrapper, around
+            the student of what it holds.
         example_inputs: As for `trace`; None: those that the plan was made with.
         calibration: Batches of inputs (of the student, where it has more input channels), for new norms that are to be
             calibrated: a DataLoader, or a list of tensors, of tuples of arguments or of dicts; what `forward` has no
@@ -223,9 +226,10 @@ def apply(
     with reasons("apply", progress):
         steps, moved = checked_steps(warmup), moving(optimizer, model, reset=reset)
         chain = chained(plan)
-        student = apply_plans(chain, model, example_inputs, calibration)
+        student = apply_inside(chain, model, lambda inner: apply_plans(chain, inner, example_inputs, calibration))
         move(moved, grow_states(moved, chain), chain, student)
         warm_up(moved, chain, student, steps)
+        watch(model, student, moved)
         return cast("fx.GraphModule | Model", student)
 
 
@@ -341,4 +345,5 @@ def grow(
             student = student_of(found.traced, proposal, model, calibration)
             move(moved, grow_states(moved, proposal), proposal, student)
             warm_up(moved, proposal, student, steps)
+            watch(model, student, moved)
             return cast("fx.GraphModule | Model", student)

@@ -1,0 +1,63 @@
+"""A warning where a student is trained by an optimizer that still holds its teacher: nothing would learn.
+
+Seen at the second backward pass of a student whose parameters have not changed since it was made. Then, and only then,
+the optimizers that are alive are looked through. One hook on one parameter does it, and goes when it has looked.
+"""
+
+from __future__ import annotations
+
+import gc
+import warnings
+import weakref
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..model.copies import named_tensors
+from .optimizer import Moving
+
+_LOOK_AT = 2  # backward passes
+
+
+def watch(teacher: nn.Module, student: nn.Module, moved: Sequence[Moving]) -> None:
+    """Look out for an optimizer that was left at the teacher, unless one was moved to the student."""
+    mine, theirs = _trained(student), _trained(teacher)
+    if not moved and mine and theirs and not mine[-1].is_meta:
+        _Watch(mine[-1], theirs)
+
+
+def _trained(model: nn.Module) -> list[Tensor]:
+    """The parameters that take a gradient."""
+    return [t for t in named_tensors(model).values() if isinstance(t, nn.Parameter) and t.requires_grad]
+
+
+class _Watch:
+    """The hook, on a student's parameter."""
+
+    def __init__(self, parameter: nn.Parameter | Tensor, of_teacher: Sequence[Tensor]) -> None:
+        self._theirs = [weakref.ref(tensor) for tensor in of_teacher]
+        self._passes = 0
+        self._version = parameter._version
+        self._handle = parameter.register_post_accumulate_grad_hook(self)
+
+    def __call__(self, parameter: Tensor) -> None:
+        self._passes += 1
+        trained = parameter._version != self._version
+        if trained or self._passes >= _LOOK_AT:
+            self._handle.remove()
+        if not trained and self._passes >= _LOOK_AT:
+            self._look(parameter)
+
+    def _look(self, parameter: Tensor) -> None:
+        theirs = {id(tensor) for ref in self._theirs if (tensor := ref()) is not None}
+        objects = gc.get_objects() if theirs else []
+        holding = [one for one in objects if issubclass(type(one), Optimizer)]  # asks no object anything
+        held = [{id(p) for group in one.param_groups for p in group["params"]} for one in holding]
+        if any(theirs & ids for ids in held) and not any(id(parameter) in ids for ids in held):
+            kinds = {type(one).__name__ for one, ids in zip(holding, held, strict=True) if theirs & ids}
+            warnings.warn(
+                f"the student gets gradients, and the {' and the '.join(sorted(kinds))} still holds the parameters of "
+                "its teacher, so the student does not learn: give grow(..., optimizer=...), or make a new one for it",
+                stacklevel=2,
+            )

@@ -1,0 +1,75 @@
+"""A student that is trained by the teacher's optimizer: nothing would learn, and fxgrow says so."""
+
+import copy
+import pickle
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+import fxgrow
+from tests.test_optimizers import OPTIMIZERS, batch, net, step
+
+X = batch(0)[0]
+
+
+def passes(model: nn.Module, optimizer: Optimizer | None, number: int) -> None:
+    for _ in range(number):
+        if optimizer is not None:
+            optimizer.zero_grad()
+        model(X).square().mean().backward()
+        if optimizer is not None:
+            optimizer.step()
+
+
+def test_an_optimizer_that_still_holds_the_teacher_is_seen_at_the_second_step() -> None:
+    teacher = net()
+    optimizer = OPTIMIZERS["AdamW"](teacher.parameters())
+    student = fxgrow.grow(teacher, 1.5, X)
+    passes(student, optimizer, 1)
+    with pytest.warns(UserWarning, match="the AdamW still holds the parameters of its teacher"):
+        passes(student, optimizer, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        passes(student, optimizer, 3)  # once is enough
+
+
+def test_the_same_for_apply_and_for_modules() -> None:
+    teacher = net()
+    optimizer = OPTIMIZERS["SGD"](teacher.parameters())
+    student = fxgrow.apply(fxgrow.plan(fxgrow.widths(teacher, X, output="module"), 1.5), teacher)
+    with pytest.warns(UserWarning, match="still holds the parameters of its teacher"):
+        passes(student, optimizer, 2)
+
+
+def test_what_is_no_misuse_is_not_warned_of() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        teacher = net()
+        old = OPTIMIZERS["SGD"](teacher.parameters())
+        student = fxgrow.grow(teacher, 1.5, X)
+        new = OPTIMIZERS["SGD"](student.parameters())
+        passes(student, None, 4)  # gradients are accumulated
+        new.step()
+        passes(teacher, old, 3)  # the teacher is trained on, beside it
+        passes(student, new, 3)
+        moved = fxgrow.grow(teacher, 1.5, X, optimizer=old)
+        passes(moved, old, 3)
+        passes(fxgrow.grow(teacher, 1.5, X), None, 3)  # trained by hand: no optimizer holds it
+        del old, new
+
+
+def test_nothing_is_left_on_the_student() -> None:
+    teacher = net()
+    student = fxgrow.grow(teacher, 1.5, X)
+    assert not student._forward_hooks
+    assert not student._forward_pre_hooks
+    for twin in (copy.deepcopy(student), pickle.loads(pickle.dumps(student))):
+        assert not any(p._post_accumulate_grad_hooks for p in twin.parameters())
+    optimizer = OPTIMIZERS["SGD"](student.parameters())
+    passes(student, optimizer, 2)
+    assert not any(p._post_accumulate_grad_hooks for p in student.parameters())
+    step(student, optimizer, 0)
+    assert torch.isfinite(student(X)).all()
