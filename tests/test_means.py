@@ -11,7 +11,7 @@ import fxgrow
 from fxgrow import Widen
 from fxgrow.layouts.layout import atoms
 from fxgrow.ops import Sample, rules
-from fxgrow.rewrite.student import plan_of
+from fxgrow.rewrite.lineage import plan_of
 from tests.check import assert_exact, randomise, relative_error, run
 from tests.nets.registry import Call
 
