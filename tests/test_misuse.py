@@ -3,6 +3,7 @@
 import copy
 import pickle
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -73,3 +74,10 @@ def test_nothing_is_left_on_the_student() -> None:
     assert not any(p._post_accumulate_grad_hooks for p in student.parameters())
     step(student, optimizer, 0)
     assert torch.isfinite(student(X)).all()
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_student_that_is_watched_grows_again(output: Any) -> None:
+    first = fxgrow.grow(net(), 1.5, X, output=output)
+    second = fxgrow.grow(first, 1.5, X, output=output)
+    assert torch.allclose(first(X), second(X))

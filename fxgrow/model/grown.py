@@ -18,6 +18,7 @@ from .generated_code import NAMED, names_written, odd_nodes, placeholders_for, r
 from .opaque import OPAQUE_MODEL, opaque_graph
 from .provenance import ModuleStacks, copy_module_stacks, module_stacks
 from .tree import MODES, Mode, apply_mode_overrides, as_tree
+from .uncalled import Known, warn_once
 
 _STATE = (vars(fx.GraphModule(nn.Module(), fx.Graph())).keys() - vars(nn.Module()).keys()) | {
     "graph",
@@ -25,6 +26,7 @@ _STATE = (vars(fx.GraphModule(nn.Module(), fx.Graph())).keys() - vars(nn.Module(
     "_codes",
     "_compiling",
     "_told",
+    "_known",
 }
 
 
@@ -42,6 +44,7 @@ class GrownModule(fx.GraphModule):
         self.__dict__.update(as_tree(root).__dict__)  # all modules in their order, also those that no graph uses
         self.__dict__["_graphs"] = dict(graphs)
         self.__dict__["_told"] = self.training
+        self.__dict__["_known"] = Known(self)
         for graph in graphs.values():
             graph.owning_module = self
         self.recompile()
@@ -115,6 +118,8 @@ class GrownModule(fx.GraphModule):
             type(self).forward = _by_mode(forwards)
         if OPAQUE_MODEL in self.__dict__:
             type(self).forward = _in_its_mode(type(self).forward)
+        elif "_known" in self.__dict__:  # the base class compiles once before there are modules
+            type(self).forward = warn_once(self.__dict__["_known"], type(self).forward)
         return codes[present]
 
     def train(self, mode: bool = True) -> GrownModule:

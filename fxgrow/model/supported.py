@@ -27,6 +27,14 @@ def leaf_references(leaf_modules: object) -> tuple[str | type, ...]:
     return leaves
 
 
+HARMLESS = "fxgrow_harmless"  # attribute of a hook on a parameter that fxgrow puts there itself
+
+
+def _hooks_of_users(tensor: Tensor) -> bool:
+    hooks = getattr(tensor, "_post_accumulate_grad_hooks", None) or {}
+    return any(not hasattr(hook, HARMLESS) for hook in hooks.values())
+
+
 def check_supported(model: nn.Module) -> None:
     """Check that all parameters can be gathered and divided, and that no module is compiled or quantized.
 
@@ -52,7 +60,7 @@ def check_supported(model: nn.Module) -> None:
             kind = f"holds {tensor.dtype}"
         elif type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
             kind = f"is {a_type(tensor)}"
-        elif tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
+        elif tensor._backward_hooks or _hooks_of_users(tensor):
             kind = "has hooks, which may not work on its grown shape; remove them and add them to the student"
         if kind:
             raise TraceError(f"{name!r} {kind}; fxgrow grows plain real floating-point tensors")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..model.copies import named_tensors
+from ..model.supported import HARMLESS
 from .optimizer import Moving
 
 _LOOK_AT = 2  # backward passes
@@ -39,6 +40,7 @@ class _Watch:
         self._theirs = [weakref.ref(tensor) for tensor in of_teacher]
         self._passes = 0
         self._version = parameter._version
+        vars(self)[HARMLESS] = True
         self._handle = parameter.register_post_accumulate_grad_hook(self)
 
     def __call__(self, parameter: Tensor) -> None:
