@@ -146,12 +146,8 @@ BOUNDED = [name for name in OPTIMIZERS if not name.startswith("SGD") and name no
 
 
 def late(make: Make) -> tuple[nn.Module, Optimizer]:
-    """A teacher and its optimizer late in training, where the corrections of the bias have died out."""
-    teacher, optimizer = trained(make, 40)
-    for state in optimizer.state.values():
-        if "step" in state:
-            state["step"].fill_(5000)
-    return teacher, optimizer
+    """A teacher and its optimizer after some training, where second moments are averages of many steps."""
+    return trained(make, 300)
 
 
 def train_on(
@@ -172,15 +168,16 @@ def train_on(
 
 @pytest.mark.parametrize("name", BOUNDED)
 def test_new_entries_take_no_larger_steps_than_old_ones(name: str) -> None:
-    """RMSprop and NAdam take steps of several times the rate also with old entries."""
+    """Adam's are at most twice the rate. RMSprop and NAdam take longer ones with old entries, too."""
     plan = fxgrow.plan(fxgrow.widths(net(), batch(0)[0]), {"0": 13, "3": 1.5}, method="zero_out")
     teacher, optimizer = late(OPTIMIZERS[name])
     with torch.no_grad():
         before = max(float(F.cross_entropy(teacher(images), labels)) for images, labels in map(batch, range(4)))
     student = fxgrow.apply(plan, teacher, optimizer=optimizer)
     new, old, losses = train_on(optimizer, student, plan)
-    assert new[0] <= max(1.05, *old), (new, old)
-    assert max(new) <= max(2, 1.6 * max(old)), (new, old)
+    longer = name.startswith(("RMSprop", "NAdam"))
+    assert new[0] <= (max(old) if longer else 1.05), (new, old)
+    assert max(new) <= (1.6 * max(old) if longer else 2), (new, old)
     assert max(losses) - before <= 0.15, losses
 
 
