@@ -6,6 +6,8 @@ from torch import Tensor, fx, nn
 
 from benchmarks import interop
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's own tools
+
 FAST = ["torch.export", "torch.jit.trace", "deepcopy, pickle", "channels_last", "AveragedModel"]
 
 
