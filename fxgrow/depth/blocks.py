@@ -27,14 +27,13 @@ from .trial import is_identity_on_random_inputs
 NodeValues = Mapping[Mode, Mapping[fx.Node, Any]]  # per mode: the value of each node on the example inputs
 
 
-def repeat(widths: WidthGraph, known: NodeValues, block: str, paths: tuple[str, ...]) -> Repeat:
-    """The plan entry for clones of a block.
+def _block(widths: WidthGraph, known: NodeValues, block: str) -> Repeat:
+    """The plan entry for a block, without clones.
 
     Args:
         widths: The width graph of the model.
         known: The values of all nodes on the example inputs.
         block: The path of the block's module.
-        paths: The paths of the clones.
 
     Raises:
         Unfit: The module is no residual block, or a clone would change the function; the message says why.
@@ -58,7 +57,7 @@ def repeat(widths: WidthGraph, known: NodeValues, block: str, paths: tuple[str, 
         regions.append(Region(mode, skip.entry.name, exit_node.name, tuple(node.name for node in nodes)))
     if not regions:
         raise Unfit("no node of the graph is inside it: it is kept as a call, or not used")
-    return Repeat(block, paths, tuple(zeros), tuple(regions))
+    return Repeat(block, (), tuple(zeros), tuple(regions))
 
 
 def _check_identity(
@@ -86,15 +85,13 @@ def _check_identity(
             raise Unfit(f"with zeros in {', '.join(zeros)} it is not the identity in {run_mode} mode")
 
 
-def last_blocks(widths: WidthGraph, known: NodeValues, path: str) -> list[str]:
-    """The last residual block of each stage in a module; a stage is a run of blocks with equal input layouts.
+def last_blocks(widths: WidthGraph, known: NodeValues, path: str) -> list[Repeat]:
+    """The last residual block of each stage in a module, without clones; a stage is a run of blocks with equal input layouts.
 
     Raises:
         Unfit: The module has no block that can be cloned; the message says why.
     """
     reasons: dict[str, str] = {}
-    if widths.traced.output == "module":
-        raise Unfit("output='module' keeps the model's own code, which calls no new blocks; use output='graph'")
     leaf = call_around(widths.traced, path)
     if leaf and (leaf != path or not is_layer_class(widths.traced.classes[path])):
         raise Unfit(f"it runs inside {leaf}, which is kept as a call")
@@ -106,7 +103,7 @@ def last_blocks(widths: WidthGraph, known: NodeValues, path: str) -> list[str]:
             f"{details or 'all its modules are layers of torch.nn'}"
         )
     stages = itertools.groupby(blocks, lambda block: _input_layouts(widths, block))
-    return [list(stage)[-1].block for _, stage in stages]
+    return [list(stage)[-1] for _, stage in stages]
 
 
 def _blocks(widths: WidthGraph, known: NodeValues, path: str, reasons: dict[str, str]) -> list[Repeat]:
@@ -118,7 +115,7 @@ def _blocks(widths: WidthGraph, known: NodeValues, path: str, reasons: dict[str,
     own: list[Repeat] = []
     if not is_layer_class(kind) and not issubclass(kind, CONTAINERS):
         try:
-            own = [repeat(widths, known, path, ())]
+            own = [_block(widths, known, path)]
         except Unfit as reason:
             reasons[path] = str(reason)
     children = [name for name in widths.traced.classes if name and name.rpartition(".")[0] == path]

@@ -15,7 +15,9 @@ from ..model.copies import clone_owned
 from ..model.provenance import modules_of, set_module_stack
 from ..model.tree import Mode
 from ..plans.changes import CLONE, Enlarge, Insert, Repeat, StructuralChange
+from ..plans.numbering import Numbering
 from ..plans.validation import is_module_path
+from .entries import number_through, shared_objects
 from .new_layers import build_new_layer, zero
 
 LAST_CLONE = "fxgrow_last_clone"  # in the meta of a block's exit node: the exit node of its last clone
@@ -34,18 +36,26 @@ def make(root: nn.Module, graphs: Mapping[Mode, fx.Graph], changes: Iterable[Str
     Raises:
         PlanError: A graph has no node that a change names, or the name of a new module is taken.
     """
-    order = (Enlarge, Repeat, Insert)  # blocks are cloned before new layers are inserted into them
-    for change in sorted(changes, key=lambda change: order.index(type(change))):
+    changes = sorted(changes, key=_order)
+    for change in changes:
         if isinstance(change, Enlarge):
             _enlarge(_module(root, change.path), change)
         elif isinstance(change, Repeat):
             _repeat(root, graphs, change)
         else:
             _insert(root, graphs, change, seed)
+    for parent in Numbering.of(changes).clones:
+        number_through(_module(root, parent))
     for graph in graphs.values():
         for node in graph.nodes:
             node.meta.pop(LAST_CLONE, None)
             node.meta.pop(LAST_LAYER, None)
+
+
+def _order(change: StructuralChange) -> tuple[int, int]:
+    """Blocks are cloned before new layers are inserted into them, and before blocks in them are cloned."""
+    kinds = (Enlarge, Repeat, Insert)
+    return kinds.index(type(change)), change.block.count(".") if isinstance(change, Repeat) else 0
 
 
 # -- new layers ------------------------------------------------------------------------------------
@@ -129,8 +139,9 @@ def _node(graph: fx.Graph, name: str) -> fx.Node:
 def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat) -> None:
     block = _module(root, repeat.block)
     last = repeat.block
+    shared = {} if repeat.regions else shared_objects(root, block)
     for path in repeat.paths:
-        twin = clone_owned(block)
+        twin = clone_owned(block, shared)
         for parameter in twin.parameters():  # new parameters are trained even if those of the block are frozen
             parameter.requires_grad_(parameter.is_floating_point())
         tensors = dict(twin.named_parameters(remove_duplicate=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, cast
@@ -26,8 +26,9 @@ from ..plans.entries import Skipped
 from ..plans.growth_plan import Plan
 from ..spec.match import match, module_of
 from ..spec.requests import Deepen, Kernel, Request
+from . import module_blocks
 from .anchors import Anchor, anchors
-from .blocks import NodeValues, call_around, last_blocks, repeat
+from .blocks import call_around, last_blocks
 from .kernels import enlarge
 from .trial import node_values
 
@@ -63,11 +64,10 @@ def plan_depth(widths: WidthGraph, requests: Iterable[Request], plan: Plan) -> D
     """
     drafted = DepthPlan()
     requests = list(requests)
-    blocks = any(isinstance(request, Deepen) and request.blocks for request in requests)
-    known = node_values(widths.traced) if blocks else {}
+    make_blocks = _block_maker(widths, drafted, requests)
     for request in requests:
         if isinstance(request, Deepen) and request.blocks:
-            _each(request, _modules(widths, request), drafted, partial(_repeat, widths, known, drafted, request))
+            _each(request, _modules(widths, request), drafted, partial(make_blocks, request))
         elif isinstance(request, Deepen):
             _each(request, _layers(widths, request), drafted, partial(_insert, widths, plan, drafted, request))
         elif isinstance(request, Kernel):
@@ -122,17 +122,28 @@ def _modules(widths: WidthGraph, request: Deepen) -> list[str]:
     return [path for path in matched if not any(path.startswith(f"{other}.") for other in matched)]
 
 
-def _repeat(
-    widths: WidthGraph, known: NodeValues, drafted: DepthPlan, request: Deepen, path: str
-) -> list[StructuralChange]:
-    """Clones of a block, or of the last block of each stage in a container."""
-    changes: list[StructuralChange] = []
-    for block in last_blocks(widths, known, path):
-        paths: list[str] = []
-        for _ in range(request.blocks):
-            paths.append(_free_name(widths, drafted.changes, block, paths))
-        changes.append(repeat(widths, known, block, tuple(paths)))
-    return changes
+def _block_maker(
+    widths: WidthGraph, drafted: DepthPlan, requests: Iterable[Request]
+) -> Callable[[Deepen, str], list[StructuralChange]]:
+    """What makes clones of a block, or of the last block of each stage in a container, for a request and a path."""
+    if not any(isinstance(request, Deepen) and request.blocks for request in requests):
+        return lambda request, path: []
+    if widths.traced.output == "module":
+        programs = module_blocks.programs(widths.traced)
+        find = partial(module_blocks.last_blocks, widths, programs)
+    else:
+        find = partial(last_blocks, widths, node_values(widths.traced))
+
+    def make(request: Deepen, path: str) -> list[StructuralChange]:
+        changes: list[StructuralChange] = []
+        for block in find(path):
+            paths: list[str] = []
+            for _ in range(request.blocks):
+                paths.append(_free_name(widths, drafted.changes, block.block, paths))
+            changes.append(replace(block, paths=tuple(paths)))
+        return changes
+
+    return make
 
 
 def _insert(widths: WidthGraph, plan: Plan, drafted: DepthPlan, request: Deepen, path: str) -> list[StructuralChange]:

@@ -167,9 +167,9 @@ def _meta_like(tensor: Tensor) -> Tensor:
     return nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
 
 
-def clone_owned(model: nn.Module) -> nn.Module:
-    """A deep copy that shares no memory with the model."""
-    return clone_shared(model, {id(t): _copy_of(t) for t in named_tensors(model).values()})
+def clone_owned(model: nn.Module, shared: Mapping[int, Any] | None = None) -> nn.Module:
+    """A deep copy that shares no memory with the model, but what is in `shared` by `id`."""
+    return clone_shared(model, {id(t): _copy_of(t) for t in named_tensors(model).values()} | dict(shared or {}))
 
 
 def clone_to_run(model: nn.Module, *, real: bool) -> nn.Module:

@@ -112,7 +112,8 @@ class Repeat(Change):
         block: The path of the block.
         paths: The paths of the clones.
         zeros: The parameters that are zero in a clone, by their names in the block; only the skip connection remains.
-        regions: The nodes of the block in each graph.
+        regions: The nodes of the block in each graph; none where the student is a module of the user's own class.
+        numbered: Whether the block and its clones are entries of a container that is numbered through (`numbering`).
         exact_modes: The modes in which the function is preserved.
     """
 
@@ -122,6 +123,7 @@ class Repeat(Change):
     paths: tuple[str, ...]
     zeros: tuple[str, ...]
     regions: tuple[Region, ...]
+    numbered: bool = False
     exact_modes: tuple[Mode, ...] = ("eval", "train")
 
     @property

@@ -250,7 +250,7 @@ class Plan:
             validation.check_io_dims(step.io_dims, step._by_name)
             validation.check_sizes(step.sizes)
             validation.check_edits(step.edits, step.resizes)
-            validation.check_changes(step.changes)
+            validation.check_changes(step.changes, step.output)
             reason = why_invalid(step.example) if step.example is not None else ""
             if reason:
                 raise PlanError(f"the plan's example inputs are none: {reason}")

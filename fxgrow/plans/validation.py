@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from torch import nn
 
@@ -18,7 +19,8 @@ from ..base.structures import ArgumentPath
 from ..errors import PlanError
 from ..layouts.layout import Layout, atoms, measure, only_atom
 from ..model.fixed_sizes import NUMBER_OF_DIMENSIONS, FixedSize
-from .changes import Enlarge, Insert, Repeat, StructuralChange
+from ..model.tree import Output
+from .changes import CLONE, Enlarge, Insert, Repeat, StructuralChange
 from .entries import DROP, PARTS, Edit, IoDimPlan, Resize, TensorPlan, Width
 
 MOST_CHANNELS = 10**8  # of a width, a kernel size, a stated size
@@ -150,10 +152,10 @@ def _is_quotable(name: str) -> bool:
     return bool(name) and name.isprintable() and not set(name) & {'"', "'", "\\"}
 
 
-def check_changes(changes: Iterable[StructuralChange]) -> None:
+def check_changes(changes: Iterable[StructuralChange], output: Output) -> None:
     """New layers, clones and kernels have paths, sizes and places that can be."""
     for change in changes:
-        new = {Insert: _why_no_insert, Repeat: _why_no_repeat, Enlarge: _why_no_enlarge}
+        new = {Insert: _why_no_insert, Repeat: partial(_why_no_repeat, output), Enlarge: _why_no_enlarge}
         reason: str = new[type(change)](change)  # type: ignore[operator]
         if reason:
             raise PlanError(f"the plan's {change.TYPE} of a layer or block: {reason}")
@@ -174,15 +176,36 @@ def _why_no_insert(new: Insert) -> str:
     return new.activation.why_invalid() if new.activation is not None else ""
 
 
-def _why_no_repeat(repeat: Repeat) -> str:
+def _why_no_repeat(output: Output, repeat: Repeat) -> str:
     if not repeat.block or not repeat.paths or not all(map(is_module_path, repeat.paths)):
         return f"the paths {repeat.paths!r:.80} of clones are not made of words and dots"
     if len(set(repeat.paths)) < len(repeat.paths):
         return "two clones have one path"
+    if output == "module":
+        return _why_no_entries(repeat)
+    if repeat.numbered:
+        return "in a graph no container is numbered through"
     named = [name for region in repeat.regions for name in (region.entry, region.exit, *region.nodes)]
     if not repeat.regions or not all(map(str.isidentifier, named)):
         return "it names no nodes of a graph"
     return "" if all(region.exit in region.nodes for region in repeat.regions) else "its block does not hold its exit"
+
+
+def _why_no_entries(repeat: Repeat) -> str:
+    """Why clones cannot be entries of the container of their block."""
+    if repeat.regions:
+        return "its clones are entries of a container, and it names nodes of a graph"
+    parent, dot, own = repeat.block.rpartition(".")
+    if any(path.rpartition(".")[0] != parent for path in repeat.paths):
+        return "its clones are in another container than the block"
+    if not repeat.numbered:
+        return ""
+    numbers = [path.removeprefix(f"{parent}{dot}{own}{CLONE}") for path in repeat.paths]
+    fitting = own.isdecimal() and own.isascii() and len(own) < 10
+    return "" if fitting and all(map(_PLACE.fullmatch, numbers)) else "its clones are not numbered after the block"
+
+
+_PLACE = re.compile("[1-9][0-9]{0,8}")  # of a clone among those of its block
 
 
 def _why_no_enlarge(change: Enlarge) -> str:

@@ -18,7 +18,7 @@ from ..base.structures import children_of
 from ..model.example_inputs import brief
 from .tape import Tape
 
-_PLAIN = (str, bytes, int, float, complex, bool, type(None))
+PLAIN = (str, bytes, int, float, complex, bool, type(None))
 
 Path = tuple[str, ...]
 
@@ -73,7 +73,7 @@ def _entries(tape: Tape, result: Any) -> Iterator[tuple[Path, str]]:
         if isinstance(value, Tensor):
             yield path, _tensor(tape, value)
             continue
-        if isinstance(value, _PLAIN):
+        if isinstance(value, PLAIN):
             yield path, repr(value)
             continue
         yield path, f"a {_kind(value)}" if id(value) not in seen else f"the same {_kind(value)} again"

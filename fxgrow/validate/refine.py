@@ -29,6 +29,7 @@ from ..solver.plan_widths import plan_widths
 from ..spec.parse import Widen
 from ..spec.requests import Request
 from .changes import Student, check_changes
+from .clones import check_clones
 from .conformance import check_conformance
 from .fixed_dims import KEPT_SIZES, fixed_sizes
 from .verdict import Mismatch, Verdict
@@ -207,7 +208,13 @@ def _with_depth(proposal: Plan, widths: WidthGraph, requests: Sequence[Widen | R
         skipped=(*proposal.skipped, *depth.skipped),
         notes=(*proposal.notes, *depth.notes),
     )
-    check_changes(_on_meta(widths, proposal), _on_meta(widths, complete), widths, complete)
+    if proposal.output == "graph":
+        check_changes(_on_meta(widths, proposal), _on_meta(widths, complete), widths, complete)
+        return complete
+    kernels = replace(proposal, changes=tuple([change for change in complete.changes if not change.new_paths]))
+    check_changes(_on_meta(widths, proposal), _on_meta(widths, kernels), widths, kernels)
+    if kernels.changes != complete.changes:
+        check_clones(_on_meta(widths, kernels), _on_meta(widths, complete), widths, complete)
     return complete
 
 

@@ -1,0 +1,148 @@
+"""Clones of residual blocks in the user's own class: entries of containers, found by their calls without a graph."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from ..capture.traced import Traced
+from ..errors import Unfit
+from ..infer.width_graph import WidthGraph
+from ..model.layer_kinds import CONTAINERS, is_layer_class
+from ..model.tree import Mode
+from ..model.walk import submodule
+from ..plans.changes import Repeat
+from ..recording.program import Program, ProgramTape, Visit, program_of
+from ..recording.run import TapedRun
+from .recorded_skip import Carried, carried
+from .replay import is_identity
+
+Programs = Mapping[Mode, Program]
+
+
+def programs(traced: Traced) -> dict[Mode, Program]:
+    """What the model does in each mode, call by call, with the calls of all modules that may be blocks."""
+    paths = [path for path, kind in traced.classes.items() if path and _may_be_block(kind)]
+    return {mode: _program(traced, mode, paths) for mode in traced.tapes}
+
+
+def _program(traced: Traced, mode: Mode, paths: list[str]) -> Program:
+    run = TapedRun(traced.fresh(), traced.arguments, ProgramTape, mode=mode, real=traced.inputs.real)
+    return program_of(run, lambda run: run.graph(traced.graph(mode)), paths)
+
+
+def _may_be_block(kind: type) -> bool:
+    return not is_layer_class(kind) and not issubclass(kind, CONTAINERS)
+
+
+def last_blocks(widths: WidthGraph, known: Programs, path: str) -> list[Repeat]:
+    """The last residual block of each stage in a module, without clones; a stage is a run of blocks of one shape.
+
+    Raises:
+        Unfit: The module has no block that can be cloned; the message says why.
+    """
+    reasons: dict[str, str] = {}
+    blocks = list(_blocks(widths.traced, known, path, reasons))
+    if not blocks:
+        details = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:4])
+        raise Unfit(
+            "no block in it can be cloned without changing the function: "
+            f"{details or 'all its modules are layers of torch.nn'}"
+        )
+    stages = itertools.groupby(blocks, partial(_shapes, known))
+    return [list(stage)[-1] for _, stage in stages]
+
+
+def _blocks(traced: Traced, known: Programs, path: str, reasons: dict[str, str]) -> Iterator[Repeat]:
+    """The blocks in a module, in order; the module itself, if it is a block and no chain of blocks."""
+    own: list[Repeat] = []
+    if _may_be_block(traced.classes[path]):
+        try:
+            own = [_block(traced, known, path)]
+        except Unfit as reason:
+            reasons[path] = str(reason)
+    children = [name for name in traced.classes if name and name.rpartition(".")[0] == path]
+    within = [block for child in children for block in _blocks(traced, known, child, reasons)]
+    yield from own if own and len(within) < 2 else within
+
+
+def _block(traced: Traced, known: Programs, path: str) -> Repeat:
+    """The plan entry for a block, without clones.
+
+    Raises:
+        Unfit: The module is no residual block, or no clone can stand behind it; the message says why.
+    """
+    check_place(traced.root, path)
+    zeros: dict[str, None] = {}
+    ran = False
+    for mode, program in known.items():
+        visits = program.visits_of(path)
+        if len(visits) > 1:
+            raise Unfit(f"it is called {len(visits)} times in {mode} mode, and a clone would be as often")
+        for visit in visits:
+            found = _checked(program, visit, mode)
+            zeros.update(dict.fromkeys(found.zeros))
+            ran = True
+    if not ran:
+        raise Unfit("nothing calls it")
+    return Repeat(path, (), tuple(zeros), (), numbered=is_numbered(traced.root, path.rpartition(".")[0]))
+
+
+def _checked(program: Program, visit: Visit, mode: Mode) -> Carried:
+    """The skip connection of a block, which is the identity with zeros in its branches.
+
+    Raises:
+        Unfit: It is not.
+    """
+    found = carried(program.tape, visit)
+    named = {name: tensor for tensor, name in ((t, program.tape.names[id(t)]) for t in _named(program))}
+    ends = [(visit.given[entry].tensor, visit.result[number].tensor) for entry, number in found.ends]
+    if any(entry.shape != exit_.shape or entry.dtype != exit_.dtype for entry, exit_ in ends):
+        raise Unfit("its output has another shape than its input")
+    zeros = [named[f"{visit.path}.{name}"] for name in found.zeros]
+    try:
+        exact = is_identity(program.tape, program.steps[visit.first : visit.end], ends, zeros)
+    except Exception as error:  # noqa: BLE001 - a call may refuse random numbers
+        raise Unfit(f"it does not run on random inputs: {type(error).__name__}: {error}") from None
+    if not exact:
+        raise Unfit(f"with zeros in {', '.join(found.zeros)} it is not the identity in {mode} mode")
+    return found
+
+
+def _named(program: Program) -> Iterator[Any]:
+    return (tensor for tensor in program.tape.keepalive if id(tensor) in program.tape.names)
+
+
+def _shapes(known: Programs, block: Repeat) -> tuple[Any, ...]:
+    visit = next(visit for program in known.values() for visit in program.visits_of(block.block))
+    return tuple([tuple(passed.tensor.shape) for passed in visit.given])
+
+
+# -- containers ------------------------------------------------------------------------------------
+
+
+def check_place(root: nn.Module, path: str) -> None:
+    """Whether another module can stand behind one without a change to code.
+
+    Raises:
+        Unfit: It is no entry of a container.
+    """
+    parent_path = path.rpartition(".")[0]
+    parent = submodule(root, parent_path) if parent_path else root
+    if not isinstance(parent, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+        raise Unfit(
+            f"it is no entry of a Sequential, ModuleList or ModuleDict, so code of {type(parent).__name__} would have "
+            "to call its clones; use output='graph'"
+        )
+
+
+def is_numbered(root: nn.Module, path: str) -> bool:
+    """Whether the entries of a container are named by their places."""
+    parent = submodule(root, path) if path else root
+    return isinstance(parent, nn.Sequential | nn.ModuleList) and list(parent._modules) == [
+        str(number) for number in range(len(parent._modules))
+    ]

@@ -1,0 +1,228 @@
+"""Compares a student in the user's own class that has clones of blocks with the one that has none, call by call.
+
+It must make the same calls on the same values, with those of the clones in between, and return the same values. What a
+clone returns counts as what it is given, once its calls were run on random numbers and left them as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from ..base.structures import children_of, leaf_tensors
+from ..base.wording import a_type
+from ..capture.tracer import explain
+from ..depth.recorded_skip import Carried, carried
+from ..depth.replay import is_identity
+from ..errors import PlanError, Unfit
+from ..infer.width_graph import WidthGraph
+from ..model.example_inputs import brief
+from ..model.tree import Mode, graph_for
+from ..plans.changes import Repeat
+from ..plans.growth_plan import Plan
+from ..plans.numbering import Numbering
+from ..recording.operators import same_operator
+from ..recording.program import Program, ProgramTape, Visit, program_of
+from ..recording.run import TapedRun
+from ..recording.tape import Key
+from ..rewrite.student_inputs import padded
+from .changes import Student
+
+
+def check_clones(student: Student, deeper: Student, widths: WidthGraph, plan: Plan) -> None:
+    """Check that a student with clones makes the calls of the one without them, and those of the clones between them.
+
+    Args:
+        student: The student without clones.
+        deeper: The student with them.
+        widths: The teacher's.
+        plan: The student's, with its changes.
+
+    Raises:
+        PlanError: It does not.
+    """
+    numbering = Numbering.of(plan.changes)
+    clones = {numbering(path): change for change in plan.changes if isinstance(change, Repeat) for path in change.paths}
+    for mode in widths.traced.tapes:
+        before = _program(student, widths, plan, mode, ())
+        after = _program(deeper, widths, plan, mode, clones)
+        _Comparison(before, after, clones, numbering, mode).check()
+
+
+def _program(student: Student, widths: WidthGraph, plan: Plan, mode: Mode, paths: Any) -> Program:
+    root, graphs = student
+    real = widths.traced.inputs.real
+    arguments = padded(plan, widths.traced.arguments)
+    run = TapedRun(widths.traced.to_run(root), arguments, ProgramTape, mode=mode, real=real)
+    try:
+        return program_of(run, lambda run: run.graph(graph_for(graphs, mode)), paths)
+    except Exception as error:
+        raise PlanError(f"with the new blocks the model does not run in {mode} mode: {explain(error)}") from error
+
+
+@dataclass(slots=True)
+class _Comparison:
+    """The comparison of two runs.
+
+    Attributes:
+        before: Of the student without clones.
+        after: Of the student with them.
+        clones: The clones by their paths in the student.
+        numbering: The names of the student.
+        mode: The mode.
+    """
+
+    before: Program
+    after: Program
+    clones: Mapping[str, Repeat]
+    numbering: Numbering
+    mode: Mode
+    _same: dict[Key, Key] = field(default_factory=dict)  # values of the student, in terms of those without clones
+    _tried: dict[Any, Carried] = field(default_factory=dict)  # clones' calls that were run on random numbers
+    _new: set[Key] = field(default_factory=set)  # values that clones made
+
+    def check(self) -> None:
+        """Compare calls, then results.
+
+        Raises:
+            PlanError: They differ.
+        """
+        for name in self.before.tape.names.values():
+            self._same[self.numbering(name)] = name
+        starts = {visit.first: visit for visit in self.after.visits if visit.end > visit.first}
+        ours, theirs = 0, 0
+        while ours < len(self.after.calls):
+            visit = starts.get(ours)
+            if visit is not None:
+                self._pass(visit)
+                ours = visit.end
+                continue
+            if theirs >= len(self.before.calls):
+                self._refuse(f"{self.after.calls[ours].site} is one operation more than without them")
+            self._compare(ours, theirs)
+            ours, theirs = ours + 1, theirs + 1
+        if theirs < len(self.before.calls):
+            self._refuse(f"{self.before.calls[theirs].site} does not run")
+        idle = [path for path in self.clones if not self.after.visits_of(path)]
+        if idle and len(idle) < len(self.clones):
+            self._refuse(f"nothing calls {idle[0]}")
+        self._compare_results()
+
+    def _refuse(self, what: str) -> None:
+        raise PlanError(f"with the new blocks the model computes something else in {self.mode} mode: {what}")
+
+    def _value(self, key: Key) -> Key:
+        if isinstance(key, tuple):
+            return self._value(key[0]), key[1]  # type: ignore[return-value]
+        return self._same.get(key, key)
+
+    def _compare(self, ours: int, theirs: int) -> None:
+        """Compare one call, and note its results as the same."""
+        mine, its = self.after.calls[ours], self.before.calls[theirs]
+        if not same_operator(mine.op, its.op) or mine.shapes != its.shapes:
+            self._refuse(f"{mine.site} runs {mine.op} {list(mine.shapes)} where {its.op} {list(its.shapes)} ran")
+        if mine.constants != its.constants and repr(mine.constants) != repr(its.constants):
+            self._refuse(f"{mine.op} at {mine.site} gets {brief(mine.constants)} where it got {brief(its.constants)}")
+        if tuple(map(self._value, mine.inputs)) != its.inputs:
+            self._refuse(f"{mine.op} at {mine.site} reads other values")
+        self._same.update(zip(self.after.steps[ours].made, self.before.steps[theirs].made, strict=True))
+
+    # -- clones ----------------------------------------------------------------------------------
+
+    def _pass(self, clone: Visit) -> None:
+        """Check that a clone leaves what it is given as it is, and go on behind it."""
+        signature = (self.clones[clone.path].block, self._signature(clone))
+        if signature not in self._tried:
+            try:
+                self._tried[signature] = self._try(clone)
+            except Unfit as reason:
+                self._refuse(f"{clone.path}: {reason}")
+        self._new.update(made for at in range(clone.first, clone.end) for made in self.after.steps[at].made)
+        for entry, number in self._tried[signature].ends:
+            given, result = clone.given[entry].value, clone.result[number].value
+            self._new.add(result)
+            self._same[result] = self._value(given)
+
+    def _try(self, clone: Visit) -> Carried:
+        """Run the calls of a clone on random numbers.
+
+        Raises:
+            Unfit: It is not the identity.
+        """
+        tape = self.after.tape
+        found = carried(tape, clone)
+        names = {f"{clone.path}.{name}" for name in self.clones[clone.path].zeros}
+        zeros = [tensor for tensor in tape.keepalive if tape.names.get(id(tensor)) in names]
+        ends = [(clone.given[entry].tensor, clone.result[number].tensor) for entry, number in found.ends]
+        if not is_identity(tape, self.after.steps[clone.first : clone.end], ends, zeros):
+            raise Unfit(f"with zeros in {', '.join(sorted(names))} it is not the identity")
+        return found
+
+    def _signature(self, clone: Visit) -> tuple[Any, ...]:
+        """The calls of a clone in terms of what it is given and what it made itself."""
+        local: dict[Key, int] = {passed.value: -1 - i for i, passed in enumerate(clone.given)}
+        calls = []
+        for at in range(clone.first, clone.end):
+            call = self.after.calls[at]
+            inputs = tuple([local.get(key, str(key).removeprefix(clone.path)) for key in call.inputs])
+            calls.append((call.op, inputs, repr(call.constants), call.shapes))
+            for made in self.after.steps[at].made:
+                local[made] = len(local)
+        return tuple(calls)
+
+    # -- results ---------------------------------------------------------------------------------
+
+    def _compare_results(self) -> None:
+        """Compare what the runs leave behind: results, and what parameters and buffers hold."""
+        difference = self._difference(self.after.result, self.before.result, "", set())
+        if difference:
+            self._refuse(difference)
+        kept = {name: value for name, value in self.after.written if not f"{name}.".startswith(self._inside)}
+        theirs = {self.numbering(name): value for name, value in self.before.written}
+        for name in dict.fromkeys((*kept, *theirs)):
+            if name not in kept or self._value(kept[name]) != theirs.get(name):
+                self._refuse(f"{name} is left with another value")
+
+    @property
+    def _inside(self) -> tuple[str, ...]:
+        return tuple(f"{path}." for path in self.clones)
+
+    def _difference(self, mine: Any, its: Any, at: str, seen: set[int]) -> str:
+        """Where two results differ, in words; a sequence or mapping may hold more entries, which are of the clones."""
+        if isinstance(mine, Tensor) or isinstance(its, Tensor):
+            same = isinstance(mine, Tensor) and isinstance(its, Tensor) and self._values(mine) == self._theirs(its)
+            return "" if same else f"its result{at} is another value"
+        if type(mine) is not type(its):
+            return f"its result{at} is {a_type(mine)} where it was {a_type(its)}"
+        ours, theirs = children_of(mine), children_of(its)
+        if not ours and not theirs:
+            return (
+                "" if mine is its or repr(mine) == repr(its) else f"its result{at} is {brief(mine)}, not {brief(its)}"
+            )
+        if id(mine) in seen:
+            return ""
+        seen.add(id(mine))
+        in_order = not isinstance(mine, Mapping) and not hasattr(mine, "__dict__")
+        for step, entry in ours:
+            difference = f"its result{at} has {step}"
+            if theirs and (in_order or theirs[0][0] == step):
+                difference = self._difference(entry, theirs[0][1], f"{at}{step}", set(seen))
+            if not difference:
+                theirs = theirs[1:]
+            elif not self._is_new(entry):
+                return difference
+        return f"its result{at} lacks {theirs[0][0]}" if theirs else ""
+
+    def _values(self, tensor: Tensor) -> Key:
+        return self._value(self.after.values[id(tensor)])
+
+    def _theirs(self, tensor: Tensor) -> Key:
+        return self.before.values[id(tensor)]
+
+    def _is_new(self, entry: Any) -> bool:
+        """Whether all tensors of an entry, of which there are some, are made by clones."""
+        tensors = leaf_tensors(entry)
+        return bool(tensors) and all(self.after.values.get(id(tensor)) in self._new for tensor in tensors)
