@@ -15,8 +15,10 @@ from ..model.copies import clone_owned
 from ..model.provenance import modules_of, set_module_stack
 from ..model.tree import Mode
 from ..plans.changes import CLONE, Enlarge, Insert, Repeat, StructuralChange
+from ..plans.entries import Recount
 from ..plans.numbering import Numbering
 from ..plans.validation import is_module_path
+from .counts import recount
 from .entries import number_through, shared_objects
 from .new_layers import build_new_layer, zero
 
@@ -24,7 +26,13 @@ LAST_CLONE = "fxgrow_last_clone"  # in the meta of a block's exit node: the exit
 LAST_LAYER = "fxgrow_last_layer"  # in the meta of an anchor: the last node of the new layers after it
 
 
-def make(root: nn.Module, graphs: Mapping[Mode, fx.Graph], changes: Iterable[StructuralChange], seed: int) -> None:
+def make(
+    root: nn.Module,
+    graphs: Mapping[Mode, fx.Graph],
+    changes: Iterable[StructuralChange],
+    seed: int,
+    recounts: Sequence[Recount] = (),
+) -> None:
     """Apply structural changes to a module tree and its graphs, in place.
 
     Args:
@@ -32,6 +40,7 @@ def make(root: nn.Module, graphs: Mapping[Mode, fx.Graph], changes: Iterable[Str
         graphs: The graphs by mode, with the nodes that the changes name.
         changes: The changes, in any order.
         seed: The seed for the initial weights of new layers.
+        recounts: What counts blocks, afterwards.
 
     Raises:
         PlanError: A graph has no node that a change names, or the name of a new module is taken.
@@ -44,6 +53,7 @@ def make(root: nn.Module, graphs: Mapping[Mode, fx.Graph], changes: Iterable[Str
             _repeat(root, graphs, change)
         else:
             _insert(root, graphs, change, seed)
+    recount(root, recounts)
     for parent in Numbering.of(changes).clones:
         number_through(_module(root, parent))
     for graph in graphs.values():

@@ -118,8 +118,9 @@ def _named(program: Program) -> Iterator[Any]:
 
 
 def _shapes(known: Programs, block: Repeat) -> tuple[Any, ...]:
+    """The shapes that a block returns, without what other code adds to them, such as a cache."""
     visit = next(visit for program in known.values() for visit in program.visits_of(block.block))
-    return tuple([tuple(passed.tensor.shape) for passed in visit.given])
+    return tuple([tuple(passed.tensor.shape) for passed in visit.result])
 
 
 # -- containers ------------------------------------------------------------------------------------

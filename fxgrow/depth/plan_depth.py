@@ -22,13 +22,14 @@ from ..model.tree import Mode
 from ..model.walk import named_modules
 from ..ops import Value
 from ..plans.changes import CLONE, Insert, Kind, Layer, NodeRef, StructuralChange
-from ..plans.entries import Skipped
+from ..plans.entries import Recount, Skipped
 from ..plans.growth_plan import Plan
 from ..spec.match import match, module_of
 from ..spec.requests import Deepen, Kernel, Request
 from . import module_blocks
 from .anchors import Anchor, anchors
 from .blocks import call_around, last_blocks
+from .counts import counts
 from .kernels import enlarge
 from .trial import node_values
 
@@ -41,11 +42,13 @@ class DepthPlan:
 
     Attributes:
         changes: The structural changes.
+        recounts: What counts the blocks that are cloned.
         skipped: Layers that a glob matched and that cannot be changed, with the reasons.
         notes: Notes for the plan, in order, without repetitions.
     """
 
     changes: list[StructuralChange] = field(default_factory=list)
+    recounts: tuple[Recount, ...] = ()
     skipped: list[Skipped] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)
 
@@ -72,6 +75,10 @@ def plan_depth(widths: WidthGraph, requests: Iterable[Request], plan: Plan) -> D
             _each(request, _layers(widths, request), drafted, partial(_insert, widths, plan, drafted, request))
         elif isinstance(request, Kernel):
             _each(request, _layers(widths, request), drafted, partial(enlarge, widths, request))
+    found = counts(widths.traced.root, drafted.changes)
+    drafted.recounts = found.recounts
+    if found.stale:
+        drafted.notes.setdefault(f"these may count blocks, and stay as they are: {', '.join(found.stale)}")
     return drafted
 
 

@@ -139,6 +139,25 @@ class Resize:
 
 
 @dataclass(frozen=True, slots=True)
+class Recount:
+    """An attribute that says how many entries a container has, or which of them a module is in, once there are clones.
+
+    Attributes:
+        module: The module, by its path in the plan: the teacher's, or that of a clone.
+        name: The attribute, or, of an object that the module holds, the way there: "config.num_hidden_layers".
+        old: The number that it says in the teacher; of a list with an entry for each block its length.
+        new: The number that it says in the student.
+        copied: Of such a list, for each new entry the old one that it copies; else empty.
+    """
+
+    module: str
+    name: str
+    old: int
+    new: int
+    copied: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class IoDimPlan:
     """A dimension of an input or an output of the model that grows. The new entries come last.
 

@@ -30,7 +30,7 @@ from ..model.tree import Output
 from ..spec.parse import parse
 from . import serial, validation
 from .changes import StructuralChange, renumbered
-from .entries import Edit, IoDimPlan, MadeWith, Resize, Skipped, TensorPlan, Width
+from .entries import Edit, IoDimPlan, MadeWith, Recount, Resize, Skipped, TensorPlan, Width
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Plan:
         skipped: The widths and layers that were not grown, and why.
         notes: Notes for the user.
         changes: New layers, cloned blocks and larger kernels, made after the widths have grown.
+        recounts: The attributes that say how many blocks there are, or which one a module is in.
         io_dims: Where inputs and outputs of the model grow.
         next: The plan for the student that this one makes.
         sizes: The sizes that inputs of the student must have, because its code mixes them with widths that grow.
@@ -81,6 +82,7 @@ class Plan:
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     changes: tuple[StructuralChange, ...] = ()
+    recounts: tuple[Recount, ...] = ()
     io_dims: tuple[IoDimPlan, ...] = ()
     sizes: tuple[FixedSize, ...] = ()
     next: Plan | None = None
@@ -251,6 +253,7 @@ class Plan:
             validation.check_sizes(step.sizes)
             validation.check_edits(step.edits, step.resizes)
             validation.check_changes(step.changes, step.output)
+            validation.check_recounts(step.recounts)
             reason = why_invalid(step.example) if step.example is not None else ""
             if reason:
                 raise PlanError(f"the plan's example inputs are none: {reason}")

@@ -21,11 +21,12 @@ from ..layouts.layout import Layout, atoms, measure, only_atom
 from ..model.fixed_sizes import NUMBER_OF_DIMENSIONS, FixedSize
 from ..model.tree import Output
 from .changes import CLONE, Enlarge, Insert, Repeat, StructuralChange
-from .entries import DROP, PARTS, Edit, IoDimPlan, Resize, TensorPlan, Width
+from .entries import DROP, PARTS, Edit, IoDimPlan, Recount, Resize, TensorPlan, Width
 
 MOST_CHANNELS = 10**8  # of a width, a kernel size, a stated size
 MOST_ENTRIES = 1 << 44  # of one tensor
 MOST_OF_A_NEW_LAYER = 1 << 34  # entries
+MOST_ENTRIES_OF_A_CONTAINER = 10**6
 MOST_DIMS = 64  # of one tensor, as in torch
 MOST_CHARACTERS = 1000  # of the label of an input
 MOST_PLANS = 64  # one after the other
@@ -216,6 +217,21 @@ def _why_no_enlarge(change: Enlarge) -> str:
         for old, new in zip(change.old, change.new, strict=True)
     )
     return "" if fitting else f"a kernel {change.old} cannot become {change.new}"
+
+
+def check_recounts(recounts: Iterable[Recount]) -> None:
+    """What counts blocks is an attribute with a plain name, of a bounded number."""
+    for recount in recounts:
+        steps = recount.name.split(".")
+        if not all(step.isidentifier() and not step.startswith("_") and step not in _NO_SIZES for step in steps):
+            raise PlanError(f"the plan sets {recount.name!r:.80} of {recount.module!r:.80}, which counts nothing")
+        fitting = not recount.copied or (
+            len(recount.copied) == recount.new and all(0 <= at < recount.old for at in recount.copied)
+        )
+        if not 0 <= recount.old <= MOST_ENTRIES_OF_A_CONTAINER or not fitting:
+            raise PlanError(f"the plan sets {recount.name} of {recount.module!r:.80} from {recount.old} to {recount.new}")
+        if not 0 <= recount.new <= MOST_ENTRIES_OF_A_CONTAINER:
+            raise PlanError(f"the plan has {recount.new} blocks in {recount.name} of {recount.module!r:.80}")
 
 
 def _check_distinct(what: str, names: Sequence[str]) -> None:

@@ -89,7 +89,7 @@ def rebuild(root: nn.Module, graphs: Mapping[Mode, fx.Graph], plan: Plan) -> dic
     if plan.output == "graph":
         for graph in edited.values():
             check_in_graph(graph, plan.sizes)
-    make(root, edited, plan.changes, plan.seed)
+    make(root, edited, plan.changes, plan.seed, plan.recounts)
     return edited
 
 

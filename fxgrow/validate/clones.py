@@ -6,6 +6,7 @@ clone returns counts as what it is given, once its calls were run on random numb
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,6 +83,8 @@ class _Comparison:
     mode: Mode
     _same: dict[Key, Key] = field(default_factory=dict)  # values of the student, in terms of those without clones
     _tried: dict[Any, Carried] = field(default_factory=dict)  # clones' calls that were run on random numbers
+    _made: set[Key] = field(default_factory=set)  # values that a call of the student makes
+    _known: set[Key] = field(default_factory=set)  # values that a call of the run without clones makes, or was met
     _new: set[Key] = field(default_factory=set)  # values that clones made
 
     def check(self) -> None:
@@ -92,6 +95,8 @@ class _Comparison:
         """
         for name in self.before.tape.names.values():
             self._same[self.numbering(name)] = name
+        self._made.update(made for step in self.after.steps for made in step.made)
+        self._known.update(made for step in self.before.steps for made in step.made)
         starts = {visit.first: visit for visit in self.after.visits if visit.end > visit.first}
         ours, theirs = 0, 0
         while ours < len(self.after.calls):
@@ -114,10 +119,20 @@ class _Comparison:
     def _refuse(self, what: str) -> None:
         raise PlanError(f"with the new blocks the model computes something else in {self.mode} mode: {what}")
 
-    def _value(self, key: Key) -> Key:
+    def _value(self, key: Key) -> Key | None:
+        """The same value in the run without clones; None where there is none. Inputs and constants have one name."""
         if isinstance(key, tuple):
-            return self._value(key[0]), key[1]  # type: ignore[return-value]
-        return self._same.get(key, key)
+            own = self._value(key[0])
+            return None if own is None or isinstance(own, tuple) else (own, key[1])
+        return self._same.get(key, key if isinstance(key, str) else None)
+
+    def _meet(self, mine: tuple[Key, ...], its: tuple[Key, ...]) -> None:
+        """Pair what neither run made, and no name tells of, where it is read first."""
+        for ours, theirs in zip(mine, its, strict=False):
+            strangers = isinstance(ours, int) and isinstance(theirs, int) and ours not in self._made
+            if strangers and ours not in self._same and theirs not in self._known:
+                self._same[ours] = theirs
+                self._known.add(theirs)
 
     def _compare(self, ours: int, theirs: int) -> None:
         """Compare one call, and note its results as the same."""
@@ -126,6 +141,7 @@ class _Comparison:
             self._refuse(f"{mine.site} runs {mine.op} {list(mine.shapes)} where {its.op} {list(its.shapes)} ran")
         if mine.constants != its.constants and repr(mine.constants) != repr(its.constants):
             self._refuse(f"{mine.op} at {mine.site} gets {brief(mine.constants)} where it got {brief(its.constants)}")
+        self._meet(mine.inputs, its.inputs)
         if tuple(map(self._value, mine.inputs)) != its.inputs:
             self._refuse(f"{mine.op} at {mine.site} reads other values")
         self._same.update(zip(self.after.steps[ours].made, self.before.steps[theirs].made, strict=True))
@@ -142,9 +158,10 @@ class _Comparison:
                 self._refuse(f"{clone.path}: {reason}")
         self._new.update(made for at in range(clone.first, clone.end) for made in self.after.steps[at].made)
         for entry, number in self._tried[signature].ends:
-            given, result = clone.given[entry].value, clone.result[number].value
+            given, result = self._value(clone.given[entry].value), clone.result[number].value
             self._new.add(result)
-            self._same[result] = self._value(given)
+            if given is not None:
+                self._same[result] = given
 
     def _try(self, clone: Visit) -> Carried:
         """Run the calls of a clone on random numbers.
@@ -216,13 +233,15 @@ class _Comparison:
                 return difference
         return f"its result{at} lacks {theirs[0][0]}" if theirs else ""
 
-    def _values(self, tensor: Tensor) -> Key:
+    def _values(self, tensor: Tensor) -> Key | None:
         return self._value(self.after.values[id(tensor)])
 
     def _theirs(self, tensor: Tensor) -> Key:
         return self.before.values[id(tensor)]
 
     def _is_new(self, entry: Any) -> bool:
-        """Whether all tensors of an entry, of which there are some, are made by clones."""
-        tensors = leaf_tensors(entry)
-        return bool(tensors) and all(self.after.values.get(id(tensor)) in self._new for tensor in tensors)
+        """Whether clones made tensors of an entry, and all others are constants."""
+        values = [self.after.values.get(id(tensor)) for tensor in leaf_tensors(entry)]
+        new = [value in self._new for value in values]
+        constants = [isinstance(value, str) and value not in self._same for value in values]
+        return any(new) and all(map(operator.or_, new, constants))

@@ -205,6 +205,7 @@ def _with_depth(proposal: Plan, widths: WidthGraph, requests: Sequence[Widen | R
     complete = replace(
         proposal,
         changes=tuple(depth.changes),
+        recounts=tuple(depth.recounts),
         skipped=(*proposal.skipped, *depth.skipped),
         notes=(*proposal.notes, *depth.notes),
     )
