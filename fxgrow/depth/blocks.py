@@ -86,7 +86,7 @@ def _check_identity(
 
 
 def last_blocks(widths: WidthGraph, known: NodeValues, path: str) -> list[Repeat]:
-    """The last residual block of each stage in a module, without clones; a stage is a run of blocks with equal input layouts.
+    """The last residual block of each stage in a module, without clones; a stage is a run of equal input layouts.
 
     Raises:
         Unfit: The module has no block that can be cloned; the message says why.

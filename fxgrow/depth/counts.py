@@ -212,7 +212,11 @@ def _attributes(value: Any) -> Mapping[str, Any] | None:
     if type(value) is dict:
         return value if value and all(isinstance(key, str) and key.isidentifier() for key in value) else None
     plain = type(value) not in COMMON and not isinstance(value, nn.Module | Tensor | type) and not callable(value)
-    return {k: v for k, v in vars(value).items() if not k.startswith("_")} if plain and hasattr(value, "__dict__") else None
+    return (
+        {k: v for k, v in vars(value).items() if not k.startswith("_")}
+        if plain and hasattr(value, "__dict__")
+        else None
+    )
 
 
 def _is_copied(value: Any) -> bool:

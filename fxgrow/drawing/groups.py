@@ -174,6 +174,8 @@ class _Scene:
         """The width group of the input and output of a new layer or a clone; "" for other changes."""
         if isinstance(change, Insert):
             after = change.after_nodes[0].node
+        elif isinstance(change, Repeat) and not change.regions:  # an entry of a container, in no graph
+            return self.source.group_of([self.source.widths.produced(f"{change.block}.{change.zeros[0]}")])
         elif isinstance(change, Repeat):
             after = change.regions[0].exit
         else:

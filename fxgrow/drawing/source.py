@@ -230,6 +230,9 @@ class Source:
         return any(path == new or path.startswith(f"{new}.") for new in self.new_paths)
 
     def _new_paths(self) -> Iterator[str]:
+        if self.of_student and self.plan is not None:
+            yield from self.plan.new_modules
+            return
         for change in self.changes():
             yield from change.new_paths
 

@@ -158,6 +158,19 @@ class Recount:
 
 
 @dataclass(frozen=True, slots=True)
+class CloneOutput:
+    """A tensor that the student returns and the teacher does not: the cache of a clone, or its part of all activations.
+
+    Attributes:
+        mode: The mode.
+        number: Which of the tensors that the student returns in that mode.
+    """
+
+    mode: Mode
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class IoDimPlan:
     """A dimension of an input or an output of the model that grows. The new entries come last.
 

@@ -30,7 +30,8 @@ from ..model.tree import Output
 from ..spec.parse import parse
 from . import serial, validation
 from .changes import StructuralChange, renumbered
-from .entries import Edit, IoDimPlan, MadeWith, Recount, Resize, Skipped, TensorPlan, Width
+from .entries import CloneOutput, Edit, IoDimPlan, MadeWith, Recount, Resize, Skipped, TensorPlan, Width
+from .numbering import Numbering
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Plan:
         notes: Notes for the user.
         changes: New layers, cloned blocks and larger kernels, made after the widths have grown.
         recounts: The attributes that say how many blocks there are, or which one a module is in.
+        clone_outputs: The tensors that the student returns beside those of the teacher, because it has clones.
         io_dims: Where inputs and outputs of the model grow.
         next: The plan for the student that this one makes.
         sizes: The sizes that inputs of the student must have, because its code mixes them with widths that grow.
@@ -83,6 +85,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     changes: tuple[StructuralChange, ...] = ()
     recounts: tuple[Recount, ...] = ()
+    clone_outputs: tuple[CloneOutput, ...] = ()
     io_dims: tuple[IoDimPlan, ...] = ()
     sizes: tuple[FixedSize, ...] = ()
     next: Plan | None = None
@@ -135,6 +138,27 @@ class Plan:
             raise PlanError(f"renumbered takes the names in a state_dict, not {names!r:.80}")
         clones = {path for step in self.steps for change in step.changes for path in getattr(change, "paths", ())}
         return renumbered(given, clones)
+
+    def student_name(self, name: str, step: int = 0) -> str:
+        """The student's name of a module or tensor, from that in one step's plan: clones move it on in its container."""
+        for later in self.steps[step:]:
+            name = later.numbering(name)
+        return name
+
+    @functools.cached_property
+    def numbering(self) -> Numbering:
+        """The names in the student of this plan alone, without those that follow it."""
+        return Numbering.of(self.changes)
+
+    @functools.cached_property
+    def new_modules(self) -> Mapping[str, str]:
+        """The modules that only the student has, by their paths in it, each with what it is a clone of, or ""."""
+        return {
+            self.student_name(path, number): change.original
+            for number, step in enumerate(self.steps)
+            for change in step.changes
+            for path in change.new_paths
+        }
 
     def then(self, other: Plan) -> Plan:
         """This plan, and then another, made for the student of this one.
@@ -284,7 +308,10 @@ class Plan:
         rows = [(w.name, str(w.old), str(w.new), f"{w.new / w.old:.3g}x", w.method) for w in self.grown_widths]
         yield ("width", "old", "new", "factor", "method"), rows
         if self.changes:
-            changed = [(change.path, str(change), " and ".join(change.exact_modes) or "no") for change in self.changes]
+            changed = [
+                (self.numbering(change.path), str(change), " and ".join(change.exact_modes) or "no")
+                for change in self.changes
+            ]
             yield ("changed", "how", "exact in"), changed
         if self.skipped:
             yield ("left as it is", "why"), [(w.name, w.reason) for w in self.skipped]

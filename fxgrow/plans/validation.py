@@ -229,7 +229,9 @@ def check_recounts(recounts: Iterable[Recount]) -> None:
             len(recount.copied) == recount.new and all(0 <= at < recount.old for at in recount.copied)
         )
         if not 0 <= recount.old <= MOST_ENTRIES_OF_A_CONTAINER or not fitting:
-            raise PlanError(f"the plan sets {recount.name} of {recount.module!r:.80} from {recount.old} to {recount.new}")
+            raise PlanError(
+                f"the plan sets {recount.name} of {recount.module!r:.80} from {recount.old} to {recount.new}"
+            )
         if not 0 <= recount.new <= MOST_ENTRIES_OF_A_CONTAINER:
             raise PlanError(f"the plan has {recount.new} blocks in {recount.name} of {recount.module!r:.80}")
 

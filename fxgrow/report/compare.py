@@ -116,7 +116,8 @@ def _output_error(
     if isinstance(expected, Mapping) is not isinstance(actual, Mapping) and dict in (type(expected), type(actual)):
         kinds = [a_type(result) for result in (actual, expected)]
         raise GrowError(f"the student returns {kinds[0]} where the teacher returns {kinds[1]}")
-    ours, theirs = old_outputs(steps, mode, leaf_tensors(actual)), leaf_tensors(expected)
+    theirs = leaf_tensors(expected)
+    ours = old_outputs(steps, mode, leaf_tensors(actual), len(theirs))
     if len(ours) != len(theirs):
         raise GrowError(f"the student returns {len(ours)} tensors where the teacher returns {len(theirs)}")
     return max((relative_error(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)

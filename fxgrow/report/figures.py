@@ -6,7 +6,7 @@ In: a trace, and the plan from which the figures before or after growth follow. 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,12 @@ class Figures:
     shapes: Mapping[str, tuple[int, ...]]
     parameters: frozenset[str]
     flops: Mapping[str, int] | None
+
+    def renamed(self, name: Callable[[str], str]) -> Figures:
+        """The same under other names."""
+        kinds, shapes = ({name(key): value for key, value in table.items()} for table in (self.kinds, self.shapes))
+        flops = None if self.flops is None else {name(path): number for path, number in self.flops.items()}
+        return Figures(kinds, shapes, frozenset(map(name, self.parameters)), flops)  # type: ignore[arg-type]
 
     def layers(self) -> list[str]:
         """The modules with parameters or FLOPs, in the order of the model."""
@@ -100,15 +106,15 @@ def figures_after(plan: Plan, traced: Traced) -> Figures:
 
 def figures_before(plan: Plan, after: Figures) -> Figures:
     """The figures of a student's teacher, reconstructed from the plan; FLOPs are not known."""
-    new = tuple(f"{path}." for step in plan.steps for change in step.changes for path in change.new_paths)
+    new = tuple(f"{path}." for path in plan.new_modules)
     kinds = {path: kind for path, kind in after.kinds.items() if not f"{path}.".startswith(new)}
     shapes = {name: shape for name, shape in after.shapes.items() if module_of(name) in kinds}
-    for step in reversed(plan.steps):
+    for number, step in reversed([*enumerate(plan.steps)]):
         for change in step.changes:
             for path, (kernel, _) in change.kernels.items():
-                if (weight := f"{path}.weight") in shapes:
+                if (weight := plan.student_name(f"{path}.weight", number)) in shapes:
                     shapes[weight] = (*shapes[weight][: -len(kernel)], *kernel)
         for tensor in step.tensors:
-            if tensor.name in shapes:
-                shapes[tensor.name] = tuple(map(step.old_size, tensor.layouts))
+            if (name := plan.student_name(tensor.name, number)) in shapes:
+                shapes[name] = tuple(map(step.old_size, tensor.layouts))
     return Figures(kinds, shapes, after.parameters & shapes.keys(), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from torch import nn
@@ -93,7 +94,7 @@ def _why(group: Group) -> str:
 
 def _of_plan_and_teacher(plan: Plan, widths: WidthGraph) -> Summary:
     check_code(plan, widths.traced)
-    return _compared(plan, widths, figures_of(widths.traced), figures_after(plan, widths.traced))
+    return _compared(plan, widths, _before(plan, widths), figures_after(plan, widths.traced))
 
 
 def _of_student(
@@ -105,23 +106,41 @@ def _of_student(
     grown = freeze(trace_model(student, example, leaf_modules=last.leaf_modules, output=last.output))
     after = figures_of(grown.traced)
     if teacher is not None:
-        return _compared(plan, teacher, figures_of(teacher.traced), after)
-    return _compared(plan, grown, figures_before(plan, after), after, f"for the FLOPs before, {PASS_TEACHER}")
+        return _compared(plan, teacher, _before(plan, teacher), after)
+    return _compared(
+        plan, grown, figures_before(plan, after), after, f"for the FLOPs before, {PASS_TEACHER}", named=str
+    )
 
 
-def _compared(plan: Plan, widths: WidthGraph, before: Figures, after: Figures, *notes: str) -> Summary:
+def _before(plan: Plan, teacher: WidthGraph) -> Figures:
+    """The figures of the teacher, under the names of the student."""
+    return figures_of(teacher.traced).renamed(plan.student_name)
+
+
+def _compared(
+    plan: Plan,
+    widths: WidthGraph,
+    before: Figures,
+    after: Figures,
+    *notes: str,
+    named: Callable[[str], str] | None = None,
+) -> Summary:
+    """The table of a student; `named` says how it calls a tensor of the width graph."""
     skipped = {entry.name: entry.reason for step in plan.steps for entry in step.skipped}
 
     def why(name: str) -> str:
         return skipped.get(name, "") or "; ".join(widths.groups_by_name[name].pinned)
 
-    return _table(_title(plan), before, after, widths, why, (*plan.notes, *notes), _originals(plan, after))
+    tensors = {(named or plan.student_name)(name): tensor for name, tensor in widths.tensors.items()}
+    all_notes = (*plan.notes, *notes)
+    return _table(
+        _title(plan), before, after, replace(widths, tensors=tensors), why, all_notes, _originals(plan, after)
+    )
 
 
 def _originals(plan: Plan, after: Figures) -> dict[str, str]:
     """For each module in a clone the path of its original in the cloned block."""
-    repeats = [change for step in plan.steps for change in step.changes if change.original]
-    clones = [(f"{path}.", f"{repeat.original}.") for repeat in repeats for path in repeat.new_paths]
+    clones = [(f"{path}.", f"{plan.student_name(block)}.") for path, block in plan.new_modules.items() if block]
     return {
         path: block + path.removeprefix(clone_of)
         for path in after.kinds
@@ -204,7 +223,7 @@ def _of_plan(plan: Plan) -> Summary:
         width, reason = (old[name][dim], new[name][dim]), skipped.pop(path, "")
         rows.append(Row(path, "", show(first[name].layouts[dim]), width, why=reason if width[0] == width[1] else ""))
     for step in plan.steps:
-        rows += [Row(change.path, str(change), new=bool(change.new_paths)) for change in step.changes]
+        rows += [Row(step.numbering(change.path), str(change), new=bool(change.new_paths)) for change in step.changes]
     rows += [Row(name, "", name, why=reason) for name, reason in skipped.items()]
     note = f"a plan has no tensors: for parameters, FLOPs and the layers that stay, {PASS_TEACHER}"
     return Summary(_title(plan), tuple(rows), notes=(*plan.notes, note))

@@ -29,10 +29,20 @@ def padded_inputs(plans: Sequence[Plan], model: nn.Module, inputs: ModelInputs) 
     return inputs
 
 
-def old_outputs(plans: Sequence[Plan], mode: str, outputs: Sequence[Tensor]) -> list[Tensor]:
-    """Of the tensors that a student returns in a mode the part that the teacher returns."""
+def old_outputs(plans: Sequence[Plan], mode: str, outputs: Sequence[Tensor], number: int = 0) -> list[Tensor]:
+    """Of the tensors that a student returns in a mode the part that the teacher returns.
+
+    Args:
+        plans: Those that made the student.
+        mode: The mode.
+        outputs: What the student returns.
+        number: How many tensors the teacher returns; if it is as many, clones add none for these inputs.
+    """
     kept = list(outputs)
     for plan in reversed(plans):
+        of_clones = {output.number for output in plan.clone_outputs if output.mode == mode}
+        if len(kept) > number:
+            kept = [tensor for i, tensor in enumerate(kept) if i not in of_clones]
         for io_dim in plan.io_dims:
             if io_dim.kind == "output" and io_dim.at == mode and io_dim.number < len(kept):
                 tensor = kept[io_dim.number]

@@ -23,6 +23,7 @@ from ..infer.width_graph import WidthGraph
 from ..model.example_inputs import brief
 from ..model.tree import Mode, graph_for
 from ..plans.changes import Repeat
+from ..plans.entries import CloneOutput
 from ..plans.growth_plan import Plan
 from ..plans.numbering import Numbering
 from ..recording.operators import same_operator
@@ -33,7 +34,7 @@ from ..rewrite.student_inputs import padded
 from .changes import Student
 
 
-def check_clones(student: Student, deeper: Student, widths: WidthGraph, plan: Plan) -> None:
+def check_clones(student: Student, deeper: Student, widths: WidthGraph, plan: Plan) -> tuple[CloneOutput, ...]:
     """Check that a student with clones makes the calls of the one without them, and those of the clones between them.
 
     Args:
@@ -42,15 +43,21 @@ def check_clones(student: Student, deeper: Student, widths: WidthGraph, plan: Pl
         widths: The teacher's.
         plan: The student's, with its changes.
 
+    Returns:
+        The tensors in results that are clones' own, as a cache for each block is.
+
     Raises:
         PlanError: It does not.
     """
     numbering = Numbering.of(plan.changes)
     clones = {numbering(path): change for change in plan.changes if isinstance(change, Repeat) for path in change.paths}
+    outputs: list[CloneOutput] = []
     for mode in widths.traced.tapes:
         before = _program(student, widths, plan, mode, ())
         after = _program(deeper, widths, plan, mode, clones)
-        _Comparison(before, after, clones, numbering, mode).check()
+        kept = _Comparison(before, after, clones, numbering, mode).check()
+        outputs += [CloneOutput(mode, number) for number, is_kept in enumerate(kept) if not is_kept]
+    return tuple(outputs)
 
 
 def _program(student: Student, widths: WidthGraph, plan: Plan, mode: Mode, paths: Any) -> Program:
@@ -85,10 +92,16 @@ class _Comparison:
     _tried: dict[Any, Carried] = field(default_factory=dict)  # clones' calls that were run on random numbers
     _made: set[Key] = field(default_factory=set)  # values that a call of the student makes
     _known: set[Key] = field(default_factory=set)  # values that a call of the run without clones makes, or was met
-    _new: set[Key] = field(default_factory=set)  # values that clones made
+    _kept: list[bool] = field(
+        default_factory=list
+    )  # for each tensor of the result so far whether clones did not add it
+    _new: set[Key] = field(default_factory=set)  # values that clones made, or pass on
 
-    def check(self) -> None:
+    def check(self) -> list[bool]:
         """Compare calls, then results.
+
+        Returns:
+            For each tensor in the student's result whether there is one for it in the other.
 
         Raises:
             PlanError: They differ.
@@ -115,6 +128,7 @@ class _Comparison:
         if idle and len(idle) < len(self.clones):
             self._refuse(f"nothing calls {idle[0]}")
         self._compare_results()
+        return self._kept
 
     def _refuse(self, what: str) -> None:
         raise PlanError(f"with the new blocks the model computes something else in {self.mode} mode: {what}")
@@ -159,7 +173,7 @@ class _Comparison:
         self._new.update(made for at in range(clone.first, clone.end) for made in self.after.steps[at].made)
         for entry, number in self._tried[signature].ends:
             given, result = self._value(clone.given[entry].value), clone.result[number].value
-            self._new.add(result)
+            self._new |= {result, clone.given[entry].value}  # lists of all activations hold both
             if given is not None:
                 self._same[result] = given
 
@@ -211,6 +225,7 @@ class _Comparison:
         """Where two results differ, in words; a sequence or mapping may hold more entries, which are of the clones."""
         if isinstance(mine, Tensor) or isinstance(its, Tensor):
             same = isinstance(mine, Tensor) and isinstance(its, Tensor) and self._values(mine) == self._theirs(its)
+            self._kept.append(True)
             return "" if same else f"its result{at} is another value"
         if type(mine) is not type(its):
             return f"its result{at} is {a_type(mine)} where it was {a_type(its)}"
@@ -224,12 +239,14 @@ class _Comparison:
         seen.add(id(mine))
         in_order = not isinstance(mine, Mapping) and not hasattr(mine, "__dict__")
         for step, entry in ours:
-            difference = f"its result{at} has {step}"
+            difference, compared = f"its result{at} has {step}", len(self._kept)
             if theirs and (in_order or theirs[0][0] == step):
                 difference = self._difference(entry, theirs[0][1], f"{at}{step}", set(seen))
             if not difference:
                 theirs = theirs[1:]
-            elif not self._is_new(entry):
+            elif self._is_new(entry):
+                self._kept[compared:] = [False] * len(leaf_tensors(entry))
+            else:
                 return difference
         return f"its result{at} lacks {theirs[0][0]}" if theirs else ""
 
@@ -240,7 +257,7 @@ class _Comparison:
         return self.before.values[id(tensor)]
 
     def _is_new(self, entry: Any) -> bool:
-        """Whether clones made tensors of an entry, and all others are constants."""
+        """Whether clones made tensors of an entry, or pass them on, and all others are constants."""
         values = [self.after.values.get(id(tensor)) for tensor in leaf_tensors(entry)]
         new = [value in self._new for value in values]
         constants = [isinstance(value, str) and value not in self._same for value in values]

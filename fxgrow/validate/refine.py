@@ -214,9 +214,10 @@ def _with_depth(proposal: Plan, widths: WidthGraph, requests: Sequence[Widen | R
         return complete
     kernels = replace(proposal, changes=tuple([change for change in complete.changes if not change.new_paths]))
     check_changes(_on_meta(widths, proposal), _on_meta(widths, kernels), widths, kernels)
-    if kernels.changes != complete.changes:
-        check_clones(_on_meta(widths, kernels), _on_meta(widths, complete), widths, complete)
-    return complete
+    if kernels.changes == complete.changes:
+        return complete
+    outputs = check_clones(_on_meta(widths, kernels), _on_meta(widths, complete), widths, complete)
+    return replace(complete, clone_outputs=outputs)
 
 
 def _on_meta(widths: WidthGraph, plan: Plan) -> Student:
