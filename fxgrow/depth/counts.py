@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import PlanError
 from ..model.copies import COMMON
-from ..model.layer_kinds import is_layer_class
+from ..model.layer_kinds import CONTAINERS, is_layer_class
 from ..model.tree import module_at
 from ..model.walk import named_modules
 from ..plans.changes import Repeat, StructuralChange
@@ -106,8 +106,7 @@ def _numbers(model: nn.Module, container: str, clones: Mapping[str, tuple[str, .
             continue
         new = first.pop()
         for place, (own, _) in enumerate(entries):
-            entry = f"{container}.{own}".lstrip(".")
-            for at in (entry, *clones.get(own, ())):
+            for at in (f"{container}.{own}".lstrip("."), *clones.get(own, ())):
                 if place in values and values[place] != new:
                     yield Recount(f"{at}.{path}".rstrip("."), name, values[place], new)
                 new += 1
@@ -163,7 +162,7 @@ def _meant(model: nn.Module, holder: _Holder, clones: Clones, name: str, old: in
 
 def _is_of_blocks(module: nn.Module) -> bool:
     entries = [entry for entry in module._modules.values() if entry is not None]
-    return isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict) and bool(
+    return isinstance(module, CONTAINERS) and bool(
         [entry for entry in entries if entry._modules or not is_layer_class(type(entry))]
     )
 
@@ -211,12 +210,10 @@ def _attributes(value: Any) -> Mapping[str, Any] | None:
     """What a plain object or a dict says, by names; None for all else."""
     if type(value) is dict:
         return value if value and all(isinstance(key, str) and key.isidentifier() for key in value) else None
-    plain = type(value) not in COMMON and not isinstance(value, nn.Module | Tensor | type) and not callable(value)
-    return (
-        {k: v for k, v in vars(value).items() if not k.startswith("_")}
-        if plain and hasattr(value, "__dict__")
-        else None
-    )
+    if type(value) in COMMON or isinstance(value, nn.Module | Tensor | type) or callable(value):
+        return None
+    own = getattr(value, "__dict__", None)
+    return None if own is None else {name: entry for name, entry in own.items() if not name.startswith("_")}
 
 
 def _is_copied(value: Any) -> bool:

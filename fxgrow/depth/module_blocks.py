@@ -12,7 +12,7 @@ from torch import nn
 from ..capture.traced import Traced
 from ..errors import Unfit
 from ..infer.width_graph import WidthGraph
-from ..model.layer_kinds import CONTAINERS, is_layer_class
+from ..model.layer_kinds import CONTAINERS, NUMBERED, is_layer_class
 from ..model.tree import Mode
 from ..model.walk import submodule
 from ..plans.changes import Repeat
@@ -134,7 +134,7 @@ def check_place(root: nn.Module, path: str) -> None:
     """
     parent_path = path.rpartition(".")[0]
     parent = submodule(root, parent_path) if parent_path else root
-    if not isinstance(parent, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+    if not isinstance(parent, CONTAINERS):
         raise Unfit(
             f"it is no entry of a Sequential, ModuleList or ModuleDict, so code of {type(parent).__name__} would have "
             "to call its clones; use output='graph'"
@@ -144,6 +144,6 @@ def check_place(root: nn.Module, path: str) -> None:
 def is_numbered(root: nn.Module, path: str) -> bool:
     """Whether the entries of a container are named by their places."""
     parent = submodule(root, path) if path else root
-    return isinstance(parent, nn.Sequential | nn.ModuleList) and list(parent._modules) == [
+    return isinstance(parent, NUMBERED) and list(parent._modules) == [
         str(number) for number in range(len(parent._modules))
     ]

@@ -255,6 +255,6 @@ class _Analysis:
 
 def _weights_first(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """Each parameter of a call alone, then two together; weights before vectors, the last one first."""
-    ordered = sorted(reversed(parameters), key=lambda tensor: tensor.ndim < 2)
+    ordered = [one for vectors in (False, True) for one in reversed(parameters) if (one.ndim < 2) is vectors]
     yield from ([one] for one in ordered)
     yield from map(list, itertools.combinations(ordered, 2))

@@ -140,7 +140,7 @@ class Plan:
         return renumbered(given, clones)
 
     def student_name(self, name: str, step: int = 0) -> str:
-        """The student's name of a module or tensor, from that in one step's plan: clones move it on in its container."""
+        """The student's name of a module or tensor, from that in a step's plan: clones move it on in its container."""
         for later in self.steps[step:]:
             name = later.numbering(name)
         return name

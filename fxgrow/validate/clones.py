@@ -92,9 +92,7 @@ class _Comparison:
     _tried: dict[Any, Carried] = field(default_factory=dict)  # clones' calls that were run on random numbers
     _made: set[Key] = field(default_factory=set)  # values that a call of the student makes
     _known: set[Key] = field(default_factory=set)  # values that a call of the run without clones makes, or was met
-    _kept: list[bool] = field(
-        default_factory=list
-    )  # for each tensor of the result so far whether clones did not add it
+    _kept: list[bool] = field(default_factory=list)  # for each tensor of the result: not a clone's own
     _new: set[Key] = field(default_factory=set)  # values that clones made, or pass on
 
     def check(self) -> list[bool]:
