@@ -40,6 +40,11 @@ class Change:
         return ""
 
     @property
+    def zeroed(self) -> tuple[str, ...]:
+        """The parameters of each new module that are zero, by their names in it."""
+        return ()
+
+    @property
     def kernels(self) -> Mapping[str, tuple[KernelSize, KernelSize]]:
         """By the paths of the convolutions that get a larger kernel, the old size and the new one."""
         return {}
@@ -138,6 +143,10 @@ class Repeat(Change):
     @property
     def original(self) -> str:
         return self.block
+
+    @property
+    def zeroed(self) -> tuple[str, ...]:
+        return self.zeros
 
     def __str__(self) -> str:
         times = f"{len(self.paths)} clones" if len(self.paths) > 1 else "a clone"

@@ -22,7 +22,7 @@ from ..errors import PlanError, Unfit
 from ..infer.width_graph import WidthGraph
 from ..model.example_inputs import brief
 from ..model.tree import Mode, graph_for
-from ..plans.changes import Repeat
+from ..plans.changes import StructuralChange
 from ..plans.entries import CloneOutput
 from ..plans.growth_plan import Plan
 from ..plans.numbering import Numbering
@@ -50,7 +50,7 @@ def check_clones(student: Student, deeper: Student, widths: WidthGraph, plan: Pl
         PlanError: It does not.
     """
     numbering = Numbering.of(plan.changes)
-    clones = {numbering(path): change for change in plan.changes if isinstance(change, Repeat) for path in change.paths}
+    clones = {numbering(path): change for change in plan.changes if change.original for path in change.new_paths}
     outputs: list[CloneOutput] = []
     for mode in widths.traced.tapes:
         before = _program(student, widths, plan, mode, ())
@@ -85,7 +85,7 @@ class _Comparison:
 
     before: Program
     after: Program
-    clones: Mapping[str, Repeat]
+    clones: Mapping[str, StructuralChange]
     numbering: Numbering
     mode: Mode
     _same: dict[Key, Key] = field(default_factory=dict)  # values of the student, in terms of those without clones
@@ -162,7 +162,7 @@ class _Comparison:
 
     def _pass(self, clone: Visit) -> None:
         """Check that a clone leaves what it is given as it is, and go on behind it."""
-        signature = (self.clones[clone.path].block, self._signature(clone))
+        signature = (self.clones[clone.path].original, self._signature(clone))
         if signature not in self._tried:
             try:
                 self._tried[signature] = self._try(clone)
@@ -183,7 +183,7 @@ class _Comparison:
         """
         tape = self.after.tape
         found = carried(tape, clone)
-        names = {f"{clone.path}.{name}" for name in self.clones[clone.path].zeros}
+        names = {f"{clone.path}.{name}" for name in self.clones[clone.path].zeroed}
         zeros = [tensor for tensor in tape.keepalive if tape.names.get(id(tensor)) in names]
         ends = [(clone.given[entry].tensor, clone.result[number].tensor) for entry, number in found.ends]
         if not is_identity(tape, self.after.steps[clone.first : clone.end], ends, zeros):
