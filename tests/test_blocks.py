@@ -317,7 +317,7 @@ def test_clones_that_are_asked_for_twice_follow_each_other() -> None:
 def test_a_clone_whose_branch_is_not_zero_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = randomise(Stack(Block(nn.ReLU()), Block(nn.ReLU())).double()).eval()
     x = images(2, 3, 8, 8)
-    monkeypatch.setattr(insertion, "zero", lambda tensor: None)
+    monkeypatch.setattr(insertion, "fill", lambda tensor, value: None)
     student = fxgrow.grow(teacher, Deepen("stage", blocks=1), x)
     assert min(fxgrow.verify(teacher, student, x).errors.values()) > 1e-3
 

@@ -20,7 +20,7 @@ from ..plans.numbering import Numbering
 from ..plans.validation import is_module_path
 from .counts import recount
 from .entries import number_through, shared_objects
-from .new_layers import build_new_layer, zero
+from .new_layers import build_new_layer, fill
 
 LAST_CLONE = "fxgrow_last_clone"  # in the meta of a block's exit node: the exit node of its last clone
 LAST_LAYER = "fxgrow_last_layer"  # in the meta of an anchor: the last node of the new layers after it
@@ -155,10 +155,10 @@ def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat) ->
         for parameter in twin.parameters():  # new parameters are trained even if those of the block are frozen
             parameter.requires_grad_(parameter.is_floating_point())
         tensors = dict(twin.named_parameters(remove_duplicate=False))
-        for name in repeat.zeros:
+        for name, filled in repeat.fills.items():
             if name not in tensors:
                 raise PlanError(f"{repeat.block} has no parameter {name!r}; the plan was made for another model")
-            zero(tensors[name])
+            fill(tensors[name], filled)
         _add(root, path, twin, after=last)
         last = path
     for region in repeat.regions:

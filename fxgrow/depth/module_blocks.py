@@ -18,8 +18,8 @@ from ..model.walk import submodule
 from ..plans.changes import Repeat
 from ..recording.program import Program, ProgramTape, Visit, program_of
 from ..recording.run import TapedRun
-from .recorded_skip import Carried, carried
-from .replay import is_identity
+from .recorded_skip import Carried, carried, joined
+from .replay import check_identity
 
 Programs = Mapping[Mode, Program]
 
@@ -77,7 +77,7 @@ def _block(traced: Traced, known: Programs, path: str) -> Repeat:
         Unfit: The module is no residual block, or no clone can stand behind it; the message says why.
     """
     check_place(traced.root, path)
-    zeros: dict[str, None] = {}
+    fills: dict[str, int] = {}
     ran = False
     for mode, program in known.items():
         visits = program.visits_of(path)
@@ -85,11 +85,13 @@ def _block(traced: Traced, known: Programs, path: str) -> Repeat:
             raise Unfit(f"it is called {len(visits)} times in {mode} mode, and a clone would be as often")
         for visit in visits:
             found = _checked(program, visit, mode)
-            zeros.update(dict.fromkeys(found.zeros))
+            fills = joined(fills, found.fills)
             ran = True
     if not ran:
         raise Unfit("nothing calls it")
-    return Repeat(path, (), tuple(zeros), (), numbered=is_numbered(traced.root, path.rpartition(".")[0]))
+    zeros, minus_ones = (tuple(name for name, value in fills.items() if value == at) for at in (0, -1))
+    numbered = is_numbered(traced.root, path.rpartition(".")[0])
+    return Repeat(path, (), zeros, (), minus_ones, numbered)
 
 
 def _checked(program: Program, visit: Visit, mode: Mode) -> Carried:
@@ -99,22 +101,15 @@ def _checked(program: Program, visit: Visit, mode: Mode) -> Carried:
         Unfit: It is not.
     """
     found = carried(program.tape, visit)
-    named = {name: tensor for tensor, name in ((t, program.tape.names[id(t)]) for t in _named(program))}
     ends = [(visit.given[entry].tensor, visit.result[number].tensor) for entry, number in found.ends]
     if any(entry.shape != exit_.shape or entry.dtype != exit_.dtype for entry, exit_ in ends):
         raise Unfit("its output has another shape than its input")
-    zeros = [named[f"{visit.path}.{name}"] for name in found.zeros]
+    fills = {f"{visit.path}.{name}": value for name, value in found.fills.items()}
     try:
-        exact = is_identity(program.tape, program.steps[visit.first : visit.end], ends, zeros)
-    except Exception as error:  # noqa: BLE001 - a call may refuse random numbers
-        raise Unfit(f"it does not run on random inputs: {type(error).__name__}: {error}") from None
-    if not exact:
-        raise Unfit(f"with zeros in {', '.join(found.zeros)} it is not the identity in {mode} mode")
+        check_identity(program.tape, program.steps[visit.first : visit.end], ends, fills)
+    except Unfit as reason:
+        raise Unfit(f"{reason} ({mode} mode)") from None
     return found
-
-
-def _named(program: Program) -> Iterator[Any]:
-    return (tensor for tensor in program.tape.keepalive if id(tensor) in program.tape.names)
 
 
 def _shapes(known: Programs, block: Repeat) -> tuple[Any, ...]:

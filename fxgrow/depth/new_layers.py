@@ -57,7 +57,7 @@ def _init_as_identity(new: Insert, parts: dict[str, nn.Module]) -> None:
     """Initialise the parts so that the layer is the identity; a "random" layer is left as it is."""
     if new.kind == "residual":
         for tensor in parts["last"].parameters():
-            zero(tensor)
+            fill(tensor, 0)
     elif new.kind == "identity":
         _identity(next(iter(parts.values())))
         norm: Any = parts.get("norm")
@@ -106,7 +106,7 @@ def _activation(activation: Activation, parametric: bool, channels: int) -> nn.M
     return ParametricActivation(module) if parametric else module
 
 
-def zero(tensor: Tensor) -> None:
-    """Fill a tensor with zeros."""
+def fill(tensor: Tensor, value: float) -> None:
+    """Fill a tensor with one value."""
     with torch.no_grad():
-        tensor.zero_()
+        tensor.fill_(value)

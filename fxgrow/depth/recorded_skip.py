@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -31,11 +32,12 @@ class Carried:
 
     Attributes:
         ends: Which of the tensors that it is given comes back as which of its results, by their numbers.
-        zeros: The parameters that make the branches zero if they are zero, by their names in the block.
+        fills: The parameters that make the branches zero if they are 0, or -1 where code adds 1 to them, by their names
+            in the block.
     """
 
     ends: tuple[tuple[int, int], ...]
-    zeros: tuple[str, ...]
+    fills: Mapping[str, int]
 
 
 def carried(tape: ProgramTape, visit: Visit) -> Carried:
@@ -46,7 +48,7 @@ def carried(tape: ProgramTape, visit: Visit) -> Carried:
     """
     analysis = _Analysis(tape, visit)
     ends: list[tuple[int, int]] = []
-    zeros: dict[str, None] = {}
+    fills: dict[str, int] = {}
     reason = Unfit("it returns no tensor")
     with torch.no_grad(), same_randomness():
         for number, (tensor, _) in enumerate(visit.result):
@@ -58,18 +60,32 @@ def carried(tape: ProgramTape, visit: Visit) -> Carried:
             except RecursionError:
                 raise Unfit("its skip connection passes too many calls") from None
             ends.append((skip.entry, number))
-            zeros.update(dict.fromkeys(skip.zeros))
+            fills = joined(fills, skip.fills)
     if not ends:
         raise reason
-    if not zeros:
+    if not fills:
         raise Unfit("it has no branch beside its skip connection")
-    return Carried(tuple(ends), tuple(zeros))
+    return Carried(tuple(ends), fills)
 
 
 @dataclass(frozen=True, slots=True)
 class _Skip:
     entry: int
-    zeros: tuple[str, ...]
+    fills: Mapping[str, int]
+
+
+def joined(*fills: Mapping[str, int]) -> dict[str, int]:
+    """Values of parameters that are needed together.
+
+    Raises:
+        Unfit: One would have two.
+    """
+    together: dict[str, int] = {}
+    for some in fills:
+        for name, value in some.items():
+            if together.setdefault(name, value) != value:
+                raise Unfit(f"its branches need 0 and -1 in {name}")
+    return together
 
 
 T = TypeVar("T")
@@ -82,7 +98,8 @@ class _Analysis:
     tape: ProgramTape
     visit: Visit
     _skips: dict[Place, _Skip | Unfit] = field(default_factory=dict)
-    _tails: dict[Place, tuple[str, ...] | Unfit] = field(default_factory=dict)
+    _tails: Mapping[int, dict[Place, Mapping[str, int] | Unfit]] = field(default_factory=lambda: {0: {}, -1: {}})
+    _computed: dict[Place, bool] = field(default_factory=dict)
     _places: dict[int, list[int]] = field(default_factory=dict)  # by tensor: the calls of the block that make it
 
     def __post_init__(self) -> None:
@@ -105,24 +122,23 @@ class _Analysis:
             given = next((i for i, (t, _) in enumerate(self.visit.given) if t is tensor), None)
             if given is None:
                 raise Unfit(f"{self._named(tensor)} is added, not the input of the block")
-            return _Skip(given, ())
+            return _Skip(given, {})
         step = self.tape.steps[at]
-        reads = list(dict.fromkeys(step.reads()))
-        reasons = []
-        for read in reads:
-            if read.numel() != tensor.numel() or not read.is_floating_point() or self.parameter(read, at) is not None:
-                continue
-            others = [other for other in reads if other is not read]
-            if not self._passes(step, read, tensor, at):
-                continue
-            try:
-                skip = self.skip(read, at)
-                zeros = (name for other in others if other.is_floating_point() for name in self.tail(other, at))
-                return _Skip(skip.entry, tuple(dict.fromkeys((*skip.zeros, *zeros))))
-            except Unfit as reason:
-                reasons.append(reason)
+        reads = _distinct(read for read in step.reads() if read.is_floating_point())
+        values = [read for read in reads if not self._of_parameters(read, at)]
+        reasons: list[Unfit] = []
+        for read in values:
+            if read.numel() == tensor.numel() and self._passes(step, read, tensor, at):
+                try:
+                    skip = self.skip(read, at)
+                    branches = [self.tail(other, at) for other in reads if other is not read]
+                    return _Skip(skip.entry, joined(skip.fills, *branches))
+                except Unfit as reason:
+                    reasons.append(reason)
         if reasons:
             raise max(reasons, key=lambda reason: "branch" in str(reason))
+        if len(values) == 1 and values[0].shape == tensor.shape:
+            raise Unfit(f"{self._site(at)} changes the values of the skip connection")
         raise Unfit(f"its result is not the sum of its input and other terms: {self._site(at)} is on the way")
 
     def _passes(self, step: Step, read: Tensor, out: Tensor, at: int) -> bool:
@@ -133,7 +149,7 @@ class _Analysis:
         """
         if read.shape != out.shape:
             return sum(1 for _ in step.reads()) == 1
-        values = {id(t): torch.zeros(t.shape, dtype=t.dtype) for t in step.reads() if self.parameter(t, at) is None}
+        values = {id(t): torch.zeros(t.shape, dtype=t.dtype) for t in step.reads() if not self._of_parameters(t, at)}
         values[id(read)] = torch.randn(read.shape, dtype=read.dtype)
         once = self._outcome(step, values, out)
         if once is None:
@@ -144,73 +160,65 @@ class _Analysis:
 
     # -- the branches ----------------------------------------------------------------------------
 
-    def tail(self, tensor: Tensor, before: int) -> tuple[str, ...]:
-        """The parameters of the block that make a tensor zero if they are zero.
+    def tail(self, tensor: Tensor, before: int, value: int = 0) -> Mapping[str, int]:
+        """The parameters of the block that make all entries of a tensor 0 (or -1), and the values with which they do.
 
         Raises:
             Unfit: There are no such parameters.
         """
-        return self._kept(self._tails, tensor, before, self._tail)
+        return self._kept(self._tails[value], tensor, before, partial(self._tail, value))
 
-    def _tail(self, tensor: Tensor, at: int | None) -> tuple[str, ...]:
+    def _tail(self, value: int, tensor: Tensor, at: int | None) -> Mapping[str, int]:
         constant = self.tape.constant(tensor)
-        if constant is not None and not bool(constant.any()):
-            return ()
+        if constant is not None and bool((constant == value).all()):
+            return {}
         if at is None:
-            return self._own([tensor])
-        step = self.tape.steps[at]
-        reads = list(dict.fromkeys(read for read in step.reads() if read.is_floating_point()))
-        own = [read for read in reads if self._is_own(self.parameter(read, at))]
-        for group in _weights_first(own):
-            if self._zero_with(step, group, tensor):
-                return self._own([self.parameter(read, at) for read in group])
+            return {self._own(tensor): value}
         reason = Unfit(f"its branch ends in {self._site(at)}, which no zeros in parameters make zero")
-        others = [read for read in reads if read not in own]
-        for read in others:
-            if self._zero_with(step, [read], tensor):
+        for group, given in self._groups(at):
+            if self._all_are(value, self.tape.steps[at], group, given, tensor):
                 try:
-                    return self.tail(read, at)
+                    return joined(*(self.tail(read, at, given) for read in group))
                 except Unfit as why:
                     reason = why
-        if len(reads) > 1 and self._zero_with(step, reads, tensor):
-            return tuple(dict.fromkeys(name for read in reads for name in self.tail(read, at)))
         raise reason
 
-    def parameter(self, tensor: Tensor, before: int) -> Tensor | None:
-        """The parameter that a tensor is, or is a view of; None where it is none."""
-        while True:
-            at = self._made(tensor, before)
-            if at is None:
-                return tensor if isinstance(tensor, torch.nn.Parameter) and id(tensor) in self.tape.names else None
-            reads = list(self.tape.steps[at].reads())
-            if len(reads) != 1 or reads[0] is tensor or reads[0].numel() > tensor.numel():
-                return None
-            if not any(argument.alias_info for argument in self.tape.steps[at].op._schema.arguments):
-                return None
-            tensor, before = reads[0], at
+    def _groups(self, at: int) -> Iterator[tuple[list[Tensor], int]]:
+        """What of the arguments of a call may be 0, or -1, in the order in which it is tried."""
+        reads = _distinct(read for read in self.tape.steps[at].reads() if read.is_floating_point())
+        weights = [read for read in reads if self._of_parameters(read, at)]
+        yield from ((group, 0) for group in _weights_first(weights))
+        yield from (([read], -1) for read in weights if len(reads) == 1)
+        yield from (([read], 0) for read in reads if not self._of_parameters(read, at))
+        yield reads, 0
 
-    def _zero_with(self, step: Step, zero: Sequence[Tensor], out: Tensor) -> bool:
-        """Whether a call gives zeros for zeros in some arguments and random numbers in the others."""
-        zeros = set(map(id, zero))
+    def _of_parameters(self, tensor: Tensor, before: int) -> bool:
+        """Whether a tensor is a parameter of the block, or computed from such alone."""
+        at = self._made(tensor, before)
+        if at is None:
+            return isinstance(tensor, torch.nn.Parameter) and self._named(tensor).startswith(f"{self.visit.path}.")
+        place = (id(tensor), at)
+        if place not in self._computed:
+            reads = _distinct(self.tape.steps[at].reads())
+            self._computed[place] = bool(reads) and all(self._of_parameters(r, at) for r in reads if r is not tensor)
+        return self._computed[place]
+
+    def _all_are(self, value: int, step: Step, group: Sequence[Tensor], given: int, out: Tensor) -> bool:
+        """Whether a call gives one value everywhere for one in some arguments and random numbers in the others."""
+        chosen = set(map(id, group))
         values = {
-            id(t): torch.zeros(t.shape, dtype=t.dtype) if id(t) in zeros else stand_in(self.tape, t)
+            id(t): torch.full(t.shape, given, dtype=t.dtype) if id(t) in chosen else stand_in(self.tape, t)
             for t in step.reads()
         }
         result = self._outcome(step, values, out)
-        return result is not None and not bool(result.any())
+        return result is not None and bool((result == value).all())
 
-    def _is_own(self, parameter: Tensor | None) -> bool:
-        return parameter is not None and self.tape.names[id(parameter)].startswith(f"{self.visit.path}.")
-
-    def _own(self, parameters: Iterable[Tensor | None]) -> tuple[str, ...]:
-        """Names of parameters, relative to the block, which must own them."""
-        names = []
-        for tensor in parameters:
-            name = self.tape.names.get(id(tensor), "")
-            if not isinstance(tensor, torch.nn.Parameter) or not name.startswith(f"{self.visit.path}."):
-                raise Unfit(f"its branch ends in {name or 'a tensor'}, which is no parameter of it")
-            names.append(name.removeprefix(f"{self.visit.path}."))
-        return tuple(names)
+    def _own(self, tensor: Tensor) -> str:
+        """The name of a parameter, relative to the block, which must own it."""
+        name = self.tape.names.get(id(tensor), "")
+        if not self._of_parameters(tensor, self.visit.first):
+            raise Unfit(f"its branch ends in {name or 'a tensor'}, which is no parameter of it")
+        return name.removeprefix(f"{self.visit.path}.")
 
     # -- the calls -------------------------------------------------------------------------------
 
@@ -251,6 +259,11 @@ class _Analysis:
         if isinstance(result, Unfit):
             raise result
         return result
+
+
+def _distinct(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """The tensors without repetitions, by identity."""
+    return list({id(tensor): tensor for tensor in tensors}.values())
 
 
 def _weights_first(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:

@@ -7,54 +7,108 @@ attributes and caches runs again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ..base.generators import same_randomness
 from ..base.torch_private import pytree
+from ..errors import Unfit
 from ..recording.program import ProgramTape, Step
 
 Values = dict[int, Tensor]  # by the id of the tensor of the run that it stands for
 CPU = torch.device("cpu")
 
 
-def is_identity(
-    tape: ProgramTape, steps: Sequence[Step], ends: Sequence[tuple[Tensor, Tensor]], zeros: Iterable[Tensor]
-) -> bool:
-    """Whether a clone of a block maps the block's results to themselves, tested with random parameters and inputs.
+SMALL = 1e-3  # of a parameter's size
+LEAP = 0.1  # of the block's own effect
+
+
+def check_identity(
+    tape: ProgramTape, steps: Sequence[Step], ends: Sequence[tuple[Tensor, Tensor]], fills: Mapping[str, int]
+) -> None:
+    """Check that a clone of a block maps the block's results to themselves, with random parameters and inputs.
+
+    Small values in the place of the fills must have small effects. Behind a norm they have not: the first step of
+    training would change the function as much as all others together.
 
     Args:
         tape: Of the run.
         steps: The calls of the block.
         ends: Tensors that the block is given, each with the one that it returns for it.
-        zeros: The parameters that are zero in the clone.
+        fills: The parameters that have one value in the clone, by name.
+
+    Raises:
+        Unfit: It is not the identity then, or the calls do not run on random numbers.
     """
+    filled = {id(t): fills[name] for t in tape.keepalive if (name := tape.names.get(id(t), "")) in fills}
     with torch.no_grad(), same_randomness():
-        return any(_is_identity(tape, steps, ends, list(zeros), mask) for mask in (False, True))
+        trials = [_Trial(tape, steps, ends, filled, mask=mask) for mask in (False, True)]
+        try:
+            trial = next((trial for trial in trials if trial.runs()), None)
+            exact = trial is not None and trial.is_identity()
+            leaps = trial is not None and trial.leaps()
+        except Exception as error:  # noqa: BLE001 - a call may refuse random numbers
+            raise Unfit(f"it does not run on random inputs: {type(error).__name__}: {error}") from None
+    said = " and ".join(f"{value} in {name}" for name, value in fills.items())
+    if not exact:
+        raise Unfit(f"with {said} it is not the identity")
+    if leaps:
+        raise Unfit(f"with {said} it is the identity, but not near it: a norm makes small values large")
 
 
-def _is_identity(
-    tape: ProgramTape, steps: Sequence[Step], ends: Sequence[tuple[Tensor, Tensor]], zeros: list[Tensor], mask: bool
-) -> bool:
-    """The same with all entries of masks alike: nothing may be masked altogether, whichever of the two means that."""
-    outside = {id(t): stand_in(tape, t, mask=mask) for t in read_first(steps, [entry for entry, _ in ends])}
-    values = copies(outside)
-    replay(tape, steps, values)
-    outputs = [values.get(id(exit_)) for _, exit_ in ends]
-    if any(out is None or not bool(out.isfinite().all()) for out in outputs):
-        return False
-    given = copies(outside)
-    for tensor in zeros:
-        given[id(tensor)] = torch.zeros_like(given[id(tensor)]) if id(tensor) in given else torch.zeros(tensor.shape)
-    expected = []
-    for (entry, _), out in zip(ends, outputs, strict=True):
-        assert out is not None
-        expected.append(out.clone())
-        given[id(entry)] = out.clone()
-    replay(tape, steps, given)
-    return all(torch.equal(given[id(exit_)], out) for (_, exit_), out in zip(ends, expected, strict=True))
+@dataclass(slots=True)
+class _Trial:
+    """The trial of one block.
+
+    Attributes:
+        mask: What all entries of masks are: nothing may be masked altogether, whichever of the two means that.
+        outside: What the calls read and did not make, by the id of the tensor of the run.
+        outputs: What the block returns for that.
+    """
+
+    tape: ProgramTape
+    steps: Sequence[Step]
+    ends: Sequence[tuple[Tensor, Tensor]]
+    filled: Mapping[int, int]
+    mask: bool
+    outside: Values = field(default_factory=dict)
+    outputs: list[Tensor] = field(default_factory=list)
+
+    def runs(self) -> bool:
+        """Whether the block gives finite results for random numbers."""
+        read = read_first(self.steps, [entry for entry, _ in self.ends])
+        self.outside = {id(tensor): stand_in(self.tape, tensor, mask=self.mask) for tensor in read}
+        self.outputs = [out.clone() for out in self._results({})]
+        return all(bool(out.isfinite().all()) for out in self.outputs)
+
+    def is_identity(self) -> bool:
+        """Whether a clone returns what the block returns."""
+        results = self._results({key: torch.full_like(self.outside[key], value) for key, value in self._read()}, True)
+        return all(map(torch.equal, results, self.outputs))
+
+    def leaps(self) -> bool:
+        """Whether a small change of what is filled has an effect that is not small."""
+        small = {key: value + SMALL * (self.outside[key] - value) for key, value in self._read()}
+        near, far = (self._effect(fills) for fills in (small, {}))
+        return near > LEAP * far
+
+    def _effect(self, parameters: Values) -> float:
+        results = self._results(parameters, True)
+        return max(float((new - old).abs().max()) for new, old in zip(results, self.outputs, strict=True))
+
+    def _read(self) -> Iterator[tuple[int, int]]:
+        return ((key, value) for key, value in self.filled.items() if key in self.outside)
+
+    def _results(self, parameters: Values, again: bool = False) -> list[Tensor]:
+        """What the block returns with some parameters; `again` for what it returned."""
+        values = copies(self.outside | parameters)
+        if again:
+            values |= {id(entry): out.clone() for (entry, _), out in zip(self.ends, self.outputs, strict=True)}
+        replay(self.tape, self.steps, values)
+        return [values[id(exit_)] for _, exit_ in self.ends]
 
 
 def copies(values: Mapping[int, Tensor]) -> Values:

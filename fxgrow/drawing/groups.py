@@ -175,7 +175,7 @@ class _Scene:
         if isinstance(change, Insert):
             after = change.after_nodes[0].node
         elif isinstance(change, Repeat) and not change.regions:  # an entry of a container, in no graph
-            return self.source.group_of([self.source.widths.produced(f"{change.block}.{change.zeros[0]}")])
+            return self.source.group_of([self.source.widths.produced(f"{change.block}.{next(iter(change.fills))}")])
         elif isinstance(change, Repeat):
             after = change.regions[0].exit
         else:

@@ -40,9 +40,9 @@ class Change:
         return ""
 
     @property
-    def zeroed(self) -> tuple[str, ...]:
-        """The parameters of each new module that are zero, by their names in it."""
-        return ()
+    def fills(self) -> Mapping[str, int]:
+        """By the names of parameters in each new module that have one value, that value."""
+        return {}
 
     @property
     def kernels(self) -> Mapping[str, tuple[KernelSize, KernelSize]]:
@@ -118,6 +118,7 @@ class Repeat(Change):
         paths: The paths of the clones.
         zeros: The parameters that are zero in a clone, by their names in the block; only the skip connection remains.
         regions: The nodes of the block in each graph; none where the student is a module of the user's own class.
+        minus_ones: The parameters that are -1 in a clone, where code adds 1 to them to make a factor.
         numbered: Whether the block and its clones are entries of a container that is numbered through (`numbering`).
         exact_modes: The modes in which the function is preserved.
     """
@@ -128,6 +129,7 @@ class Repeat(Change):
     paths: tuple[str, ...]
     zeros: tuple[str, ...]
     regions: tuple[Region, ...]
+    minus_ones: tuple[str, ...] = ()
     numbered: bool = False
     exact_modes: tuple[Mode, ...] = ("eval", "train")
 
@@ -145,12 +147,14 @@ class Repeat(Change):
         return self.block
 
     @property
-    def zeroed(self) -> tuple[str, ...]:
-        return self.zeros
+    def fills(self) -> Mapping[str, int]:
+        return dict.fromkeys(self.zeros, 0) | dict.fromkeys(self.minus_ones, -1)
 
     def __str__(self) -> str:
         times = f"{len(self.paths)} clones" if len(self.paths) > 1 else "a clone"
-        return f"{times} of {self.block}, with zeros in {', '.join(self.zeros)}"
+        filled = [f"zeros in {', '.join(self.zeros)}"] * bool(self.zeros)
+        filled += [f"-1 in {', '.join(self.minus_ones)}"] * bool(self.minus_ones)
+        return f"{times} of {self.block}, with {' and '.join(filled)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from ..base.structures import children_of, leaf_tensors
 from ..base.wording import a_type
 from ..capture.tracer import explain
 from ..depth.recorded_skip import Carried, carried
-from ..depth.replay import is_identity
+from ..depth.replay import check_identity
 from ..errors import PlanError, Unfit
 from ..infer.width_graph import WidthGraph
 from ..model.example_inputs import brief
@@ -183,11 +183,9 @@ class _Comparison:
         """
         tape = self.after.tape
         found = carried(tape, clone)
-        names = {f"{clone.path}.{name}" for name in self.clones[clone.path].zeroed}
-        zeros = [tensor for tensor in tape.keepalive if tape.names.get(id(tensor)) in names]
+        fills = {f"{clone.path}.{name}": value for name, value in self.clones[clone.path].fills.items()}
         ends = [(clone.given[entry].tensor, clone.result[number].tensor) for entry, number in found.ends]
-        if not is_identity(tape, self.after.steps[clone.first : clone.end], ends, zeros):
-            raise Unfit(f"with zeros in {', '.join(sorted(names))} it is not the identity")
+        check_identity(tape, self.after.steps[clone.first : clone.end], ends, fills)
         return found
 
     def _signature(self, clone: Visit) -> tuple[Any, ...]:
