@@ -70,9 +70,8 @@ def counts(root: nn.Module, changes: Sequence[StructuralChange]) -> Counts:
     clones = _by_container(changes)
     recounts: list[Recount] = []
     stale: list[str] = []
-    for container, behind in clones.items():
-        recounts += _numbers(model, container, behind)
     if clones:
+        recounts += _numbers(model, clones)
         for holder in _holders(model):
             _count(model, holder, clones, recounts, stale)
     return Counts(tuple(recounts), tuple(stale))
@@ -91,25 +90,61 @@ def _by_container(changes: Sequence[StructuralChange]) -> dict[str, dict[str, tu
 # -- which one a module is in --------------------------------------------------------------------------
 
 
-def _numbers(model: nn.Module, container: str, clones: Mapping[str, tuple[str, ...]]) -> Iterator[Recount]:
-    """The numbers of entries, in them and in what is in them: equal to the place in all that state one, two or more."""
-    stated: dict[tuple[str, str], dict[int, int]] = {}
-    entries = list(_module(model, container)._modules.items())
-    for place, (_, entry) in enumerate(entries):
-        for path, module in named_modules(entry) if entry is not None else ():
-            for name, value in vars(module).items():
-                if type(value) is int and NUMBER.fullmatch(name):
-                    stated.setdefault((path, name), {})[place] = value
-    for (path, name), values in stated.items():
-        first = {value - place for place, value in values.items()}
-        if len(values) < 2 or len(first) > 1:
-            continue
-        new = first.pop()
-        for place, (own, _) in enumerate(entries):
-            for at in (f"{container}.{own}".lstrip("."), *clones.get(own, ())):
-                if place in values and values[place] != new:
-                    yield Recount(f"{at}.{path}".rstrip("."), name, values[place], new)
-                new += 1
+@dataclass(frozen=True, slots=True)
+class _Numbered:
+    """The numbers that the entries of one container state in one attribute, of themselves or of a module in them."""
+
+    container: str
+    entries: tuple[str, ...]
+    values: Mapping[int, int]  # by place
+
+    @property
+    def first(self) -> int | None:
+        """The number of the first entry, where all are numbered through; else None."""
+        first = {value - place for place, value in self.values.items()}
+        return first.pop() if len(first) == 1 else None
+
+
+def _numbers(model: nn.Module, clones: Clones) -> Iterator[Recount]:
+    """The numbers that follow: of two entries or more, or of one that goes on where the container before it ends."""
+    for (path, name), containers in _numbered(model).items():
+        end: int | None = None
+        added = 0  # clones in the containers that this one goes on from
+        for at, one in enumerate(containers):
+            first = one.first
+            goes_on = first is not None and first == end
+            added = added if goes_on else 0
+            end = None if first is None else first + len(one.entries)
+            following = containers[at + 1].first if at + 1 < len(containers) else None
+            behind = clones.get(one.container, {})
+            if first is not None and (len(one.values) > 1 or goes_on or following == end):
+                yield from _renumbered(one, behind, path, name, first + added)
+            added += sum(map(len, behind.values()))
+
+
+def _renumbered(
+    one: _Numbered, clones: Mapping[str, tuple[str, ...]], path: str, name: str, new: int
+) -> Iterator[Recount]:
+    for place, own in enumerate(one.entries):
+        for at in (f"{one.container}.{own}".lstrip("."), *clones.get(own, ())):
+            if place in one.values and one.values[place] != new:
+                yield Recount(f"{at}.{path}".rstrip("."), name, one.values[place], new)
+            new += 1
+
+
+def _numbered(model: nn.Module) -> dict[tuple[str, str], list[_Numbered]]:
+    """By the path in an entry and the name of the attribute, the containers in their order."""
+    found: dict[tuple[str, str], list[_Numbered]] = {}
+    for container, module in named_modules(model):
+        stated: dict[tuple[str, str], dict[int, int]] = {}
+        for place, entry in enumerate(module._modules.values() if _is_of_blocks(module) else ()):
+            for path, inner in named_modules(entry) if entry is not None else ():
+                for name, value in vars(inner).items():
+                    if type(value) is int and NUMBER.fullmatch(name):
+                        stated.setdefault((path, name), {})[place] = value
+        for key, values in stated.items():
+            found.setdefault(key, []).append(_Numbered(container, tuple(module._modules), values))
+    return found
 
 
 # -- how many there are --------------------------------------------------------------------------------

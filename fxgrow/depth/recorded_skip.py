@@ -200,7 +200,7 @@ class _Analysis:
         place = (id(tensor), at)
         if place not in self._computed:
             reads = _distinct(self.tape.steps[at].reads())
-            self._computed[place] = bool(reads) and all(self._of_parameters(r, at) for r in reads if r is not tensor)
+            self._computed[place] = bool(reads) and all(self._of_parameters(read, at) for read in reads)
         return self._computed[place]
 
     def _all_are(self, value: int, step: Step, group: Sequence[Tensor], given: int, out: Tensor) -> bool:

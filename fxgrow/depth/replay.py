@@ -27,7 +27,12 @@ LEAP = 0.1  # of the block's own effect
 
 
 def check_identity(
-    tape: ProgramTape, steps: Sequence[Step], ends: Sequence[tuple[Tensor, Tensor]], fills: Mapping[str, int]
+    tape: ProgramTape,
+    steps: Sequence[Step],
+    ends: Sequence[tuple[Tensor, Tensor]],
+    fills: Mapping[str, int],
+    *,
+    anywhere: bool = False,
 ) -> None:
     """Check that a clone of a block maps the block's results to themselves, with random parameters and inputs.
 
@@ -39,13 +44,14 @@ def check_identity(
         steps: The calls of the block.
         ends: Tensors that the block is given, each with the one that it returns for it.
         fills: The parameters that have one value in the clone, by name.
+        anywhere: Whether it has to map everything to itself, because it does not stand behind its block.
 
     Raises:
         Unfit: It is not the identity then, or the calls do not run on random numbers.
     """
     filled = {id(t): fills[name] for t in tape.keepalive if (name := tape.names.get(id(t), "")) in fills}
     with torch.no_grad(), same_randomness():
-        trials = [_Trial(tape, steps, ends, filled, mask=mask) for mask in (False, True)]
+        trials = [_Trial(tape, steps, ends, filled, mask, anywhere) for mask in (False, True)]
         try:
             trial = next((trial for trial in trials if trial.runs()), None)
             exact = trial is not None and trial.is_identity()
@@ -66,7 +72,7 @@ class _Trial:
     Attributes:
         mask: What all entries of masks are: nothing may be masked altogether, whichever of the two means that.
         outside: What the calls read and did not make, by the id of the tensor of the run.
-        outputs: What the block returns for that.
+        outputs: What the block returns for that, or, if the clone may stand anywhere, what it is given.
     """
 
     tape: ProgramTape
@@ -74,6 +80,7 @@ class _Trial:
     ends: Sequence[tuple[Tensor, Tensor]]
     filled: Mapping[int, int]
     mask: bool
+    anywhere: bool
     outside: Values = field(default_factory=dict)
     outputs: list[Tensor] = field(default_factory=list)
 
@@ -82,7 +89,10 @@ class _Trial:
         read = read_first(self.steps, [entry for entry, _ in self.ends])
         self.outside = {id(tensor): stand_in(self.tape, tensor, mask=self.mask) for tensor in read}
         self.outputs = [out.clone() for out in self._results({})]
-        return all(bool(out.isfinite().all()) for out in self.outputs)
+        finite = all(bool(out.isfinite().all()) for out in self.outputs)
+        if self.anywhere:
+            self.outputs = [self.outside[id(entry)] for entry, _ in self.ends]
+        return finite
 
     def is_identity(self) -> bool:
         """Whether a clone returns what the block returns."""

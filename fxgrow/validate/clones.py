@@ -54,7 +54,8 @@ def check_clones(student: Student, deeper: Student, widths: WidthGraph, plan: Pl
     outputs: list[CloneOutput] = []
     for mode in widths.traced.tapes:
         before = _program(student, widths, plan, mode, ())
-        after = _program(deeper, widths, plan, mode, clones)
+        blocks = {numbering(change.original) for change in clones.values()}
+        after = _program(deeper, widths, plan, mode, (*clones, *blocks))
         kept = _Comparison(before, after, clones, numbering, mode).check()
         outputs += [CloneOutput(mode, number) for number, is_kept in enumerate(kept) if not is_kept]
     return tuple(outputs)
@@ -108,7 +109,7 @@ class _Comparison:
             self._same[self.numbering(name)] = name
         self._made.update(made for step in self.after.steps for made in step.made)
         self._known.update(made for step in self.before.steps for made in step.made)
-        starts = {visit.first: visit for visit in self.after.visits if visit.end > visit.first}
+        starts = {visit.first: visit for visit in self.after.visits if visit.path in self.clones}
         ours, theirs = 0, 0
         while ours < len(self.after.calls):
             visit = starts.get(ours)
@@ -122,9 +123,10 @@ class _Comparison:
             ours, theirs = ours + 1, theirs + 1
         if theirs < len(self.before.calls):
             self._refuse(f"{self.before.calls[theirs].site} does not run")
-        idle = [path for path in self.clones if not self.after.visits_of(path)]
-        if idle and len(idle) < len(self.clones):
-            self._refuse(f"nothing calls {idle[0]}")
+        ran = {visit.path for visit in self.after.visits}
+        for path, change in self.clones.items():
+            if path not in ran and self.numbering(change.original) in ran:
+                self._refuse(f"nothing calls {path}")
         self._compare_results()
         return self._kept
 
@@ -162,10 +164,11 @@ class _Comparison:
 
     def _pass(self, clone: Visit) -> None:
         """Check that a clone leaves what it is given as it is, and go on behind it."""
-        signature = (self.clones[clone.path].original, self._signature(clone))
+        behind = self._is_behind(clone)
+        signature = (self.clones[clone.path].original, behind, self._signature(clone))
         if signature not in self._tried:
             try:
-                self._tried[signature] = self._try(clone)
+                self._tried[signature] = self._try(clone, anywhere=not behind)
             except Unfit as reason:
                 self._refuse(f"{clone.path}: {reason}")
         self._new.update(made for at in range(clone.first, clone.end) for made in self.after.steps[at].made)
@@ -175,7 +178,14 @@ class _Comparison:
             if given is not None:
                 self._same[result] = given
 
-    def _try(self, clone: Visit) -> Carried:
+    def _is_behind(self, clone: Visit) -> bool:
+        """Whether what a clone is given is what its block returns, or another clone of that."""
+        block = self.clones[clone.path].original
+        alike = {self.numbering(block), *(path for path, change in self.clones.items() if change.original == block)}
+        results = [p.value for visit in self.after.visits if visit.path in alike for p in visit.result]
+        return any(passed.value in results for passed in clone.given)
+
+    def _try(self, clone: Visit, *, anywhere: bool) -> Carried:
         """Run the calls of a clone on random numbers.
 
         Raises:
@@ -185,7 +195,7 @@ class _Comparison:
         found = carried(tape, clone)
         fills = {f"{clone.path}.{name}": value for name, value in self.clones[clone.path].fills.items()}
         ends = [(clone.given[entry].tensor, clone.result[number].tensor) for entry, number in found.ends]
-        check_identity(tape, self.after.steps[clone.first : clone.end], ends, fills)
+        check_identity(tape, self.after.steps[clone.first : clone.end], ends, fills, anywhere=anywhere)
         return found
 
     def _signature(self, clone: Visit) -> tuple[Any, ...]:
