@@ -14,7 +14,7 @@ from ..errors import PlanError
 from ..model.copies import clone_owned
 from ..model.provenance import modules_of, set_module_stack
 from ..model.tree import Mode
-from ..plans.changes import CLONE, Enlarge, Insert, Repeat, StructuralChange
+from ..plans.changes import CLONE, Enlarge, Insert, Repeat, StructuralChange, in_order
 from ..plans.entries import Recount
 from ..plans.numbering import Numbering
 from ..plans.validation import is_module_path
@@ -45,7 +45,7 @@ def make(
     Raises:
         PlanError: A graph has no node that a change names, or the name of a new module is taken.
     """
-    changes = sorted(changes, key=_order)
+    changes = sorted(changes, key=in_order)
     for change in changes:
         if isinstance(change, Enlarge):
             _enlarge(_module(root, change.path), change)
@@ -60,12 +60,6 @@ def make(
         for node in graph.nodes:
             node.meta.pop(LAST_CLONE, None)
             node.meta.pop(LAST_LAYER, None)
-
-
-def _order(change: StructuralChange) -> tuple[int, int]:
-    """Blocks are cloned before new layers are inserted into them, and before blocks in them are cloned."""
-    kinds = (Enlarge, Repeat, Insert)
-    return kinds.index(type(change)), change.block.count(".") if isinstance(change, Repeat) else 0
 
 
 # -- new layers ------------------------------------------------------------------------------------

@@ -40,6 +40,11 @@ class Change:
         return ""
 
     @property
+    def follows(self) -> str:
+        """The path of the module that the new ones stand behind; "" where there are none."""
+        return self.original
+
+    @property
     def fills(self) -> Mapping[str, int]:
         """By the names of parameters in each new module that have one value, that value."""
         return {}
@@ -89,6 +94,10 @@ class Insert(Change):
     @property
     def new_paths(self) -> tuple[str, ...]:
         return (self.path,)
+
+    @property
+    def follows(self) -> str:
+        return self.after
 
     def __str__(self) -> str:
         size = f" {'x'.join(map(str, self.kernel))}" if self.kernel else ""
@@ -185,6 +194,13 @@ class Enlarge(Change):
 
 
 StructuralChange = Insert | Repeat | Enlarge
+
+
+def in_order(change: StructuralChange) -> tuple[int, int]:
+    """Sorts changes into their order: blocks are cloned before what is in them is changed, but for kernels."""
+    kinds = (Enlarge, Repeat, Insert)
+    return kinds.index(type(change)), change.block.count(".") if isinstance(change, Repeat) else 0
+
 
 # -- names -----------------------------------------------------------------------------------------
 

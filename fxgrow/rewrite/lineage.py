@@ -64,7 +64,8 @@ def _made(plan: Plan, model: nn.Module) -> bool:
     tensors = {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
     last = plan.steps[-1]
     kernels = {f"{path}.weight" for change in last.changes for path in change.kernels}
-    return all(tensors.get(name) == shape for name, shape in _shapes(last).items() if name not in kernels)
+    shapes = {last.numbering(name): shape for name, shape in _shapes(last).items() if name not in kernels}
+    return shapes.items() <= tensors.items()
 
 
 def _shapes(plan: Plan, *, old: bool = False) -> dict[str, tuple[int, ...]]:

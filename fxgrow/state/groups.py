@@ -7,32 +7,33 @@ the group of the nearest parameter with as many dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from ..plans.changes import Insert, Repeat, StructuralChange
+from ..plans.growth_plan import Plan
 
 GroupNumber = tuple[int, int]  # (which optimizer, which of its groups)
 
 
 def groups_of_new(
-    trained: Mapping[str, GroupNumber], parameters: Mapping[str, Tensor], changes: Sequence[StructuralChange]
+    trained: Mapping[str, GroupNumber], parameters: Mapping[str, Tensor], plan: Plan
 ) -> dict[str, GroupNumber]:
     """The groups of the parameters that only the student has.
 
     Args:
-        trained: The groups of the teacher's parameters, by name.
+        trained: The groups of the teacher's parameters, by their names in the student.
         parameters: The student's, in their order.
-        changes: What was added, in the order in which it was.
+        plan: The plan, or the chain of plans, that made it.
     """
     known = dict(trained)
     place = {name: number for number, name in enumerate(parameters)}
     new = [name for name in parameters if name not in trained]
-    for change in changes:
-        for path in change.new_paths:
+    for number, change in [(number, change) for number, step in enumerate(plan.steps) for change in step.changes]:
+        source = plan.student_name(change.follows, number)
+        for path in [plan.student_name(path, number) for path in change.new_paths]:
             for name in [name for name in new if name.startswith(f"{path}.")]:
-                group = _group(name, path, change, known, parameters, place)
+                group = _group(name, path, (source, bool(change.original)), known, parameters, place)
                 if group is not None:
                     known[name] = group
     return {name: known[name] for name in new if name in known}
@@ -41,14 +42,15 @@ def groups_of_new(
 def _group(
     name: str,
     path: str,
-    change: StructuralChange,
+    origin: tuple[str, bool],
     known: Mapping[str, GroupNumber],
     parameters: Mapping[str, Tensor],
     place: Mapping[str, int],
 ) -> GroupNumber | None:
+    """The group of a new parameter; `origin` is the module that the new one follows, and whether it is its clone."""
     dims = parameters[name].ndim
-    source = change.after if isinstance(change, Insert) else change.original
-    if isinstance(change, Repeat) and (twin := f"{source}{name.removeprefix(path)}") in known:
+    source, is_clone = origin
+    if is_clone and (twin := f"{source}{name.removeprefix(path)}") in known:
         return known[twin]
     others = [other for other in known if other in parameters]
     alike = [other for other in others if parameters[other].ndim == dims]

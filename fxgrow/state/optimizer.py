@@ -6,7 +6,7 @@ First everything is read and made; only then is the optimizer changed. So an err
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from ..base.wording import a_type
 from ..errors import GrowError
 from ..model.copies import named_tensors
 from ..model.supported import check_supported
-from ..plans.changes import Enlarge, Repeat
+from ..plans.changes import Enlarge, Repeat, in_order
 from ..plans.growth_plan import Plan
 from .groups import GroupNumber, groups_of_new
 from .kernels import around
@@ -167,14 +167,14 @@ def grown_by(plan: Plan, states: Mapping[str, State], rule: Rule) -> dict[str, S
         name: rule.grown(state, filling.of(planned[name]) if name in planned else copied)
         for name, state in states.items()
     }
-    for change in sorted(plan.changes, key=lambda change: not isinstance(change, Enlarge)):  # then blocks are cloned
+    for change in sorted(plan.changes, key=in_order):
         if isinstance(change, Enlarge):
             _replace(larger, f"{change.path}.weight", rule, around(change))
         elif isinstance(change, Repeat):
             for name in [name for name in larger if name.startswith(f"{change.block}.")]:
                 for path in change.paths:
                     larger[f"{path}{name.removeprefix(change.block)}"] = rule.grown(larger[name], without_past)
-    return larger
+    return {plan.numbering(name): state for name, state in larger.items()}
 
 
 def _replace(states: dict[str, State], name: str, rule: Rule, grow: Grow) -> None:
@@ -192,6 +192,7 @@ def move(moved: Sequence[Moving], states: Sequence[Mapping[str, State]], plan: P
         GrowError: The student lacks a parameter that an optimizer trains; nothing was changed.
     """
     parameters = {n: t for n, t in named_tensors(student).items() if isinstance(t, nn.Parameter)}
+    moved = [replace(one, named={p: plan.student_name(name) for p, name in one.named.items()}) for one in moved]
     missing = [name for one in moved for name in one.named.values() if name not in parameters]
     if missing:
         raise GrowError(f"the student has no parameter {missing[0]!r}, which the optimizer trains")
@@ -211,9 +212,8 @@ def _lists(moved: Sequence[Moving], plan: Plan, parameters: Mapping[str, Tensor]
             trained.update({name: (number, position) for name in names if name is not None})
             both = zip(group["params"], names, strict=True)
             lists[-1].append([p if name is None else parameters[name] for p, name in both])
-    changes = [change for single in plan.steps for change in single.changes]
     order = {id(p): place for place, p in enumerate(parameters.values())}
-    for name, (number, position) in groups_of_new(trained, parameters, changes).items():
+    for name, (number, position) in groups_of_new(trained, parameters, plan).items():
         params, new = lists[number][position], parameters[name]
         before = [place for place, p in enumerate(params) if order.get(id(p), len(order)) < order[id(new)]]
         params.insert(before[-1] + 1 if before else 0, new)  # where a new optimizer of the student would have it
