@@ -689,7 +689,7 @@ def test_tables_and_drawings_name_modules_as_the_student_does(tmp_path: Any) -> 
     assert "blocks.1" in str(plan)
     tables = [fxgrow.summary(what, x, teacher=teacher) for what in (student, plan)]
     assert str(tables[0]) == str(tables[1])
-    rows = {row.path: row for row in tables[0].rows}
+    rows = {row.layer: row for row in tables[0].rows}
     assert rows["blocks.1.conv1"].new
     assert rows["blocks.2.conv1"].width == (8, 12)
     for level in ("groups", "blocks", "layers", "ops"):
@@ -713,8 +713,7 @@ def test_the_state_of_an_optimizer_moves_with_the_numbers_of_blocks(place: int) 
     optimizer = torch.optim.AdamW(teacher.parameters(), 1e-3)
     _trained(teacher, optimizer, x)
     old = {name: dict(optimizer.state[p]) for name, p in teacher.named_parameters()}
-    spec = [Deepen(f"blocks.{place}", blocks=2), Widen("head", 1.0)]
-    student = fxgrow.grow(teacher, spec, x, output="module", optimizer=optimizer)
+    student = fxgrow.grow(teacher, Deepen(f"blocks.{place}", blocks=2), x, output="module", optimizer=optimizer)
     plan = plan_of(student)
     mine = dict(student.named_parameters())
     assert {id(p) for group in optimizer.param_groups for p in group["params"]} == set(map(id, mine.values()))
@@ -744,7 +743,7 @@ def test_a_saved_student_is_loaded_as_deep_as_it_was(tmp_path: Any) -> None:
     teacher, ids = decoder(), torch.arange(3, 10)[None]
     student = deepened(teacher, Deepen("layers.0", blocks=2), {"ids": ids})
     fxgrow.save(student, tmp_path / "student.safetensors")
-    loaded = fxgrow.load(tmp_path / "student.safetensors", decoder)
-    loaded = loaded.model if hasattr(loaded, "model") else loaded
+    loaded = fxgrow.load(tmp_path / "student.safetensors", decoder).model
+    assert isinstance(loaded, Decoder)
     assert loaded.config.num_hidden_layers == 5
     assert torch.equal(loaded.generate(ids, 5), student.generate(ids, 5))

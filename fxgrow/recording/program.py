@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from ..base.structures import leaf_tensors
+from ..base.torch_private import no_dispatch_modes
 from ..model.copies import named_tensors
 from ..model.walk import submodule
 from .operators import tensors_in
@@ -89,8 +90,9 @@ class ProgramTape(Tape):
 
     def passed(self, structure: Any) -> tuple[Passed, ...]:
         """The tensors in a structure, as those of the run, with their values now."""
-        ours = [self._to_meta(tensor) for tensor in leaf_tensors(structure)]
-        return tuple([Passed(tensor, self.content(tensor)) for tensor in ours])
+        with no_dispatch_modes():  # a constant is looked at, which is no call of the run
+            ours = [self._to_meta(tensor) for tensor in leaf_tensors(structure)]
+            return tuple([Passed(tensor, self.content(tensor)) for tensor in ours])
 
 
 @dataclass(frozen=True, slots=True)
