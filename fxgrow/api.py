@@ -6,7 +6,7 @@ checkers. It is not split: users read it as one page. Those that look at what ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, TypeAlias, TypeVar, cast, overload
 
@@ -29,7 +29,7 @@ from .plans.chain import chained
 from .plans.growth_plan import Plan
 from .recording.model_run import source_location
 from .rewrite.apply_plans import apply_plans
-from .rewrite.student import check_calibration, student_of
+from .rewrite.student import call_resize, check_calibration, student_of
 from .spec.parse import Spec, parse
 from .state.averages import apply_inside
 from .state.misuse import watch
@@ -37,6 +37,7 @@ from .state.optimizer import Optimizers, grow_states, move, moving
 from .state.warmup import checked_steps, warm_up
 from .validate.refine import plan_until_valid
 
+Resize: TypeAlias = Callable[[nn.Module, Plan], None]
 LeafModules: TypeAlias = Iterable[str | type]
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -186,6 +187,7 @@ def apply(
     optimizer: Optimizers | None = None,
     reset: bool = False,
     warmup: int = 0,
+    resize: Resize | None = None,
     progress: bool | None = None,
 ) -> fx.GraphModule | Model:
     """The student that a plan makes of a model: the one it was made for, or another with the same shapes.
@@ -205,6 +207,8 @@ def apply(
         optimizer: The one that trains the model, or a list of them. It is changed, and the model is not: afterwards the
             same object trains the student, with its groups, options and schedulers, and its state has grown along.
         reset: Drop the optimizer's state of these parameters instead of growing it.
+        resize: A function of the student and its plan, called before the student is returned: it can set sizes that the
+            code states, which the plan's notes name.
         warmup: For so many steps of the optimizer new entries take a growing part of their steps, from 1 / `warmup` on.
         progress: As for `trace`.
 
@@ -227,6 +231,7 @@ def apply(
         steps, moved = checked_steps(warmup), moving(optimizer, model, reset=reset)
         chain = chained(plan)
         student = apply_inside(chain, model, lambda inner: apply_plans(chain, inner, example_inputs, calibration))
+        call_resize(resize, student, chain)
         move(moved, grow_states(moved, chain), chain, student)
         warm_up(moved, chain, student, steps)
         watch(model, student, moved)
@@ -247,6 +252,7 @@ def grow(
     optimizer: Optimizers | None = None,
     reset: bool = False,
     warmup: int = 0,
+    resize: Resize | None = None,
     progress: bool | None = None,
 ) -> fx.GraphModule: ...
 
@@ -265,6 +271,7 @@ def grow(
     optimizer: Optimizers | None = None,
     reset: bool = False,
     warmup: int = 0,
+    resize: Resize | None = None,
     progress: bool | None = None,
 ) -> Model: ...
 
@@ -283,6 +290,7 @@ def grow(
     optimizer: Optimizers | None = None,
     reset: bool = False,
     warmup: int = 0,
+    resize: Resize | None = None,
     progress: bool | None = None,
 ) -> fx.GraphModule | Model: ...
 
@@ -300,6 +308,7 @@ def grow(
     optimizer: Optimizers | None = None,
     reset: bool = False,
     warmup: int = 0,
+    resize: Resize | None = None,
     progress: bool | None = None,
 ) -> fx.GraphModule | Model:
     """A larger model that computes the same function and trains on.
@@ -317,6 +326,7 @@ def grow(
         optimizer: As for `apply`.
         reset: As for `apply`.
         warmup: As for `apply`.
+        resize: As for `apply`.
         progress: As for `trace`.
 
     Returns:
@@ -343,6 +353,7 @@ def grow(
         check_calibration(proposal, calibration)
         with reasons("grow"):
             student = student_of(found.traced, proposal, model, calibration)
+            call_resize(resize, student, proposal)
             move(moved, grow_states(moved, proposal), proposal, student)
             warm_up(moved, proposal, student, steps)
             watch(model, student, moved)

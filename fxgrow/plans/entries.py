@@ -139,6 +139,23 @@ class Resize:
 
 
 @dataclass(frozen=True, slots=True)
+class StatedSize:
+    """A size that the model's code states and that its forward does not read: in a config, or in an attribute.
+
+    Attributes:
+        module: The module, by its path.
+        name: The attribute, or the way there: "config.hidden_size", "config.hidden_sizes.2" of a list.
+        old: The size in the teacher.
+        new: The size in the student.
+    """
+
+    module: str
+    name: str
+    old: int
+    new: int
+
+
+@dataclass(frozen=True, slots=True)
 class Recount:
     """An attribute that says how many entries a container has, or which of them a module is in, once there are clones.
 

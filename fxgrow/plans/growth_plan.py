@@ -30,7 +30,7 @@ from ..model.tree import Output
 from ..spec.parse import parse
 from . import serial, validation
 from .changes import StructuralChange, renumbered
-from .entries import CloneOutput, Edit, IoDimPlan, MadeWith, Recount, Resize, Skipped, TensorPlan, Width
+from .entries import CloneOutput, Edit, IoDimPlan, MadeWith, Recount, Resize, Skipped, StatedSize, TensorPlan, Width
 from .numbering import Numbering
 
 
@@ -61,6 +61,7 @@ class Plan:
         notes: Notes for the user.
         changes: New layers, cloned blocks and larger kernels, made after the widths have grown.
         recounts: The attributes that say how many blocks there are, or which one a module is in.
+        stated: The sizes that the code states and its forward does not read.
         clone_outputs: The tensors that the student returns beside those of the teacher, because it has clones.
         io_dims: Where inputs and outputs of the model grow.
         next: The plan for the student that this one makes.
@@ -85,6 +86,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     changes: tuple[StructuralChange, ...] = ()
     recounts: tuple[Recount, ...] = ()
+    stated: tuple[StatedSize, ...] = ()
     clone_outputs: tuple[CloneOutput, ...] = ()
     io_dims: tuple[IoDimPlan, ...] = ()
     sizes: tuple[FixedSize, ...] = ()
@@ -278,6 +280,7 @@ class Plan:
             validation.check_edits(step.edits, step.resizes)
             validation.check_changes(step.changes, step.output)
             validation.check_recounts(step.recounts)
+            validation.check_stated(step.stated)
             reason = why_invalid(step.example) if step.example is not None else ""
             if reason:
                 raise PlanError(f"the plan's example inputs are none: {reason}")

@@ -21,7 +21,7 @@ from ..layouts.layout import Layout, atoms, measure, only_atom
 from ..model.fixed_sizes import NUMBER_OF_DIMENSIONS, FixedSize
 from ..model.tree import Output
 from .changes import CLONE, Enlarge, Insert, Repeat, StructuralChange
-from .entries import DROP, PARTS, Edit, IoDimPlan, Recount, Resize, TensorPlan, Width
+from .entries import DROP, PARTS, Edit, IoDimPlan, Recount, Resize, StatedSize, TensorPlan, Width
 
 MOST_CHANNELS = 10**8  # of a width, a kernel size, a stated size
 MOST_ENTRIES = 1 << 44  # of one tensor
@@ -234,6 +234,19 @@ def check_recounts(recounts: Iterable[Recount]) -> None:
             )
         if not 0 <= recount.new <= MOST_ENTRIES_OF_A_CONTAINER:
             raise PlanError(f"the plan has {recount.new} blocks in {recount.name} of {recount.module!r:.80}")
+
+
+def check_stated(stated: Iterable[StatedSize]) -> None:
+    """A size that is stated is an attribute with a plain name, or an entry of a list, of a bounded size."""
+    for size in stated:
+        first, *steps = size.name.split(".")
+        plain = (
+            first.isidentifier() and first not in _NO_SIZES and all(s.isidentifier() or s.isdecimal() for s in steps)
+        )
+        if not plain or any(step.startswith("_") for step in (first, *steps)):
+            raise PlanError(f"the plan sets {size.name!r:.80} of {size.module!r:.80}, which states no size")
+        if not (0 < size.old <= MOST_CHANNELS and 0 < size.new <= MOST_CHANNELS):
+            raise PlanError(f"the plan sets {size.name} of {size.module!r:.80} from {size.old} to {size.new}")
 
 
 def _check_distinct(what: str, names: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from ..capture.retracer import Retracer
 from ..errors import PlanError
 from ..infer.spellings import argument
 from ..model.tree import Mode, module_at
-from ..plans.entries import DROP, Edit, Resize
+from ..plans.entries import DROP, Edit, Resize, StatedSize
 
 
 def resize(root: nn.Module, resizes: tuple[Resize, ...]) -> None:
@@ -35,6 +35,35 @@ def resize(root: nn.Module, resizes: tuple[Resize, ...]) -> None:
                 "plan again for this model"
             )
         setattr(module, change.name, list(change.new) if as_list and isinstance(change.new, tuple) else change.new)
+
+
+def restate(root: nn.Module, stated: Iterable[StatedSize]) -> None:
+    """Set sizes that are stated and not read, in a tree of our own.
+
+    Raises:
+        PlanError: One is not what the plan expects.
+    """
+    for size in stated:
+        *way, own = size.name.split(".")
+        held: Any = vars(_module(root, size.module))
+        try:
+            for step in way:
+                held = _held(held, step)
+            value = held[int(own)] if isinstance(held, list) else held[own]
+        except (AttributeError, LookupError, TypeError, ValueError):
+            raise PlanError(f"the model has no {size.module}.{size.name}; plan again for this model") from None
+        if type(value) is not int or value not in (size.old, size.new):  # an object of several modules was set before
+            raise PlanError(
+                f"the plan expects {size.module}.{size.name} to be {size.old}, but it is {value!r:.60}; plan again for "
+                "this model"
+            )
+        held[int(own) if isinstance(held, list) else own] = size.new
+
+
+def _held(held: Any, step: str) -> Any:
+    """What an object holds under a name, as something to set: a list, a dict, or the names of an object."""
+    inner = held[int(step)] if isinstance(held, list) else held[step]
+    return inner if isinstance(inner, dict | list) else vars(inner)
 
 
 def edit(graphs: Mapping[Mode, fx.Graph], edits: tuple[Edit, ...]) -> dict[Mode, fx.Graph]:

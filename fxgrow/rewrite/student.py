@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import fx, nn
 
+from ..base.wording import a_type
 from ..capture.traced import Traced
 from ..depth.calibrate import calibrate, check_batches
 from ..depth.insert import make
-from ..errors import PlanError
+from ..errors import GrowError, PlanError, in_words
 from ..model.fixed_sizes import check_in_graph, check_in_module
 from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
@@ -18,7 +19,7 @@ from ..model.tree import Mode
 from ..plans.changes import Insert
 from ..plans.entries import MadeWith
 from ..plans.growth_plan import Plan
-from .edits import edit, resize
+from .edits import edit, resize, restate
 from .lineage import remember
 from .tensors import replacements
 
@@ -82,9 +83,26 @@ def student_of(traced: Traced, plan: Plan, model: nn.Module, batches: Iterable[A
     return made
 
 
+def call_resize(resize: object, student: nn.Module, plan: Plan) -> None:
+    """Let the user set what a plan left.
+
+    Raises:
+        GrowError: It is no function, or it fails.
+    """
+    if resize is None:
+        return
+    if not callable(resize):
+        raise GrowError(f"resize is to be a function of the student and its plan, not {a_type(resize)}")
+    try:
+        resize(student, plan)
+    except Exception as error:
+        raise GrowError(f"resize fails: {in_words(error)}") from error
+
+
 def rebuild(root: nn.Module, graphs: Mapping[Mode, fx.Graph], plan: Plan) -> dict[Mode, fx.Graph]:
     """Make a module tree of our own, which has the student's tensors, the student's; and give the student's graphs."""
     resize(root, plan.resizes)
+    restate(root, plan.stated)
     edited = edit(graphs, plan.edits)
     if plan.output == "graph":
         for graph in edited.values():

@@ -20,7 +20,8 @@ from ..errors import PlanError
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Equality, Layout
 from ..model.copies import clone_shared
-from ..plans.entries import DROP, Edit, Skipped
+from ..model.tree import module_at
+from ..plans.entries import DROP, Edit, Skipped, StatedSize
 from ..plans.growth_plan import Plan
 from ..rewrite.student import rebuild
 from ..rewrite.tensors import replacements
@@ -32,6 +33,7 @@ from .changes import Student, check_changes
 from .clones import check_clones
 from .conformance import check_conformance
 from .fixed_dims import KEPT_SIZES, fixed_sizes
+from .stated_sizes import stated_sizes, with_stated_sizes
 from .verdict import Mismatch, Verdict
 
 SHOWN = 4  # reasons in a message
@@ -140,7 +142,7 @@ def plan_until_valid(widths: WidthGraph, requests: Sequence[Widen | Request], *,
             if not verdict.mismatches:
                 complete = _with_depth(_accepted(widths, proposal, repairs, verdict), widths, requests)
                 _refuse_nothing(complete, requests)
-                return complete
+                return _with_stated_sizes(complete, widths)
             _repair(repairs, repaired, proposal, verdict)
 
 
@@ -218,6 +220,25 @@ def _with_depth(proposal: Plan, widths: WidthGraph, requests: Sequence[Widen | R
         return complete
     outputs = check_clones(_on_meta(widths, kernels), _on_meta(widths, complete), widths, complete)
     return replace(complete, clone_outputs=outputs)
+
+
+def _with_stated_sizes(plan: Plan, widths: WidthGraph) -> Plan:
+    """The plan with the sizes that follow although the forward does not read them, where the student is a module."""
+    if plan.output == "graph" or not plan.grown_widths:
+        return plan
+    wider = replace(plan, changes=(), recounts=(), clone_outputs=())
+    stated, stale = stated_sizes(widths, wider, module_at(_on_meta(widths, wider)[0], ""))
+
+    def departs(chosen: tuple[StatedSize, ...]) -> bool:
+        proposal = replace(wider, stated=chosen)
+        return bool(check_conformance(*_on_meta(widths, proposal), widths, proposal).mismatches)
+
+    if stated and departs(stated):  # the forward reads one of them after all
+        kept = tuple([size for size in stated if not departs((size,))])
+        kept = () if departs(kept) else kept
+        stale += tuple([f"{s.module}.{s.name} ({s.old})".lstrip(".") for s in stated if s not in kept])
+        stated = kept
+    return with_stated_sizes(plan, stated, stale)
 
 
 def _on_meta(widths: WidthGraph, plan: Plan) -> Student:
