@@ -16,7 +16,6 @@ from ..model.call_args import taken
 from ..model.layer_kinds import BATCH_NORM, is_a
 from ..model.tree import set_training
 from ..model.walk import modules
-from ..plans.changes import Insert
 
 
 class _Moments:
@@ -60,7 +59,7 @@ def check_batches(batches: object) -> None:
         raise PlanError(f"calibration is {a_type(batches)}; expected an iterable of batches")
 
 
-def calibrate(student: nn.Module, new: Iterable[Insert], batches: Iterable[Any]) -> None:
+def calibrate(student: nn.Module, new: Iterable[str], batches: Iterable[Any]) -> None:
     """Initialise the norms of new identity layers with the mean and variance of their inputs over all batches.
 
     A norm normalises by these statistics and its weight and bias invert that: the identity in eval mode, and
@@ -68,13 +67,13 @@ def calibrate(student: nn.Module, new: Iterable[Insert], batches: Iterable[Any])
 
     Args:
         student: The student, with the new layers inserted; its new norms are changed in place.
-        new: The layers whose norms are calibrated.
+        new: The paths of the layers whose norms are calibrated.
         batches: Inputs as for `trace`; of a tuple (such as images and labels) the entries that `forward` takes.
 
     Raises:
         PlanError: There is no batch, the student does not run on one, or the statistics overflow the dtype.
     """
-    norms = {student.get_submodule(f"{one.path}.norm"): _Moments() for one in new}
+    norms = {student.get_submodule(f"{path}.norm"): _Moments() for path in new}
     batches = [batches] if isinstance(batches, Tensor | Mapping) else batches
     with step("calibrating"), _recorded(norms), _in_eval_mode(student):
         _run_on_all(student, batches)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,11 +11,19 @@ from ..model.copies import COMMON
 from ..model.walk import modules
 
 
-def number_through(container: nn.Module) -> None:
-    """Name the entries of a container by their places, in place."""
-    entries = list(container._modules.values())
+def number_through(container: nn.Module, named: Callable[[str], str]) -> None:
+    """Rename the entries of a container, in place."""
+    entries = list(container._modules.items())
     container._modules.clear()
-    container._modules.update({str(number): entry for number, entry in enumerate(entries)})
+    container._modules.update({named(name): entry for name, entry in entries})
+
+
+def replace_everywhere(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module in another one's place, wherever it is registered in a tree."""
+    for module in list(modules(root)):
+        for name, child in module._modules.items():
+            if child is old:
+                module._modules[name] = new
 
 
 def shared_objects(root: nn.Module, block: nn.Module) -> dict[int, Any]:

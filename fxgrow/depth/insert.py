@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch.nn.functional as F
 from torch import fx, nn
 
 from ..base.rng import named_generator
+from ..capture.traced import Traced
 from ..errors import PlanError
 from ..model.copies import clone_owned
+from ..model.grown import GrownModule
 from ..model.provenance import modules_of, set_module_stack
-from ..model.tree import Mode
+from ..model.tree import MODE_OVERRIDES, Mode, skeleton
 from ..plans.changes import CLONE, Enlarge, Insert, Repeat, StructuralChange, in_order
 from ..plans.entries import Recount
 from ..plans.numbering import Numbering
 from ..plans.validation import is_module_path
 from .counts import recount
-from .entries import number_through, shared_objects
+from .entries import number_through, replace_everywhere, shared_objects
 from .new_layers import build_new_layer, fill
 
 LAST_CLONE = "fxgrow_last_clone"  # in the meta of a block's exit node: the exit node of its last clone
@@ -32,6 +37,7 @@ def make(
     changes: Iterable[StructuralChange],
     seed: int,
     recounts: Sequence[Recount] = (),
+    owners: Mapping[str, Traced] = MappingProxyType({}),
 ) -> None:
     """Apply structural changes to a module tree and its graphs, in place.
 
@@ -41,6 +47,7 @@ def make(
         changes: The changes, in any order.
         seed: The seed for the initial weights of new layers.
         recounts: What counts blocks, afterwards.
+        owners: The modules of the user's own class whose code becomes a graph, with graphs of our own.
 
     Raises:
         PlanError: A graph has no node that a change names, or the name of a new module is taken.
@@ -51,11 +58,16 @@ def make(
             _enlarge(_module(root, change.path), change)
         elif isinstance(change, Repeat):
             _repeat(root, graphs, change)
-        else:
-            _insert(root, graphs, change, seed)
+        elif change.entry:
+            _add(root, change.path, _built(root, change, seed), after=change.entry)
+        elif not change.owner:
+            _insert(root, graphs, change, _built(root, change, seed))
+    for owner, traced in owners.items():
+        _rewrite(root, owner, traced, [c for c in changes if isinstance(c, Insert) and c.owner == owner], seed)
     recount(root, recounts)
-    for parent in Numbering.of(changes).clones:
-        number_through(_module(root, parent))
+    numbering = Numbering.of(changes)
+    for parent in numbering.clones:
+        number_through(_module(root, parent), partial(numbering.entry, parent))
     for graph in graphs.values():
         for node in graph.nodes:
             node.meta.pop(LAST_CLONE, None)
@@ -65,13 +77,31 @@ def make(
 # -- new layers ------------------------------------------------------------------------------------
 
 
-def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, seed: int) -> None:
+def _built(root: nn.Module, new: Insert, seed: int) -> nn.Module:
     like = next(_module(root, new.after).parameters(), None)  # any parameter: with a parametrization the weight is none
     if like is None:
         raise PlanError(f"{new.after} has no parameters, so no new layer follows it")
-    block = build_new_layer(new, named_generator(seed, new.path), like.device, like.dtype)
+    return build_new_layer(new, named_generator(seed, new.path), like.device, like.dtype).train(root.training)
+
+
+def _rewrite(root: nn.Module, path: str, traced: Traced, changes: Sequence[Insert], seed: int) -> None:
+    """Put a graph with new layers in the place of a module, whose submodules and attributes it has."""
+    owner = _module(root, path)
+    tree = skeleton(owner, traced.leaf_modules)
+    tree.__dict__.update(traced.constants or {}, **{MODE_OVERRIDES: traced.overrides or {}})
+    for new in changes:
+        block = _built(root, new, seed)
+        inside = replace(new, path=new.path.removeprefix(f"{path}."), after=new.after.removeprefix(f"{path}."))
+        _insert(tree, traced.graphs, inside, block)
+    grown = GrownModule(tree, traced.graphs, type(owner).__name__)
+    for name, value in vars(owner).items():
+        vars(grown).setdefault(name, value)
+    replace_everywhere(root, owner, grown)
+
+
+def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, block: nn.Module) -> None:
     anchors = [_node(_graph(graphs, ref.mode), ref.node) for ref in new.after_nodes]
-    _add(root, new.path, block.train(root.training), after=_last_sibling(new.after, anchors))
+    _add(root, new.path, block, after=_last_sibling(new.after, anchors))
     for ref in new.after_nodes:
         graph = _graph(graphs, ref.mode)
         anchor = _node(graph, ref.node)
@@ -79,16 +109,26 @@ def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, seed:
         users = list(at.users)
         around = tuple(path for path in modules_of(at) if new.path.startswith(f"{path}."))
         with graph.inserting_before(at.next):
-            last = at
-            for name in dict(block.named_children()):
-                last = graph.call_module(f"{new.path}.{name}", (last,))
-                set_module_stack(last, (*around, f"{new.path}.{name}"))
-            if new.kind == "residual":
-                last = graph.call_function(operator.add, (at, last))
-                set_module_stack(last, around)
+            last = _called(graph, new, block, at, around)
         for user in users:
             user.replace_input_with(at, last)
         anchor.meta[LAST_LAYER] = last
+
+
+def _called(graph: fx.Graph, new: Insert, block: nn.Module, at: fx.Node, around: tuple[str, ...]) -> fx.Node:
+    """The node that a new layer gives: each of its modules is called, or in a module of the user's, it as a whole."""
+    if new.owner:
+        last = graph.call_module(new.path, (at,))
+        set_module_stack(last, (*around, new.path))
+        return last
+    last = at
+    for name in dict(block.named_children()):
+        last = graph.call_module(f"{new.path}.{name}", (last,))
+        set_module_stack(last, (*around, f"{new.path}.{name}"))
+    if new.kind == "residual":
+        last = graph.call_function(operator.add, (at, last))
+        set_module_stack(last, around)
+    return last
 
 
 def _last_sibling(after: str, anchors: Sequence[fx.Node]) -> str:

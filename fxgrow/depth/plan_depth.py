@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,12 +14,13 @@ from typing import Any, cast
 from torch import fx
 
 from ..errors import PlanError, Unfit
+from ..infer.freeze import freeze
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import measure
 from ..model.activations import Activation, activation_by_name
 from ..model.copies import named_tensors
 from ..model.layer_kinds import CONVOLUTIONS, LINEAR_MAPS, classes_of, is_layer_class, layer_class, spatial_rank
-from ..model.tree import Mode
+from ..model.tree import Mode, module_at
 from ..model.walk import named_modules
 from ..ops import Value
 from ..plans.changes import CLONE, Insert, Kind, Layer, NodeRef, StructuralChange
@@ -31,6 +33,7 @@ from .anchors import Anchor, anchors
 from .blocks import call_around, last_blocks
 from .counts import counts
 from .kernels import enlarge
+from .owners import Owners, calls_entries
 from .trial import node_values
 
 RELU = Activation("ReLU")
@@ -53,13 +56,14 @@ class DepthPlan:
     notes: dict[str, None] = field(default_factory=dict)
 
 
-def plan_depth(widths: WidthGraph, requests: Iterable[Request], plan: Plan) -> DepthPlan:
+def plan_depth(widths: WidthGraph, requests: Iterable[Request], plan: Plan, owners: Callable[[], Owners]) -> DepthPlan:
     """Plan the structural changes for requests for depth and kernels; other requests are ignored.
 
     Args:
         widths: The width graph of the teacher.
         requests: The requests.
         plan: The plan so far, with the new widths.
+        owners: Finds what calls the layers of the student that it makes, where that is of the user's own class.
 
     Raises:
         PlanError: A request cannot be met for a layer that it names, or for any layer that it matches, or it
@@ -68,11 +72,12 @@ def plan_depth(widths: WidthGraph, requests: Iterable[Request], plan: Plan) -> D
     drafted = DepthPlan()
     requests = list(requests)
     make_blocks = _block_maker(widths, drafted, requests)
+    make_layer = _layer_maker(widths, plan, drafted, owners)
     for request in requests:
         if isinstance(request, Deepen) and request.blocks:
             _each(request, _modules(widths, request), drafted, partial(make_blocks, request))
         elif isinstance(request, Deepen):
-            _each(request, _layers(widths, request), drafted, partial(_insert, widths, plan, drafted, request))
+            _each(request, _layers(widths, request), drafted, partial(make_layer, request))
         elif isinstance(request, Kernel):
             _each(request, _layers(widths, request), drafted, partial(enlarge, widths, request))
     found = counts(widths.traced.root, drafted.changes)
@@ -153,7 +158,43 @@ def _block_maker(
     return make
 
 
-def _insert(widths: WidthGraph, plan: Plan, drafted: DepthPlan, request: Deepen, path: str) -> list[StructuralChange]:
+def _layer_maker(
+    widths: WidthGraph, plan: Plan, drafted: DepthPlan, owners: Callable[[], Owners]
+) -> Callable[[Deepen, str], list[StructuralChange]]:
+    """What makes a new layer behind one, for a request and a path."""
+    if widths.traced.output == "graph":
+        return lambda request, path: [_insert(widths, plan, drafted, request, path)]
+    found = functools.cache(owners)
+    inferred = functools.cache(lambda owner: freeze(found().trace(owner)))
+    alone = replace(plan, groups=(), resizes=())  # the widths of an owner are those of the student
+
+    def make(request: Deepen, path: str) -> list[StructuralChange]:
+        owner = found().of_layer(path)
+        new = _insert(inferred(owner), alone, DepthPlan(notes=drafted.notes), request, path.removeprefix(f"{owner}."))
+        new = replace(new, path=_free_name(widths, drafted.changes, path), after=path)
+        module = module_at(widths.traced.root, owner)
+        if not calls_entries(module):
+            return [replace(new, owner=owner)]
+        return [replace(new, entry=f"{owner}.{_entry(inferred(owner), new)}", after_nodes=())]
+
+    return make
+
+
+def _entry(widths: WidthGraph, new: Insert) -> str:
+    """The entry of a Sequential that a new layer stands behind.
+
+    Raises:
+        Unfit: It is in an entry, not behind one.
+    """
+    nodes = [node for ref in new.after_nodes for node in widths.traced.graphs[ref.mode].nodes if node.name == ref.node]
+    entries = {str(node.target) for node in nodes}
+    entry = entries.pop()
+    if entries or "." in entry or any(node.op != "call_module" for node in nodes):
+        raise Unfit(f"the norm or activation behind it is in {entry}, with other layers")
+    return entry
+
+
+def _insert(widths: WidthGraph, plan: Plan, drafted: DepthPlan, request: Deepen, path: str) -> Insert:
     """The plan entry for a new layer after the one at `path`, at all its calls."""
     layer: Any = widths.traced.root.get_submodule(path)
     calls = _anchors(widths, path)
@@ -178,7 +219,7 @@ def _insert(widths: WidthGraph, plan: Plan, drafted: DepthPlan, request: Deepen,
             "are those of the batch"
         )
     inexact = kind == "random" or (kind == "identity" and request.norm == "group")
-    new = Insert(
+    return Insert(
         path=_free_name(widths, drafted.changes, path),
         after=path,
         layer=cast(Layer, layer_class(dims).__name__),
@@ -193,7 +234,6 @@ def _insert(widths: WidthGraph, plan: Plan, drafted: DepthPlan, request: Deepen,
         after_nodes=tuple(NodeRef(mode, node.name) for mode, node in nodes),
         exact_modes=() if inexact else ("eval",) if kind == "identity" and request.norm else ("eval", "train"),
     )
-    return [new]
 
 
 def _kind(request: Deepen, anchor: Anchor, drafted: DepthPlan, path: str) -> tuple[Kind, Activation | None, bool, bool]:
@@ -278,8 +318,6 @@ def _anchors(widths: WidthGraph, path: str) -> list[tuple[Mode, Anchor]]:
     if calls:
         return calls
     leaf = call_around(traced, path)
-    if traced.output == "module":
-        raise Unfit("output='module' keeps the model's own code, which calls no new layers; use output='graph'")
     if leaf:
         raise Unfit(f"it runs inside {leaf}, which is kept as a call, so no layer can follow it")
     raise Unfit("the graph does not call it: its parameters are used by other code, or not used")

@@ -16,7 +16,7 @@ from .view import STAYS, Edge, Node
 def with_new(source: Source, flow: Flow) -> Flow:
     """The graph with the plan's new layers and clones; the arrows that they replace are kept for before growth."""
     for change in source.changes():
-        if isinstance(change, Insert):
+        if isinstance(change, Insert) and not change.owner:
             for node_ref in change.after_nodes:
                 if node_ref.mode == "eval" and node_ref.node in flow.nodes:
                     flow = _inserted(source, flow, change, node_ref.node)

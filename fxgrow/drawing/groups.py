@@ -172,6 +172,8 @@ class _Scene:
 
     def _width_of(self, change: StructuralChange) -> str:
         """The width group of the input and output of a new layer or a clone; "" for other changes."""
+        if isinstance(change, Insert) and (change.owner or change.entry):  # in no graph of the model
+            return self.source.group_of([self.source.widths.produced(f"{change.after}.weight")])
         if isinstance(change, Insert):
             after = change.after_nodes[0].node
         elif isinstance(change, Repeat) and not change.regions:  # an entry of a container, in no graph

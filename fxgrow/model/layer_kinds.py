@@ -91,6 +91,7 @@ RECURRENT_LAYERS = (nn.RNNBase,)
 RECURRENT = (*RECURRENT_LAYERS, nn.RNNCellBase)  # cells are single steps
 BY_POSITION = (nn.BatchNorm1d, nn.ChannelShuffle, nn.GroupNorm, nn.SyncBatchNorm)  # the channels are dimension 1
 ALONG = (nn.CosineSimilarity, nn.GLU, nn.LogSoftmax, nn.Softmax, nn.Softmin)  # work along their `dim`
+SEQUENCE = nn.Sequential
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 NUMBERED = (nn.Sequential, nn.ModuleList)  # whose entries are named by their places, if nothing else is said
 

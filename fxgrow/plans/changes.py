@@ -73,6 +73,8 @@ class Insert(Change):
         parametric: Whether the activation is mixed with the identity by a learnable parameter.
         after_nodes: The nodes of the graphs that it is inserted after.
         exact_modes: The modes in which the function is preserved.
+        owner: In a student of the user's own class, the module whose code becomes these graphs; else "".
+        entry: Instead, the entry of a Sequential that it stands behind, so that no code changes; else "".
     """
 
     TYPE: ClassVar[str] = "insert"
@@ -90,6 +92,8 @@ class Insert(Change):
     parametric: bool
     after_nodes: tuple[NodeRef, ...]
     exact_modes: tuple[Mode, ...]
+    owner: str = ""
+    entry: str = ""
 
     @property
     def new_paths(self) -> tuple[str, ...]:

@@ -40,12 +40,15 @@ class Numbering:
         steps = name.split(".")
         if not self.clones:
             return name
-        renamed = [self._entry(".".join(steps[:i]), step) for i, step in enumerate(steps)]
+        renamed = [self.entry(".".join(steps[:i]), step) for i, step in enumerate(steps)]
         return ".".join(renamed)
 
-    def _entry(self, parent: str, own: str) -> str:
+    def entry(self, parent: str, own: str) -> str:
+        """The name of an entry of a container."""
         match = re.fullmatch(rf"(\d+)(?:{CLONE}(\d+))?", own)
         if parent not in self.clones or match is None:
             return own
         number, clone = int(match[1]), int(match[2] or 0)
+        if clone and number not in self.clones[parent]:  # a new layer behind a layer, which is no clone
+            return own
         return str(number + clone + sum(count for at, count in self.clones[parent].items() if at < number))

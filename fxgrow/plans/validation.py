@@ -156,13 +156,23 @@ def _is_quotable(name: str) -> bool:
 def check_changes(changes: Iterable[StructuralChange], output: Output) -> None:
     """New layers, clones and kernels have paths, sizes and places that can be."""
     for change in changes:
-        new = {Insert: _why_no_insert, Repeat: partial(_why_no_repeat, output), Enlarge: _why_no_enlarge}
+        new = {
+            Insert: partial(_why_no_insert, output),
+            Repeat: partial(_why_no_repeat, output),
+            Enlarge: _why_no_enlarge,
+        }
         reason: str = new[type(change)](change)  # type: ignore[operator]
         if reason:
             raise PlanError(f"the plan's {change.TYPE} of a layer or block: {reason}")
 
 
-def _why_no_insert(new: Insert) -> str:
+def _why_no_insert(output: Output, new: Insert) -> str:
+    if (output == "graph" and (new.owner or new.entry)) or (output == "module" and bool(new.owner) is bool(new.entry)):
+        return "a new layer stands in a graph of the model, in that of a module, or behind an entry of a Sequential"
+    if new.entry and new.entry.rpartition(".")[0] != new.path.rpartition(".")[0]:
+        return "a new entry is in another container than the one that it stands behind"
+    if new.owner and not new.path.startswith(f"{new.owner}."):
+        return "a new layer is outside of the module whose code calls it"
     if not is_module_path(new.path) or not new.after:
         return f"the path {new.path!r:.80} of a new layer is not made of words and dots"
     axes = 0 if new.layer == "Linear" else int(new.layer[4])
@@ -172,7 +182,7 @@ def _why_no_insert(new: Insert) -> str:
         return f"no layer has {new.channels} channels in {new.groups} groups"
     if new.channels * (new.channels // new.groups) * math.prod(new.kernel) > MOST_OF_A_NEW_LAYER:
         return f"its weight would have more than {MOST_OF_A_NEW_LAYER:,} entries"
-    if not new.after_nodes or not all(place.node.isidentifier() for place in new.after_nodes):
+    if bool(new.after_nodes) is bool(new.entry) or not all(place.node.isidentifier() for place in new.after_nodes):
         return "it names no nodes of a graph"
     return new.activation.why_invalid() if new.activation is not None else ""
 

@@ -59,6 +59,7 @@ class Visit:
 
     Attributes:
         path: The module.
+        call: Its arguments, by position and by name.
         given: The tensors among its arguments, in order.
         result: The tensors in its result, in order.
         first: The number of its first ATen call.
@@ -66,6 +67,7 @@ class Visit:
     """
 
     path: str
+    call: tuple[tuple[Any, ...], Mapping[str, Any]]
     given: tuple[Passed, ...]
     result: tuple[Passed, ...]
     first: int
@@ -151,14 +153,14 @@ def program_of(
 @contextmanager
 def _watching(root: nn.Module, tape: ProgramTape, paths: Iterable[str], visits: list[Visit]) -> Iterator[None]:
     """A context in which each call of a module is added to the visits."""
-    entered: dict[str, list[tuple[tuple[Passed, ...], int]]] = {}
+    entered: dict[str, list[tuple[Any, tuple[Passed, ...], int]]] = {}
 
     def enter(path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
-        entered.setdefault(path, []).append((tape.passed((args, kwargs)), len(tape.steps)))
+        entered.setdefault(path, []).append(((args, dict(kwargs)), tape.passed((args, kwargs)), len(tape.steps)))
 
     def leave(path: str, module: nn.Module, args: Any, result: Any) -> None:
-        given, first = entered[path].pop()
-        visits.append(Visit(path, given, tape.passed(result), first, len(tape.steps)))
+        call, given, first = entered[path].pop()
+        visits.append(Visit(path, call, given, tape.passed(result), first, len(tape.steps)))
 
     handles: list[Any] = []
     for path in paths:

@@ -95,7 +95,7 @@ def _root(traced: Traced) -> nn.Module:
 def figures_after(plan: Plan, traced: Traced) -> Figures:
     """The figures of the student that a plan describes, built on the tensors of the trace (usually meta)."""
     root = clone_shared(traced.root, replacements(plan, traced.root))
-    student = assemble(root, traced.graphs, plan, plan.model)
+    student = assemble(root, traced, plan, plan.model)
     if plan.next is None:
         return _figures(student, traced, student.graphs, padded(plan, traced.arguments))
     inputs = padded_inputs([plan], student, traced.inputs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
@@ -11,7 +12,8 @@ from ..base.wording import a_type
 from ..capture.traced import Traced
 from ..depth.calibrate import calibrate, check_batches
 from ..depth.insert import make
-from ..errors import GrowError, PlanError, in_words
+from ..depth.owners import Owners
+from ..errors import GrowError, PlanError, Unfit, in_words
 from ..model.fixed_sizes import check_in_graph, check_in_module
 from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
@@ -21,6 +23,7 @@ from ..plans.entries import MadeWith
 from ..plans.growth_plan import Plan
 from .edits import edit, resize, restate
 from .lineage import remember
+from .student_inputs import padded
 from .tensors import replacements
 
 
@@ -73,9 +76,9 @@ def student_of(traced: Traced, plan: Plan, model: nn.Module, batches: Iterable[A
     if batches is not None:
         check_batches(batches)
     root = traced.tree(model, replacements(plan, model))
-    student = assemble(root, traced.graphs, plan, type(model).__name__)
+    student = assemble(root, traced, plan, type(model).__name__)
     if calibrated and batches is not None:
-        calibrate(student, calibrated, batches)
+        calibrate(student, [plan.numbering(one.path) for one in calibrated], batches)
     made: nn.Module = student if plan.output == "graph" else root.__dict__[OPAQUE_MODEL]
     if plan.output == "module":
         check_in_module(made, plan.sizes)
@@ -99,18 +102,35 @@ def call_resize(resize: object, student: nn.Module, plan: Plan) -> None:
         raise GrowError(f"resize fails: {in_words(error)}") from error
 
 
-def rebuild(root: nn.Module, graphs: Mapping[Mode, fx.Graph], plan: Plan) -> dict[Mode, fx.Graph]:
+def rebuild(root: nn.Module, traced: Traced, plan: Plan) -> dict[Mode, fx.Graph]:
     """Make a module tree of our own, which has the student's tensors, the student's; and give the student's graphs."""
     resize(root, plan.resizes)
     restate(root, plan.stated)
-    edited = edit(graphs, plan.edits)
+    edited = edit(traced.graphs, plan.edits)
     if plan.output == "graph":
         for graph in edited.values():
             check_in_graph(graph, plan.sizes)
-    make(root, edited, plan.changes, plan.seed, plan.recounts)
+    make(root, edited, plan.changes, plan.seed, plan.recounts, _owners(root, traced, plan))
     return edited
 
 
-def assemble(root: nn.Module, graphs: Mapping[Mode, fx.Graph], plan: Plan, class_name: str) -> GrownModule:
+def _owners(root: nn.Module, traced: Traced, plan: Plan) -> dict[str, Traced]:
+    """The modules of the user's own class whose code becomes a graph, traced, with graphs of our own.
+
+    Raises:
+        PlanError: One cannot be traced.
+    """
+    paths = dict.fromkeys(change.owner for change in plan.changes if isinstance(change, Insert) and change.owner)
+    if not paths:
+        return {}
+    found = Owners(traced, root, padded(plan, traced.arguments))
+    try:
+        alone = {path: found.trace(path) for path in paths}
+    except Unfit as reason:
+        raise PlanError(f"{reason}; the plan was made for another model") from None
+    return {path: replace(one, graphs=edit(one.graphs, ())) for path, one in alone.items()}
+
+
+def assemble(root: nn.Module, traced: Traced, plan: Plan, class_name: str) -> GrownModule:
     """The student from a module tree of our own with the student's tensors, which is changed and used up."""
-    return GrownModule(root, rebuild(root, graphs, plan), class_name)
+    return GrownModule(root, rebuild(root, traced, plan), class_name)

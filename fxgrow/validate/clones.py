@@ -7,7 +7,7 @@ clone returns counts as what it is given, once its calls were run on random numb
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,11 +50,11 @@ def check_clones(student: Student, deeper: Student, widths: WidthGraph, plan: Pl
         PlanError: It does not.
     """
     numbering = Numbering.of(plan.changes)
-    clones = {numbering(path): change for change in plan.changes if change.original for path in change.new_paths}
+    clones = {numbering(path): change for change in plan.changes for path in change.new_paths}
     outputs: list[CloneOutput] = []
     for mode in widths.traced.tapes:
         before = _program(student, widths, plan, mode, ())
-        blocks = {numbering(change.original) for change in clones.values()}
+        blocks = {numbering(change.follows) for change in clones.values()}
         after = _program(deeper, widths, plan, mode, (*clones, *blocks))
         kept = _Comparison(before, after, clones, numbering, mode).check()
         outputs += [CloneOutput(mode, number) for number, is_kept in enumerate(kept) if not is_kept]
@@ -125,7 +125,7 @@ class _Comparison:
             self._refuse(f"{self.before.calls[theirs].site} does not run")
         ran = {visit.path for visit in self.after.visits}
         for path, change in self.clones.items():
-            if path not in ran and self.numbering(change.original) in ran:
+            if path not in ran and self.numbering(change.follows) in ran:
                 self._refuse(f"nothing calls {path}")
         self._compare_results()
         return self._kept
@@ -164,6 +164,9 @@ class _Comparison:
 
     def _pass(self, clone: Visit) -> None:
         """Check that a clone leaves what it is given as it is, and go on behind it."""
+        if not self.clones[clone.path].original:
+            self._follow(clone, ((0, 0),))  # a new layer: its plan says where it is exact
+            return
         behind = self._is_behind(clone)
         signature = (self.clones[clone.path].original, behind, self._signature(clone))
         if signature not in self._tried:
@@ -171,8 +174,12 @@ class _Comparison:
                 self._tried[signature] = self._try(clone, anywhere=not behind)
             except Unfit as reason:
                 self._refuse(f"{clone.path}: {reason}")
+        self._follow(clone, self._tried[signature].ends)
+
+    def _follow(self, clone: Visit, ends: Iterable[tuple[int, int]]) -> None:
+        """Take what a clone or a new layer returns for what it is given."""
         self._new.update(made for at in range(clone.first, clone.end) for made in self.after.steps[at].made)
-        for entry, number in self._tried[signature].ends:
+        for entry, number in ends:
             given, result = self._value(clone.given[entry].value), clone.result[number].value
             self._new |= {result, clone.given[entry].value}  # lists of all activations hold both
             if given is not None:

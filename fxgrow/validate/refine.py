@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from ..base.isolation import no_collection
 from ..base.progress import step
+from ..depth.owners import Owners
 from ..depth.plan_depth import plan_depth
 from ..errors import PlanError
 from ..infer.width_graph import WidthGraph
@@ -24,6 +25,7 @@ from ..model.tree import module_at
 from ..plans.entries import DROP, Edit, Skipped, StatedSize
 from ..plans.growth_plan import Plan
 from ..rewrite.student import rebuild
+from ..rewrite.student_inputs import padded
 from ..rewrite.tensors import replacements
 from ..solver.io_widths import free_io_dims
 from ..solver.plan_widths import plan_widths
@@ -203,7 +205,11 @@ def _with_depth(proposal: Plan, widths: WidthGraph, requests: Sequence[Widen | R
     deeper = [request for request in requests if isinstance(request, Request) and request.structural]
     if not deeper:
         return proposal
-    depth = plan_depth(widths, deeper, proposal)
+
+    def owners() -> Owners:
+        return Owners(widths.traced, _on_meta(widths, proposal)[0], padded(proposal, widths.traced.arguments))
+
+    depth = plan_depth(widths, deeper, proposal, owners)
     complete = replace(
         proposal,
         changes=tuple(depth.changes),
@@ -244,4 +250,4 @@ def _with_stated_sizes(plan: Plan, widths: WidthGraph) -> Plan:
 def _on_meta(widths: WidthGraph, plan: Plan) -> Student:
     """The student that a plan makes of the teacher as it was traced."""
     root = clone_shared(widths.traced.root, replacements(plan, widths.traced.root))
-    return root, rebuild(root, widths.traced.graphs, plan)
+    return root, rebuild(root, widths.traced, plan)
