@@ -531,8 +531,8 @@ def test_clones_in_the_wrong_place_are_refused(monkeypatch: pytest.MonkeyPatch) 
     """A mutant: entries change places."""
     right = insertion.number_through
 
-    def wrong(container: nn.Module) -> None:
-        right(container)
+    def wrong(container: nn.Module, named: Callable[[str], str]) -> None:
+        right(container, named)
         first, *others = container._modules.items()
         container._modules.clear()
         container._modules.update([*others, first])

@@ -12,6 +12,7 @@ from ..errors import GrowError, Unfit
 from ..model.copies import on_meta
 from ..model.example_inputs import ModelInputs
 from ..model.layer_kinds import CONTAINERS, SEQUENCE, is_layer
+from ..model.tree import module_at
 from ..model.walk import named_modules, submodule
 from ..recording.program import Program, ProgramTape, program_of
 from ..recording.run import TapedRun
@@ -50,6 +51,8 @@ class Owners:
             if (calls_entries(module) or not isinstance(module, CONTAINERS)) and self._run().visits_of(owner):
                 return owner
             owner = owner.rpartition(".")[0]
+        if calls_entries(module_at(self._root, "")):
+            return ""
         raise Unfit(f"the code of {self._traced.class_name} itself would have to call it; use output='graph'")
 
     def trace(self, owner: str) -> Traced:
@@ -62,15 +65,16 @@ class Owners:
             try:
                 self._known[owner] = self._trace(owner)
             except GrowError as why:
-                self._known[owner] = Unfit(f"{owner}, whose code would have to call it, cannot be traced: {why}")
+                name = owner or self._traced.class_name
+                self._known[owner] = Unfit(f"the code of {name} would have to call it, and cannot be traced: {why}")
         known = self._known[owner]
         if isinstance(known, Unfit):
             raise known
         return known
 
     def _trace(self, owner: str) -> Traced:
-        args, kwargs = self._run().visits_of(owner)[0].call
-        module = submodule(self._root, owner)
+        module = module_at(self._root, owner)
+        args, kwargs = self._run().visits_of(owner)[0].call if owner else ((), self._arguments)
         return trace_model(module, ModelInputs(args, dict(kwargs)), leaf_modules=_own_code(module))
 
     def _run(self) -> Program:

@@ -175,7 +175,7 @@ def _layer_maker(
         module = module_at(widths.traced.root, owner)
         if not calls_entries(module):
             return [replace(new, owner=owner)]
-        return [replace(new, entry=f"{owner}.{_entry(inferred(owner), new)}", after_nodes=())]
+        return [replace(new, entry=f"{owner}.{_entry(inferred(owner), new)}".lstrip("."), after_nodes=())]
 
     return make
 

@@ -45,6 +45,11 @@ class Change:
         return self.original
 
     @property
+    def behind(self) -> str:
+        """The path of the module whose results the new ones take; "" where a graph says what they take."""
+        return self.original
+
+    @property
     def fills(self) -> Mapping[str, int]:
         """By the names of parameters in each new module that have one value, that value."""
         return {}
@@ -102,6 +107,10 @@ class Insert(Change):
     @property
     def follows(self) -> str:
         return self.after
+
+    @property
+    def behind(self) -> str:
+        return self.entry
 
     def __str__(self) -> str:
         size = f" {'x'.join(map(str, self.kernel))}" if self.kernel else ""

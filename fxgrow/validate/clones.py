@@ -54,7 +54,7 @@ def check_clones(student: Student, deeper: Student, widths: WidthGraph, plan: Pl
     outputs: list[CloneOutput] = []
     for mode in widths.traced.tapes:
         before = _program(student, widths, plan, mode, ())
-        blocks = {numbering(change.follows) for change in clones.values()}
+        blocks = {numbering(path) for change in clones.values() for path in (change.follows, change.behind) if path}
         after = _program(deeper, widths, plan, mode, (*clones, *blocks))
         kept = _Comparison(before, after, clones, numbering, mode).check()
         outputs += [CloneOutput(mode, number) for number, is_kept in enumerate(kept) if not is_kept]
@@ -164,10 +164,12 @@ class _Comparison:
 
     def _pass(self, clone: Visit) -> None:
         """Check that a clone leaves what it is given as it is, and go on behind it."""
-        if not self.clones[clone.path].original:
-            self._follow(clone, ((0, 0),))  # a new layer: its plan says where it is exact
-            return
         behind = self._is_behind(clone)
+        if not self.clones[clone.path].original:  # a new layer: its plan says where it is exact, if it stands there
+            if self.clones[clone.path].behind and not behind:
+                self._refuse(f"{clone.path} does not stand behind {self.clones[clone.path].behind}")
+            self._follow(clone, ((0, 0),))
+            return
         signature = (self.clones[clone.path].original, behind, self._signature(clone))
         if signature not in self._tried:
             try:
@@ -179,6 +181,11 @@ class _Comparison:
     def _follow(self, clone: Visit, ends: Iterable[tuple[int, int]]) -> None:
         """Take what a clone or a new layer returns for what it is given."""
         self._new.update(made for at in range(clone.first, clone.end) for made in self.after.steps[at].made)
+        results = {clone.result[number].value for _, number in ends}
+        later = (key for call in self.after.calls[clone.end :] for key in call.inputs)
+        read = any((key[0] if isinstance(key, tuple) else key) in results for key in later)
+        if not read and results.isdisjoint(self.after.values.values()):
+            self._refuse(f"nothing reads what {clone.path} returns")
         for entry, number in ends:
             given, result = self._value(clone.given[entry].value), clone.result[number].value
             self._new |= {result, clone.given[entry].value}  # lists of all activations hold both
@@ -186,9 +193,9 @@ class _Comparison:
                 self._same[result] = given
 
     def _is_behind(self, clone: Visit) -> bool:
-        """Whether what a clone is given is what its block returns, or another clone of that."""
-        block = self.clones[clone.path].original
-        alike = {self.numbering(block), *(path for path, change in self.clones.items() if change.original == block)}
+        """Whether what a clone is given is what its block returns, or another clone of that; a new entry likewise."""
+        block = self.clones[clone.path].behind
+        alike = {self.numbering(block), *(path for path, change in self.clones.items() if change.behind == block)}
         results = [p.value for visit in self.after.visits if visit.path in alike for p in visit.result]
         return any(passed.value in results for passed in clone.given)
 
