@@ -109,3 +109,22 @@ def test_a_model_whose_child_is_called_module_is_no_average() -> None:
     alone.forward = lambda x: alone["module"](x)  # type: ignore[method-assign, assignment]
     with pytest.raises(fxgrow.GrowError):
         fxgrow.apply(fxgrow.plan(fxgrow.widths(model, X), {"head": 4}), alone)
+
+
+@pytest.mark.parametrize("name", AVERAGES)
+@pytest.mark.parametrize(
+    "spec", [fxgrow.Deepen("3"), fxgrow.Kernel("3", 5), [fxgrow.Deepen("0"), fxgrow.Kernel("3", 5)]], ids=str
+)
+def test_an_average_follows_a_plan_that_changes_no_width(name: str, spec: Any) -> None:
+    model = net()
+    average = AVERAGES[name](model)
+    student = fxgrow.grow(model, spec, X)
+    plan = fxgrow.plan_of(student)
+    assert plan is not None
+    grown = fxgrow.apply(plan, average)
+    assert type(grown) is type(average)
+    update(grown, student)
+    grown.eval()
+    average.eval()
+    assert torch.allclose(grown(X), average(X), rtol=1e-10, atol=1e-12)
+    assert grown.module.state_dict().keys() == student.state_dict().keys()

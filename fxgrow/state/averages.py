@@ -14,6 +14,7 @@ from torch import nn
 from ..errors import PlanError
 from ..model.copies import named_tensors
 from ..model.supported import check_supported
+from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
 
 INNER = "module"
@@ -51,7 +52,17 @@ def apply_inside(plan: Plan, model: nn.Module, make: Callable[[nn.Module], nn.Mo
 
 def _is_average(plan: Plan, model: nn.Module, inner: nn.Module) -> bool:
     """Whether the plan is for what a wrapper holds, and not for the wrapper, which adds no parameters."""
-    planned = {tensor.name for tensor in plan.tensors}
-    outside, inside = named_tensors(model), named_tensors(inner)
+    named = _named_by(plan)
     alone = not model._parameters and list(model._modules) == [INNER]
-    return alone and bool(planned) and planned <= inside.keys() and not planned <= outside.keys()
+    return alone and bool(named) and named <= _names(inner) and not named <= _names(model)
+
+
+def _named_by(plan: Plan) -> set[str]:
+    """The tensors that a plan changes, and the layers and blocks of the teacher that it follows, clones or enlarges."""
+    made = {path for change in plan.changes for path in change.new_paths}
+    paths = {path for change in plan.changes for path in (change.follows, *change.kernels)}
+    return {tensor.name for tensor in plan.tensors} | (paths - made - {""})
+
+
+def _names(model: nn.Module) -> set[str]:
+    return named_tensors(model).keys() | {path for path, _ in named_modules(model)}
