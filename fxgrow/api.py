@@ -32,9 +32,9 @@ from .rewrite.apply_plans import apply_plans
 from .rewrite.student import call_resize, check_calibration, student_of
 from .spec.parse import Spec, parse
 from .state.averages import apply_inside
-from .state.misuse import watch
-from .state.optimizer import Optimizers, grow_states, move, moving
-from .state.warmup import checked_steps, warm_up
+from .state.hand_over import hand_over
+from .state.optimizer import Optimizers, moving
+from .state.warmup import checked_steps
 from .validate.refine import plan_until_valid
 
 Resize: TypeAlias = Callable[[nn.Module, Plan], None]
@@ -232,9 +232,7 @@ def apply(
         chain = chained(plan)
         student = apply_inside(chain, model, lambda inner: apply_plans(chain, inner, example_inputs, calibration))
         call_resize(resize, student, chain)
-        move(moved, grow_states(moved, chain), chain, student)
-        warm_up(moved, chain, student, steps)
-        watch(model, student, moved)
+        hand_over(moved, chain, model, student, steps)
         return cast("fx.GraphModule | Model", student)
 
 
@@ -354,7 +352,5 @@ def grow(
         with reasons("grow"):
             student = student_of(found.traced, proposal, model, calibration)
             call_resize(resize, student, proposal)
-            move(moved, grow_states(moved, proposal), proposal, student)
-            warm_up(moved, proposal, student, steps)
-            watch(model, student, moved)
+            hand_over(moved, proposal, model, student, steps)
             return cast("fx.GraphModule | Model", student)

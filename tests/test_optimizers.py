@@ -1,6 +1,7 @@
 """An optimizer that trained the teacher trains the student on, with the state of one that had trained it all along."""
 
 import copy
+import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -495,6 +496,113 @@ def test_an_optimizer_with_a_list_of_its_own_is_refused() -> None:
     optimizer.masters = {"float32": list(teacher.parameters())}  # type: ignore[attr-defined]
     with pytest.raises(fxgrow.GrowError, match=r"holds '0\.weight' in its attribute 'masters'"):
         fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer)
+
+
+class Lookahead(Optimizer):
+    """A wrapper with state of its own, for the same parameters."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer, self.param_groups, self.defaults = optimizer, optimizer.param_groups, optimizer.defaults
+        held = [p for group in optimizer.param_groups for p in group["params"]]
+        self.state = {p: {"slow": p.detach().clone()} for p in held}  # type: ignore[assignment]
+
+
+class Follower:
+    """A wrapper as frameworks have it."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer, self.param_groups = optimizer, list(optimizer.param_groups)
+
+
+class SlowList(Follower):
+    def __init__(self, optimizer: Optimizer) -> None:
+        super().__init__(optimizer)
+        self.slow = [(p, p.detach().clone()) for group in optimizer.param_groups for p in group["params"]]
+
+
+class Frozen(Follower):
+    """A wrapper with groups of its own."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        super().__init__(optimizer)
+        self.param_groups = [{**group, "params": list(group["params"])} for group in optimizer.param_groups]
+
+
+class InnerSGD(Follower):
+    def __init__(self, optimizer: Optimizer) -> None:
+        super().__init__(optimizer)
+        self.second = torch.optim.SGD([p for group in optimizer.param_groups for p in group["params"]])
+
+
+@pytest.mark.parametrize("wrap", [Lookahead, SlowList, Frozen, InnerSGD, lambda o: Follower(Lookahead(o))])
+def test_a_wrapper_that_holds_parameters_of_its_own_is_refused(wrap: Any) -> None:
+    teacher, optimizer = trained(OPTIMIZERS["Adam"])
+    wrapper = wrap(optimizer)
+    with pytest.raises(fxgrow.GrowError, match=r"holds '0\.weight' in its attribute .*stay the teacher's"):
+        fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=wrapper)
+    assert holds(optimizer, teacher)
+    student = fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=Follower(optimizer))  # type: ignore[call-overload]
+    assert holds(optimizer, student)
+
+
+def test_a_group_whose_options_hold_parameters_is_refused() -> None:
+    teacher = net()
+    group = {"params": list(teacher.parameters()), "masters": {"all": [(p, 1.0) for p in teacher.parameters()]}}
+    with pytest.raises(fxgrow.GrowError, match=r"Adam holds '0\.weight' in its option 'masters'"):
+        fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=OPTIMIZERS["Adam"]([group]))
+
+
+def test_an_optimizer_that_is_given_twice_moves_once() -> None:
+    teacher, optimizer = trained(OPTIMIZERS["Adam"])
+    twin, other = copy.deepcopy((teacher, optimizer))
+    spec = [fxgrow.Widen("0", 13), fxgrow.Deepen("3")]
+    student = fxgrow.grow(teacher, spec, batch(0)[0], optimizer=[optimizer, optimizer], warmup=3)
+    expected = fxgrow.grow(twin, spec, batch(0)[0], optimizer=other, warmup=3)
+    assert holds(optimizer, student)
+    for number in range(4):
+        assert step(student, optimizer, number) == step(expected, other, number)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])
+@pytest.mark.parametrize("place", ["optimizer._commit", "hand_over.warm_up", "warmup.begin", "hand_over.watch"])
+def test_whatever_ends_a_growth_all_optimizers_are_as_before(
+    place: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle: the second call fails, or the first where there is one alone."""
+    teacher = net()
+    parts = [list(teacher.get_submodule(path).parameters()) for path in ("0", "1", "3", "7")]
+    optimizers = [OPTIMIZERS["Adam"](parts[0] + parts[1]), OPTIMIZERS["SGD momentum"](parts[2] + parts[3])]
+    teacher(batch(0)[0]).square().mean().backward()
+    for optimizer in optimizers:
+        optimizer.step()
+    teacher = fxgrow.grow(teacher, {"0": 10}, batch(0)[0], optimizer=optimizers, warmup=5)
+    before = copy.deepcopy([optimizer.state_dict() for optimizer in optimizers])
+    twins = copy.deepcopy(teacher), [vars(optimizer)["_fxgrow_warmup"] for optimizer in optimizers]
+    module = importlib.import_module(f"fxgrow.state.{place.partition('.')[0]}")
+    real, calls = getattr(module, place.partition(".")[2]), []
+
+    def failing(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == (1 if place.startswith("hand_over") else 2):
+            raise error("in the middle")
+        return real(*args)
+
+    monkeypatch.setattr(module, place.partition(".")[2], failing)
+    with pytest.raises((error, fxgrow.GrowError), match="in the middle"):
+        fxgrow.grow(teacher, [1.5, fxgrow.Deepen("3")], batch(0)[0], optimizer=optimizers, warmup=3)
+    assert len(calls) == (1 if place.startswith("hand_over") else 2)
+    held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    assert held == {id(p) for p in teacher.parameters()}
+    for optimizer, state in zip(optimizers, before, strict=True):
+        now = optimizer.state_dict()
+        assert now["param_groups"] == state["param_groups"]
+        assert all(torch.equal(now["state"][n][k], t) for n, s in state["state"].items() for k, t in s.items())
+    assert [vars(optimizer)["_fxgrow_warmup"] for optimizer in optimizers] == twins[1]
+    teacher(batch(1)[0]).square().mean().backward()
+    for optimizer in optimizers:
+        optimizer.step()
+    assert [warmup.done for warmup in twins[1]] == [1, 1]
+    assert any(not torch.equal(p, q) for p, q in zip(teacher.parameters(), twins[0].parameters(), strict=True))
 
 
 def test_a_growth_that_fails_leaves_the_optimizer_as_it_was() -> None:

@@ -5,7 +5,7 @@ First everything is read and made; only then is the optimizer changed. So an err
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..model.supported import check_supported
 from ..plans.changes import Enlarge, Repeat, in_order
 from ..plans.growth_plan import Plan
 from .groups import GroupNumber, groups_of_new
+from .holdings import check_holdings, layers_of
 from .kernels import around
 from .moments import Grow, MomentFilling, copied, without_past
 from .rules import Rule, needed
@@ -67,7 +68,8 @@ def moving(optimizers: object, model: nn.Module, *, reset: bool) -> list[Moving]
         return []
     check_supported(model)
     parameters = {n: t for n, t in named_tensors(model).items() if isinstance(t, nn.Parameter)}
-    return [_moving(unwrapped(one), parameters, reset) for one in given]
+    moved = [_moving(one, parameters, reset) for one in given]
+    return list({id(one.optimizer): one for one in moved}.values())  # one that is given twice is moved once
 
 
 def as_list(optimizers: object) -> list[object]:
@@ -83,28 +85,26 @@ def unwrapped(optimizer: object) -> Optimizer:
     Raises:
         GrowError: It is none.
     """
-    inner, seen = optimizer, 0
-    while isinstance(getattr(inner, "optimizer", None), Optimizer) and seen < 8:
-        inner, seen = inner.optimizer, seen + 1  # type: ignore[attr-defined]
+    inner = layers_of(optimizer)[-1]
     if not isinstance(inner, Optimizer):
         raise GrowError(f"optimizer is to be a torch.optim.Optimizer, or a list of them, not {a_type(optimizer)}")
     return inner
 
 
-def _moving(optimizer: Optimizer, parameters: Mapping[str, Tensor], reset: bool) -> Moving:
-    kind, names = type(optimizer).__name__, {id(t): n for n, t in parameters.items()}
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
+def _moving(optimizer: object, parameters: Mapping[str, Tensor], reset: bool) -> Moving:
+    inner = unwrapped(optimizer)
+    kind, names = type(inner).__name__, {id(t): n for n, t in parameters.items()}
+    trained = [p for group in inner.param_groups for p in group["params"]]
     named = {id(p): names[id(p)] for p in trained if id(p) in names}
     if not named:
         raise GrowError(
             f"the {kind} trains none of the model's parameters; give the optimizer that was made for this model"
         )
-    part = local_part(optimizer)
-    keeper = part or optimizer
+    part = local_part(inner)
+    keeper = part or inner
     rule = None if reset else needed(keeper)
-    if part is None:
-        _check_attributes(optimizer, names)
-    moved = Moving(optimizer, keeper, rule, named, {name: t.shape for name, t in parameters.items()})
+    check_holdings(layers_of(optimizer), names)
+    moved = Moving(inner, keeper, rule, named, {name: t.shape for name, t in parameters.items()})
     for parameter in trained if rule is not None else ():
         state = keeper.state.get(parameter)
         if state and id(parameter) in named:
@@ -116,32 +116,6 @@ def _moving(optimizer: Optimizer, parameters: Mapping[str, Tensor], reset: bool)
                 )
             moved.states[named[id(parameter)]] = dict(state)
     return moved
-
-
-def _check_attributes(optimizer: Optimizer, names: Mapping[int, str]) -> None:
-    """Whether an optimizer holds parameters only in its groups and its state.
-
-    Raises:
-        GrowError: It has a list of its own, which would go on holding the teacher's.
-    """
-    groups = {id(group["params"]) for group in optimizer.param_groups}
-    for attribute, value in vars(optimizer).items():
-        if attribute not in ("param_groups", "state") and id(value) not in groups:
-            held = next((names[id(t)] for t in _inside(value) if id(t) in names), None)
-            if held is not None:
-                kind = type(optimizer).__name__
-                raise GrowError(
-                    f"the {kind} holds {held!r} in its attribute {attribute!r}, outside its groups, where it would "
-                    "stay the teacher's; make a new optimizer for the student"
-                )
-
-
-def _inside(value: Any, depth: int = 3) -> Iterator[Any]:
-    yield value
-    if depth and isinstance(value, dict | list | tuple | set):
-        entries = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-        for entry in entries:
-            yield from _inside(entry, depth - 1)
 
 
 # -- growing ---------------------------------------------------------------------------------------

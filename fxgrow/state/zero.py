@@ -37,6 +37,14 @@ def local_part(optimizer: Optimizer) -> Optimizer | None:
     return part
 
 
+def rank_parts(optimizer: Optimizer) -> list[list[dict[str, Any]]]:
+    """For each rank its groups, of a `ZeroRedundancyOptimizer`; none of any other."""
+    parts: list[list[dict[str, Any]]] = []
+    if local_part(optimizer) is not None:
+        parts = optimizer._partition_parameters()  # type: ignore[attr-defined]
+    return parts
+
+
 def repartition(optimizer: Any, replaced: Mapping[int, Tensor], lists: Sequence[Sequence[Tensor]]) -> None:
     """Give each rank the student's parameters for those that it has.
 

@@ -1,0 +1,71 @@
+"""Where an optimizer holds parameters: growth moves its groups and its state, and all else would stay the teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch.optim import Optimizer
+
+from ..errors import GrowError
+from .zero import local_part
+
+_MOST_WRAPPERS = 8
+_DEPTH = 6  # an optimizer, its groups, a group, a list in it, a tuple in that, a parameter
+
+
+def layers_of(optimizer: object) -> list[Any]:
+    """A framework's wrapper, what it keeps as `optimizer`, and so on; the optimizer comes last."""
+    layers: list[Any] = [optimizer]
+    while isinstance(getattr(layers[-1], "optimizer", None), Optimizer) and len(layers) <= _MOST_WRAPPERS:
+        layers.append(layers[-1].optimizer)
+    return layers
+
+
+def check_holdings(layers: Sequence[Any], names: Mapping[int, str]) -> None:
+    """Whether an optimizer and its wrappers hold parameters only in the optimizer's groups and in its state.
+
+    Args:
+        layers: As `layers_of` gives them.
+        names: The names of the teacher's parameters, by their `id`.
+
+    Raises:
+        GrowError: One has a list, a dict or an optimizer of its own, which would go on holding the teacher's.
+    """
+    inner = layers[-1]
+    groups = inner.param_groups
+    followed = {id(one) for one in [*layers, groups, inner.state, *groups, *(group["params"] for group in groups)]}
+    for group in groups:
+        _check(inner, "option", group, followed, names)
+    for layer in layers if local_part(inner) is None else layers[:-1]:
+        _check(layer, "attribute", vars(layer) if hasattr(layer, "__dict__") else {}, followed, names)
+
+
+def _check(
+    holder: Any, what: str, table: Mapping[str, Any], followed: Collection[int], names: Mapping[int, str]
+) -> None:
+    for key, value in table.items():
+        seen = set(followed)
+        held = next((names[id(one)] for one in _inside(value, seen) if id(one) in names), None)
+        if held is not None:
+            raise GrowError(
+                f"the {type(holder).__name__} holds {held!r} in its {what} {key!r}, outside its groups, where it "
+                "would stay the teacher's; make a new optimizer for the student"
+            )
+
+
+def _inside(value: Any, seen: set[int], depth: int = _DEPTH) -> Iterator[Any]:
+    """A value and what is in it, each thing once."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    yield value
+    entries: list[Any] = []
+    if isinstance(value, Optimizer):
+        entries = [value.param_groups, value.state]
+    elif isinstance(value, Mapping):
+        entries = [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple | set | frozenset):
+        entries = list(value)
+    for entry in entries if depth else ():
+        yield from _inside(entry, seen, depth - 1)
