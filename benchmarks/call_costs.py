@@ -64,7 +64,7 @@ def _row(model: nn.Module, x: Tensor, factor: float, repeats: int) -> tuple[str,
 
     def check() -> float:
         root = clone_shared(traced.root, replacements(proposal, traced.root))
-        graphs = rebuild(root, traced.graphs, proposal)
+        graphs = rebuild(root, traced, proposal)
         return seconds(lambda: check_conformance(root, graphs, found, proposal))
 
     times: dict[str, list[float]] = {}
