@@ -47,7 +47,9 @@ def deepened(teacher: nn.Module, spec: Any, x: Tensor) -> nn.Module:
 
 
 def clones(student: nn.Module) -> list[str]:
-    return [p for change in fxgrow.plan_of(student).changes if isinstance(change, Repeat) for p in change.paths]
+    return [
+        p for change in fxgrow.plan_of(student).steps[-1].changes if isinstance(change, Repeat) for p in change.paths
+    ]
 
 
 # -- torchvision ---------------------------------------------------------------------------------------
@@ -293,7 +295,8 @@ def test_students_deepen_again_also_when_they_were_saved() -> None:
     for again in (student, pickle.loads(pickle.dumps(student)), copy.deepcopy(student)):
         deeper = deepened(again, [Deepen("stage", blocks=1), Widen("stage.1_deeper1.conv1", 1.5)], x)
         assert clones(deeper) == ["stage.1_deeper2"]
-        chain = fxgrow.plan_of(student).then(fxgrow.plan_of(deeper))
+        chain = fxgrow.plan_of(deeper)
+        assert len(chain.steps) == 2
         names = list(chain.renumbered(deeper.state_dict()).values())
         assert "stage.3.conv1.weight" in names
         assert len(set(names)) == len(names)

@@ -39,7 +39,7 @@ def images(*shape: int) -> Tensor:
 def inserted(student: nn.Module) -> list[Insert]:
     plan = fxgrow.plan_of(student)
     assert plan is not None
-    return [change for change in plan.changes if isinstance(change, Insert)]
+    return [change for change in plan.steps[-1].changes if isinstance(change, Insert)]
 
 
 def assert_same(teacher: nn.Module, student: nn.Module, x: Any, *, train: bool = True) -> None:
@@ -586,11 +586,12 @@ def test_growth_of_growth_of_growth() -> None:
     students, plans = [teacher], []
     for spec in specs:
         students.append(fxgrow.grow(students[-1], spec, x))
-        plans.append(fxgrow.plan_of(students[-1]))
+        plans.append(fxgrow.plan_of(students[-1]).steps[-1])
         assert_same(students[-2], students[-1], x)
     assert_same(teacher, students[-1], x)
     chain = plans[0].then(plans[1]).then(plans[2].then(plans[3]))
     assert chain.steps == tuple(plans)
+    assert fxgrow.plan_of(students[-1]) == chain
     assert Plan.from_json(chain.to_json()) == chain
     for whole in (chain, plans):
         replayed = fxgrow.apply(whole, teacher)

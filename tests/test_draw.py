@@ -213,7 +213,9 @@ def test_a_chain_of_plans_shows_the_first_width_and_the_last() -> None:
     teacher = Small()
     first = fxgrow.grow(teacher, 2.0, IMAGES)
     second = fxgrow.grow(first, 1.5, IMAGES)
-    chain = fxgrow.plan_of(first).then(fxgrow.plan_of(second))  # type: ignore[union-attr, arg-type]
+    chain = fxgrow.plan_of(second)
+    assert chain is not None
+    assert len(chain.steps) == 2
     for given in ((teacher, chain), fxgrow.apply(chain, teacher)):
         assert _shapes(drawing(source_of(given), "groups"))["stem.0"] == (4, 12)
 

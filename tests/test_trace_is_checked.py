@@ -141,7 +141,7 @@ def test_the_check_notices_a_student_that_was_rewritten_wrong() -> None:
     for mutant in ({}, {"edits": ()}, {"resizes": ()}):
         wrong = fxgrow.Plan(**{**{k: getattr(plan, k) for k in plan.__dataclass_fields__}, **mutant})
         root = clone_shared(found.traced.root, replacements(wrong, found.traced.root))
-        student = assemble(root, found.traced.graphs, wrong, "Net")
+        student = assemble(root, found.traced, wrong, "Net")
         assert bool(check_conformance(student, student.graphs, found, plan).mismatches) is bool(mutant)
 
 
