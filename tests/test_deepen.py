@@ -773,7 +773,7 @@ def _one_pixel_off(layer: Any) -> None:
 MUTANTS: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "identity one pixel off": ("_identity", _one_pixel_off, {"kind": "identity"}),
     "identity not made": ("_identity", lambda layer: None, {"kind": "identity"}),
-    "branch not zeroed": ("zero", lambda tensor: None, {"kind": "residual"}),
+    "branch not zeroed": ("fill", lambda tensor, value: None, {"kind": "residual"}),
 }
 
 
