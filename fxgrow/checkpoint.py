@@ -16,7 +16,7 @@ from .base.wording import a_type
 from .errors import GrowError
 from .model.copies import named_tensors
 from .plans.growth_plan import Plan
-from .rewrite.lineage import plan_of
+from .rewrite.lineage import check_lineage, plan_of
 from .state import files
 from .state.contents import contents_of, read, written
 from .state.optimizer import Optimizers, as_list, unwrapped
@@ -63,7 +63,8 @@ def save(
         Nothing; the model and the optimizer are as before.
 
     Raises:
-        GrowError: Something is no plain data, safetensors is not installed, or the file cannot be written.
+        GrowError: Something is no plain data, safetensors is not installed, or the file cannot be written. Or the model
+            could not be made again: it wraps a student (give what it wraps), or was changed by hand since it was grown.
 
     Example:
         >>> import fxgrow, pathlib, tempfile, torch
@@ -82,6 +83,7 @@ def save(
         tensors = named_tensors(model)
         if any(tensor.is_meta for tensor in tensors.values()):
             raise GrowError("the model is on the meta device and has no weights to save")
+        check_lineage(model)
         optimizers = [unwrapped(one) for one in as_list(optimizer)]
         more, text = written(contents_of(model, plan_of(model), optimizers, extra))
         files.write(_path(path), tensors | more, text)

@@ -305,6 +305,45 @@ def test_a_place_that_cannot_be_written_is_a_reason(tmp_path: Path) -> None:
         fxgrow.save(net(), 3)  # type: ignore[arg-type]
 
 
+class Head(nn.Module):
+    """A model with a network and more, as a LightningModule is."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.head = network, nn.Linear(5, 2)
+
+
+WRAPPED: dict[str, Any] = {
+    "an average": torch.optim.swa_utils.AveragedModel,
+    "data parallel": nn.DataParallel,
+    "compiled": lambda m: torch.compile(m, backend="eager"),
+    "a part of another model": Head,
+    "an entry": lambda m: nn.ModuleDict({"inner": nn.ModuleList([m])}),
+}
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("name", WRAPPED)
+def test_what_could_not_be_made_again_is_not_saved(
+    tmp_path: Path, name: str, output: Literal["graph", "module"]
+) -> None:
+    """A model around a student has no plan, so a file of it could never be loaded."""
+    student = fxgrow.grow(net(), 1.5, X, output=output)
+    with pytest.raises(fxgrow.GrowError, match=r"holds a student as .*give that student"):
+        fxgrow.save(WRAPPED[name](student), tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
+    fxgrow.save(WRAPPED[name](net()), tmp_path / "a.safetensors")
+    loaded = fxgrow.load(tmp_path / "a.safetensors", lambda: WRAPPED[name](net()))
+    assert same(loaded.model, WRAPPED[name](net()))
+
+
+def test_a_student_that_was_changed_by_hand_is_not_saved(tmp_path: Path) -> None:
+    student = fxgrow.grow(net(), 1.5, X, output="module")
+    student.set_submodule("7", nn.Linear(72, 9).double())
+    with pytest.raises(fxgrow.GrowError, match="changed by hand"):
+        fxgrow.save(student, tmp_path / "a.safetensors")
+
+
 # -- files of strangers ----------------------------------------------------------------------------
 
 

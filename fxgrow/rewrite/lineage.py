@@ -7,6 +7,7 @@ from torch import fx, nn
 from ..base.wording import a_type
 from ..errors import GrowError
 from ..model.copies import named_tensors
+from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
 
 OWN_PLAN = "_fxgrow_plan"  # in the attributes of a student of the user's own class
@@ -57,6 +58,28 @@ def plan_between(teacher: nn.Module, student: nn.Module) -> Plan | None:
     tensors = {name: tuple(tensor.shape) for name, tensor in named_tensors(teacher).items()}
     fitting = (n for n in range(len(steps)) if _shapes(steps[n], old=True).items() <= tensors.items())
     return _chain(steps[next(fitting, 0) :])
+
+
+def check_lineage(model: nn.Module) -> None:
+    """Whether the plans of a model make it again from its first teacher.
+
+    Raises:
+        GrowError: It holds a student of fxgrow without being one, or was changed since it was grown.
+    """
+    plan = plan_of(model)
+    if plan is not None:
+        if not _made(plan, model):
+            raise GrowError(
+                "the student was changed by hand since it was grown, so its plans make another model; grow it once "
+                "more, which begins a new chain, or keep its state_dict"
+            )
+        return
+    for path, module in named_modules(model):
+        if plan_of(module) is not None:
+            raise GrowError(
+                f"{type(model).__name__} was not grown itself but holds a student as {path!r}, and no plan makes it "
+                "again from a new one; give that student"
+            )
 
 
 def _made(plan: Plan, model: nn.Module) -> bool:
