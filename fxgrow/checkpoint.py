@@ -129,6 +129,7 @@ def load(
     with reasons("load"):
         try:
             place = torch.device(device)
+            place = torch.device("cpu") if place.type == "cpu" else place  # safetensors knows no "cpu:0"
         except (RuntimeError, TypeError) as error:
             raise GrowError(f"device is to be a device of torch, not {device!r:.60}") from error
         tensors, text = files.read(_path(path), place)

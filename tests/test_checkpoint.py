@@ -19,6 +19,7 @@ from tests.check import randomise
 from tests.test_optimizers import OPTIMIZERS, batch, grouped, net, step
 
 safetensors = pytest.importorskip("safetensors.torch")
+safe_open = pytest.importorskip("safetensors").safe_open
 X = batch(0)[0]
 
 
@@ -349,8 +350,6 @@ def test_a_student_that_was_changed_by_hand_is_not_saved(tmp_path: Path) -> None
 
 def forged(path: Path, change: Any) -> None:
     """Change the text of a file."""
-    from safetensors import safe_open
-
     with safe_open(path, "pt") as file:
         text = json.loads(file.metadata()["fxgrow"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
@@ -391,6 +390,76 @@ def test_a_forged_file_is_refused_with_a_reason(tmp_path: Path, name: str) -> No
     forged(path, FORGERIES[name])
     with pytest.raises(fxgrow.GrowError, match="no checkpoint that can be read"):
         fxgrow.load(path, net, optimizer=lambda m: torch.optim.Adam(m.parameters()))
+
+
+def of_group(text: Any) -> Any:
+    return text["optimizers"][0]["groups"][0]
+
+
+def of_weight(text: Any) -> Any:
+    return text["optimizers"][0]["states"]["3.weight"]
+
+
+UNFIT: dict[str, Any] = {
+    "params among the options": lambda t: of_group(t)["options"].update(params="abc"),
+    "numbers as params": lambda t: of_group(t)["options"].update(params=[1, 2]),
+    "names among the options": lambda t: of_group(t)["options"].update(param_names=3),
+    "a rate that is text": lambda t: of_group(t)["options"].update(lr="fast"),
+    "a rate that is a list": lambda t: of_group(t)["options"].update(lr=[1]),
+    "one beta": lambda t: of_group(t)["options"].update(betas=[0.9]),
+    "betas that are text": lambda t: of_group(t)["options"].update(betas=["a", "b"]),
+    "a flag that is text": lambda t: of_group(t)["options"].update(amsgrad="no"),
+    "a parameter twice": lambda t: of_group(t)["names"].append("3.weight"),
+    "a parameter too few": lambda t: of_group(t)["names"].pop() and None,
+    "a moment of another shape": lambda t: of_weight(t).update(exp_avg=of_weight(t)["step"]),
+    "a moment that is a number": lambda t: of_weight(t).update(exp_avg=3),
+    "a moment that is a list": lambda t: of_weight(t).update(exp_avg_sq=[]),
+    "a moment that is not Adam's": lambda t: of_weight(t).update(history=1),
+    "the state of a buffer": lambda t: t["optimizers"][0]["states"].update({"1.running_mean": {}}),
+    "another optimizer": lambda t: t["optimizers"][0].update(kind="SGD"),
+    "a warm-up of a buffer": lambda t: t["optimizers"][0]["warmup"]["new"].update({"1.running_mean": a_mask(t)}),
+    "a warm-up of another shape": lambda t: t["optimizers"][0]["warmup"]["new"].update({"1.bias": a_mask(t)}),
+}
+
+
+def a_mask(text: Any) -> Any:
+    return next(iter(text["optimizers"][0]["warmup"]["new"].values()))
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_state_that_an_optimizer_cannot_have_is_refused(tmp_path: Path, name: str) -> None:
+    teacher = net()
+    optimizer = torch.optim.Adam(teacher.parameters())
+    step(teacher, optimizer, 0)
+    student = fxgrow.grow(teacher, 1.5, X, optimizer=optimizer, warmup=9)
+    path = tmp_path / "a.safetensors"
+    fxgrow.save(student, path, optimizer=optimizer)
+    forged(path, UNFIT[name])
+    with pytest.raises(fxgrow.GrowError, match="the file has"):
+        fxgrow.load(path, net, optimizer=lambda m: torch.optim.Adam(m.parameters()))
+
+
+@pytest.mark.parametrize("name", ["0.weight", "1.running_var", "1.num_batches_tracked"])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.complex64, torch.float32])
+def test_tensors_of_another_kind_of_number_are_refused(tmp_path: Path, name: str, dtype: torch.dtype) -> None:
+    path = tmp_path / "a.safetensors"
+    student = fxgrow.grow(net(), 1.5, X)
+    fxgrow.save(student, path)
+    with safe_open(path, "pt") as file:
+        tensors, text = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    tensors[name] = tensors[name].to(dtype)
+    safetensors.save_file(tensors, path, text)
+    if dtype.is_floating_point == student.state_dict()[name].is_floating_point() and not dtype.is_complex:
+        assert fxgrow.load(path, net).model.state_dict()[name].dtype == dtype  # as saved: models may mix them
+    else:
+        with pytest.raises(fxgrow.GrowError, match=rf"'{name}' is .* in the file"):
+            fxgrow.load(path, net)
+
+
+def test_a_numbered_cpu_is_a_device_too(tmp_path: Path) -> None:
+    student = fxgrow.grow(net(), 1.5, X)
+    fxgrow.save(student, tmp_path / "a.safetensors")
+    assert same(fxgrow.load(tmp_path / "a.safetensors", net, device="cpu:0").model, student)
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:

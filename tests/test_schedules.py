@@ -1,5 +1,6 @@
 """Growths by a schedule: in a loop of the user's own, and in frameworks."""
 
+import copy
 import json
 import pickle
 from pathlib import Path
@@ -147,9 +148,34 @@ def test_a_plateau_needs_a_metric() -> None:
         fxgrow.GrowthSchedule({fxgrow.Plateau(1): 1.5}, X).epoch(net())
 
 
+@pytest.mark.parametrize("metric", [None, "1", True, 1j, torch.ones(2)])
+def test_an_epoch_whose_metric_is_refused_is_not_counted(metric: Any) -> None:
+    schedule = fxgrow.GrowthSchedule({fxgrow.Plateau(1): 1.5, fxgrow.Epoch(2): 1.5}, X)
+    before = schedule.state_dict()
+    with pytest.raises(fxgrow.PlanError, match="takes a metric"):
+        schedule.epoch(net(), metric=metric)
+    assert schedule.state_dict() == before
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda schedule: pickle.loads(pickle.dumps(schedule))])
+def test_a_copy_of_a_schedule_goes_on_alone(again: Any) -> None:
+    """With two plateaus, which are told from each other by which they are."""
+    schedule = fxgrow.GrowthSchedule({fxgrow.Plateau(1): {"0": 10}, fxgrow.Plateau(1, mode="max"): {"0": 12}}, X)
+    model = schedule.epoch(net(), metric=1.0)
+    other = again(schedule)
+    student = other.epoch(model, metric=2.0)
+    assert student.get_parameter("0.weight").shape[0] == 10
+    student = other.epoch(other.epoch(student, metric=3.0), metric=2.0)
+    assert student.get_parameter("0.weight").shape[0] == 12
+    assert other.finished
+    assert (schedule.epochs, schedule.finished) == (1, False)
+
+
 @pytest.mark.parametrize(
-    "change", [{"growths": 2}, {"done": [3]}, {"done": None}, {"steps": "1"}, {"best": "x"}, {"a": 1}]
-)
+    "change",
+    [{"growths": 2}, {"done": [3]}, {"done": None}, {"steps": "1"}, {"best": "x"}, {"a": 1}, {"steps": -1},
+     {"epochs": -2}, {"waited": -1}, {"done": [0, 0]}, {"best": float("nan")}, {"epochs": None}],
+)  # fmt: skip
 def test_the_state_of_another_schedule_is_refused(change: dict[str, Any]) -> None:
     schedule = fxgrow.GrowthSchedule({1: 1.5}, X)
     with pytest.raises(fxgrow.PlanError, match="state"):

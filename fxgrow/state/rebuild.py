@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
 from ..rewrite.apply_plans import apply_plans
 from .contents import MEMORY, Contents, SavedOptimizer
+from .rules import rule_of
 from .warmup import begin
 
 
@@ -37,7 +39,10 @@ def rebuilt(first: nn.Module, contents: Contents, tensors: Mapping[str, Tensor])
     wrong = [name for name in mine.keys() | tensors.keys() if not _alike(mine.get(name), tensors.get(name))]
     if wrong:
         name = min(wrong)
-        shapes = [tuple(t.shape) if t is not None else "missing" for t in (tensors.get(name), mine.get(name))]
+        shapes = [
+            f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}" if t is not None else "missing"
+            for t in (tensors.get(name), mine.get(name))
+        ]
         raise GrowError(f"{name!r} is {shapes[0]} in the file and {shapes[1]} in the model that the factory makes")
     filled = {id(tensor): _filled(name, tensor, contents, tensors) for name, tensor in mine.items()}
     loaded = clone_shared(model, filled)
@@ -63,7 +68,9 @@ def _cast(tensor: Tensor, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _alike(mine: Tensor | None, saved: Tensor | None) -> bool:
-    return mine is not None and saved is not None and mine.shape == saved.shape
+    if mine is None or saved is None or mine.shape != saved.shape:
+        return False
+    return mine.is_floating_point() == saved.is_floating_point() and mine.is_complex() == saved.is_complex()
 
 
 def _filled(name: str, mine: Tensor, contents: Contents, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -88,13 +95,14 @@ def restore(optimizer: Optimizer, saved: SavedOptimizer, model: nn.Module) -> No
     parameters = {n: t for n, t in named_tensors(model).items() if isinstance(t, nn.Parameter)}
     names = {id(t): n for n, t in parameters.items()}
     kind = type(optimizer).__name__
-    mine = [{names.get(id(p), "") for p in group["params"]} for group in optimizer.param_groups]
-    theirs = [set(group) for group, _ in saved.groups]
+    mine = [sorted(names.get(id(p), "") for p in group["params"]) for group in optimizer.param_groups]
+    theirs = [sorted(group) for group, _ in saved.groups]
     if kind != saved.kind or mine != theirs or not saved.states.keys() <= parameters.keys():
         raise GrowError(
             f"the file has the state of {saved.kind} with groups of {[len(group) for group in theirs]} parameters, and "
             f"the optimizer is {kind} with {[len(group) for group in mine]}, or with others; make it as before"
         )
+    _check_states(optimizer, saved, parameters)
     for group, (order, options) in zip(optimizer.param_groups, saved.groups, strict=True):
         group.update(options)
         group["params"][:] = [parameters[name] for name in order]
@@ -103,7 +111,41 @@ def restore(optimizer: Optimizer, saved: SavedOptimizer, model: nn.Module) -> No
     optimizer.state.clear()
     optimizer.state.update({parameters[name]: state for name, state in saved.states.items()})
     if saved.warmup is not None:
-        new = saved.warmup["new"]
-        if not all(name in parameters and mask.shape == parameters[name].shape for name, mask in new.items()):
-            raise GrowError("the file has a warm-up of other parameters than the model's")
-        begin(optimizer, new, model, saved.warmup["steps"], saved.warmup["done"])
+        begin(optimizer, saved.warmup["new"], model, saved.warmup["steps"], saved.warmup["done"])
+
+
+def _check_states(optimizer: Optimizer, saved: SavedOptimizer, parameters: Mapping[str, Tensor]) -> None:
+    """Whether options and states are such as this optimizer has them, since the file may come from anyone.
+
+    Raises:
+        GrowError: They are not.
+    """
+    kind, rule = type(optimizer).__name__, rule_of(optimizer)
+    for group, (_, options) in zip(optimizer.param_groups, saved.groups, strict=True):
+        wrong = [key for key in options if key in _NO_OPTIONS or not _like(group.get(key), options[key])]
+        if wrong:
+            raise GrowError(f"the file has {options[wrong[0]]!r:.60} as the option {wrong[0]!r} of {kind}")
+    for name, state in saved.states.items():
+        if rule is not None and (unknown := rule.unknown(state, parameters[name].shape)):
+            raise GrowError(f"the file has a {unknown!r} in the state of {name!r} that {kind} cannot have")
+    new = {} if saved.warmup is None else saved.warmup["new"]
+    if not all(name in parameters and mask.shape == parameters[name].shape for name, mask in new.items()):
+        raise GrowError("the file has a warm-up of other parameters than the model's")
+
+
+_NO_OPTIONS = ("params", "param_names")
+
+
+def _like(mine: Any, saved: Any) -> bool:
+    """Whether an option may be what a new optimizer has at its place: numbers, flags, pairs of numbers; None is any."""
+    if mine is None or saved is None:
+        return True
+    if isinstance(mine, tuple | list):
+        return isinstance(saved, tuple | list) and len(mine) == len(saved) and all(map(_like, mine, saved))
+    if _is_number(mine):
+        return _is_number(saved)
+    return isinstance(saved, type(mine))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, Tensor) and value.numel() == 1)

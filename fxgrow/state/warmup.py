@@ -143,7 +143,8 @@ class Warmup:
         part = self.done / self.steps
         with torch.no_grad():
             for (parameter, mask), before in zip(self._masks, self._before, strict=True):
-                parameter.copy_(torch.where(mask, torch.lerp(before, parameter, part), parameter))
+                new = mask.to(parameter.device)  # the model may have moved since
+                parameter.copy_(torch.where(new, torch.lerp(before, parameter, part), parameter))
         self._before = []
         if self.over:
             self._masks = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -133,8 +134,8 @@ class GrowthSchedule(Generic[Key]):
             GrowError: As `step`.
             PlanError: There is a plateau and no metric.
         """
-        self.epochs += 1
         self._watch(metric)
+        self.epochs += 1
         return self._grown(model, optimizer)
 
     def _watch(self, metric: object) -> None:
@@ -188,9 +189,12 @@ class GrowthSchedule(Generic[Key]):
             raise PlanError(f"the state of a schedule has {', '.join(expected)}; this is {state!r:.80}")
         done = state["done"]
         numbers = [as_int(state[key]) for key in ("steps", "epochs", "waited")]
+        counts = [number for number in numbers if number is not None and number >= 0]
         known = isinstance(done, list) and all(as_int(n) in range(len(self._growths)) for n in done)
-        best_is_number = state["best"] is None or as_number(state["best"]) is not None
-        if state["growths"] != len(self._growths) or not known or None in numbers or not best_is_number:
+        once = known and len(set(done)) == len(done)
+        best = as_number(state["best"])
+        best_is_known = state["best"] is None or (best is not None and not math.isnan(best))
+        if state["growths"] != len(self._growths) or not once or len(counts) < len(numbers) or not best_is_known:
             raise PlanError(f"the state is that of another schedule than this one of {len(self._growths)} growths")
-        self.steps, self.epochs, self._waited = (number or 0 for number in numbers)
+        self.steps, self.epochs, self._waited = counts
         self._done, self._best = list(done), state["best"]
