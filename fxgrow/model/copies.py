@@ -38,6 +38,16 @@ def named_tensors(model: nn.Module, paths: Paths | None = None) -> dict[str, Ten
     return dict([*parameters.values(), *buffers.values()])
 
 
+def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters by name; a tied one under its first name."""
+    return {name: tensor for name, tensor in named_tensors(model).items() if isinstance(tensor, nn.Parameter)}
+
+
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shapes of parameters and buffers, by name."""
+    return {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
+
+
 def plain_tensors(paths: Paths) -> Iterator[Tensor]:
     """The tensors that are plain attributes of modules, neither parameters nor buffers."""
     for _, module in paths:

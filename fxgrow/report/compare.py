@@ -22,7 +22,7 @@ from ..infer.freeze import freeze
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, only_atom
 from ..model.call_args import bind
-from ..model.copies import clone_shared, named_tensors
+from ..model.copies import clone_shared, named_parameters, named_tensors
 from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of, brief
 from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
@@ -250,7 +250,7 @@ def _tolerance(model: nn.Module) -> float:
 
 
 def _parameters(model: nn.Module) -> list[nn.Parameter]:
-    return [tensor for tensor in named_tensors(model).values() if isinstance(tensor, nn.Parameter)]
+    return list(named_parameters(model).values())
 
 
 def _count(model: nn.Module) -> int:

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..base.torch_private import TorchDispatchMode, pytree
 from ..errors import TraceError
-from ..model.copies import clone_shared, named_tensors, on_meta
+from ..model.copies import clone_shared, named_parameters, on_meta
 from ..model.example_inputs import ModelInputs
 from ..recording.run import TapedRun
 from ..recording.tape import Tape
@@ -58,7 +58,7 @@ def total_flops(model: nn.Module, inputs: ModelInputs) -> int:
 
 def _without_gradients(root: nn.Module) -> nn.Module:
     """A copy that shares memory, without requires_grad: torch's counter fails on parameters passed to a module."""
-    parameters = [tensor for tensor in named_tensors(root).values() if isinstance(tensor, nn.Parameter)]
+    parameters = list(named_parameters(root).values())
     return clone_shared(root, {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in parameters})
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 from torch import fx, nn
 
 from ..base.wording import a_type
 from ..errors import GrowError
-from ..model.copies import named_tensors
+from ..model.copies import shapes_of
 from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
 
@@ -54,10 +56,10 @@ def plan_between(teacher: nn.Module, student: nn.Module) -> Plan | None:
     steps = whole.steps
     made = before.steps if before is not None else ()
     if made and len(made) < len(steps) and steps[: len(made)] == made:
-        return _chain(steps[len(made) :])
-    tensors = {name: tuple(tensor.shape) for name, tensor in named_tensors(teacher).items()}
+        return functools.reduce(Plan.then, steps[len(made) :])
+    tensors = shapes_of(teacher)
     fitting = (n for n in range(len(steps)) if _shapes(steps[n], old=True).items() <= tensors.items())
-    return _chain(steps[next(fitting, 0) :])
+    return functools.reduce(Plan.then, steps[next(fitting, 0) :])
 
 
 def check_lineage(model: nn.Module) -> None:
@@ -84,7 +86,7 @@ def check_lineage(model: nn.Module) -> None:
 
 def _made(plan: Plan, model: nn.Module) -> bool:
     """Whether a model still has the shapes that its last plan gave it."""
-    tensors = {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
+    tensors = shapes_of(model)
     last = plan.steps[-1]
     kernels = {f"{path}.weight" for change in last.changes for path in change.kernels}
     shapes = {last.numbering(name): shape for name, shape in _shapes(last).items() if name not in kernels}
@@ -94,10 +96,3 @@ def _made(plan: Plan, model: nn.Module) -> bool:
 def _shapes(plan: Plan, *, old: bool = False) -> dict[str, tuple[int, ...]]:
     size = plan.old_size if old else plan.new_size
     return {planned.name: tuple(map(size, planned.layouts)) for planned in plan.tensors}
-
-
-def _chain(steps: tuple[Plan, ...]) -> Plan:
-    first, *others = steps
-    for other in others:
-        first = first.then(other)
-    return first

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..model.copies import named_tensors
+from ..model.copies import named_parameters
 from ..model.supported import HARMLESS
 from .optimizer import Moving
 
@@ -28,15 +28,15 @@ def watch(teacher: nn.Module, student: nn.Module, moved: Sequence[Moving]) -> No
         _Watch(mine[-1], theirs)
 
 
-def _trained(model: nn.Module) -> list[Tensor]:
+def _trained(model: nn.Module) -> list[nn.Parameter]:
     """The parameters that take a gradient."""
-    return [t for t in named_tensors(model).values() if isinstance(t, nn.Parameter) and t.requires_grad]
+    return [parameter for parameter in named_parameters(model).values() if parameter.requires_grad]
 
 
 class _Watch:
     """The hook, on a student's parameter."""
 
-    def __init__(self, parameter: nn.Parameter | Tensor, of_teacher: Sequence[Tensor]) -> None:
+    def __init__(self, parameter: nn.Parameter, of_teacher: Sequence[Tensor]) -> None:
         self._theirs = [weakref.ref(tensor) for tensor in of_teacher]
         self._passes = 0
         self._version = parameter._version

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from ..base.progress import step
 from ..base.wording import a_type
 from ..errors import GrowError
-from ..model.copies import named_tensors
+from ..model.copies import named_parameters
 from ..model.supported import check_supported
 from ..plans.changes import Enlarge, Repeat, in_order
 from ..plans.growth_plan import Plan
@@ -67,7 +67,7 @@ def moving(optimizers: object, model: nn.Module, *, reset: bool) -> list[Moving]
     if not given:
         return []
     check_supported(model)
-    parameters = {n: t for n, t in named_tensors(model).items() if isinstance(t, nn.Parameter)}
+    parameters = named_parameters(model)
     moved = [_moving(one, parameters, reset) for one in given]
     return list({id(one.optimizer): one for one in moved}.values())  # one that is given twice is moved once
 
@@ -165,7 +165,7 @@ def move(moved: Sequence[Moving], states: Sequence[Mapping[str, State]], plan: P
     Raises:
         GrowError: The student lacks a parameter that an optimizer trains; nothing was changed.
     """
-    parameters = {n: t for n, t in named_tensors(student).items() if isinstance(t, nn.Parameter)}
+    parameters = named_parameters(student)
     moved = [replace(one, named={p: plan.student_name(name) for p, name in one.named.items()}) for one in moved]
     missing = [name for one in moved for name in one.named.values() if name not in parameters]
     if missing:

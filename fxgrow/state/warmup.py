@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from ..base.scalars import as_int
 from ..errors import GrowError
-from ..model.copies import named_tensors
+from ..model.copies import named_parameters
 from ..plans.growth_plan import Plan
 from .moments import Moment
 from .optimizer import Moving, grown_by
@@ -51,7 +51,7 @@ def warm_up(moved: Sequence[Moving], plan: Plan, student: nn.Module, steps: int)
 def begin(optimizer: Optimizer, new: Mapping[str, Tensor], student: nn.Module, steps: int, done: int = 0) -> None:
     """Begin a warm-up, or go on with one."""
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    parameters = named_tensors(student)
+    parameters = named_parameters(student)
     masks = [(parameters[name], mask) for name, mask in new.items() if id(parameters[name]) in held]
     vars(optimizer)[_ATTRIBUTE] = Warmup(optimizer, masks, steps, done)
 
@@ -80,11 +80,10 @@ def new_entries(plan: Plan, shapes: Mapping[str, torch.Size], student: nn.Module
     for single in plan.steps:
         states = grown_by(single, states, _RULE)
     masks: dict[str, Tensor] = {}
-    for name, tensor in named_tensors(student).items():
-        if isinstance(tensor, nn.Parameter):
-            mask = states[name][NEW].bool() if name in states else torch.ones(tensor.shape, dtype=torch.bool)
-            if mask.any():
-                masks[name] = mask.to(tensor.device)
+    for name, parameter in named_parameters(student).items():
+        mask = states[name][NEW].bool() if name in states else torch.ones(parameter.shape, dtype=torch.bool)
+        if mask.any():
+            masks[name] = mask.to(parameter.device)
     return masks
 
 
