@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import PlanError
 from ..model.copies import COMMON
+from ..model.held import place_of
 from ..model.layer_kinds import CONTAINERS, is_layer_class
 from ..model.tree import module_at
 from ..model.walk import named_modules
@@ -269,19 +270,15 @@ def recount(root: nn.Module, recounts: Sequence[Recount]) -> None:
     """
     model = module_at(root, "")
     for change in recounts:
-        *way, own = change.name.split(".")
         try:
-            holder: Any = _module(model, change.module)
-            for step in way:
-                holder = holder[step] if isinstance(holder, dict) else vars(holder)[step]
-            held: Any = holder if isinstance(holder, dict) else vars(holder)
-            value = held[own]
-        except (AttributeError, LookupError, TypeError):
+            held, key = place_of(vars(_module(model, change.module)), change.name)
+            value = held[key]
+        except (AttributeError, LookupError, TypeError, ValueError):
             raise PlanError(f"the model has no {change.module}.{change.name}; plan again for this model") from None
         if change.copied and isinstance(value, list | tuple) and len(value) == change.old:
-            held[own] = type(value)([value[at] for at in change.copied])
+            held[key] = type(value)([value[at] for at in change.copied])
         elif not change.copied and type(value) is int and value in (change.old, change.new):
-            held[own] = change.new
+            held[key] = change.new
         else:
             raise PlanError(
                 f"the plan expects {change.module}.{change.name} to count {change.old}, but it is {value!r:.60}; plan "

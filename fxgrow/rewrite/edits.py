@@ -13,6 +13,7 @@ from ..capture.proxy import guard
 from ..capture.retracer import Retracer
 from ..errors import PlanError
 from ..infer.spellings import argument
+from ..model.held import place_of
 from ..model.tree import Mode, module_at
 from ..plans.entries import DROP, Edit, Resize, StatedSize
 
@@ -44,26 +45,17 @@ def restate(root: nn.Module, stated: Iterable[StatedSize]) -> None:
         PlanError: One is not what the plan expects.
     """
     for size in stated:
-        *way, own = size.name.split(".")
-        held: Any = vars(_module(root, size.module))
         try:
-            for step in way:
-                held = _held(held, step)
-            value = held[int(own)] if isinstance(held, list) else held[own]
-        except (AttributeError, LookupError, TypeError, ValueError):
+            held, key = place_of(vars(_module(root, size.module)), size.name)
+            value = held[key]
+        except (LookupError, TypeError, ValueError):
             raise PlanError(f"the model has no {size.module}.{size.name}; plan again for this model") from None
         if type(value) is not int or value not in (size.old, size.new):  # an object of several modules was set before
             raise PlanError(
                 f"the plan expects {size.module}.{size.name} to be {size.old}, but it is {value!r:.60}; plan again for "
                 "this model"
             )
-        held[int(own) if isinstance(held, list) else own] = size.new
-
-
-def _held(held: Any, step: str) -> Any:
-    """What an object holds under a name, as something to set: a list, a dict, or the names of an object."""
-    inner = held[int(step)] if isinstance(held, list) else held[step]
-    return inner if isinstance(inner, dict | list) else vars(inner)
+        held[key] = size.new
 
 
 def edit(graphs: Mapping[Mode, fx.Graph], edits: tuple[Edit, ...]) -> dict[Mode, fx.Graph]:

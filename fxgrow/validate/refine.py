@@ -233,7 +233,7 @@ def _with_stated_sizes(plan: Plan, widths: WidthGraph) -> Plan:
     if plan.output == "graph" or not plan.grown_widths:
         return plan
     wider = replace(plan, changes=(), recounts=(), clone_outputs=())
-    stated, stale = stated_sizes(widths, wider, module_at(_on_meta(widths, wider)[0], ""))
+    stated, stale = stated_sizes(widths, wider, lambda: module_at(_on_meta(widths, wider)[0], ""))
 
     def departs(chosen: tuple[StatedSize, ...]) -> bool:
         proposal = replace(wider, stated=chosen)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,8 @@ from ..capture.traced import Traced
 from ..errors import FxgrowError
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import atoms
-from ..model.copies import DEVICE, clone_shared, named_tensors
+from ..model.copies import DEVICE, clone_shared, named_tensors, shapes_of
+from ..model.held import place_of
 from ..model.layer_kinds import is_layer_class
 from ..model.tree import module_at
 from ..model.walk import named_modules
@@ -76,13 +77,15 @@ class _Number:
         return f"{self.module}.{self.name}".lstrip(".") + f" ({self.old})"
 
 
-def stated_sizes(widths: WidthGraph, plan: Plan, student: nn.Module) -> tuple[tuple[StatedSize, ...], tuple[str, ...]]:
+def stated_sizes(
+    widths: WidthGraph, plan: Plan, student: Callable[[], nn.Module]
+) -> tuple[tuple[StatedSize, ...], tuple[str, ...]]:
     """The sizes that follow a plan, and those that may be meant and stay.
 
     Args:
         widths: Of the teacher, on meta.
         plan: That passed the check; its student is a module of the teacher's class.
-        student: The student of the plan, on meta.
+        student: Makes the student of the plan, on meta; it is needed where the class makes models from a config.
     """
     teacher = module_at(widths.traced.root, "")
     sizes = _Sizes(teacher, plan)
@@ -90,7 +93,8 @@ def stated_sizes(widths: WidthGraph, plan: Plan, student: nn.Module) -> tuple[tu
     numbers = [number for number in _numbers(teacher, sizes) if (number.module, number.name) not in known]
     of_config = [number for number in numbers if number.name.split(".")[0] == CONFIG]
     ratios = sorted({(width.old, width.new) for width in plan.grown_widths})
-    proved = _proved(teacher, student, of_config, ratios, widths.traced) if _is_made_from_config(teacher) else None
+    from_config = _is_made_from_config(teacher)
+    proved = _proved(teacher, student(), of_config, ratios, widths.traced) if from_config else None
     stated, stale = list(proved or ()), []
     for number in numbers if proved is None else [n for n in numbers if n not in of_config]:
         if not _is_size(number.name):
@@ -191,7 +195,7 @@ def _proved(
     choices = {name: values for name, values in choices.items() if len(values) > 1}
     for found in (direct, {name: direct[name] + scaled[name] for name in old}):
         start = {name: found[name][0] if found[name] and _is_size(name) else old[name] for name in choices}
-        chosen = _climbed(teacher, start, choices, _shapes(student))
+        chosen = _climbed(teacher, start, choices, shapes_of(student))
         if chosen is not None and _same(_made(teacher, chosen), student, traced):
             said = {(f"{CONFIG}.{name}", old[name]): size for name, size in chosen.items() if size != old[name]}
             others = [number for number in numbers if number.module and (number.name, number.old) in said]
@@ -219,21 +223,16 @@ def _same(made: nn.Module | None, student: nn.Module, traced: Traced) -> bool:
     """Whether two models on meta make the same calls: heads times their size can be the same in several ways."""
     if made is None:
         return False
-    example, device = traced.inputs, vars(traced.root).get(DEVICE)
-    given = (example.args, dict(example.kwargs)) if example.kwargs and example.args else example.kwargs or example.args
+    device = vars(traced.root).get(DEVICE)
     prints = []
     for model in (made, student):
         model = clone_shared(model)
         vars(model)[DEVICE] = device  # what both answer when their code asks
         try:
-            prints.append(trace_model(model, given, output="module").fingerprint())
+            prints.append(trace_model(model, traced.inputs, output="module").fingerprint())
         except FxgrowError:
             return False
     return prints[0] == prints[1]
-
-
-def _shapes(model: nn.Module) -> Shapes:
-    return {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
 
 
 def _right(teacher: nn.Module, values: Mapping[str, int], shapes: Shapes) -> int:
@@ -250,12 +249,8 @@ def _made(teacher: nn.Module, values: Mapping[str, int]) -> nn.Module | None:
     try:
         config: Any = copy.deepcopy(vars(teacher)[CONFIG])
         for name, value in values.items():
-            *way, own = name.split(".")
-            held: Any = vars(config)
-            for step in way:
-                inner = held[int(step)] if isinstance(held, list) else held[step]
-                held = inner if isinstance(inner, list | dict) else vars(inner)
-            held[int(own) if isinstance(held, list) else own] = value
+            held, key = place_of(vars(config), name)
+            held[key] = value
         with torch.device("meta"):
             made: nn.Module = type(teacher)(config)
     except Exception:  # noqa: BLE001 - code of the user's own
