@@ -21,6 +21,7 @@ from torch import Tensor
 from ..base.generators import same_randomness
 from ..errors import Unfit
 from ..recording.program import ProgramTape, Step, Visit
+from .memo import found_once
 from .replay import Values, copies, replay, stand_in
 
 Place = tuple[int, int]  # the id of a tensor, and the number of calls before which it is looked at
@@ -249,16 +250,7 @@ class _Analysis:
     ) -> T:
         """`find(tensor, the call that made it)`, once per place; a reason for failure is kept, too."""
         at = self._made(tensor, before)
-        place = (id(tensor), -1 if at is None else at)
-        if place not in known:
-            try:
-                known[place] = find(tensor, at)
-            except Unfit as reason:
-                known[place] = reason
-        result = known[place]
-        if isinstance(result, Unfit):
-            raise result
-        return result
+        return found_once(known, (id(tensor), -1 if at is None else at), lambda: find(tensor, at))
 
 
 def _distinct(tensors: Iterable[Tensor]) -> list[Tensor]:

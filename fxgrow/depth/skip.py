@@ -9,9 +9,9 @@ and these parameters; or the reason for which the block has no such form.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -28,6 +28,7 @@ from ..model.layer_kinds import AFFINE_NORMS, ATTENTIONS, CONVOLUTION, LINEAR, L
 from ..model.provenance import describe
 from ..model.tree import Mode
 from ..ops import Value
+from .memo import found_once
 from .trial import run_node
 
 
@@ -88,7 +89,7 @@ class BlockAnalysis:
         Raises:
             Unfit: The node is not the block's input plus branches.
         """
-        return _cached(self._skips, node, self._skip)
+        return found_once(self._skips, node, lambda: self._skip(node))
 
     def _skip(self, node: fx.Node) -> Skip:
         if node not in self.nodes:
@@ -126,7 +127,7 @@ class BlockAnalysis:
         Raises:
             Unfit: There are no such parameters in the block.
         """
-        return _cached(self._tails, node, self._tail)
+        return found_once(self._tails, node, lambda: self._tail(node))
 
     def _tail(self, node: fx.Node) -> tuple[str, ...]:
         if node not in self.nodes:
@@ -224,22 +225,6 @@ class BlockAnalysis:
         """Zeros of the shape of a node's value; None if that is no single tensor."""
         layouts = layouts_of(self.widths, self.mode, node.name)
         return None if layouts is None else torch.zeros([measure(la, self.widths.width) for la in layouts])
-
-
-T = TypeVar("T")
-
-
-def _cached(known: dict[fx.Node, T | Unfit], node: fx.Node, find: Callable[[fx.Node], T]) -> T:
-    """`find(node)`, computed once per node; a reason for failure is cached, too, and raised again."""
-    if node not in known:
-        try:
-            known[node] = find(node)
-        except Unfit as reason:
-            known[node] = reason
-    result = known[node]
-    if isinstance(result, Unfit):
-        raise result
-    return result
 
 
 _ADDS: frozenset[Any] = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
