@@ -40,7 +40,7 @@ def read(text: str) -> tuple[Data, Leniency]:
         raise DecodeError("it is other JSON than `Plan.to_json` and `fxgrow plan -o` write")
     if data.get("format") != FORMAT:
         raise DecodeError(f"it has the format from before version 1.0, which is read no more; {AGAIN}")
-    major, minor = _version(data.get("version"))
+    major, minor = version_of(data.get("version"))
     fields = {key: value for key, value in data.items() if key not in ("format", "version")}
     if major == MAJOR:
         return fields, Leniency(defaults=minor != MINOR, extra=minor > MINOR)
@@ -59,7 +59,12 @@ def read(text: str) -> tuple[Data, Leniency]:
 AGAIN = "plan again (`fxgrow.plan`, or `fxgrow plan -o`)"
 
 
-def _version(stated: Any) -> tuple[int, int]:
+def version_of(stated: Any) -> tuple[int, int]:
+    """The major and the minor version of a format, from what a file states.
+
+    Raises:
+        DecodeError: It is no version.
+    """
     numbers = re.fullmatch(r"(\d{1,6})\.(\d{1,6})", stated) if isinstance(stated, str) else None
     if numbers is None:
         raise DecodeError(f"version: expected two numbers such as '{MAJOR}.{MINOR}', found {stated!r:.60}")

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..base.decode import DecodeError, parse_json
+from ..base.decode import DecodeError, Leniency, decode, parse_json
 from ..errors import FxgrowError, GrowError
 from ..model.copies import named_tensors
 from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
+from ..plans.serial import version_of
 from ..rewrite.fill import memory_format
 from . import plain
 from .warmup import is_state, warmup_of
@@ -66,6 +67,32 @@ class Contents:
     memory: dict[str, str] = field(default_factory=dict)
     optimizers: list[SavedOptimizer] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _GroupText:
+    names: tuple[str, ...]
+    options: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _OptimizerText:
+    kind: str
+    groups: tuple[_GroupText, ...]
+    states: Mapping[str, Any]
+    warmup: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """The text of a file: `Contents` as JSON, with what holds tensors as `plain` writes it."""
+
+    plan: str | None
+    frozen: tuple[str, ...]
+    training: Mapping[str, bool]
+    memory: Mapping[str, str]
+    optimizers: tuple[_OptimizerText, ...]
+    extra: Mapping[str, Any]
 
 
 def contents_of(
@@ -146,16 +173,18 @@ def read(tensors: dict[str, Tensor], text: str) -> Contents:
         data = parse_json(text) if text else {}
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise DecodeError("it is no file that fxgrow.save wrote")
-        _check_version(data.get("version"))
-        plan = data.get("plan")
-        frozen = _typed(data, "frozen", list)
+        major, minor = version_of(data.get("version"))
+        if major != MAJOR:
+            found = f"it has version {major}.{minor} of the format"
+            raise DecodeError(f"{found}, and this fxgrow reads {MAJOR}; update fxgrow")
+        stated = decode(_Text, data, leniency=Leniency(defaults=True, extra=True))
         return Contents(
-            None if plan is None else Plan.from_json(plan),
-            [_text(name, "frozen") for name in frozen],
-            {path: _flag(mode, "training") for path, mode in _typed(data, "training", dict).items()},
-            {name: _text(how, "memory") for name, how in _typed(data, "memory", dict).items()},
-            [_optimizer(one, of_optimizers) for one in _typed(data, "optimizers", list)],
-            {k: plain.decode(value, k, of_extra) for k, value in _typed(data, "extra", dict).items()},
+            None if stated.plan is None else Plan.from_json(stated.plan),
+            list(stated.frozen),
+            dict(stated.training),
+            dict(stated.memory),
+            [_optimizer(one, of_optimizers) for one in stated.optimizers],
+            {key: plain.decode(value, key, of_extra) for key, value in stated.extra.items()},
         )
     except (DecodeError, FxgrowError) as error:
         raise GrowError(f"it is no checkpoint that can be read: {error}") from error
@@ -169,42 +198,12 @@ def _taken(tensors: dict[str, Tensor], prefix: str) -> list[Tensor]:
         raise GrowError(f"it is no checkpoint that can be read: it lacks the tensor {error}") from None
 
 
-def _check_version(stated: Any) -> None:
-    parts = stated.split(".") if isinstance(stated, str) else []
-    if len(parts) != 2 or not all(part.isdecimal() and len(part) < 7 for part in parts):
-        raise DecodeError(f"version: expected two numbers such as '{MAJOR}.{MINOR}', found {stated!r:.60}")
-    if int(parts[0]) != MAJOR:
-        raise DecodeError(f"it has version {stated} of the format, and this fxgrow reads {MAJOR}; update fxgrow")
-
-
-def _typed(data: Mapping[str, Any], key: str, kind: type[Any]) -> Any:
-    value = data.get(key)
-    if not isinstance(value, kind):
-        raise DecodeError(f"{key}: expected a {kind.__name__}, found {value!r:.60}")
-    return value
-
-
-def _text(value: Any, path: str) -> str:
-    return value if isinstance(value, str) else _typed({path: value}, path, str)
-
-
-def _flag(value: Any, path: str) -> bool:
-    return value if isinstance(value, bool) else _typed({path: value}, path, bool)
-
-
-def _optimizer(data: Any, tensors: Sequence[Tensor]) -> SavedOptimizer:
-    table = _typed({"optimizers": data}, "optimizers", dict)
-    groups = []
-    for group in _typed(table, "groups", list):
-        names = [_text(name, "groups") for name in _typed(group if isinstance(group, dict) else {}, "names", list)]
-        groups.append((names, plain.decode(_typed(group, "options", dict), "options", tensors)))
-    states = {
-        name: plain.decode(state, f"the state of {name!r}", tensors)
-        for name, state in _typed(table, "states", dict).items()
-    }
+def _optimizer(stated: _OptimizerText, tensors: Sequence[Tensor]) -> SavedOptimizer:
+    groups = [(list(group.names), plain.decode(group.options, "options", tensors)) for group in stated.groups]
+    states = {name: plain.decode(state, f"the state of {name!r}", tensors) for name, state in stated.states.items()}
     if not all(isinstance(state, dict) for state in [*states.values(), *(options for _, options in groups)]):
         raise DecodeError("optimizers: expected dicts of options and of states")
-    warmup = plain.decode(table.get("warmup"), "warmup", tensors)
+    warmup = plain.decode(stated.warmup, "warmup", tensors)
     if warmup is not None and not is_state(warmup):
         raise DecodeError(f"warmup: {warmup!r:.60} is no warm-up")
-    return SavedOptimizer(_text(table.get("kind"), "kind"), groups, states, warmup)
+    return SavedOptimizer(stated.kind, groups, states, warmup)
