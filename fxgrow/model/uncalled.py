@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import warnings
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import torch
@@ -25,30 +25,28 @@ class Known:
     """The modules of a tree and their hooks, as they are when a student is made."""
 
     def __init__(self, root: nn.Module) -> None:
-        self._modules = {path: weakref.ref(module) for path, module in named_modules(root)}
-        self._hooks = {path: _hooks(module) for path, module in named_modules(root)}
+        self._known = {path: (weakref.ref(module), _hooks(module)) for path, module in named_modules(root)}
 
     def without_effect(self, root: nn.Module, graphs: Iterable[fx.Graph]) -> list[str]:
         """The paths of modules that have new hooks, or are others than before, and that no graph calls."""
         called = {str(node.target) for graph in graphs for node in graph.nodes if node.op == "call_module"}
-        found: list[str] = []
+        found: dict[str, None] = {}
         for path, module in named_modules(root):
-            known = self._modules.get(path)
-            changed = known is not None and (known() is not module or _hooks(module) - self._hooks[path])
+            before, hooks = self._known.get(path, (None, frozenset()))
+            changed = before is not None and (before() is not module or _hooks(module) - hooks)
             if path and changed and not _inside(path, called) and not _inside(path, found):
-                found.append(path)
-        return found
+                found[path] = None
+        return list(found)
 
 
 def _hooks(module: nn.Module) -> frozenset[int]:
     return frozenset(key for table in _TABLES for key in vars(module).get(table) or ())
 
 
-def _inside(path: str, others: Iterable[str]) -> bool:
+def _inside(path: str, others: Container[str]) -> bool:
     """Whether a path is one of others, or below one: code inside a called module runs its own children."""
     steps = path.split(".")
-    known = set(others)
-    return any(".".join(steps[:depth]) in known for depth in range(1, len(steps) + 1))
+    return any(".".join(steps[:depth]) in others for depth in range(1, len(steps) + 1))
 
 
 def warn_once(known: Known, forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from ..base.wording import a_type
 from ..errors import GrowError
-from ..model.copies import clone_shared, named_tensors, on_meta
+from ..model.copies import clone_shared, named_parameters, named_tensors, on_meta
 from ..model.tree import set_training
 from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
@@ -32,9 +32,8 @@ def rebuilt(first: nn.Module, contents: Contents, tensors: Mapping[str, Tensor])
     Raises:
         GrowError: The tensors are those of another model.
     """
-    for tensor in named_tensors(first).values():
-        _cast(tensor, tensors)
-    model = first if contents.plan is None else _grown(first, contents.plan, tensors)
+    _cast(first, tensors)
+    model = first if contents.plan is None else _grown(first, contents.plan)
     mine = named_tensors(model)
     wrong = [name for name in mine.keys() | tensors.keys() if not _alike(mine.get(name), tensors.get(name))]
     if wrong:
@@ -52,7 +51,7 @@ def rebuilt(first: nn.Module, contents: Contents, tensors: Mapping[str, Tensor])
     return loaded
 
 
-def _grown(first: nn.Module, plan: Plan, tensors: Mapping[str, Tensor]) -> nn.Module:
+def _grown(first: nn.Module, plan: Plan) -> nn.Module:
     meta = on_meta(first)
     try:
         return apply_plans(plan, meta)
@@ -60,11 +59,12 @@ def _grown(first: nn.Module, plan: Plan, tensors: Mapping[str, Tensor]) -> nn.Mo
         return apply_plans(plan, first)
 
 
-def _cast(tensor: Tensor, tensors: Mapping[str, Tensor]) -> None:
-    """Give a new teacher's tensor the floating dtype that the saved model has, since the plan's inputs have it."""
+def _cast(first: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a new teacher the one floating dtype that the saved model has, since the plan's inputs have it."""
     dtypes = {saved.dtype for saved in tensors.values() if saved.is_floating_point()}
-    if len(dtypes) == 1 and tensor.is_floating_point():
-        tensor.data = tensor.data.to(next(iter(dtypes)))
+    for tensor in named_tensors(first).values() if len(dtypes) == 1 else ():
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(next(iter(dtypes)))
 
 
 def _alike(mine: Tensor | None, saved: Tensor | None) -> bool:
@@ -92,7 +92,7 @@ def restore(optimizer: Optimizer, saved: SavedOptimizer, model: nn.Module) -> No
     """
     if not isinstance(optimizer, Optimizer):
         raise GrowError(f"optimizer is to make a torch.optim.Optimizer, and made {a_type(optimizer)}")
-    parameters = {n: t for n, t in named_tensors(model).items() if isinstance(t, nn.Parameter)}
+    parameters = named_parameters(model)
     names = {id(t): n for n, t in parameters.items()}
     kind = type(optimizer).__name__
     mine = [sorted(names.get(id(p), "") for p in group["params"]) for group in optimizer.param_groups]

@@ -127,5 +127,6 @@ class GrowthCallback(_package().Callback):  # type: ignore[misc]
     def _put(self, pl_module: nn.Module, network: nn.Module) -> None:
         self._network = network
         parent, _, name = self.attribute.rpartition(".")
-        if getattr(module_at(pl_module, parent) if parent else pl_module, name) is not network:
-            setattr(module_at(pl_module, parent) if parent else pl_module, name, network)
+        holder = module_at(pl_module, parent) if parent else pl_module
+        if getattr(holder, name) is not network:
+            setattr(holder, name, network)
