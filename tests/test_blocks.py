@@ -205,20 +205,20 @@ class Stack(nn.Module):
         return self.head(y[0] * y[1] if isinstance(y, tuple) else y)
 
 
+WAYS = [  # to write a block, and what is zero in its clones
+    ("plain", {"conv2.weight", "conv2.bias"}),
+    ("pre-activation", {"conv2.weight", "conv2.bias"}),
+    ("dropout on the branch", {"conv2.weight", "conv2.bias"}),
+    ("layer scale", {"scale"}),
+    ("gate", {"conv2.weight", "conv2.bias"}),
+    ("half", {"conv2.weight", "conv2.bias"}),
+    ("in place", {"conv2.weight", "conv2.bias"}),
+    ("two steps", {"conv2.weight", "conv2.bias", "free.weight", "free.bias"}),
+]
+
+
 @pytest.mark.parametrize("closing", [None, nn.ReLU, nn.ReLU6, nn.Hardtanh, lambda: nn.ReLU(inplace=True)])
-@pytest.mark.parametrize(
-    ("way", "zeros"),
-    [
-        ("plain", {"conv2.weight", "conv2.bias"}),
-        ("pre-activation", {"conv2.weight", "conv2.bias"}),
-        ("dropout on the branch", {"conv2.weight", "conv2.bias"}),
-        ("layer scale", {"scale"}),
-        ("gate", {"conv2.weight", "conv2.bias"}),
-        ("half", {"conv2.weight", "conv2.bias"}),
-        ("in place", {"conv2.weight", "conv2.bias"}),
-        ("two steps", {"conv2.weight", "conv2.bias", "free.weight", "free.bias"}),
-    ],
-)
+@pytest.mark.parametrize(("way", "zeros"), WAYS)
 def test_every_way_to_write_a_block(way: str, zeros: set[str], closing: Callable[[], nn.Module] | None) -> None:
     torch.manual_seed(0)
     blocks = [Block(closing() if closing is not None else None, way) for _ in range(2)]

@@ -29,20 +29,23 @@ def test_an_optimizer_that_still_holds_the_teacher_is_seen_at_the_second_step() 
     teacher = net()
     optimizer = OPTIMIZERS["AdamW"](teacher.parameters())
     student = fxgrow.grow(teacher, 1.5, X)
+    before = copy.deepcopy(dict(student.named_parameters()))
     passes(student, optimizer, 1)
     with pytest.warns(UserWarning, match="the AdamW still holds the parameters of its teacher"):
         passes(student, optimizer, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         passes(student, optimizer, 3)  # once is enough
+    assert all(torch.equal(p, before[name]) for name, p in student.named_parameters()), "nothing learns"
 
 
 def test_the_same_for_apply_and_for_modules() -> None:
     teacher = net()
     optimizer = OPTIMIZERS["SGD"](teacher.parameters())
     student = fxgrow.apply(fxgrow.plan(fxgrow.widths(teacher, X, output="module"), 1.5), teacher)
-    with pytest.warns(UserWarning, match="still holds the parameters of its teacher"):
+    with pytest.warns(UserWarning, match="still holds the parameters of its teacher") as found:
         passes(student, optimizer, 2)
+    assert len(found) == 1
 
 
 def test_what_is_no_misuse_is_not_warned_of() -> None:
@@ -55,10 +58,12 @@ def test_what_is_no_misuse_is_not_warned_of() -> None:
         passes(student, None, 4)  # gradients are accumulated
         new.step()
         passes(teacher, old, 3)  # the teacher is trained on, beside it
+        before = copy.deepcopy(dict(student.named_parameters()))
         passes(student, new, 3)
         moved = fxgrow.grow(teacher, 1.5, X, optimizer=old)
         passes(moved, old, 3)
         passes(fxgrow.grow(teacher, 1.5, X), None, 3)  # trained by hand: no optimizer holds it
+        assert not all(torch.equal(p, before[name]) for name, p in student.named_parameters()), "nothing was trained"
         del old, new
 
 

@@ -22,7 +22,7 @@ from fxgrow import Deepen, Kernel, Plan, PlanError, Widen
 from fxgrow.depth import insert as insertion
 from tests.check import randomise, relative_error, run
 from tests.decoders import Cache, Config, Decoder
-from tests.test_blocks import Block, Stack, images
+from tests.test_blocks import WAYS, Block, Stack, images
 
 EXACT = 1e-10
 with_torchvision = pytest.mark.skipif(
@@ -154,19 +154,7 @@ def test_a_deeper_vision_transformer_loads_into_its_builder() -> None:
 
 
 @pytest.mark.parametrize("closing", [None, nn.ReLU, nn.Hardtanh, lambda: nn.ReLU(inplace=True)])
-@pytest.mark.parametrize(
-    ("way", "zeros"),
-    [
-        ("plain", {"conv2.weight", "conv2.bias"}),
-        ("pre-activation", {"conv2.weight", "conv2.bias"}),
-        ("dropout on the branch", {"conv2.weight", "conv2.bias"}),
-        ("layer scale", {"scale"}),
-        ("gate", {"conv2.weight", "conv2.bias"}),
-        ("half", {"conv2.weight", "conv2.bias"}),
-        ("in place", {"conv2.weight", "conv2.bias"}),
-        ("two steps", {"conv2.weight", "conv2.bias", "free.weight", "free.bias"}),
-    ],
-)
+@pytest.mark.parametrize(("way", "zeros"), WAYS)
 def test_every_way_to_write_a_block(way: str, zeros: set[str], closing: Callable[[], nn.Module] | None) -> None:
     torch.manual_seed(0)
     blocks = [Block(closing() if closing is not None else None, way) for _ in range(2)]
@@ -402,7 +390,8 @@ def test_half_of_the_blocks_may_be_the_block_and_its_clone() -> None:
 
 def test_a_clone_before_its_block_is_exact_where_the_block_keeps_all_values() -> None:
     blocks = [Block(None) for _ in range(3)]
-    deepened(_net(_backwards, nn.ModuleList(blocks)), Deepen("blocks.1", blocks=1), images(2, 3, 8, 8))
+    student = deepened(_net(_backwards, nn.ModuleList(blocks)), Deepen("blocks.1", blocks=1), images(2, 3, 8, 8))
+    assert len(student.blocks) == 4
 
 
 def test_features_before_the_clone_are_picked_as_before() -> None:

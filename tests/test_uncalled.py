@@ -51,8 +51,9 @@ WITHOUT_EFFECT: dict[str, Callable[[nn.Module], Any]] = {
 def test_what_has_no_effect_warns_once(name: str) -> None:
     student = fxgrow.grow(net(), 1.5, X)
     WITHOUT_EFFECT[name](student)
-    with pytest.warns(UserWarning, match=r"^1\.0 got a hook or a wrapper, and the graph of Sequential"):
+    with pytest.warns(UserWarning, match=r"^1\.0 got a hook or a wrapper, and the graph of Sequential") as found:
         student(X)
+    assert len(found) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         student(X)
@@ -78,10 +79,12 @@ def test_hooks_that_run_do_not_warn(output: Any) -> None:
 def test_blocks_that_stay_calls_run_the_hooks_inside() -> None:
     student = fxgrow.grow(net(), 1.5, X, leaf_modules=[Block])
     student.get_submodule("1.0").register_forward_hook(does_nothing)
-    student.get_submodule("1.0.conv").register_forward_hook(does_nothing)
+    called = []
+    student.get_submodule("1.0.conv").register_forward_hook(lambda *_: called.append(1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         student(X)
+    assert called == [1]
 
 
 def test_hooks_of_the_teacher_do_not_warn() -> None:
@@ -90,7 +93,8 @@ def test_hooks_of_the_teacher_do_not_warn() -> None:
     teacher[1][0].register_forward_hook(does_nothing)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fxgrow.grow(teacher, 1.5, X)(X)
+        student = fxgrow.grow(teacher, 1.5, X).eval()
+        assert torch.allclose(student(X), teacher.eval()(X), atol=1e-5)
 
 
 def test_copies_look_for_themselves() -> None:
@@ -99,7 +103,8 @@ def test_copies_look_for_themselves() -> None:
     for twin in (copy.deepcopy(student), pickle.loads(pickle.dumps(student))):
         twin.get_submodule("1.0").register_forward_hook(does_nothing)
         with pytest.warns(UserWarning, match="has no effect"):
-            twin(X)
+            result = twin(X)
+        assert torch.allclose(result, student(X))
 
 
 def test_a_compiler_sees_nothing_of_it() -> None:
