@@ -32,7 +32,13 @@ def analysed(name: str, output: Output = "graph") -> fxgrow.WidthGraph:
     return fxgrow.widths(teacher.train(), inputs, output=output)
 
 
+@functools.lru_cache(maxsize=8)
+def planned(name: str, output: Output, factor: float) -> fxgrow.Plan:
+    """The plan of a net for a factor; where nothing would grow by it, for the factor 1."""
+    found = analysed(name, output)
+    return or_left(lambda asked: fxgrow.plan(found, asked), factor)
+
+
 def student_by(factor: float, net: Net, teacher: nn.Module, output: Output = "graph") -> nn.Module:
     """As `fxgrow.grow` makes it; where nothing would grow by the factor, by the factor 1."""
-    found = analysed(net.name, output)
-    return student_of(found.traced, or_left(lambda asked: fxgrow.plan(found, asked), factor), teacher)
+    return student_of(analysed(net.name, output).traced, planned(net.name, output, factor), teacher)

@@ -194,3 +194,22 @@ def test_on_meta_only_shapes_are_made() -> None:
         assert student.state_dict()[name].is_meta
         assert student.state_dict()[name].shape == tensor.shape
         assert student.state_dict()[name].stride() == tensor.stride()
+
+
+def test_noise_is_five_per_cent_of_equal_shares() -> None:
+    columns = _columns([2, 0, 2, 2, 1], 4)
+    weight = torch.randn(400, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    even, noisy = (
+        methods.method(name).contract(weight.index_select(1, columns.index), columns, named_generator(0, "w"))
+        for name in ("even", "noise")
+    )
+    assert torch.equal(noisy[:, :4], even[:, :4])  # old columns get none
+    noise = (noisy - even)[:, 4:]
+    assert abs(float(noise.std() / even[:, 4:].std()) - 0.05) < 5e-3
+    assert abs(float(noise.mean() / noise.std())) < 0.1
+
+
+def test_a_plan_that_grows_nothing_says_that_the_student_is_a_copy() -> None:
+    found = fxgrow.widths(NETS["res_net"].make(), NETS["res_net"].inputs())
+    said = [any("copy of the teacher" in note for note in fxgrow.plan(found, factor).notes) for factor in (1.0, 2.0)]
+    assert said == [True, False]
