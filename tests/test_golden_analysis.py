@@ -33,9 +33,10 @@ def _said(layout: Layout) -> str:
 
 def _described(widths: WidthGraph) -> Iterator[str]:
     for group in widths.groups_by_name.values():
-        marks = [name for name in ("pinned", "uniform", "replicas", "deferred_to", "count") if getattr(group, name)]
+        marks = [name for name in ("uniform", "replicas", "deferred_to", "count") if getattr(group, name)]
         together = sorted(group.ratio - {group.name})
-        yield " ".join(["width", group.name.replace(" ", "_"), str(group.size), *marks, *together])
+        state = ["pinned"] if group.pinned else [*marks, *together]
+        yield " ".join(["width", group.name.replace(" ", "_"), str(group.size), *state])
     for tensor in widths.tensors.values():
         uses = [
             f"sum:{_said(la)}" if role == CONTRACT else _said(la)

@@ -199,3 +199,18 @@ def test_a_grown_model_of_transformers_is_saved_and_loaded(name: str, tmp_path: 
     loaded = type(teacher).from_pretrained(tmp_path).eval()
     assert torch.allclose(loaded(**inputs).logits, expected, atol=1e-6)
     assert sum(p.numel() for p in loaded.parameters()) > sum(p.numel() for p in teacher.parameters())
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "test_efficientnet", "test_byobnet"])
+def test_a_grown_model_of_timm_gets_another_classifier(name: str) -> None:
+    """`reset_classifier` reads sizes that `forward` does not read, as `num_features`."""
+    import_torchvision()
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    teacher = timm.create_model(name, num_classes=10).eval()
+    x = torch.randn(2, *timm.data.resolve_data_config({}, model=teacher)["input_size"])
+    student: Any = fxgrow.grow(teacher, 2.0, x, output="module")
+    assert student.num_features == 2 * teacher.num_features
+    torch.testing.assert_close(student(x), teacher(x), rtol=1e-4, atol=1e-5)
+    student.reset_classifier(7)
+    assert student(x).shape == (2, 7)
+    assert student.get_classifier().in_features == 2 * teacher.get_classifier().in_features
