@@ -1,6 +1,7 @@
 """An optimizer that trained the teacher trains the student on, with the state of one that had trained it all along."""
 
 import copy
+import functools
 import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -27,6 +28,7 @@ OPTIMIZERS: dict[str, Make] = {
     "AdamW": lambda p: torch.optim.AdamW(p, 1e-3, weight_decay=0.1),
     "AdamW foreach": lambda p: torch.optim.AdamW(p, 1e-3, foreach=True),
     "AdamW fused": lambda p: torch.optim.AdamW(p, 1e-3, fused=True),
+    "AdamW of a rate in a tensor": lambda p: torch.optim.AdamW(p, torch.tensor(1e-3)),
     "RMSprop": lambda p: torch.optim.RMSprop(p, 1e-3),
     "RMSprop centred": lambda p: torch.optim.RMSprop(p, 1e-3, centered=True, momentum=0.9, eps=TINY),
     "Adagrad": lambda p: torch.optim.Adagrad(p, 1e-3),
@@ -128,7 +130,7 @@ def test_adafactor_keeps_the_second_moment_that_its_means_stand_for() -> None:
     assert all(error < 1e-12 for error in compared(OPTIMIZERS["Adafactor"], plan).values())
 
 
-@pytest.mark.parametrize("name", ["Adam", "AdamW", "RMSprop", "SGD momentum"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_shares_per_weight_leave_the_state_near(name: str) -> None:
     """With `split` a replica's share of the gradient is 1/k on average, and another for each weight."""
     plan = fxgrow.plan(fxgrow.widths(net(), batch(0)[0]), 2.0, method="split")
@@ -140,15 +142,24 @@ def test_shares_per_weight_leave_the_state_near(name: str) -> None:
             if isinstance(value, Tensor) and value.ndim:
                 mine = optimizer.state[student.get_parameter(parameter)][key]
                 far.setdefault(key, []).append(float((mine - value).norm() / value.norm()))
-    assert all(sum(distances) / len(distances) < 0.45 for distances in far.values()), far
-
-
-BOUNDED = [name for name in OPTIMIZERS if not name.startswith("SGD") and name not in ("Adafactor", "Adadelta")]
+    centred = name == "RMSprop centred"  # its momentum is of steps that the first and the second moment make
+    assert all(sum(distances) / len(distances) < (0.5 if centred else 0.45) for distances in far.values()), far
 
 
 def late(make: Make) -> tuple[nn.Module, Optimizer]:
     """A teacher and its optimizer after some training, where second moments are averages of many steps."""
+    return copy.deepcopy(_late(make))
+
+
+@functools.cache
+def _late(make: Make) -> tuple[nn.Module, Optimizer]:
     return trained(make, 300)
+
+
+def largest_loss(model: nn.Module) -> float:
+    """Over the batches that `train_on` takes."""
+    with torch.no_grad():
+        return max(float(F.cross_entropy(model(images), labels)) for images, labels in map(batch, range(4)))
 
 
 def train_on(
@@ -156,7 +167,7 @@ def train_on(
 ) -> tuple[list[float], list[float], list[float]]:
     """The largest step of a new entry and of an old one in units of the rate, and the loss, in each step."""
     new_steps, old_steps, losses = [], [], []
-    rate = optimizer.param_groups[0]["lr"]
+    rate = float(optimizer.param_groups[0]["lr"])
     for number in range(steps):
         before = {name: p.detach().clone() for name, p in student.named_parameters()}
         losses.append(step(student, optimizer, number % 4))
@@ -167,19 +178,30 @@ def train_on(
     return new_steps, old_steps, losses
 
 
-@pytest.mark.parametrize("name", BOUNDED)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_new_entries_take_no_larger_steps_than_old_ones(name: str) -> None:
-    """Adam's are at most twice the rate. RMSprop and NAdam take longer ones with old entries, too."""
+    """Of `zero_out` alone: the other exact methods make replicas, which have a past. Most stay below twice the rate.
+
+    RMSprop and NAdam take longer steps with old entries, too; Adadelta has no rate that is a length.
+    """
     plan = fxgrow.plan(fxgrow.widths(net(), batch(0)[0]), {"0": 13, "3": 1.5}, method="zero_out")
     teacher, optimizer = late(OPTIMIZERS[name])
-    with torch.no_grad():
-        before = max(float(F.cross_entropy(teacher(images), labels)) for images, labels in map(batch, range(4)))
+    before = largest_loss(teacher)
     student = fxgrow.apply(plan, teacher, optimizer=optimizer)
     new, old, losses = train_on(optimizer, student, plan)
-    longer = name.startswith(("RMSprop", "NAdam"))
+    longer = name.startswith(("RMSprop", "NAdam", "Adadelta"))
     assert new[0] <= (max(old) if longer else 1.05), (new, old)
     assert max(new) <= (1.6 * max(old) if longer else 2), (new, old)
     assert max(losses) - before <= 0.15, losses
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_student_of_replicas_trains_on_without_a_rise_of_the_loss(name: str) -> None:
+    plan = fxgrow.plan(fxgrow.widths(net(), batch(0)[0]), {"0": 13, "3": 1.5}, method="split")
+    teacher, optimizer = late(OPTIMIZERS[name])
+    before = largest_loss(teacher)
+    student = fxgrow.apply(plan, teacher, optimizer=optimizer)
+    assert max(step(student, optimizer, number % 4) for number in range(30)) - before <= 0.15
 
 
 def test_zero_second_moments_would_overshoot() -> None:
@@ -688,11 +710,10 @@ def test_a_warm_up_lowers_the_rise_of_the_loss() -> None:
     rises = []
     for warmup in (0, 30):
         teacher, optimizer = late(lambda p: torch.optim.Adam(p, 1e-2))
-        with torch.no_grad():
-            before = max(float(F.cross_entropy(teacher(images), labels)) for images, labels in map(batch, range(4)))
+        before = largest_loss(teacher)
         student = fxgrow.grow(teacher, 2.0, batch(0)[0], optimizer=optimizer, warmup=warmup)
         rises.append(max(step(student, optimizer, number % 4) for number in range(30)) - before)
-    assert rises[1] < rises[0]
+    assert rises[1] < rises[0] / 2
 
 
 def test_a_second_growth_ends_the_warm_up_of_the_first() -> None:
