@@ -49,6 +49,40 @@ def test_growths_are_made_when_they_are_due() -> None:
     assert len(plan.steps) == 3
 
 
+def test_a_rehearsal_gives_the_plans_and_leaves_all_as_it_was() -> None:
+    model = net()
+    before = copy.deepcopy(model.state_dict())
+    schedule = fxgrow.GrowthSchedule({2: {"0": 12}, fxgrow.Plateau(3): {"3": 15}, fxgrow.Epoch(1): {"0": 16}}, X)
+    plan = schedule.rehearse(model)
+    assert plan is not None
+    assert len(plan.steps) == 3
+    assert schedule.state_dict() == fxgrow.GrowthSchedule(dict.fromkeys(range(1, 4), 1.5), X).state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    student = run(schedule, model, OPTIMIZERS["AdamW"](model.parameters()), 2)
+    left = schedule.rehearse(student)
+    assert left is not None
+    assert [[width.new for width in step.grown_widths] for step in left.steps] == [[12], [15], [16]]
+    assert sizes(fxgrow.apply(plan, net())) == (16, 15)
+    assert sizes(student) == (12, 12)
+
+
+def test_a_rehearsal_finds_a_growth_that_cannot_be_made() -> None:
+    schedule = fxgrow.GrowthSchedule({2: {"0": 12}, fxgrow.Epoch(40): {"gone": 15}}, X)
+    with pytest.raises(fxgrow.PlanError, match=r"growth at Epoch.*40.*gone"):
+        schedule.rehearse(net())
+
+
+def test_sizes_that_a_class_states_follow_at_each_growth() -> None:
+    def state(student: nn.Module, plan: fxgrow.Plan) -> None:
+        told.append((sizes(student), len(plan.grown_widths)))
+
+    told: list[Any] = []
+    schedule = fxgrow.GrowthSchedule({1: {"0": 12}, 2: {"3": 15}}, X, resize=state)
+    model = net()
+    run(schedule, model, OPTIMIZERS["SGD"](model.parameters()), 2)
+    assert told == [((12, 12), 1), ((12, 15), 1)]
+
+
 def test_plateaus_come_one_after_another() -> None:
     model = net()
     schedule = fxgrow.GrowthSchedule({fxgrow.Plateau(2): {"0": 12}, fxgrow.Plateau(1, min_delta=0.1): {"3": 15}}, X)

@@ -9,12 +9,15 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor, nn
 
 from .. import methods
-from ..api import LeafModules, grow
+from ..api import LeafModules, Resize, grow
 from ..base.scalars import as_int, as_number
 from ..base.wording import a_type
-from ..errors import PlanError
+from ..errors import GrowError, PlanError
+from ..model.copies import on_meta
 from ..model.example_inputs import ExampleInputs
 from ..model.tree import Output
+from ..plans.growth_plan import Plan
+from ..rewrite.lineage import plan_of
 from ..spec.parse import Spec, parse
 from ..state.optimizer import Optimizers
 from ..state.warmup import checked_steps
@@ -26,7 +29,7 @@ Key = TypeVar("Key", bound="int | Trigger")
 class GrowthSchedule(Generic[Key]):
     """Growths at steps, at epochs or at plateaus of a metric.
 
-    Public are `step`, `epoch`, `state_dict`, `load_state_dict`, `steps`, `epochs` and `finished`.
+    Public are `step`, `epoch`, `rehearse`, `state_dict`, `load_state_dict`, `steps`, `epochs` and `finished`.
 
     Example:
         >>> import fxgrow, torch
@@ -55,6 +58,7 @@ class GrowthSchedule(Generic[Key]):
         calibration: Iterable[ExampleInputs] | None = None,
         reset: bool = False,
         warmup: int = 0,
+        resize: Resize | None = None,
         progress: bool | None = False,
     ) -> None:
         """A schedule that has not begun.
@@ -69,6 +73,7 @@ class GrowthSchedule(Generic[Key]):
             calibration: As for `grow`; gone through at each growth.
             reset: As for `grow`.
             warmup: As for `grow`.
+            resize: As for `grow`; called after each growth.
             progress: As for `grow`; by default no bar, since a loop has its own.
 
         Raises:
@@ -85,7 +90,7 @@ class GrowthSchedule(Generic[Key]):
         self._example_inputs = example_inputs
         self._options: dict[str, Any] = {
             "seed": seed, "method": method, "output": output, "leaf_modules": tuple(leaf_modules),
-            "calibration": calibration, "reset": reset, "warmup": warmup, "progress": progress,
+            "calibration": calibration, "reset": reset, "warmup": warmup, "resize": resize, "progress": progress,
         }  # fmt: skip
         self.steps = self.epochs = 0
         self._done: list[int] = []
@@ -137,6 +142,30 @@ class GrowthSchedule(Generic[Key]):
         self._watch(metric)
         self.epochs += 1
         return self._grown(model, optimizer)
+
+    def rehearse(self, model: nn.Module) -> Plan | None:
+        """Make all growths that are still to come on a copy without data, so that a wrong one is found before training.
+
+        They are made in the order of the mapping; no batch of `calibration` is run.
+
+        Args:
+            model: The model that is to be trained.
+
+        Returns:
+            The chain of plans that makes what the model is to become; None where it is to become nothing else.
+
+        Raises:
+            GrowError: As `grow`, with the growth that it is about.
+        """
+        options = {**self._options, "calibration": None, "resize": None}
+        copied = on_meta(model)
+        for number, (when, spec) in enumerate(self._growths):
+            if number not in self._done:
+                try:
+                    copied = grow(copied, spec, self._example_inputs, **options)
+                except GrowError as error:
+                    raise type(error)(f"the growth at {when}: {error}") from error
+        return plan_of(copied)
 
     def _watch(self, metric: object) -> None:
         plateau = self._plateau()
