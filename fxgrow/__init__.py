@@ -14,7 +14,7 @@ with no_collection():  # what is imported stays; a full collection here would go
     from .api import apply, grow, plan, trace, widths
     from .base.version import __version__
     from .capture.traced import Traced
-    from .checkpoint import Loaded, load, save
+    from .checkpoint import Loaded, grow_checkpoint, load, save
     from .errors import DrawError, EquivalenceError, FxgrowError, GrowError, PlanError, TraceError, WidthError
     from .infer.width_graph import WidthGraph
     from .model.activations import ParametricActivation
@@ -76,6 +76,7 @@ __all__ = [
     "apply",
     "draw",
     "grow",
+    "grow_checkpoint",
     "load",
     "methods",
     "ops",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -12,9 +12,12 @@ import torch
 from torch import nn
 
 from .api import reasons
+from .base.scalars import as_int
 from .base.wording import a_type
+from .checkpoints.convert import convert
 from .errors import GrowError
 from .model.copies import named_tensors
+from .plans.chain import chained
 from .plans.growth_plan import Plan
 from .rewrite.lineage import check_lineage, plan_of
 from .state import files
@@ -145,6 +148,54 @@ def load(
         for one, saved in zip(optimizers, contents.optimizers, strict=False):
             restore(unwrapped(one), saved, model)
         return Loaded(model, cast("Made", made), contents.plan, contents.extra)
+
+
+def grow_checkpoint(
+    plan: Plan | Sequence[Plan],
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    threads: int = 1,
+    progress: bool | None = None,
+) -> None:
+    """Grow a checkpoint file to file, without the model and without holding it in memory.
+
+    The target has the bits of `apply(plan, model).state_dict()`. It is made under another name, block by block in the
+    place where each tensor lies, and renamed when it is whole: a run that ends in the middle leaves no target, or the
+    one that was there. A chain of plans needs the place of one more checkpoint on the disk.
+
+    Args:
+        plan: A plan, or several, each for the student of the one before it.
+        source: The teacher's `.safetensors` file, or the `.safetensors.index.json` of several.
+        target: The student's, of the same kind. An index stands in another folder than the source's; its files have
+            the names of the source's.
+        threads: How many make blocks beside each other; the bits do not depend on it.
+        progress: As for `fxgrow.grow`.
+
+    Raises:
+        GrowError: A file is not there, is cut off, cannot be written, or is the other one; the disk is full; tensors
+            that the model ties differ; or safetensors is not installed.
+        PlanError: The source is no checkpoint of the plan's teacher: a tensor is missing, or has another shape or
+            dtype. Nothing was written.
+
+    Example:
+        >>> import fxgrow, pathlib, tempfile, torch
+        >>> from safetensors.torch import load_file, save_file
+        >>> teacher = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> plan = fxgrow.plan(fxgrow.widths(teacher), 1.5)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     teachers, students = (str(pathlib.Path(folder, f"{name}.safetensors")) for name in ("small", "large"))
+        ...     save_file(teacher.state_dict(), teachers)
+        ...     fxgrow.grow_checkpoint(plan, teachers, students)
+        ...     large = load_file(students)
+        >>> large["2.weight"].shape
+        torch.Size([2, 12])
+    """
+    with reasons("grow_checkpoint", progress):
+        number = as_int(threads)
+        if number is None or number < 1:
+            raise GrowError(f"threads is a number of threads, 1 or more, not {threads!r:.60}")
+        convert(chained(plan), _path(source), _path(target), number)
 
 
 def _path(path: object) -> Path:

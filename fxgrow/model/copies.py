@@ -38,6 +38,21 @@ def named_tensors(model: nn.Module, paths: Paths | None = None) -> dict[str, Ten
     return dict([*parameters.values(), *buffers.values()])
 
 
+def stored(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...], str, str, bool]]:
+    """What torch puts into a `state_dict`: name, shape, dtype, first name of a tied tensor or "", whether a buffer."""
+    first: dict[int, str] = {}
+    for path, module in named_modules(model, duplicates=True):
+        kept = [
+            (key, tensor) for key, tensor in module._buffers.items() if key not in module._non_persistent_buffers_set
+        ]
+        for table, buffer in ((module._parameters.items(), False), (kept, True)):
+            for key, tensor in table:
+                if tensor is not None:
+                    name = f"{path}.{key}" if path else key
+                    original, dtype = first.setdefault(id(tensor), name), str(tensor.dtype).removeprefix("torch.")
+                    yield name, tuple(tensor.shape), dtype, "" if original == name else original, buffer
+
+
 def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters by name; a tied one under its first name."""
     return {name: tensor for name, tensor in named_tensors(model).items() if isinstance(tensor, nn.Parameter)}

@@ -116,6 +116,25 @@ class TensorPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor of the teacher's `state_dict`, changed or not: what a checkpoint of the teacher holds.
+
+    Attributes:
+        name: Its name there.
+        shape: Its shape in the teacher.
+        dtype: Its dtype there, as "float32".
+        same_as: The first name of the tensor that it is, where it is tied; else "".
+        buffer: Whether it is a buffer rather than a parameter.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    same_as: str = ""
+    buffer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Edit:
     """A literal of a graph that changes: a size, or the eps of a layer norm.
 

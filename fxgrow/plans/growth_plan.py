@@ -30,7 +30,19 @@ from ..model.tree import Output
 from ..spec.parse import parse
 from . import serial, validation
 from .changes import StructuralChange, renumbered
-from .entries import CloneOutput, Edit, IoDimPlan, MadeWith, Recount, Resize, Skipped, StatedSize, TensorPlan, Width
+from .entries import (
+    CloneOutput,
+    Edit,
+    IoDimPlan,
+    MadeWith,
+    Recount,
+    Resize,
+    Skipped,
+    StatedSize,
+    Stored,
+    TensorPlan,
+    Width,
+)
 from .numbering import Numbering
 
 
@@ -64,6 +76,7 @@ class Plan:
         stated: The sizes that the code states and its forward does not read.
         clone_outputs: The tensors that the student returns beside those of the teacher, because it has clones.
         io_dims: Where inputs and outputs of the model grow.
+        stored: The tensors of the teacher's `state_dict`; empty in plans of versions before 1.3.
         next: The plan for the student that this one makes.
         sizes: The sizes that inputs of the student must have, because its code mixes them with widths that grow.
         made_with: The versions of fxgrow, torch and Python that made it. Comparisons of plans ignore it.
@@ -90,6 +103,7 @@ class Plan:
     clone_outputs: tuple[CloneOutput, ...] = ()
     io_dims: tuple[IoDimPlan, ...] = ()
     sizes: tuple[FixedSize, ...] = ()
+    stored: tuple[Stored, ...] = ()
     next: Plan | None = None
     made_with: MadeWith = field(default_factory=MadeWith, compare=False)
 
@@ -277,6 +291,7 @@ class Plan:
             validation.check_tensors(step.tensors, step._by_name)
             validation.check_io_dims(step.io_dims, step._by_name)
             validation.check_sizes(step.sizes)
+            validation.check_stored(step.stored, step.tensors, step._by_name)
             validation.check_edits(step.edits, step.resizes)
             validation.check_changes(step.changes, step.output)
             validation.check_recounts(step.recounts)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
+import torch
 from torch import nn
 
 from .. import methods
@@ -21,7 +22,7 @@ from ..layouts.layout import Layout, atoms, measure, only_atom
 from ..model.fixed_sizes import NUMBER_OF_DIMENSIONS, FixedSize
 from ..model.tree import Output
 from .changes import CLONE, Enlarge, Insert, Repeat, StructuralChange
-from .entries import DROP, PARTS, Edit, IoDimPlan, Recount, Resize, StatedSize, TensorPlan, Width
+from .entries import DROP, PARTS, Edit, IoDimPlan, Recount, Resize, StatedSize, Stored, TensorPlan, Width
 
 MOST_CHANNELS = 10**8  # of a width, a kernel size, a stated size
 MOST_ENTRIES = 1 << 44  # of one tensor
@@ -101,6 +102,24 @@ def check_sizes(sizes: Iterable[FixedSize]) -> None:
         named = 0 < len(one.input) <= MOST_CHARACTERS and one.input.isprintable()
         if not (named and NUMBER_OF_DIMENSIONS <= one.dim < MOST_DIMS and 0 <= one.size <= MOST_ENTRIES):
             raise PlanError(f"the plan fixes the size of {one.input!r:.60} in dimension {one.dim} to {one.size}")
+
+
+def check_stored(stored: Sequence[Stored], tensors: Sequence[TensorPlan], widths: Mapping[str, Width]) -> None:
+    """Shapes are bounded and those of the plan's tensors, and what is tied is tied to an entry before it."""
+    _check_distinct("stored tensors", [one.name for one in stored])
+    planned = {t.name: tuple(measure(layout, lambda name: widths[name].old) for layout in t.layouts) for t in tensors}
+    first: dict[str, Stored] = {}
+    for one in stored:
+        original = first.get(one.same_as, one)
+        shape = planned.get(original.name, original.shape)
+        if (one.same_as and one.same_as not in first) or original.shape != one.shape or shape != one.shape:
+            raise PlanError(f"the plan's stored tensor {one.name!r:.80} is none of its model")
+        if not isinstance(getattr(torch, one.dtype, None), torch.dtype):
+            raise PlanError(f"the plan's stored tensor {one.name!r:.80} has the dtype {one.dtype!r:.40}")
+        if len(one.shape) > MOST_DIMS or not all(0 <= size <= MOST_ENTRIES for size in one.shape):
+            raise PlanError(f"the plan's stored tensor {one.name!r:.80} has sizes that no tensor has")
+        if not one.same_as:
+            first[one.name] = one
 
 
 def check_edits(edits: Iterable[Edit], resizes: Iterable[Resize]) -> None:

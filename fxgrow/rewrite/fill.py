@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ from ..layouts.layout import Layout, atoms, only_atom
 from ..methods import Columns
 from ..plans.entries import TensorPlan, Width
 from ..plans.growth_plan import Plan
+
+Fill = Callable[[], None]  # fills one block
 
 PART = 1 << 20  # entries of a new tensor that are made at a time
 MANY = 64  # runs of an index map, from which on they are no faster than an index
@@ -49,24 +52,37 @@ class Filling:
         Raises:
             PlanError: Two methods meet in one product of widths.
         """
-        tensor, whole = tensor.detach(), size(tensor)
-        shape = [self.plan.new_size(layout) for layout in planned.layouts]
-        used = [(dim, name) for dim in range(len(shape)) for name in self._methods(planned, dim)]
-        if not used:
-            advance(whole)
-            return tensor.clone(memory_format=memory_format(tensor))
+        tensor = tensor.detach()
         memory = memory_format(tensor)
+        shape = [self.plan.new_size(layout) for layout in planned.layouts]
         grown = torch.empty(shape, dtype=tensor.dtype, device=tensor.device, memory_format=memory)
         if tensor.device.type == "meta" or not grown.numel():
-            advance(whole)
+            advance(size(tensor))
             return grown
+        for fill in self.blocks(planned, tensor, grown):
+            fill()
+        return grown
+
+    def blocks(self, planned: TensorPlan, tensor: Tensor, grown: Tensor) -> Iterator[Fill]:
+        """What fills a grown tensor: one call for each block of it, in any order, in any thread.
+
+        Args:
+            planned: The tensor's part of the plan.
+            tensor: The teacher's tensor, of the old shape, with data.
+            grown: The student's, of the new shape, with memory.
+
+        Raises:
+            PlanError: Two methods meet in one product of widths.
+        """
+        whole = size(tensor)
+        used = [(dim, name) for dim in range(grown.ndim) for name in self._methods(planned, dim)]
+        if not used:
+            yield from copies(tensor, grown)
+            return
         tensor = self._extended(planned, tensor)
         # norms and tables stay gathered, but for what the method says
         weighs = planned.kind == "bias" or "contract" in planned.roles
         filled = [(dim, name) for dim, name in used if weighs or methods.method(name).carries]
-        if tensor.ndim == 1 and not filled:
-            advance(whole)
-            return self._map(planned.layouts[0], tensor.device).gather(tensor, 0)
         fan_in = grown[0].numel() if grown.ndim > 1 else 1
         steps = [
             (methods.method(name), self._column(planned.layouts[dim], dim, name, fan_in, tensor.device))
@@ -77,7 +93,8 @@ class Filling:
             _Source(dim, self._map(planned.layouts[dim], tensor.device), _written_later(planned, dim, steps))
             for dim in dict.fromkeys(dim for dim, _ in used)
         ]
-        for block, start in enumerate(range(0, grown.shape[along], number)):
+
+        def fill(block: int, start: int) -> None:
             stop = min(start + number, grown.shape[along])
             target = grown.narrow(along, start, stop - start)
             part = _gather(tensor, target, sources, along, start, stop)
@@ -91,7 +108,9 @@ class Filling:
             if part is not target:
                 target.copy_(part)
             advance(whole * (stop - start) / grown.shape[along])
-        return grown
+
+        for block, start in enumerate(range(0, grown.shape[along], number)):
+            yield partial(fill, block, start)
 
     def _methods(self, planned: TensorPlan, dim: int) -> tuple[str, ...]:
         """The methods by which a dimension grows: none where it does not, else one or more."""
@@ -298,6 +317,21 @@ def _by_method(
     if planned.kind == "bias":
         return how.bias(grown, column, draws)
     return how.carry(grown, column, draws, shift=planned.kind in SHIFTS)
+
+
+def copies(tensor: Tensor, target: Tensor) -> Iterator[Fill]:
+    """What copies a tensor that does not change: one call for each block of it."""
+    if not tensor.ndim:
+        tensor, target = tensor[None], target[None]
+
+    def copy(start: int) -> None:
+        here = tensor[start : start + rows]
+        target[start : start + rows].copy_(here)
+        advance(size(here))
+
+    rows = max(1, PART * len(tensor) // max(1, tensor.numel()))
+    for start in range(0, len(tensor), rows):
+        yield partial(copy, start)
 
 
 def size(tensor: Tensor) -> int:

@@ -16,9 +16,10 @@ from ..infer.spellings import PART
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom, prefix
 from ..methods.registry import offered
+from ..model.copies import stored
 from ..model.example_data import call_to_data
 from ..model.tree import Mode, module_at
-from ..plans.entries import Edit, IoDimPlan, MeanFill, Resize, Skipped, TensorPlan, Width
+from ..plans.entries import Edit, IoDimPlan, MeanFill, Resize, Skipped, Stored, TensorPlan, Width
 from ..plans.growth_plan import Plan
 from ..spec.parse import Widen, to_json
 from ..spec.requests import Inputs, Request
@@ -80,6 +81,7 @@ def plan_widths(
             *_io_notes(io_growths),
         ),
         io_dims=_io_dims(io_growths),
+        stored=tuple(Stored(*one) for one in stored(widths.traced.root)),
     )
 
 

@@ -1,0 +1,150 @@
+"""A checkpoint file to a checkpoint file, by a chain of plans."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ..base.progress import step
+from ..errors import GrowError, in_words
+from ..plans.growth_plan import Plan
+from .files import INDEX, MAP, SAFETENSORS, ShardedSource, Written, opened, shards_of, temporary
+from .fill_file import Source, check_pairs, fill
+from .outline import Info, Made, outline
+from .safetensors_file import SafetensorsSource
+
+
+def convert(chain: Plan, source: Path, target: Path, threads: int) -> None:
+    """Write the student's checkpoint.
+
+    Args:
+        chain: A plan, with those that follow it.
+        source: The teacher's checkpoint.
+        target: The student's.
+        threads: How many work beside each other.
+
+    Raises:
+        GrowError: One of the files is not as it should be, or cannot be written; the target is then as before.
+        PlanError: The source is no checkpoint of the plan's teacher.
+    """
+    check_names(source, target)
+    given = opened(source)
+    outlines = _outlines(chain, given.infos)  # before anything is written
+    check_pairs(chain, given)
+    writer = _Writer(target, given, outlines)
+    between: list[Path] = []
+    try:
+        for number, (plan, made) in enumerate(zip(chain.steps, outlines, strict=True), 1):
+            with step(f"plan {number} of {len(outlines)}" if len(outlines) > 1 else "growing"):
+                if number == len(outlines):
+                    writer.write(plan, made, given, threads)
+                else:
+                    between.append(temporary(target.with_name(f"{target.name}.step{number}{SAFETENSORS}")))
+                    given = writer.write_between(between[-1], plan, made, given, threads)
+    finally:
+        for path in between:
+            with suppress(OSError):
+                path.unlink()
+
+
+def check_names(source: Path, target: Path) -> None:
+    """Whether a target can be written beside a source.
+
+    Raises:
+        GrowError: They are the same, or of formats that do not go together.
+    """
+    if source.exists() and target.exists() and os.path.samefile(source, target):
+        raise GrowError(f"{target} is the teacher's checkpoint, which would be lost: give another name")
+    if not target.parent.is_dir():
+        raise GrowError(f"there is no folder {target.parent}")
+    if target.is_dir():
+        raise GrowError(f"{target} is a folder; give the name of a file")
+    for path in (source, target):
+        if not path.name.endswith((SAFETENSORS, INDEX)):
+            raise GrowError(f"{path} is to end in {SAFETENSORS} or {INDEX}")
+    if target.name.endswith(INDEX):
+        if not source.name.endswith(INDEX):
+            raise GrowError(f"{target} is an index of several files, and {source} is one file")
+        if source.parent.resolve() == target.parent.resolve():
+            raise GrowError(f"the files of {target} would replace those of {source}: give another folder")
+
+
+def _outlines(chain: Plan, infos: Mapping[str, Info]) -> list[dict[str, Made]]:
+    outlines = []
+    for plan in chain.steps:
+        outlines.append(outline(plan, infos))
+        infos = {name: made.info for name, made in outlines[-1].items()}
+    return outlines
+
+
+class _Writer:
+    """Writes the checkpoints of a chain of plans, of which the last one is wanted."""
+
+    def __init__(self, target: Path, first: Source, outlines: Sequence[Mapping[str, Made]]) -> None:
+        self._target, self._first = target, first
+        self._shards: dict[str, str] = {}
+        if isinstance(first, ShardedSource):
+            self._shards = dict(first.shards)
+            for made in outlines:
+                self._shards = shards_of(made, self._shards)
+
+    def write(self, plan: Plan, made: Mapping[str, Made], given: Source, threads: int) -> None:
+        """Write the target."""
+        infos = {name: one.info for name, one in made.items()}
+        indexed = self._target.name.endswith(INDEX)
+        metadata = self._first.metadata if isinstance(self._first, SafetensorsSource) else PYTORCH
+        files: dict[str, dict[str, Info]] = {} if indexed else {self._target.name: infos}
+        for name, file in self._shards.items() if indexed else ():
+            files.setdefault(file, {})[name] = infos[name]
+        with _written(self._target.parent) as written:
+            for file, inside in files.items():
+                written.add(file, inside, PYTORCH if indexed else metadata)
+            fill(plan, made, given, written, threads)
+        if indexed:
+            assert isinstance(self._first, ShardedSource)
+            _write_index(self._target, self._shards, infos, self._first.metadata)
+
+    def write_between(
+        self, path: Path, plan: Plan, made: Mapping[str, Made], given: Source, threads: int
+    ) -> SafetensorsSource:
+        """Write a checkpoint that the next plan reads."""
+        with _written(path.parent) as written:
+            written.add(path.name, {name: one.info for name, one in made.items()}, PYTORCH)
+            fill(plan, made, given, written, threads)
+        return SafetensorsSource(path)
+
+
+PYTORCH = {"format": "pt"}  # what libraries look for before they read a file
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[Written]:
+    """Files that get their names if all goes well, and are removed if not."""
+    written = Written(folder)
+    try:
+        yield written
+        written.finish()
+    except BaseException:
+        written.give_up()
+        raise
+
+
+def _write_index(path: Path, files: Mapping[str, str], infos: Mapping[str, Info], metadata: Mapping[str, Any]) -> None:
+    """The index, which is written last: without it the files beside it are no checkpoint."""
+    total = sum(info.bytes for info in infos.values())
+    text = json.dumps({"metadata": {**metadata, "total_size": total}, MAP: dict(sorted(files.items()))}, indent=2)
+    try:
+        with temporary(path).open("w") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary(path), path)
+    except OSError as error:
+        raise GrowError(f"cannot write {path}: {in_words(error)}") from error
+    finally:
+        with suppress(OSError):
+            temporary(path).unlink()

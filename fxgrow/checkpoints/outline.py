@@ -1,0 +1,205 @@
+"""What a student's checkpoint holds, from a plan and the names, shapes and dtypes of the teacher's. Reads no data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..base.rng import named_generator
+from ..depth.new_layers import build_new_layer
+from ..errors import PlanError
+from ..plans.changes import Enlarge, Insert, Repeat, in_order
+from ..plans.entries import Stored
+from ..plans.growth_plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """A tensor of a file, without its data."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def bytes(self) -> int:
+        """The size of its data."""
+        return self.numel * self.dtype.itemsize
+
+    @property
+    def numel(self) -> int:
+        """The number of its entries."""
+        return torch.Size(self.shape).numel()
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """A tensor of the teacher, grown as the plan says, or copied.
+
+    Attributes:
+        source: Its name in the teacher's file.
+        planned: The name under which the plan may have it.
+    """
+
+    source: str
+    planned: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A tensor of one value."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class OfLayer:
+    """A tensor of a new layer.
+
+    Attributes:
+        new: The layer.
+        key: The tensor's name in it.
+        dtype: The dtype of the layer.
+    """
+
+    new: Insert
+    key: str
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How a tensor of the student is made.
+
+    Attributes:
+        how: From what.
+        info: Its shape and dtype.
+        around: Zeros around it, as `torch.nn.functional.pad` takes them; empty for none.
+        tie: What tensors that are one have in common; "" where it is none of these.
+        buffer: Whether it is a buffer.
+    """
+
+    how: Grown | Filled | OfLayer
+    info: Info
+    around: tuple[int, ...] = ()
+    tie: str = ""
+    buffer: bool = False
+
+
+def outline(plan: Plan, given: Mapping[str, Info]) -> dict[str, Made]:
+    """The tensors of a student's checkpoint by name, in the order of its model.
+
+    Args:
+        plan: One plan.
+        given: The tensors of the teacher's checkpoint.
+
+    Raises:
+        PlanError: They are not those of the plan's teacher, or the plan does not say what these are.
+    """
+    check_given(plan, given)
+    made = _grown(plan, given)
+    for change in sorted(plan.changes, key=in_order):
+        if isinstance(change, Enlarge):
+            _enlarge(made, change)
+        elif isinstance(change, Repeat):
+            _repeat(made, change)
+        else:
+            _insert(made, change)
+    return {plan.numbering(name): one for name, one in made.items()}
+
+
+def check_given(plan: Plan, given: Mapping[str, Info]) -> None:
+    """Whether a checkpoint is one of the plan's teacher.
+
+    Raises:
+        PlanError: It is not.
+    """
+    if not plan.stored:
+        raise PlanError(
+            "the plan does not say what a checkpoint of its teacher holds, since it was made before version "
+            "1.3 of the format: plan again"
+        )
+    known = {one.name: one for one in plan.stored}
+    if more := [name for name in given if name not in known]:
+        raise PlanError(f"the checkpoint has {more[0]!r}, which the teacher of this plan, {plan.model}, does not have")
+    held = {known[name].same_as or name for name in given}
+    if missing := [name for name, one in known.items() if (one.same_as or name) not in held]:
+        raise PlanError(f"the checkpoint lacks {missing[0]!r}, which the teacher of this plan, {plan.model}, has")
+    for name, info in given.items():
+        _check_info(known[name], info)
+
+
+def _check_info(stored: Stored, info: Info) -> None:
+    if stored.shape != info.shape:
+        raise PlanError(
+            f"the plan expects {stored.name!r} of shape {stored.shape}, and the checkpoint has {info.shape}"
+        )
+    expected: torch.dtype = getattr(torch, stored.dtype)
+    alike = info.dtype == expected or (info.dtype.is_floating_point and expected.is_floating_point)
+    if not alike:
+        raise PlanError(f"the plan expects {stored.name!r} as {stored.dtype}, and the checkpoint has {info.dtype}")
+
+
+def _grown(plan: Plan, given: Mapping[str, Info]) -> dict[str, Made]:
+    """The teacher's tensors with their new widths."""
+    planned = {one.name: one for one in plan.tensors}
+    sources: dict[str, str] = {}  # by the first name of a tensor, the one that the file has
+    made: dict[str, Made] = {}
+    tied = {one.same_as for one in plan.stored if one.same_as}
+    for one in plan.stored:
+        if one.name not in given:
+            continue
+        first, info = one.same_as or one.name, given[one.name]
+        if first in planned:
+            info = Info(tuple(map(plan.new_size, planned[first].layouts)), info.dtype)
+        source = sources.setdefault(first, one.name)
+        tie = first if first in tied else ""
+        made[one.name] = Made(Grown(source, first), info, (), tie, one.buffer)
+    return made
+
+
+def _enlarge(made: dict[str, Made], change: Enlarge) -> None:
+    weight = f"{change.path}.weight"
+    if weight not in made or made[weight].info.shape[-len(change.old) :] != change.old:
+        raise PlanError(f"{change.path} has no kernel of size {change.old}; the plan was made for another model")
+    more = [(after - before) // 2 for before, after in zip(change.old, change.new, strict=True)]
+    around = tuple(size for size in reversed(more) for _ in range(2))
+    names = [n for n, one in made.items() if n == weight or (one.tie and one.tie == made[weight].tie)]
+    for name in names:
+        one = made[name]
+        shape = (*one.info.shape[: -len(change.new)], *change.new)
+        made[name] = replace(one, info=replace(one.info, shape=shape), around=around)
+
+
+def _repeat(made: dict[str, Made], repeat: Repeat) -> None:
+    inside = {n.removeprefix(f"{repeat.block}."): one for n, one in made.items() if n.startswith(f"{repeat.block}.")}
+    if missing := [name for name in repeat.fills if name not in inside]:
+        raise PlanError(f"{repeat.block} has no parameter {missing[0]!r}; the plan was made for another model")
+    values = {inside[name].tie or name: value for name, value in repeat.fills.items()}
+    for path in repeat.paths:
+        for name, one in inside.items():
+            value = values.get(one.tie or name)
+            how = one.how if value is None else Filled(value)
+            tie = f"{path} {one.tie}" if one.tie else ""
+            made[f"{path}.{name}"] = replace(one, how=how, tie=tie, around=one.around if value is None else ())
+
+
+def _insert(made: dict[str, Made], new: Insert) -> None:
+    inside = [one for name, one in made.items() if name.startswith(f"{new.after}.") and not one.buffer]
+    if not inside:
+        raise PlanError(f"{new.after} has no parameters, so no new layer follows it")
+    dtype = inside[0].info.dtype
+    layer = build_new_layer(new, named_generator(0, new.path), torch.device("meta"), dtype)
+    buffers = {name for name, _ in layer.named_buffers()}
+    for key, tensor in layer.state_dict().items():
+        info = Info(tuple(tensor.shape), tensor.dtype)
+        made[f"{new.path}.{key}"] = Made(OfLayer(new, key, dtype), info, buffer=key in buffers)
+
+
+def pairs(plan: Plan, given: Mapping[str, Info]) -> Iterator[tuple[str, str]]:
+    """The pairs of names in the teacher's file that are to hold one tensor."""
+    first: dict[str, str] = {}
+    for one in plan.stored:
+        if one.name in given and (source := first.setdefault(one.same_as or one.name, one.name)) != one.name:
+            yield source, one.name

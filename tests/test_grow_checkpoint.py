@@ -1,0 +1,341 @@
+"""A checkpoint grown file to file has the bits of growing in memory, or is refused before anything is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import fxgrow
+from tests.analysed import Output
+from tests.check import randomise
+from tests.decoders import Config, Decoder
+from tests.golden_net import golden_inputs, golden_net, golden_plan
+from tests.nets import NETS
+
+OUTPUTS: tuple[Output, ...] = ("graph", "module")
+KILLS = int(os.environ.get("FXGROW_KILLS", "4"))  # 200 were tried, see docs/scale.md
+SOME = [name for number, name in enumerate(NETS) if number % 12 == 0]
+
+
+def saved(model: nn.Module, path: Path) -> None:
+    """A model's tensors, each under its first name, as safetensors wants them."""
+    tensors = {id(t): (name, t) for name, t in reversed(model.state_dict(keep_vars=True).items())}
+    save_file({name: t.detach().contiguous() for name, t in tensors.values()}, path, {"format": "pt"})
+
+
+def the_same(found: Mapping[str, Tensor], student: nn.Module) -> None:
+    """Whether a file loads into a student, and has its bits."""
+    expected = student.state_dict()
+    assert found.keys() <= expected.keys()
+    for name, tensor in found.items():
+        assert tensor.dtype == expected[name].dtype, name
+        assert torch.equal(tensor, expected[name]) or expected[name].isnan().any(), name
+    kept = {tensor.data_ptr() for name, tensor in expected.items() if name in found}
+    assert all(tensor.data_ptr() in kept for tensor in expected.values() if tensor.numel())
+
+
+def grown_both_ways(model: nn.Module, plan: fxgrow.Plan, x: Any, folder: Path, **how: Any) -> None:
+    saved(model, folder / "teacher.safetensors")
+    plan = fxgrow.Plan.from_json(plan.to_json())
+    fxgrow.grow_checkpoint(plan, folder / "teacher.safetensors", folder / "student.safetensors", **how)
+    the_same(load_file(folder / "student.safetensors"), fxgrow.apply(plan, model, x))
+    assert sorted(path.name for path in folder.iterdir()) == ["student.safetensors", "teacher.safetensors"]
+
+
+@pytest.mark.parametrize("method", ["auto", "split", "even", "zero_out", "noise"])
+@pytest.mark.parametrize("name", ["res_net", "shuffle_chain", "vit_multihead_attention", "autoencoder"])
+def test_the_bits_are_those_of_growing_in_memory(name: str, method: str, tmp_path: Path) -> None:
+    net = NETS[name]
+    teacher, x = randomise(net.make()), net.inputs()
+    plan = fxgrow.plan(fxgrow.widths(teacher, x), 2.0, method=method, seed=3)
+    grown_both_ways(teacher, plan, x, tmp_path, threads=2)
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_every_kind_of_net_grows_file_to_file(name: str, tmp_path: Path) -> None:
+    net = NETS[name]
+    teacher, x = randomise(net.make()), net.inputs()
+    found = fxgrow.widths(teacher, x)
+    grows = [width.name for width in found.groups if found.state(width.name).startswith(("can", "grows"))]
+    plan = fxgrow.plan(found, 2.0 if grows else 1.0)
+    grown_both_ways(teacher, plan, x, tmp_path)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_blocks_new_layers_and_kernels_as_well(output: Output, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    teacher, ids = Decoder(Config()), torch.arange(12).view(1, 12)
+    spec = [1.5, fxgrow.Deepen("layers.1", blocks=2)] if output == "module" else [1.5]
+    grown_both_ways(teacher, fxgrow.plan(fxgrow.widths(teacher, ids, output="module"), spec), ids, tmp_path)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_chain_of_plans_with_every_kind_of_change(threads: int, tmp_path: Path) -> None:
+    grown_both_ways(randomise(golden_net()), golden_plan(), golden_inputs(), tmp_path, threads=threads)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_checkpoint_in_another_floating_dtype_keeps_it(dtype: torch.dtype, tmp_path: Path) -> None:
+    net = NETS["res_net"]
+    plan = fxgrow.plan(fxgrow.widths(net.make(), net.inputs()), 1.5)
+    x = tuple(t.to(dtype) for t in net.inputs())
+    grown_both_ways(randomise(net.make()).to(dtype), plan, x, tmp_path)
+
+
+def test_large_tensors_are_made_by_blocks(tmp_path: Path) -> None:
+    teacher = nn.Sequential(nn.Linear(300, 1100), nn.ReLU(), nn.Linear(1100, 1500), nn.ReLU(), nn.Linear(1500, 7))
+    for method in ("split", "zero_out"):
+        plan = fxgrow.plan(fxgrow.widths(teacher, torch.randn(2, 300)), 2.0, method=method)
+        (tmp_path / method).mkdir()
+        grown_both_ways(teacher, plan, torch.randn(2, 300), tmp_path / method, threads=2)
+
+
+# -- several files ---------------------------------------------------------------------------------
+
+
+def sharded(model: nn.Module, folder: Path, number: int) -> Path:
+    """A model in several files with an index, as transformers writes them."""
+    folder.mkdir()
+    state = model.state_dict()
+    files = {name: f"model-{i % number + 1:05}-of-{number:05}.safetensors" for i, name in enumerate(state)}
+    for file in set(files.values()):
+        save_file({name: state[name] for name in state if files[name] == file}, folder / file, {"format": "pt"})
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 0, "colour": "red"}, "weight_map": files}))
+    return index
+
+
+def test_several_files_with_an_index_become_as_many(tmp_path: Path) -> None:
+    teacher = randomise(golden_net())
+    index = sharded(teacher, tmp_path / "small", 3)
+    (tmp_path / "large").mkdir()
+    fxgrow.grow_checkpoint(golden_plan(), index, tmp_path / "large" / index.name)
+    written = json.loads((tmp_path / "large" / index.name).read_text())
+    assert {path.name for path in (tmp_path / "large").iterdir()} == {path.name for path in index.parent.iterdir()}
+    found = {}
+    for file in set(written["weight_map"].values()):
+        part = load_file(tmp_path / "large" / file)
+        assert {written["weight_map"][name] for name in part} == {file}
+        found |= part
+    the_same(found, fxgrow.apply(golden_plan(), teacher, golden_inputs()))
+    assert written["metadata"] == {"total_size": sum(t.nbytes for t in found.values()), "colour": "red"}
+
+
+def test_several_files_can_become_one(tmp_path: Path) -> None:
+    teacher = randomise(golden_net())
+    fxgrow.grow_checkpoint(golden_plan(), sharded(teacher, tmp_path / "small", 2), tmp_path / "large.safetensors")
+    the_same(load_file(tmp_path / "large.safetensors"), fxgrow.apply(golden_plan(), teacher, golden_inputs()))
+
+
+# -- ties ------------------------------------------------------------------------------------------
+
+
+class Tied(nn.Module):
+    """Two layers of one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first, self.second = nn.Linear(5, 6), nn.Linear(6, 6), nn.Linear(6, 6, bias=False)
+        self.head = nn.Linear(6, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.head(torch.relu(self.second(torch.relu(self.first(torch.relu(self.stem(x)))))))
+        return result
+
+
+X = torch.randn(2, 5)
+
+
+@pytest.mark.parametrize("names", [("first.weight",), ("second.weight",), ("first.weight", "second.weight")])
+def test_a_tied_tensor_may_have_any_of_its_names(names: tuple[str, ...], tmp_path: Path) -> None:
+    teacher = Tied()
+    plan = fxgrow.plan(fxgrow.widths(teacher, X), 2.0)
+    one = {"first.weight", "second.weight"}
+    state = {name: t.clone() for name, t in teacher.state_dict().items() if name not in one or name in names}
+    save_file(state, tmp_path / "teacher.safetensors")
+    fxgrow.grow_checkpoint(plan, tmp_path / "teacher.safetensors", tmp_path / "student.safetensors")
+    found = load_file(tmp_path / "student.safetensors")
+    assert found.keys() == state.keys()
+    the_same(found, fxgrow.apply(plan, teacher, X))
+
+
+def test_tied_tensors_that_differ_are_refused(tmp_path: Path) -> None:
+    teacher = Tied()
+    plan = fxgrow.plan(fxgrow.widths(teacher, X), 2.0)
+    state = {name: t.clone() for name, t in teacher.state_dict().items()}
+    state["second.weight"][3, 2] += 1
+    save_file(state, tmp_path / "teacher.safetensors")
+    refused(plan, tmp_path, "one tensor")
+
+
+# -- refused before anything is written ------------------------------------------------------------
+
+
+def refused(plan: Any, folder: Path, why: str, *, source: str = "teacher", target: str = "student") -> None:
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    paths = [folder / f"{name}.safetensors" for name in (source, target)]
+    with pytest.raises(fxgrow.GrowError, match=why):
+        fxgrow.grow_checkpoint(plan, *paths)
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> tuple[fxgrow.Plan, dict[str, Tensor]]:
+    """A plan, and the teacher's tensors, which lie in teacher.safetensors."""
+    teacher = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3))
+    saved(teacher, tmp_path / "teacher.safetensors")
+    return fxgrow.plan(fxgrow.widths(teacher, torch.randn(2, 3, 8, 8)), 2.0), teacher.state_dict()
+
+
+Small = tuple[fxgrow.Plan, dict[str, Tensor]]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("3.weight", None, "lacks '3.weight'"),
+        ("1.num_batches_tracked", None, "lacks '1.num_batches_tracked'"),
+        ("3.weight", torch.zeros(5, 4, 3, 5), "expects '3.weight' of shape"),
+        ("3.bias", torch.zeros(6), "expects '3.bias' of shape"),
+        ("1.num_batches_tracked", torch.tensor(1.0), "as int64"),
+        ("0.weight", torch.zeros(4, 3, 3, 3, dtype=torch.int8), "as float32"),
+        ("other", torch.zeros(2), "has 'other'"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused(
+    small: Small, name: str, value: Tensor | None, why: str, tmp_path: Path
+) -> None:
+    plan, state = small
+    changed = {n: t for n, t in {**state, name: value}.items() if t is not None}
+    save_file(changed, tmp_path / "teacher.safetensors")
+    refused(plan, tmp_path, why)
+
+
+def test_what_is_no_whole_file_is_refused(small: Small, tmp_path: Path) -> None:
+    plan, _ = small
+    path = tmp_path / "teacher.safetensors"
+    whole = path.read_bytes()
+    for cut in (0, 5, 8, 40, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        refused(plan, tmp_path, "cannot read")
+    path.write_bytes(whole + b"more")
+    refused(plan, tmp_path, "cannot read")
+    path.unlink()
+    refused(plan, tmp_path, "there is no file")
+
+
+def test_the_teachers_own_file_is_no_target(small: Small, tmp_path: Path) -> None:
+    plan, _ = small
+    refused(plan, tmp_path, "would be lost", target="teacher")
+    (tmp_path / "link.safetensors").symlink_to(tmp_path / "teacher.safetensors")
+    refused(plan, tmp_path, "would be lost", target="link")
+    refused(plan, tmp_path, "there is no folder", target="gone/student")
+
+
+def test_a_full_disk_is_known_before_anything_is_written(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    plan, _ = small
+    monkeypatch.setattr("os.posix_fallocate", full)
+    refused(plan, tmp_path, "No space left")
+
+
+def test_a_plan_of_an_older_version_is_refused(small: Small, tmp_path: Path) -> None:
+    data = json.loads(small[0].to_json())
+    del data["stored"]
+    refused(fxgrow.Plan.from_json(json.dumps({**data, "version": "1.2"})), tmp_path, "plan again")
+
+
+@pytest.mark.parametrize("plan", [None, "plan.json", []])
+def test_what_is_no_plan_is_refused(small: Small, plan: Any, tmp_path: Path) -> None:
+    refused(plan, tmp_path, "apply")
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", None])
+def test_what_is_no_number_of_threads_is_refused(small: Small, threads: Any, tmp_path: Path) -> None:
+    with pytest.raises(fxgrow.GrowError, match="threads"):
+        fxgrow.grow_checkpoint(
+            small[0], tmp_path / "teacher.safetensors", tmp_path / "student.safetensors", threads=threads
+        )
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"0.weight": "../x.safetensors"}}']
+)
+def test_what_is_no_index_is_refused(small: Small, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text(text)
+    with pytest.raises(fxgrow.GrowError, match="cannot read"):
+        fxgrow.grow_checkpoint(small[0], path, tmp_path / "student.safetensors")
+
+
+def test_an_index_that_names_what_is_not_there_is_refused(small: Small, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text(json.dumps({"weight_map": {"gone": "teacher.safetensors"}}))
+    with pytest.raises(fxgrow.GrowError, match="do not both have"):
+        fxgrow.grow_checkpoint(small[0], path, tmp_path / "student.safetensors")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_whatever_ends_it_nothing_is_left(
+    small: Small, error: type[BaseException], threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise error("now")
+
+    monkeypatch.setattr("fxgrow.rewrite.fill._gather", fails)
+    with pytest.raises(fxgrow.GrowError if error is RuntimeError else error):
+        fxgrow.grow_checkpoint(
+            small[0], tmp_path / "teacher.safetensors", tmp_path / "student.safetensors", threads=threads
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["teacher.safetensors"]
+
+
+# -- killed ----------------------------------------------------------------------------------------
+
+RUN = """
+import sys, fxgrow
+plan = fxgrow.Plan.from_json(open(sys.argv[1]).read())
+print("begins", flush=True)
+while True:
+    fxgrow.grow_checkpoint(plan, sys.argv[2], sys.argv[3])
+"""
+
+
+def test_a_run_that_is_killed_leaves_no_target_or_a_whole_one(tmp_path: Path) -> None:
+    teacher = nn.Sequential(nn.Linear(200, 1000), nn.ReLU(), nn.Linear(1000, 900), nn.ReLU(), nn.Linear(900, 7))
+    plan = fxgrow.plan(fxgrow.widths(teacher, torch.randn(2, 200)), 2.0)
+    source, target = tmp_path / "teacher.safetensors", tmp_path / "student.safetensors"
+    saved(teacher, source)
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    student = fxgrow.apply(plan, teacher)
+    draw = random.Random(0)
+    for _ in range(KILLS):
+        target.unlink(missing_ok=True)
+        command = [sys.executable, "-c", RUN, str(tmp_path / "plan.json"), str(source), str(target)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begins\n"
+        time.sleep(draw.uniform(0, 0.2))
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        if target.exists():
+            the_same(load_file(target), student)
