@@ -101,6 +101,10 @@ class Written:
         self.files[name] = SafetensorsTarget(temporary(self._folder / name), infos, metadata)
         self._places.update(dict.fromkeys(infos, name))
 
+    def write(self, name: str, start: int, data: Tensor) -> None:
+        """Write entries of a tensor, row by row, from its entry `start` on."""
+        self.files[self._places[name]].write(name, start, data)
+
     def tensor(self, name: str) -> Tensor:
         """A tensor, whose data go to its file."""
         return self.files[self._places[name]].tensor(name)

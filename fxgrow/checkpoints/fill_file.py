@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
@@ -16,8 +17,10 @@ from ..base.rng import named_generator
 from ..depth.new_layers import build_new_layer
 from ..errors import GrowError
 from ..plans.growth_plan import Plan
-from ..rewrite.fill import PART, Fill, Filling, copies
+from ..rewrite.fill import PART, Block, Filling, copies
 from .outline import Filled, Grown, Info, Made, pairs
+
+Call = Callable[[], None]
 
 HELD = 64 << 20  # bytes of files that are in memory before it is given back
 
@@ -37,8 +40,11 @@ class Source(Protocol):
 class Target(Protocol):
     """The student's checkpoint."""
 
+    def write(self, name: str, start: int, data: Tensor) -> None:
+        """Write entries of a tensor, row by row, from its entry `start` on."""
+
     def tensor(self, name: str) -> Tensor:
-        """A tensor, whose data are written where it is."""
+        """A tensor, whose data are written where it is; slower than `write`."""
 
     def forget(self) -> None:
         """Give back the memory of what was written."""
@@ -71,39 +77,62 @@ def check_pairs(plan: Plan, source: Source) -> None:
         GrowError: Two are not.
     """
     for one, other in pairs(plan, source.infos):
-        for a, b in zip(_parts(source.tensor(one)), _parts(source.tensor(other)), strict=True):
-            if not torch.equal(a, b):
+        for (_, a), (_, b) in zip(_parts(source.tensor(one)), _parts(source.tensor(other)), strict=True):
+            if not torch.equal(a.view(torch.uint8), b.view(torch.uint8)):
                 raise GrowError(f"{one!r} and {other!r} are one tensor in {plan.model}, and differ in the checkpoint")
             source.forget()
 
 
-def _parts(tensor: Tensor) -> Iterator[Tensor]:
-    flat = tensor.reshape(-1).view(torch.uint8)
-    return iter(flat.split(HELD))
+def _parts(tensor: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """A tensor in parts of a million entries, each with the number of its first one."""
+    for number, part in enumerate(tensor.reshape(-1).split(PART)):
+        yield number * PART, part
 
 
-def _blocks(plan: Plan, made: Mapping[str, Made], source: Source, target: Target) -> Iterator[tuple[int, Fill]]:
-    """What makes the tensors, block by block, and how many bytes each touches."""
+def _blocks(plan: Plan, made: Mapping[str, Made], source: Source, target: Target) -> Iterator[tuple[int, Call]]:
+    """What makes the tensors, block by block, and how many bytes of files each touches."""
     filling, planned = Filling(plan), {one.name: one for one in plan.tensors}
     for name, one in made.items():
-        if not one.info.numel:
+        if not one.info.numel or one.how == Filled(0):  # a file begins with zeros
             continue
-        there = target.tensor(name)
         if isinstance(one.how, Filled):
-            calls: Iterator[Fill] = iter([partial(_set, there, one.how.value)])
+            calls: Iterator[Call] = iter([partial(_set, target.tensor(name), one.how.value)])
         elif isinstance(one.how, Grown):
-            old = source.tensor(one.how.source)
-            inner = _inside(there, one.around)
-            if one.around:
-                there.zero_()
-            known = planned.get(one.how.planned)
-            calls = copies(old, inner) if known is None else filling.blocks(known, old, inner)
+            old, known = source.tensor(one.how.source), planned.get(one.how.planned)
+            if known is None and not one.around:
+                calls = (partial(target.write, name, start, part) for start, part in _parts(old))
+            else:
+                blocks = copies(old) if known is None else filling.blocks(known, old)
+                calls = (partial(_fill, target, name, one, block) for block in blocks)
         else:
             layer = build_new_layer(one.how.new, named_generator(plan.seed, one.how.new.path), CPU, one.how.dtype)
-            calls = copies(layer.state_dict()[one.how.key], there)
+            calls = iter([partial(target.write, name, 0, layer.state_dict()[one.how.key].contiguous())])
         touched = 2 * min(one.info.numel, PART) * one.info.dtype.itemsize
         for call in calls:
             yield touched, call
+
+
+def _fill(target: Target, name: str, one: Made, block: Block) -> None:
+    """Make a block apart, in memory that stays in the processor's cache, and write it; or where it lies in the file."""
+    if block.along or one.around:
+        block.fill(block.of(_inside(target.tensor(name), one.around)))
+        return
+    shape = torch.Size([block.stop - block.start, *one.info.shape[1:]])
+    made = _scratch(shape, one.info.dtype)
+    block.fill(made)
+    target.write(name, block.start * shape[1:].numel(), made)
+
+
+_SCRATCH = threading.local()
+
+
+def _scratch(shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """Memory for a block, the same for all blocks of a thread."""
+    number = shape.numel() * dtype.itemsize
+    held: Tensor | None = getattr(_SCRATCH, "held", None)
+    if held is None or held.numel() < number:
+        held = _SCRATCH.held = torch.empty(number, dtype=torch.uint8)
+    return held[:number].view(dtype).view(shape)
 
 
 CPU = torch.device("cpu")
@@ -121,7 +150,7 @@ def _inside(tensor: Tensor, around: tuple[int, ...]) -> Tensor:
     return tensor
 
 
-def _run(blocks: Iterator[tuple[int, Fill]], threads: int, forget: Callable[[], None]) -> None:
+def _run(blocks: Iterator[tuple[int, Call]], threads: int, forget: Callable[[], None]) -> None:
     held = 0
     if threads == 1:
         for bytes_, call in blocks:

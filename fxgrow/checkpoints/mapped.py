@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
+import weakref
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,12 +31,12 @@ class Mapped:
         """
         self.path, self._written = path, size is not None
         try:
-            with path.open("rb" if size is None else "xb+") as file:
-                if size is not None:
-                    os.posix_fallocate(file.fileno(), 0, size)
-                # a copy of pages that are written to: torch takes no memory that cannot be
-                access = mmap.ACCESS_COPY if size is None else mmap.ACCESS_WRITE
-                self.pages = mmap.mmap(file.fileno(), 0, access=access)
+            self._file = os.open(path, os.O_RDONLY if size is None else os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            weakref.finalize(self, os.close, self._file)
+            if size is not None:
+                os.posix_fallocate(self._file, 0, size)
+            # a copy of pages that are written to: torch takes no memory that cannot be
+            self.pages = mmap.mmap(self._file, 0, access=mmap.ACCESS_COPY if size is None else mmap.ACCESS_WRITE)
         except Exception as error:
             if size is not None and not isinstance(error, FileExistsError):
                 with suppress(OSError):
@@ -53,7 +55,21 @@ class Mapped:
 
     def write(self, data: bytes, start: int = 0) -> None:
         """Write bytes at a place."""
-        self.pages[start : start + len(data)] = data
+        self._write(memoryview(data), start)
+
+    def write_tensor(self, data: Tensor, start: int) -> None:
+        """Write a tensor's entries, row by row, at a place: faster than to a view, whose pages are mapped first."""
+        data = data.contiguous()
+        there = (ctypes.c_char * data.nbytes).from_address(data.data_ptr())
+        self._write(memoryview(there).cast("B"), start)
+
+    def _write(self, data: memoryview, start: int) -> None:
+        try:
+            while data:
+                number = os.pwrite(self._file, data, start)
+                data, start = data[number:], start + number
+        except OSError as error:
+            raise GrowError(f"cannot write {self.path}: {in_words(error)}") from error
 
     def forget(self) -> None:
         """Give back the memory of all pages; what was written to them stays in the file."""
@@ -67,7 +83,6 @@ class Mapped:
         """
         try:
             self.pages.flush()
-            with self.path.open("rb+") as file:
-                os.fsync(file.fileno())
+            os.fsync(self._file)
         except OSError as error:
             raise GrowError(f"cannot write {self.path}: {in_words(error)}") from error

@@ -123,6 +123,10 @@ class SafetensorsTarget:
         self.mapped = Mapped(path, size=first + end)
         self.mapped.write(LENGTH.pack(len(text)) + text)
 
+    def write(self, name: str, start: int, data: Tensor) -> None:
+        """Write entries of a tensor, row by row, from its entry `start` on."""
+        self.mapped.write_tensor(data, self._starts[name] + start * data.itemsize)
+
     def tensor(self, name: str) -> Tensor:
         """A tensor, whose data go to the file."""
         return self.mapped.tensor(self.infos[name], self._starts[name])

@@ -26,10 +26,29 @@ from ..methods import Columns
 from ..plans.entries import TensorPlan, Width
 from ..plans.growth_plan import Plan
 
-Fill = Callable[[], None]  # fills one block
-
 PART = 1 << 20  # entries of a new tensor that are made at a time
 MANY = 64  # runs of an index map, from which on they are no faster than an index
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of a new tensor.
+
+    Attributes:
+        along: The dimension along which the tensor is cut.
+        start: The first entry of the part.
+        stop: The one behind its last.
+        fill: Fills a tensor of the part's shape.
+    """
+
+    along: int
+    start: int
+    stop: int
+    fill: Callable[[Tensor], None]
+
+    def of(self, whole: Tensor) -> Tensor:
+        """The part in the whole tensor."""
+        return whole.narrow(self.along, self.start, self.stop - self.start)
 
 
 class Filling:
@@ -59,44 +78,42 @@ class Filling:
         if tensor.device.type == "meta" or not grown.numel():
             advance(size(tensor))
             return grown
-        for fill in self.blocks(planned, tensor, grown):
-            fill()
+        for block in self.blocks(planned, tensor):
+            block.fill(block.of(grown))
         return grown
 
-    def blocks(self, planned: TensorPlan, tensor: Tensor, grown: Tensor) -> Iterator[Fill]:
-        """What fills a grown tensor: one call for each block of it, in any order, in any thread.
+    def blocks(self, planned: TensorPlan, tensor: Tensor) -> Iterator[Block]:
+        """The blocks of a grown tensor, which can be filled in any order, in any thread.
 
         Args:
             planned: The tensor's part of the plan.
             tensor: The teacher's tensor, of the old shape, with data.
-            grown: The student's, of the new shape, with memory.
 
         Raises:
             PlanError: Two methods meet in one product of widths.
         """
         whole = size(tensor)
-        used = [(dim, name) for dim in range(grown.ndim) for name in self._methods(planned, dim)]
+        shape = torch.Size([self.plan.new_size(layout) for layout in planned.layouts])
+        used = [(dim, name) for dim in range(len(shape)) for name in self._methods(planned, dim)]
         if not used:
-            yield from copies(tensor, grown)
+            yield from copies(tensor)
             return
         tensor = self._extended(planned, tensor)
         # norms and tables stay gathered, but for what the method says
         weighs = planned.kind == "bias" or "contract" in planned.roles
         filled = [(dim, name) for dim, name in used if weighs or methods.method(name).carries]
-        fan_in = grown[0].numel() if grown.ndim > 1 else 1
+        fan_in = shape[1:].numel() if len(shape) > 1 else 1
         steps = [
             (methods.method(name), self._column(planned.layouts[dim], dim, name, fan_in, tensor.device))
             for dim, name in filled
         ]
-        along, number = _blocks(planned, grown, steps)
+        along, number = _blocks(planned, shape, steps)
         sources = [
             _Source(dim, self._map(planned.layouts[dim], tensor.device), _written_later(planned, dim, steps))
             for dim in dict.fromkeys(dim for dim, _ in used)
         ]
 
-        def fill(block: int, start: int) -> None:
-            stop = min(start + number, grown.shape[along])
-            target = grown.narrow(along, start, stop - start)
+        def fill(block: int, start: int, stop: int, target: Tensor) -> None:
             part = _gather(tensor, target, sources, along, start, stop)
             for how, column in steps:
                 here = column.within(start, stop) if column.dim == along else column
@@ -107,10 +124,11 @@ class Filling:
                 _draw(part, dim, self._width(planned.layouts[dim]).mean_channels, draws)
             if part is not target:
                 target.copy_(part)
-            advance(whole * (stop - start) / grown.shape[along])
+            advance(whole * (stop - start) / shape[along])
 
-        for block, start in enumerate(range(0, grown.shape[along], number)):
-            yield partial(fill, block, start)
+        for block, start in enumerate(range(0, shape[along], number)):
+            stop = min(start + number, shape[along])
+            yield Block(along, start, stop, partial(fill, block, start, stop))
 
     def _methods(self, planned: TensorPlan, dim: int) -> tuple[str, ...]:
         """The methods by which a dimension grows: none where it does not, else one or more."""
@@ -248,12 +266,12 @@ def _draw(weight: Tensor, dim: int, number: int, draws: torch.Generator) -> None
 _Steps = Sequence[tuple[methods.Method, Columns]]
 
 
-def _blocks(planned: TensorPlan, grown: Tensor, steps: _Steps) -> tuple[int, int]:
+def _blocks(planned: TensorPlan, shape: torch.Size, steps: _Steps) -> tuple[int, int]:
     """Along which dimension a tensor is made by blocks, and how many entries of it at a time."""
     if "carry" not in planned.roles or not all(how.separable for how, _ in steps):
-        return 0, grown.shape[0]
+        return 0, shape[0]
     along = planned.roles.index("carry")
-    return along, max(1, PART * grown.shape[along] // grown.numel())
+    return along, max(1, PART * shape[along] // shape.numel())
 
 
 def _written_later(planned: TensorPlan, dim: int, steps: _Steps) -> bool:
@@ -319,19 +337,17 @@ def _by_method(
     return how.carry(grown, column, draws, shift=planned.kind in SHIFTS)
 
 
-def copies(tensor: Tensor, target: Tensor) -> Iterator[Fill]:
-    """What copies a tensor that does not change: one call for each block of it."""
-    if not tensor.ndim:
-        tensor, target = tensor[None], target[None]
+def copies(tensor: Tensor) -> Iterator[Block]:
+    """The blocks of a copy of a tensor that does not change."""
 
-    def copy(start: int) -> None:
-        here = tensor[start : start + rows]
-        target[start : start + rows].copy_(here)
-        advance(size(here))
+    def copy(start: int, stop: int, target: Tensor) -> None:
+        target.copy_(tensor[start:stop])
+        advance(size(target))
 
-    rows = max(1, PART * len(tensor) // max(1, tensor.numel()))
+    rows = max(1, PART * len(tensor) // tensor.numel())
     for start in range(0, len(tensor), rows):
-        yield partial(copy, start)
+        stop = min(start + rows, len(tensor))
+        yield Block(0, start, stop, partial(copy, start, stop))
 
 
 def size(tensor: Tensor) -> int:
