@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
 import fxgrow  # noqa: E402 - the path must be set first
-from benchmarks.page import Table, command_of, wrapped  # noqa: E402
+from benchmarks.page import Table  # noqa: E402
 
 GB = 1e9
 SIZES = (0.5, 1.5, 4.0)  # GB of the student

@@ -16,6 +16,7 @@ import importlib
 import json
 import os
 import random
+import re
 import resource
 import signal
 import sys
@@ -158,18 +159,35 @@ def tests_of(mutant: Mutation, lines: Mapping[str, Mapping[str, Sequence[int]]])
     return {number for line in range(mutant.line, mutant.last + 1) for number in of_file.get(str(line), ())}
 
 
-def in_turn(names: Iterable[str], seconds: Mapping[str, float], limit: float) -> list[str]:
-    """Tests in an order that soon tries each function, its quickest case first, up to a number of seconds in all."""
+def in_turn(names: Iterable[str], seconds: Mapping[str, float], limit: float, about: str = "") -> list[str]:
+    """Tests in an order that soon tries each function, its quickest case first, up to a number of seconds in all.
+
+    Args:
+        names: Of the tests.
+        seconds: How long each takes.
+        limit: The seconds in all.
+        about: The changed place. Tests whose names share a word with it are first: they are likely to see the change.
+    """
+    wanted = _words(about)
     by_function = defaultdict(list)
     for name in sorted(names, key=seconds.__getitem__):
         by_function[name.partition("[")[0]].append(name)
-    turns = sorted((turn, seconds[name], name) for cases in by_function.values() for turn, name in enumerate(cases))
+    turns = sorted(
+        (-len(wanted & _words(function)), turn, seconds[name], name)
+        for function, cases in by_function.items()
+        for turn, name in enumerate(cases)
+    )
     taken, total = [], 0.0
-    for _, cost, name in turns:
+    for *_, cost, name in turns:
         if not taken or total + cost <= limit:
             taken.append(name)
             total += cost
     return taken
+
+
+def _words(text: str) -> set[str]:
+    """The words of a name, without their ends: "sizes_of_inputs" and "size" share one."""
+    return {word[:5] for word in re.findall("[a-z]{4,}", text.lower())} - {"tests", "test_", "fxgro"}
 
 
 # -- running one -------------------------------------------------------------------------------------------------------
@@ -207,7 +225,8 @@ class Judge:
         names = list(self.record["seconds"])
         covering = [names[number] for number in tests_of(mutant, self.record["lines"])]
         items = {item.nodeid: item for item in session.items}
-        return [items[name] for name in in_turn(covering, self.record["seconds"], self.limit) if name in items]
+        about = f"{mutant.path.stem} {mutant.function}"
+        return [items[name] for name in in_turn(covering, self.record["seconds"], self.limit, about) if name in items]
 
     def _await(self, running: dict[int, tuple[Mutation, int]]) -> None:
         child, status = os.wait()

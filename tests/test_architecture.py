@@ -151,7 +151,10 @@ def test_what_a_layer_is_stands_in_one_file() -> None:
             assert not layers, f"{path.name} asks for {sorted(layers)}: give them a kind in model/layer_kinds.py"
 
 
-LATE = {"import networkx as nx"}  # takes as long as all of fxgrow, and only drawings and `why` use it
+LATE = {
+    "import networkx as nx",  # takes as long as all of fxgrow, and only drawings and `why` use it
+    "from torch._subclasses.fake_tensor import FakeTensorMode",  # only files of torch.save need it
+}
 
 
 def test_no_import_is_hidden_in_a_function() -> None:

@@ -267,6 +267,27 @@ def test_apply_grows_a_checkpoint(run: Run, kind: str, dtype: torch.dtype) -> No
     assert run("verify", "net.py:Net", "plan.json", *checkpoints[2:])[0] == 1, "not the teacher that it was grown from"
 
 
+@pytest.mark.parametrize("kind", ["pt", "safetensors"])
+def test_apply_without_a_model_gives_the_same_file_to_file(run: Run, kind: str) -> None:
+    planned(run)
+    teacher = randomise(model_of("net.py:Net"))
+    save(teacher, f"teacher.{kind}")
+    assert run("apply", "net.py:Net", "plan.json", f"teacher.{kind}", f"student.{kind}")[0] == 0
+    status, text, _ = run("apply", "plan.json", f"teacher.{kind}", f"apart.{kind}", "--threads", "2", "--json")
+    assert status == 0
+    assert json.loads(text)["tensors"] == len(teacher.state_dict())
+    models = [
+        load(f"{name}.{kind}", fxgrow.apply(fxgrow.Plan.from_json(Path("plan.json").read_text()), teacher))
+        for name in ("student", "apart")
+    ]
+    for one, other in zip(*(model.state_dict().values() for model in models), strict=True):
+        assert torch.equal(one, other)
+    status, _, error = run("apply", "plan.json", f"teacher.{kind}", f"teacher.{kind}")
+    assert (status, "would be lost" in error) == (1, True)
+    status, _, error = run("apply", "plan.json", f"teacher.{kind}", f"s.{kind}", "--kwargs", "{}")
+    assert (status, "--kwargs" in error) == (2, True)
+
+
 def test_a_checkpoint_may_lie_in_a_larger_file(run: Run) -> None:
     teacher = model_of("net.py:Net")
     wrapped = {f"module.{name}": tensor for name, tensor in teacher.state_dict().items()}
@@ -579,7 +600,7 @@ def test_help_of_every_command_has_examples(run: Run) -> None:
         assert "the same, or" not in own
     assert "the plan's" not in " ".join(run("widths", "--help")[1].split())
     assert "the plan's" in " ".join(run("verify", "--help")[1].split())
-    assert "without\nbuilding the model" in run("apply", "--help")[1]
+    assert "no model is built" in run("apply", "--help")[1]
     assert run("--version")[1] == f"fxgrow {fxgrow.__version__}\n"
 
 

@@ -139,6 +139,97 @@ def test_several_files_can_become_one(tmp_path: Path) -> None:
     the_same(load_file(tmp_path / "large.safetensors"), fxgrow.apply(golden_plan(), teacher, golden_inputs()))
 
 
+# -- files of torch.save ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", [None, "state_dict", "model"])
+def test_a_file_of_torch_save_keeps_what_is_beside_the_weights(key: str | None, tmp_path: Path) -> None:
+    teacher = randomise(golden_net())
+    state = teacher.state_dict()
+    torch.save(state if key is None else {"epoch": 3, key: state, "note": ["a", None]}, tmp_path / "teacher.pt")
+    fxgrow.grow_checkpoint(golden_plan(), tmp_path / "teacher.pt", tmp_path / "student.pt")
+    found = torch.load(tmp_path / "student.pt", weights_only=True)
+    if key is not None:
+        assert (found["epoch"], found["note"]) == (3, ["a", None])
+        found = found[key]
+    student = fxgrow.apply(golden_plan(), teacher, golden_inputs())
+    the_same(found, student)
+    student.load_state_dict(found)
+    mapped = torch.load(tmp_path / "student.pt", weights_only=True, mmap=True)
+    the_same(mapped if key is None else mapped[key], student)
+
+
+def test_views_in_a_file_of_torch_save_are_read_where_they_lie(tmp_path: Path) -> None:
+    net = NETS["res_net"]
+    teacher = randomise(net.make())
+    rows = torch.randn(40, 50)
+    state = {
+        name: (torch.stack([t, t], -1)[..., 1] if t.ndim > 1 else rows.flatten()[9 : 9 + t.numel()].view(t.shape))
+        if t.is_floating_point()
+        else t
+        for name, t in teacher.state_dict().items()
+    }
+    teacher.load_state_dict(state)
+    plan = fxgrow.plan(fxgrow.widths(teacher, net.inputs()), 2.0)
+    torch.save(state, tmp_path / "teacher.pt")
+    fxgrow.grow_checkpoint(plan, tmp_path / "teacher.pt", tmp_path / "student.pt")
+    the_same(torch.load(tmp_path / "student.pt"), fxgrow.apply(plan, teacher, net.inputs()))
+
+
+@pytest.mark.parametrize(("old", "new"), [(".pt", ".safetensors"), (".safetensors", ".pt"), (".bin", ".pth")])
+def test_a_format_can_become_the_other(old: str, new: str, tmp_path: Path) -> None:
+    teacher = randomise(golden_net())
+    source, target = tmp_path / f"teacher{old}", tmp_path / f"student{new}"
+    torch.save(teacher.state_dict(), source) if old != ".safetensors" else saved(teacher, source)
+    fxgrow.grow_checkpoint(golden_plan(), source, target)
+    found = load_file(target) if new == ".safetensors" else torch.load(target, weights_only=True)
+    the_same(found, fxgrow.apply(golden_plan(), teacher, golden_inputs()))
+
+
+def test_tensors_beside_the_weights_are_refused(tmp_path: Path) -> None:
+    """Those of an optimizer would have the teacher's shapes."""
+    teacher = golden_net()
+    optimizer = torch.optim.SGD(teacher.parameters(), 0.1, momentum=0.9)
+    for parameter in teacher.parameters():
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    torch.save({"model": teacher.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "teacher.pt")
+    with pytest.raises(fxgrow.GrowError, match="optimizer"):
+        fxgrow.grow_checkpoint(golden_plan(), tmp_path / "teacher.pt", tmp_path / "student.pt")
+
+
+def test_what_torch_cannot_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.pt"
+    torch.save(golden_net().state_dict(), path)
+    whole = path.read_bytes()
+    wrong = [whole[:10], whole[: len(whole) // 2], whole[:-1], b"", b"text"]
+    for data in wrong:
+        path.write_bytes(data)
+        with pytest.raises(fxgrow.GrowError, match=r"torch\.load reads no weights"):
+            fxgrow.grow_checkpoint(golden_plan(), path, tmp_path / "student.pt")
+    for holding in (3, [1, 2], {"model": {"a": 3}}, {}):
+        torch.save(holding, path)
+        with pytest.raises(fxgrow.GrowError, match="holds no state_dict"):
+            fxgrow.grow_checkpoint(golden_plan(), path, tmp_path / "student.pt")
+    torch.save(golden_net(), path)  # a pickled model: its class would run
+    with pytest.raises(fxgrow.GrowError, match=r"torch\.load reads no weights"):
+        fxgrow.grow_checkpoint(golden_plan(), path, tmp_path / "student.pt")
+    assert [file.name for file in tmp_path.iterdir()] == ["teacher.pt"]
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_names_of_a_wrapped_model_stay_so(prefix: str, suffix: str, tmp_path: Path) -> None:
+    teacher = randomise(golden_net())
+    state = {prefix + name: t for name, t in teacher.state_dict().items()}
+    source, target = tmp_path / f"teacher{suffix}", tmp_path / f"student{suffix}"
+    torch.save(state, source) if suffix == ".pt" else save_file(state, source)
+    fxgrow.grow_checkpoint(golden_plan(), source, target)
+    found = torch.load(target) if suffix == ".pt" else load_file(target)
+    assert all(name.startswith(prefix) for name in found)
+    found = {name.removeprefix(prefix): t for name, t in found.items()}
+    the_same(found, fxgrow.apply(golden_plan(), teacher, golden_inputs()))
+
+
 # -- ties ------------------------------------------------------------------------------------------
 
 
@@ -169,6 +260,16 @@ def test_a_tied_tensor_may_have_any_of_its_names(names: tuple[str, ...], tmp_pat
     fxgrow.grow_checkpoint(plan, tmp_path / "teacher.safetensors", tmp_path / "student.safetensors")
     found = load_file(tmp_path / "student.safetensors")
     assert found.keys() == state.keys()
+    the_same(found, fxgrow.apply(plan, teacher, X))
+
+
+def test_tied_tensors_are_one_in_a_file_of_torch_save(tmp_path: Path) -> None:
+    teacher = Tied()
+    plan = fxgrow.plan(fxgrow.widths(teacher, X), 2.0)
+    torch.save(teacher.state_dict(), tmp_path / "teacher.pt")
+    fxgrow.grow_checkpoint(plan, tmp_path / "teacher.pt", tmp_path / "student.pt")
+    found = torch.load(tmp_path / "student.pt")
+    assert found["first.weight"].data_ptr() == found["second.weight"].data_ptr()
     the_same(found, fxgrow.apply(plan, teacher, X))
 
 

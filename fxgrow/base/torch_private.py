@@ -8,9 +8,11 @@ used directly.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 # Where the attributes of tensors are defined. `Tensor` derives from it and defines none of them again.
 from torch._C import TensorBase
@@ -69,3 +71,16 @@ def is_composite(overload: Any) -> bool:
         return bool(torch._C._dispatch_has_kernel_for_dispatch_key(overload.name(), "CompositeImplicitAutograd"))
     except RuntimeError:  # only TorchScript knows it
         return True
+
+
+def fake_mode() -> AbstractContextManager[Any]:
+    """A context in which tensors have no data: `torch.load` then reads none, and `torch.save` needs none."""
+    from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415 - it takes .3 s, and few need it
+
+    return FakeTensorMode()
+
+
+def place_in_file(tensor: Tensor) -> int:
+    """Where in its file a tensor begins that `torch.load` made in `fake_mode`, bytes."""
+    begin: Any = tensor.untyped_storage()._checkpoint_offset
+    return int(begin + tensor.storage_offset() * tensor.itemsize)

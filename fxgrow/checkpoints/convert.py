@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,23 @@ from typing import Any
 from ..base.progress import step
 from ..errors import GrowError, in_words
 from ..plans.growth_plan import Plan
-from .files import INDEX, MAP, SAFETENSORS, ShardedSource, Written, opened, shards_of, temporary
+from .files import (
+    INDEX,
+    MAP,
+    SAFETENSORS,
+    File,
+    ShardedSource,
+    Unwrapped,
+    Written,
+    opened,
+    prefix_of,
+    shards_of,
+    temporary,
+)  # fmt: skip
 from .fill_file import Source, check_pairs, fill
-from .outline import Info, Made, outline
-from .safetensors_file import SafetensorsSource
+from .outline import Info, Made, outline, tied
+from .safetensors_file import SafetensorsSource, SafetensorsTarget
+from .torch_file import TorchSource, TorchTarget
 
 
 def convert(chain: Plan, source: Path, target: Path, threads: int) -> None:
@@ -32,10 +45,12 @@ def convert(chain: Plan, source: Path, target: Path, threads: int) -> None:
         PlanError: The source is no checkpoint of the plan's teacher.
     """
     check_names(source, target)
-    given = opened(source)
+    first = given = opened(source)
+    if prefix := prefix_of(given.infos, [one.name for one in chain.stored]):
+        given = Unwrapped(given, prefix)
     outlines = _outlines(chain, given.infos)  # before anything is written
     check_pairs(chain, given)
-    writer = _Writer(target, given, outlines)
+    writer = _Writer(target, first, prefix, outlines)
     between: list[Path] = []
     try:
         for number, (plan, made) in enumerate(zip(chain.steps, outlines, strict=True), 1):
@@ -63,9 +78,8 @@ def check_names(source: Path, target: Path) -> None:
         raise GrowError(f"there is no folder {target.parent}")
     if target.is_dir():
         raise GrowError(f"{target} is a folder; give the name of a file")
-    for path in (source, target):
-        if not path.name.endswith((SAFETENSORS, INDEX)):
-            raise GrowError(f"{path} is to end in {SAFETENSORS} or {INDEX}")
+    if target.name.endswith(".json") and not target.name.endswith(INDEX):
+        raise GrowError(f"{target} is to end in {INDEX}, {SAFETENSORS}, or as files of torch.save do")
     if target.name.endswith(INDEX):
         if not source.name.endswith(INDEX):
             raise GrowError(f"{target} is an index of several files, and {source} is one file")
@@ -84,11 +98,19 @@ def _outlines(chain: Plan, infos: Mapping[str, Info]) -> list[dict[str, Made]]:
 class _Writer:
     """Writes the checkpoints of a chain of plans, of which the last one is wanted."""
 
-    def __init__(self, target: Path, first: Source, outlines: Sequence[Mapping[str, Made]]) -> None:
-        self._target, self._first = target, first
+    def __init__(self, target: Path, first: Source, prefix: str, outlines: Sequence[Mapping[str, Made]]) -> None:
+        """Nothing is written yet.
+
+        Args:
+            target: The file, or the index.
+            first: The checkpoint of the first teacher.
+            prefix: What stands before each name in it.
+            outlines: What the checkpoint after each plan holds.
+        """
+        self._target, self._first, self._prefix = target, first, prefix
         self._shards: dict[str, str] = {}
         if isinstance(first, ShardedSource):
-            self._shards = dict(first.shards)
+            self._shards = {name.removeprefix(prefix): file for name, file in first.shards.items()}
             for made in outlines:
                 self._shards = shards_of(made, self._shards)
 
@@ -96,24 +118,35 @@ class _Writer:
         """Write the target."""
         infos = {name: one.info for name, one in made.items()}
         indexed = self._target.name.endswith(INDEX)
-        metadata = self._first.metadata if isinstance(self._first, SafetensorsSource) else PYTORCH
         files: dict[str, dict[str, Info]] = {} if indexed else {self._target.name: infos}
         for name, file in self._shards.items() if indexed else ():
             files.setdefault(file, {})[name] = infos[name]
-        with _written(self._target.parent) as written:
+        with _written(self._target.parent, self._prefix) as written:
             for file, inside in files.items():
-                written.add(file, inside, PYTORCH if indexed else metadata)
+                written.add(file, inside, self._format(made))
             fill(plan, made, given, written, threads)
         if indexed:
             assert isinstance(self._first, ShardedSource)
-            _write_index(self._target, self._shards, infos, self._first.metadata)
+            shards = {self._prefix + name: file for name, file in self._shards.items()}
+            _write_index(self._target, shards, infos, self._first.metadata)
+
+    def _format(self, made: Mapping[str, Made]) -> Callable[[Path, Mapping[str, Info]], File]:
+        """What makes a file of the target's kind."""
+        if not self._target.name.endswith((SAFETENSORS, INDEX)):
+            whole = self._first if isinstance(self._first, TorchSource) else None
+            ties = {self._prefix + name: self._prefix + first for name, first in tied(made)}
+            return lambda path, infos: TorchTarget(path, infos, whole, ties)
+        one = isinstance(self._first, SafetensorsSource) and not self._target.name.endswith(INDEX)
+        metadata = self._first.metadata if one and isinstance(self._first, SafetensorsSource) else PYTORCH
+        return lambda path, infos: SafetensorsTarget(path, infos, metadata)
 
     def write_between(
         self, path: Path, plan: Plan, made: Mapping[str, Made], given: Source, threads: int
     ) -> SafetensorsSource:
         """Write a checkpoint that the next plan reads."""
         with _written(path.parent) as written:
-            written.add(path.name, {name: one.info for name, one in made.items()}, PYTORCH)
+            infos = {name: one.info for name, one in made.items()}
+            written.add(path.name, infos, lambda place, inside: SafetensorsTarget(place, inside, PYTORCH))
             fill(plan, made, given, written, threads)
         return SafetensorsSource(path)
 
@@ -122,9 +155,9 @@ PYTORCH = {"format": "pt"}  # what libraries look for before they read a file
 
 
 @contextmanager
-def _written(folder: Path) -> Iterator[Written]:
+def _written(folder: Path, prefix: str = "") -> Iterator[Written]:
     """Files that get their names if all goes well, and are removed if not."""
-    written = Written(folder)
+    written = Written(folder, prefix)
     try:
         yield written
         written.finish()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ..errors import GrowError, in_words
 from .fill_file import Source
 from .outline import Grown, Info, Made
 from .safetensors_file import SafetensorsSource, SafetensorsTarget
+from .torch_file import TorchSource, TorchTarget
 
 SAFETENSORS = ".safetensors"
 INDEX = ".safetensors.index.json"
@@ -29,7 +30,7 @@ def opened(path: Path) -> Source:
     """
     if path.name.endswith(INDEX):
         return ShardedSource(path)
-    return SafetensorsSource(path)
+    return SafetensorsSource(path) if path.name.endswith(SAFETENSORS) else TorchSource(path)
 
 
 class ShardedSource:
@@ -84,6 +85,9 @@ def _is_plain(name: str) -> bool:
     return name == os.path.basename(name) and name.endswith(SAFETENSORS) and name.isprintable()
 
 
+File = SafetensorsTarget | TorchTarget
+
+
 class Written:
     """Files that are written under other names, and get their own when all are whole.
 
@@ -91,23 +95,36 @@ class Written:
         files: By the name that each is to have.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.files: dict[str, SafetensorsTarget] = {}
-        self._places: dict[str, str] = {}
+    def __init__(self, folder: Path, prefix: str = "") -> None:
+        """None yet.
 
-    def add(self, name: str, infos: Mapping[str, Info], metadata: Mapping[str, str]) -> None:
+        Args:
+            folder: Where they are to be.
+            prefix: What stands before each name in the files.
+        """
+        self._folder, self._prefix = folder, prefix
+        self.files: dict[str, File] = {}
+        self._places: dict[str, File] = {}
+
+    def add(self, name: str, infos: Mapping[str, Info], make: Callable[[Path, Mapping[str, Info]], File]) -> None:
         """Make a file, without its data."""
-        self.files[name] = SafetensorsTarget(temporary(self._folder / name), infos, metadata)
-        self._places.update(dict.fromkeys(infos, name))
+        named = {self._prefix + tensor: info for tensor, info in infos.items()}
+        path = temporary(self._folder / name)
+        try:
+            self.files[name] = make(path, named)
+        except BaseException:
+            with suppress(OSError):
+                path.unlink()
+            raise
+        self._places.update(dict.fromkeys(named, self.files[name]))
 
     def write(self, name: str, start: int, data: Tensor) -> None:
         """Write entries of a tensor, row by row, from its entry `start` on."""
-        self.files[self._places[name]].write(name, start, data)
+        self._places[self._prefix + name].write(self._prefix + name, start, data)
 
     def tensor(self, name: str) -> Tensor:
         """A tensor, whose data go to its file."""
-        return self.files[self._places[name]].tensor(name)
+        return self._places[self._prefix + name].tensor(self._prefix + name)
 
     def forget(self) -> None:
         """Give back the memory of what was written."""
@@ -126,6 +143,45 @@ class Written:
         for name in self.files:
             with suppress(OSError):
                 temporary(self._folder / name).unlink()
+
+
+class Unwrapped:
+    """A checkpoint of a model in a wrapper (DistributedDataParallel, torch.compile), with the names of the model.
+
+    Attributes:
+        infos: Its tensors by name.
+    """
+
+    def __init__(self, source: Source, prefix: str) -> None:
+        self._source, self._prefix = source, prefix
+        self.infos: Mapping[str, Info] = {name.removeprefix(prefix): info for name, info in source.infos.items()}
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor, whose data are read where it is."""
+        return self._source.tensor(self._prefix + name)
+
+    def forget(self) -> None:
+        """Give back the memory of what was read."""
+        self._source.forget()
+
+
+WRAPPERS = ("module.", "_orig_mod.")
+
+
+def prefix_of(names: Collection[str], known: Collection[str]) -> str:
+    """What a wrapper puts before each name of a model; "" for none.
+
+    Args:
+        names: Those in a checkpoint.
+        known: Those of the model.
+    """
+    prefix = ""
+    while names and not any(name.removeprefix(prefix) in known for name in names):
+        more = next((w for w in WRAPPERS if all(name.startswith(prefix + w) for name in names)), "")
+        if not more:
+            return ""
+        prefix += more
+    return prefix
 
 
 def temporary(path: Path) -> Path:

@@ -19,19 +19,21 @@ from .outline import Info
 class Mapped:
     """A file in memory, page by page as it is used."""
 
-    def __init__(self, path: Path, *, size: int | None = None) -> None:
+    def __init__(self, path: Path, *, size: int | None = None, made: bool = False) -> None:
         """Open a file.
 
         Args:
             path: The file.
             size: None to read it; else it is made anew, with so many bytes that have their place on the disk.
+            made: Whether that file is there, and only its bytes are to be written.
 
         Raises:
             GrowError: It cannot be read, or made.
         """
         self.path, self._written = path, size is not None
+        new = os.O_CREAT | os.O_EXCL
         try:
-            self._file = os.open(path, os.O_RDONLY if size is None else os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            self._file = os.open(path, os.O_RDONLY if size is None else os.O_RDWR | (0 if made else new), 0o666)
             weakref.finalize(self, os.close, self._file)
             if size is not None:
                 os.posix_fallocate(self._file, 0, size)

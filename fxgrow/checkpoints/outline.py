@@ -203,3 +203,11 @@ def pairs(plan: Plan, given: Mapping[str, Info]) -> Iterator[tuple[str, str]]:
     for one in plan.stored:
         if one.name in given and (source := first.setdefault(one.same_as or one.name, one.name)) != one.name:
             yield source, one.name
+
+
+def tied(made: Mapping[str, Made]) -> Iterator[tuple[str, str]]:
+    """The names of the student's tensors that are another one, each with the first name of that."""
+    first: dict[str, str] = {}
+    for name, one in made.items():
+        if one.tie and (other := first.setdefault(one.tie, name)) != name:
+            yield name, other

@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import nn
 
-from .. import api, examine
+from .. import api, checkpoint, examine
+from ..checkpoints.files import opened
 from ..drawing.given import source_of
 from ..drawing.registry import writer
 from ..errors import FxgrowError
@@ -164,6 +165,8 @@ def verify(args: argparse.Namespace) -> int:
 
 def apply(args: argparse.Namespace) -> int:
     """Write a grown checkpoint, to another file than the teacher's."""
+    if args.model is None:
+        return _grow_checkpoint(args)
     if Path(args.student).resolve() == Path(args.teacher).resolve():
         raise UsageError(f"STUDENT is the same file as TEACHER, {args.teacher}, which would be lost: give another name")
     teacher = _model(args)  # its file may register the plan's methods
@@ -177,6 +180,15 @@ def apply(args: argparse.Namespace) -> int:
         f"wrote {args.student}: {before:,} -> {after:,} parameters",
         {"file": args.student, "parameters": [before, after], "tensors": len(student.state_dict())},
     )
+
+
+def _grow_checkpoint(args: argparse.Namespace) -> int:
+    _unused(args, "without MODEL no model is built", "kwargs", "input")
+    checkpoint.grow_checkpoint(plan_of_file(args.plan), args.teacher, args.student, threads=args.threads)
+    infos = [opened(Path(path)).infos.values() for path in (args.teacher, args.student)]
+    before, after = (sum(info.numel for info in every) for every in infos)
+    data = {"file": args.student, "entries": [before, after], "tensors": len(infos[1])}
+    return _say(args, f"wrote {args.student}: {before:,} -> {after:,} entries of tensors", data)
 
 
 def ops(args: argparse.Namespace) -> int:

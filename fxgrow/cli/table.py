@@ -170,20 +170,27 @@ COMMANDS = (
         commands.apply,
         "apply a plan to a checkpoint",
         (
-            MODEL,
+            _word(
+                "model",
+                metavar="MODEL",
+                nargs="?",
+                help="the model is built, loaded, grown and saved; left out, the checkpoint grows file to file",
+            ),
             PLAN_FILE,
-            _word("teacher", metavar="TEACHER", help="the checkpoint to read: .safetensors, or a file of torch.save"),
+            _word("teacher", metavar="TEACHER", help="to read: .safetensors, its index, or of torch.save"),
             _word("student", metavar="STUDENT", help="the checkpoint to write, in the format of its suffix"),
             KWARGS,
             PLANNED,
+            _word("--threads", type=int, default=1, help="without MODEL: how many work beside each other (default: 1)"),
         ),
         (
+            "plan.json teacher.safetensors student.safetensors --threads 4",
             f"{NET} plan.json teacher.pt student.pt",
-            f"{NET} plan.json teacher.safetensors student.safetensors",
         ),
         """
-The model is built, loaded, grown and saved. This version cannot yet grow a checkpoint from file to file without
-building the model, nor the state of an optimizer.""",
+Without MODEL no model is built, and a checkpoint of any size takes about 100 MB of memory. Several files are given by
+their index, small/model.safetensors.index.json. MODEL is needed where a plan uses methods that the model's file
+registers.""",
     ),
     Command(
         "ops",
