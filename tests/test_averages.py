@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import fxgrow
+from benchmarks.torchvision_shim import import_torchvision
 from tests.test_optimizers import OPTIMIZERS, batch, net, step
 
 X = batch(0)[0]
@@ -33,6 +34,7 @@ class OwnAverage(nn.Module):
 
 
 def timm_average(model: nn.Module) -> Any:
+    import_torchvision()  # timm imports it, and that fails beside a CPU build of torch
     return pytest.importorskip("timm.utils", reason="timm is not installed").ModelEmaV3(model, decay=0.5)
 
 

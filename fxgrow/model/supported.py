@@ -35,8 +35,28 @@ def _hooks_of_users(tensor: Tensor) -> bool:
     return any(not hasattr(hook, HARMLESS) for hook in hooks.values())
 
 
+# By the names of classes: not all are there in every build of torch. Their hooks and buckets are of these parameters.
+_DISTRIBUTED = {"DistributedDataParallel", "FullyShardedDataParallel", "DistributedDataParallelCPU"}
+
+
+def _check_not_wrapped(model: nn.Module) -> None:
+    """Whether no wrapper is in a model that trains its parameters on several processes.
+
+    Raises:
+        TraceError: One is.
+    """
+    for path, module in named_modules(model):
+        kind = next((k for k in type(module).__mro__ if k.__name__ in _DISTRIBUTED), None)
+        if kind is not None and kind.__module__.startswith("torch."):
+            inner = f"model.{path}.module" if path else "model.module"
+            raise TraceError(
+                f"{kind.__name__} is tied to the parameters of the model that it wraps, so a student in it would train "
+                f"on each process alone: grow {inner} on every process, and wrap the student anew"
+            )
+
+
 def check_supported(model: nn.Module) -> None:
-    """Check that all parameters can be gathered and divided, and that no module is compiled or quantized.
+    """Check that all parameters can be gathered and divided, and that no module is compiled, quantized or distributed.
 
     Raises:
         TraceError: The model is not supported; the message names the parameter or module.
@@ -44,6 +64,7 @@ def check_supported(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise TraceError(f"the model is {a_type(model)}; expected an nn.Module")
     _check_tree(model)
+    _check_not_wrapped(model)
     if "_orig_mod" in model._modules:
         raise TraceError("the model is compiled; grow the module that was compiled, and compile the student")
     for name, tensor in named_tensors(model).items():

@@ -18,11 +18,6 @@ from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
 
 INNER = "module"
-_TIED = {  # by the names of classes: not all are there in every build of torch
-    "DistributedDataParallel",
-    "DataParallel",
-    "FullyShardedDataParallel",
-}
 
 
 def apply_inside(plan: Plan, model: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Module:
@@ -38,7 +33,7 @@ def apply_inside(plan: Plan, model: nn.Module, make: Callable[[nn.Module], nn.Mo
     """
     check_supported(model)
     inner = model._modules.get(INNER)
-    if type(model).__name__ in _TIED:
+    if isinstance(model, nn.DataParallel):
         raise PlanError(f"{type(model).__name__} is tied to the model that it wraps: give model.{INNER}, and wrap anew")
     if inner is None or not _is_average(plan, model, inner):
         return make(model)
