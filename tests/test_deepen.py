@@ -24,6 +24,7 @@ from tests.check import randomise, relative_error, run
 from tests.depth_cases import ACTIVATIONS, REQUESTS, outcome
 from tests.nets import Net
 from tests.untouched import assert_untouched
+from tests.thinned import thinned
 
 EXACT = 1e-10
 
@@ -739,6 +740,7 @@ def test_the_users_own_class_has_no_place_for_new_layers() -> None:
 # -- every net --------------------------------------------------------------------------------------------
 
 
+@thinned("deeper")
 @pytest.mark.parametrize("net", EACH)
 def test_every_net_deepens_or_says_why_not(net: Net) -> None:
     teacher, inputs = teacher_and_inputs(net)

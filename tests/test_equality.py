@@ -9,6 +9,7 @@ from tests.analysed import EACH, student_by, teacher_and_inputs
 from tests.check import assert_exact, given, grown, randomise
 from tests.left import grown_or_left
 from tests.nets import FAMILIES, NETS, Net
+from tests.thinned import thinned
 
 
 @pytest.mark.parametrize("net", EACH)
@@ -29,6 +30,7 @@ def test_growth_is_exact(net: Net) -> None:
         assert count[0] < count[1]
 
 
+@thinned("float32")
 @pytest.mark.parametrize("net", EACH)
 def test_growth_is_exact_in_float32(net: Net) -> None:
     teacher = randomise(net.make()).eval()

@@ -23,6 +23,7 @@ from fxgrow.rewrite.student_inputs import old_outputs, padded_inputs
 from tests.analysed import EACH, analysed, teacher_and_inputs
 from tests.check import randomise, relative_error, run, stale_sizes
 from tests.nets import Net
+from tests.thinned import thinned
 
 NEW = ("zero", "mean", "random")
 needs_torchvision = pytest.mark.skipif(
@@ -522,6 +523,7 @@ def test_their_methods_are_for_outputs_only() -> None:
         assert grown.tolist() == [[1, 1, 1, 0]] * 2
 
 
+@thinned("wider ends")
 @pytest.mark.parametrize("net", EACH)
 def test_every_net_grows_at_its_ends_or_says_why_not(net: Net) -> None:
     teacher, inputs = teacher_and_inputs(net)

@@ -11,6 +11,7 @@ import fxgrow
 from tests.analysed import EACH, student_by, teacher_and_inputs
 from tests.check import assert_exact, grown, randomise
 from tests.nets import NETS, Net, architectures, idioms, signatures, vision_transformers
+from tests.thinned import thinned
 
 OURS = {"_fxgrow_plan"}
 
@@ -23,6 +24,7 @@ def pickled(model: nn.Module) -> bytes | None:
         return None
 
 
+@thinned("module output")
 @pytest.mark.parametrize("net", EACH)
 def test_a_module_is_grown_as_what_it_is(net: Net) -> None:
     teacher, inputs = teacher_and_inputs(net)

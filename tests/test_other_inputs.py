@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tests.analysed import Output, student_by, teacher_and_inputs
 from tests.nets import NETS, Net, architectures, idioms, interfaces, signatures, traps, vision_transformers
 from tests.other_inputs import assert_same_or_refused
+from tests.thinned import thinned
 
 CODE = {family.__name__ for family in (architectures, idioms, interfaces, signatures, traps, vision_transformers)}
 CASES: list[tuple[Net, Output]] = [(net, "graph") for net in NETS.values()]
@@ -22,6 +23,7 @@ PARAMETERS = [
 ]
 
 
+@thinned("other inputs")
 @pytest.mark.parametrize(("net", "output"), PARAMETERS)
 def test_other_inputs_give_the_same_or_are_refused(net: Net, output: Output) -> None:
     teacher, inputs = teacher_and_inputs(net)
