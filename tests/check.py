@@ -151,20 +151,36 @@ def _same_randomness(seed: int) -> Iterator[None]:
             np.random.set_state(states[1])
 
 
-def run(model: nn.Module, inputs: Inputs, mode: Mode = "eval", seed: int = 0) -> list[Tensor]:
-    """All output tensors; neither the model's buffers nor its modes nor the inputs change.
+def run_all(model: nn.Module, inputs: Inputs, modes: Sequence[Mode], seed: int = 0) -> list[list[Tensor]]:
+    """All output tensors in each mode; neither the model's buffers nor its modes nor the inputs change.
 
-    "eval after train" runs once in train mode, so that the statistics move, then in eval mode.
+    "eval after train" runs once in train mode, so that the statistics move, then in eval mode; that run in train mode is
+    also what "train" gives.
     """
     reference = next((t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), None)
     dtype = reference.dtype if reference is not None else torch.get_default_dtype()
-    output: object = None
-    with torch.no_grad(), _same_randomness(seed), NoRandomness(), _cloned_buffers(model):
-        for step in ("train", "eval") if mode == "eval after train" else (mode,):
-            args, kwargs = cast(inputs, dtype)
-            with _mode(model, step == "train"):
-                output = model(*args, **kwargs)
-    return [t.clone() for t in tensors(output)]
+
+    def outputs(steps: Sequence[str]) -> list[list[Tensor]]:
+        found = []
+        with torch.no_grad(), _same_randomness(seed), NoRandomness(), _cloned_buffers(model):
+            for step in steps:
+                args, kwargs = cast(inputs, dtype)
+                with _mode(model, step == "train"):
+                    found.append([t.clone() for t in tensors(model(*args, **kwargs))])
+        return found
+
+    by_mode: dict[str, list[Tensor]] = {}
+    if "eval after train" in modes:
+        by_mode["train"], by_mode["eval after train"] = outputs(["train", "eval"])
+    for mode in modes:
+        if mode not in by_mode:
+            (by_mode[mode],) = outputs([mode])
+    return [by_mode[mode] for mode in modes]
+
+
+def run(model: nn.Module, inputs: Inputs, mode: Mode = "eval", seed: int = 0) -> list[Tensor]:
+    """All output tensors in one mode, as `run_all` gives them."""
+    return run_all(model, inputs, [mode], seed)[0]
 
 
 def relative_error(a: Tensor | Sequence[Tensor], b: Tensor | Sequence[Tensor]) -> float:
@@ -254,8 +270,8 @@ def assert_exact(
     old, new = teacher.state_dict(), student.state_dict()
     if changed:
         assert any(k not in old or old[k].shape != new[k].shape for k in new), "no size changed"
-    for mode in modes:
-        expected, found = run(teacher, inputs, mode), run(student, inputs, mode)
+    results = (run_all(model, inputs, modes) for model in (teacher, student))
+    for mode, expected, found in zip(modes, *results, strict=True):
         assert expected, "the teacher gives out no tensor"
         assert any(bool(t.count_nonzero()) for t in expected), "the teacher's outputs are zero: nothing is tested"
         assert all(bool(t.isfinite().all()) for t in expected), "the teacher's outputs are not finite"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
-from tests.analysed import EACH, student_by, teacher_and_inputs
+from tests.analysed import EACH, planned, student_by, teacher_and_inputs
 from tests.check import assert_exact, grown, randomise
 from tests.nets import NETS, Net, architectures, idioms, signatures, vision_transformers
 from tests.thinned import thinned
@@ -65,13 +65,13 @@ FAMILIES = {family.__name__ for family in (architectures, idioms, signatures, vi
 OPAQUE_MODEL = {name: net for name, net in NETS.items() if net.build.__module__ in FAMILIES and name not in STATED}
 
 
-@pytest.mark.parametrize("net", OPAQUE_MODEL.values(), ids=OPAQUE_MODEL)
+@pytest.mark.parametrize("net", [case for case in EACH if case.id in OPAQUE_MODEL])
 def test_code_that_states_no_widths_grows_as_far_as_a_graph(net: Net) -> None:
     """Sizes read from attributes (`num_heads`, `head_dim`, `x[:, : self.out]`) follow."""
-    teacher = net.make()
-    student = fxgrow.grow(teacher, 2.0, net.inputs(), output="module")
+    teacher, _ = teacher_and_inputs(net)
+    student = student_by(2.0, net, teacher, "module")
     missing = net.expected(teacher) - grown(teacher, student)
-    assert not missing, f"did not grow: {sorted(missing)}; left: {fxgrow.plan_of(student).skipped}"
+    assert not missing, f"did not grow: {sorted(missing)}; left: {planned(net.name, 'module', 2.0).skipped}"
 
 
 class Block(nn.Module):
