@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ from .test_draw import DEEPER, IMAGES, Small
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no browser: apt-get install chromium")
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason="no browser: apt-get install chromium"),
+    pytest.mark.xdist_group("browser"),  # one browser, one page
+]
 
 FLAGS = (
     "--no-sandbox",  # Chromium asks root for it
@@ -77,15 +81,79 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fxgrow.draw((found, plan), tmp_path_factory.mktemp("drawn") / "plan.html", level="groups")
 
 
-@pytest.fixture
-def reader(browser: Any, drawn: Path) -> Iterator[Reader]:
-    context = browser.new_context(viewport={"width": 1300, "height": 900}, color_scheme="light", offline=True)
+# What a reader did is undone by the page's own controls; it then has to be what it was when it opened.
+KEEP = """() => {
+  const $ = (selector) => document.querySelector(selector);
+  const now = () => { // all that can be seen
+    const seen = document.documentElement.cloneNode(true);
+    seen.querySelectorAll("[hidden], script, style").forEach((one) => one.remove());
+    delete seen.querySelector("body").dataset.layoutMs;
+    return seen.outerHTML;
+  };
+  const opened = now(), light = $("#theme").textContent;
+  const until = async (done) => { while (!done()) await new Promise((next) => setTimeout(next, 5)); };
+  const change = async (input, shown) => {
+    input.checked = true;
+    input.dispatchEvent(new Event("change"));
+    await until(() => document.body.dataset.shown === shown);
+  };
+  window.restored = async () => {
+    $("#search").value = "";
+    $("#search").dispatchEvent(new Event("input"));
+    document.activeElement.blur();
+    document.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
+    if ($("#theme").textContent !== light) $("#theme").click();
+    $("#signs").open = false;
+    const collapsed = () => $("#modules [aria-expanded=false]");
+    if (collapsed() && $("#modules").hidden) return false; // at another level
+    if (collapsed()) $("#expand").click();
+    await until(() => !collapsed());
+    const [level] = document.body.dataset.shown.split(" ");
+    await change($("input[name=when][value=after]"), `${level} after`);
+    await change($("input[name=level][value=groups]"), "groups after");
+    $("#fit").click();
+    return now() === opened;
+  };
+}"""
+VIEWPORT = {"width": 1300, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def kept(browser: Any, drawn: Path) -> Iterator[Reader]:
+    context = browser.new_context(viewport=VIEWPORT, color_scheme="light", offline=True)
     found = Reader(context.new_page())
     found.open(drawn, "groups")
+    found.page.evaluate(KEEP)
     yield found
-    assert [url for url in found.requests if not url.startswith(("file:", "data:", "blob:"))] == []
-    assert found.complaints == []
     context.close()
+
+
+@pytest.fixture
+def reader(kept: Reader) -> Iterator[Reader]:
+    """The page as it opens: one for all tests, as it was; opened anew where it cannot be made so."""
+    kept.page.emulate_media(media="screen", color_scheme="light")
+    kept.page.set_viewport_size(VIEWPORT)
+    kept.page.mouse.move(2, 2)
+    if not kept.page.evaluate("restored()"):
+        kept.page.reload()
+        kept.wait("groups after")
+        kept.page.evaluate(KEEP)
+    kept.complaints.clear()
+    yield kept
+    assert [url for url in kept.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert kept.complaints == []
+
+
+@pytest.fixture(scope="module")
+def by_size(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], Path]:
+    """Drawings of so many blocks that open at a level, each drawn once."""
+    folder = tmp_path_factory.mktemp("drawn")
+
+    @functools.cache
+    def path(blocks: int, level: str) -> Path:
+        return fxgrow.draw(Small(blocks=blocks), folder / f"{blocks}-{level}.html", level=level, example_inputs=IMAGES)
+
+    return path
 
 
 def test_it_opens_at_its_level_with_a_box_for_each_width(reader: Reader) -> None:
@@ -221,11 +289,10 @@ def test_the_legend_has_the_widths_of_the_picture_with_their_sizes_at_the_time(r
     assert reader.page.locator("#legend li:visible").first.inner_text().split() == ["stem.0", "4"]
 
 
-def test_a_wide_picture_opens_where_the_model_begins(browser: Any, tmp_path: Path) -> None:
-    path = fxgrow.draw(Small(blocks=40), tmp_path / "wide.html", level="groups", example_inputs=IMAGES)
+def test_a_wide_picture_opens_where_the_model_begins(browser: Any, by_size: Callable[[int, str], Path]) -> None:
     context = browser.new_context(offline=True, viewport={"width": 900, "height": 700})
     found = Reader(context.new_page())
-    found.open(path, "groups")
+    found.open(by_size(40, "groups"), "groups")
     stage, first = (found.page.locator(one).first.bounding_box() for one in ("#stage", "#n0"))
     assert found.page.locator("#picture svg").bounding_box()["width"] > 2 * stage["width"]
     assert stage["x"] <= first["x"]
@@ -335,7 +402,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(reader: Reader) -> None:
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("drawn") / "large.html"
-    return fxgrow.draw(Small(blocks=250), path, example_inputs=torch.zeros(2, 3, 8, 8))
+    return fxgrow.draw(Small(blocks=150), path, example_inputs=torch.zeros(2, 3, 8, 8))
 
 
 @pytest.fixture
@@ -370,22 +437,22 @@ ENDLESS = """
 """
 
 
-@pytest.mark.parametrize("how", ["click", "key"])
-def test_what_is_being_laid_out_can_be_stopped(browser: Any, large: Path, how: str) -> None:
+def test_what_is_being_laid_out_can_be_stopped(browser: Any, large: Path) -> None:
     context = browser.new_context(offline=True)
     found = Reader(context.new_page())
     found.page.add_init_script(ENDLESS)  # a worker that never ends with a large picture
     found.open(large, "blocks")
-    found.page.keyboard.press("4")
-    found.wait("ops after")
-    collapsed = found.count("#picture .node")
-    found.page.keyboard.press("x")
-    found.page.wait_for_selector("#stop", state="visible")
-    found.page.locator("#stop").click() if how == "click" else found.page.keyboard.press("Escape")
-    found.page.wait_for_selector("#busy", state="hidden")
-    assert found.count("#picture .node") == collapsed
-    found.page.keyboard.press("2")  # with a new worker
-    found.wait("blocks after")
+    for how in ("click", "key"):
+        found.page.keyboard.press("4")
+        found.wait("ops after")
+        collapsed = found.count("#picture .node")
+        found.page.keyboard.press("x")
+        found.page.wait_for_selector("#stop", state="visible")
+        found.page.locator("#stop").click() if how == "click" else found.page.keyboard.press("Escape")
+        found.page.wait_for_selector("#busy", state="hidden")
+        assert found.count("#picture .node") == collapsed
+        found.page.keyboard.press("3")  # with a new worker
+        found.wait("layers after")
     assert found.complaints == []
     context.close()
 
@@ -415,7 +482,7 @@ def test_the_page_is_laid_out_by_a_worker(reader: Reader) -> None:
     assert len(reader.page.workers) == 1
 
 
-def test_a_net_of_1500_nodes_opens_at_a_level_that_reads_at_once(stranger: Reader) -> None:
+def test_a_net_of_900_nodes_opens_at_a_level_that_reads_at_once(stranger: Reader) -> None:
     assert stranger.count("#picture .node") < 20
     stranger.page.keyboard.press("4")  # opens with its modules collapsed
     stranger.wait("ops after")
@@ -544,31 +611,33 @@ def test_at_groups_a_box_shows_the_operators_that_tie_its_layers(reader: Reader)
     assert "it is an output of the model" in reader.page.locator("#details").inner_text()
 
 
-@pytest.mark.parametrize("how", ["click", "key"])
-def test_a_width_of_the_legend_leads_to_its_first_box_and_stays_lit(browser: Any, tmp_path: Path, how: str) -> None:
-    path = fxgrow.draw(Small(blocks=25), tmp_path / "long.html", level="layers", example_inputs=IMAGES)
+def test_a_width_of_the_legend_leads_to_its_first_box_and_stays_lit(
+    browser: Any, by_size: Callable[[int, str], Path]
+) -> None:
     context = browser.new_context(offline=True, viewport={"width": 1100, "height": 500})
     found = Reader(context.new_page())
-    found.open(path, "layers")
+    found.open(by_size(25, "layers"), "layers")
     lit = found.page.locator("#picture .node.on").first
     entry = found.page.locator("#legend li[data-name='blocks.20.conv1'] button")
-    if how == "click":
-        entry.click()
-        found.page.mouse.move(5, 5)
-    else:
-        entry.focus()
-        found.page.keyboard.press("Enter")
-        found.page.locator("#search").focus()
-    assert lit.get_attribute("data-path") == "blocks.20.conv1"
-    stage, box = found.page.locator("#stage").bounding_box(), lit.bounding_box()
-    assert stage["y"] <= box["y"]
-    assert box["y"] + box["height"] <= stage["y"] + stage["height"]
-    assert entry.get_attribute("aria-pressed") == "true"
-    found.node("fc").dispatch_event("pointerenter")
-    found.node("fc").dispatch_event("pointerleave")
-    assert lit.get_attribute("data-path") == "blocks.20.conv1"
-    found.page.keyboard.press("Escape")
-    assert found.count("#picture .node.on, #picture svg.lit") == 0
+    for how in ("click", "key"):
+        found.page.locator("#stage").evaluate("stage => stage.scrollTo(0, 0)")
+        if how == "click":
+            entry.click()
+            found.page.mouse.move(5, 5)
+        else:
+            entry.focus()
+            found.page.keyboard.press("Enter")
+            found.page.locator("#search").focus()
+        assert lit.get_attribute("data-path") == "blocks.20.conv1"
+        stage, box = found.page.locator("#stage").bounding_box(), lit.bounding_box()
+        assert stage["y"] <= box["y"]
+        assert box["y"] + box["height"] <= stage["y"] + stage["height"]
+        assert entry.get_attribute("aria-pressed") == "true"
+        found.node("fc").dispatch_event("pointerenter")
+        found.node("fc").dispatch_event("pointerleave")
+        assert lit.get_attribute("data-path") == "blocks.20.conv1"
+        found.page.keyboard.press("Escape")
+        assert found.count("#picture .node.on, #picture svg.lit") == 0
     assert found.complaints == []
     context.close()
 
@@ -598,14 +667,13 @@ CUT = """(at) => [...document.querySelectorAll("#picture .node")].filter((node) 
 }).length"""
 
 
-@pytest.mark.parametrize(("blocks", "level"), [(30, "layers"), (40, "groups")])  # a tall one, a wide one
+@pytest.mark.parametrize(("blocks", "level"), [(25, "layers"), (40, "groups")])  # a tall one, a wide one
 def test_on_paper_the_text_reads_over_several_pages_and_no_box_is_cut(
-    browser: Any, tmp_path: Path, blocks: int, level: str
+    browser: Any, by_size: Callable[[int, str], Path], blocks: int, level: str
 ) -> None:
-    path = fxgrow.draw(Small(blocks=blocks), tmp_path / "a.html", level=level, example_inputs=IMAGES)
     context = browser.new_context(offline=True)
     found = Reader(context.new_page())
-    found.open(path, level)
+    found.open(by_size(blocks, level), level)
     found.node("blocks.1.conv1").click()
     found.page.evaluate(
         "addEventListener('beforeprint', () => { window.seen = document.querySelectorAll('#print figure').length; })"
