@@ -351,11 +351,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "stages": lambda: stages(small if options.quick else STAGES, repeats),
         "calls": lambda: calls(() if options.quick else CALLS, repeats),
         "pruning": lambda: pruning(small if options.quick else PRUNED, repeats),
-        "nodes": lambda: nodes((60, 120) if options.quick else NODES, repeats),
+        "nodes": lambda: nodes((20, 40) if options.quick else NODES, repeats),
         "memory": lambda: memory(small if options.quick else STAGES),
         "import": lambda: imports(1 if options.quick else 10),
     }
-    fxgrow.grow(Residual(60), FACTOR, torch.randn(1, 2, 2, 2))  # what is imported or cached at the first call
+    fxgrow.grow(Residual(20), FACTOR, torch.randn(1, 2, 2, 2))  # what is imported or cached at the first call
     found = [ask() for name, ask in questions.items() if options.only is None or name in options.only]
     tables = [table for table in found if table is not None]
     for table in tables:

@@ -154,8 +154,8 @@ def _same_randomness(seed: int) -> Iterator[None]:
 def run_all(model: nn.Module, inputs: Inputs, modes: Sequence[Mode], seed: int = 0) -> list[list[Tensor]]:
     """All output tensors in each mode; neither the model's buffers nor its modes nor the inputs change.
 
-    "eval after train" runs once in train mode, so that the statistics move, then in eval mode; that run in train mode is
-    also what "train" gives.
+    "eval after train" runs once in train mode, so that the statistics move, then in eval mode. That run in train mode
+    is what "train" gives, too.
     """
     reference = next((t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), None)
     dtype = reference.dtype if reference is not None else torch.get_default_dtype()

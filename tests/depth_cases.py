@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import fxgrow
 from fxgrow import Deepen
 from fxgrow.plans.changes import Insert
+from fxgrow.rewrite.student import student_of
 from tests.check import randomise
 
 WIDTH = 6
@@ -73,15 +74,21 @@ class Outcome:
 
 
 @functools.cache
-def outcome(asked: str, activation: str) -> Outcome:
-    """Grow by one request and measure."""
+def _analysed(activation: str) -> tuple[nn.Module, Tensor, fxgrow.WidthGraph]:
+    """A teacher, its inputs (N, C, H, W) and its widths."""
     torch.manual_seed(0)
     teacher = randomise(Net(activation).double()).eval()
     x = torch.randn(4, 3, 10, 10, dtype=torch.float64)
-    student = fxgrow.grow(teacher, Deepen("a", **REQUESTS[asked]), x, calibration=[x[:2], x[2:]])
+    return teacher, x, fxgrow.widths(teacher, x)
+
+
+@functools.cache
+def outcome(asked: str, activation: str) -> Outcome:
+    """Grow by one request and measure."""
+    teacher, x, found = _analysed(activation)
+    plan = fxgrow.plan(found, Deepen("a", **REQUESTS[asked]))
+    student = student_of(found.traced, plan, teacher, [x[:2], x[2:]])
     report = fxgrow.verify(teacher, student, x)
-    plan = fxgrow.plan_of(student)
-    assert plan is not None
     (change,) = plan.changes
     assert isinstance(change, Insert)
     assert plan == fxgrow.Plan.from_json(plan.to_json())

@@ -20,6 +20,7 @@ from fxgrow.plans.changes import Repeat
 from fxgrow.rewrite.student import student_of
 from tests.check import randomise, relative_error, run
 from tests.depth_cases import REQUESTS as REQUESTS_FOR_LAYERS
+from tests.thinned import pairs, thinned
 
 EXACT = 1e-10
 with_torchvision = pytest.mark.skipif(
@@ -77,6 +78,7 @@ def test_a_resnet_becomes_the_deeper_one_and_loads_into_its_builder(
 
 
 @with_torchvision
+@thinned("deeper stages of a graph")
 @pytest.mark.parametrize(
     ("name", "stages", "size"),
     [
@@ -205,21 +207,31 @@ class Stack(nn.Module):
         return self.head(y[0] * y[1] if isinstance(y, tuple) else y)
 
 
-WAYS = [  # to write a block, and what is zero in its clones
-    ("plain", {"conv2.weight", "conv2.bias"}),
-    ("pre-activation", {"conv2.weight", "conv2.bias"}),
-    ("dropout on the branch", {"conv2.weight", "conv2.bias"}),
-    ("layer scale", {"scale"}),
-    ("gate", {"conv2.weight", "conv2.bias"}),
-    ("half", {"conv2.weight", "conv2.bias"}),
-    ("in place", {"conv2.weight", "conv2.bias"}),
-    ("two steps", {"conv2.weight", "conv2.bias", "free.weight", "free.bias"}),
-]
+ZEROS = {  # of ways to write a block: what is zero in its clones
+    "plain": {"conv2.weight", "conv2.bias"},
+    "pre-activation": {"conv2.weight", "conv2.bias"},
+    "dropout on the branch": {"conv2.weight", "conv2.bias"},
+    "layer scale": {"scale"},
+    "gate": {"conv2.weight", "conv2.bias"},
+    "half": {"conv2.weight", "conv2.bias"},
+    "in place": {"conv2.weight", "conv2.bias"},
+    "two steps": {"conv2.weight", "conv2.bias", "free.weight", "free.bias"},
+}
+WAYS = {way: (way, zeros) for way, zeros in ZEROS.items()}
 
 
-@pytest.mark.parametrize("closing", [None, nn.ReLU, nn.ReLU6, nn.Hardtanh, lambda: nn.ReLU(inplace=True)])
-@pytest.mark.parametrize(("way", "zeros"), WAYS)
-def test_every_way_to_write_a_block(way: str, zeros: set[str], closing: Callable[[], nn.Module] | None) -> None:
+CLOSINGS: dict[str, Callable[[], nn.Module] | None] = {
+    "none": None,
+    "ReLU": nn.ReLU,
+    "ReLU6": nn.ReLU6,
+    "Hardtanh": nn.Hardtanh,
+    "in place": lambda: nn.ReLU(inplace=True),
+}
+
+
+@pytest.mark.parametrize(("case", "closing"), pairs(WAYS, CLOSINGS))
+def test_every_way_to_write_a_block(case: tuple[str, set[str]], closing: Callable[[], nn.Module] | None) -> None:
+    way, zeros = case
     torch.manual_seed(0)
     blocks = [Block(closing() if closing is not None else None, way) for _ in range(2)]
     teacher = randomise(Stack(*blocks).double()).eval()

@@ -25,6 +25,7 @@ from fxgrow.errors import GrowError
 from fxgrow.methods import registry
 from fxgrow.ops.page import entries, page
 from tests.check import randomise
+from tests.thinned import THOROUGH
 
 ROOT = Path(__file__).parent.parent
 NET = """
@@ -645,7 +646,14 @@ def test_names_that_the_terminal_has_no_characters_for_are_spelt(run: Run) -> No
     assert done.stdout.startswith("Na\\xefve: ")
 
 
-@pytest.mark.parametrize("words", [["--print-completion", "bash"], ["ops"], ["--help"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ops"],
+        pytest.param(["--help"], marks=THOROUGH),
+        pytest.param(["--print-completion", "bash"], marks=THOROUGH),
+    ],
+)
 def test_a_reader_that_has_enough_is_no_error(run: Run, words: list[str]) -> None:
     if "--print-completion" in words:
         pytest.importorskip("shtab")

@@ -23,10 +23,11 @@ from tests.analysed import EACH, analysed, teacher_and_inputs
 from tests.check import randomise, relative_error, run
 from tests.depth_cases import ACTIVATIONS, REQUESTS, outcome
 from tests.nets import Net
-from tests.untouched import assert_untouched
 from tests.thinned import thinned
+from tests.untouched import assert_untouched
 
 EXACT = 1e-10
+MEASURED = pytest.mark.xdist_group("depth cases")  # in one process: each case is measured once
 
 
 def teacher_of(net: nn.Module) -> nn.Module:
@@ -52,6 +53,7 @@ def assert_same(teacher: nn.Module, student: nn.Module, x: Any, *, train: bool =
 # -- every kind at every activation ------------------------------------------------------------------
 
 
+@MEASURED
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("asked", REQUESTS)
 def test_what_the_plan_claims_is_what_is_measured(asked: str, activation: str) -> None:
@@ -63,12 +65,14 @@ def test_what_the_plan_claims_is_what_is_measured(asked: str, activation: str) -
         assert "train" in found.measured
 
 
+@MEASURED
 def test_the_page_of_what_is_exact_says_what_is_measured() -> None:
     docs = Path(__file__).parent.parent / "docs"
     page = runpy.run_path(str(docs / "depth.py"))["page"]()
     assert (docs / "depth.md").read_text(encoding="utf-8") == page, "run python docs/depth.py"
 
 
+@MEASURED
 @pytest.mark.parametrize(("activation", "kind"), [("ReLU", "identity"), ("Hardtanh", "identity"), ("GELU", "residual")])
 def test_the_default_is_identity_where_a_nonlinearity_can_follow_and_residual_elsewhere(
     activation: str, kind: str

@@ -23,7 +23,7 @@ from fxgrow.rewrite.student_inputs import old_outputs, padded_inputs
 from tests.analysed import EACH, analysed, teacher_and_inputs
 from tests.check import randomise, relative_error, run, stale_sizes
 from tests.nets import Net
-from tests.thinned import thinned
+from tests.thinned import THOROUGH, thinned
 
 NEW = ("zero", "mean", "random")
 needs_torchvision = pytest.mark.skipif(
@@ -571,7 +571,7 @@ def _vision(name: str) -> nn.Module:
 @pytest.mark.parametrize(
     ("name", "spec"),
     [
-        ("resnet18", Inputs("x", 4)),
+        pytest.param("resnet18", Inputs("x", 4), marks=THOROUGH),
         ("resnet18", [Inputs("conv1", 6), Outputs(1005, "zero"), Widen("layer2.*", 1.5)]),
         ("mobilenet_v3_small", [Inputs("x", 4), Outputs(1005, "mean"), 1.25]),
         ("vit", [Inputs("x", 6), Outputs(1005)]),
@@ -579,7 +579,7 @@ def _vision(name: str) -> nn.Module:
         ("swin", [Inputs("x", 4), Outputs(1005)]),
         ("googlenet", [Inputs("x", 4), Outputs(1005, pattern="aux1.fc2"), Outputs(1005, pattern="fc")]),
         ("fcn", [Outputs(25, pattern="classifier.4"), Outputs(23, "mean", pattern="aux_classifier.4")]),
-        ("fcn", [Inputs("x", 4), Outputs(25, "zero", pattern="*classifier.4")]),
+        pytest.param("fcn", [Inputs("x", 4), Outputs(25, "zero", pattern="*classifier.4")], marks=THOROUGH),
     ],
     ids=str,
 )
@@ -593,7 +593,7 @@ def test_torchvision(name: str, spec: Any) -> None:
 
 
 @needs_torchvision
-@pytest.mark.parametrize("name", ["resnet18", "vit", "fcn"])
+@pytest.mark.parametrize("name", [pytest.param("resnet18", marks=THOROUGH), "vit", "fcn"])
 def test_torchvision_as_a_module(name: str) -> None:
     teacher, x = _vision(name), normal(2, 3, 32, 32)
     pattern = "*classifier.4" if name == "fcn" else "*"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib.util
 import json
 import pickle
@@ -22,7 +23,8 @@ from fxgrow import Deepen, Kernel, Plan, PlanError, Widen
 from fxgrow.depth import insert as insertion
 from tests.check import randomise, relative_error, run
 from tests.decoders import Cache, Config, Decoder
-from tests.test_blocks import WAYS, Block, Stack, images
+from tests.test_blocks import CLOSINGS, WAYS, Block, Stack, images
+from tests.thinned import pairs, thinned
 
 EXACT = 1e-10
 with_torchvision = pytest.mark.skipif(
@@ -115,6 +117,7 @@ def test_a_plan_makes_students_of_other_checkpoints_and_chains_to_the_next_plan(
 
 
 @with_torchvision
+@thinned("deeper stages of a module")
 @pytest.mark.parametrize(
     ("name", "stages", "size"),
     [
@@ -153,9 +156,9 @@ def test_a_deeper_vision_transformer_loads_into_its_builder() -> None:
 # -- ways to write a block -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("closing", [None, nn.ReLU, nn.Hardtanh, lambda: nn.ReLU(inplace=True)])
-@pytest.mark.parametrize(("way", "zeros"), WAYS)
-def test_every_way_to_write_a_block(way: str, zeros: set[str], closing: Callable[[], nn.Module] | None) -> None:
+@pytest.mark.parametrize(("case", "closing"), pairs(WAYS, CLOSINGS))
+def test_every_way_to_write_a_block(case: tuple[str, set[str]], closing: Callable[[], nn.Module] | None) -> None:
+    way, zeros = case
     torch.manual_seed(0)
     blocks = [Block(closing() if closing is not None else None, way) for _ in range(2)]
     teacher = randomise(Stack(*blocks).double()).eval()
@@ -445,7 +448,8 @@ def test_students_are_copied_and_pickled_and_deepened_again() -> None:
     teacher, x = randomise(Decoder().double()).eval(), {"ids": torch.arange(5)[None]}
     student = deepened(teacher, Deepen("layers", blocks=1), x)
     for again in (student, pickle.loads(pickle.dumps(student)), copy.deepcopy(student)):
-        deeper = deepened(again, Deepen("layers", blocks=2), x)
+        deeper = fxgrow.grow(again, Deepen("layers", blocks=2), x, output="module")
+        assert max(fxgrow.verify(again, deeper, x).errors.values()) <= EXACT
         assert len(deeper.layers) == deeper.config.num_hidden_layers == 6
         assert [layer.layer_idx for layer in deeper.layers] == list(range(6))
 
@@ -478,10 +482,16 @@ SPECS: dict[str, tuple[Any, int]] = {
 }
 
 
-@pytest.mark.parametrize("name", SPECS)
-@pytest.mark.parametrize("asks", [{}, {"use_cache": False}, {"all_hidden": True}], ids=str)
-def test_a_decoder_gets_deeper_with_its_cache(name: str, asks: dict[str, Any]) -> None:
-    spec, number = SPECS[name]
+ASKS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "without cache": {"use_cache": False},
+    "all hidden": {"all_hidden": True},
+}
+
+
+@pytest.mark.parametrize(("case", "asks"), pairs(SPECS, ASKS))
+def test_a_decoder_gets_deeper_with_its_cache(case: tuple[Any, int], asks: dict[str, Any]) -> None:
+    spec, number = case
     teacher, ids = decoder(), torch.arange(3, 10)[None]
     student = deepened(teacher, spec, {"ids": ids, **asks})
     assert len(student.layers) == student.config.num_hidden_layers == len(student.config.layer_types) == number
@@ -571,8 +581,7 @@ def _counted(counts: Any, spec: Any = None, **options: Any) -> tuple[Any, Any]:
     return teacher, deepened(teacher, spec or Deepen("blocks.0", blocks=2), images(2, 3, 8, 8))
 
 
-@pytest.mark.parametrize("first", [0, 1, 7])
-@pytest.mark.parametrize("name", ["index", "layer_idx", "block_id", "layer"])
+@pytest.mark.parametrize(("name", "first"), pairs(["index", "layer_idx", "block_id", "layer"], [0, 1, 7]))
 def test_numbers_of_blocks_follow_wherever_they_begin(name: str, first: int) -> None:
     _, student = _counted(None, first=first, name=name)
     assert [getattr(block.conv1, name) for block in student.blocks] == [first + i for i in range(5)]
@@ -648,6 +657,11 @@ def test_an_object_that_copies_of_the_model_share_is_never_written_to() -> None:
     assert counts.num_layers == 3
 
 
+@functools.cache
+def _file_of_a_deeper_decoder() -> str:
+    return plan_of(deepened(decoder(), Deepen("layers", blocks=1), {"ids": torch.arange(5)[None]})).to_json()
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -660,8 +674,7 @@ def test_an_object_that_copies_of_the_model_share_is_never_written_to() -> None:
     ],
 )
 def test_a_file_that_counts_what_is_no_count_is_refused(field: str, value: Any) -> None:
-    student = deepened(decoder(), Deepen("layers", blocks=1), {"ids": torch.arange(5)[None]})
-    data = json.loads(plan_of(student).to_json())
+    data = json.loads(_file_of_a_deeper_decoder())
     data["recounts"][0][field] = value
     with pytest.raises(PlanError):
         Plan.from_json(json.dumps(data))

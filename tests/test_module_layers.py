@@ -22,6 +22,7 @@ from tests.check import randomise
 from tests.depth_cases import REQUESTS, Net
 from tests.test_blocks import images
 from tests.test_module_depth import EXACT, assert_all_learn, decoder, deepened, plan_of, with_torchvision
+from tests.thinned import THOROUGH, pairs
 
 
 class Around(nn.Module):
@@ -51,8 +52,7 @@ def inserted(student: nn.Module) -> Insert:
 # -- every kind ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("activation", ["ReLU", "GELU", "PReLU", "Hardtanh", "Softmax"])
-@pytest.mark.parametrize("asked", REQUESTS)
+@pytest.mark.parametrize(("activation", "asked"), pairs(["ReLU", "GELU", "PReLU", "Hardtanh", "Softmax"], [*REQUESTS]))
 @pytest.mark.parametrize("where", ["code", "sequence"])
 def test_what_the_plan_claims_is_what_is_measured(asked: str, activation: str, where: str) -> None:
     torch.manual_seed(0)
@@ -104,8 +104,8 @@ def test_only_the_block_around_the_layer_becomes_a_graph() -> None:
     ("name", "layers", "size"),
     [
         ("vgg11_bn", ["features.0", "classifier.0"], 64),
-        ("mobilenet_v2", ["features.3.conv.1.0", "features.4.conv.2"], 64),
-        ("convnext_tiny", ["features.1.0.block.3"], 32),
+        pytest.param("mobilenet_v2", ["features.3.conv.1.0", "features.4.conv.2"], 64, marks=THOROUGH),
+        pytest.param("convnext_tiny", ["features.1.0.block.3"], 32, marks=THOROUGH),
         ("squeezenet1_1", ["features.3.squeeze"], 64),
     ],
 )

@@ -13,8 +13,11 @@ import fxgrow
 from fxgrow.infer.groups import can_grow
 from fxgrow.layouts.layout import atoms
 from fxgrow.ops import Exactness, Rule, Sample, rule, rule_for, rules
+from fxgrow.rewrite.student import student_of
 from tests.check import assert_exact, randomise
 from tests.nets.registry import Call
+
+pytestmark = pytest.mark.xdist_group("rules")  # in one process: each sample is analysed once
 
 
 def _samples() -> Iterator[tuple[str, Sample]]:
@@ -47,29 +50,47 @@ ANY = Exactness(any="every dimension")
 FUNCTIONS = list({id(r.function): r for r in rules().values()}.values())
 
 
-@pytest.mark.parametrize("factor", [1.5, 2.0])
-@pytest.mark.parametrize("sample", [s for _, s in _samples()], ids=[name for name, _ in _samples()])
-def test_sample_grows_exactly_or_stays(sample: Sample, factor: float) -> None:
+@cache
+def _made(sample: Sample) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
     teacher = randomise(Sandwich(sample).double())
     rest = [n for d, n in enumerate(sample.shape) if d != sample.dim - 1]
-    inputs = torch.randn(2, *rest, 3, dtype=torch.float64)
+    return teacher, torch.randn(2, *rest, 3, dtype=torch.float64)
+
+
+@cache
+def _analysed(sample: Sample) -> tuple[fxgrow.WidthGraph, frozenset[object]]:
+    """The widths, and the overloads whose rules are asked for, those that make constants included."""
+    asked: set[object] = set()
+
+    def noted(op: object) -> Rule | None:
+        asked.add(op)
+        return rule_for(op)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fxgrow.infer.inference.rule_for", noted)
+        return fxgrow.widths(*_made(sample)), frozenset(asked)
+
+
+def _widths(sample: Sample) -> fxgrow.WidthGraph:
+    return _analysed(sample)[0]
+
+
+@pytest.mark.parametrize("factor", [1.5, 2.0])
+@pytest.mark.parametrize("sample", [s for _, s in _samples()], ids=[name for name, _ in _samples()])
+def test_sample_grows_exactly_or_stays(sample: Sample, factor: float) -> None:
+    teacher, inputs = _made(sample)
+    found = _widths(sample)
     try:
-        student = fxgrow.grow(teacher, factor, inputs)
+        plan = fxgrow.plan(found, factor)
     except fxgrow.PlanError as error:
         if sample.grows or "nothing of Sandwich would grow" not in str(error):
             raise
         return
+    student = student_of(found.traced, plan, teacher)
     assert_exact(teacher, student, inputs, 1e-10, changed=False)
     grew = student.get_parameter("make.weight").shape[0] > teacher.make.out_features
-    assert grew is sample.grows, student.meta["fxgrow"]
-
-
-@cache
-def _widths(sample: Sample) -> fxgrow.WidthGraph:
-    teacher = Sandwich(sample).double()
-    rest = [n for d, n in enumerate(sample.shape) if d != sample.dim - 1]
-    return fxgrow.widths(teacher, torch.randn(2, *rest, 3, dtype=torch.float64))
+    assert grew is sample.grows, plan
 
 
 def _verdict(sample: Sample) -> str:
@@ -112,23 +133,8 @@ UNREACHED = {
 }
 
 
-@cache
-def _asked_about(sample: Sample) -> frozenset[object]:
-    """The overloads whose rules are asked for while a sample is analysed, those that make constants included."""
-    asked: set[object] = set()
-
-    def noted(op: object) -> Rule | None:
-        asked.add(op)
-        return rule_for(op)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fxgrow.infer.inference.rule_for", noted)
-        _widths.__wrapped__(sample)
-    return frozenset(asked)
-
-
 def test_every_overload_that_a_rule_is_registered_for_is_reached_by_a_sample() -> None:
-    reached = {op for _, sample in _samples() for op in _asked_about(sample)}
+    reached = {op for _, sample in _samples() for op in _analysed(sample)[1]}
     unreached = {str(op) for op in rules() if op not in reached and op.namespace == "aten"}
     assert unreached == set(UNREACHED) & {str(op) for op in rules()}, "give the rule a sample, or a reason here"
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from benchmarks import measure, zoo
 from benchmarks.torchvision_shim import import_torchvision
 from benchmarks.zoos import ZOOS, Entry, first_that_runs, images
+from tests.thinned import thinned
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed")
 SOME = (
@@ -39,6 +40,7 @@ def entries() -> dict[str, Entry]:
     return {entry.name: entry for entry in ZOOS["torchvision"]()}
 
 
+@thinned("real models")
 @pytest.mark.parametrize("name", SOME)
 def test_real_model_grows_exactly(entries: dict[str, Entry], name: str) -> None:
     (row,) = zoo.grow_model("torchvision", entries[name], [1.5], limit=1e9, seed=0)

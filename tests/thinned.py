@@ -1,15 +1,20 @@
 """A covering sample of the cases that are many and slow, the same in every process.
 
 A case has a place on a circle, by the CRC-32 of its name. A kind of test runs the cases of one arc of it. The arcs of
-kinds that share their cases lie end to end, so that each case is in at least one of them. `--thorough` runs them all.
+kinds that share their cases lie end to end, so that each case is in at least one of them. Of all pairs of two lists run
+as many as it takes to have each entry of both. `--thorough` runs all cases.
 """
 
 from __future__ import annotations
 
+import itertools
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pytest
+
+THOROUGH = pytest.mark.thorough
 
 # The arc of each kind: where it starts on the circle, and its length, the share of cases that run.
 ARCS: dict[str, tuple[float, float]] = {
@@ -19,6 +24,13 @@ ARCS: dict[str, tuple[float, float]] = {
     "deeper": (7 / 12, 1 / 6),
     "wider ends": (3 / 4, 1 / 6),
     "float32": (11 / 12, 1 / 8),
+    # Of the models of torchvision.
+    "deeper stages of a graph": (0, 1 / 2),
+    "deeper stages of a module": (1 / 2, 1 / 2),
+    "real models": (1 / 4, 1 / 2),
+    # Of the decoders of transformers.
+    "decoders that generate": (0, 1 / 2),
+    "decoders that are saved": (1 / 2, 1 / 2),
 }
 NETS = ("module output", "other inputs", "deeper", "wider ends", "float32")
 
@@ -36,10 +48,23 @@ def thinned(kind: str) -> pytest.MarkDecorator:
     return pytest.mark.thinned(kind)
 
 
+def pairs(first: Sequence[Any] | Mapping[str, Any], second: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
+    """Every pair of entries of two lists, as parameters; entries of a mapping are named by their keys.
+
+    Without `--thorough`, as many run as the longer list has entries.
+    """
+    rows, columns = (list(some.items() if isinstance(some, Mapping) else zip(some, some)) for some in (first, second))
+    shorter = min(len(rows), len(columns))
+    return [
+        pytest.param(a, b, id=f"{name}-{other}", marks=() if (i - j) % shorter == 0 else THOROUGH)
+        for (i, (name, a)), (j, (other, b)) in itertools.product(enumerate(rows), enumerate(columns))
+    ]
+
+
 def _case(item: pytest.Function) -> str:
-    """The name of the network that a test takes, or the name of its case."""
-    net = item.callspec.params.get("net")
-    return str(getattr(net, "name", item.callspec.id))
+    """The name of the network or model that a test takes, or the name of its case."""
+    values = item.callspec.params
+    return str(getattr(values.get("net"), "name", None) or values.get("name", item.callspec.id))
 
 
 def split(items: Iterable[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
@@ -47,7 +72,7 @@ def split(items: Iterable[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.
     kept: list[pytest.Item] = []
     left: list[pytest.Item] = []
     for item in items:
-        marker = item.get_closest_marker("thinned")
-        sampled = marker is None or not isinstance(item, pytest.Function) or runs(marker.args[0], _case(item))
-        (kept if sampled else left).append(item)
+        kinds = [marker.args[0] for marker in item.iter_markers("thinned") if isinstance(item, pytest.Function)]
+        sampled = all(runs(kind, _case(item)) for kind in kinds)
+        (kept if sampled and item.get_closest_marker("thorough") is None else left).append(item)
     return kept, left
