@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import runpy
@@ -25,6 +26,7 @@ from fxgrow.drawing.text import text as table_of
 from fxgrow.drawing.view import GROWS, PINNED, SIGNS
 
 from .nets import NETS
+from .thinned import THOROUGH
 
 SOME = ("dense_net", "inception", "squeeze_and_excitation", "unet", "vit_qkv_separate", "channel_shuffle_module")
 GRAPHVIZ = find_spec("pygraphviz") is not None or shutil.which("dot") is not None
@@ -59,8 +61,18 @@ class Small(nn.Module):
 IMAGES = torch.zeros(2, 3, 8, 8)
 
 
+@functools.cache
+def _found(blocks: int) -> fxgrow.WidthGraph:
+    return fxgrow.widths(Small(blocks), IMAGES)
+
+
+@functools.cache
+def _found_of(name: str) -> fxgrow.WidthGraph:
+    return fxgrow.widths(NETS[name].make(), NETS[name].inputs())
+
+
 def _widened(spec: object = 1.5, blocks: int = 3) -> Source:
-    found = fxgrow.widths(Small(blocks), IMAGES)
+    found = _found(blocks)
     return source_of((found, fxgrow.plan(found, spec)))  # type: ignore[arg-type]
 
 
@@ -74,8 +86,7 @@ def _shapes(found: Drawing) -> dict[str, tuple[int, int]]:
 @pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("at", LEVELS)
 def test_every_level_of_several_nets(name: str, at: str) -> None:
-    net = NETS[name]
-    found = fxgrow.widths(net.make(), net.inputs())
+    found = _found_of(name)
     for given in (found, (found, fxgrow.plan(found, 2.0))):
         drawn = drawing(source_of(given), at)
         keys = [node.key for node in drawn.nodes]
@@ -97,9 +108,8 @@ def test_groups_have_a_box_each_with_its_sizes() -> None:
 
 
 def test_a_concatenation_leads_to_the_next_one_so_that_a_dense_net_is_a_chain() -> None:
-    net = NETS["dense_net"]
     for at in ("groups", "layers"):
-        drawn = drawing(source_of(fxgrow.widths(net.make(), net.inputs())), at)
+        drawn = drawing(source_of(_found_of("dense_net")), at)
         joins = [node.key for node in drawn.nodes if node.what == "cat"]
         into = [sum(edge.target == join for edge in drawn.edges) for join in joins]
         assert len(joins) > 1
@@ -160,7 +170,7 @@ def test_shapes_stand_on_the_arrows_without_the_batch() -> None:
 
 
 def test_a_large_net_opens_at_a_level_that_reads_at_once() -> None:
-    source = source_of(fxgrow.widths(Small(blocks=70), IMAGES))
+    source = source_of(_found(70))
     assert len(drawing(source, "ops").nodes) > 400
     shown = opening(source)
     assert shown.level == "blocks"
@@ -169,7 +179,7 @@ def test_a_large_net_opens_at_a_level_that_reads_at_once() -> None:
 
 
 def test_no_two_widths_have_one_colour() -> None:
-    source = source_of(fxgrow.widths(Small(blocks=70), IMAGES))
+    source = source_of(_found(70))
     colours = [(swatch.hue, swatch.shade) for swatch in source.legend.values() if swatch.state != PINNED]
     assert len(colours) == len(set(colours)) == 71
 
@@ -259,7 +269,7 @@ def test_parameters_and_flops_of_a_plan_are_those_of_its_student_at_every_level(
 @pytest.mark.parametrize(
     ("name", "spec"),
     [
-        ("unet", [fxgrow.Widen("*", 2.0)]),
+        pytest.param("unet", [fxgrow.Widen("*", 2.0)], marks=THOROUGH),
         ("unet", [fxgrow.Widen("*", 2.0), fxgrow.Kernel("*", 7)]),
         ("inception", [fxgrow.Kernel("*", 9)]),
         ("vit_qkv_separate", [fxgrow.Widen("*", 2.0)]),
@@ -318,13 +328,23 @@ def test_a_box_of_a_width_has_the_parameters_of_the_layers_that_make_it(spec: ob
 # -- outputs ------------------------------------------------------------------------------------------
 
 
+@functools.cache
+def _deeper() -> tuple[fxgrow.WidthGraph, fxgrow.Plan]:
+    return _found(3), fxgrow.plan(_found(3), DEEPER)
+
+
+@functools.cache
+def _twins() -> list[nn.Module]:
+    """Students of two teachers that were built in the same way."""
+    return [fxgrow.grow(Small(), DEEPER, IMAGES) for _ in range(2)]
+
+
 @pytest.mark.parametrize("at", LEVELS)
 @pytest.mark.parametrize("suffix", sorted(outputs()))
 def test_every_output_draws_every_level(suffix: str, at: str, tmp_path: Path) -> None:
     if suffix in BY_GRAPHVIZ and not GRAPHVIZ:
         pytest.skip("neither pygraphviz nor a dot on the PATH")
-    source = _widened(DEEPER)
-    path = fxgrow.draw((source.widths, source.plan), tmp_path / f"a{suffix}", level=at)  # type: ignore[arg-type]
+    path = fxgrow.draw(_deeper(), tmp_path / f"a{suffix}", level=at)
     written = path.read_bytes()
     assert written.startswith(KINDS.get(suffix, b""))
     if suffix in (".txt", ".mmd", ".dot", ".html"):
@@ -337,7 +357,7 @@ def test_every_output_draws_every_level(suffix: str, at: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("suffix", [s for s in sorted(outputs()) if s not in BY_GRAPHVIZ])
 def test_the_same_model_gives_the_same_bytes(suffix: str, tmp_path: Path) -> None:
-    paths = [fxgrow.draw(fxgrow.grow(Small(), DEEPER, IMAGES), tmp_path / f"{i}{suffix}") for i in "ab"]
+    paths = [fxgrow.draw(twin, tmp_path / f"{i}{suffix}") for i, twin in enumerate(_twins())]
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 

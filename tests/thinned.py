@@ -53,7 +53,9 @@ def pairs(first: Sequence[Any] | Mapping[str, Any], second: Sequence[Any] | Mapp
 
     Without `--thorough`, as many run as the longer list has entries.
     """
-    rows, columns = (list(some.items() if isinstance(some, Mapping) else zip(some, some)) for some in (first, second))
+    rows, columns = (
+        [*some.items()] if isinstance(some, Mapping) else [(x, x) for x in some] for some in (first, second)
+    )
     shorter = min(len(rows), len(columns))
     return [
         pytest.param(a, b, id=f"{name}-{other}", marks=() if (i - j) % shorter == 0 else THOROUGH)
