@@ -1,5 +1,6 @@
 """One thread, fixed seeds, hypothesis profiles, and a sample of the cases that are many and slow."""
 
+import gc
 import os
 import random
 from collections.abc import Sequence
@@ -34,6 +35,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:], left = split(items)
     if left:
         config.hook.pytest_deselected(items=left)
+
+
+def pytest_collection_finish() -> None:
+    """The garbage collector need not look at what was imported and collected: a million objects, which all stay."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:

@@ -122,7 +122,7 @@ def test_curricula_have_one_budget_start_where_they_were_and_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, page = tmp_path / "curriculum.json", tmp_path / "curriculum.md"
-    call = ["--quick", "--seeds", "1", "--out", str(out), "--markdown", str(page)]
+    call = ["--quick", "--seeds", "1", "--images", "128", "--out", str(out), "--markdown", str(page)]
     assert curriculum.main(call) == 0
     runs = json.loads(out.read_text())["runs"]
     assert set(runs) == {f"{name}/0" for name in curriculum.CURRICULA}
@@ -136,7 +136,7 @@ def test_curricula_have_one_budget_start_where_they_were_and_go_on(
         assert run["points"][-1]["flops"] == pytest.approx(budget, rel=0.1)  # whole batches
         assert sum(net["flops"] * net["steps"] for net in run["nets"]) * 16 == pytest.approx(run["points"][-1]["flops"])
     assert (tmp_path / "pictures" / "curriculum.png").stat().st_size > 10_000
-    assert "python benchmarks/curriculum.py --quick --seeds 1 --out" in page.read_text()
+    assert "python benchmarks/curriculum.py --quick --seeds 1 --images 128 --out" in page.read_text()
     monkeypatch.setattr(curriculum, "trained", lambda *_: pytest.fail("it was measured before"))
     assert curriculum.main(call) == 0
 
