@@ -131,7 +131,7 @@ class Mapper:
 def make_map(path: Path, chosen: Sequence[str]) -> None:
     """Run the tests once and write the map; tests that fail without any mutant judge none."""
     mapper = Mapper()
-    pytest.main(["-q", "-p", "no:cacheprovider", *chosen], plugins=[mapper])
+    pytest.main(["-q", "--thorough", "-p", "no:cacheprovider", *chosen], plugins=[mapper])
     if not mapper.seconds:
         raise SystemExit("error: no test passed, so no mutant can be judged")
     path.write_text(json.dumps(mapper.record()))
@@ -342,7 +342,7 @@ def main() -> None:
     record = json.loads(options.map.read_text())
     mutants = [m for m in drawn(options.sample, options.seed, record["lines"]) if options.only in str(m)]
     judge = Judge(mutants, record, options.seconds, options.jobs, options.out)
-    quiet = ["-q", "-p", "no:cacheprovider", "-s", "-x"]
+    quiet = ["-q", "--thorough", "-p", "no:cacheprovider", "-s", "-x"]
     if code := pytest.main([*quiet, *files], plugins=[judge]):
         raise SystemExit(code)
     print(*(f"{o.mutant} ({o.tests} tests)" for o in judge.outcomes if o.result == SURVIVED), sep="\n")

@@ -13,6 +13,7 @@ from fxgrow.solver.equal_parts import GroupGain, solve_equal_parts
 from tests.check import assert_exact, grown, randomise
 from tests.nets.registry import IMAGE
 from tests.nets.splits import shuffle_chain
+from tests.thinned import pairs
 
 SIZES = {"a": 7, "b": 6, "c": 14, "d": 1}
 
@@ -52,8 +53,7 @@ def test_a_component_without_a_solution_is_left_out() -> None:
     assert new == {}
 
 
-@pytest.mark.parametrize("factor", [1.5, 2.0, 3.0])
-@pytest.mark.parametrize("half", [8, 12, 14])
+@pytest.mark.parametrize(("half", "factor"), pairs([8, 12, 14], [1.5, 2.0, 3.0]))
 def test_shuffled_halves_grow_in_the_users_own_class(half: int, factor: float) -> None:
     """An odd half of a half is cut through an interleaved pair, which stays; both sides of it gain the same."""
     teacher = randomise(shuffle_chain(half, units=3).double())

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
 from tests.check import randomise
+from tests.thinned import pairs
 
 Make = Callable[[Iterable[Any]], Optimizer]
 TINY = 1e-30  # an eps that does not count
@@ -44,6 +45,12 @@ def net(dtype: torch.dtype = torch.float64) -> nn.Module:
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 12, 3), nn.ReLU()]
     return randomise(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(48, 5))).to(dtype)
+
+
+@functools.cache
+def widths() -> fxgrow.WidthGraph:
+    """Of the net."""
+    return fxgrow.widths(net(), batch(0)[0])
 
 
 def batch(number: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -119,21 +126,21 @@ def compared(make: Make, plan: fxgrow.Plan) -> dict[str, float]:
 @pytest.mark.parametrize("method", ["even", "zero_out"])
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "Adafactor"])
 def test_the_state_is_that_of_a_student_trained_all_along(name: str, method: str) -> None:
-    plan = fxgrow.plan(fxgrow.widths(net(), batch(0)[0]), {"0": 13, "3": 1.5}, method=method)
+    plan = fxgrow.plan(widths(), {"0": 13, "3": 1.5}, method=method)
     errors = compared(OPTIMIZERS[name], plan)
     assert all(error < 1e-12 for error in errors.values()), errors
     assert len(errors) >= (0 if name == "SGD" else 1)
 
 
 def test_adafactor_keeps_the_second_moment_that_its_means_stand_for() -> None:
-    plan = fxgrow.plan(fxgrow.widths(net(), batch(0)[0]), 2.0, method="even")
+    plan = fxgrow.plan(widths(), 2.0, method="even")
     assert all(error < 1e-12 for error in compared(OPTIMIZERS["Adafactor"], plan).values())
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_shares_per_weight_leave_the_state_near(name: str) -> None:
     """With `split` a replica's share of the gradient is 1/k on average, and another for each weight."""
-    plan = fxgrow.plan(fxgrow.widths(net(), batch(0)[0]), 2.0, method="split")
+    plan = fxgrow.plan(widths(), 2.0, method="split")
     teacher, optimizer = trained(OPTIMIZERS[name], 8)
     student = fxgrow.apply(plan, teacher, optimizer=optimizer)
     far: dict[str, list[float]] = {}
@@ -184,7 +191,7 @@ def test_new_entries_take_no_larger_steps_than_old_ones(name: str) -> None:
 
     RMSprop and NAdam take longer steps with old entries, too; Adadelta has no rate that is a length.
     """
-    plan = fxgrow.plan(fxgrow.widths(net(), batch(0)[0]), {"0": 13, "3": 1.5}, method="zero_out")
+    plan = fxgrow.plan(widths(), {"0": 13, "3": 1.5}, method="zero_out")
     teacher, optimizer = late(OPTIMIZERS[name])
     before = largest_loss(teacher)
     student = fxgrow.apply(plan, teacher, optimizer=optimizer)
@@ -197,7 +204,7 @@ def test_new_entries_take_no_larger_steps_than_old_ones(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_student_of_replicas_trains_on_without_a_rise_of_the_loss(name: str) -> None:
-    plan = fxgrow.plan(fxgrow.widths(net(), batch(0)[0]), {"0": 13, "3": 1.5}, method="split")
+    plan = fxgrow.plan(widths(), {"0": 13, "3": 1.5}, method="split")
     teacher, optimizer = late(OPTIMIZERS[name])
     before = largest_loss(teacher)
     student = fxgrow.apply(plan, teacher, optimizer=optimizer)
@@ -206,7 +213,7 @@ def test_a_student_of_replicas_trains_on_without_a_rise_of_the_loss(name: str) -
 
 def test_zero_second_moments_would_overshoot() -> None:
     """What the test above guards against."""
-    plan = fxgrow.plan(fxgrow.widths(net(), batch(0)[0]), {"0": 13, "3": 1.5}, method="zero_out")
+    plan = fxgrow.plan(widths(), {"0": 13, "3": 1.5}, method="zero_out")
     teacher, optimizer = late(OPTIMIZERS["Adam"])
     student = fxgrow.apply(plan, teacher, optimizer=optimizer)
     for name, parameter in student.named_parameters():
@@ -276,13 +283,12 @@ def test_training_on_is_the_same_as_saving_and_loading(name: str) -> None:
     assert all(torch.equal(p, q) for p, q in zip(student.parameters(), twin.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_method_that_does_not_keep_the_function_moves_the_state_too(name: str) -> None:
-    for method in fxgrow.methods.names():
-        teacher, optimizer = trained(OPTIMIZERS[name], 2)
-        student = fxgrow.grow(teacher, {"0": 13}, batch(0)[0], optimizer=optimizer, method=method)
-        assert holds(optimizer, student)
-        assert torch.isfinite(torch.tensor([step(student, optimizer, number) for number in range(3)])).all()
+@pytest.mark.parametrize(("make", "method"), pairs(OPTIMIZERS, fxgrow.methods.names()))
+def test_a_method_that_does_not_keep_the_function_moves_the_state_too(make: Make, method: str) -> None:
+    teacher, optimizer = trained(make, 2)
+    student = fxgrow.grow(teacher, {"0": 13}, batch(0)[0], optimizer=optimizer, method=method)
+    assert holds(optimizer, student)
+    assert torch.isfinite(torch.tensor([step(student, optimizer, number) for number in range(3)])).all()
 
 
 # -- what optimizers hold --------------------------------------------------------------------------
@@ -489,7 +495,7 @@ def test_an_unknown_optimizer_can_be_registered() -> None:
     fxgrow.state.register(Other, average=fxgrow.state.FIRST)
     with pytest.raises(ValueError, match="registered already"):
         fxgrow.state.register(Other)
-    plan = fxgrow.plan(fxgrow.widths(net(), batch(0)[0]), {"0": 13}, method="even")
+    plan = fxgrow.plan(widths(), {"0": 13}, method="even")
     assert compared(Other, plan)["average"] < 1e-12
 
 

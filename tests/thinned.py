@@ -32,7 +32,7 @@ ARCS: dict[str, tuple[float, float]] = {
     "decoders that generate": (0, 1 / 2),
     "decoders that are saved": (1 / 2, 1 / 2),
 }
-NETS = ("module output", "other inputs", "deeper", "wider ends", "float32")
+OF_NETS = ("module output", "other inputs", "deeper", "wider ends", "float32")
 
 
 def runs(kind: str, case: str) -> bool:
