@@ -20,7 +20,7 @@ from fxgrow.plans.changes import Repeat
 from fxgrow.rewrite.student import student_of
 from tests.check import randomise, relative_error, run
 from tests.depth_cases import REQUESTS as REQUESTS_FOR_LAYERS
-from tests.thinned import pairs, thinned
+from tests.thinned import THOROUGH, pairs, thinned
 
 EXACT = 1e-10
 with_torchvision = pytest.mark.skipif(
@@ -59,7 +59,10 @@ def clones(student: nn.Module) -> list[str]:
 @with_torchvision
 @pytest.mark.parametrize(
     ("small", "large", "added"),
-    [("resnet18", "resnet34", (1, 2, 4, 1)), ("resnet50", "resnet101", (0, 0, 17, 0))],
+    [
+        ("resnet18", "resnet34", (1, 2, 4, 1)),
+        pytest.param("resnet50", "resnet101", (0, 0, 17, 0), marks=THOROUGH),
+    ],
 )
 def test_a_resnet_becomes_the_deeper_one_and_loads_into_its_builder(
     small: str, large: str, added: tuple[int, ...]

@@ -23,6 +23,7 @@ from fxgrow.rewrite.student_inputs import old_outputs, padded_inputs
 from tests.analysed import EACH, analysed, teacher_and_inputs
 from tests.check import randomise, relative_error, run, stale_sizes
 from tests.nets import Net
+from tests.small_vgg import small_vgg
 from tests.thinned import THOROUGH, thinned
 
 NEW = ("zero", "mean", "random")
@@ -558,7 +559,7 @@ def _vision(name: str) -> nn.Module:
     made = {
         "resnet18": models.resnet18,
         "mobilenet_v3_small": models.mobilenet_v3_small,
-        "vgg11_bn": lambda: models.vgg11_bn(init_weights=False),
+        "vgg11_bn": small_vgg,
         "vit": lambda: models.VisionTransformer(32, 8, 2, 2, 32, 64),
         "swin": lambda: models.SwinTransformer([4, 4], 24, [2, 2], [2, 4], [4, 4]),
         "googlenet": lambda: models.googlenet(init_weights=False, aux_logits=True),

@@ -20,6 +20,7 @@ from fxgrow.depth import insert as insertion
 from fxgrow.plans.changes import Insert
 from tests.check import randomise
 from tests.depth_cases import REQUESTS, Net
+from tests.small_vgg import small_vgg
 from tests.test_blocks import images
 from tests.test_module_depth import EXACT, assert_all_learn, decoder, deepened, plan_of, with_torchvision
 from tests.thinned import THOROUGH, pairs
@@ -111,7 +112,8 @@ def test_only_the_block_around_the_layer_becomes_a_graph() -> None:
 )
 def test_new_layers_in_real_models(name: str, layers: list[str], size: int) -> None:
     torch.manual_seed(0)
-    teacher = randomise(getattr(import_torchvision().models, name)().double()).eval()
+    build = small_vgg if name == "vgg11_bn" else getattr(import_torchvision().models, name)
+    teacher = randomise(build().double()).eval()
     x = images(2, 3, size, size)
     student = deepened(teacher, [Deepen(layer) for layer in layers], x)
     assert len(plan_of(student).new_modules) == len(layers)
