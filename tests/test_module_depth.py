@@ -402,6 +402,99 @@ def test_features_before_the_clone_are_picked_as_before() -> None:
     assert len(student.blocks) == 4
 
 
+class Referring(nn.Module):
+    """A block that knows modules outside, without having them registered."""
+
+    def __init__(self, shared: nn.Module | None = None, gain: nn.Parameter | None = None) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 12), nn.Linear(12, 8)
+        self.norm = nn.LayerNorm(8) if shared is None else shared
+        self.gain = nn.Parameter(torch.ones(8)) if gain is None else gain
+        self.known: list[Any] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        factor = self.known[0].head.weight.mean() if self.known else 1.0
+        return x + self.b(F.relu(self.a(self.norm(x) * self.gain * factor)))
+
+
+class Referred(nn.Module):
+    def __init__(self, **shared: Any) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Referring(**shared) for _ in range(3)])
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+KNOWN: dict[str, Callable[[Any, Any], None]] = {
+    "in a list": lambda block, model: block.known.append(model),
+    "past the registration": lambda block, model: vars(block).update(known=[SimpleNamespace(head=model.head)]),
+    "in a tuple": lambda block, model: setattr(block, "known", (model,)),
+    "a neighbour that knows the model": lambda block, model: block.known.append(
+        SimpleNamespace(head=model.head, next=model.blocks[1], tensors=[model.head.bias])
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_clone_knows_the_modules_that_its_block_knows(name: str) -> None:
+    """A copy of them would be a hidden model, which computes and does not learn."""
+    torch.manual_seed(0)
+    teacher = randomise(Referred().double()).eval()
+    for block in teacher.blocks:
+        KNOWN[name](block, teacher)
+    student = deepened(teacher, [Deepen("blocks", blocks=2), Deepen("blocks.0", blocks=1)], images(5, 8))
+    assert len(student.blocks) == 6
+    for model, place in ((student, 2), (deepened(student, Deepen("blocks.1", blocks=1), images(5, 8)), 3)):
+        known = [block.known[0] for block in model.blocks]
+        assert {id(one.head) for one in known} == {id(model.head)}
+        if name == "a neighbour that knows the model":
+            assert {id(one.next) for one in known} == {id(model.blocks[place])}
+            assert {id(one.tensors[0]) for one in known} == {id(model.head.bias)}
+
+
+def test_what_blocks_share_their_clones_share() -> None:
+    torch.manual_seed(0)
+    norm, gain = nn.LayerNorm(8), nn.Parameter(torch.ones(8))
+    teacher, x = randomise(Referred(shared=norm, gain=gain).double()).eval(), images(5, 8)
+    norm.bias.requires_grad_(False)
+    student = deepened(teacher, Deepen("blocks", blocks=2), x)
+    assert len({id(block.norm.weight) for block in student.blocks}) == len({id(b.gain) for b in student.blocks}) == 1
+    assert len({id(block.a.weight) for block in student.blocks}) == 5
+    assert len(list(student.parameters())) == len(list(teacher.parameters())) + 2 * 4
+    assert [n for n, p in student.named_parameters() if not p.requires_grad] == ["blocks.0.norm.bias"]
+    optimizer = torch.optim.SGD([p for p in teacher.parameters() if p.requires_grad], momentum=0.9)
+    student = fxgrow.grow(teacher, Deepen("blocks", blocks=2), x, output="module", optimizer=optimizer)
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in student.parameters() if p.requires_grad)
+
+
+def test_what_is_zero_in_a_clone_is_its_own() -> None:
+    torch.manual_seed(0)
+    teacher, x = Referred().double(), images(5, 8)
+    for block in teacher.blocks[1:]:
+        block.b = teacher.blocks[0].b
+    student = deepened(randomise(teacher).eval(), Deepen("blocks", blocks=2), x)
+    assert torch.equal(student.blocks[0].b.weight, teacher.blocks[0].b.weight)
+    assert [bool(block.b.weight.any()) for block in student.blocks] == [True, False, False, True, True]
+    assert len({id(block.b.weight) for block in student.blocks}) == 3
+
+
+def test_buffers_that_blocks_share_are_each_clones_own() -> None:
+    """A batch norm that the clones called, too, would count their batches."""
+    torch.manual_seed(0)
+    teacher, x = randomise(Referred(shared=nn.BatchNorm1d(8)).double()).eval(), images(5, 8)
+    student = deepened(teacher, Deepen("blocks", blocks=2), x)
+    for mode in ("eval", "train", "eval after train"):
+        assert relative_error(run(student, x, mode), run(teacher, x, mode)) <= EXACT
+    assert student.blocks[0].norm is student.blocks[2].norm
+    assert student.blocks[3].norm.weight is student.blocks[2].norm.weight
+    assert student.blocks[3].norm.running_mean is not student.blocks[2].norm.running_mean
+
+
 def test_a_block_outside_of_containers_is_refused() -> None:
     class Plain(nn.Module):
         def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,6 +24,44 @@ def replace_everywhere(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
         for name, child in module._modules.items():
             if child is old:
                 module._modules[name] = new
+
+
+def shared_parts(root: nn.Module, block: nn.Module, own: Iterable[str]) -> dict[int, Any]:
+    """What a clone of a block shares with the model, by `id`: modules and tensors outside that it holds or is tied to.
+
+    A block may refer to the model or to its neighbours, in a list or past `__setattr__`. A clone refers to the same.
+    Buffers that are the block's as well are each clone's own: code writes to them.
+
+    Args:
+        root: The model.
+        block: The block.
+        own: The names in the block of the parameters that are each clone's own.
+    """
+    inside = list(modules(block))
+    outside = _without(root, block)
+    tensors = {id(t): t for module in outside.values() for t in _tensors(module)}
+    named = dict(block.named_parameters(remove_duplicate=False))
+    mine = {id(named[name]) for name in own if name in named}
+    mine |= {id(buffer) for module in inside for buffer in module._buffers.values()}
+    mine |= {id(module) for module in inside}  # one that is outside, too, has tied parameters and buffers of its own
+    return {key: value for key, value in (outside | tensors).items() if key not in mine}
+
+
+def _without(root: nn.Module, block: nn.Module) -> dict[int, Any]:
+    """The modules of a tree that are reached by a way past a block, by `id`."""
+    found: dict[int, Any] = {}
+    pending = [root]
+    while pending:
+        module = pending.pop()
+        if module is not block and id(module) not in found:
+            found[id(module)] = module
+            pending += [child for child in module._modules.values() if child is not None]
+    return found
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    for table in (module._parameters, module._buffers):
+        yield from (tensor for tensor in table.values() if tensor is not None)
 
 
 def shared_objects(root: nn.Module, block: nn.Module) -> dict[int, Any]:

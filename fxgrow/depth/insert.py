@@ -18,13 +18,13 @@ from ..errors import PlanError
 from ..model.copies import clone_owned
 from ..model.grown import GrownModule
 from ..model.provenance import modules_of, set_module_stack
-from ..model.tree import MODE_OVERRIDES, Mode, skeleton
+from ..model.tree import MODE_OVERRIDES, Mode, module_at, skeleton
 from ..plans.changes import CLONE, Enlarge, Insert, Repeat, StructuralChange, in_order
 from ..plans.entries import Recount
 from ..plans.numbering import Numbering
 from ..plans.validation import is_module_path
 from .counts import recount
-from .entries import number_through, replace_everywhere, shared_objects
+from .entries import number_through, replace_everywhere, shared_objects, shared_parts
 from .new_layers import build_new_layer, fill
 
 LAST_CLONE = "fxgrow_last_clone"  # in the meta of a block's exit node: the exit node of its last clone
@@ -183,11 +183,13 @@ def _node(graph: fx.Graph, name: str) -> fx.Node:
 def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat) -> None:
     block = _module(root, repeat.block)
     last = repeat.block
-    shared = {} if repeat.regions else shared_objects(root, block)
+    model = module_at(root, "")
+    shared = shared_parts(model, block, repeat.fills) | ({} if repeat.regions else shared_objects(model, block))
     for path in repeat.paths:
         twin = clone_owned(block, shared)
         for parameter in twin.parameters():  # new parameters are trained even if those of the block are frozen
-            parameter.requires_grad_(parameter.is_floating_point())
+            if id(parameter) not in shared:
+                parameter.requires_grad_(parameter.is_floating_point())
         tensors = dict(twin.named_parameters(remove_duplicate=False))
         for name, filled in repeat.fills.items():
             if name not in tensors:
