@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from benchmarks.torchvision_shim import import_torchvision
 from fxgrow import Deepen, Kernel, Plan, PlanError, Widen
 from fxgrow.depth import insert as insertion
 from fxgrow.plans.changes import Insert
-from tests.check import randomise
+from tests.check import randomise, relative_error
 from tests.depth_cases import REQUESTS, Net
 from tests.small_vgg import small_vgg
 from tests.test_blocks import images
@@ -276,12 +277,91 @@ def test_a_layer_that_the_model_itself_calls_is_refused() -> None:
         fxgrow.grow(teacher, Deepen("a"), x, output="module")
 
 
-@pytest.mark.parametrize(
-    "build", [lambda: _Hooked(), lambda: _Frozen()], ids=["a hook that changes the result", "no gradients"]
-)
-def test_code_that_cannot_be_traced_is_refused_with_the_reason(build: Callable[[], nn.Module]) -> None:
+def test_code_that_cannot_be_traced_is_refused_with_the_reason() -> None:
     with pytest.raises(PlanError, match="kept as a call"):
-        fxgrow.grow(around(build()), Deepen("inner.part.a"), images(5, 4), output="module")
+        fxgrow.grow(around(_Frozen()), Deepen("inner.part.a"), images(5, 4), output="module")
+
+
+HOOKS: dict[str, Callable[[nn.Module], Any]] = {
+    "changes the result": lambda m: m.register_forward_hook(lambda _, args, result: result * 2),
+    "returns nothing": lambda m: m.register_forward_hook(lambda *_: None),
+    "changes the arguments": lambda m: m.register_forward_pre_hook(lambda _, args: (args[0] * 2,)),
+    "adds an argument": lambda m: m.register_forward_pre_hook(
+        lambda _, args, kwargs: (args, {"scale": torch.tensor(3.0).double()}), with_kwargs=True
+    ),
+    "backward": lambda m: m.register_full_backward_hook(lambda _, given, result: (given[0] * 2,)),
+    "before backward": lambda m: m.register_full_backward_pre_hook(lambda _, given: (given[0] * 2,)),
+}
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_hooks_of_a_block_stay_where_its_code_becomes_a_graph(name: str) -> None:
+    teacher, x = around(_Hooked()), images(5, 4)
+    HOOKS[name](teacher.inner.part)
+    student = deepened(teacher, Deepen("inner.part.a"), x)
+    assert isinstance(student.inner.part, fx.GraphModule)
+    gradients = []
+    for model in (teacher, student, copy.deepcopy(student)):
+        given = x.clone().requires_grad_()
+        model(given).square().sum().backward()
+        assert given.grad is not None
+        gradients.append(given.grad)
+    assert relative_error(gradients[1], gradients[0]) <= EXACT
+    assert torch.equal(gradients[2], gradients[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        student(x)
+
+
+class Reading(Around):
+    """A model that reads what it keeps on a part."""
+
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        part: Any = self.inner.part
+        return self.inner(x) * (part.factor if part.words == ["a"] and part.where.kept is part.words else 1.0)
+
+
+def test_attributes_of_a_block_stay_where_its_code_becomes_a_graph() -> None:
+    teacher: Any = randomise(Reading(_Hooked()).double()).eval()
+    part = teacher.inner.part
+    part.factor, part.words = 2.0, ["a"]
+    part.where = Kept(part.words)
+    student, x = deepened(teacher, Deepen("inner.part.a"), images(5, 4)), images(5, 4)
+    expected = teacher(x)
+    again = deepened(student, Deepen("inner.part.a"), x)
+    wider = fxgrow.grow(student, {"inner.part.a": 8}, x, output="module")
+    average = torch.optim.swa_utils.AveragedModel(student)
+    others = [pickle.loads(pickle.dumps(student)), copy.deepcopy(student), copy.copy(student), again, wider, average]
+    for model in (student, *others):
+        assert torch.allclose(model(x), expected)
+    copied: Any = others[1]
+    copied.inner.part.words.append("b")
+    assert student.inner.part.words == ["a"], "a copy has its own"
+    assert copied.inner.part.where.kept is copied.inner.part.words
+
+
+def test_what_the_user_keeps_on_a_graph_is_copied_with_it() -> None:
+    student: Any = fxgrow.grow(around(Net("ReLU")), 1.5, images(4, 3, 10, 10))
+    student.mine = {"epoch": 3, "itself": student}
+    for twin in (copy.deepcopy(student), pickle.loads(pickle.dumps(student))):
+        assert twin.mine["epoch"] == 3
+        assert twin.mine["itself"] is twin
+
+
+def test_no_warning_comes_of_what_is_looked_at_inside() -> None:
+    """Modules are watched while a student is deepened again: these hooks are not the user's."""
+    teacher, x = around(Net("ReLU")), images(4, 3, 10, 10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        student = fxgrow.grow(teacher, Deepen("inner.a"), x, output="module")
+        for path in ("inner.b", "inner.a"):
+            student = fxgrow.grow(student, Deepen(path), x, output="module")
+            student(x)
+        graph = fxgrow.grow(teacher, 2.0, x)
+        for request in (Deepen("inner.a"), Deepen("inner", blocks=1)):
+            with pytest.raises(PlanError, match=r"use output='graph'|nothing calls it"):
+                fxgrow.grow(graph, request, x, output="module")
+        graph(x)
 
 
 class _Part(nn.Module):
@@ -289,17 +369,24 @@ class _Part(nn.Module):
         super().__init__()
         self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.b(F.relu(self.a(x)))
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        x = self.b(F.relu(self.a(x)))
+        return x if scale is None else x * scale
+
+
+class Kept:
+    """An object of the user's."""
+
+    def __init__(self, kept: Any) -> None:
+        self.kept = kept
 
 
 class _Hooked(nn.Module):
-    """A part whose hook changes its result."""
+    """A part that may have hooks."""
 
     def __init__(self) -> None:
         super().__init__()
         self.part = _Part()
-        self.part.register_forward_hook(lambda module, args, result: result * 2)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.part(x)
@@ -317,9 +404,9 @@ class _Frozen(nn.Module):
 
 
 class _WithoutGradients(_Part):
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         with torch.no_grad():
-            return super().forward(x)
+            return super().forward(x, scale)
 
 
 @pytest.mark.parametrize(

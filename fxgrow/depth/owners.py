@@ -9,7 +9,7 @@ from torch import nn
 from ..capture.ladder import trace_model
 from ..capture.traced import Traced
 from ..errors import GrowError, Unfit
-from ..model.copies import on_meta
+from ..model.copies import on_meta, without_hooks
 from ..model.example_inputs import ModelInputs
 from ..model.layer_kinds import CONTAINERS, SEQUENCE, is_layer
 from ..model.tree import module_at
@@ -73,7 +73,7 @@ class Owners:
         return known
 
     def _trace(self, owner: str) -> Traced:
-        module = module_at(self._root, owner)
+        module = without_hooks(module_at(self._root, owner))  # the graph keeps them: they run around it
         args, kwargs = self._run().visits_of(owner)[0].call if owner else ((), self._arguments)
         return trace_model(module, ModelInputs(args, dict(kwargs)), leaf_modules=_own_code(module))
 
@@ -84,7 +84,7 @@ class Owners:
             mode = next(iter(self._traced.tapes))
             run = TapedRun(self._traced.to_run(self._root), self._arguments, ProgramTape, mode=mode)
             paths = [path for path, module in named_modules(self._root) if path and not is_layer(module)]
-            self._program = program_of(run, lambda run: run.graph(self._traced.graph(mode)), paths)
+            self._program = program_of(run, lambda run: run.graph(self._traced.graph(mode)), paths, inside=True)
         return self._program
 
 

@@ -6,6 +6,7 @@ import copy
 import copyreg
 import functools
 import operator
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType, NoneType
@@ -173,6 +174,7 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     return twin
 
 
+_HOOKS = [name for name in vars(nn.Module()) if re.fullmatch(r"_(forward|backward)(_pre)?_hooks(_\w+)?", name)]
 _IN_MODULES = vars(nn.Module()).keys()  # attributes that __setstate__ would add to a state of an older torch
 _IMMUTABLE = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torch.Size, torch.device}
 _TABLES = {dict, OrderedDict, set, list}
@@ -195,6 +197,16 @@ def _meta_like(tensor: Tensor) -> Tensor:
 def clone_owned(model: nn.Module, shared: Mapping[int, Any] | None = None) -> nn.Module:
     """A deep copy that shares no memory with the model, but what is in `shared` by `id`."""
     return clone_shared(model, {id(t): _copy_of(t) for t in named_tensors(model).values()} | dict(shared or {}))
+
+
+def without_hooks(module: nn.Module) -> nn.Module:
+    """The same module, with the same children and tensors, but no hooks of its own."""
+    hooked = {name: type(hooks)() for name in _HOOKS if (hooks := vars(module).get(name))}
+    if not hooked:
+        return module
+    alone = object.__new__(type(module))
+    alone.__dict__.update(vars(module) | hooked)
+    return alone
 
 
 def clone_to_run(model: nn.Module, *, real: bool) -> nn.Module:

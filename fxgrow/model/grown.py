@@ -135,6 +135,7 @@ class GrownModule(fx.GraphModule):
     def __copy__(self) -> GrownModule:
         twin = GrownModule(as_tree(self), self.graphs, type(self).__name__)
         twin.meta = copy.copy(self.meta)
+        vars(twin).update(self._attributes())
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GrownModule:
@@ -142,18 +143,24 @@ class GrownModule(fx.GraphModule):
         twin = GrownModule(root, {m: copy.deepcopy(g) for m, g in self.graphs.items()}, type(self).__name__)
         memo[id(self)] = twin
         twin.meta = copy.deepcopy(self.meta, memo)
+        vars(twin).update(copy.deepcopy(self._attributes(), memo))
         return twin
+
+    def _attributes(self) -> dict[str, Any]:
+        """What the user keeps on the module, as a block of the user's own class has it, and a graph has no use for."""
+        of_graph = as_tree(self).__dict__.keys() | _STATE | {"_compiled_call_impl"}
+        return {name: value for name, value in vars(self).items() if name not in of_graph}
 
     def __reduce__(self) -> tuple[Any, ...]:
         root = as_tree(self)
         if OPAQUE_MODEL in root.__dict__:
-            return _rebuild, (root, {}, type(self).__name__, self.meta, {})
+            return _rebuild, (root, {}, type(self).__name__, self.meta, {}), self._attributes() or None
         graphs: dict[Mode, fx.GraphModule] = {}
         names: dict[Mode, dict[str, str]] = {}
         for mode, graph in self.graphs.items():
             graphs[mode], names[mode] = self._as_code(root, graph)
         stacks = {mode: module_stacks(graph) for mode, graph in self.graphs.items()}
-        return _rebuild, (root, graphs, type(self).__name__, self.meta, stacks, names)
+        return _rebuild, (root, graphs, type(self).__name__, self.meta, stacks, names), self._attributes() or None
 
     def _as_code(self, root: nn.Module, graph: fx.Graph) -> tuple[fx.GraphModule, dict[str, str]]:
         """A graph in the form that FX pickles, and which names in it stand for others that FX does not write."""

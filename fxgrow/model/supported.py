@@ -27,7 +27,7 @@ def leaf_references(leaf_modules: object) -> tuple[str | type, ...]:
     return leaves
 
 
-HARMLESS = "fxgrow_harmless"  # attribute of a hook on a parameter that fxgrow puts there itself
+HARMLESS = "fxgrow_harmless"  # attribute of a hook or another object that fxgrow puts there itself
 
 
 def _hooks_of_users(tensor: Tensor) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from .supported import HARMLESS
 from .walk import named_modules
 
 _TABLES = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
@@ -40,7 +41,8 @@ class Known:
 
 
 def _hooks(module: nn.Module) -> frozenset[int]:
-    return frozenset(key for table in _TABLES for key in vars(module).get(table) or ())
+    tables = [vars(module).get(table) or {} for table in _TABLES]
+    return frozenset(key for table in tables for key, hook in table.items() if not hasattr(hook, HARMLESS))
 
 
 def _inside(path: str, others: Container[str]) -> bool:

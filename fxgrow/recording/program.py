@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..base.structures import leaf_tensors
 from ..base.torch_private import no_dispatch_modes
 from ..model.copies import named_tensors
+from ..model.supported import HARMLESS
 from ..model.walk import submodule
 from .operators import tensors_in
 from .run import TapedRun
@@ -131,7 +132,11 @@ class Program:
 
 
 def program_of(
-    run: TapedRun[ProgramTape], perform: Callable[[TapedRun[ProgramTape]], Any], paths: Iterable[str]
+    run: TapedRun[ProgramTape],
+    perform: Callable[[TapedRun[ProgramTape]], Any],
+    paths: Iterable[str],
+    *,
+    inside: bool = False,
 ) -> Program:
     """Record a run.
 
@@ -139,10 +144,11 @@ def program_of(
         run: The run, on a tree of our own.
         perform: Makes it.
         paths: The modules whose calls are watched.
+        inside: Whether a call is given what its `forward` gets, after the module's own hooks have changed that.
     """
     visits: list[Visit] = []
     found = named_tensors(run.root)
-    with _watching(run.root, run.tape, paths, visits):
+    with _watching(run.root, run.tape, paths, visits, inside=inside):
         result = perform(run)
     left = [*found.items(), *((n, t) for n, t in named_tensors(run.root).items() if t is not found.get(n))]
     written = tuple([(name, value) for name, tensor in left if (value := run.tape.content(tensor)) != name])
@@ -151,7 +157,9 @@ def program_of(
 
 
 @contextmanager
-def _watching(root: nn.Module, tape: ProgramTape, paths: Iterable[str], visits: list[Visit]) -> Iterator[None]:
+def _watching(
+    root: nn.Module, tape: ProgramTape, paths: Iterable[str], visits: list[Visit], *, inside: bool
+) -> Iterator[None]:
     """A context in which each call of a module is added to the visits."""
     entered: dict[str, list[tuple[Any, tuple[Passed, ...], int]]] = {}
 
@@ -165,8 +173,11 @@ def _watching(root: nn.Module, tape: ProgramTape, paths: Iterable[str], visits: 
     handles: list[Any] = []
     for path in paths:
         module = submodule(root, path)
-        handles.append(module.register_forward_pre_hook(partial(enter, path), prepend=True, with_kwargs=True))
-        handles.append(module.register_forward_hook(partial(leave, path)))
+        before, after = partial(enter, path), partial(leave, path)
+        for hook in (before, after):
+            vars(hook)[HARMLESS] = True
+        handles.append(module.register_forward_pre_hook(before, prepend=not inside, with_kwargs=True))
+        handles.append(module.register_forward_hook(after))
     try:
         yield
     finally:
