@@ -85,12 +85,13 @@ def check_lineage(model: nn.Module) -> None:
 
 
 def _made(plan: Plan, model: nn.Module) -> bool:
-    """Whether a model still has the shapes that its last plan gave it."""
+    """Whether a model still has the shapes that its last plan gave it, and the modules that its plans put there."""
     tensors = shapes_of(model)
     last = plan.steps[-1]
     kernels = {f"{path}.weight" for change in last.changes for path in change.kernels}
     shapes = {last.numbering(name): shape for name, shape in _shapes(last).items() if name not in kernels}
-    return shapes.items() <= tensors.items()
+    paths = {path for path, _ in named_modules(model, duplicates=True)}
+    return shapes.items() <= tensors.items() and plan.new_modules.keys() <= paths
 
 
 def _shapes(plan: Plan, *, old: bool = False) -> dict[str, tuple[int, ...]]:

@@ -58,7 +58,8 @@ def read(path: Path, device: torch.device) -> tuple[dict[str, Tensor], str]:
     try:
         with safetensors.safe_open(path, "pt", device=str(device)) as file:
             names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, (file.metadata() or {}).get(KEY, "")
+            # A copy each: in the file they lie at any byte, where kernels round otherwise, and may go with the file.
+            return {name: file.get_tensor(name).clone() for name in names}, (file.metadata() or {}).get(KEY, "")
     except Exception as error:
         raise GrowError(f"cannot read {path}: {in_words(error)}") from error
 
