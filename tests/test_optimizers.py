@@ -526,6 +526,35 @@ def test_an_optimizer_with_a_list_of_its_own_is_refused() -> None:
         fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer)
 
 
+class Keeper:
+    """An object of the user's, which keeps something."""
+
+    def __init__(self, kept: Any) -> None:
+        self.kept = kept
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda model: model,
+        lambda model: Keeper(list(model.parameters())),
+        lambda model: {"of": [Keeper(Keeper({"all": tuple(model.parameters())}))]},
+        lambda model: Keeper(torch.optim.SGD(model.parameters())),
+        lambda model: Keeper(model),
+    ],
+    ids=["the model", "a list", "deep inside", "an optimizer", "the model in an object"],
+)
+def test_an_optimizer_with_an_object_that_holds_parameters_is_refused(keep: Any) -> None:
+    teacher = net()
+    optimizer = OPTIMIZERS["Adam"](teacher.parameters())
+    optimizer.mine = keep(teacher)  # type: ignore[attr-defined]
+    with pytest.raises(fxgrow.GrowError, match=r"holds '0\.weight' in its attribute 'mine'"):
+        fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer)
+    optimizer.mine = Keeper(optimizer)  # type: ignore[attr-defined]
+    student = fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer, warmup=3)
+    assert holds(optimizer, fxgrow.grow(student, 1.5, batch(0)[0], optimizer=optimizer))
+
+
 class Lookahead(Optimizer):
     """A wrapper with state of its own, for the same parameters."""
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 from ..errors import GrowError
+from ..model.supported import HARMLESS
 from .zero import local_part
 
 _MOST_WRAPPERS = 8
-_DEPTH = 6  # an optimizer, its groups, a group, a list in it, a tuple in that, a parameter
+_DEPTH = 16  # a module is four levels: its attributes, its children, a child, its parameters
 
 
 def layers_of(optimizer: object) -> list[Any]:
@@ -38,15 +41,22 @@ def check_holdings(layers: Sequence[Any], names: Mapping[int, str]) -> None:
     for group in groups:
         _check(inner, "option", group, followed, names)
     for layer in layers if local_part(inner) is None else layers[:-1]:
-        _check(layer, "attribute", vars(layer) if hasattr(layer, "__dict__") else {}, followed, names)
+        table = vars(layer) if hasattr(layer, "__dict__") else {}
+        _check(layer, "attribute", table, followed, names, objects=layer is inner)
 
 
 def _check(
-    holder: Any, what: str, table: Mapping[str, Any], followed: Collection[int], names: Mapping[int, str]
+    holder: Any,
+    what: str,
+    table: Mapping[str, Any],
+    followed: Collection[int],
+    names: Mapping[int, str],
+    *,
+    objects: bool = False,
 ) -> None:
     for key, value in table.items():
         seen = set(followed)
-        held = next((names[id(one)] for one in _inside(value, seen) if id(one) in names), None)
+        held = next((names[id(one)] for one in _inside(value, seen, objects=objects) if id(one) in names), None)
         if held is not None:
             raise GrowError(
                 f"the {type(holder).__name__} holds {held!r} in its {what} {key!r}, outside its groups, where it "
@@ -54,9 +64,13 @@ def _check(
             )
 
 
-def _inside(value: Any, seen: set[int], depth: int = _DEPTH) -> Iterator[Any]:
-    """A value and what is in it, each thing once."""
-    if id(value) in seen:
+def _inside(value: Any, seen: set[int], depth: int = _DEPTH, *, objects: bool = False) -> Iterator[Any]:
+    """A value and what is in it, each thing once; what is in the attributes of objects, too, where that is asked for.
+
+    A framework's wrapper holds the framework, and that the model; an optimizer has no reason to.
+    """
+    attributes = getattr(value, "__dict__", None)
+    if id(value) in seen or HARMLESS in (attributes or ()):
         return
     seen.add(id(value))
     yield value
@@ -67,5 +81,7 @@ def _inside(value: Any, seen: set[int], depth: int = _DEPTH) -> Iterator[Any]:
         entries = [*value.keys(), *value.values()]
     elif isinstance(value, list | tuple | set | frozenset):
         entries = list(value)
+    elif objects and not isinstance(value, Tensor | type | FunctionType | MethodType | ModuleType):
+        entries = [attributes]
     for entry in entries if depth else ():
-        yield from _inside(entry, seen, depth - 1)
+        yield from _inside(entry, seen, depth - 1, objects=objects)

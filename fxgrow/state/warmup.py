@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from ..base.scalars import as_int
 from ..errors import GrowError
 from ..model.copies import named_parameters
+from ..model.supported import HARMLESS
 from ..plans.growth_plan import Plan
 from .moments import Moment
 from .optimizer import Moving, grown_by
@@ -104,6 +105,7 @@ class Warmup:
             steps: How many steps it takes.
             done: How many were taken before.
         """
+        vars(self)[HARMLESS] = True
         self.steps, self.done = steps, done
         self._masks = list(masks)
         self._before: list[Tensor] = []
