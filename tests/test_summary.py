@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -42,6 +43,21 @@ def teacher() -> nn.Module:
 
 def by_layer(found: fxgrow.Summary) -> dict[str, object]:
     return {row.layer: row for row in found.rows}
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("spec", [2.0, [{"stem": 2.0}, fxgrow.Kernel("stem", 5)]], ids=["widths", "a kernel, too"])
+def test_a_student_is_compared_with_any_of_its_teachers(output: Any, spec: Any) -> None:
+    models = [teacher()]
+    for _ in range(2):
+        models.append(fxgrow.grow(models[-1], spec if len(models) == 1 else {"stem": 1.5}, IMAGES, output=output))
+    sizes = [int(model.get_parameter("stem.weight").shape[0]) for model in models]
+    assert sizes == [8, 16, 24]
+    for model, size in zip(models[:2], sizes, strict=False):
+        for given in (model, fxgrow.widths(model, IMAGES, output=output)):
+            found = fxgrow.summary(models[2], IMAGES, teacher=given)
+            assert by_layer(found)["stem"].width == (size, 24)
+            assert found.parameters == tuple(sum(p.numel() for p in m.parameters()) for m in (model, models[2]))
 
 
 def test_a_model_is_listed_layer_by_layer() -> None:

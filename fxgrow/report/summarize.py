@@ -20,7 +20,7 @@ from ..model.copies import named_tensors
 from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
 from ..plans.entries import TensorPlan
 from ..plans.growth_plan import Plan, example_of
-from ..rewrite.lineage import plan_of
+from ..rewrite.lineage import plan_between, plan_of
 from ..rewrite.student import check_code
 from ..rewrite.student_inputs import padded_inputs
 from ..rewrite.tensors import check_tensors
@@ -49,7 +49,7 @@ def summarize(
     Raises:
         GrowError: `model` is none of these, the teacher is not the plan's, or a model does not run.
     """
-    plan = model if isinstance(model, Plan) else plan_of(model) if isinstance(model, nn.Module) else None
+    plan = model if isinstance(model, Plan) else _plan(model, teacher) if isinstance(model, nn.Module) else None
     if plan is None:
         widths = freeze(trace_model(model, example_inputs)) if isinstance(model, nn.Module) else model
         if not isinstance(widths, WidthGraph):
@@ -66,6 +66,12 @@ def summarize(
     if isinstance(model, nn.Module):
         return _of_student(model, plan, teacher, example_inputs)
     return _of_plan(plan) if teacher is None else _of_plan_and_teacher(plan, teacher)
+
+
+def _plan(student: nn.Module, teacher: object) -> Plan | None:
+    """The plans that made a student: since its first teacher, or since the one that is given."""
+    model = teacher.traced.root if isinstance(teacher, WidthGraph) else teacher
+    return plan_between(model, student) if isinstance(model, nn.Module) else plan_of(student)
 
 
 def _example(plan: Plan, model: nn.Module, example_inputs: ExampleInputs | None) -> ExampleInputs:
