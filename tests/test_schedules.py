@@ -72,6 +72,45 @@ def test_a_rehearsal_finds_a_growth_that_cannot_be_made() -> None:
         schedule.rehearse(net())
 
 
+def test_a_rehearsal_is_in_the_order_of_the_run() -> None:
+    growths: dict[Any, Any] = {4: {"0": 16}, fxgrow.Epoch(9): {"3": 20}, 2: {"0": 12}, fxgrow.Epoch(1): {"3": 15}}
+    schedule, model = fxgrow.GrowthSchedule(growths, X), net()
+    plan = schedule.rehearse(model)
+    assert plan is not None
+    assert [width.new for step in plan.steps for width in step.grown_widths] == [12, 15, 16, 20]
+    assert sizes(run(schedule, model, OPTIMIZERS["SGD"](model.parameters()), 4)) == (16, 12)
+
+
+def test_norms_that_are_calibrated_later_are_rehearsed() -> None:
+    spec = fxgrow.Deepen("0", kind="identity", norm="batch", calibrated=True)
+    batches = iter([X])
+    schedule, model = fxgrow.GrowthSchedule({1: spec}, X, calibration=batches), net()
+    plan = schedule.rehearse(model)
+    student = run(schedule, model, OPTIMIZERS["SGD"](model.parameters()), 1)
+    assert plan == fxgrow.plan_of(student)
+    with pytest.raises(fxgrow.PlanError, match=r"growth at Step.*is to be calibrated: give batches"):
+        fxgrow.GrowthSchedule({1: spec}, X).rehearse(net())
+
+
+def test_a_model_that_asks_for_numbers_is_rehearsed() -> None:
+    class Asking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x) if float(x.abs().sum()) > 0 else x
+
+    model = Asking()
+    before = copy.deepcopy(model.state_dict())
+    schedule = fxgrow.GrowthSchedule({1: {"net.0": 12}, 2: {"net.0": 16}}, X)
+    plan = schedule.rehearse(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert plan == fxgrow.plan_of(run(schedule, model, OPTIMIZERS["SGD"](model.parameters()), 2))
+    with pytest.raises(fxgrow.GrowError, match=r"growth at Step.*gone"):
+        fxgrow.GrowthSchedule({1: {"gone": 12}}, X).rehearse(model)
+
+
 def test_sizes_that_a_class_states_follow_at_each_growth() -> None:
     def state(student: nn.Module, plan: fxgrow.Plan) -> None:
         told.append((sizes(student), len(plan.grown_widths)))

@@ -9,19 +9,20 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor, nn
 
 from .. import methods
-from ..api import LeafModules, Resize, grow
+from ..api import LeafModules, Resize, grow, plan, reasons, widths
 from ..base.scalars import as_int, as_number
 from ..base.wording import a_type
-from ..errors import GrowError, PlanError
-from ..model.copies import on_meta
+from ..errors import GrowError, PlanError, TraceError
+from ..model.copies import clone_owned, on_meta
 from ..model.example_inputs import ExampleInputs
 from ..model.tree import Output
 from ..plans.growth_plan import Plan
 from ..rewrite.lineage import plan_of
+from ..rewrite.student import check_calibration, student_of
 from ..spec.parse import Spec, parse
 from ..state.optimizer import Optimizers
 from ..state.warmup import checked_steps
-from .triggers import Epoch, Plateau, Step, Trigger, trigger
+from .triggers import Epoch, Plateau, Step, Trigger, in_time, trigger
 
 Key = TypeVar("Key", bound="int | Trigger")
 
@@ -146,7 +147,8 @@ class GrowthSchedule(Generic[Key]):
     def rehearse(self, model: nn.Module) -> Plan | None:
         """Make all growths that are still to come on a copy without data, so that a wrong one is found before training.
 
-        They are made in the order of the mapping; no batch of `calibration` is run.
+        They are made in the order of the mapping, steps and epochs each by their numbers. No batch of `calibration` is
+        run. Where the code of the model asks for the numbers in tensors, the copy has data.
 
         Args:
             model: The model that is to be trained.
@@ -157,15 +159,29 @@ class GrowthSchedule(Generic[Key]):
         Raises:
             GrowError: As `grow`, with the growth that it is about.
         """
-        options = {**self._options, "calibration": None, "resize": None}
-        copied = on_meta(model)
-        for number, (when, spec) in enumerate(self._growths):
-            if number not in self._done:
-                try:
-                    copied = grow(copied, spec, self._example_inputs, **options)
-                except GrowError as error:
-                    raise type(error)(f"the growth at {when}: {error}") from error
-        return plan_of(copied)
+        try:
+            return plan_of(self._rehearsed(on_meta(model)))
+        except TraceError:
+            return plan_of(self._rehearsed(clone_owned(model)))
+
+    def _rehearsed(self, copied: nn.Module) -> nn.Module:
+        for when, spec in in_time([entry for n, entry in enumerate(self._growths) if n not in self._done]):
+            try:
+                copied = self._trial(copied, spec)
+            except GrowError as error:
+                raise type(error)(f"the growth at {when}: {error}") from error
+        return copied
+
+    def _trial(self, model: nn.Module, spec: Spec) -> nn.Module:
+        """What a growth makes, without what depends on data: no new norm is calibrated."""
+        options = self._options
+        traced = {key: options[key] for key in ("output", "leaf_modules", "progress")}
+        planned = {key: options[key] for key in ("seed", "method", "progress")}
+        found = widths(model, self._example_inputs, **traced)
+        proposal = plan(found, spec, **planned)
+        check_calibration(proposal, options["calibration"])
+        with reasons("grow"):
+            return student_of(found.traced, proposal, model)
 
     def _watch(self, metric: object) -> None:
         plateau = self._plateau()

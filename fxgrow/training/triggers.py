@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ..base.scalars import as_int, as_number
 from ..errors import PlanError
@@ -74,6 +75,24 @@ def trigger(key: object) -> Trigger:
     if number is None:
         raise PlanError(f"a growth is due at a step (an int), an Epoch or a Plateau, not at {key!r:.60}")
     return Step(number)
+
+
+Planned = TypeVar("Planned")
+
+
+def in_time(growths: Sequence[tuple[Trigger, Planned]]) -> list[tuple[Trigger, Planned]]:
+    """Growths in the order in which they come, as far as that is known: steps among steps, and epochs among epochs."""
+    entries = list(growths)
+    for kind in (Step, Epoch):
+        places = [place for place, (when, _) in enumerate(growths) if isinstance(when, kind)]
+        ordered = sorted(places, key=lambda place: _number(growths[place][0]))
+        for place, source in zip(places, ordered, strict=True):
+            entries[place] = growths[source]
+    return entries
+
+
+def _number(when: Trigger) -> int:
+    return 0 if isinstance(when, Plateau) else when.number
 
 
 def _check_number(what: str, number: object) -> None:
