@@ -23,6 +23,7 @@ from tests.check import randomise
 from tests.decoders import Config, Decoder
 from tests.golden_net import golden_inputs, golden_net, golden_plan
 from tests.nets import NETS
+from tests.test_module_depth import Referred
 
 OUTPUTS: tuple[Output, ...] = ("graph", "module")
 KILLS = int(os.environ.get("FXGROW_KILLS", "4"))  # 200 were tried, see docs/scale.md
@@ -271,6 +272,25 @@ def test_tied_tensors_are_one_in_a_file_of_torch_save(tmp_path: Path) -> None:
     found = torch.load(tmp_path / "student.pt")
     assert found["first.weight"].data_ptr() == found["second.weight"].data_ptr()
     the_same(found, fxgrow.apply(plan, teacher, X))
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("shared", [{"gain": nn.Parameter(torch.ones(8))}, {"shared": nn.BatchNorm1d(8)}])
+def test_what_blocks_share_is_one_in_their_clones_too(shared: Any, output: Output, tmp_path: Path) -> None:
+    teacher, x = Referred(**shared), torch.randn(5, 8)
+    student = fxgrow.grow(teacher, [fxgrow.Deepen("blocks", blocks=2), {"blocks.0.a": 20}], x, output=output)
+    plan = fxgrow.plan_of(student)
+    assert plan is not None
+    torch.save(teacher.state_dict(), tmp_path / "teacher.pt")
+    fxgrow.grow_checkpoint(plan, tmp_path / "teacher.pt", tmp_path / "student.pt")
+    found, state = torch.load(tmp_path / "student.pt"), student.state_dict()
+    the_same(found, student)
+    for name in state:
+        one_in_file = {other for other in found if found[other].data_ptr() == found[name].data_ptr()}
+        assert one_in_file == {other for other in state if state[other].data_ptr() == state[name].data_ptr()}
+    saved(teacher, tmp_path / "teacher.safetensors")
+    fxgrow.grow_checkpoint(plan, tmp_path / "teacher.safetensors", tmp_path / "student.safetensors")
+    the_same(load_file(tmp_path / "student.safetensors"), student)
 
 
 def test_tied_tensors_that_differ_are_refused(tmp_path: Path) -> None:

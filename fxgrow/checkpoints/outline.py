@@ -78,6 +78,7 @@ class Made:
         around: Zeros around it, as `torch.nn.functional.pad` takes them; empty for none.
         tie: What tensors that are one have in common; "" where it is none of these.
         buffer: Whether it is a buffer.
+        absent: Whether the teacher's file has it under another name alone.
     """
 
     how: Grown | Filled | OfLayer
@@ -85,6 +86,7 @@ class Made:
     around: tuple[int, ...] = ()
     tie: str = ""
     buffer: bool = False
+    absent: bool = False
 
 
 def outline(plan: Plan, given: Mapping[str, Info]) -> dict[str, Made]:
@@ -106,7 +108,16 @@ def outline(plan: Plan, given: Mapping[str, Info]) -> dict[str, Made]:
             _repeat(made, change)
         else:
             _insert(made, change)
-    return {plan.numbering(name): one for name, one in made.items()}
+    return {plan.numbering(name): one for name, one in _in_file(made)}
+
+
+def _in_file(made: Mapping[str, Made]) -> Iterator[tuple[str, Made]]:
+    """What the student's file holds; of a tensor that the teacher's leaves out, the first name if it has no other."""
+    held = {one.tie for one in made.values() if not one.absent}
+    for name, one in made.items():
+        if not one.absent or one.tie not in held:
+            held.add(one.tie)
+            yield name, replace(one, absent=False)
 
 
 def check_given(plan: Plan, given: Mapping[str, Info]) -> None:
@@ -145,17 +156,19 @@ def _grown(plan: Plan, given: Mapping[str, Info]) -> dict[str, Made]:
     """The teacher's tensors with their new widths."""
     planned = {one.name: one for one in plan.tensors}
     sources: dict[str, str] = {}  # by the first name of a tensor, the one that the file has
+    for one in plan.stored:
+        if one.name in given:
+            sources.setdefault(one.same_as or one.name, one.name)
     made: dict[str, Made] = {}
     tied = {one.same_as for one in plan.stored if one.same_as}
     for one in plan.stored:
-        if one.name not in given:
-            continue
-        first, info = one.same_as or one.name, given[one.name]
+        first = one.same_as or one.name
+        source = sources[first]
+        info = given.get(one.name, given[source])
         if first in planned:
             info = Info(tuple(map(plan.new_size, planned[first].layouts)), info.dtype)
-        source = sources.setdefault(first, one.name)
         tie = first if first in tied else ""
-        made[one.name] = Made(Grown(source, first), info, (), tie, one.buffer)
+        made[one.name] = Made(Grown(source, first), info, (), tie, one.buffer, one.name not in given)
     return made
 
 
@@ -177,11 +190,13 @@ def _repeat(made: dict[str, Made], repeat: Repeat) -> None:
     if missing := [name for name in repeat.fills if name not in inside]:
         raise PlanError(f"{repeat.block} has no parameter {missing[0]!r}; the plan was made for another model")
     values = {inside[name].tie or name: value for name, value in repeat.fills.items()}
+    outside = {one.tie for name, one in made.items() if one.tie and not name.startswith(f"{repeat.block}.")}
     for path in repeat.paths:
         for name, one in inside.items():
             value = values.get(one.tie or name)
             how = one.how if value is None else Filled(value)
-            tie = f"{path} {one.tie}" if one.tie else ""
+            shared = value is None and not one.buffer and one.tie in outside  # with others, too, as in a student
+            tie = one.tie if shared or not one.tie else f"{path} {one.tie}"
             made[f"{path}.{name}"] = replace(one, how=how, tie=tie, around=one.around if value is None else ())
 
 
