@@ -33,7 +33,7 @@ def apply_inside(plan: Plan, model: nn.Module, make: Callable[[nn.Module], nn.Mo
     """
     check_supported(model)
     inner = model._modules.get(INNER)
-    if isinstance(model, nn.DataParallel):
+    if type(model).__name__ == "DataParallel":
         raise PlanError(f"{type(model).__name__} is tied to the model that it wraps: give model.{INNER}, and wrap anew")
     if inner is None or not _is_average(plan, model, inner):
         return make(model)
