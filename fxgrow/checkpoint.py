@@ -172,6 +172,9 @@ def grow_checkpoint(
         threads: How many make blocks beside each other; the bits do not depend on it.
         progress: As for `fxgrow.grow`.
 
+    Returns:
+        Nothing; the source is as before.
+
     Raises:
         GrowError: A file is not there, is cut off, cannot be written, or is the other one; the disk is full; tensors
             that the model ties differ; or safetensors is not installed.

@@ -332,7 +332,7 @@ Small = tuple[fxgrow.Plan, dict[str, Tensor]]
         ("3.weight", torch.zeros(5, 4, 3, 5), "expects '3.weight' of shape"),
         ("3.bias", torch.zeros(6), "expects '3.bias' of shape"),
         ("1.num_batches_tracked", torch.tensor(1.0), "as int64"),
-        ("0.weight", torch.zeros(4, 3, 3, 3, dtype=torch.int8), "as float32"),
+        ("0.weight", torch.zeros(4, 3, 3, 3, dtype=torch.int8), "as a floating dtype"),
         ("other", torch.zeros(2), "has 'other'"),
     ],
 )

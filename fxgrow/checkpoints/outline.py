@@ -146,10 +146,10 @@ def _check_info(stored: Stored, info: Info) -> None:
         raise PlanError(
             f"the plan expects {stored.name!r} of shape {stored.shape}, and the checkpoint has {info.shape}"
         )
-    expected: torch.dtype = getattr(torch, stored.dtype)
-    alike = info.dtype == expected or (info.dtype.is_floating_point and expected.is_floating_point)
+    alike = info.dtype == getattr(torch, stored.dtype) if stored.dtype else info.dtype.is_floating_point
     if not alike:
-        raise PlanError(f"the plan expects {stored.name!r} as {stored.dtype}, and the checkpoint has {info.dtype}")
+        expected = stored.dtype or "a floating dtype"
+        raise PlanError(f"the plan expects {stored.name!r} as {expected}, and the checkpoint has {info.dtype}")
 
 
 def _grown(plan: Plan, given: Mapping[str, Info]) -> dict[str, Made]:

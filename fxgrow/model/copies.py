@@ -40,7 +40,10 @@ def named_tensors(model: nn.Module, paths: Paths | None = None) -> dict[str, Ten
 
 
 def stored(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...], str, str, bool]]:
-    """What torch puts into a `state_dict`: name, shape, dtype, first name of a tied tensor or "", whether a buffer."""
+    """What torch puts into a `state_dict`: name, shape, dtype, first name of a tied tensor or "", whether a buffer.
+
+    The dtype is "" for floating point: what is planned does not depend on which.
+    """
     first: dict[int, str] = {}
     for path, module in named_modules(model, duplicates=True):
         kept = [
@@ -50,7 +53,8 @@ def stored(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...], str, str, b
             for key, tensor in table:
                 if tensor is not None:
                     name = f"{path}.{key}" if path else key
-                    original, dtype = first.setdefault(id(tensor), name), str(tensor.dtype).removeprefix("torch.")
+                    original = first.setdefault(id(tensor), name)
+                    dtype = "" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
                     yield name, tuple(tensor.shape), dtype, "" if original == name else original, buffer
 
 

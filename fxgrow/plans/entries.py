@@ -122,7 +122,7 @@ class Stored:
     Attributes:
         name: Its name there.
         shape: Its shape in the teacher.
-        dtype: Its dtype there, as "float32".
+        dtype: Its dtype, as "int64"; "" for any of floating point, which a checkpoint may have in another.
         same_as: The first name of the tensor that it is, where it is tied; else "".
         buffer: Whether it is a buffer rather than a parameter.
     """

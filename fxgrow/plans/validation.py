@@ -114,7 +114,7 @@ def check_stored(stored: Sequence[Stored], tensors: Sequence[TensorPlan], widths
         shape = planned.get(original.name, original.shape)
         if (one.same_as and one.same_as not in first) or original.shape != one.shape or shape != one.shape:
             raise PlanError(f"the plan's stored tensor {one.name!r:.80} is none of its model")
-        if not isinstance(getattr(torch, one.dtype, None), torch.dtype):
+        if one.dtype and not isinstance(getattr(torch, one.dtype, None), torch.dtype):
             raise PlanError(f"the plan's stored tensor {one.name!r:.80} has the dtype {one.dtype!r:.40}")
         if len(one.shape) > MOST_DIMS or not all(0 <= size <= MOST_ENTRIES for size in one.shape):
             raise PlanError(f"the plan's stored tensor {one.name!r:.80} has sizes that no tensor has")
