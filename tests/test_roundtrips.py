@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -125,18 +126,17 @@ from tests.nets import NETS
 net = NETS["dense_net"]
 student = fxgrow.grow(net.make(), 1.5, net.inputs())
 weights = b"".join(v.numpy().tobytes() for v in student.state_dict().values())
-print(hashlib.sha256(student.meta["fxgrow"].to_json().encode() + weights).hexdigest())
+digest = hashlib.sha256(student.meta["fxgrow"].to_json().encode() + weights).hexdigest()
 """
 
 
 def test_processes_agree() -> None:
     """Every rank gets the same student: neither hash seeds nor addresses enter."""
-    digests = set()
-    for seed in ("0", "1"):
-        environment = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        digests.add(done.stdout)
-    assert len(digests) == 1
+    here: dict[str, Any] = {}
+    exec(SCRIPT, here)
+    other = "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"
+    environment = {**os.environ, "PYTHONHASHSEED": other, "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-c", f"{SCRIPT}print(digest)"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{here['digest']}\n"

@@ -16,6 +16,7 @@ from fxgrow.ops import Exactness, Rule, Sample, rule, rule_for, rules
 from fxgrow.rewrite.student import student_of
 from tests.check import assert_exact, randomise
 from tests.nets.registry import Call
+from tests.thinned import pairs
 
 pytestmark = pytest.mark.xdist_group("rules")  # in one process: each sample is analysed once
 
@@ -46,6 +47,7 @@ class Sandwich(nn.Module):
         return self.use(self.middle(x).flatten(1))
 
 
+SAMPLES = {f"{name} ({number})": sample for number, (name, sample) in enumerate(_samples())}
 ANY = Exactness(any="every dimension")
 FUNCTIONS = list({id(r.function): r for r in rules().values()}.values())
 
@@ -76,8 +78,7 @@ def _widths(sample: Sample) -> fxgrow.WidthGraph:
     return _analysed(sample)[0]
 
 
-@pytest.mark.parametrize("factor", [1.5, 2.0])
-@pytest.mark.parametrize("sample", [s for _, s in _samples()], ids=[name for name, _ in _samples()])
+@pytest.mark.parametrize(("sample", "factor"), pairs(SAMPLES, [1.5, 2.0]))
 def test_sample_grows_exactly_or_stays(sample: Sample, factor: float) -> None:
     teacher, inputs = _made(sample)
     found = _widths(sample)

@@ -9,6 +9,7 @@ from torch import nn
 
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
+from tests.thinned import THOROUGH
 
 
 class Config:
@@ -179,7 +180,9 @@ def models(transformers: Any) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["ViT", "ConvNeXt", "ResNet", "BERT", "Llama", "Qwen3", "T5"])
+@pytest.mark.parametrize(
+    "name", ["ViT", "ConvNeXt", "ResNet", "BERT", pytest.param("Llama", marks=THOROUGH), "Qwen3", "T5"]
+)
 def test_a_grown_model_of_transformers_is_saved_and_loaded(name: str, tmp_path: Path) -> None:
     import_torchvision()
     transformers = pytest.importorskip("transformers", reason="the extra transformers is not installed")
