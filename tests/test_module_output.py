@@ -1,7 +1,10 @@
 """Students of the teacher's own class: its code, attributes, methods, hooks and indexing, with grown parameters."""
 
 import copy
+import functools
 import pickle
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +17,9 @@ from tests.nets import NETS, Net, architectures, idioms, signatures, vision_tran
 from tests.thinned import thinned
 
 OURS = {"_fxgrow_plan"}
+
+
+X = torch.randn(4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
 def pickled(model: nn.Module) -> bytes | None:
@@ -129,3 +135,94 @@ def test_a_module_is_grown_again_and_trains() -> None:
     student(x).square().sum().backward()
     optimizer.step()
     assert all(not torch.equal(a, b) for a, b in zip(before, student.parameters(), strict=True))
+
+
+# -- how arguments reach code that looks at how they were given -------------------------------------------------
+
+
+class Net2(nn.Module):
+    """Two layers, with a flag that doubles the result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 6), nn.Linear(6, 3)
+
+    def compute(self, x: Tensor, double: object) -> Tensor:
+        result: Tensor = self.b(torch.relu(self.a(x)))
+        return result * 2 if double else result
+
+
+def with_default(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """As transformers does: what is not among the named arguments comes from a config."""
+
+    @functools.wraps(forward)
+    def wrapped(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("double") is None:
+            kwargs["double"] = True
+        return forward(self, *args, **kwargs)
+
+    return wrapped
+
+
+def first_is_given(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A wrapper that takes the first argument by its position."""
+
+    @functools.wraps(forward)
+    def wrapped(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return forward(self, args[0] * 1.0, *args[1:], **kwargs)
+
+    return wrapped
+
+
+class FromConfig(Net2):
+    @with_default
+    def forward(self, x: Tensor | None = None, mask: Tensor | None = None, double: bool | None = None) -> Tensor:
+        assert x is not None
+        return self.compute(x if mask is None else x * mask, double)
+
+
+class FromConfigWithMore(Net2):
+    @with_default
+    def forward(self, x: Tensor, double: bool | None = None, **more: Any) -> Tensor:
+        return self.compute(x, double) * more.get("scale", 1.0)
+
+
+class FirstAndConfig(Net2):
+    @first_is_given
+    @with_default
+    def forward(self, x: Tensor, mask: Tensor | None = None, double: bool | None = None) -> Tensor:
+        return self.compute(x if mask is None else x * mask, double)
+
+
+class ByPlace(Net2):
+    def forward(self, x: Tensor, mask: Tensor | None = None, /, double: bool = True) -> Tensor:
+        return self.compute(x if mask is None else x * mask, double)
+
+
+class AnyNumber(Net2):
+    def forward(self, x: Tensor, double: bool = True, *more: Tensor, scale: float = 1.0) -> Tensor:
+        return self.compute(sum(more, x), double) * scale
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs"),
+    [
+        (FromConfig, {"x": X, "mask": X > 0}),
+        (FromConfig, (X,)),
+        (FromConfigWithMore, {"x": X}),
+        (FromConfigWithMore, {"x": X, "scale": 3.0}),
+        (FirstAndConfig, (X, X > 0)),
+        (ByPlace, (X, X > 0)),
+        (ByPlace, (X,)),
+        (AnyNumber, (X, False, X, X)),
+        (AnyNumber, (X,)),
+    ],
+)
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_arguments_reach_a_model_as_they_are_written(kind: type[nn.Module], inputs: Any, output: Any) -> None:
+    torch.manual_seed(0)
+    teacher = kind().double()
+    args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
+    student = fxgrow.grow(teacher, 2.0, inputs, output=output)
+    assert torch.allclose(student(*args, **kwargs), teacher(*args, **kwargs), atol=1e-12)
+    assert student.get_parameter("a.weight").shape == (12, 5)

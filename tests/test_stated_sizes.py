@@ -171,7 +171,9 @@ def models(transformers: Any) -> dict[str, Any]:
             t.ResNetConfig(embedding_size=8, hidden_sizes=[16, 24, 32, 40], **stages)
         ),
         "BERT": lambda: t.BertForSequenceClassification(t.BertConfig(**small, **words, num_labels=5)),
+        "BERT alone": lambda: t.BertModel(t.BertConfig(**small, **words)),
         "Llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**small, **words, num_key_value_heads=2)),
+        "Llama alone": lambda: t.LlamaModel(t.LlamaConfig(**small, **words, num_key_value_heads=2)),
         "Qwen3": lambda: t.Qwen3ForCausalLM(t.Qwen3Config(**small, **words, num_key_value_heads=2, head_dim=4)),
         "T5": lambda: t.T5ForConditionalGeneration(
             t.T5Config(d_model=16, d_kv=4, num_layers=2, num_heads=4, d_ff=24, vocab_size=50)
@@ -181,7 +183,18 @@ def models(transformers: Any) -> dict[str, Any]:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "name", ["ViT", "ConvNeXt", "ResNet", "BERT", pytest.param("Llama", marks=THOROUGH), "Qwen3", "T5"]
+    "name",
+    [
+        "ViT",
+        "ConvNeXt",
+        "ResNet",
+        "BERT",
+        "BERT alone",
+        pytest.param("Llama", marks=THOROUGH),
+        "Llama alone",
+        "Qwen3",
+        "T5",
+    ],
 )
 def test_a_grown_model_of_transformers_is_saved_and_loaded(name: str, tmp_path: Path) -> None:
     import_torchvision()
@@ -193,14 +206,16 @@ def test_a_grown_model_of_transformers_is_saved_and_loaded(name: str, tmp_path: 
         if name in ("ViT", "ConvNeXt", "ResNet")
         else {"input_ids": torch.randint(50, (2, 7))}
     )
-    if name == "T5":  # its heads grow in the encoder alone, which its config cannot state
+    if name == "T5":
         inputs["decoder_input_ids"] = torch.randint(50, (2, 5))
-    student = fxgrow.grow(teacher, {"*.wi": 2.0} if name == "T5" else 2.0, inputs, output="module")
-    expected = student(**inputs).logits
-    assert torch.allclose(expected, teacher(**inputs).logits, rtol=1e-4, atol=1e-5)
+    # Heads that grow in the encoder alone, or where the residual width is the output's, no config of these can state.
+    spec: Any = {"T5": {"*.wi": 2.0}, "BERT alone": {"*.intermediate.dense": 2.0}}.get(name, 2.0)
+    student = fxgrow.grow(teacher, spec, inputs, output="module")
+    expected = student(**inputs)[0]
+    assert torch.allclose(expected, teacher(**inputs)[0], rtol=1e-4, atol=1e-5)
     student.save_pretrained(tmp_path)
     loaded = type(teacher).from_pretrained(tmp_path).eval()
-    assert torch.allclose(loaded(**inputs).logits, expected, atol=1e-6)
+    assert torch.allclose(loaded(**inputs)[0], expected, atol=1e-6)
     assert sum(p.numel() for p in loaded.parameters()) > sum(p.numel() for p in teacher.parameters())
 
 

@@ -38,13 +38,19 @@ def _path_of(model: nn.Module, root: nn.Module) -> str:
 
 
 def opaque_graph(model: nn.Module) -> fx.Graph:
-    """A graph with the model's signature that passes all arguments to the model."""
+    """A graph with the model's signature that passes all arguments to the model.
+
+    The first one and those that must be given go by position, the others by name, as calls are written. Wrappers around
+    a `forward` of transformers put what is missing among the named ones, and find it given twice otherwise.
+    """
     graph = fx.Graph()
     args: Any = []
     kwargs: dict[str, Any] = {}
     optional: dict[str, Any] = {}
     others: tuple[Any, Any] = ((), {})
-    for name, parameter in parameters_of(model).items():
+    parameters = parameters_of(model)
+    more = any(stars_of(parameter) == "*" for parameter in parameters.values())
+    for name, parameter in parameters.items():
         stars = stars_of(parameter)
         default = () if stars or parameter.default is parameter.empty else (default_in_code(parameter),)
         node = graph.create_node("placeholder", f"{stars}{name}", default, {})
@@ -56,8 +62,10 @@ def opaque_graph(model: nn.Module) -> fx.Graph:
             optional[name] = node
         elif parameter.kind is parameter.KEYWORD_ONLY or optional:  # one before it may be left out
             kwargs[name] = node
-        else:
+        elif parameter.kind is parameter.POSITIONAL_ONLY or more or not (default and args):
             args.append(node)
+        else:
+            kwargs[name] = node
     model_node = graph.create_node("get_attr", OPAQUE_MODEL, (), {})
     given: tuple[Any, Any] = (tuple(args), kwargs)
     if others != ((), {}):
