@@ -12,6 +12,7 @@ from typing import Any
 from ..base.progress import step
 from ..errors import GrowError, in_words
 from ..plans.growth_plan import Plan
+from ..state.files import temporary
 from .files import (
     INDEX,
     MAP,
@@ -23,7 +24,6 @@ from .files import (
     opened,
     prefix_of,
     shards_of,
-    temporary,
 )  # fmt: skip
 from .fill_file import Source, check_pairs, fill
 from .outline import Info, Made, outline, tied
@@ -136,8 +136,7 @@ class _Writer:
             whole = self._first if isinstance(self._first, TorchSource) else None
             ties = {self._prefix + name: self._prefix + first for name, first in tied(made)}
             return lambda path, infos: TorchTarget(path, infos, whole, ties)
-        one = isinstance(self._first, SafetensorsSource) and not self._target.name.endswith(INDEX)
-        metadata = self._first.metadata if one and isinstance(self._first, SafetensorsSource) else PYTORCH
+        metadata = self._first.metadata if isinstance(self._first, SafetensorsSource) else PYTORCH
         return lambda path, infos: SafetensorsTarget(path, infos, metadata)
 
     def write_between(

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import GrowError, in_words
+from ..state.files import temporary
 from .fill_file import Source
 from .outline import Grown, Info, Made
 from .safetensors_file import SafetensorsSource, SafetensorsTarget
@@ -182,11 +183,6 @@ def prefix_of(names: Collection[str], known: Collection[str]) -> str:
             return ""
         prefix += more
     return prefix
-
-
-def temporary(path: Path) -> Path:
-    """The name of a file until it is whole."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def shards_of(made: Mapping[str, Made], shards: Mapping[str, str]) -> dict[str, str]:

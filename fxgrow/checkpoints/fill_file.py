@@ -16,6 +16,7 @@ from ..base.progress import step
 from ..base.rng import named_generator
 from ..depth.new_layers import build_new_layer
 from ..errors import GrowError
+from ..plans.changes import Insert
 from ..plans.growth_plan import Plan
 from ..rewrite.fill import PART, Block, Filling, copies
 from .outline import Filled, Grown, Info, Made, pairs
@@ -92,6 +93,8 @@ def _parts(tensor: Tensor) -> Iterator[tuple[int, Tensor]]:
 def _blocks(plan: Plan, made: Mapping[str, Made], source: Source, target: Target) -> Iterator[tuple[int, Call]]:
     """What makes the tensors, block by block, and how many bytes of files each touches."""
     filling, planned = Filling(plan), {one.name: one for one in plan.tensors}
+    built: Insert | None = None
+    layer: Mapping[str, Tensor] = {}
     for name, one in made.items():
         if not one.info.numel or one.how == Filled(0):  # a file begins with zeros
             continue
@@ -105,8 +108,11 @@ def _blocks(plan: Plan, made: Mapping[str, Made], source: Source, target: Target
                 blocks = copies(old) if known is None else filling.blocks(known, old)
                 calls = (partial(_fill, target, name, one, block) for block in blocks)
         else:
-            layer = build_new_layer(one.how.new, named_generator(plan.seed, one.how.new.path), CPU, one.how.dtype)
-            calls = iter([partial(target.write, name, 0, layer.state_dict()[one.how.key].contiguous())])
+            if one.how.new is not built:  # its tensors come one after the other, and only one layer is held
+                draws = named_generator(plan.seed, one.how.new.path)
+                layer = build_new_layer(one.how.new, draws, CPU, one.how.dtype).state_dict()
+                built = one.how.new
+            calls = iter([partial(target.write, name, 0, layer[one.how.key].contiguous())])
         touched = 2 * min(one.info.numel, PART) * one.info.dtype.itemsize
         for call in calls:
             yield touched, call

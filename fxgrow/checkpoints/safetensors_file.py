@@ -46,18 +46,13 @@ class SafetensorsSource:
         Raises:
             GrowError: It is not there, is cut off, or is no safetensors file.
         """
-        header = _header(path)
+        header, first = _header(path)
         self.metadata: Mapping[str, str] = header.pop(METADATA, {})
         self.infos: Mapping[str, Info] = {
             name: Info(tuple(entry["shape"]), _dtype(path, entry["dtype"])) for name, entry in header.items()
         }
         self._mapped = Mapped(path)
-        self._starts = {name: self._first(path) + entry["data_offsets"][0] for name, entry in header.items()}
-
-    @staticmethod
-    def _first(path: Path) -> int:
-        with path.open("rb") as file:
-            return LENGTH.size + LENGTH.unpack(file.read(LENGTH.size))[0]
+        self._starts = {name: first + entry["data_offsets"][0] for name, entry in header.items()}
 
     def tensor(self, name: str) -> Tensor:
         """A tensor, whose data are read where it is."""
@@ -68,7 +63,8 @@ class SafetensorsSource:
         self._mapped.forget()
 
 
-def _header(path: Path) -> dict[str, Any]:
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a file, and the byte where its data begin."""
     if importlib.util.find_spec("safetensors") is None:
         raise GrowError("safetensors files need safetensors: pip install fxgrow[save]")
     if not path.is_file():
@@ -78,10 +74,11 @@ def _header(path: Path) -> dict[str, Any]:
         with safetensors.safe_open(path, "pt"):  # checks the header, the places of tensors and the length of the file
             pass
         with path.open("rb") as file:
-            header: dict[str, Any] = json.loads(file.read(LENGTH.unpack(file.read(LENGTH.size))[0]))
+            length: int = LENGTH.unpack(file.read(LENGTH.size))[0]
+            header: dict[str, Any] = json.loads(file.read(length))
     except Exception as error:
         raise GrowError(f"cannot read {path}: {in_words(error)}") from error
-    return header
+    return header, LENGTH.size + length
 
 
 def _dtype(path: Path, name: str) -> torch.dtype:

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.files import prefix_of
 from ..errors import GrowError
 from .usage import UsageError, reported
 
 SAFETENSORS = ".safetensors"
-WRAPPERS = ("module.", "_orig_mod.")
 
 
 def load(path: str, model: nn.Module) -> nn.Module:
@@ -31,8 +31,8 @@ def load(path: str, model: nn.Module) -> nn.Module:
         GrowError: The checkpoint is of another model.
     """
     tensors = _read(path)
-    if not set(tensors) & set(model.state_dict()):
-        tensors = _unwrapped(tensors)
+    if prefix := prefix_of(tensors.keys(), model.state_dict().keys()):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     theirs, ours = ({t.dtype for t in some.values() if t.is_floating_point()} for some in (tensors, model.state_dict()))
     if len(theirs) == 1 and theirs != ours:
         model.to(next(iter(theirs)))
@@ -61,14 +61,6 @@ def _read(path: str) -> Mapping[str, Tensor]:
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
     ):
         raise UsageError(f"{path} holds no state_dict")
-    return tensors
-
-
-def _unwrapped(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Removes the prefix that a wrapper (DistributedDataParallel, torch.compile) puts before each name."""
-    for prefix in WRAPPERS:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
 
 

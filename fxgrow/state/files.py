@@ -26,17 +26,22 @@ def write(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
     """
     safetensors = _module("safetensors.torch")
     apart = {name: _apart(tensor) for name, tensor in tensors.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished = temporary(path)
     try:
-        safetensors.save_file(apart, temporary, {KEY: text})
-        with temporary.open("rb+") as file:
+        safetensors.save_file(apart, unfinished, {KEY: text})
+        with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(unfinished, path)
     except Exception as error:
         raise GrowError(f"cannot write {path}: {in_words(error)}") from error
     finally:
         with suppress(OSError):
-            temporary.unlink()
+            unfinished.unlink()
+
+
+def temporary(path: Path) -> Path:
+    """The name of a file until it is whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def _apart(tensor: Tensor) -> Tensor:
