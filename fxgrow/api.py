@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, TypeAlias, TypeVar, cast, overload
+from typing import Literal, TypeAlias, TypedDict, TypeVar, cast, overload
 
 from torch import fx, nn
 
@@ -23,6 +23,7 @@ from .errors import FxgrowError, GrowError, PlanError, in_words
 from .infer.freeze import freeze
 from .infer.width_graph import WidthGraph
 from .model.example_inputs import ExampleInputs
+from .model.sharded import is_sharded
 from .model.supported import leaf_references
 from .model.tree import Output
 from .plans.chain import chained
@@ -30,6 +31,7 @@ from .plans.growth_plan import Plan
 from .recording.model_run import source_location
 from .rewrite.apply_plans import apply_plans
 from .rewrite.student import call_resize, check_calibration, student_of
+from .shards.calls import apply_sharded, grow_sharded
 from .spec.parse import Spec, parse
 from .state.averages import apply_inside
 from .state.hand_over import hand_over
@@ -40,6 +42,16 @@ from .validate.refine import plan_until_valid
 Resize: TypeAlias = Callable[[nn.Module, Plan], None]
 LeafModules: TypeAlias = Iterable[str | type]
 Model = TypeVar("Model", bound=nn.Module)
+
+
+class _Sharded(TypedDict):
+    """The options of `grow` and `apply` that a sharded model has, too."""
+
+    optimizer: Optimizers | None
+    reset: bool
+    calibration: Iterable[ExampleInputs] | None
+    warmup: int
+    resize: Resize | None
 
 
 @contextmanager
@@ -228,8 +240,11 @@ def apply(
         Linear(in_features=4, out_features=16, bias=True)
     """
     with reasons("apply", progress):
-        steps, moved = checked_steps(warmup), moving(optimizer, model, reset=reset)
-        chain = chained(plan)
+        steps, chain = checked_steps(warmup), chained(plan)
+        if is_sharded(model):
+            options = _Sharded(optimizer=optimizer, reset=reset, calibration=calibration, warmup=steps, resize=resize)
+            return cast("Model", apply_sharded(chain, model, example_inputs, **options))
+        moved = moving(optimizer, model, reset=reset)
         student = apply_inside(chain, model, lambda inner: apply_plans(chain, inner, example_inputs, calibration))
         call_resize(resize, student, chain)
         hand_over(moved, chain, model, student, steps)
@@ -345,7 +360,18 @@ def grow(
     """
     with shown(progress):
         with reasons("grow"):
-            steps, moved = checked_steps(warmup), moving(optimizer, model, reset=reset)
+            steps = checked_steps(warmup)
+            if is_sharded(model):
+                options = _Sharded(
+                    optimizer=optimizer, reset=reset, calibration=calibration, warmup=steps, resize=resize
+                )
+
+                def propose() -> tuple[Traced, Plan]:
+                    found = widths(model, example_inputs, output="module", leaf_modules=leaf_modules)
+                    return found.traced, plan(found, spec, seed=seed, method=method)
+
+                return cast("Model", grow_sharded(model, propose, **options))
+            moved = moving(optimizer, model, reset=reset)
         found = widths(model, example_inputs, output=output, leaf_modules=leaf_modules)
         proposal = plan(found, spec, seed=seed, method=method)
         check_calibration(proposal, calibration)

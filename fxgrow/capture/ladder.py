@@ -30,6 +30,7 @@ from ..model.guesses import guesses
 from ..model.layer_kinds import CONTAINERS, is_hooked, is_layer
 from ..model.opaque import opaque_graph, unsupported_mode_graph
 from ..model.provenance import copy_module_stacks, module_stacks
+from ..model.sharded import is_sharded, whole
 from ..model.supported import check_supported
 from ..model.tree import MODE_OVERRIDES, MODES, Mode, Output, graph_for, keep, set_training, skeleton
 from ..model.walk import modules, named_modules
@@ -57,7 +58,7 @@ def trace_model(
     """Trace a model in both modes; the model itself is not touched.
 
     Args:
-        model: Any module with real floating-point parameters.
+        model: Any module with real floating-point parameters, which may be parts of larger tensors (FSDP2).
         example_inputs: A tensor, a tuple of arguments, a dict of keyword arguments; None: guessed from
             the first layer, trying usual sizes on the meta device.
         leaf_modules: Names or classes of submodules to keep as calls.
@@ -66,6 +67,8 @@ def trace_model(
     Raises:
         TraceError: The model does not run on the inputs, or holds what fxgrow does not grow.
     """
+    if is_sharded(model):
+        model = whole(model)
     check_supported(model)
     if output not in ("graph", "module"):
         raise TraceError(f"output is 'graph' or 'module', not {output!r}")

@@ -19,7 +19,7 @@ from ..errors import GrowError
 from ..plans.changes import Insert
 from ..plans.growth_plan import Plan
 from ..rewrite.fill import PART, Block, Filling, copies
-from .outline import Filled, Grown, Info, Made, pairs
+from .outline import Filled, Grown, Info, Made, inside, pairs
 
 Call = Callable[[], None]
 
@@ -121,7 +121,7 @@ def _blocks(plan: Plan, made: Mapping[str, Made], source: Source, target: Target
 def _fill(target: Target, name: str, one: Made, block: Block) -> None:
     """Make a block apart, in memory that stays in the processor's cache, and write it; or where it lies in the file."""
     if block.along or one.around:
-        block.fill(block.of(_inside(target.tensor(name), one.around)))
+        block.fill(block.of(inside(target.tensor(name), one.around)))
         return
     shape = torch.Size([block.stop - block.start, *one.info.shape[1:]])
     made = _scratch(shape, one.info.dtype)
@@ -146,14 +146,6 @@ CPU = torch.device("cpu")
 
 def _set(tensor: Tensor, value: float) -> None:
     tensor.fill_(value)
-
-
-def _inside(tensor: Tensor, around: tuple[int, ...]) -> Tensor:
-    """The part of a tensor inside of the zeros around it."""
-    for axis, (before, after) in enumerate(zip(around[::2], around[1::2], strict=True)):
-        dim = tensor.ndim - 1 - axis
-        tensor = tensor.narrow(dim, before, tensor.shape[dim] - before - after)
-    return tensor
 
 
 def _run(blocks: Iterator[tuple[int, Call]], threads: int, forget: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from ..base.rng import named_generator
 from ..depth.new_layers import build_new_layer
@@ -210,6 +211,14 @@ def _insert(made: dict[str, Made], new: Insert) -> None:
     for key, tensor in layer.state_dict().items():
         info = Info(tuple(tensor.shape), tensor.dtype)
         made[f"{new.path}.{key}"] = Made(OfLayer(new, key, dtype), info, buffer=key in buffers)
+
+
+def inside(tensor: Tensor, around: tuple[int, ...]) -> Tensor:
+    """The part of a tensor inside of the zeros around it."""
+    for axis, (before, after) in enumerate(zip(around[::2], around[1::2], strict=True)):
+        dim = tensor.ndim - 1 - axis
+        tensor = tensor.narrow(dim, before, tensor.shape[dim] - before - after)
+    return tensor
 
 
 def pairs(plan: Plan, given: Mapping[str, Info]) -> Iterator[tuple[str, str]]:

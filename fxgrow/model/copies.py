@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..errors import TraceError, in_words
 from .rebinding import rebound
 from .walk import Paths, modules, named_modules
+from .wrapped_class import own_attributes, own_class
 
 DEVICE = "_fxgrow_device"  # attribute of a module tree on meta: the device of the model that it stands for
 
@@ -114,12 +115,16 @@ def _copy_modules(tree: Iterable[nn.Module], memo: dict[int, Any]) -> bool:
         Whether no module has code of its own for copying.
     """
     fresh = [module for module in tree if id(module) not in memo]
-    plain = {kind for kind in {type(module) for module in fresh} if _copied_plainly(kind)}
-    copies = [(module, object.__new__(type(module))) for module in fresh if type(module) in plain]
+    kinds = {kind: own_class(kind) for kind in {type(module) for module in fresh}}
+    plain = {kind: own for kind, own in kinds.items() if _copied_plainly(own)}
+    copies = [(module, object.__new__(plain[type(module)])) for module in fresh if type(module) in plain]
     memo.update({id(module): twin for module, twin in copies})
     for module, twin in reversed(copies):  # children first
         state = {}
-        for name, value in module.__dict__.items():
+        attributes = own_attributes(module)
+        if attributes is not module.__dict__:
+            memo.setdefault(id(memo), []).append(attributes)  # as deepcopy keeps what the memo names by `id`
+        for name, value in attributes.items():
             kind = type(value)
             if kind in _IMMUTABLE:
                 state[name] = value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from torch import nn
 
@@ -17,12 +17,17 @@ from .student import check_code, student_of
 from .student_inputs import padded_inputs
 from .tensors import check_tensors
 
+ApplyOne = Callable[
+    [Plan, nn.Module, ExampleInputs | None, Iterable[ExampleInputs] | None], nn.Module
+]  # (plan, model, example_inputs, calibration) -> student
+
 
 def apply_plans(
     chain: Plan,
     model: nn.Module,
     example_inputs: ExampleInputs | None = None,
     calibration: Iterable[ExampleInputs] | None = None,
+    one: ApplyOne | None = None,
 ) -> nn.Module:
     """The student of a chain of plans, applied plan by plan.
 
@@ -31,6 +36,7 @@ def apply_plans(
         model: The teacher of the first plan.
         example_inputs: The teacher's; None: those that each plan was made with.
         calibration: Batches of inputs for new norms; None: these start with mean 0 and variance 1.
+        one: Applies one plan; None: `apply_one`.
 
     Raises:
         PlanError: The model has other parameters than the plan, or another forward.
@@ -39,19 +45,20 @@ def apply_plans(
     student, example = model, example_inputs
     for number, plan in enumerate(chain.steps, 1):
         with step(f"plan {number} of {len(chain.steps)}" if chain.next is not None else "applying"):
-            larger = _apply(plan, student, example, calibration)
+            larger = (one or apply_one)(plan, student, example, calibration)
         if example is not None and plan.io_dims:
             example = padded_inputs([plan], student, ModelInputs(*arguments_of(example)))
         student = larger
     return student
 
 
-def _apply(
+def apply_one(
     plan: Plan,
     model: nn.Module,
     example_inputs: ExampleInputs | None,
     calibration: Iterable[ExampleInputs] | None,
 ) -> nn.Module:
+    """The student of one plan; arguments and errors as for `apply_plans`."""
     check_supported(model)
     tensors = named_tensors(model)
     check_tensors(plan, tensors)

@@ -51,6 +51,24 @@ class Block:
         return whole.narrow(self.along, self.start, self.stop - self.start)
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Which entries of a teacher's tensor are there, where others are not.
+
+    Attributes:
+        dim: The dimension.
+        old: The entries along it that are, sorted, int64, at least one.
+    """
+
+    dim: int
+    old: Tensor
+
+    def positions(self, index: Tensor) -> Tensor:
+        """Where the entries of an index are among those that are there; 0 for one that is not."""
+        at = torch.searchsorted(self.old, index).clamp_(max=len(self.old) - 1)
+        return at.masked_fill_(self.old[at] != index, 0)
+
+
 class Filling:
     """Fills tensors by one plan. The index maps, which many tensors share, are made once."""
 
@@ -82,12 +100,13 @@ class Filling:
             block.fill(block.of(grown))
         return grown
 
-    def blocks(self, planned: TensorPlan, tensor: Tensor) -> Iterator[Block]:
+    def blocks(self, planned: TensorPlan, tensor: Tensor, held: Held | None = None) -> Iterator[Block]:
         """The blocks of a grown tensor, which can be filled in any order, in any thread.
 
         Args:
             planned: The tensor's part of the plan.
-            tensor: The teacher's tensor, of the old shape, with data.
+            tensor: The teacher's tensor, of the old shape, with data; or those of its entries that are held.
+            held: Which these are. Only the new entries that copy one of them are right then.
 
         Raises:
             PlanError: Two methods meet in one product of widths.
@@ -95,7 +114,7 @@ class Filling:
         whole = size(tensor)
         shape = torch.Size([self.plan.new_size(layout) for layout in planned.layouts])
         used = [(dim, name) for dim in range(len(shape)) for name in self._methods(planned, dim)]
-        if not used:
+        if not used and held is None:
             yield from copies(tensor)
             return
         tensor = self._extended(planned, tensor)
@@ -108,10 +127,10 @@ class Filling:
             for dim, name in filled
         ]
         along, number = _blocks(planned, shape, steps)
-        sources = [
-            _Source(dim, self._map(planned.layouts[dim], tensor.device), _written_later(planned, dim, steps))
-            for dim in dict.fromkeys(dim for dim, _ in used)
-        ]
+        maps = {dim: self._map(planned.layouts[dim], tensor.device) for dim, _ in used}
+        if held is not None:
+            maps[held.dim] = self._map(planned.layouts[held.dim], tensor.device).of(held)
+        sources = [_Source(dim, known, _written_later(planned, dim, steps)) for dim, known in maps.items()]
 
         def fill(block: int, start: int, stop: int, target: Tensor) -> None:
             part = _gather(tensor, target, sources, along, start, stop)
@@ -203,6 +222,10 @@ class IndexMap:
         positions = torch.arange(len(index))
         self.runs = _runs(positions, index)
         self.old = _runs(positions[original], index[original])
+
+    def of(self, held: Held) -> IndexMap:
+        """The same for a tensor of which only some entries are there."""
+        return IndexMap(held.positions(self.index), self.original, self.there.device)
 
     def gather(self, source: Tensor, dim: int, start: int = 0, stop: int | None = None) -> Tensor:
         """The new entries from `start` to `stop` along a dimension: a view where they are one range of old ones."""
@@ -301,6 +324,11 @@ def _gather(tensor: Tensor, target: Tensor, sources: Sequence[_Source], along: i
             there, here = there.narrow(dim, new, number), here.narrow(dim, old, number)
         there.copy_(here)
     return target
+
+
+def methods_of(plan: Plan, planned: TensorPlan) -> list[methods.Method]:
+    """The methods by which the dimensions of a tensor grow."""
+    return [methods.method(name) for layout in planned.layouts for name in _methods(plan, layout)]
 
 
 def _methods(plan: Plan, layout: Layout) -> tuple[str, ...]:

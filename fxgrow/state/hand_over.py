@@ -11,12 +11,20 @@ from torch.optim import Optimizer
 
 from ..plans.growth_plan import Plan
 from .misuse import watch
-from .optimizer import Moving, grow_states, move
+from .moments import MomentFilling
+from .optimizer import FillingOf, Moving, grow_states, move
 from .warmup import warm_up, warmup_of
 from .zero import rank_parts
 
 
-def hand_over(moved: Sequence[Moving], plan: Plan, teacher: nn.Module, student: nn.Module, warmup: int) -> None:
+def hand_over(
+    moved: Sequence[Moving],
+    plan: Plan,
+    teacher: nn.Module,
+    student: nn.Module,
+    warmup: int,
+    filling: FillingOf = MomentFilling,
+) -> None:
     """Let the optimizers of a teacher train its student, and look out for one that was left.
 
     Args:
@@ -25,11 +33,12 @@ def hand_over(moved: Sequence[Moving], plan: Plan, teacher: nn.Module, student: 
         teacher: The teacher.
         student: The student.
         warmup: The number of steps of the warm-up of new entries; 0 for none.
+        filling: What grows the tensors of a state by one plan.
 
     Raises:
         GrowError: The student lacks a parameter that an optimizer trains; nothing was changed.
     """
-    states = grow_states(moved, plan)
+    states = grow_states(moved, plan, filling)
     with all_or_none(moved):
         move(moved, states, plan, student)
         warm_up(moved, plan, student, warmup)

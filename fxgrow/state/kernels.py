@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..plans.changes import Enlarge
-from .moments import Grow, Moment
+from .moments import Grow, Moment, by_parts
 
 
 def around(change: Enlarge) -> Grow:
@@ -20,6 +20,7 @@ def around(change: Enlarge) -> Grow:
         for axis in reversed(range(len(change.old))):
             more = 0 if first + axis in reduced else (change.new[axis] - change.old[axis]) // 2
             padding += [more, more]
-        return F.pad(tensor, padding, value=moment.of_fresh(tensor))
+        start = moment.of_fresh(tensor)
+        return by_parts(tensor, lambda part: F.pad(part, padding, value=start))
 
     return grow

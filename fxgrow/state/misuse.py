@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..model.copies import named_parameters
+from ..model.sharded import is_dtensor
 from ..model.supported import HARMLESS
 from .optimizer import Moving
 
@@ -24,7 +25,7 @@ _LOOK_AT = 2  # backward passes
 def watch(teacher: nn.Module, student: nn.Module, moved: Sequence[Moving]) -> None:
     """Look out for an optimizer that was left at the teacher, unless one was moved to the student."""
     mine, theirs = _trained(student), _trained(teacher)
-    if not moved and mine and theirs and not mine[-1].is_meta:
+    if not moved and mine and theirs and not mine[-1].is_meta and not is_dtensor(mine[-1]):
         _Watch(mine[-1], theirs)
 
 

@@ -16,15 +16,18 @@ Source: the moments of a student that was trained all along (docs/training.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from ..base.exact_sum import exact_sum
 from ..base.roles import Role
 from ..layouts.layout import Layout, only_atom
+from ..model.partition import as_dtensor, local_part, partition_of
+from ..model.sharded import is_dtensor
 from ..plans.entries import TensorPlan
 from ..plans.growth_plan import Plan
 
@@ -68,7 +71,7 @@ class Grow(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Axis:
+class Axis:
     """How one dimension of a parameter grows.
 
     Attributes:
@@ -87,26 +90,37 @@ class MomentFilling:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self._axes: dict[tuple[Layout, Role], _Axis] = {}
+        self._axes: dict[tuple[Layout, Role], Axis] = {}
 
     def of(self, planned: TensorPlan) -> Grow:
         """The function that grows the state of one parameter."""
 
         def grow(tensor: Tensor, moment: Moment, reduced: Collection[int] = ()) -> Tensor:
-            dims = [dim for dim in range(tensor.ndim) if dim not in reduced and self.plan.grows(planned.layouts[dim])]
-            axes = {dim: self._axis(planned.layouts[dim], planned.roles[dim]) for dim in dims}
-            return _grown(tensor, moment, axes, _gain(self.plan, planned))
+            axes = {dim: axis for dim, axis in self.axes(planned).items() if dim not in reduced}
+            return grown(tensor, moment, axes, self.gain(planned), start_of(tensor, moment, axes))
 
         return grow
 
-    def _axis(self, layout: Layout, role: Role) -> _Axis:
+    def axes(self, planned: TensorPlan) -> dict[int, Axis]:
+        """How each dimension of a parameter grows; those that do not are left out."""
+        both = enumerate(zip(planned.layouts, planned.roles, strict=True))
+        return {dim: self._axis(layout, role) for dim, (layout, role) in both if self.plan.grows(layout)}
+
+    def gain(self, planned: TensorPlan) -> float:
+        """The factor by which the plan scales a norm's gain, because channels that carry means lower the variance."""
+        scaled = [
+            self.plan.width(str(only_atom(planned.layouts[d]))) for d, f in enumerate(planned.mean_fill) if f == "gain"
+        ]
+        return math.prod(math.sqrt(width.variance) for width in scaled)
+
+    def _axis(self, layout: Layout, role: Role) -> Axis:
         key = (layout, role)
         if key not in self._axes:
             self._axes[key] = _axis(self.plan, layout, role)
         return self._axes[key]
 
 
-def _axis(plan: Plan, layout: Layout, role: Role) -> _Axis:
+def _axis(plan: Plan, layout: Layout, role: Role) -> Axis:
     index, _ = plan.index(layout)
     fresh = torch.ones(len(index), dtype=torch.bool)
     fresh[plan.kept(layout, lambda name: plan.width(name).new, without=plan.fresh)] = False
@@ -118,38 +132,49 @@ def _axis(plan: Plan, layout: Layout, role: Role) -> _Axis:
     if role == "carry":
         replicas = torch.bincount(index[~fresh], minlength=plan.old_size(layout)).double()
         shares = torch.where(fresh, shares, replicas[index])
-    return _Axis(index, shares, fresh)
+    return Axis(index, shares, fresh)
 
 
-def _gain(plan: Plan, planned: TensorPlan) -> float:
-    """The factor by which the plan scales a norm's gain, because channels that carry means lower the variance."""
-    scaled = [plan.width(str(only_atom(planned.layouts[d]))) for d, f in enumerate(planned.mean_fill) if f == "gain"]
-    return math.prod(math.sqrt(width.variance) for width in scaled)
+def start_of(tensor: Tensor, moment: Moment, axes: Mapping[int, Axis]) -> float:
+    """What the new entries without a past get; 0 where all have one."""
+    return moment.of_fresh(tensor) if any(bool(axis.fresh.any()) for axis in axes.values()) else 0.0
 
 
-def _grown(tensor: Tensor, moment: Moment, axes: dict[int, _Axis], gain: float) -> Tensor:
-    start = moment.of_fresh(tensor)
-    grown = tensor if axes else tensor.clone()
+def grown(tensor: Tensor, moment: Moment, axes: Mapping[int, Axis], gain: float, start: float) -> Tensor:
+    """The new entries, where an entry without a past gets `start`."""
+    new = tensor if axes else tensor.clone()
     for dim, axis in axes.items():
-        grown = grown.index_select(dim, axis.index.to(tensor.device))
+        new = new.index_select(dim, axis.index.to(tensor.device))
     for dim, axis in axes.items():
         if axis.fresh.any():
-            grown.index_fill_(dim, axis.fresh.nonzero().flatten().to(tensor.device), start)
+            new.index_fill_(dim, axis.fresh.nonzero().flatten().to(tensor.device), start)
     if moment.degree:
         for dim, axis in axes.items():
             if (axis.shares > 1).any():
-                shape = [-1 if d == dim else 1 for d in range(grown.ndim)]
-                grown.mul_((axis.shares**-moment.degree).to(tensor).view(shape))
+                shape = [-1 if d == dim else 1 for d in range(new.ndim)]
+                new.mul_((axis.shares**-moment.degree).to(tensor).view(shape))
         if gain != 1.0:
-            grown.mul_(gain**-moment.degree)
-    return grown
+            new.mul_(gain**-moment.degree)
+    return new
 
 
 def mean_of(tensor: Tensor) -> float:
-    """The mean of a tensor, summed in float64; 0 where it has no entries."""
+    """The mean of a tensor, of any number of processes the same; 0 where it has no entries."""
     if not tensor.numel() or tensor.is_meta:
         return 0.0
-    return float(tensor.sum(dtype=torch.float64)) / tensor.numel()
+    if is_dtensor(tensor):
+        return exact_sum(local_part(tensor), partition_of(tensor, "the state").reduce) / tensor.numel()
+    return exact_sum(tensor) / tensor.numel()
+
+
+def by_parts(tensor: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+    """What a function makes of a tensor, or of this process's part; it leaves the divided dimension as it is."""
+    if not is_dtensor(tensor):
+        return make(tensor)
+    partition = partition_of(tensor, "the state")
+    local = make(local_part(tensor))
+    shape = [tensor.shape[d] if d == partition.dim else size for d, size in enumerate(local.shape)]
+    return as_dtensor(local, partition, torch.Size(shape))
 
 
 def copied(tensor: Tensor, moment: Moment, reduced: Collection[int] = ()) -> Tensor:

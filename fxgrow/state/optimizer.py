@@ -5,7 +5,7 @@ First everything is read and made; only then is the optimizer changed. So an err
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..base.progress import step
 from ..base.wording import a_type
 from ..errors import GrowError
 from ..model.copies import named_parameters
+from ..model.sharded import is_sharded
 from ..model.supported import check_supported
 from ..plans.changes import Enlarge, Repeat, in_order
 from ..plans.growth_plan import Plan
@@ -29,6 +30,7 @@ from .zero import local_part, repartition
 
 Optimizers = Optimizer | Sequence[Optimizer]
 State = dict[str, Any]  # of one parameter, by the names in optimizer.state
+FillingOf = Callable[[Plan], MomentFilling]
 
 
 @dataclass
@@ -66,7 +68,8 @@ def moving(optimizers: object, model: nn.Module, *, reset: bool) -> list[Moving]
     given = as_list(optimizers)
     if not given:
         return []
-    check_supported(model)
+    if not is_sharded(model):  # its copy on meta is checked
+        check_supported(model)
     parameters = named_parameters(model)
     moved = [_moving(one, parameters, reset) for one in given]
     return list({id(one.optimizer): one for one in moved}.values())  # one that is given twice is moved once
@@ -121,22 +124,30 @@ def _moving(optimizer: object, parameters: Mapping[str, Tensor], reset: bool) ->
 # -- growing ---------------------------------------------------------------------------------------
 
 
-def grow_states(moved: Sequence[Moving], plan: Plan) -> list[dict[str, State]]:
-    """The states for the student of a chain of plans, by the names of its parameters. Nothing is changed."""
+def grow_states(moved: Sequence[Moving], plan: Plan, filling: FillingOf = MomentFilling) -> list[dict[str, State]]:
+    """The states for the student of a chain of plans, by the names of its parameters. Nothing is changed.
+
+    Args:
+        moved: The optimizers.
+        plan: The chain.
+        filling: What grows the tensors of a state by one plan.
+    """
     grown = []
     with step("optimizer", sum(len(one.states) for one in moved)):
         for one in moved:
             states = one.states
             for single in plan.steps if one.rule is not None and states else ():
-                states = grown_by(single, states, one.rule)  # type: ignore[arg-type]
+                states = grown_by(single, states, one.rule, filling)  # type: ignore[arg-type]
             grown.append(states)
     return grown
 
 
 @torch.no_grad()
-def grown_by(plan: Plan, states: Mapping[str, State], rule: Rule) -> dict[str, State]:
+def grown_by(
+    plan: Plan, states: Mapping[str, State], rule: Rule, filling_of: FillingOf = MomentFilling
+) -> dict[str, State]:
     """The states of the parameters of one plan's student, from those of its teacher; new memory."""
-    filling, planned = MomentFilling(plan), {one.name: one for one in plan.tensors}
+    filling, planned = filling_of(plan), {one.name: one for one in plan.tensors}
     larger = {
         name: rule.grown(state, filling.of(planned[name]) if name in planned else copied)
         for name, state in states.items()

@@ -1,0 +1,126 @@
+"""The calls of `fully_shard` that sharded a model, read from it and made again for its student."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from ..base.loaded import dtensors, fsdp
+from ..errors import GrowError
+from ..model.sharded import is_dtensor, is_fsdp
+from ..model.walk import named_modules
+from ..plans.changes import Repeat
+from ..plans.growth_plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One call of `fully_shard`.
+
+    Attributes:
+        paths: Its modules; most calls have one.
+        options: Its keyword arguments.
+        dims: By the name of a parameter the dimension that is divided.
+        ignored: The names of parameters that were left out.
+    """
+
+    paths: tuple[str, ...]
+    options: Mapping[str, Any]
+    dims: Mapping[str, int]
+    ignored: tuple[str, ...]
+
+
+def units_of(model: nn.Module) -> list[Unit]:
+    """The calls, in an order in which they can be made again: inner modules first.
+
+    Raises:
+        GrowError: One divides parameters in several ways.
+    """
+    paths: dict[int, list[str]] = {}
+    states: dict[int, Any] = {}
+    for path, module in named_modules(model):
+        if is_fsdp(module):
+            state: Any = module._get_fsdp_state()  # type: ignore[operator]
+            states[id(state)] = state
+            paths.setdefault(id(state), []).append(path)
+    ordered = sorted(paths, key=lambda key: -max(path.count(".") + bool(path) for path in paths[key]))
+    ignored = [
+        name
+        for path, module in named_modules(model)
+        for name in [f"{path}.{key}".lstrip(".") for key, p in module._parameters.items() if _is_left_out(p)]
+    ]
+    names = {id(module): path for path, module in named_modules(model)}
+    units = [_unit(states[key], tuple(paths[key]), names, tuple(ignored)) for key in ordered]
+    meshes = [unit.options["mesh"] for unit in units if "mesh" in unit.options]
+    return [replace(unit, options={"mesh": meshes[0], **unit.options}) if meshes else unit for unit in units]
+
+
+def _is_left_out(parameter: nn.Parameter | None) -> bool:
+    return parameter is not None and not is_dtensor(parameter)
+
+
+def _unit(state: Any, paths: tuple[str, ...], names: Mapping[int, str], ignored: tuple[str, ...]) -> Unit:
+    single = getattr(state, "_fsdp_param_group", None) if not hasattr(state, "_fsdp_param_groups") else None
+    groups = [single] if single is not None else list(getattr(state, "_fsdp_param_groups", ()))
+    if not groups:  # all of its parameters are in inner modules, so it divides nothing
+        return Unit(paths, {"mp_policy": state._mp_policy}, {}, ignored)
+    if len(groups) > 1 or getattr(groups[0].mesh_info, "is_spmd_mesh", False):
+        raise GrowError(f"{paths[0] or 'the model'} is divided over several meshes, which is not known to grow")
+    group = groups[0]
+    mesh, after = group.mesh_info, group.post_forward_mesh_info
+    again: bool | int | None = after is not None
+    if state._auto_reshard_after_forward:
+        again = None
+    elif after is not None and after is not mesh:
+        again = int(after.shard_mesh_size)
+    options = {
+        "mesh": mesh.mesh,
+        "reshard_after_forward": again,
+        "mp_policy": group.mp_policy,
+        "offload_policy": group.offload_policy,
+    }
+    dims = {}
+    for one in group.fsdp_params:
+        info = one._module_info
+        dims[f"{names[id(info.module)]}.{info.param_name}".lstrip(".")] = int(one.fsdp_placement.dim)
+    return Unit(paths, options, dims, ignored)
+
+
+def shard_again(student: nn.Module, units: list[Unit], plan: Plan) -> None:
+    """Shard a student as its teacher was, clones as the blocks that they are clones of.
+
+    Raises:
+        GrowError: torch refuses it; the message says why.
+    """
+    for paths, unit in _all(units, plan):
+        modules = [student.get_submodule(path) if path else student for path in paths]
+        parameters = dict(student.named_parameters(remove_duplicate=False))
+        left = {parameters[name] for name in map(plan.numbering, unit.ignored) if name in parameters}
+        dims = {
+            id(parameters[n]): d for name, d in unit.dims.items() if (n := plan.numbering(name)) in parameters and d
+        }
+        options = {**unit.options, **({"ignored_params": left} if left else {})}
+        if dims:
+            options["shard_placement_fn"] = _placement(dims)
+        try:
+            fsdp().fully_shard(modules if len(modules) > 1 else modules[0], **options)
+        except (NotImplementedError, ValueError, AssertionError) as error:
+            raise GrowError(f"the student cannot be sharded as its teacher was: {error}") from error
+
+
+def _placement(dims: Mapping[int, int]) -> Callable[[nn.Parameter], Any]:
+    return lambda parameter: dtensors().Shard(dims[id(parameter)]) if id(parameter) in dims else None
+
+
+def _all(units: list[Unit], plan: Plan) -> Iterator[tuple[list[str], Unit]]:
+    """The calls for a student, with the new paths of modules; clones come right after their block."""
+    clones = [change for change in plan.changes if isinstance(change, Repeat)]
+    for unit in units:
+        yield [plan.numbering(path) if path else path for path in unit.paths], unit
+        for change in clones:
+            if all(f"{path}.".startswith(f"{change.block}.") for path in unit.paths):
+                for twin in change.paths:
+                    yield [plan.numbering(f"{twin}{path.removeprefix(change.block)}") for path in unit.paths], unit

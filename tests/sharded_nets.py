@@ -1,0 +1,119 @@
+"""Networks, and how they are sharded, for the tests of growth shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import fxgrow
+from tests.decoders import Config, Decoder
+
+IDS = torch.arange(24).view(2, 12) % 32
+IMAGES = torch.linspace(-1, 1, 384).sin().view(2, 3, 8, 8)  # the same in each process
+ROWS = torch.linspace(-1, 1, 14).cos().view(2, 7)
+
+
+class Odd(nn.Module):
+    """Convolutions, norms with buffers, sizes that no number of processes divides, and two rows at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5)
+        self.body, self.up = nn.Conv2d(5, 7, 3, bias=False), nn.ConvTranspose2d(7, 6, 2)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.stem(x)))
+        return self.head(torch.relu(self.up(torch.relu(self.body(x)))).mean((2, 3)))
+
+
+class Tied(nn.Module):
+    """An output layer that is the embedding, learned positions, and a scale that does not grow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.positions = nn.Embedding(19, 10), nn.Parameter(torch.randn(12, 10))
+        self.inner, self.outer = nn.Linear(10, 13), nn.Linear(13, 10)
+        self.norm, self.head = nn.LayerNorm(10), nn.Linear(10, 19, bias=False)
+        self.scale = nn.Parameter(torch.ones(1))
+        self.head.weight = self.embed.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids % 19) + self.positions
+        x = x + self.outer(torch.relu(self.inner(x)))
+        return self.scale * self.head(self.norm(x))
+
+
+class Inner(nn.Module):
+    """A block whose own code calls its layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(9, 11), nn.Linear(11, 9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.relu(self.first(x)))
+
+
+class Nested(nn.Module):
+    """New layers become entries of its Sequential, and a graph in the place of its block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(7, 9), nn.BatchNorm1d(9), nn.ReLU())
+        self.inner, self.head = Inner(), nn.Linear(9, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.inner(self.body(x)))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and what it is to become.
+
+    Attributes:
+        make: Makes it.
+        example: Its inputs.
+        spec: The specification.
+        units: The paths of the modules that `fully_shard` is given, before the network itself.
+        options: Of `fully_shard`.
+    """
+
+    make: Callable[[], nn.Module]
+    example: Tensor
+    spec: Any
+    units: tuple[str, ...] = ()
+    options: Callable[[nn.Module], dict[str, Any]] = lambda model: {}
+
+
+def _second_dim(model: nn.Module) -> dict[str, Any]:
+    from torch.distributed.tensor import Shard
+
+    outer: Any = model.get_submodule("outer")
+    return {"shard_placement_fn": lambda parameter: Shard(1) if parameter is outer.weight else None}
+
+
+def _not_the_scale(model: nn.Module) -> dict[str, Any]:
+    scale: Any = model.scale
+    return {"ignored_params": {scale}, "reshard_after_forward": False}
+
+
+def _even() -> nn.Module:
+    model = Tied()
+    model.inner, model.outer = nn.Linear(10, 12), nn.Linear(12, 10)
+    return model
+
+
+BLOCKS = tuple(f"layers.{number}" for number in range(3))
+CASES = {
+    "decoder": Case(lambda: Decoder(Config()), IDS, [1.5, fxgrow.Deepen("layers.1", blocks=2)], BLOCKS),
+    "odd sizes": Case(Odd, IMAGES, [1.7, fxgrow.Kernel("stem", 5)], ("body",)),
+    "new layers": Case(Nested, ROWS, [1.4, fxgrow.Deepen("body.0"), fxgrow.Deepen("inner.first")], ("inner",)),
+    "tied": Case(Tied, IDS, 1.6, ("inner",)),
+    "left out": Case(Tied, IDS, {"inner": 17}, (), _not_the_scale),
+    "columns": Case(_even, IDS, {"inner": 16}, (), _second_dim),
+}

@@ -1,0 +1,333 @@
+"""Growth of models sharded by `fully_shard` (FSDP2): the bits of growing in memory, on any number of processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import fxgrow
+from tests.sharded_nets import CASES, IDS, IMAGES, Case
+
+pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
+
+MIB = 1 << 20
+State = dict[str, dict[str, Tensor]]
+
+
+def spawned(work: Callable[..., None], folder: Path, number: int, *given: Any) -> list[Any]:
+    """What each of some processes wrote."""
+    mp.spawn(_run, args=(work, str(folder), number, *given), nprocs=number)
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(number)]
+
+
+def _run(rank: int, work: Callable[..., Any], folder: str, number: int, *given: Any) -> None:
+    import torch.distributed.fsdp
+
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=number)
+    torch.save(work(rank, number, *given), f"{folder}/rank{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def sharded(model: nn.Module, mesh: Any, case: Case) -> nn.Module:
+    from torch.distributed.fsdp import fully_shard
+
+    options = case.options(model)
+    for path in case.units:
+        fully_shard(model.get_submodule(path), mesh=mesh)
+    fully_shard(model, mesh=mesh, **options)
+    return model
+
+
+def full(tensor: Any) -> Tensor:
+    whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return whole.detach().clone()
+
+
+def contents(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], State]:
+    """All tensors of a model, and the states of its parameters, whole, by name."""
+    tensors = {name: full(tensor) for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
+    states = {
+        name: {key: full(value) for key, value in optimizer.state[p].items()} for name, p in model.named_parameters()
+    }
+    return tensors, states
+
+
+def trained(model: nn.Module, optimizer: torch.optim.Optimizer, example: Tensor, steps: int) -> None:
+    for number in range(steps):
+        optimizer.zero_grad()
+        out = model(example.roll(number))
+        (out["logits"] if isinstance(out, dict) else out).square().mean().backward()
+        optimizer.step()
+
+
+def inputs(case: Case, dtype: torch.dtype) -> Tensor:
+    """The inputs of a case, in the dtype of its network."""
+    return case.example.to(dtype) if case.example.is_floating_point() else case.example
+
+
+def plain_twin(case: Case, dtype: torch.dtype) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """The teacher in one process, trained a little."""
+    torch.manual_seed(0)
+    model = case.make().to(dtype)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    trained(model, optimizer, inputs(case, dtype), 2)
+    return model, optimizer
+
+
+def both_ways(rank: int, number: int, names: list[str], method: str, shape: tuple[int, ...], dtype: torch.dtype) -> Any:
+    """For each case: what growing in memory gives, and what growing shard by shard does."""
+    axes = ("replicate", "shard")[-len(shape) :]
+    mesh = dist.init_device_mesh("cpu", shape, mesh_dim_names=axes)
+    results = {}
+    for name in names:
+        case = CASES[name]
+        alone, its_optimizer = plain_twin(case, dtype)
+        torch.manual_seed(0)
+        model = sharded(case.make().to(dtype), mesh, case)
+        optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+        take_over(model, optimizer, alone, its_optimizer)
+        before = contents(model, optimizer)[0]
+        teacher_kind = type(model)
+        example = inputs(case, dtype)
+        student = fxgrow.grow(model, case.spec, example, optimizer=optimizer, method=method, seed=3)
+        expected = fxgrow.grow(
+            alone, case.spec, example, optimizer=its_optimizer, method=method, seed=3, output="module"
+        )
+        results[name] = {
+            "expected": contents(expected, its_optimizer),
+            "found": contents(student, optimizer),
+            "placements": {n: str(getattr(p, "placements", "")) for n, p in student.named_parameters()},
+            "kind": (type(student).__name__, teacher_kind.__name__, type(alone).__name__),
+            "teacher is as before": all(torch.equal(full(t), before[n]) for n, t in model.named_parameters()),
+        }
+        trained(student, optimizer, example, 1)
+        results[name]["trains"] = all(torch.isfinite(full(p)).all() for p in student.parameters())
+    return results
+
+
+@torch.no_grad()
+def take_over(model: nn.Module, optimizer: Any, alone: nn.Module, its_optimizer: Any) -> None:
+    """Give a sharded model and its optimizer the numbers of one that is not sharded."""
+    from torch.distributed.tensor import distribute_tensor
+
+    buffers = dict(alone.named_buffers())
+    for name, buffer in model.named_buffers():
+        buffer.copy_(buffers[name])
+    for p, q in zip(model.parameters(), alone.parameters(), strict=True):
+        placed: Any = p
+
+        def part(whole: Tensor, placed: Any = placed) -> Tensor:
+            if not hasattr(placed, "placements") or whole.ndim == 0:
+                return whole.clone()
+            return distribute_tensor(whole, placed.device_mesh, placed.placements)
+
+        p.copy_(part(q))
+        optimizer.state[p] = {key: part(value) for key, value in its_optimizer.state[q].items()}
+
+
+RUNS = [
+    (2, (2,), "auto", torch.float32),
+    (4, (4,), "split", torch.float32),
+    (4, (2, 2), "zero_out", torch.float32),
+    (3, (3,), "even", torch.bfloat16),
+]
+
+
+@pytest.mark.parametrize(("number", "mesh", "method", "dtype"), RUNS, ids=lambda value: str(value))
+def test_a_sharded_model_grows_to_the_bits_of_growing_in_memory(
+    number: int, mesh: tuple[int, ...], method: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    """Uneven shards, fewer rows than processes, HSDP, tied weights, buffers, columns; parameters and Adam's state."""
+    names = [name for name in CASES if name != "columns" or mesh[-1] in (2, 4)]
+    for results in spawned(both_ways, tmp_path, number, names, method, mesh, dtype):
+        for name in names:
+            one = results[name]
+            (tensors, states), (found, of_found) = one["expected"], one["found"]
+            assert list(found) == list(tensors), name
+            assert [n for n in tensors if not torch.equal(tensors[n], found[n])] == [], name
+            assert [n for n in states if states[n].keys() != of_found[n].keys()] == [], name
+            assert [(n, k) for n in states for k in states[n] if not torch.equal(states[n][k], of_found[n][k])] == []
+            assert one["teacher is as before"]
+            assert one["trains"]
+            assert one["kind"][0] == one["kind"][1] == f"FSDP{one['kind'][2]}"
+
+
+def halves(rank: int | None, number: int, step: int) -> Tensor:
+    ids = torch.randint(0, 32, (4, 12), generator=torch.Generator().manual_seed(step))
+    return ids if rank is None else ids.chunk(number)[rank]
+
+
+def twenty_steps(rank: int | None, number: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """A decoder trained for 20 steps of Adam, grown after 10, on its part of each batch."""
+    torch.manual_seed(0)
+    model = CASES["decoder"].make().to(dtype)
+    if rank is not None:
+        model = sharded(model, dist.init_device_mesh("cpu", (number,)), CASES["decoder"])
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3, eps=1e-6)  # attention's key bias has a gradient of zero
+    for step in range(20):
+        if step == 10:
+            spec = CASES["decoder"].spec
+            model = fxgrow.grow(model, spec, IDS, optimizer=optimizer, output="module", seed=1)
+        optimizer.zero_grad()
+        model(halves(rank, number, step))["logits"].square().mean().backward()
+        optimizer.step()
+    return {name: full(p) for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize(("number", "dtype", "close"), [(2, torch.float64, 1e-12), (4, torch.float32, 1e-5)])
+def test_twenty_steps_with_a_growth_in_the_middle_equal_one_process(
+    number: int, dtype: torch.dtype, close: float, tmp_path: Path
+) -> None:
+    alone = twenty_steps(None, number, dtype)
+    for parts in spawned(twenty_steps, tmp_path, number, dtype):
+        assert parts.keys() == alone.keys()
+        for name, parameter in alone.items():
+            torch.testing.assert_close(parts[name], parameter, rtol=close, atol=close)
+
+
+class Largest(TorchDispatchMode):
+    """Records the size in bytes of the largest tensor that an operator makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for one in result if isinstance(result, tuple | list) else [result]:
+            if type(one) is Tensor and not one.is_meta:
+                self.largest = max(self.largest, one.untyped_storage().nbytes())
+        return result
+
+
+def measured(rank: int, number: int) -> tuple[int, int, dict[int, int], list[tuple[int, int]]]:
+    """The largest tensor made, that of the new shards, and by parameter: bytes received and bytes of the new shard."""
+    model = nn.Sequential(nn.Linear(8, 3000), nn.ReLU(), nn.Linear(3000, 3000), nn.ReLU(), nn.Linear(3000, 8))
+    case = Case(lambda: model, torch.randn(2, 8), {"0": 4500, "2": 4100})
+    mesh = dist.init_device_mesh("cpu", (number,))
+    plan = fxgrow.plan(fxgrow.widths(model, case.example, output="module"), case.spec)
+    sharded(model, mesh, case)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    trained(model, optimizer, case.example, 1)
+    received: list[int] = []
+    exchange = dist.all_to_all_single
+
+    def counted(output: Tensor, *rest: Any, **options: Any) -> Any:
+        received.append(output.nbytes)
+        return exchange(output, *rest, **options)
+
+    dist.all_to_all_single = counted
+    largest = Largest()
+    with largest:
+        student = fxgrow.apply(plan, model, case.example, optimizer=optimizer)
+    shards = [p.to_local().nbytes for p in student.parameters()]
+    return largest.largest, max(shards), received, sum(shards)
+
+
+def test_no_process_makes_a_large_tensor_or_receives_more_than_its_own(tmp_path: Path) -> None:
+    """The whole weight has 74 MB, its part on four processes 18 MB."""
+    for largest, shard, received, all_shards in spawned(measured, tmp_path, 4):
+        assert largest <= 2 * shard + 64 * MIB / 4
+        assert max(received) <= shard
+        assert sum(received) <= 3 * all_shards  # weights and both moments
+
+
+def refusals(rank: int, number: int) -> list[str]:
+    """What a process is told: of a specification that is wrong on one of them, of different ones, and of others."""
+
+    case = CASES["tied"]
+    mesh = dist.init_device_mesh("cpu", (number,))
+    model = sharded(case.make(), mesh, case)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    tries: list[Callable[[], Any]] = [
+        lambda: fxgrow.grow(model, {"inner": 17} if rank else {"nothing like it": 2.0}, IDS),
+        lambda: fxgrow.grow(model, {"inner": 17 + rank}, IDS),
+        lambda: fxgrow.grow(model, {"inner": 17}, IDS, method="noise"),
+        lambda: fxgrow.grow(model, {"inner": 17}, IDS, optimizer=optimizer, warmup=3),
+        lambda: fxgrow.grow(model, {"inner": 17}, IDS, calibration=[IDS]),
+        lambda: fxgrow.grow(sharded(CASES["odd sizes"].make(), mesh, CASES["odd sizes"]), fxgrow.Outputs(4), IMAGES),
+        lambda: fxgrow.grow(distributed(mesh), {"inner": 17}, IDS),
+    ]
+    said = []
+    for attempt in tries:
+        try:
+            attempt()
+            said.append("grown")
+        except fxgrow.GrowError as error:
+            said.append(str(error))
+    return said
+
+
+def distributed(mesh: Any) -> nn.Module:
+    """A model of DTensors that was not given to `fully_shard`."""
+    from torch.distributed.tensor import distribute_module
+
+    return distribute_module(CASES["tied"].make(), mesh)
+
+
+def test_what_one_process_cannot_grow_none_does_and_each_says_why(tmp_path: Path) -> None:
+    first, second = spawned(refusals, tmp_path, 2)
+    assert "nothing like it" in first[0]
+    assert "process 0 cannot grow the model" in second[0]
+    assert "nothing like it" in second[0]
+    assert "different plans" in first[1]
+    assert "different plans" in second[1]
+    for said in (first, second):
+        assert "noise" in said[2]
+        assert "warmup" in said[3]
+        assert "calibrated" in said[4]
+        assert "reads whole tensors" in said[5]
+        assert "fully_shard" in said[6]
+
+
+def looked_at(rank: int, number: int) -> tuple[list[str], list[str], str]:
+    """The widths of a sharded model, those of a plain one, and the drawing of a plan."""
+    case = CASES["decoder"]
+    plain = case.make()
+    before = [group.name for group in fxgrow.widths(plain, IDS, output="module").groups]
+    model = sharded(plain, dist.init_device_mesh("cpu", (number,)), case)
+    model(IDS)
+    found = fxgrow.widths(model, IDS, output="module")
+    return [group.name for group in found.groups], before, str(fxgrow.plan(found, 1.5))
+
+
+def test_the_widths_of_a_sharded_model_are_those_of_the_model(tmp_path: Path) -> None:
+    found, before, plan = spawned(looked_at, tmp_path, 1)[0]
+    assert found == before
+    assert "FSDP" not in plan
+
+
+def chains(rank: int, number: int) -> list[bool]:
+    """Whether a chain of two plans gives the bits of applying it in memory, and growing twice does."""
+    case = CASES["decoder"]
+    torch.manual_seed(0)
+    plain = case.make()
+    once = fxgrow.grow(plain, 1.5, IDS, output="module")
+    twice = fxgrow.grow(once, [1.25, fxgrow.Deepen("layers.2", blocks=1)], IDS, output="module")
+    chain = fxgrow.plan_of(twice)
+    assert chain is not None
+    expected = {name: t.detach().clone() for name, t in twice.state_dict().items()}
+    mesh = dist.init_device_mesh("cpu", (number,))
+    applied = fxgrow.apply(fxgrow.Plan.from_json(chain.to_json()), sharded(plain, mesh, case))
+    again = fxgrow.grow(
+        fxgrow.grow(sharded(case.make(), mesh, case), 1.5, IDS), [1.25, fxgrow.Deepen("layers.2", blocks=1)], IDS
+    )
+    same = [torch.equal(full(t), expected[name]) for name, t in applied.state_dict().items()]
+    kept = fxgrow.plan_of(again)
+    return [all(same), len(same) == len(expected), kept is not None and len(kept.steps) == 2]
+
+
+def test_chains_of_plans_are_applied_to_sharded_models(tmp_path: Path) -> None:
+    assert spawned(chains, tmp_path, 2) == [[True, True, True]] * 2
