@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, TypeAlias, TypedDict, TypeVar, cast, overload
+from typing import Literal, TypeAlias, TypeVar, cast, overload
 
 from torch import fx, nn
 
@@ -32,6 +32,8 @@ from .recording.model_run import source_location
 from .rewrite.apply_plans import apply_plans
 from .rewrite.student import call_resize, check_calibration, student_of
 from .shards.calls import apply_sharded, grow_sharded
+from .shards.options import Options
+from .shards.replicas import grow_replicated, is_replicated
 from .spec.parse import Spec, parse
 from .state.averages import apply_inside
 from .state.hand_over import hand_over
@@ -42,16 +44,6 @@ from .validate.refine import plan_until_valid
 Resize: TypeAlias = Callable[[nn.Module, Plan], None]
 LeafModules: TypeAlias = Iterable[str | type]
 Model = TypeVar("Model", bound=nn.Module)
-
-
-class _Sharded(TypedDict):
-    """The options of `grow` and `apply` that a sharded model has, too."""
-
-    optimizer: Optimizers | None
-    reset: bool
-    calibration: Iterable[ExampleInputs] | None
-    warmup: int
-    resize: Resize | None
 
 
 @contextmanager
@@ -240,14 +232,16 @@ def apply(
         Linear(in_features=4, out_features=16, bias=True)
     """
     with reasons("apply", progress):
-        steps, chain = checked_steps(warmup), chained(plan)
+        options, chain = Options(optimizer, reset, calibration, checked_steps(warmup), resize), chained(plan)
         if is_sharded(model):
-            options = _Sharded(optimizer=optimizer, reset=reset, calibration=calibration, warmup=steps, resize=resize)
-            return cast("Model", apply_sharded(chain, model, example_inputs, **options))
+            return cast("Model", apply_sharded(chain, model, example_inputs, options))
+        if is_replicated(model):
+            make = lambda inner: (apply_plans(chain, inner, example_inputs, calibration), chain)  # noqa: E731
+            return cast("Model", grow_replicated(model, make, options))
         moved = moving(optimizer, model, reset=reset)
         student = apply_inside(chain, model, lambda inner: apply_plans(chain, inner, example_inputs, calibration))
         call_resize(resize, student, chain)
-        hand_over(moved, chain, model, student, steps)
+        hand_over(moved, chain, model, student, options.warmup)
         return cast("fx.GraphModule | Model", student)
 
 
@@ -358,25 +352,24 @@ def grow(
 
     Source: Net2Wider (arXiv 1511.05641), with fresh channels where they are exact, else with shares per weight.
     """
-    with shown(progress):
-        with reasons("grow"):
-            steps = checked_steps(warmup)
-            if is_sharded(model):
-                options = _Sharded(
-                    optimizer=optimizer, reset=reset, calibration=calibration, warmup=steps, resize=resize
-                )
 
-                def propose() -> tuple[Traced, Plan]:
-                    found = widths(model, example_inputs, output="module", leaf_modules=leaf_modules)
-                    return found.traced, plan(found, spec, seed=seed, method=method)
-
-                return cast("Model", grow_sharded(model, propose, **options))
-            moved = moving(optimizer, model, reset=reset)
+    def proposed(model: nn.Module, output: Output) -> tuple[Traced, Plan]:
         found = widths(model, example_inputs, output=output, leaf_modules=leaf_modules)
-        proposal = plan(found, spec, seed=seed, method=method)
+        return found.traced, plan(found, spec, seed=seed, method=method)
+
+    def made(model: nn.Module) -> tuple[nn.Module, Plan]:
+        traced, proposal = proposed(model, output)
         check_calibration(proposal, calibration)
-        with reasons("grow"):
-            student = student_of(found.traced, proposal, model, calibration)
-            call_resize(resize, student, proposal)
-            hand_over(moved, proposal, model, student, steps)
-            return cast("fx.GraphModule | Model", student)
+        return student_of(traced, proposal, model, calibration), proposal
+
+    with reasons("grow", progress):
+        options = Options(optimizer, reset, calibration, checked_steps(warmup), resize)
+        if is_sharded(model):
+            return cast("Model", grow_sharded(model, lambda: proposed(model, "module"), options))
+        if is_replicated(model):
+            return cast("Model", grow_replicated(model, made, options))
+        moved = moving(optimizer, model, reset=reset)
+        student, proposal = made(model)
+        call_resize(resize, student, proposal)
+        hand_over(moved, proposal, model, student, options.warmup)
+        return cast("fx.GraphModule | Model", student)

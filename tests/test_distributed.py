@@ -1,4 +1,4 @@
-"""Growing where several processes train one model: each makes the same student, and wrappers are named, not broken."""
+"""Growing where several processes train one model: each makes the same student, inside of its wrapper and outside."""
 
 import os
 from pathlib import Path
@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
 import fxgrow
@@ -16,6 +17,8 @@ import fxgrow
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
 
 STEPS, GROWN_AT = 6, 3
+SPEC = [fxgrow.Widen("0", 1.5), fxgrow.Deepen("2")]
+OPTIONS: dict[str, Any] = {"find_unused_parameters": True, "gradient_as_bucket_view": True, "bucket_cap_mb": 3}
 
 
 def net() -> nn.Module:
@@ -30,49 +33,98 @@ def batch(number: int, rank: int | None) -> Tensor:
     return whole if rank is None else whole[4 * rank : 4 * rank + 4]
 
 
-def trained(rank: int | None) -> tuple[dict[str, Tensor], list[bool]]:
-    """The parameters of a student that was grown in the middle; whether each wrapped model was refused before."""
+def trained(rank: int | None, output: Any, *, inside: bool) -> dict[str, Tensor]:
+    """The parameters of a student that was grown in the middle, inside of its wrapper or outside."""
     model = net()
-    wrapped: nn.Module = model if rank is None else DistributedDataParallel(model)
+    wrapped: nn.Module = model if rank is None else DistributedDataParallel(model, **OPTIONS)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    refused = []
     for number in range(STEPS):
-        if number == GROWN_AT:
-            if rank is not None:
-                refused = [says_why(wrapped, output) for output in ("graph", "module")]
-            spec = [fxgrow.Widen("0", 1.5), fxgrow.Deepen("2")]
-            model = fxgrow.grow(model, spec, batch(0, rank), optimizer=optimizer, output="module")
+        if number == GROWN_AT and inside:
+            wrapped = fxgrow.grow(wrapped, SPEC, batch(0, rank), optimizer=optimizer, output=output)
+            assert isinstance(wrapped, DistributedDataParallel)
+            model = wrapped.module
+        elif number == GROWN_AT:
+            model = fxgrow.grow(model, SPEC, batch(0, rank), optimizer=optimizer, output=output)
             wrapped = model if rank is None else DistributedDataParallel(model)
         optimizer.zero_grad()
         wrapped(batch(number, rank)).square().mean().backward()
         optimizer.step()
-    return {name: p.detach() for name, p in model.named_parameters()}, refused
+    return {name: p.detach() for name, p in model.named_parameters()}
 
 
-def says_why(wrapped: nn.Module, output: Any) -> bool:
-    try:
-        fxgrow.grow(wrapped, 1.5, batch(0, 0), output=output)
-    except fxgrow.GrowError as error:
-        return "grow model.module on every process" in str(error)
-    return False
+def kept() -> list[bool]:
+    """Whether a student's wrapper has the options, the mode and the hook of its teacher's, and a plan is applied so."""
+    wrapped = DistributedDataParallel(net(), **OPTIONS).eval()
+    wrapped.register_comm_hook(None, allreduce_hook)
+    student: Any = fxgrow.grow(wrapped, 1.5, batch(0, 0))
+    plan = fxgrow.plan_of(student.module)
+    assert plan is not None
+    again: Any = fxgrow.apply(plan, wrapped)
+    pairs = zip(student.state_dict().values(), again.state_dict().values(), strict=True)
+    return [
+        student.find_unused_parameters,
+        student.gradient_as_bucket_view,
+        student.bucket_bytes_cap == wrapped.bucket_bytes_cap,
+        student.process_group is wrapped.process_group,
+        not student.training,
+        [hook for hook, _ in student._comm_hooks] == [allreduce_hook],
+        all(torch.equal(one, other) for one, other in pairs),
+    ]
+
+
+def refused(rank: int) -> list[str]:
+    """What a process is told where one has a wrong specification, another seed, or looks at the wrapper."""
+    wrapped = DistributedDataParallel(net())
+    optimizer = torch.optim.Adam(wrapped.parameters())
+    before = [id(p) for p in optimizer.param_groups[0]["params"]]
+    said = []
+    for spec, seed in (({"nothing like it": 2.0} if rank else {"0": 12}, 0), ({"0": 12}, rank)):
+        with pytest.raises(fxgrow.GrowError) as caught:
+            fxgrow.grow(wrapped, spec, batch(0, 0), optimizer=optimizer, seed=seed)
+        said.append(str(caught.value))
+    with pytest.raises(fxgrow.GrowError) as caught:
+        fxgrow.widths(wrapped, batch(0, 0))
+    assert [id(p) for p in optimizer.param_groups[0]["params"]] == before
+    return [*said, str(caught.value)]
 
 
 def one_rank(rank: int, folder: str) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save(trained(rank), f"{folder}/rank{rank}.pt")
+    students = [trained(rank, "module", inside=False)]
+    students += [trained(rank, output, inside=True) for output in ("graph", "module")]
+    torch.save((students, kept(), refused(rank)), f"{folder}/rank{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
 
 
-def test_two_processes_grow_the_same_and_train_on_as_one(tmp_path: Path) -> None:
-    """Without a word between them: each makes the same bits. In the wrapper it is refused, with the call to make."""
-    alone, _ = trained(None)
-    mp.spawn(one_rank, args=(str(tmp_path),), nprocs=2)
-    (first, refused), (second, _) = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
-    assert refused == [True, True]
-    assert first.keys() == alone.keys()
-    for name, parameter in alone.items():
-        assert torch.equal(first[name], second[name]), name
-        torch.testing.assert_close(first[name], parameter, rtol=1e-9, atol=1e-12)
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What two processes found."""
+    folder: Path = tmp_path_factory.mktemp("ranks")
+    mp.spawn(one_rank, args=(str(folder),), nprocs=2)
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+
+
+def test_two_processes_grow_the_same_and_train_on_as_one(ranks: list[Any]) -> None:
+    """Each makes the same bits: outside of the wrapper without a word between them, and inside of it."""
+    alone = trained(None, "module", inside=False)
+    for first, second in zip(ranks[0][0], ranks[1][0], strict=True):
+        assert first.keys() == second.keys() == alone.keys()
+        for name, parameter in alone.items():
+            assert torch.equal(first[name], second[name]), name
+            torch.testing.assert_close(first[name], parameter, rtol=1e-9, atol=1e-12)
+
+
+def test_a_students_wrapper_has_the_options_of_its_teachers(ranks: list[Any]) -> None:
+    assert ranks[0][1] == ranks[1][1] == [True] * 7
+
+
+def test_what_one_of_two_replicas_cannot_grow_none_does(ranks: list[Any]) -> None:
+    (good, of_seeds, looked), (bad, _, _) = (refusals for _, _, refusals in ranks)
+    assert "process 1 cannot grow the model" in good
+    assert "nothing like it" in good
+    assert "nothing like it" in bad
+    assert "different plans" in of_seeds
+    assert "grow model.module on every process" in looked

@@ -8,7 +8,6 @@ from typing import Any
 from torch import nn
 
 from ..capture.traced import Traced
-from ..errors import GrowError
 from ..model.example_inputs import ExampleInputs
 from ..model.sharded import whole
 from ..plans.growth_plan import Plan
@@ -19,71 +18,37 @@ from ..state.optimizer import moving
 from .agreement import agreed, digest_of, groups_of
 from .growth import check_units, mesh_of, sharded_student
 from .moments import ShardMoments
+from .options import Options
 
 
-def check_options(calibration: object, warmup: int) -> None:
-    """Whether the options can be met part by part.
-
-    Raises:
-        GrowError: One cannot.
-    """
-    if calibration is not None:
-        raise GrowError("the norms of new layers cannot be calibrated in a sharded model; grow without calibration")
-    if warmup:
-        raise GrowError("warmup is not there for a sharded model; grow without it")
-
-
-def grow_sharded(
-    model: nn.Module,
-    propose: Callable[[], tuple[Traced, Plan]],
-    *,
-    optimizer: object,
-    reset: bool,
-    calibration: object,
-    warmup: int,
-    resize: object,
-) -> nn.Module:
+def grow_sharded(model: nn.Module, propose: Callable[[], tuple[Traced, Plan]], options: Options) -> nn.Module:
     """The student of a sharded model, and its optimizer moved on.
 
     Args:
         model: The teacher.
         propose: Makes the plan, without a word to other processes.
-        optimizer: As for `grow`.
-        reset: As for `grow`.
-        calibration: As for `grow`.
-        warmup: As for `grow`.
-        resize: As for `grow`.
+        options: Those of `grow`.
 
     Raises:
         GrowError: With the reason, on every process; nothing was changed.
     """
 
     def prepared() -> tuple[Plan, nn.Module, Any, Any]:
-        check_options(calibration, warmup)
-        moved = moving(optimizer, model, reset=reset)
+        options.check_by_parts()
+        moved = moving(options.optimizer, model, reset=options.reset)
         traced, plan = propose()
         units = check_units(model, plan)
         return plan, student_of(traced, plan, whole(model)), units, moved
 
     plan, student, units, moved = agreed(groups_of(mesh_of(model)), prepared, lambda made: digest_of(made[0]))
     sharded_student(plan, model, units, student)
-    call_resize(resize, student, plan)
+    call_resize(options.resize, student, plan)
     hand_over(moved, plan, model, student, 0, ShardMoments)
     return student
 
 
-def apply_sharded(
-    chain: Plan,
-    model: nn.Module,
-    example: ExampleInputs | None,
-    *,
-    optimizer: object,
-    reset: bool,
-    calibration: object,
-    warmup: int,
-    resize: object,
-) -> nn.Module:
-    """The student that a chain of plans makes of a sharded model; arguments and errors as for `grow_sharded`."""
+def apply_sharded(chain: Plan, model: nn.Module, example: ExampleInputs | None, options: Options) -> nn.Module:
+    """The student that a chain of plans makes of a sharded model; errors as for `grow_sharded`."""
     groups = groups_of(mesh_of(model))
 
     def one(plan: Plan, teacher: nn.Module, example: ExampleInputs | None, calibration: object) -> nn.Module:
@@ -95,11 +60,11 @@ def apply_sharded(
         return sharded_student(plan, teacher, units, student)
 
     def checked() -> Any:
-        check_options(calibration, warmup)
-        return moving(optimizer, model, reset=reset)
+        options.check_by_parts()
+        return moving(options.optimizer, model, reset=options.reset)
 
     moved = agreed(groups, checked)
     student = apply_plans(chain, model, example, one=one)
-    call_resize(resize, student, chain)
+    call_resize(options.resize, student, chain)
     hand_over(moved, chain, model, student, 0, ShardMoments)
     return student

@@ -1,0 +1,39 @@
+"""What `grow` and `apply` are asked for beside the model, its inputs and the growth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import GrowError
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options, as `fxgrow.grow` describes them.
+
+    Attributes:
+        optimizer: The optimizer, or a list of them.
+        reset: Whether its state is dropped.
+        calibration: Batches for the statistics of new norms.
+        warmup: The steps of the warm-up of new entries.
+        resize: A function that sets what the plan left.
+    """
+
+    optimizer: Any = None
+    reset: bool = False
+    calibration: Iterable[Any] | None = None
+    warmup: int = 0
+    resize: Any = None
+
+    def check_by_parts(self) -> None:
+        """Whether they can be met for a model of which each process has a part.
+
+        Raises:
+            GrowError: One cannot.
+        """
+        if self.calibration is not None:
+            raise GrowError("the norms of new layers cannot be calibrated in a sharded model; grow without calibration")
+        if self.warmup:
+            raise GrowError("warmup is not there for a sharded model; grow without it")
