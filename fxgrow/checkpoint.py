@@ -17,6 +17,7 @@ from .base.wording import a_type
 from .checkpoints.convert import convert
 from .errors import GrowError
 from .model.copies import named_tensors
+from .model.sharded import is_sharded
 from .plans.chain import chained
 from .plans.growth_plan import Plan
 from .rewrite.lineage import check_lineage, plan_of
@@ -83,6 +84,11 @@ def save(
     with reasons("save"):
         if not isinstance(model, nn.Module):
             raise GrowError(f"save takes a model, not {a_type(model)}")
+        if is_sharded(model):
+            raise GrowError(
+                "each process has a part of the model: keep it with torch.distributed.checkpoint, and its plan with "
+                "plan_of(model).to_json() (docs/scale.md)"
+            )
         tensors = named_tensors(model)
         if any(tensor.is_meta for tensor in tensors.values()):
             raise GrowError("the model is on the meta device and has no weights to save")
