@@ -98,6 +98,57 @@ def test_rows_that_are_split_are_in_terms_of_what_their_factors_became() -> None
     assert rows == u.resolve(rows)
 
 
+def test_factors_behind_a_split_one_are_unified_too() -> None:
+    u, (x, y, b, c) = _vars(2, 6, 4, 3)
+    u.unify(product([of(x), of(y)]), product([of(b), of(c)]))  # b is 2*2, so y is 2*c
+    assert u.resolve(product([of(x), of(y)])) == u.resolve(product([of(b), of(c)]))
+    assert list(atoms(u.resolve(of(y))))[-1] is c
+    assert not u.reasons(c)
+
+
+def test_a_sum_among_factors_is_read_anew_when_a_factor_before_it_was_bound() -> None:
+    u, (x, y, z, p, q) = _vars(2, 2, 3, 2, 3)
+    u.unify(product([of(p), concat([of(p), of(q)])]), product([of(x), concat([of(y), of(z)])]))
+    assert u.resolve(of(p)) == u.resolve(of(x)) == u.resolve(of(y))
+    assert u.resolve(of(q)) == u.resolve(of(z))
+
+
+def test_an_empty_block_at_the_end_of_a_concatenation_meets_nothing() -> None:
+    u, (a, b, empty, c, d) = _vars(3, 5, 0, 4, 4)
+    u.unify(concat([of(a), of(b), of(empty)]), concat([of(c), of(d)]))
+    assert size(u.resolve(of(c))) == 4
+    assert u.resolve(of(c))[0] == (a,)
+    assert u.resolve(of(empty)) == of(empty)
+
+
+def test_a_dimension_of_constants_takes_the_size_of_an_input() -> None:
+    u = Unifier()
+    constant = u.fresh("constant", 8, elastic=True)
+    x = u.fresh("input x[1]", 8, of_input=("x", 1))
+    u.unify(of(constant), of(x))
+    assert u.resolve(of(constant)) == of(x)
+    assert u.resolve(of(x)) == of(x), "while the rules run, nothing is bound to a dimension of an input"
+
+
+def test_where_parts_of_an_input_have_to_be_fixed_other_inputs_stay() -> None:
+    u = Unifier()
+    x, y = u.fresh("input x[1]", 12, of_input=("x", 1)), u.fresh("input y[1]", 12, of_input=("y", 1))
+    u.split_into(of(x), [3, 4], ["width", "width"])
+    u.expressed(lambda: u.split_into(of(x), [2, 6], ["width", "width"]), of(x), of(y))
+    assert u.resolve(of(x)) == fixed(12)
+    assert u.resolve(of(y)) == of(y)
+
+
+def test_what_pins_an_input_for_its_own_sake_stays_when_it_is_lifted() -> None:
+    u = Unifier()
+    x, y = u.fresh("input x[1]", 12, of_input=("x", 1)), u.fresh("input y[1]", 12, of_input=("y", 1))
+    for one in (x, y):
+        u.pin(of(one), "positions of channels are used")
+    lifted = u.with_inputs({("x", 1)})
+    assert lifted.reasons(x) == ("positions of channels are used",)
+    assert lifted.reasons(y) == (), "it is a fixed size now"
+
+
 # -- for random layouts ------------------------------------------------------------------------------------
 
 SIZES: Mapping[str, int] = {"a": 2, "b": 3, "c": 4}
