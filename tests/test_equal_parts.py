@@ -53,6 +53,24 @@ def test_a_component_without_a_solution_is_left_out() -> None:
     assert new == {}
 
 
+def test_parts_of_a_whole_that_stays_do_not_grow() -> None:
+    assert _solved(((("a",), ("b",)), ((13,),)), wanted={"a": 3, "b": 3}) == {"a": 7, "b": 6}
+
+
+def test_gains_are_whole_numbers_even_where_coefficients_are_no_multiples() -> None:
+    # 7*b = 3*c: b gains 3 where it is to gain 2, as 7*2/3 is no number
+    assert _solved((((7, "b"),), ((3, "c"),)), wanted={"b": 2, "c": 5}) == {"b": 9, "c": 21}
+
+
+def test_what_is_in_no_equation_is_left_to_others() -> None:
+    assert _solved(((("a",),), (("b",), (1,))), wanted={"a": 3, "b": 3, "d": 1}) == {"a": 10, "b": 9}
+
+
+def test_a_component_is_solved_behind_one_that_has_no_solution() -> None:
+    unsolvable, solvable = ((("a",),), (("b",), (1,))), ((("c",),), (("d", 14),))
+    assert _solved(unsolvable, solvable, wanted={"a": 3, "c": 14, "d": 1}, given="a") == {"c": 28, "d": 2}
+
+
 @pytest.mark.parametrize(("half", "factor"), pairs([8, 12, 14], [1.5, 2.0, 3.0]))
 def test_shuffled_halves_grow_in_the_users_own_class(half: int, factor: float) -> None:
     """An odd half of a half is cut through an interleaved pair, which stays; both sides of it gain the same."""

@@ -69,6 +69,13 @@ def test_which_numbers_are_large_is_a_matter_of_the_dtype(factor: float) -> None
         assert bool(graph.groups_by_name["a"].replicas) is (dtype == torch.float16)
 
 
+@pytest.mark.parametrize(("share", "far"), [(1.0, True), (0.999, False)])
+def test_a_number_is_large_from_that_magnitude_on(share: float, far: bool) -> None:
+    number = far_from_zero([torch.float32]) * share
+    graph = fxgrow.widths(Between(lambda h: h.masked_fill(h > 2.5, number)), X.float())
+    assert bool(graph.groups_by_name["a"].replicas) is far
+
+
 NEAR: dict[str, Function] = {
     "a large factor": lambda h: h * 1e6,
     "a large value, filled in": lambda h: h.masked_fill(h > 2.5, -1e9),

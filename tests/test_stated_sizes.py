@@ -121,6 +121,25 @@ def test_a_number_that_the_forward_reads_after_all_stays() -> None:
     assert any("inner_size (12)" in note for note in plan.notes)
 
 
+def test_a_graph_states_no_sizes() -> None:
+    """It has no attributes of the user's classes."""
+    plan = fxgrow.plan(fxgrow.widths(made(), IDS), {"layers.*.up": 18})
+    assert plan.grown_widths
+    assert plan.stated == ()
+    plan = fxgrow.plan(fxgrow.widths(made(), IDS), {"layers.0.up": 18})
+    assert not any("inner_size" in note for note in plan.notes)
+    plan = fxgrow.plan(fxgrow.widths(made(), IDS, output="module"), {"layers.*.up": 18})
+    assert {size.name.rpartition(".")[2] for size in plan.stated} == {"inner_size"}
+
+
+def test_a_size_that_is_not_what_the_plan_expects_is_refused() -> None:
+    plan = fxgrow.plan(fxgrow.widths(made(), IDS, output="module"), {"layers.*.up": 18})
+    other = made()
+    other.layers[0].inner_size = 13
+    with pytest.raises(fxgrow.PlanError, match=r"expects layers\.0\.inner_size to be 12, but it is 13"):
+        fxgrow.apply(plan, other)
+
+
 def test_what_stays_can_be_set_by_the_user() -> None:
     def resize(student: Any, plan: fxgrow.Plan) -> None:
         student.config.inner_size = max(width.new for width in plan.grown_widths)
