@@ -10,6 +10,8 @@ from torch import Tensor, fx, nn
 import fxgrow
 from fxgrow.infer.width_graph import WidthGraph
 from fxgrow.plans.growth_plan import Plan
+from fxgrow.solver.plan_widths import plan_widths
+from fxgrow.spec.parse import parse
 from fxgrow.validate import refine
 from fxgrow.validate.conformance import check_conformance
 
@@ -153,3 +155,38 @@ def test_a_width_that_is_compared_with_another_size_keeps_its_answer() -> None:
     except fxgrow.GrowError:
         return
     assert torch.allclose(result, teacher(taller), atol=1e-5)
+
+
+class Measures(nn.Module):
+    """Multiplies by a width, as a plain number, beside layers that do nothing of the kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.d = nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.a(x))
+        return self.b(h) * (h.shape[-1] + 1) + self.d(torch.tanh(self.c(x)))
+
+
+class Around(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.inner, self.other = nn.Linear(5, 6), Measures(), nn.Linear(6, 7)
+        self.head = nn.Linear(7, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(self.stem(x))
+        return self.inner(h), self.head(torch.tanh(self.other(h)))
+
+
+def test_a_mismatch_names_the_width_that_was_measured_and_those_that_grow_in_its_module() -> None:
+    found = fxgrow.widths(Around(), torch.randn(2, 5))
+    plan = plan_widths(found, parse({"inner.a": 2.0, "stem": 2.0, "other": 2.0}), seed=0, method="split")
+    root, graphs = refine._on_meta(found, plan)
+    mismatches = check_conformance(root, graphs, found, plan).mismatches
+    assert mismatches
+    for mismatch in mismatches:
+        assert mismatch.groups == ("inner.a",)
+        assert mismatch.module == "inner"
+        assert set(mismatch.around) == {"inner.a", "stem"}, "inner.c stays, and other is elsewhere"

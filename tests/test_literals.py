@@ -34,7 +34,9 @@ STATED: dict[str, Function] = {
     "joined sizes": lambda h: h.view(h.size()[:-1] + (2, 4)).transpose(1, 2),  # noqa: RUF005 - as people write it
     "sizes joined in front": lambda h: h.permute(2, 0, 1).reshape((2, 4) + h.shape[:2]).permute(2, 3, 1, 0),  # noqa: RUF005
     "equal parts by a size that is named": lambda h: torch.cat(h.split(split_size=4, dim=-1)[::-1], -1),
-    "parts by sizes that are named": lambda h: torch.cat(torch.split(h, split_size_or_sections=[2, 6], dim=-1)[::-1], -1),
+    "parts by sizes that are named": lambda h: torch.cat(
+        torch.split(h, split_size_or_sections=[2, 6], dim=-1)[::-1], -1
+    ),
     "the last dimension unflattened": lambda h: h.unflatten(-1, (2, 4)).transpose(1, 2),
     "a divisor": lambda h: h.view(h.shape[0], h.shape[1], 2, h.shape[2] // 2).transpose(1, 2),
     "a count, and the rest": lambda h: h.view(h.shape[0], 3, 2, -1).transpose(1, 2),

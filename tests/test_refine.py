@@ -93,3 +93,31 @@ def test_the_same_where_the_code_breaks(output: Output) -> None:
     assert plan is not None
     with pytest.raises(fxgrow.PlanError, match=r"inner.*|test_refine\.py:\d+"):
         fxgrow.grow(model, {"inner.a": 9}, torch.randn(4, 5), output=output)
+
+
+class Quotient(nn.Module):
+    """Scales by how often the inputs go into the width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(torch.tanh(self.a(x))) * (self.a.weight.shape[0] // x.shape[-1])
+
+
+def test_where_inputs_that_are_asked_for_meet_a_hidden_width_that_one_stays() -> None:
+    found = fxgrow.widths(Quotient(), torch.randn(2, 3))
+    plan = fxgrow.plan(found, [fxgrow.Inputs("x", 4), fxgrow.Widen("*", 2.0)])
+    assert {width.name: width.new for width in plan.grown_widths} == {"input of a": 4}
+    assert "the model's code states a size" in {entry.name: entry.reason for entry in plan.skipped}["a"]
+
+
+def test_several_widths_but_not_many_are_tried_to_be_grown_by_one_factor() -> None:
+    found = fxgrow.widths(nn.Sequential(*[nn.Linear(8, 8) for _ in range(7)]), torch.randn(2, 8))
+    names = ["0", "1", "2", "3", "4"]
+    repairs = refine._Repairs(frozenset())
+    assert [repairs._is_a_few(found, frozenset(names[:n])) for n in range(6)] == [False, False, True, True, True, False]
+    together = found.tie({frozenset(names[:3]): "a test"})
+    assert not repairs._is_a_few(together, frozenset(names[:3])), "they do grow by one factor"
+    assert repairs._is_a_few(together, frozenset(names))

@@ -25,6 +25,13 @@ def _heads(x: Tensor) -> Tensor:
     return aten._scaled_dot_product_flash_attention_for_cpu(q, q.tanh(), q)[0]
 
 
+def _masked(x: Tensor) -> Tensor:
+    """A mask that differs between the heads."""
+    q = x.unsqueeze(-1) * torch.ones(4, dtype=x.dtype)
+    mask = x.tanh().unsqueeze(-1) * torch.ones(x.shape[2], dtype=x.dtype)  # (N, heads, tokens, tokens)
+    return aten._scaled_dot_product_flash_attention_for_cpu(q, q, q, attn_mask=mask)[0]
+
+
 def _dims(x: Tensor) -> Tensor:
     q = x.unsqueeze(1)  # (N, 1, tokens, 8)
     return aten._scaled_dot_product_flash_attention_for_cpu(q, q, q)[0]
@@ -36,7 +43,11 @@ def _dims(x: Tensor) -> Tensor:
     aten._scaled_dot_product_efficient_attention.default,
     aten._scaled_dot_product_cudnn_attention.default,
     aten._scaled_dot_product_fused_attention_overrideable.default,
-    samples=[Sample(lambda: _heads, (8, 5)), Sample(lambda: _dims, (5, 8), grows=False, dim=2)],
+    samples=[
+        Sample(lambda: _heads, (8, 5)),
+        Sample(lambda: _dims, (5, 8), grows=False, dim=2),
+        Sample(lambda: _masked, (8, 5), grows=False),
+    ],
     exact=Exactness(any="the batch, heads, queries", pinned="the features compared, and the keys"),
 )
 def attention(env: Env, query: Value, key: Value, value: Value, *args: Any, **kwargs: Any) -> Outcome:

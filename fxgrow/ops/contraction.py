@@ -178,9 +178,20 @@ class _Bilinear(nn.Module):
         return self.form(x, torch.sin(x))
 
 
+class _FirstSummed(nn.Module):
+    """out[n, o] = sum_i x[n, i] * weight[i, o] * c[o]: the sum runs over the first dimension of the weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.last = nn.Parameter(torch.randn(8, 6)), nn.Parameter(torch.randn(1, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return aten._trilinear(x, self.weight, self.last.expand(x.shape[0], 6), [2], [0], [1], [1])
+
+
 @rule(
     aten._trilinear.default,
-    samples=[Sample(_Bilinear, (5, 8), dim=2)],
+    samples=[Sample(_Bilinear, (5, 8), dim=2), Sample(_FirstSummed, (8,))],
     exact=Exactness(
         any="the outputs, the batch, and both sums over a weight's entries, which split",
         pinned="a sum over activations alone",
