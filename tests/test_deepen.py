@@ -340,6 +340,13 @@ def test_a_calibrated_student_is_loaded_without_batches() -> None:
     assert torch.equal(loaded(x), student(x))
 
 
+def test_batches_that_are_none_are_refused_when_a_plan_is_applied() -> None:
+    teacher, x = teacher_of(Functional()), images(4, 3, 9, 8)
+    plan = fxgrow.plan(fxgrow.widths(teacher, x), Deepen("a"))
+    with pytest.raises(PlanError, match="calibration is an? .*int.*expected an iterable of batches"):
+        fxgrow.apply(plan, teacher, calibration=3)
+
+
 def test_calibration_keeps_the_modes_of_single_modules() -> None:
     teacher, x = teacher_of(Functional()).train(), images(4, 3, 9, 8)
     teacher.bn.eval()

@@ -1,6 +1,7 @@
 """Widths that come out equal where code cuts a dimension into equal parts."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,10 @@ import fxgrow
 from fxgrow.infer.groups import Group
 from fxgrow.layouts.layout import Equality
 from fxgrow.solver.equal_parts import GroupGain, solve_equal_parts
+from fxgrow.solver.mean_channels import MeanChannels
+from fxgrow.solver.plan_widths import _equal_parts, _notes
+from fxgrow.solver.targets import Targets, _gains
+from fxgrow.spec.parse import Widen
 from tests.check import assert_exact, grown, randomise
 from tests.nets.registry import IMAGE
 from tests.nets.splits import shuffle_chain
@@ -69,6 +74,36 @@ def test_what_is_in_no_equation_is_left_to_others() -> None:
 def test_a_component_is_solved_behind_one_that_has_no_solution() -> None:
     unsolvable, solvable = ((("a",),), (("b",), (1,))), ((("c",),), (("d", 14),))
     assert _solved(unsolvable, solvable, wanted={"a": 3, "c": 14, "d": 1}, given="a") == {"c": 28, "d": 2}
+
+
+def test_a_width_under_a_layer_norm_gains_whole_multiples_unless_its_channels_carry_means() -> None:
+    found = fxgrow.widths(nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 3)), torch.randn(2, 6))
+    found = replace(found, equal=(Equality((("0",),), ((8,),), "a test"),))
+    targets = Targets({"0": 24}, {"0": Widen("*", 3.0)})
+    assert _gains(found, targets, set()) == [GroupGain({"0": 8}, 2)]
+    means = replace(targets, mean_channels={"0": MeanChannels({}, ())})
+    assert _gains(found, means, set()) == [GroupGain({"0": 1}, 16)]
+
+
+def test_a_plan_notes_how_many_channels_carry_means_where_some_do() -> None:
+    found = fxgrow.widths(nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 3)), torch.randn(2, 6))
+    targets = Targets(mean_channels={"0": MeanChannels({}, ())})
+
+    def noted(width: int) -> list[str]:
+        return [note for note in _notes(found, {"0": width}, targets, (), alone=True) if "carry the mean" in note]
+
+    assert noted(16) == []
+    (note,) = noted(18)
+    assert note.startswith("0: 2 of 18 channels carry the mean of the 8")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "equal"),
+    [((4, 4, 4), True), ((4, 4, 3), True), ((4, 3, 4), False), ((3, 4), False), ((4, 4, 0), False), ((4, 1, 1), False)],
+)
+def test_which_sizes_a_split_by_one_number_gives(sizes: tuple[int, ...], equal: bool) -> None:
+    assert _equal_parts(sizes) is equal
+    assert equal == ([len(part) for part in torch.zeros(sum(sizes)).chunk(len(sizes))] == list(sizes))
 
 
 @pytest.mark.parametrize(("half", "factor"), pairs([8, 12, 14], [1.5, 2.0, 3.0]))

@@ -12,6 +12,7 @@ import fxgrow
 from fxgrow import Outputs, Widen
 from fxgrow.base.rng import sixteen_bits
 from fxgrow.rewrite import fill
+from fxgrow.rewrite.fill import IndexMap
 from tests.check import assert_exact
 
 
@@ -157,3 +158,14 @@ def test_draws_of_sixteen_bits_are_uniform() -> None:
     assert abs(float(drawn.mean())) < 0.01
     assert abs(float(drawn.var()) - 1 / 3) < 0.01
     assert len(sixteen_bits(7, torch.Generator())) == 7
+
+
+def test_entries_are_views_where_they_are_a_few_ranges() -> None:
+    halves, mixed = torch.tensor([0, 1, 2, 3, 0, 1]), torch.randperm(256, generator=torch.Generator().manual_seed(0))
+    few, many = (IndexMap(index, torch.ones(len(index), dtype=torch.bool), index.device) for index in (halves, mixed))
+    assert list(few.runs) == [(0, 0, 4), (4, 0, 2)]
+    assert not many.runs
+    source = torch.arange(256.0)
+    assert few.gather(source, 0, 1, 4).data_ptr() == source[1:].data_ptr()
+    assert torch.equal(few.gather(source, 0), source[halves])
+    assert torch.equal(many.gather(source, 0), source[mixed])

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from fxgrow.methods import Columns, method, names
 from fxgrow.model.call_args import labelled, parameters_of
 from fxgrow.model.example_inputs import ModelInputs as Given
 from fxgrow.model.example_inputs import arguments_of
+from fxgrow.plans.entries import CloneOutput
 from fxgrow.rewrite.student import student_of
 from fxgrow.rewrite.student_inputs import old_outputs, padded_inputs
 from tests.analysed import EACH, analysed, teacher_and_inputs
@@ -114,6 +116,9 @@ CAN_GROW: dict[str, tuple[nn.Module, list[Any], tuple[Tensor, ...], int]] = {
     ),
     "channels last": (
         model(lambda self, x: self.c(x.permute(0, 3, 1, 2)), c=conv(3, 4)), [Inputs("x", 5)], (normal(2, 8, 8, 3),), 3,
+    ),
+    "channels in the third dimension": (
+        model(lambda self, x: self.c(x.permute(0, 2, 1, 3)), c=conv(3, 4)), [Inputs("x", 5)], (normal(2, 8, 3, 8),), 2,
     ),
     "no batch": (model(lambda self, x: self.c(x), c=conv(3, 4)), [Inputs("x", 5)], (normal(3, 8, 8),), 0),
     "one channel": (
@@ -375,6 +380,27 @@ REFUSED_OUTPUTS: dict[str, tuple[nn.Module, Any, str]] = {
         model(lambda self, x: self.c(x), c=nn.Linear(6, 10)), [Outputs(13), Widen("c", 13)],
         r"Outputs\(13\) says how wide it is to be",
     ),
+    "joined with itself": (
+        model(lambda self, x: (self.c(x), torch.cat([self.c(x), self.c(x)], 1)), c=nn.Linear(6, 10)), Outputs(13),
+        "the model returns c, c \\+ c; new outputs need a dimension whose last entries they are",
+    ),
+    "rows of zeros that are divided by": (
+        model(lambda self, x: self.c(x).unsqueeze(-1) / self.c.weight, c=nn.Linear(6, 10, bias=False)),
+        Outputs(13, new="zero"),
+        "may make it infinite or NaN: div, which divides by c.weight, which is not finite where it is zero",
+    ),
+    "rows of zeros that are divided by, and a bias": (
+        model(lambda self, x: self.c(x).unsqueeze(-1) / self.c.weight, c=nn.Linear(6, 10)), Outputs(13, new="zero"),
+        "may make it infinite or NaN: div, which divides by c.weight, which is not finite where it is zero",
+    ),
+    "rows of zeros over themselves": (
+        model(lambda self, x: (self.c.weight / self.c.weight) @ x.t() + self.c(x).t(), c=nn.Linear(6, 10)),
+        Outputs(13, new="zero"), "divides by c.weight, which is not finite where it is zero",
+    ),
+    "rows of zeros that are divided by as a part": (
+        model(lambda self, x: self.c(x) / self.c.weight[:, 0], c=nn.Linear(6, 10)), Outputs(13, new="zero"),
+        "may make it infinite or NaN: div",
+    ),
     "no layer": (model(lambda self, x: x * self.s, s=nn.Parameter(normal(6))), Outputs(13), "no linear layer or conv"),
 }  # fmt: skip
 
@@ -384,6 +410,19 @@ def test_outputs_that_cannot_grow_are_refused_with_the_reason(case: str) -> None
     teacher, spec, reason = REFUSED_OUTPUTS[case]
     with pytest.raises(PlanError, match=reason):
         fxgrow.grow(teacher, spec, ROWS)
+
+
+def test_what_clones_return_is_left_out_in_the_mode_that_they_return_it_in() -> None:
+    plan = fxgrow.plan(fxgrow.widths(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3)), ROWS), 2.0)
+    plan = replace(plan, clone_outputs=(CloneOutput("train", 1), CloneOutput("train", 3), CloneOutput("eval", 0)))
+    tensors = [torch.full((), float(i)) for i in range(5)]
+
+    def kept(mode: str, number: int) -> list[float]:
+        return [float(tensor) for tensor in old_outputs([plan], mode, tensors, number)]
+
+    assert kept("train", 3) == [0, 2, 4]
+    assert kept("eval", 4) == [1, 2, 3, 4]
+    assert kept("train", 5) == [0, 1, 2, 3, 4], "the clones add none for these inputs"
 
 
 def test_a_table_that_is_also_the_head_stays() -> None:

@@ -209,6 +209,13 @@ def test_noise_is_five_per_cent_of_equal_shares() -> None:
     assert abs(float(noise.mean() / noise.std())) < 0.1
 
 
+def test_noise_on_one_entry_is_a_number() -> None:
+    columns = _columns([0], 1)
+    noisy = methods.method("noise").contract(torch.full((1, 2), 3.0), columns, named_generator(0, "w"))
+    assert noisy.isfinite().all()
+    assert float(noisy.sum()) == pytest.approx(3.0)
+
+
 def test_a_plan_that_grows_nothing_says_that_the_student_is_a_copy() -> None:
     found = fxgrow.widths(NETS["res_net"].make(), NETS["res_net"].inputs())
     said = [any("copy of the teacher" in note for note in fxgrow.plan(found, factor).notes) for factor in (1.0, 2.0)]

@@ -68,6 +68,11 @@ def test_dimensions_of_one_size_change_together_to_sizes_that_are_free() -> None
     assert all(variant.changed == {("input 0", 1), ("input 0", 2)} for variant in together)
 
 
+def test_dimensions_of_one_size_stay_where_the_model_has_every_size_up_to_nearly_twice_theirs() -> None:
+    kinds = {variant.kind for variant in others(_meta(2, 6, 6), set(range(7, 18)))}
+    assert kinds == {"dimension 1", "dimension 2"}
+
+
 def test_each_later_dimension_changes_alone() -> None:
     alone = [v for v in others(_meta(2, 6, 5), {7}) if v.kind == "dimension 1"]
     assert [shape[1] for shape in _shapes(alone)] == [8, 54, 24, 9, 12, 18, 7, 5]

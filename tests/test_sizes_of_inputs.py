@@ -3,6 +3,7 @@
 A layout that holds the example's batch as a number is right for that batch alone.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal
@@ -13,6 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fxgrow
+from fxgrow.capture.traced import Traced
+from fxgrow.infer import other_sizes
+from fxgrow.infer.findings import Findings
+from fxgrow.infer.size_variants import Variant
 from tests.check import randomise, relative_error, run
 
 Function = Callable[[Tensor], Tensor]
@@ -190,3 +195,19 @@ def test_a_size_of_the_inputs_that_meets_a_width(
             continue
         with suppress(fxgrow.GrowError):
             assert relative_error(expected, run(student, given)) <= 1e-10, other
+
+
+def test_of_each_kind_as_many_other_sizes_are_looked_at_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: Counter[str] = Counter()
+    enough: dict[str, int] = {}
+    look = other_sizes._look
+
+    def counted(traced: Traced, findings: Findings, variant: Variant) -> bool:
+        takes = look(traced, findings, variant)
+        taken[variant.kind] += takes
+        enough[variant.kind] = variant.enough
+        return takes
+
+    monkeypatch.setattr(other_sizes, "_look", counted)
+    fxgrow.widths(OnRows(ROWS["transposed, batch in front"]), torch.randn(2, 5))
+    assert taken["batch"] == enough["batch"] == 3

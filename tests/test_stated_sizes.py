@@ -122,12 +122,13 @@ def test_a_number_that_the_forward_reads_after_all_stays() -> None:
 
 
 def test_a_graph_states_no_sizes() -> None:
-    """It has no attributes of the user's classes."""
     plan = fxgrow.plan(fxgrow.widths(made(), IDS), {"layers.*.up": 18})
     assert plan.grown_widths
     assert plan.stated == ()
     plan = fxgrow.plan(fxgrow.widths(made(), IDS), {"layers.0.up": 18})
     assert not any("inner_size" in note for note in plan.notes)
+    kept = fxgrow.plan(fxgrow.widths(made(), IDS, leaf_modules=[Block]), {"layers.0.up": 18})
+    assert kept.stated == (), "nor where a block stays a call"
     plan = fxgrow.plan(fxgrow.widths(made(), IDS, output="module"), {"layers.*.up": 18})
     assert {size.name.rpartition(".")[2] for size in plan.stated} == {"inner_size"}
 

@@ -115,9 +115,9 @@ def _unfit_values(graph: WidthGraph, growth: IoGrowth, group: Group) -> str:
     for reason in group.replicas:
         if POSITIONS in reason:
             return f"{reason} would read those of what is new, which may lie out of range"
-        if GIVEN in reason and not (zero and any(f"{name}," in reason for name in _silenced(graph, group))):
+        if GIVEN in reason and not (zero and any(f" {name}," in reason for name in _silenced(graph, group))):
             continue
-        if ((PARTIAL in reason or INFINITE in reason) and zero) or (summed and _is_of_values(reason)):
+        if (zero and any(text in reason for text in (PARTIAL, INFINITE, GIVEN))) or (summed and _is_of_values(reason)):
             advice = "; ask for new='mean' or new='random'" if zero and not summed else ""
             return f"what is new may make it infinite or NaN: {reason}{advice}"
     return ""

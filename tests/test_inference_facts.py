@@ -1,0 +1,115 @@
+"""Facts that inference finds, and that no test of students sees where the check of a plan pins instead."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fxgrow
+from fxgrow.layouts.layout import measure
+from tests.nets.registry import Call
+
+ROWS = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+
+
+def _attributes(model: nn.Module, x: Tensor, output: str, name: str) -> dict[str, list[int]]:
+    """The sizes that each module's attribute of that name is found to be."""
+    found = fxgrow.widths(model, x, output=output)  # type: ignore[call-overload]
+    return {
+        at.module: [measure(layout, found.width) for layout in at.layouts] for at in found.attributes if at.name == name
+    }
+
+
+@pytest.mark.parametrize(("eps", "replicas"), [(0.0, True), (1e-5, False)])
+def test_channels_of_a_batch_norm_without_eps_are_replicas(eps: float, replicas: bool) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8, eps=eps), nn.Conv2d(8, 2, 1))
+    reasons = fxgrow.widths(model, IMAGES).groups_by_name["0"].replicas
+    assert bool(reasons) is replicas
+    assert all("batch norm without eps" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize(("order", "replicas"), [(0.5, True), (0, False), (1, False), (3, False), (None, False)])
+def test_a_norm_of_an_order_below_1_needs_replicas(order: float | None, replicas: bool) -> None:
+    def scaled(h: Tensor) -> Tensor:
+        norm = F.normalize(h, dim=1) if order is None else torch.linalg.vector_norm(h, order, dim=1, keepdim=True)
+        return h * norm
+
+    model = nn.Sequential(nn.Linear(6, 8), Call(scaled), nn.Linear(8, 3))
+    group = fxgrow.widths(model, torch.randn(2, 4, 6)).groups_by_name["0"]
+    assert bool([reason for reason in group.replicas if "order" in reason]) is replicas
+
+
+class Masked(nn.Module):
+    """The numbers of one layer select entries of another's result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.a(x))
+        h[self.b(x) > 0.5] = 0.1
+        return self.c(h)
+
+
+def test_a_mask_has_the_widths_of_what_it_selects() -> None:
+    group = fxgrow.widths(Masked(), ROWS).groups_by_name["a"]
+    assert {("a.weight", 0), ("b.weight", 0), ("c.weight", 1)} <= set(group.members)
+    assert not group.pinned
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_the_sizes_of_an_unflattened_dimension_are_known(output: str) -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.Unflatten(1, (2, 4)), nn.Linear(4, 3))
+    assert _attributes(model, ROWS, output, "unflattened_size")["1"] == [2, 4]
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.MultiheadAttention(6, 2, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x, x, x, need_weights=False)[0])
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_the_number_of_heads_is_known(output: str) -> None:
+    assert _attributes(Attention(), torch.randn(2, 5, 6), output, "num_heads")["a"] == [2]
+
+
+class Sliced(nn.Module):
+    """The first entry and the first three, by numbers that the module states."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes, self.a, self.b = (1, 3), nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.a(x))
+        return self.b(h) + h[:, : self.sizes[0]] + h[:, : self.sizes[1]].sum(1, keepdim=True)
+
+
+def test_a_slice_of_one_entry_states_the_size_of_that_entry() -> None:
+    assert _attributes(Sliced(), ROWS, "module", "sizes") == {"": [1, 3]}
+
+
+class Pair(nn.Module):
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(6, hidden), nn.Linear(hidden, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.down(torch.tanh(self.up(x)))
+
+
+class Other(Pair):
+    pass
+
+
+def test_corresponding_widths_are_those_of_modules_of_the_same_class() -> None:
+    found = fxgrow.widths(nn.Sequential(Pair(4), Other(5), Pair(7), Pair(9)), ROWS)
+    assert found.alike("0", (), ["0.up"]) == [(("2.up",),), (("3.up",),)]
+    assert found.alike("0", ("2",), ["0.up"], []) == [(("3.up",), ())]
+    assert found.alike("1", (), ["1.up"]) == []
