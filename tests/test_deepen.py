@@ -343,7 +343,7 @@ def test_a_calibrated_student_is_loaded_without_batches() -> None:
 def test_batches_that_are_none_are_refused_when_a_plan_is_applied() -> None:
     teacher, x = teacher_of(Functional()), images(4, 3, 9, 8)
     plan = fxgrow.plan(fxgrow.widths(teacher, x), Deepen("a"))
-    with pytest.raises(PlanError, match="calibration is an? .*int.*expected an iterable of batches"):
+    with pytest.raises(PlanError, match=r"calibration is an? .*int.*expected an iterable of batches"):
         fxgrow.apply(plan, teacher, calibration=3)
 
 
