@@ -190,3 +190,11 @@ def test_a_mismatch_names_the_width_that_was_measured_and_those_that_grow_in_its
         assert mismatch.groups == ("inner.a",)
         assert mismatch.module == "inner"
         assert set(mismatch.around) == {"inner.a", "stem"}, "inner.c stays, and other is elsewhere"
+
+
+def test_the_code_of_a_mismatch_inside_a_layer_is_that_of_the_module_around_it() -> None:
+    root, graphs, found, plan = student_of(nn.Sequential(nn.Identity(), Net()))
+    root.get_submodule("1.a").padding = (1, 1)
+    mismatches = check_conformance(root, graphs, found, plan).mismatches  # type: ignore[arg-type]
+    assert mismatches
+    assert {mismatch.module for mismatch in mismatches} == {"1"}

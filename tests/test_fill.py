@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow import Outputs, Widen
+from fxgrow import Outputs, Widen, methods
 from fxgrow.base.rng import sixteen_bits
 from fxgrow.rewrite import fill
 from fxgrow.rewrite.fill import IndexMap
@@ -150,6 +150,25 @@ def test_a_block_of_rows_does_not_depend_on_the_others(monkeypatch: pytest.Monke
     assert len(blocks) > 4
     start, stop = blocks[-1]
     assert torch.equal(alone[start:stop], whole[start:stop])
+
+
+@pytest.mark.parametrize("part", ["contract", "produce", "bias"])
+def test_what_a_method_returns_is_the_students_even_if_it_is_another_tensor(
+    monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """A method of the user's own need not fill in place."""
+    kind = type(methods.method("even"))
+    filled = getattr(kind, part)
+
+    def apart(self: methods.Method, tensor: Tensor, columns: methods.Columns, generator: torch.Generator) -> Tensor:
+        result = filled(self, tensor.clone(), columns, generator)
+        tensor.fill_(torch.nan)
+        return result
+
+    teacher, x = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).double(), torch.randn(4, 5).double()
+    monkeypatch.setattr(kind, part, apart)
+    student = fxgrow.grow(teacher, 1.5, x, method="even")
+    assert_exact(teacher, student, x, 1e-10)
 
 
 def test_draws_of_sixteen_bits_are_uniform() -> None:

@@ -96,12 +96,14 @@ def test_a_slice_of_one_entry_states_the_size_of_that_entry() -> None:
 
 
 class Pair(nn.Module):
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, *, scaled: bool = True) -> None:
         super().__init__()
         self.up, self.down = nn.Linear(6, hidden), nn.Linear(hidden, 6)
+        self.scale = nn.Parameter(torch.rand(hidden)) if scaled else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.down(torch.tanh(self.up(x)))
+        h = torch.tanh(self.up(x))
+        return x + self.down(h if self.scale is None else h * self.scale)
 
 
 class Other(Pair):
@@ -113,3 +115,18 @@ def test_corresponding_widths_are_those_of_modules_of_the_same_class() -> None:
     assert found.alike("0", (), ["0.up"]) == [(("2.up",),), (("3.up",),)]
     assert found.alike("0", ("2",), ["0.up"], []) == [(("3.up",), ())]
     assert found.alike("1", (), ["1.up"]) == []
+
+
+def test_modules_without_a_tensor_of_the_width_have_no_corresponding_one() -> None:
+    class First(Pair):
+        def __init__(self, hidden: int, *, scaled: bool) -> None:
+            super().__init__(hidden, scaled=scaled)
+            if scaled:
+                self.first, self.last = nn.Linear(6, 3), nn.Linear(3, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) if self.scale is None else super().forward(x) + self.last(self.first(x).tanh())
+
+    found = fxgrow.widths(nn.Sequential(First(4, scaled=True), First(5, scaled=False), First(7, scaled=True)), ROWS)
+    assert found.alike("0", (), ["0.up"], ["0.first"]) == [(("2.up",), ("2.first",))]
+    assert found.alike("0", (), ["0.first"]) == [(("2.first",),)]

@@ -45,6 +45,14 @@ def test_a_width_that_meets_a_number_of_rows_is_one() -> None:
     assert u.is_count(root)
 
 
+def test_widths_that_are_unified_are_no_number_of_rows_and_neither_are_parts_of_one() -> None:
+    u, (a, b, c, d) = _vars(4, 4, 1, 3)
+    rows = u.fresh("rows", 4, count=True)
+    u.unify(of(a), of(b))
+    u.unify(of(rows), concat([of(c), of(d)]))
+    assert not any(u.is_count(var) for var in (a, b, c, d))
+
+
 def test_a_factor_of_size_1_that_is_left_over_is_pinned() -> None:
     u, (a, b, one, c, d) = _vars(2, 3, 1, 2, 3)
     u.unify(product([of(a), of(b), of(one)]), product([of(c), of(d)]))

@@ -233,6 +233,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     ),
     "a norm of a norm": (lambda: Gated(nn.LayerNorm(6), _same), TOKENS, "brings|has been normalised before"),
     "a gain that is used elsewhere": (lambda: _GainTwice(), TOKENS, "plays gain and mean"),
+    "a weight that is scaled along it": (lambda: _ScaledRead(), TOKENS, r"multiplies head\.weight with another"),
 }  # fmt: skip
 
 
@@ -271,6 +272,17 @@ class _Both(Gated):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         return self.head(x) + self.head(self.norm(x))
+
+
+class _ScaledRead(Gated):
+    """Reads the stream with a weight times a parameter of the width."""
+
+    def __init__(self) -> None:
+        super().__init__(_same, _same)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.head(self.norm(x)) + F.linear(x, self.head.weight * self.scale)
 
 
 class _GainTwice(Gated):

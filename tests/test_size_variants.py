@@ -79,5 +79,12 @@ def test_each_later_dimension_changes_alone() -> None:
     assert all(variant.changed == {("input 0", 1)} for variant in alone)
 
 
+def test_every_dimension_that_any_of_several_inputs_has_changes_alone() -> None:
+    arguments = {"mask": torch.empty(2, device="meta"), "x": torch.empty(2, 6, 5, device="meta")}
+    kinds = {variant.kind: variant.changed for variant in others(arguments, ())}
+    assert kinds["dimension 1"] == {("input 1", 1)}
+    assert kinds["dimension 2"] == {("input 1", 2)}
+
+
 def test_a_dimension_less_and_one_more() -> None:
     assert _shapes(ranks(_meta(4, 12))) == [(12,), (1, 4, 12)]
