@@ -14,12 +14,13 @@ from torch import Tensor
 
 from ..base.progress import step
 from ..base.rng import named_generator
+from ..depth.kept_shape import drawn
 from ..depth.new_layers import build_new_layer
 from ..errors import GrowError
 from ..plans.changes import Insert
 from ..plans.growth_plan import Plan
 from ..rewrite.fill import PART, Block, Filling, copies
-from .outline import Filled, Grown, Info, Made, inside, pairs
+from .outline import Drawn, Filled, Grown, Info, Made, inside, pairs
 
 Call = Callable[[], None]
 
@@ -100,6 +101,9 @@ def _blocks(plan: Plan, made: Mapping[str, Made], source: Source, target: Target
             continue
         if isinstance(one.how, Filled):
             calls: Iterator[Call] = iter([partial(_set, target.tensor(name), one.how.value)])
+        elif isinstance(one.how, Drawn):
+            weight = drawn(one.info.shape, plan.seed, one.how.name, CPU, one.info.dtype)
+            calls = iter([partial(target.write, name, 0, weight)])
         elif isinstance(one.how, Grown):
             old, known = source.tensor(one.how.source), planned.get(one.how.planned)
             if known is None and not one.around:

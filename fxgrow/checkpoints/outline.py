@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ..base.rng import named_generator
+from ..depth.kept_shape import new_value
 from ..depth.new_layers import build_new_layer
 from ..errors import PlanError
-from ..plans.changes import Enlarge, Insert, Repeat, in_order
+from ..plans.changes import Enlarge, Insert, KeptShape, Repeat, in_order
 from ..plans.entries import Stored
 from ..plans.growth_plan import Plan
 
@@ -55,6 +56,13 @@ class Filled:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """A new weight, drawn by its name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class OfLayer:
     """A tensor of a new layer.
 
@@ -82,7 +90,7 @@ class Made:
         absent: Whether the teacher's file has it under another name alone.
     """
 
-    how: Grown | Filled | OfLayer
+    how: Grown | Filled | Drawn | OfLayer
     info: Info
     around: tuple[int, ...] = ()
     tie: str = ""
@@ -194,11 +202,29 @@ def _repeat(made: dict[str, Made], repeat: Repeat) -> None:
     outside = {one.tie for name, one in made.items() if one.tie and not name.startswith(f"{repeat.block}.")}
     for path in repeat.paths:
         for name, one in inside.items():
+            if repeat.kept_shape is not None and repeat.kept_shape.drops(name):
+                continue
             value = values.get(one.tie or name)
             how = one.how if value is None else Filled(value)
             shared = value is None and not one.buffer and one.tie in outside  # with others, too, as in a student
             tie = one.tie if shared or not one.tie else f"{path} {one.tie}"
             made[f"{path}.{name}"] = replace(one, how=how, tie=tie, around=one.around if value is None else ())
+        if repeat.kept_shape is not None:
+            _keep_shape(made, repeat.kept_shape, path, inside)
+
+
+def _keep_shape(made: dict[str, Made], kept: KeptShape, path: str, inside: Mapping[str, Made]) -> None:
+    """Make the tensors of a clone anew that have another shape in it than in its block."""
+    if f"{kept.like}.weight" not in inside:
+        raise PlanError(f"the block of {path} has no layer {kept.like!r}; the plan was made for another model")
+    width = inside[f"{kept.like}.weight"].info.shape[0]
+    for name in filter(kept.is_new, inside):
+        one = made[f"{path}.{name}"]
+        norm = len(one.info.shape) == 1
+        how = one.how if isinstance(one.how, Filled) else Drawn(f"{path}.{name}")
+        shape = (width,) if norm else (one.info.shape[0], width, *one.info.shape[2:])
+        filled = Filled(new_value(name.rpartition(".")[2])) if norm else how
+        made[f"{path}.{name}"] = replace(one, how=filled, info=replace(one.info, shape=shape), tie="", around=())
 
 
 def _insert(made: dict[str, Made], new: Insert) -> None:

@@ -25,6 +25,7 @@ from ..plans.numbering import Numbering
 from ..plans.validation import is_module_path
 from .counts import recount
 from .entries import number_through, replace_everywhere, shared_objects, shared_parts
+from .kept_shape import keep_shape
 from .new_layers import build_new_layer, fill
 
 LAST_CLONE = "fxgrow_last_clone"  # in the meta of a block's exit node: the exit node of its last clone
@@ -57,7 +58,7 @@ def make(
         if isinstance(change, Enlarge):
             _enlarge(_module(root, change.path), change)
         elif isinstance(change, Repeat):
-            _repeat(root, graphs, change)
+            _repeat(root, graphs, change, seed)
         elif change.entry:
             _add(root, change.path, _built(root, change, seed), after=change.entry)
         elif not change.owner:
@@ -180,13 +181,15 @@ def _node(graph: fx.Graph, name: str) -> fx.Node:
 # -- clones and kernels ----------------------------------------------------------------------------
 
 
-def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat) -> None:
+def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat, seed: int) -> None:
     block = _module(root, repeat.block)
     last = repeat.block
     model = module_at(root, "")
     shared = shared_parts(model, block, repeat.fills) | ({} if repeat.regions else shared_objects(model, block))
     for path in repeat.paths:
         twin = clone_owned(block, shared)
+        if repeat.kept_shape is not None:
+            keep_shape(twin, repeat.kept_shape, path, seed)
         for parameter in twin.parameters():  # new parameters are trained even if those of the block are frozen
             if id(parameter) not in shared:
                 parameter.requires_grad_(parameter.is_floating_point())

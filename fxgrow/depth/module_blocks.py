@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,12 +13,16 @@ from torch import nn
 from ..capture.traced import Traced
 from ..errors import Unfit
 from ..infer.width_graph import WidthGraph
+from ..model.copies import clone_shared
 from ..model.layer_kinds import CONTAINERS, NUMBERED, is_layer_class
 from ..model.tree import Mode
 from ..model.walk import submodule
-from ..plans.changes import Repeat
+from ..plans.changes import CLONE, Repeat
+from ..plans.numbering import Numbering
 from ..recording.program import Program, ProgramTape, Visit, program_of
 from ..recording.run import TapedRun
+from .insert import make
+from .kept_shape import ways_to_keep_shape
 from .recorded_skip import Carried, carried, joined
 from .replay import check_identity
 
@@ -27,11 +32,11 @@ Programs = Mapping[Mode, Program]
 def programs(traced: Traced) -> dict[Mode, Program]:
     """What the model does in each mode, call by call, with the calls of all modules that may be blocks."""
     paths = [path for path, kind in traced.classes.items() if path and _may_be_block(kind)]
-    return {mode: _program(traced, mode, paths) for mode in traced.tapes}
+    return {mode: _program(traced, mode, traced.root, paths) for mode in traced.tapes}
 
 
-def _program(traced: Traced, mode: Mode, paths: list[str]) -> Program:
-    run = TapedRun(traced.fresh(), traced.arguments, ProgramTape, mode=mode, real=traced.inputs.real)
+def _program(traced: Traced, mode: Mode, root: nn.Module, paths: list[str]) -> Program:
+    run = TapedRun(traced.to_run(root), traced.arguments, ProgramTape, mode=mode, real=traced.inputs.real)
     return program_of(run, lambda run: run.graph(traced.graph(mode)), paths)
 
 
@@ -46,19 +51,23 @@ def last_blocks(widths: WidthGraph, known: Programs, path: str) -> list[Repeat]:
         Unfit: The module has no block that can be cloned; the message says why.
     """
     reasons: dict[str, str] = {}
-    blocks = list(_blocks(widths.traced, known, path, reasons))
+    found = list(_blocks(widths.traced, known, path, reasons))
+    stages = [list(stage)[-1] for _, stage in itertools.groupby(found, partial(_shapes, known))]
+    blocks = [block for block in (_completed(widths.traced, one, reasons) for one in stages) if block is not None]
     if not blocks:
         details = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:4])
         raise Unfit(
             "no block in it can be cloned without changing the function: "
             f"{details or 'all its modules are layers of torch.nn'}"
         )
-    stages = itertools.groupby(blocks, partial(_shapes, known))
-    return [list(stage)[-1] for _, stage in stages]
+    return blocks
 
 
 def _blocks(traced: Traced, known: Programs, path: str, reasons: dict[str, str]) -> Iterator[Repeat]:
-    """The blocks in a module, in order; the module itself, if it is a block and no chain of blocks."""
+    """The blocks in a module, in order; the module itself, if it is a block and no chain of blocks.
+
+    One that may be a down-sampling block has no values to fill its clones with: `_completed` finds these.
+    """
     own: list[Repeat] = []
     if _may_be_block(traced.classes[path]):
         try:
@@ -67,7 +76,63 @@ def _blocks(traced: Traced, known: Programs, path: str, reasons: dict[str, str])
             reasons[path] = str(reason)
     children = [name for name in traced.classes if name and name.rpartition(".")[0] == path]
     within = [block for child in children for block in _blocks(traced, known, child, reasons)]
+    if not own and not within and path in reasons and _may_down_sample(traced, known, path):
+        own = [Repeat(path, (), (), (), numbered=is_numbered(traced.root, path.rpartition(".")[0]))]
     yield from own if own and len(within) < 2 else within
+
+
+# -- down-sampling blocks ----------------------------------------------------------------------------
+
+
+def _may_down_sample(traced: Traced, known: Programs, path: str) -> bool:
+    """Whether a module that is no block itself may be one that projects its input to another shape."""
+    try:
+        check_place(traced.root, path)
+    except Unfit:
+        return False
+    counts = {len(program.visits_of(path)) for program in known.values()}
+    return counts == {1} and next(ways_to_keep_shape(submodule(traced.root, path)), None) is not None
+
+
+def _completed(traced: Traced, block: Repeat, reasons: dict[str, str]) -> Repeat | None:
+    """The plan entry of a block; of a down-sampling one with what its clones keep the shape by, if there is that."""
+    if block.fills:
+        return block
+    reason = reasons[block.block]
+    for kept in ways_to_keep_shape(submodule(traced.root, block.block)):
+        try:
+            return _tried(traced, replace(block, paths=(f"{block.block}{CLONE}1",), kept_shape=kept))
+        except Unfit as why:
+            reason = str(why)
+    reasons[block.block] += f"; and with stride 1 and without its projection: {reason}"
+    return None
+
+
+def _tried(traced: Traced, draft: Repeat) -> Repeat:
+    """The plan entry of a down-sampling block, from the calls of a model that has a clone without its down-sampling.
+
+    Raises:
+        Unfit: The clone does not run, or is no block.
+    """
+    root = clone_shared(traced.root)
+    path = Numbering.of([draft])(draft.path)
+    fills: dict[str, int] = {}
+    for mode in traced.tapes:
+        try:
+            if mode == next(iter(traced.tapes)):
+                make(root, {}, [draft], 0)
+            program = _program(traced, mode, root, [path])
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything without its projection
+            raise Unfit(f"it does not run: {type(error).__name__}: {error}") from None
+        visits = program.visits_of(path)
+        if len(visits) != 1:
+            raise Unfit(f"it is called {len(visits)} times in {mode} mode")
+        fills = joined(fills, _checked(program, visits[0], mode).fills)
+    return replace(draft, paths=(), zeros=_of_value(fills, 0), minus_ones=_of_value(fills, -1))
+
+
+def _of_value(fills: Mapping[str, int], value: int) -> tuple[str, ...]:
+    return tuple(name for name, filled in fills.items() if filled == value)
 
 
 def _block(traced: Traced, known: Programs, path: str) -> Repeat:
@@ -89,9 +154,8 @@ def _block(traced: Traced, known: Programs, path: str) -> Repeat:
             ran = True
     if not ran:
         raise Unfit("nothing calls it")
-    zeros, minus_ones = (tuple(name for name, value in fills.items() if value == at) for at in (0, -1))
     numbered = is_numbered(traced.root, path.rpartition(".")[0])
-    return Repeat(path, (), zeros, (), minus_ones, numbered)
+    return Repeat(path, (), _of_value(fills, 0), (), _of_value(fills, -1), numbered)
 
 
 def _checked(program: Program, visit: Visit, mode: Mode) -> Carried:

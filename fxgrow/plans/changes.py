@@ -132,6 +132,36 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptShape:
+    """What lets a clone of a down-sampling block keep the shape of its input. All names are those in the block.
+
+    Attributes:
+        strides: The layers whose stride becomes 1; "" for the block's own attribute `stride`.
+        inputs: The layers whose number of inputs becomes that of the block's results: norms, then a linear map.
+        shortcut: The module that projects the input.
+        like: The layer in it whose number of results is that of the block.
+        instead: What stands in the place of the shortcut: None, or `nn.Identity`.
+    """
+
+    strides: tuple[str, ...]
+    inputs: tuple[str, ...]
+    shortcut: str
+    like: str
+    instead: Literal["none", "identity"]
+
+    def drops(self, name: str) -> bool:
+        """Whether a clone lacks a tensor of the block."""
+        return name.startswith(f"{self.shortcut}.")
+
+    def is_new(self, name: str) -> bool:
+        """Whether a tensor has another shape in a clone, and is made anew."""
+        module, _, own = name.rpartition(".")
+        if module not in self.inputs or own == "num_batches_tracked":
+            return False
+        return own == "weight" or module != self.inputs[-1]  # the bias of a linear map has its old shape
+
+
+@dataclass(frozen=True, slots=True)
 class Repeat(Change):
     """Clones of a residual block right after it.
 
@@ -143,6 +173,7 @@ class Repeat(Change):
         minus_ones: The parameters that are -1 in a clone, where code adds 1 to them to make a factor.
         numbered: Whether the block and its clones are entries of a container that is numbered through (`numbering`).
         exact_modes: The modes in which the function is preserved.
+        kept_shape: What lets the clones of a down-sampling block keep the shape; None for other blocks.
     """
 
     TYPE: ClassVar[str] = "repeat"
@@ -154,6 +185,7 @@ class Repeat(Change):
     minus_ones: tuple[str, ...] = ()
     numbered: bool = False
     exact_modes: tuple[Mode, ...] = ("eval", "train")
+    kept_shape: KeptShape | None = None
 
     @property
     def path(self) -> str:
@@ -176,7 +208,8 @@ class Repeat(Change):
         times = f"{len(self.paths)} clones" if len(self.paths) > 1 else "a clone"
         filled = [f"zeros in {', '.join(self.zeros)}"] * bool(self.zeros)
         filled += [f"-1 in {', '.join(self.minus_ones)}"] * bool(self.minus_ones)
-        return f"{times} of {self.block}, with {' and '.join(filled)}"
+        shape = ", without its down-sampling" if self.kept_shape else ""
+        return f"{times} of {self.block}{shape}, with {' and '.join(filled)}"
 
 
 @dataclass(frozen=True, slots=True)

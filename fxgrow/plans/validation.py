@@ -21,7 +21,7 @@ from ..errors import PlanError
 from ..layouts.layout import Layout, atoms, measure, only_atom
 from ..model.fixed_sizes import NUMBER_OF_DIMENSIONS, FixedSize
 from ..model.tree import Output
-from .changes import CLONE, Enlarge, Insert, Repeat, StructuralChange
+from .changes import CLONE, Enlarge, Insert, KeptShape, Repeat, StructuralChange
 from .entries import DROP, PARTS, Edit, IoDimPlan, Recount, Resize, StatedSize, Stored, TensorPlan, Width
 
 MOST_CHANNELS = 10**8  # of a width, a kernel size, a stated size
@@ -211,6 +211,8 @@ def _why_no_repeat(output: Output, repeat: Repeat) -> str:
         return f"the paths {repeat.paths!r:.80} of clones are not made of words and dots"
     if len(set(repeat.paths)) < len(repeat.paths):
         return "two clones have one path"
+    if repeat.kept_shape is not None and (output == "graph" or (reason := _why_no_kept_shape(repeat.kept_shape))):
+        return "its clones keep the shape in a way that only a module has" if output == "graph" else reason
     if output == "module":
         return _why_no_entries(repeat)
     if repeat.numbered:
@@ -219,6 +221,19 @@ def _why_no_repeat(output: Output, repeat: Repeat) -> str:
     if not repeat.regions or not all(map(str.isidentifier, named)):
         return "it names no nodes of a graph"
     return "" if all(region.exit in region.nodes for region in repeat.regions) else "its block does not hold its exit"
+
+
+def _why_no_kept_shape(kept: KeptShape) -> str:
+    """Why a clone of a down-sampling block cannot be made."""
+    named = (*filter(None, kept.strides), *kept.inputs, kept.shortcut, kept.like)
+    if not all(name and all(map(_is_quotable, name.split("."))) for name in named):
+        return "it names no layers of its block"
+    if not f"{kept.like}.".startswith(f"{kept.shortcut}."):
+        return "the layer that says how many results its block has is not in the shortcut"
+    kept_layers = (*kept.strides, *kept.inputs)
+    if any(f"{name}.".startswith(f"{kept.shortcut}.") for name in kept_layers):
+        return "it changes a layer of the shortcut, which its clones do not have"
+    return "" if len(set(kept.inputs)) == len(kept.inputs) else "it names a layer twice"
 
 
 def _why_no_entries(repeat: Repeat) -> str:

@@ -157,6 +157,9 @@ def grown_by(
             _replace(larger, f"{change.path}.weight", rule, around(change))
         elif isinstance(change, Repeat):
             for name in [name for name in larger if name.startswith(f"{change.block}.")]:
+                kept, own = change.kept_shape, name.removeprefix(f"{change.block}.")
+                if kept is not None and (kept.drops(own) or kept.is_new(own)):
+                    continue  # one that is not there, or a new one without a state yet
                 for path in change.paths:
                     larger[f"{path}{name.removeprefix(change.block)}"] = rule.grown(larger[name], without_past)
     return {plan.numbering(name): state for name, state in larger.items()}
