@@ -224,7 +224,8 @@ def _keep_shape(made: dict[str, Made], kept: KeptShape, path: str, inside: Mappi
         how = one.how if isinstance(one.how, Filled) else Drawn(f"{path}.{name}")
         shape = (width,) if norm else (one.info.shape[0], width, *one.info.shape[2:])
         filled = Filled(new_value(name.rpartition(".")[2])) if norm else how
-        made[f"{path}.{name}"] = replace(one, how=filled, info=replace(one.info, shape=shape), tie="", around=())
+        if shape != one.info.shape:
+            made[f"{path}.{name}"] = replace(one, how=filled, info=replace(one.info, shape=shape), tie="", around=())
 
 
 def _insert(made: dict[str, Made], new: Insert) -> None:

@@ -1,7 +1,7 @@
 """A clone of a down-sampling block that keeps the shape of its input: stride 1, and no projection in its shortcut.
 
-The layers that read the input get as many inputs as the block has results. Their weights are drawn anew; all others are
-copies.
+The layers that read the input get as many inputs as the block has results. Weights of another shape than before are
+drawn anew; all others are copies.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def ways_to_keep_shape(block: nn.Module) -> Iterator[KeptShape]:
     Args:
         block: A block, of which a child projects its input to the number of channels and the size of its results.
     """
-    projections = [(name, layer) for name, child in block._modules.items() if (layer := _projection(child))]
+    projections = [(n, inner) for n, child in block._modules.items() if (inner := _projection(child)) is not None]
     projections.sort(key=lambda found: found[1] == "")  # a sequence is a shortcut rather than a single layer
     for shortcut, inner in projections:
         like = f"{shortcut}.{inner}" if inner else shortcut
@@ -41,10 +41,12 @@ def ways_to_keep_shape(block: nn.Module) -> Iterator[KeptShape]:
         strides = [name for name, module in branch if _is_strided(module)]
         own = [""] * (isinstance(vars(block).get("stride"), int) and vars(block)["stride"] > 1)
         old, new = _ends(layer)
-        inputs = _readers(branch, old) if old != new else ()
+        inputs = _readers(branch, old)
+        if inputs is None and old == new:
+            inputs = ()
         if inputs is not None:
             for instead in ("none", "identity"):
-                yield KeptShape((*own, *strides), inputs, shortcut, like, instead)  # type: ignore[arg-type]
+                yield KeptShape((*own, *strides), inputs, shortcut, like, instead)
 
 
 def _projection(child: nn.Module | None) -> str | None:
@@ -99,7 +101,9 @@ def keep_shape(clone: nn.Module, kept: KeptShape, path: str, seed: int) -> None:
         PlanError: The block has no such layers.
     """
     layer: Any = _layer(clone, kept.like, LINEAR, CONVOLUTION)
-    width = _ends(layer)[1]
+    before, width = _ends(layer)
+    if before != width and not kept.inputs:
+        raise PlanError(f"the plan names no layer of the block of {path} that reads its {before} channels")
     for name in kept.strides:
         _unstride(clone, name)
     for number, name in enumerate(kept.inputs):
@@ -107,8 +111,7 @@ def keep_shape(clone: nn.Module, kept: KeptShape, path: str, seed: int) -> None:
             _widen_norm(_layer(clone, name, BATCH_NORM), width)
         else:
             _widen_map(_layer(clone, name, LINEAR, CONVOLUTION), width, f"{path}.{name}.weight", seed)
-    parent, _, own = kept.shortcut.rpartition(".")
-    clone.get_submodule(parent)._modules[own] = None if kept.instead == "none" else nn.Identity()
+    clone._modules[kept.shortcut] = None if kept.instead == "none" else nn.Identity()
 
 
 def _layer(clone: nn.Module, name: str, *kinds: Any) -> Any:
@@ -120,12 +123,14 @@ def _layer(clone: nn.Module, name: str, *kinds: Any) -> Any:
 
 def _unstride(clone: nn.Module, name: str) -> None:
     layer: Any = clone if not name else dict(named_modules(clone)).get(name)
-    if layer is None or (name and not _has_stride(layer)) or not hasattr(layer, "stride"):
+    if layer is None or (name and not _has_stride(layer)) or "stride" not in vars(layer):
         raise PlanError(f"{name or 'the block'} has no stride; the plan was made for another model")
     layer.stride = (1,) * len(layer.stride) if isinstance(layer.stride, tuple) else 1
 
 
 def _widen_norm(norm: Any, width: int) -> None:
+    if norm.num_features == width:
+        return  # a copy
     norm.num_features = width
     for name, table in _tables(norm):
         old = table.get(name)
@@ -145,8 +150,12 @@ def new_value(name: str) -> float:
 
 
 def _widen_map(layer: Any, width: int, name: str, seed: int) -> None:
-    old = layer.weight
+    old = layer._parameters.get("weight")
+    if old is None or getattr(layer, "groups", 1) != 1:
+        raise PlanError(f"{name} is no weight that reads all inputs; the plan was made for another model")
     shape = (old.shape[0], width, *old.shape[2:])
+    if shape == old.shape:
+        return  # a copy
     layer.weight = nn.Parameter(drawn(shape, seed, name, old.device, old.dtype))
     if is_a(layer, LINEAR):
         layer.in_features = width

@@ -154,7 +154,7 @@ class KeptShape:
         return name.startswith(f"{self.shortcut}.")
 
     def is_new(self, name: str) -> bool:
-        """Whether a tensor has another shape in a clone, and is made anew."""
+        """Whether a tensor may have another shape in a clone, and is made anew there if it has."""
         module, _, own = name.rpartition(".")
         if module not in self.inputs or own == "num_batches_tracked":
             return False

@@ -228,6 +228,8 @@ def _why_no_kept_shape(kept: KeptShape) -> str:
     named = (*filter(None, kept.strides), *kept.inputs, kept.shortcut, kept.like)
     if not all(name and all(map(_is_quotable, name.split("."))) for name in named):
         return "it names no layers of its block"
+    if "." in kept.shortcut:
+        return "the shortcut is no child of its block"
     if not f"{kept.like}.".startswith(f"{kept.shortcut}."):
         return "the layer that says how many results its block has is not in the shortcut"
     kept_layers = (*kept.strides, *kept.inputs)
