@@ -123,7 +123,7 @@ def test_a_block_that_keeps_the_shape_is_cloned_rather_than_the_one_before_it() 
     assert change.kept_shape is None
 
 
-@pytest.mark.parametrize("more", [Widen("blocks.*", 1.5), Kernel("blocks.0.conv1", 5), Deepen("stem")])
+@pytest.mark.parametrize("more", [Widen("blocks.*", 1.5), Kernel("blocks.0.conv1", 5), Deepen("blocks.0.conv2")])
 @pytest.mark.parametrize("way", ["none", "before"])
 def test_with_any_other_change_in_one_plan_and_from_file_to_file(way: str, more: Any, tmp_path: Path) -> None:
     teacher = net(way)
@@ -135,7 +135,7 @@ def test_with_any_other_change_in_one_plan_and_from_file_to_file(way: str, more:
     fxgrow.grow_checkpoint(plan, tmp_path / "teacher.pt", tmp_path / "student.pt")
     state = student.state_dict()
     for other in (loaded.state_dict(), torch.load(tmp_path / "student.pt")):
-        assert list(other) == list(state)
+        assert other.keys() == state.keys()
         assert all(torch.equal(other[name], tensor) for name, tensor in state.items())
 
 
