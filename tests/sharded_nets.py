@@ -71,6 +71,30 @@ class Nested(nn.Module):
         return self.head(self.inner(self.body(x)))
 
 
+class Down(nn.Module):
+    """A residual block that down-samples, so that its clone has another shortcut and another first weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(5, 7, 3, 2, 1), nn.Conv2d(7, 7, 3, padding=1)
+        self.shortcut: Any = nn.Conv2d(5, 7, 1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(torch.relu(self.conv1(x)))
+        return y + (x if self.shortcut is None else self.shortcut(x))
+
+
+class Staged(nn.Module):
+    """A stage of one block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.stage, self.head = nn.Conv2d(3, 5, 3), nn.Sequential(Down()), nn.Linear(7, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.stage(self.stem(x)).mean((2, 3)))
+
+
 @dataclass(frozen=True)
 class Case:
     """A network and what it is to become.
@@ -113,6 +137,9 @@ CASES = {
     "decoder": Case(lambda: Decoder(Config()), IDS, [1.5, fxgrow.Deepen("layers.1", blocks=2)], BLOCKS),
     "odd sizes": Case(Odd, IMAGES, [1.7, fxgrow.Kernel("stem", 5)], ("body",)),
     "new layers": Case(Nested, ROWS, [1.4, fxgrow.Deepen("body.0"), fxgrow.Deepen("inner.first")], ("inner",)),
+    "stage of one block": Case(
+        Staged, IMAGES, [1.5, fxgrow.Deepen("stage", blocks=2)], ("stage.0.shortcut", "stage.0")
+    ),
     "tied": Case(Tied, IDS, 1.6, ("inner",)),
     "left out": Case(Tied, IDS, {"inner": 17}, (), _not_the_scale),
     "columns": Case(_even, IDS, {"inner": 16}, (), _second_dim),

@@ -184,7 +184,6 @@ def test_every_way_to_write_a_block(case: tuple[str, set[str]], closing: Callabl
     [
         ("plain", nn.GELU, "changes the values of the skip connection"),
         ("plain", nn.Tanh, "changes the values of the skip connection"),
-        ("projection", None, "on the way"),
         ("dropout on the skip", None, "no zeros in parameters make zero"),
         ("no skip", None, "on the way"),
         ("softmax", None, "no zeros in parameters make zero"),
@@ -196,6 +195,13 @@ def test_blocks_that_would_change_something_are_refused(way: str, closing: Any, 
     teacher = randomise(Stack(*blocks).double()).eval()
     with pytest.raises(PlanError, match=reason):
         fxgrow.grow(teacher, Deepen("stage.0", blocks=1), images(2, 3, 8, 8), output="module")
+
+
+def test_a_block_with_a_projection_gets_clones_without_it() -> None:
+    teacher = randomise(Stack(*[Block(None, "projection") for _ in range(2)]).double()).eval()
+    student = fxgrow.grow(teacher, Deepen("stage.0", blocks=1), images(2, 3, 8, 8), output="module")
+    torch.testing.assert_close(student(images(2, 3, 8, 8)), teacher(images(2, 3, 8, 8)), rtol=1e-10, atol=1e-12)
+    assert len(student.get_submodule("stage")) == 3  # type: ignore[arg-type]
 
 
 class Written(nn.Module):

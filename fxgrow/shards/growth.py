@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..base.progress import step
 from ..base.rng import named_generator
-from ..checkpoints.outline import Filled, Grown, Info, Made, inside, outline
+from ..checkpoints.outline import Drawn, Filled, Grown, Info, Made, inside, outline
+from ..depth.kept_shape import drawn
 from ..depth.new_layers import build_new_layer
 from ..errors import GrowError
 from ..model.copies import named_parameters, stored
@@ -115,6 +116,8 @@ class _Layers:
     def __call__(self, one: Made) -> Tensor:
         if isinstance(one.how, Filled):
             return torch.full(one.info.shape, one.how.value, dtype=one.info.dtype)
+        if isinstance(one.how, Drawn):
+            return drawn(one.info.shape, self._seed, one.how.name, torch.device("cpu"), one.info.dtype)
         assert not isinstance(one.how, Grown)
         if one.how.new is not self._built:
             draws = named_generator(self._seed, one.how.new.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -95,13 +96,15 @@ def shard_again(student: nn.Module, units: list[Unit], plan: Plan) -> None:
     Raises:
         GrowError: torch refuses it; the message says why.
     """
-    for paths, unit in _all(units, plan):
+    present = {path for path, _ in named_modules(student)}
+    for unit, named in _all(units, plan):
+        paths = [path for path in map(named, unit.paths) if path in present]
+        if not paths:  # a clone of a down-sampling block has no shortcut
+            continue
         modules = [student.get_submodule(path) if path else student for path in paths]
         parameters = dict(student.named_parameters(remove_duplicate=False))
-        left = {parameters[name] for name in map(plan.numbering, unit.ignored) if name in parameters}
-        dims = {
-            id(parameters[n]): d for name, d in unit.dims.items() if (n := plan.numbering(name)) in parameters and d
-        }
+        left = {parameters[name] for name in map(named, unit.ignored) if name in parameters}
+        dims = {id(parameters[n]): d for name, d in unit.dims.items() if (n := named(name)) in parameters and d}
         options = {**unit.options, **({"ignored_params": left} if left else {})}
         if dims:
             options["shard_placement_fn"] = _placement(dims)
@@ -115,12 +118,17 @@ def _placement(dims: Mapping[int, int]) -> Callable[[nn.Parameter], Any]:
     return lambda parameter: dtensors().Shard(dims[id(parameter)]) if id(parameter) in dims else None
 
 
-def _all(units: list[Unit], plan: Plan) -> Iterator[tuple[list[str], Unit]]:
-    """The calls for a student, with the new paths of modules; clones come right after their block."""
+def _all(units: list[Unit], plan: Plan) -> Iterator[tuple[Unit, Callable[[str], str]]]:
+    """The calls for a student, with the names in it of modules and parameters; clones come right after their block."""
     clones = [change for change in plan.changes if isinstance(change, Repeat)]
     for unit in units:
-        yield [plan.numbering(path) if path else path for path in unit.paths], unit
+        yield unit, plan.numbering
         for change in clones:
             if all(f"{path}.".startswith(f"{change.block}.") for path in unit.paths):
                 for twin in change.paths:
-                    yield [plan.numbering(f"{twin}{path.removeprefix(change.block)}") for path in unit.paths], unit
+                    yield unit, partial(_of_clone, plan, change.block, twin)
+
+
+def _of_clone(plan: Plan, block: str, twin: str, name: str) -> str:
+    """The name of a clone's module or parameter, where that of its block has a name; others keep theirs."""
+    return plan.numbering(f"{twin}{name.removeprefix(block)}" if f"{name}.".startswith(f"{block}.") else name)
