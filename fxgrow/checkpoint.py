@@ -15,8 +15,9 @@ from .api import reasons
 from .base.scalars import as_int
 from .base.wording import a_type
 from .checkpoints.convert import convert
+from .checkpoints.outline import stranger
 from .errors import GrowError
-from .model.copies import named_tensors
+from .model.copies import named_tensors, stored
 from .model.sharded import is_sharded
 from .plans.chain import chained
 from .plans.growth_plan import Plan
@@ -93,8 +94,14 @@ def save(
         if any(tensor.is_meta for tensor in tensors.values()):
             raise GrowError("the model is on the meta device and has no weights to save")
         check_lineage(model)
+        plan = plan_of(model)
+        if plan is not None and (name := stranger(plan.steps[-1], {n: shape for n, shape, *_ in stored(model)})):
+            raise GrowError(
+                f"{name!r} of the student was changed by hand since it was grown, so its plans make another model; "
+                "grow it once more, which begins a new chain, or keep its state_dict"
+            )
         optimizers = [unwrapped(one) for one in as_list(optimizer)]
-        more, text = written(contents_of(model, plan_of(model), optimizers, extra))
+        more, text = written(contents_of(model, plan, optimizers, extra))
         files.write(_path(path), tensors | more, text)
 
 

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -403,6 +404,28 @@ def test_a_student_whose_new_modules_were_taken_away_is_not_saved(
     if output == "module":
         again = fxgrow.grow(student, {"blocks.0.b": 12}, x, output="module")
         assert len(fxgrow.plan_of(again).steps) == 1, "a new chain"  # type: ignore[union-attr]
+
+
+BY_HAND: dict[str, Callable[[Any], object]] = {
+    "another head": lambda student: student.set_submodule("head", nn.Linear(6, 5)),
+    "a head without bias": lambda student: student.head.register_parameter("bias", None),
+    "a wider block": lambda student: student.blocks[0].set_submodule("a", nn.Linear(6, 9)),
+    "one more layer": lambda student: student.add_module("more", nn.Linear(3, 3)),
+    "one more buffer": lambda student: student.register_buffer("count", torch.zeros(2)),
+}
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_layer_that_no_plan_grew_and_a_hand_changed_is_not_saved(
+    tmp_path: Path, name: str, output: Literal["graph", "module"]
+) -> None:
+    """A file of it could not be loaded: the factory and the plans make the layer as it was."""
+    student = fxgrow.grow(Stack(), fxgrow.Deepen("blocks", blocks=1), torch.randn(5, 4), output=output)
+    BY_HAND[name](student)
+    with pytest.raises(fxgrow.GrowError, match=r"(head|blocks|more|count).* was changed by hand"):
+        fxgrow.save(student, tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 # -- files of strangers ----------------------------------------------------------------------------

@@ -240,6 +240,21 @@ def _insert(made: dict[str, Made], new: Insert) -> None:
         made[f"{new.path}.{key}"] = Made(OfLayer(new, key, dtype), info, buffer=key in buffers)
 
 
+def stranger(plan: Plan, held: Mapping[str, tuple[int, ...]]) -> str:
+    """The name of a tensor that a student of a plan has no place for, lacks, or has in another shape; "" for none.
+
+    Args:
+        plan: The student's own plan, the last one of a chain.
+        held: The shapes in its `state_dict`, by name.
+    """
+    if not plan.stored:  # of a version that did not say
+        return ""
+    of_teacher = {one.name: Info(one.shape, getattr(torch, one.dtype or "float32")) for one in plan.stored}
+    expected = {name: one.info.shape for name, one in outline(plan, of_teacher).items()}
+    wrong = [name for name in expected.keys() | held.keys() if expected.get(name) != held.get(name)]
+    return min(wrong, default="")
+
+
 def inside(tensor: Tensor, around: tuple[int, ...]) -> Tensor:
     """The part of a tensor inside of the zeros around it."""
     for axis, (before, after) in enumerate(zip(around[::2], around[1::2], strict=True)):
