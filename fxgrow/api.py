@@ -38,7 +38,6 @@ from .spec.parse import Spec, parse
 from .state.averages import apply_inside
 from .state.hand_over import hand_over
 from .state.optimizer import Optimizers, moving
-from .state.warmup import checked_steps
 from .validate.refine import plan_until_valid
 
 Resize: TypeAlias = Callable[[nn.Module, Plan], None]
@@ -232,16 +231,21 @@ def apply(
         Linear(in_features=4, out_features=16, bias=True)
     """
     with reasons("apply", progress):
-        options, chain = Options(optimizer, reset, calibration, checked_steps(warmup), resize), chained(plan)
+        options = Options(optimizer, reset, calibration, warmup, resize)
         if is_sharded(model):
-            return cast("Model", apply_sharded(chain, model, example_inputs, options))
+            return cast("Model", apply_sharded(plan, model, example_inputs, options))
+
+        def applied(inner: nn.Module) -> tuple[nn.Module, Plan]:
+            chain = chained(plan)
+            return apply_plans(chain, inner, example_inputs, calibration), chain
+
         if is_replicated(model):
-            make = lambda inner: (apply_plans(chain, inner, example_inputs, calibration), chain)  # noqa: E731
-            return cast("Model", grow_replicated(model, make, options))
+            return cast("Model", grow_replicated(model, applied, options))
+        chain, steps = chained(plan), options.steps()
         moved = moving(optimizer, model, reset=reset)
         student = apply_inside(chain, model, lambda inner: apply_plans(chain, inner, example_inputs, calibration))
         call_resize(resize, student, chain)
-        hand_over(moved, chain, model, student, options.warmup)
+        hand_over(moved, chain, model, student, steps)
         return cast("fx.GraphModule | Model", student)
 
 
@@ -363,13 +367,14 @@ def grow(
         return student_of(traced, proposal, model, calibration), proposal
 
     with reasons("grow", progress):
-        options = Options(optimizer, reset, calibration, checked_steps(warmup), resize)
+        options = Options(optimizer, reset, calibration, warmup, resize)
         if is_sharded(model):
             return cast("Model", grow_sharded(model, lambda: proposed(model, "module"), options))
         if is_replicated(model):
             return cast("Model", grow_replicated(model, made, options))
+        steps = options.steps()
         moved = moving(optimizer, model, reset=reset)
         student, proposal = made(model)
         call_resize(resize, student, proposal)
-        hand_over(moved, proposal, model, student, options.warmup)
+        hand_over(moved, proposal, model, student, steps)
         return cast("fx.GraphModule | Model", student)

@@ -29,7 +29,7 @@ def own_attributes(module: nn.Module) -> Mapping[str, Any]:
     if _MANAGED not in attributes:
         return attributes
     own = {name: value for name, value in attributes.items() if name not in _NOTES and not name.startswith(_STATE)}
-    tables = {name: value for name, value in own.items() if value and _HOOKS.fullmatch(name)}
+    tables = {name: value for name, value in own.items() if _HOOKS.fullmatch(name) and isinstance(value, dict)}
     theirs = {key for table in tables.values() for key, hook in table.items() if _is_torchs(hook)}
     for name, table in tables.items():
         if theirs & table.keys():

@@ -9,9 +9,13 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 
 from ..errors import GrowError, in_words
+from ..model.sharded import is_dtensor
 from ..plans.growth_plan import Plan
+from ..state.optimizer import Moving
 
 T = TypeVar("T")
+PLANS = "plans; give all the same model, specification and seed, and inputs of the same shapes"
+OPTIMIZERS = "optimizers; give all the same one, with the same state"
 
 
 def groups_of(mesh: Any) -> list[Any]:
@@ -19,13 +23,16 @@ def groups_of(mesh: Any) -> list[Any]:
     return [mesh.get_group(dim) for dim in range(mesh.ndim)]
 
 
-def agreed(groups: Sequence[Any], make: Callable[[], T], digest: Callable[[T], str] = lambda made: "") -> T:
+def agreed(
+    groups: Sequence[Any], make: Callable[[], T], digest: Callable[[T], str] = lambda made: "", what: str = PLANS
+) -> T:
     """What this process makes, if all make theirs, and the same.
 
     Args:
         groups: Of processes.
         make: Makes it; what it raises is told to all.
         digest: What has to be alike.
+        what: Its name, and what to do about it.
 
     Raises:
         GrowError: It failed here or on another process, or the processes have made different things.
@@ -43,18 +50,31 @@ def agreed(groups: Sequence[Any], make: Callable[[], T], digest: Callable[[T], s
     wrong = sorted((rank, why) for rank, why, _ in said if why)
     if wrong:
         raise GrowError(f"process {wrong[0][0]} cannot grow the model: {wrong[0][1]}")
-    if len({what for _, _, what in said}) > 1:
-        other = next(rank for rank, _, what in sorted(said) if what != mine[2])
-        raise GrowError(
-            f"processes {mine[0]} and {other} have different plans; give all the same model, specification and seed"
-        )
-    assert made is not None
-    return made
+    if len({one for _, _, one in said}) > 1:
+        other = next(rank for rank, _, one in sorted(said) if one != mine[2])
+        raise GrowError(f"processes {mine[0]} and {other} have different {what}")
+    return made  # type: ignore[return-value]
 
 
 def digest_of(plan: Plan) -> str:
     """What tells plans apart."""
     return hashlib.sha256(plan.to_json().encode()).hexdigest()
+
+
+def digest_of_states(moved: Sequence[Moving]) -> str:
+    """What tells optimizers apart whose states are parts of tensors: all processes send these in the same order."""
+    told = [
+        (
+            type(one.keeper).__name__,
+            one.rule is None,
+            [
+                (name, [(key, tuple(v.shape), str(v.dtype), v.placements) for key, v in state.items() if is_dtensor(v)])
+                for name, state in one.states.items()
+            ],
+        )
+        for one in moved
+    ]
+    return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 def _gathered(groups: Sequence[Any], said: set[tuple[int, str, str]]) -> set[tuple[int, str, str]]:

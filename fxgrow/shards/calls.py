@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
@@ -10,15 +10,17 @@ from torch import nn
 from ..capture.traced import Traced
 from ..model.example_inputs import ExampleInputs
 from ..model.sharded import whole
+from ..plans.chain import chained
 from ..plans.growth_plan import Plan
 from ..rewrite.apply_plans import apply_one, apply_plans
 from ..rewrite.student import call_resize, student_of
 from ..state.hand_over import hand_over
-from ..state.optimizer import moving
-from .agreement import agreed, digest_of, groups_of
+from ..state.optimizer import Moving, moving
+from .agreement import OPTIMIZERS, agreed, digest_of, digest_of_states, groups_of
 from .growth import check_units, mesh_of, sharded_student
 from .moments import ShardMoments
 from .options import Options
+from .units import Unit
 
 
 def grow_sharded(model: nn.Module, propose: Callable[[], tuple[Traced, Plan]], options: Options) -> nn.Module:
@@ -32,39 +34,53 @@ def grow_sharded(model: nn.Module, propose: Callable[[], tuple[Traced, Plan]], o
     Raises:
         GrowError: With the reason, on every process; nothing was changed.
     """
+    groups = groups_of(mesh_of(model))
 
-    def prepared() -> tuple[Plan, nn.Module, Any, Any]:
-        options.check_by_parts()
-        moved = moving(options.optimizer, model, reset=options.reset)
+    def prepared() -> tuple[Plan, nn.Module, list[Unit]]:
         traced, plan = propose()
         units = check_units(model, plan)
-        return plan, student_of(traced, plan, whole(model)), units, moved
+        return plan, student_of(traced, plan, whole(model)), units
 
-    plan, student, units, moved = agreed(groups_of(mesh_of(model)), prepared, lambda made: digest_of(made[0]))
+    moved = _optimizers(model, options, groups)
+    plan, student, units = agreed(groups, prepared, lambda made: digest_of(made[0]))
     sharded_student(plan, model, units, student)
-    call_resize(options.resize, student, plan)
-    hand_over(moved, plan, model, student, 0, ShardMoments)
-    return student
+    return _handed_over(plan, model, student, moved, options, groups)
 
 
-def apply_sharded(chain: Plan, model: nn.Module, example: ExampleInputs | None, options: Options) -> nn.Module:
-    """The student that a chain of plans makes of a sharded model; errors as for `grow_sharded`."""
+def apply_sharded(
+    plans: Plan | Sequence[Plan], model: nn.Module, example: ExampleInputs | None, options: Options
+) -> nn.Module:
+    """The student that a plan, or a chain of plans, makes of a sharded model; errors as for `grow_sharded`."""
     groups = groups_of(mesh_of(model))
 
     def one(plan: Plan, teacher: nn.Module, example: ExampleInputs | None, calibration: object) -> nn.Module:
-        def prepared() -> tuple[nn.Module, Any]:
+        def prepared() -> tuple[nn.Module, list[Unit]]:
             units = check_units(teacher, plan)
             return apply_one(plan, whole(teacher), example, None), units
 
-        student, units = agreed(groups, prepared, lambda made: digest_of(plan))
+        student, units = agreed(groups, prepared)
         return sharded_student(plan, teacher, units, student)
 
-    def checked() -> Any:
+    moved = _optimizers(model, options, groups)
+    chain = agreed(groups, lambda: chained(plans), digest_of)
+    student = apply_plans(chain, model, example, one=one)
+    return _handed_over(chain, model, student, moved, options, groups)
+
+
+def _optimizers(model: nn.Module, options: Options, groups: Sequence[Any]) -> list[Moving]:
+    """The optimizers, whose states all processes send in the same order, or none does."""
+
+    def checked() -> list[Moving]:
         options.check_by_parts()
         return moving(options.optimizer, model, reset=options.reset)
 
-    moved = agreed(groups, checked)
-    student = apply_plans(chain, model, example, one=one)
-    call_resize(options.resize, student, chain)
-    hand_over(moved, chain, model, student, 0, ShardMoments)
+    return agreed(groups, checked, digest_of_states, OPTIMIZERS)
+
+
+def _handed_over(
+    plan: Plan, model: nn.Module, student: nn.Module, moved: list[Moving], options: Options, groups: Sequence[Any]
+) -> nn.Module:
+    """The student, once the user's code has seen it on all processes and the optimizers train it."""
+    agreed(groups, lambda: call_resize(options.resize, student, plan))
+    hand_over(moved, plan, model, student, 0, ShardMoments)
     return student

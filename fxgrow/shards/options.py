@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import GrowError
+from ..state.warmup import checked_steps
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options, as `fxgrow.grow` describes them.
+    """The options, as `fxgrow.grow` describes them and as a user gives them; `steps` checks one.
 
     Attributes:
         optimizer: The optimizer, or a list of them.
@@ -24,8 +25,16 @@ class Options:
     optimizer: Any = None
     reset: bool = False
     calibration: Iterable[Any] | None = None
-    warmup: int = 0
+    warmup: object = 0
     resize: Any = None
+
+    def steps(self) -> int:
+        """The steps of the warm-up.
+
+        Raises:
+            GrowError: `warmup` is no number of steps.
+        """
+        return checked_steps(self.warmup)
 
     def check_by_parts(self) -> None:
         """Whether they can be met for a model of which each process has a part.
@@ -35,5 +44,5 @@ class Options:
         """
         if self.calibration is not None:
             raise GrowError("the norms of new layers cannot be calibrated in a sharded model; grow without calibration")
-        if self.warmup:
+        if self.steps():
             raise GrowError("warmup is not there for a sharded model; grow without it")

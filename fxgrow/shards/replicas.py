@@ -46,6 +46,7 @@ def grow_replicated(
     inner: nn.Module = wrapper.module  # type: ignore[assignment]
 
     def prepared() -> tuple[nn.Module, Plan, Any, dict[str, Any]]:
+        options.steps()
         again = _arguments(wrapper)
         moved = moving(options.optimizer, inner, reset=options.reset)
         student, plan = make(inner)
@@ -53,7 +54,7 @@ def grow_replicated(
         return student, plan, moved, again
 
     student, plan, moved, again = agreed([wrapper.process_group], prepared, lambda made: digest_of(made[1]))
-    hand_over(moved, plan, inner, student, options.warmup)
+    hand_over(moved, plan, inner, student, options.steps())
     new = DistributedDataParallel(student, **again, init_sync=False)
     for hook, state in getattr(wrapper, "_comm_hooks", ()):
         new.register_comm_hook(state, hook)
