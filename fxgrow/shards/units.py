@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -26,12 +26,20 @@ class Unit:
         options: Its keyword arguments.
         dims: By the name of a parameter the dimension that is divided.
         ignored: The names of parameters that were left out.
+        settings: What was set since, by the attribute of the group of its parameters that keeps it.
     """
 
     paths: tuple[str, ...]
     options: Mapping[str, Any]
     dims: Mapping[str, int]
     ignored: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+_SETTINGS = (  # of set_requires_gradient_sync, set_gradient_divide_factor and so on; not all are in each release
+    *("reduce_grads", "all_reduce_grads", "reshard_after_backward", "gradient_divide_factor", "unshard_in_backward"),
+    *("force_sum_reduction_for_comms", "unshard_async_op", "reduce_scatter_unused_params"),
+)
 
 
 def units_of(model: nn.Module) -> list[Unit]:
@@ -63,9 +71,13 @@ def _is_left_out(parameter: nn.Parameter | None) -> bool:
     return parameter is not None and not is_dtensor(parameter)
 
 
-def _unit(state: Any, paths: tuple[str, ...], names: Mapping[int, str], ignored: tuple[str, ...]) -> Unit:
+def _groups(state: Any) -> list[Any]:
     single = getattr(state, "_fsdp_param_group", None) if not hasattr(state, "_fsdp_param_groups") else None
-    groups = [single] if single is not None else list(getattr(state, "_fsdp_param_groups", ()))
+    return [single] if single is not None else list(getattr(state, "_fsdp_param_groups", ()))
+
+
+def _unit(state: Any, paths: tuple[str, ...], names: Mapping[int, str], ignored: tuple[str, ...]) -> Unit:
+    groups = _groups(state)
     if not groups:  # all of its parameters are in inner modules, so it divides nothing
         return Unit(paths, {"mp_policy": state._mp_policy}, {}, ignored)
     if len(groups) > 1 or getattr(groups[0].mesh_info, "is_spmd_mesh", False):
@@ -87,7 +99,8 @@ def _unit(state: Any, paths: tuple[str, ...], names: Mapping[int, str], ignored:
     for one in group.fsdp_params:
         info = one._module_info
         dims[f"{names[id(info.module)]}.{info.param_name}".lstrip(".")] = int(one.fsdp_placement.dim)
-    return Unit(paths, options, dims, ignored)
+    settings = {name: getattr(group, name) for name in _SETTINGS if hasattr(group, name)}
+    return Unit(paths, options, dims, ignored, settings)
 
 
 def shard_again(student: nn.Module, units: list[Unit], plan: Plan) -> None:
@@ -96,15 +109,15 @@ def shard_again(student: nn.Module, units: list[Unit], plan: Plan) -> None:
     Raises:
         GrowError: torch refuses it; the message says why.
     """
-    present = {path for path, _ in named_modules(student)}
+    present, twins = {path for path, _ in named_modules(student)}, _clones(plan)
     for unit, named in _all(units, plan):
         paths = [path for path in map(named, unit.paths) if path in present]
         if not paths:  # a clone of a down-sampling block has no shortcut
             continue
         modules = [student.get_submodule(path) if path else student for path in paths]
         parameters = dict(student.named_parameters(remove_duplicate=False))
-        left = {parameters[name] for name in map(named, unit.ignored) if name in parameters}
-        dims = {id(parameters[n]): d for name, d in unit.dims.items() if (n := named(name)) in parameters and d}
+        left = {parameters[n] for name in unit.ignored for n in twins(name) if n in parameters}
+        dims = {id(parameters[n]): d for name, d in unit.dims.items() for n in twins(name) if n in parameters and d}
         options = {**unit.options, **({"ignored_params": left} if left else {})}
         if dims:
             options["shard_placement_fn"] = _placement(dims)
@@ -112,6 +125,26 @@ def shard_again(student: nn.Module, units: list[Unit], plan: Plan) -> None:
             fsdp().fully_shard(modules if len(modules) > 1 else modules[0], **options)
         except (NotImplementedError, ValueError, AssertionError) as error:
             raise GrowError(f"the student cannot be sharded as its teacher was: {error}") from error
+        state: Any = modules[0]._get_fsdp_state()  # type: ignore[operator]
+        for group in _groups(state):
+            for name, value in unit.settings.items():
+                setattr(group, name, value)
+
+
+def _clones(plan: Plan) -> Callable[[str], list[str]]:
+    """The names in the student of a parameter and of those of clones that are made from it."""
+    repeats = [change for change in plan.changes if isinstance(change, Repeat)]
+
+    def names(name: str) -> list[str]:
+        twins = [
+            f"{path}{name.removeprefix(change.block)}"
+            for change in repeats
+            if name.startswith(f"{change.block}.")
+            for path in change.paths
+        ]
+        return [plan.numbering(one) for one in (name, *twins)]
+
+    return names
 
 
 def _placement(dims: Mapping[int, int]) -> Callable[[nn.Parameter], Any]:
