@@ -247,13 +247,21 @@ def test_no_process_makes_a_large_tensor_or_receives_more_than_its_own(tmp_path:
         assert sum(received) <= 3 * all_shards  # weights and both moments
 
 
+def fails(student: nn.Module, plan: fxgrow.Plan) -> None:
+    """A `resize=` that does."""
+    raise ValueError("no such size")
+
+
 def refusals(rank: int, number: int) -> list[str]:
     """What a process is told: of a specification that is wrong on one of them, of different ones, and of others."""
 
     case = CASES["tied"]
     mesh = dist.init_device_mesh("cpu", (number,))
     model = sharded(case.make(), mesh, case)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    optimizer, stateless = (torch.optim.Adam(model.parameters(), 1e-3) for _ in range(2))
+    trained(model, optimizer, IDS, 1)
+    plan = fxgrow.plan(fxgrow.widths(model, IDS, output="module"), {"inner": 17})
+    before = [id(p) for p in optimizer.param_groups[0]["params"]]
     tries: list[Callable[[], Any]] = [
         lambda: fxgrow.grow(model, {"inner": 17} if rank else {"nothing like it": 2.0}, IDS),
         lambda: fxgrow.grow(model, {"inner": 17 + rank}, IDS),
@@ -262,6 +270,14 @@ def refusals(rank: int, number: int) -> list[str]:
         lambda: fxgrow.grow(model, {"inner": 17}, IDS, calibration=[IDS]),
         lambda: fxgrow.grow(sharded(CASES["odd sizes"].make(), mesh, CASES["odd sizes"]), fxgrow.Outputs(4), IMAGES),
         lambda: fxgrow.grow(distributed(mesh), {"inner": 17}, IDS),
+        lambda: fxgrow.grow(model, {"inner": 17}, IDS, optimizer=optimizer if rank else None),
+        lambda: fxgrow.grow(model, {"inner": 17}, IDS, optimizer=optimizer, reset=bool(rank)),
+        lambda: fxgrow.grow(model, {"inner": 17}, IDS, optimizer=stateless if rank else optimizer),
+        lambda: fxgrow.grow(model, {"inner": 17}, IDS, optimizer=optimizer, resize=fails if rank else None),
+        lambda: fxgrow.grow(model, {"inner": 17}, IDS, optimizer=optimizer, warmup=-1 if rank else 0),
+        lambda: fxgrow.apply("no plan" if rank else plan, model, IDS),  # type: ignore[arg-type]
+        lambda: fxgrow.apply(plan, model, IDS, optimizer=optimizer, resize=fails if rank else None),
+        lambda: fxgrow.grow(model, {"inner": 17}, IDS[: rank + 1], optimizer=optimizer),
     ]
     said = []
     for attempt in tries:
@@ -270,6 +286,7 @@ def refusals(rank: int, number: int) -> list[str]:
             said.append("grown")
         except fxgrow.GrowError as error:
             said.append(str(error))
+        assert [id(p) for p in optimizer.param_groups[0]["params"]] == before
     return said
 
 
@@ -293,6 +310,56 @@ def test_what_one_process_cannot_grow_none_does_and_each_says_why(tmp_path: Path
         assert "calibrated" in said[4]
         assert "reads whole tensors" in said[5]
         assert "fully_shard" in said[6]
+        for one in said[7:10]:
+            assert "different optimizers" in one
+        assert "no such size" in said[10]
+        assert "warmup" in said[11]
+        assert "takes a Plan" in said[12]
+        assert "no such size" in said[13]
+        assert "inputs of the same shapes" in said[14]
+
+
+class Branch(nn.Module):
+    """A block of a residual network with a tensor that is a plain attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down, self.signs = nn.Linear(8, 12), nn.Linear(12, 8), torch.ones(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.down(torch.relu(self.up(x)))
+
+
+def settings_of_clones(rank: int, number: int) -> list[Any]:
+    """How a clone of a block is sharded that has columns, a parameter that was left out, and settings of its own."""
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import Shard
+
+    mesh, x = dist.init_device_mesh("cpu", (number,)), torch.linspace(-1, 1, 16).view(2, 8)
+    model: Any = nn.Sequential(nn.Sequential(Branch(), Branch()), nn.Linear(8, 3))
+    for block in model[0]:
+        left = {block.down.bias}
+        fully_shard(block, mesh=mesh, ignored_params=left, shard_placement_fn=lambda p: Shard(p.ndim - 1))
+        block.set_reshard_after_backward(False)
+    fully_shard(model, mesh=mesh, ignored_params={block.down.bias for block in model[0]})
+    expected = model(x)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    student: Any = fxgrow.grow(model, fxgrow.Deepen("0.1", blocks=1), x, optimizer=optimizer)
+    same = torch.equal(student(x), expected)
+    trained(student, optimizer, x, 1)
+    placed = [str(getattr(p, "placements", "whole")) for p in student[0][2].parameters()]
+    group = student[0][2]._get_fsdp_state()._fsdp_param_group
+    return [
+        same,
+        placed == [str(getattr(p, "placements", "whole")) for p in model[0][1].parameters()],
+        *placed[-1:],
+        group.reshard_after_backward,
+        student[0][2].signs is not model[0][1].signs,
+    ]
+
+
+def test_a_clone_is_sharded_as_its_block_with_what_was_left_out_and_set(tmp_path: Path) -> None:
+    assert spawned(settings_of_clones, tmp_path, 2) == [[True, True, "whole", False, True]] * 2
 
 
 def looked_at(rank: int, number: int) -> tuple[list[str], list[str], str]:
