@@ -347,6 +347,7 @@ def settings_of_clones(rank: int, number: int) -> list[Any]:
     student: Any = fxgrow.grow(model, fxgrow.Deepen("0.1", blocks=1), x, optimizer=optimizer)
     same = torch.equal(student(x), expected)
     trained(student, optimizer, x, 1)
+    student[0][2].reshard()
     placed = [str(getattr(p, "placements", "whole")) for p in student[0][2].parameters()]
     group = student[0][2]._get_fsdp_state()._fsdp_param_group
     return [
