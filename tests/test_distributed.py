@@ -55,8 +55,9 @@ def trained(rank: int | None, output: Any, *, inside: bool) -> dict[str, Tensor]
 def kept() -> list[bool]:
     """Whether a student's wrapper has the options, the mode and the hook of its teacher's, and a plan is applied so."""
     wrapped = DistributedDataParallel(net(), **OPTIONS).eval()
+    wrapped.module[2].train()
     wrapped.register_comm_hook(None, allreduce_hook)
-    student: Any = fxgrow.grow(wrapped, 1.5, batch(0, 0))
+    student: Any = fxgrow.grow(wrapped, 1.5, batch(0, 0), output="module")
     plan = fxgrow.plan_of(student.module)
     assert plan is not None
     again: Any = fxgrow.apply(plan, wrapped)
@@ -66,7 +67,7 @@ def kept() -> list[bool]:
         student.gradient_as_bucket_view,
         student.bucket_bytes_cap == wrapped.bucket_bytes_cap,
         student.process_group is wrapped.process_group,
-        not student.training,
+        [module.training for module in student.modules()] == [module.training for module in wrapped.modules()],
         [hook for hook, _ in student._comm_hooks] == [allreduce_hook],
         all(torch.equal(one, other) for one, other in pairs),
     ]

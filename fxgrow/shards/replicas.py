@@ -58,7 +58,8 @@ def grow_replicated(
     new = DistributedDataParallel(student, **again, init_sync=False)
     for hook, state in getattr(wrapper, "_comm_hooks", ()):
         new.register_comm_hook(state, hook)
-    return new.train(wrapper.training)
+    new.training = wrapper.training  # of itself alone: a part of the student may be in another mode
+    return new
 
 
 def _arguments(wrapper: Any) -> dict[str, Any]:
