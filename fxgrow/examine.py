@@ -17,8 +17,10 @@ from .drawing.given import Drawable
 from .drawing.inline import Inline
 from .drawing.render import render, target_of
 from .drawing.view import Level
+from .errors import GrowError
 from .infer.width_graph import WidthGraph
 from .model.example_inputs import ExampleInputs
+from .model.sharded import is_sharded
 from .plans.growth_plan import Plan
 from .report.compare import compare
 from .report.report import Report
@@ -61,6 +63,8 @@ def verify(
         True
     """
     with reasons("verify", progress):
+        if is_sharded(teacher) or is_sharded(student):
+            raise GrowError("each process has a part of the model; compare what teacher and student return instead")
         return compare(teacher, student, example_inputs, tolerance=tolerance)
 
 

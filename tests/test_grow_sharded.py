@@ -363,20 +363,23 @@ def test_a_clone_is_sharded_as_its_block_with_what_was_left_out_and_set(tmp_path
     assert spawned(settings_of_clones, tmp_path, 2) == [[True, True, "whole", False, True]] * 2
 
 
-def looked_at(rank: int, number: int) -> tuple[list[str], list[str], str]:
-    """The widths of a sharded model, those of a plain one, and the drawing of a plan."""
+def looked_at(rank: int, number: int) -> tuple[list[str], list[str], str, str]:
+    """The widths of a sharded model, those of a plain one, the text of a plan, and what `verify` says."""
     case = CASES["decoder"]
     plain = case.make()
     before = [group.name for group in fxgrow.widths(plain, IDS, output="module").groups]
     model = sharded(plain, dist.init_device_mesh("cpu", (number,)), case)
     model(IDS)
     found = fxgrow.widths(model, IDS, output="module")
-    return [group.name for group in found.groups], before, str(fxgrow.plan(found, 1.5))
+    with pytest.raises(fxgrow.GrowError) as caught:
+        fxgrow.verify(model, fxgrow.grow(model, 1.5, IDS, output="module"), IDS)
+    return [group.name for group in found.groups], before, str(fxgrow.plan(found, 1.5)), str(caught.value)
 
 
 def test_the_widths_of_a_sharded_model_are_those_of_the_model(tmp_path: Path) -> None:
-    found, before, plan = spawned(looked_at, tmp_path, 1)[0]
+    found, before, plan, of_verify = spawned(looked_at, tmp_path, 1)[0]
     assert found == before
+    assert "compare what teacher and student return" in of_verify
     assert "FSDP" not in plan
 
 
