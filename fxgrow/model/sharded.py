@@ -23,8 +23,11 @@ def is_sharded(model: object) -> bool:
     """Whether a model has a parameter that is a DTensor. Parameters that `fully_shard` gathered are given back."""
     if dtensors() is None or not isinstance(model, nn.Module):
         return False
-    reshard(model)
-    return any(is_dtensor(tensor) for tensor in named_tensors(model).values())
+    try:
+        reshard(model)
+        return any(is_dtensor(tensor) for tensor in named_tensors(model).values())
+    except (AttributeError, TypeError):  # no tree of modules: `check_supported` says what is wrong with it
+        return False
 
 
 def reshard(model: nn.Module) -> None:
