@@ -13,14 +13,11 @@ import torch
 from torch import Tensor
 
 from ..base.progress import step
-from ..base.rng import named_generator
-from ..depth.kept_shape import drawn
-from ..depth.new_layers import build_new_layer
 from ..errors import GrowError
-from ..plans.changes import Insert
 from ..plans.growth_plan import Plan
 from ..rewrite.fill import PART, Block, Filling, copies
-from .outline import Drawn, Filled, Grown, Info, Made, inside, pairs
+from .new_tensors import NewTensors
+from .outline import Filled, Grown, Info, Made, inside, pairs
 
 Call = Callable[[], None]
 
@@ -94,16 +91,12 @@ def _parts(tensor: Tensor) -> Iterator[tuple[int, Tensor]]:
 def _blocks(plan: Plan, made: Mapping[str, Made], source: Source, target: Target) -> Iterator[tuple[int, Call]]:
     """What makes the tensors, block by block, and how many bytes of files each touches."""
     filling, planned = Filling(plan), {one.name: one for one in plan.tensors}
-    built: Insert | None = None
-    layer: Mapping[str, Tensor] = {}
+    new = NewTensors(plan.seed)
     for name, one in made.items():
         if not one.info.numel or one.how == Filled(0):  # a file begins with zeros
             continue
         if isinstance(one.how, Filled):
             calls: Iterator[Call] = iter([partial(_set, target.tensor(name), one.how.value)])
-        elif isinstance(one.how, Drawn):
-            weight = drawn(one.info.shape, plan.seed, one.how.name, CPU, one.info.dtype)
-            calls = iter([partial(target.write, name, 0, weight)])
         elif isinstance(one.how, Grown):
             old, known = source.tensor(one.how.source), planned.get(one.how.planned)
             if known is None and not one.around:
@@ -112,11 +105,7 @@ def _blocks(plan: Plan, made: Mapping[str, Made], source: Source, target: Target
                 blocks = copies(old) if known is None else filling.blocks(known, old)
                 calls = (partial(_fill, target, name, one, block) for block in blocks)
         else:
-            if one.how.new is not built:  # its tensors come one after the other, and only one layer is held
-                draws = named_generator(plan.seed, one.how.new.path)
-                layer = build_new_layer(one.how.new, draws, CPU, one.how.dtype).state_dict()
-                built = one.how.new
-            calls = iter([partial(target.write, name, 0, layer[one.how.key].contiguous())])
+            calls = iter([partial(target.write, name, 0, new(one).contiguous())])
         touched = 2 * min(one.info.numel, PART) * one.info.dtype.itemsize
         for call in calls:
             yield touched, call
@@ -143,9 +132,6 @@ def _scratch(shape: torch.Size, dtype: torch.dtype) -> Tensor:
     if held is None or held.numel() < number:
         held = _SCRATCH.held = torch.empty(number, dtype=torch.uint8)
     return held[:number].view(dtype).view(shape)
-
-
-CPU = torch.device("cpu")
 
 
 def _set(tensor: Tensor, value: float) -> None:

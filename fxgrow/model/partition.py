@@ -72,10 +72,8 @@ def partition_of(tensor: Any, name: str) -> Partition:
     """
     mesh, placements = tensor.device_mesh, tuple(tensor.placements)
     divided = [(at, one) for at, one in enumerate(placements) if type(one) is dtensors().Shard]
-    if (
-        len(divided) + sum(type(one) is dtensors().Replicate for one in placements) < len(placements)
-        or len(divided) > 1
-    ):
+    copied = [one for one in placements if type(one) is dtensors().Replicate]
+    if len(divided) > 1 or len(divided) + len(copied) < len(placements):
         raise GrowError(f"{name!r} is placed as {placements}; what is divided along one dimension of the mesh grows")
     if not divided:
         return Partition(mesh, placements, None, None, 0, 1)

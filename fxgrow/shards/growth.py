@@ -9,16 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from ..base.progress import step
-from ..base.rng import named_generator
-from ..checkpoints.outline import Drawn, Filled, Grown, Info, Made, inside, outline
-from ..depth.kept_shape import drawn
-from ..depth.new_layers import build_new_layer
+from ..checkpoints.new_tensors import NewTensors
+from ..checkpoints.outline import Filled, Grown, Info, Made, inside, outline
 from ..errors import GrowError
 from ..model.copies import named_parameters, stored
 from ..model.partition import Partition, as_dtensor, local_part, partition_of
 from ..model.sharded import is_dtensor
 from ..model.walk import named_modules
-from ..plans.changes import Insert
 from ..plans.growth_plan import Plan
 from ..rewrite.fill import size
 from .fill_shards import ShardFilling
@@ -96,34 +93,12 @@ def _all(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _fill_buffers(student: nn.Module, plan: Plan, made: Mapping[str, Made]) -> None:
     """Give the buffers of new layers, which were built without data, what they begin with."""
-    layers = _Layers(plan)
+    new = NewTensors(plan.seed)
     for path, module in named_modules(student):
         for key, buffer in module._buffers.items():
             one = made.get(f"{path}.{key}".lstrip("."))
             if buffer is not None and buffer.is_meta and one is not None and not isinstance(one.how, Grown):
-                value = layers(one)
-                module._buffers[key] = value
-
-
-class _Layers:
-    """Tensors of new layers, of which one is held at a time."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._seed = plan.seed
-        self._built: Insert | None = None
-        self._tensors: Mapping[str, Tensor] = {}
-
-    def __call__(self, one: Made) -> Tensor:
-        if isinstance(one.how, Filled):
-            return torch.full(one.info.shape, one.how.value, dtype=one.info.dtype)
-        if isinstance(one.how, Drawn):
-            return drawn(one.info.shape, self._seed, one.how.name, torch.device("cpu"), one.info.dtype)
-        assert not isinstance(one.how, Grown)
-        if one.how.new is not self._built:
-            draws = named_generator(self._seed, one.how.new.path)
-            layer = build_new_layer(one.how.new, draws, torch.device("cpu"), one.how.dtype)
-            self._tensors, self._built = layer.state_dict(), one.how.new
-        return self._tensors[one.how.key]
+                module._buffers[key] = new(one)
 
 
 class _Parameters:
@@ -132,7 +107,7 @@ class _Parameters:
     def __init__(self, plan: Plan, given: Mapping[str, Tensor], made: Mapping[str, Made]) -> None:
         self._planned = {one.name: one for one in plan.tensors}
         self._given, self._made = given, made
-        self._filling, self._layers = ShardFilling(plan), _Layers(plan)
+        self._filling, self._new_tensors = ShardFilling(plan), NewTensors(plan.seed)
         self._device = next(local_part(tensor).device for tensor in given.values() if is_dtensor(tensor))
 
     def fill(self, student: nn.Module) -> None:
@@ -159,8 +134,11 @@ class _Parameters:
         return as_dtensor(local, partition, parameter.shape) if is_dtensor(parameter) else local
 
     def _write(self, name: str, one: Made, partition: Partition, local: Tensor) -> None:
+        if isinstance(one.how, Filled):
+            local.fill_(one.how.value)
+            return
         if not isinstance(one.how, Grown):
-            value, dim = self._layers(one), partition.dim
+            value, dim = self._new_tensors(one), partition.dim
             if dim is not None:
                 start, stop = partition.own(value.shape[dim])
                 value = value.narrow(dim, start, stop - start)
