@@ -17,6 +17,7 @@ with no_collection():  # what is imported stays; a full collection here would go
     from .checkpoint import Loaded, grow_checkpoint, load, save
     from .errors import DrawError, EquivalenceError, FxgrowError, GrowError, PlanError, TraceError, WidthError
     from .infer.width_graph import WidthGraph
+    from .matching import match
     from .model.activations import ParametricActivation
     from .model.example_inputs import ExampleInputs
     from .plans.growth_plan import Plan
@@ -78,6 +79,7 @@ __all__ = [
     "grow",
     "grow_checkpoint",
     "load",
+    "match",
     "methods",
     "ops",
     "plan",

@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).parent.parent / "fxgrow"
 # From the ground up: a file imports from folders before its own, and from files of its own folder.
 STAGES = (
     "errors", "base", "layouts", "model", "methods", "spec", "ops", "recording", "plans", "capture", "infer", "solver",
-    "depth", "rewrite", "state", "checkpoints", "shards", "validate", "report", "drawing", "api", "checkpoint",
-    "training", "examine", "__init__", "cli", "__main__",
+    "depth", "rewrite", "state", "checkpoints", "shards", "validate", "report", "drawing", "api", "matching",
+    "checkpoint", "training", "examine", "__init__", "cli", "__main__",
 )  # fmt: skip
 
 FILES = sorted(PACKAGE.rglob("*.py"))

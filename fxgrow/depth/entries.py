@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,11 +11,21 @@ from ..model.copies import COMMON
 from ..model.walk import modules
 
 
-def number_through(container: nn.Module, named: Callable[[str], str]) -> None:
-    """Rename the entries of a container, in place."""
+def number_through(container: nn.Module, named: Callable[[str], str], flat: Container[str]) -> None:
+    """Rename the entries of a container, in place.
+
+    Args:
+        container: The container.
+        named: The new name of an entry; that of a part of a layer is given as "layer.part".
+        flat: The layers whose parts are to be entries in their place.
+    """
     entries = list(container._modules.items())
     container._modules.clear()
-    container._modules.update({named(name): entry for name, entry in entries})
+    for name, entry in entries:
+        parts = {name: entry}
+        if name in flat and entry is not None:
+            parts = {f"{name}.{own}": part for own, part in entry._modules.items()}
+        container._modules.update({named(own): part for own, part in parts.items()})
 
 
 def replace_everywhere(root: nn.Module, old: nn.Module, new: nn.Module) -> None:

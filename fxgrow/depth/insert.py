@@ -67,8 +67,8 @@ def make(
         _rewrite(root, owner, traced, [c for c in changes if isinstance(c, Insert) and c.owner == owner], seed)
     recount(root, recounts)
     numbering = Numbering.of(changes)
-    for parent in numbering.clones:
-        number_through(_module(root, parent), partial(numbering.entry, parent))
+    for parent in numbering.behind:
+        number_through(_module(root, parent), partial(numbering.entry, parent), numbering.flat(parent))
     for graph in graphs.values():
         for node in graph.nodes:
             node.meta.pop(LAST_CLONE, None)

@@ -18,11 +18,12 @@ from ..model.layer_kinds import CONTAINERS, NUMBERED, is_layer_class
 from ..model.tree import Mode
 from ..model.walk import submodule
 from ..plans.changes import CLONE, Repeat
-from ..plans.numbering import Numbering
+from ..plans.numbering import PLACE, Numbering
 from ..recording.program import Program, ProgramTape, Visit, program_of
 from ..recording.run import TapedRun
 from .insert import make
 from .kept_shape import ways_to_keep_shape
+from .owners import calls_entries
 from .recorded_skip import Carried, carried, joined
 from .replay import check_identity
 
@@ -77,7 +78,7 @@ def _blocks(traced: Traced, known: Programs, path: str, reasons: dict[str, str])
     children = [name for name in traced.classes if name and name.rpartition(".")[0] == path]
     within = [block for child in children for block in _blocks(traced, known, child, reasons)]
     if not own and not within and path in reasons and _may_down_sample(traced, known, path):
-        own = [Repeat(path, (), (), (), numbered=is_numbered(traced.root, path.rpartition(".")[0]))]
+        own = [Repeat(path, (), (), (), numbered=has_places(traced.root, path.rpartition(".")[0]))]
     yield from own if own and len(within) < 2 else within
 
 
@@ -154,7 +155,7 @@ def _block(traced: Traced, known: Programs, path: str) -> Repeat:
             ran = True
     if not ran:
         raise Unfit("nothing calls it")
-    numbered = is_numbered(traced.root, path.rpartition(".")[0])
+    numbered = has_places(traced.root, path.rpartition(".")[0])
     return Repeat(path, (), _of_value(fills, 0), (), _of_value(fills, -1), numbered)
 
 
@@ -206,3 +207,14 @@ def is_numbered(root: nn.Module, path: str) -> bool:
     return isinstance(parent, NUMBERED) and list(parent._modules) == [
         str(number) for number in range(len(parent._modules))
     ]
+
+
+def has_places(root: nn.Module, path: str) -> bool:
+    """Whether they are, or those of a Sequential by one stem and their places, which nothing but their order counts."""
+    parent = submodule(root, path) if path else root
+    if is_numbered(root, path) or not calls_entries(parent):
+        return is_numbered(root, path)
+    places = [PLACE.fullmatch(name) for name in parent._modules]
+    named = [(match[1], int(match[2])) for match in places if match is not None]
+    stem, first = named[0] if named else ("", 0)
+    return list(parent._modules) == [f"{stem}{first + at}" for at in range(len(places))]

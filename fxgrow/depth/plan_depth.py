@@ -163,7 +163,7 @@ def _layer_maker(
 ) -> Callable[[Deepen, str], list[StructuralChange]]:
     """What makes a new layer behind one, for a request and a path."""
     if widths.traced.output == "graph":
-        return lambda request, path: [_insert(widths, plan, drafted, request, path)]
+        return lambda request, path: [_insert(widths, plan, drafted, _in_a_graph(request), path)]
     found = functools.cache(owners)
     inferred = functools.cache(lambda owner: freeze(found().trace(owner)))
     alone = replace(plan, groups=(), resizes=())  # the widths of an owner are those of the student
@@ -174,10 +174,25 @@ def _layer_maker(
         new = replace(new, path=_free_name(widths, drafted.changes, path), after=path)
         module = module_at(widths.traced.root, owner)
         if not calls_entries(module):
+            _in_a_graph(request)
             return [replace(new, owner=owner)]
-        return [replace(new, entry=f"{owner}.{_entry(inferred(owner), new)}".lstrip("."), after_nodes=())]
+        if request.flat and (new.kind == "residual" or not module_blocks.is_numbered(widths.traced.root, owner)):
+            raise Unfit("flat is for a new layer without a skip connection, in a Sequential that is numbered through")
+        entry = f"{owner}.{_entry(inferred(owner), new)}".lstrip(".")
+        return [replace(new, entry=entry, after_nodes=(), flat=request.flat)]
 
     return make
+
+
+def _in_a_graph(request: Deepen) -> Deepen:
+    """The same request, for a layer that code calls.
+
+    Raises:
+        Unfit: It asks for entries of a Sequential.
+    """
+    if request.flat:
+        raise Unfit("flat is for a new layer in a Sequential of a student with output='module'")
+    return request
 
 
 def _entry(widths: WidthGraph, new: Insert) -> str:

@@ -80,6 +80,7 @@ class Insert(Change):
         exact_modes: The modes in which the function is preserved.
         owner: In a student of the user's own class, the module whose code becomes these graphs; else "".
         entry: Instead, the entry of a Sequential that it stands behind, so that no code changes; else "".
+        flat: Whether its parts are entries of that Sequential, which is numbered through (`numbering`).
     """
 
     TYPE: ClassVar[str] = "insert"
@@ -99,10 +100,22 @@ class Insert(Change):
     exact_modes: tuple[Mode, ...]
     owner: str = ""
     entry: str = ""
+    flat: bool = False
 
     @property
     def new_paths(self) -> tuple[str, ...]:
-        return (self.path,)
+        return tuple(f"{self.path}.{part}" for part in self.parts) if self.flat else (self.path,)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of its modules in it, in the order in which they are called."""
+        named = {
+            "linear" if self.layer == "Linear" else "conv": True,
+            "norm": self.norm,
+            "act": self.activation is not None,
+            "last": self.kind == "residual",
+        }
+        return tuple(name for name, has in named.items() if has)
 
     @property
     def follows(self) -> str:

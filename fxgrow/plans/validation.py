@@ -190,6 +190,8 @@ def _why_no_insert(output: Output, new: Insert) -> str:
         return "a new layer stands in a graph of the model, in that of a module, or behind an entry of a Sequential"
     if new.entry and new.entry.rpartition(".")[0] != new.path.rpartition(".")[0]:
         return "a new entry is in another container than the one that it stands behind"
+    if new.flat and not (new.entry and new.kind != "residual" and not new.calibrated and _is_place(new.entry)):
+        return "its parts are entries of no Sequential that is numbered through"
     if new.owner and not new.path.startswith(f"{new.owner}."):
         return "a new layer is outside of the module whose code calls it"
     if not is_module_path(new.path) or not new.after:
@@ -242,17 +244,23 @@ def _why_no_entries(repeat: Repeat) -> str:
     """Why clones cannot be entries of the container of their block."""
     if repeat.regions:
         return "its clones are entries of a container, and it names nodes of a graph"
-    parent, dot, own = repeat.block.rpartition(".")
+    parent = repeat.block.rpartition(".")[0]
     if any(path.rpartition(".")[0] != parent for path in repeat.paths):
         return "its clones are in another container than the block"
     if not repeat.numbered:
         return ""
-    numbers = [path.removeprefix(f"{parent}{dot}{own}{CLONE}") for path in repeat.paths]
-    fitting = own.isdecimal() and own.isascii() and len(own) < 10
-    return "" if fitting and all(map(_PLACE.fullmatch, numbers)) else "its clones are not numbered after the block"
+    numbers = [path.rpartition(CLONE)[2] for path in repeat.paths]
+    fitting = _is_place(repeat.block) and all(map(_PLACE.fullmatch, numbers))
+    return "" if fitting else "its clones are not numbered after the block"
 
 
 _PLACE = re.compile("[1-9][0-9]{0,8}")  # of a clone among those of its block
+
+
+def _is_place(path: str) -> bool:
+    """Whether the name of an entry ends in a number of a bounded length."""
+    match = re.fullmatch(r"\D*(?:\d+\D+)*?([0-9]{1,9})", path.rpartition(".")[2], re.ASCII)
+    return match is not None
 
 
 def _why_no_enlarge(change: Enlarge) -> str:

@@ -75,6 +75,8 @@ class Deepen(Request):
         activation: "same" as before it, "none", "parametric" ((1 - a) f(x) + a x with a learnable a, 1 at first), or
             the name of a class of torch.nn ("GELU").
         exclude: Globs over names to leave as they are.
+        flat: The parts of the new layer are entries of the Sequential that it stands in, numbered through like those
+            that a builder of a deeper model makes; for `output="module"`.
 
     Example:
         >>> Deepen("layer3.*", kind="residual")
@@ -91,6 +93,7 @@ class Deepen(Request):
     calibrated: bool = False
     activation: str = "same"
     exclude: tuple[str, ...] = ()
+    flat: bool = False
 
     key = "deepen"
     structural = True
@@ -111,7 +114,15 @@ class Deepen(Request):
             raise PlanError(f"{self.pattern!r}: activation is 'same', 'none', 'parametric' or a name in torch.nn")
         object.__setattr__(self, "kernel", _sizes(self.pattern, self.kernel))
         object.__setattr__(self, "exclude", patterns(self.pattern, self.exclude))
-        said = [f.name for f in dataclasses.fields(self)[3:7] if getattr(self, f.name) != f.default]
+        if not isinstance(self.flat, bool):
+            raise PlanError(f"{self.pattern!r}: flat is True or False, not {self.flat!r}")
+        if self.flat and (self.kind == "residual" or self.calibrated):
+            raise PlanError(f"{self.pattern!r}: flat is for a chain of layers without calibration")
+        said = [
+            f.name
+            for f in (*dataclasses.fields(self)[3:7], dataclasses.fields(self)[8])
+            if getattr(self, f.name) != f.default
+        ]
         if self.blocks and (self.kind is not None or said):
             raise PlanError(
                 f"{self.pattern!r}: blocks are cloned as they are; {', '.join([*['kind'] * bool(self.kind), *said])} "

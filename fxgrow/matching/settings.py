@@ -1,0 +1,83 @@
+"""Whether layers that correspond compute the same: their classes, and what they state besides sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+from ..infer.width_graph import WidthGraph
+from ..model.layer_kinds import CONTAINERS
+from ..model.walk import named_modules
+from ..plans.growth_plan import Plan
+from .names import Correspondence
+from .sizes import Difference
+
+IN_TRAINING = ("training", "p", "inplace", "momentum", "dropout", "drop_prob")  # with no effect in eval mode
+MASKS = (nn.Identity, nn.modules.dropout._DropoutNd)  # the identity in eval mode
+SCALARS = (bool, int, float, str)
+
+
+def other_classes(small: nn.Module, large: nn.Module, found: Correspondence) -> Iterator[Difference]:
+    """Modules of the user's whose class is another one in the large model; each outermost one."""
+    theirs = dict(named_modules(large))
+    seen: list[str] = []
+    for path, mine in named_modules(small):
+        place = found.path(path)
+        its = None if place is None else theirs.get(place)
+        inside = path.startswith(tuple(f"{outer}." for outer in seen))
+        if its is not None and type(mine) is not type(its) and not inside and not (_is_layer(mine) and _is_layer(its)):
+            seen.append(path)
+            yield Difference(path or "the model", f"{type(mine).__name__} -> {type(its).__name__}: another class")
+
+
+def differing_settings(
+    graph: WidthGraph, small: nn.Module, large: nn.Module, plan: Plan, found: Correspondence
+) -> Iterator[Difference]:
+    """Layers of torch.nn whose function is another one in the large model.
+
+    Args:
+        graph: The small model's widths, of which attributes state some.
+        small: The small model.
+        large: The large model.
+        plan: What changes attributes of the small one.
+        found: Which modules correspond.
+    """
+    theirs = dict(named_modules(large))
+    resized = {(one.module, one.name): one.new for one in plan.resizes}
+    unplanned = {(one.module, one.name) for one in graph.attributes if not plan.grown_widths}
+    kernels = {path for change in plan.changes for path in change.kernels}
+    classes = [one.name for one in other_classes(small, large, found)]
+    for path, mine in named_modules(small):
+        its = theirs.get(found.path(path) or "")
+        other = path.startswith(tuple(f"{outer}." for outer in classes))
+        if not path or its is None or other or not _is_layer(mine) or not _is_layer(its):
+            continue
+        if type(mine) is not type(its):
+            if not (isinstance(mine, MASKS) and isinstance(its, MASKS)):
+                yield Difference(path, f"{type(mine).__name__} -> {type(its).__name__}: another function")
+            continue
+        ours, stated = _stated(mine), _stated(its)
+        for name in sorted(ours.keys() & stated.keys()):
+            value = resized.get((path, name), ours[name])
+            free = (path, name) in unplanned or (path in kernels and name in ("kernel_size", "padding"))
+            if value != stated[name] and not free:
+                yield Difference(f"{path}.{name}", f"{ours[name]} -> {stated[name]}: another function")
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.nn.") and not isinstance(module, CONTAINERS)
+
+
+def _stated(module: nn.Module) -> Mapping[str, Any]:
+    """The plain attributes of a layer that its function depends on."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and name not in IN_TRAINING and _is_plain(value)
+    }
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, SCALARS) or (isinstance(value, tuple) and all(isinstance(v, SCALARS) for v in value))
