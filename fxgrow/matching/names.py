@@ -15,6 +15,8 @@ from ..plans.numbering import PLACE
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
+MOST_ENTRIES = 10_000  # of a container
+OTHER = -1.0  # the score of a pair that shares no name
 SMALLER = 0.5  # what a pair loses whose tensors would have to shrink
 ALIKE = 0.3  # what it wins where all sizes are equal
 IN_PROPORTION = 0.2  # and where they have one ratio
@@ -89,6 +91,7 @@ class _Node:
 
     @classmethod
     def of(cls, shapes: Shapes) -> _Node:
+        """The tree of a model."""
         root = cls()
         for name, shape in shapes.items():
             node = root
@@ -98,6 +101,14 @@ class _Node:
                 node = node.children.setdefault(step, cls())
             node.own[own] = node.inside[own] = shape
         return root
+
+
+    def child(self, name: str) -> _Node:
+        """A child; one without tensors where there is none with some."""
+        return self.children.get(name, _EMPTY)
+
+
+_EMPTY = _Node()
 
 
 def correspond(small: Shapes, large: Shapes) -> Correspondence:
@@ -121,9 +132,10 @@ def _align(found: Correspondence, small: _Node, large: _Node, mine: str, its: st
     for stem, names in _families(small).items():
         family = _Family(small, large, names, theirs.get(stem, []))
         for own, other in family.pairs:
-            _align(found, small.children[own], large.children[other], _join(mine, own), _join(its, other))
+            if own in small.children and other in large.children:
+                _align(found, small.children[own], large.children[other], _join(mine, own), _join(its, other))
         for behind, new in family.new:
-            if small.children[behind].children:
+            if small.child(behind).children:
                 found.blocks.append(NewBlocks(_join(mine, behind), tuple(_join(its, name) for name in new)))
             else:
                 found.layers += _layers(family, behind, new, mine, its)
@@ -131,11 +143,17 @@ def _align(found: Correspondence, small: _Node, large: _Node, mine: str, its: st
 
 
 def _families(node: _Node) -> dict[str, list[str]]:
-    """The children by the stem of their names, in order; those without a number are families of their own."""
+    """The children by the stem of their names, in order; those without a number are families of their own.
+
+    Numbers that are missing are entries without tensors, such as activations.
+    """
     families: dict[str, list[str]] = {}
     for name in node.children:
         place = PLACE.fullmatch(name)
         families.setdefault(name if place is None else f"{place[1]}#", []).append(name)
+    numbers = [int(name) for name in families.get("#", ())]
+    if numbers and max(numbers) < MOST_ENTRIES:
+        families["#"] = [str(number) for number in range(max(numbers) + 1)]
     return families
 
 
@@ -167,13 +185,13 @@ class _Family:
         for other in self.theirs:
             if other in paired:
                 behind = paired[other]
-            elif behind is not None:
+            elif behind is not None and other in self.large.children:
                 new.setdefault(behind, []).append(other)
         return iter(new.items())
 
     def _aligned(self) -> list[tuple[str, str]]:
         """The best way to place all of the small model's entries among the large one's in order; early ones first."""
-        score = [[_likeness(self.small.children[a], self.large.children[b]) for b in self.theirs] for a in self.mine]
+        score = [[_likeness(self.small.child(a), self.large.child(b)) for b in self.theirs] for a in self.mine]
         n, m = len(self.mine), len(self.theirs)
         best = [[0.0] * (m + 1) for _ in range(n + 1)]
         for i in range(n - 1, -1, -1):
@@ -194,7 +212,7 @@ def _likeness(small: _Node, large: _Node) -> float:
     """How well an entry of the large model suits one of the small: names that they share, and sizes in proportion."""
     common = small.inside.keys() & large.inside.keys()
     if not common:
-        return -1.0
+        return 0.0 if small.inside.keys() == large.inside.keys() else OTHER
     score = len(common) / len(small.inside.keys() | large.inside.keys())
     pairs = [(small.inside[name], large.inside[name]) for name in common]
     if any(len(a) != len(b) or any(x > y for x, y in zip(a, b, strict=True)) for a, b in pairs):
@@ -206,7 +224,7 @@ def _likeness(small: _Node, large: _Node) -> float:
 def _layers(family: _Family, behind: str, new: Sequence[str], mine: str, its: str) -> Iterator[NewLayer]:
     """The linear layers and convolutions among new entries of a chain, each with its norm."""
     before = family.mine[: family.mine.index(behind) + 1]
-    maps = [name for name in before if len(family.small.children[name].own.get("weight", ())) > 1]
+    maps = [name for name in before if len(family.small.child(name).own.get("weight", ())) > 1]
     nodes = [(name, family.large.children[name].own) for name in new]
     for at, (name, own) in enumerate(nodes):
         weight = own.get("weight", ())

@@ -118,8 +118,8 @@ def match(
             graph = widths(small, example_inputs, output=form, leaf_modules=leaf_modules)
             attempts.append(_attempt(graph, example_inputs, small, target, found, seed, method, partial=partial))
             if not attempts[-1].differences:
-                return _noted(attempts[-1].plan, _unproved(small, target))
-        best = min(attempts, key=lambda one: len(one.differences))
+                return _noted(attempts[-1].plan, [*_unproved(small, target), *_other_eps(attempts[-1].plan, target)])
+        best = min(attempts, key=lambda one: len(one.differences)) if partial else attempts[0]
         if not partial:
             raise PlanError(_refusal(type(small).__name__, target, best.differences))
         return _noted(best.plan, [f"not as in {target.name}: {one}" for one in best.differences])
@@ -135,6 +135,17 @@ def _unproved(small: nn.Module, target: Target) -> list[str]:
     if not (has_values(small) and has_values(target.tree)):
         return [f"{target.name} was not run with the student's weights: one of the models has no values"]
     return []
+
+
+def _other_eps(plan: Plan, target: Target) -> list[str]:
+    norms = [one for one in plan.resizes if one.name == "eps"]
+    if not norms:
+        return []
+    one = norms[0]
+    return [
+        f"{len(norms)} norms are to have another eps for the same function, {one.module} {one.new:.3g}; "
+        f"{target.name} has its own, {one.old:.3g}, and computes the same up to that"
+    ]
 
 
 def _refusal(name: str, target: Target, differences: Sequence[Difference]) -> str:
@@ -166,7 +177,7 @@ def _attempt(
     if partial or not differences:
         differences += _other_tensors(proposal, target, found, differences)
     if target.tree is not None:
-        differences[:0] = differing_settings(graph, small, target.tree, proposal, found)
+        differences[:0] = differing_settings(small, target.tree, proposal, found)
         if differences:  # classes that differ explain other differences; alone they may be one function
             differences[:0] = other_classes(small, target.tree, found)
     if not differences and target.tree is not None and has_values(small) and has_values(target.tree):
@@ -188,7 +199,8 @@ def _wider(graph: WidthGraph, sizes: Sizes, differences: list[Difference]) -> It
         if new <= group.size:
             continue  # one that would shrink is a difference of its tensors
         if not group.pinned:
-            yield Widen(name, new)
+            divisible = new % group.size == 0 or not group.uniform
+            yield Widen(name, new) if divisible else Widen(name, new, indivisible="average")
         elif name in leaving and made:
             yield Outputs(new, pattern=made[0])
         elif name in entering and read:

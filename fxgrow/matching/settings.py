@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from ..infer.width_graph import WidthGraph
 from ..model.layer_kinds import CONTAINERS
 from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
@@ -33,12 +32,11 @@ def other_classes(small: nn.Module, large: nn.Module, found: Correspondence) -> 
 
 
 def differing_settings(
-    graph: WidthGraph, small: nn.Module, large: nn.Module, plan: Plan, found: Correspondence
+    small: nn.Module, large: nn.Module, plan: Plan, found: Correspondence
 ) -> Iterator[Difference]:
     """Layers of torch.nn whose function is another one in the large model.
 
     Args:
-        graph: The small model's widths, of which attributes state some.
         small: The small model.
         large: The large model.
         plan: What changes attributes of the small one.
@@ -46,7 +44,6 @@ def differing_settings(
     """
     theirs = dict(named_modules(large))
     resized = {(one.module, one.name): one.new for one in plan.resizes}
-    unplanned = {(one.module, one.name) for one in graph.attributes if not plan.grown_widths}
     kernels = {path for change in plan.changes for path in change.kernels}
     classes = [one.name for one in other_classes(small, large, found)]
     for path, mine in named_modules(small):
@@ -60,10 +57,17 @@ def differing_settings(
             continue
         ours, stated = _stated(mine), _stated(its)
         for name in sorted(ours.keys() & stated.keys()):
-            value = resized.get((path, name), ours[name])
-            free = (path, name) in unplanned or (path in kernels and name in ("kernel_size", "padding"))
+            value = resized.get((path, name), ours[name]) if name != "eps" else ours[name]  # noted where it changes
+            sizes = not plan.grown_widths and _are_sizes(mine, ours[name]) and _are_sizes(its, stated[name])
+            free = sizes or (path in kernels and name in ("kernel_size", "padding"))
             if value != stated[name] and not free:
                 yield Difference(f"{path}.{name}", f"{ours[name]} -> {stated[name]}: another function")
+
+
+def _are_sizes(module: nn.Module, value: Any) -> bool:
+    """Whether numbers are sizes of a layer's own tensors, which are compared as such."""
+    sizes = {size for tensor in module.parameters() for size in tensor.shape}
+    return sizes.issuperset(value if isinstance(value, tuple) else (value,))
 
 
 def _is_layer(module: nn.Module) -> bool:
