@@ -18,7 +18,7 @@ from ..checkpoints.outline import Info, outline
 from ..errors import PlanError, in_words
 from ..infer.findings import CARRY, CONTRACT
 from ..infer.width_graph import WidthGraph
-from ..layouts.layout import atoms
+from ..layouts.layout import atoms, measure, of
 from ..model.copies import clone_owned
 from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
 from ..model.tree import Output
@@ -200,7 +200,8 @@ def _wider(graph: WidthGraph, sizes: Sizes, differences: list[Difference]) -> It
             continue  # one that would shrink is a difference of its tensors
         if not group.pinned:
             divisible = new % group.size == 0 or not group.uniform
-            yield Widen(name, new) if divisible else Widen(name, new, indivisible="average")
+            width = _named_size(graph, sizes, name)
+            yield Widen(name, width) if divisible else Widen(name, width, indivisible="average")
         elif name in leaving and made:
             yield Outputs(new, pattern=made[0])
         elif name in entering and read:
@@ -210,6 +211,13 @@ def _wider(graph: WidthGraph, sizes: Sizes, differences: list[Difference]) -> It
             differences.append(Difference(place, f"{group.size} -> {new}, and it {graph.state(name)}"))
     for path, kernel in sizes.kernels.items():
         yield Kernel(path, kernel)
+
+
+def _named_size(graph: WidthGraph, sizes: Sizes, name: str) -> int:
+    """The size to ask for by the name of a group: of a layer, that is the size of all that it makes."""
+    inside = [tensor for tensor in graph.tensors if tensor == name or tensor.startswith(f"{name}.")]
+    layout = graph.produced(inside[0]) if inside else of(name)
+    return measure(layout, lambda part: sizes.new.get(part, graph.width(part)))
 
 
 def _layers_of(graph: WidthGraph, name: str, role: object) -> list[str]:
