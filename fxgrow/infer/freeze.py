@@ -79,11 +79,12 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
     }
     fixed_dims = tuple(names.fixed(one, lifted) for one in findings.fixed)
     trials = tuple(_frozen_trial(one, names, lifted) for one in findings.trials)
-    groups = _groups(findings, names, tensors)  # last, when every width has a name
+    # last, when every width has a name
+    groups = constrain(_groups(findings, names, tensors), uniform, replicas, layouts_of(tensors))
     return WidthGraph(
         traced,
-        constrain(groups, uniform, replicas, layouts_of(tensors)),
-        tensors,
+        groups,
+        {name: replace(tensor, made=_made(tensor, groups)) for name, tensor in tensors.items()},
         nodes,
         findings.calls,
         findings.returned,
@@ -152,6 +153,21 @@ def _role(findings: Findings, name: str, dim: int) -> Role:
 def _kind(findings: Findings, name: str, dims: int) -> TensorKind:
     contracts = any(_role(findings, name, dim) == CONTRACT for dim in range(dims))
     return "weight" if contracts else findings.kinds.kind(name)
+
+
+def _made(tensor: TensorWidths, groups: Mapping[str, Group]) -> int | None:
+    """The dimension that a tensor's name means, if that is another than the first that is carried."""
+    carried = [
+        (dim, [groups[name] for name in atoms(layout)])
+        for dim, (layout, role) in enumerate(zip(tensor.layouts, tensor.roles, strict=True))
+        if role == CARRY and any(atoms(layout))
+    ]
+    for number, (dim, parts) in enumerate(carried):
+        if CONTRACT in tensor.roles and any(IS_OUTPUT in part.pinned for part in parts):
+            return None
+        if not all(part.pinned for part in parts):
+            return dim if number else None
+    return None
 
 
 class _Names:

@@ -15,6 +15,7 @@ from ..base.tables import html_table, table
 from ..capture.traced import Traced
 from ..errors import WidthError
 from ..layouts.layout import Equality, InputDim, Layout, atoms
+from ..model.layer_kinds import named_size
 from ..model.tree import Mode
 from ..ops import KERNEL
 from ..recording.returned import Returned
@@ -29,12 +30,21 @@ from .ties import Ties
 
 @dataclass(frozen=True, slots=True)
 class TensorWidths:
-    """A parameter or buffer: the layout of each dimension, whether that is carried or contracted, and what it is."""
+    """A parameter or buffer: the layout of each dimension, whether that is carried or contracted, and what it is.
+
+    Attributes:
+        name: Its name.
+        layouts: The layout of each dimension.
+        roles: Whether each is carried or contracted.
+        kind: What the tensor is.
+        made: The dimension that its name means, if that is not the first one that is carried.
+    """
 
     name: str
     layouts: tuple[Layout, ...]
     roles: tuple[Role, ...]
     kind: TensorKind = "other"
+    made: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +207,25 @@ class WidthGraph:
         return inside[position] if position < len(inside) else ""
 
     def produced(self, tensor: str) -> Layout:
-        """The layout of the width that a parameter makes: its first dimension that is carried and is a width."""
+        """The layout of the width that a parameter makes.
+
+        It is the first dimension that is carried and can grow, as not the rows of a table that are looked up by number,
+        nor one value that is broadcast over all channels. The rows of a weight that are an output are meant even so.
+        """
         own = self.tensors[tensor]
+        if own.made is not None:
+            return own.layouts[own.made]
         carried = [la for la, role in zip(own.layouts, own.roles, strict=True) if role == CARRY and any(atoms(la))]
         return carried[0] if carried else own.layouts[0] if own.layouts else ()
+
+    def named_size(self, module: str) -> Layout | None:
+        """The layout of the size that a layer is known by: of its vectors, its hidden state or its embedding.
+
+        None for all other modules, and where that size is a number.
+        """
+        size = named_size(self.traced.classes.get(module, object))
+        stated = (at.layouts[0] for at in self.attributes if size and (at.module, at.name) == (module, size))
+        return next((layout for layout in stated if any(atoms(layout))), None)
 
     def why(self, a: str, b: str | None = None) -> str:
         """Why two layers share a width (the chain of operators that ties them), or why one must stay.

@@ -89,6 +89,11 @@ ATTENTIONS = (nn.MultiheadAttention,)
 ATTENTION_SIZES = ("embed_dim", "kdim", "vdim")  # the sizes of its first arguments: query, key and value
 RECURRENT_LAYERS = (nn.RNNBase,)
 RECURRENT = (*RECURRENT_LAYERS, nn.RNNCellBase)  # cells are single steps
+NAMED_SIZES = (  # what the name of a layer means, where that is not the rows of its weight
+    (EMBEDDING.classes, "embedding_dim"),
+    (RECURRENT, "hidden_size"),
+    (ATTENTIONS, "embed_dim"),
+)
 BY_POSITION = (nn.BatchNorm1d, nn.ChannelShuffle, nn.GroupNorm, nn.SyncBatchNorm)  # the channels are dimension 1
 ALONG = (nn.CosineSimilarity, nn.GLU, nn.LogSoftmax, nn.Softmax, nn.Softmin)  # work along their `dim`
 SEQUENCE = nn.Sequential
@@ -109,6 +114,11 @@ def functions_of(*kinds: LayerKind) -> tuple[Any, ...]:
 def is_a(module: nn.Module, *kinds: LayerKind) -> bool:
     """Whether a module is of one of some kinds."""
     return isinstance(module, classes_of(*kinds))
+
+
+def named_size(kind: type) -> str:
+    """The attribute that states the size which the name of a layer of a class means; empty where that is its rows."""
+    return next((size for classes, size in NAMED_SIZES if issubclass(kind, classes)), "")
 
 
 def spatial_rank(layer: nn.Module) -> int:

@@ -10,9 +10,10 @@ from ..errors import PlanError
 from ..infer.groups import Group
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, measure
-from ..spec.match import match, module_of
 from ..spec.parse import Widen
+from .handed_on import handed_on
 from .mean_channels import MeanChannels, find_mean_channels
+from .meant_widths import Meant, meant, names_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def ask_everything(
             decisions.append(Decision(skipped={group.name: reason}))
         elif group.pinned or group.name in unfit:
             decisions.append(Decision(skipped={group.name: "; ".join(group.pinned) or unfit[group.name]}))
-        elif _takes_part(widths, group, request):
+        elif _takes_part(widths, None, group, request):
             decisions.append(_by_factor(widths, request, _home(widths, group), group.name))
     return _joined(decisions)
 
@@ -90,37 +91,47 @@ def ask_by_name(widths: WidthGraph, request: Widen, excluded: set[str], unfit: M
     """
     decisions: list[Decision] = []
     refused: dict[str, str] = {}
-    for tensor in producers(widths, match(request.pattern, widths.tensors, widths.traced.classes)):
-        names = list(dict.fromkeys(atoms(widths.produced(tensor))))
+    labels: dict[str, str] = {}
+    found = meant(widths, request.pattern, channels=isinstance(request.width, int))
+    only_handed_on = handed_on(widths, request.pattern, found)
+    for one in found:
+        names = [name for name in names_of(one) if name not in only_handed_on]
+        if not names and names_of(one):
+            continue
         outside = {n for n in names if n in excluded or widths.groups_by_name[n].ratio & excluded}
-        free = [n for n in names if n not in outside and _takes_part(widths, widths.groups_by_name[n], request)]
+        free = [n for n in names if n not in outside and _takes_part(widths, one, widths.groups_by_name[n], request)]
         fit = [n for n in free if n not in unfit]
         if fit:
-            decisions.append(_of_tensor(widths, request, tensor, fit))
+            decisions.append(_of_dimension(widths, request, one, fit))
             pinned = {n: widths.groups_by_name[n].pinned for n in names if n not in fit}
             decisions.append(Decision(skipped={n: "; ".join(reasons) for n, reasons in pinned.items() if reasons}))
         elif not set(names) <= outside:
-            refused[tensor] = unfit[free[0]] if free else _why_not(widths, names)
+            labels[one.name] = one.label
+            refused[one.name] = unfit[free[0]] if free else _why_not(widths, names)
     wanted = any(decision.new for decision in decisions)
     if refused and (not wanted or request.is_literal_name or isinstance(request.width, int)):
-        reasons = "; ".join(f"{tensor}: {reason}" for tensor, reason in refused.items())
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise PlanError(f"{request.pattern!r} cannot be widened: {reasons}")
-    skipped = {module_of(tensor) or tensor: reason for tensor, reason in refused.items()}
-    return _joined([*decisions, Decision(skipped=skipped)])
+    skipped = {labels[name]: reason for name, reason in refused.items()}
+    return _joined([*decisions, Decision(skipped={**only_handed_on, **skipped})])
 
 
-def _of_tensor(widths: WidthGraph, request: Widen, tensor: str, names: Sequence[str]) -> Decision:
-    """The new widths of the groups that are free in the dimension which a tensor makes."""
-    layout = widths.produced(tensor)
+def _of_dimension(widths: WidthGraph, request: Widen, one: Meant, names: Sequence[str]) -> Decision:
+    """The new widths of the groups that are free in a dimension."""
     if isinstance(request.width, float):
-        return _joined(_by_factor(widths, request, layout, name) for name in names)
-    return _by_width(widths, request, tensor, layout, names)
+        return _joined(_by_factor(widths, request, one.layout, name) for name in names)
+    return _by_width(widths, request, one.label, one.layout, names)
 
 
-def _takes_part(widths: WidthGraph, group: Group, request: Widen) -> bool:
-    """Whether this factor of a dimension is the one that grows: the group count where cardinality is asked for."""
+def _takes_part(widths: WidthGraph, one: Meant | None, group: Group, request: Widen) -> bool:
+    """Whether this factor of a dimension is the one that grows.
+
+    That is the group count where cardinality is asked for, or the width that is asked for by its own name.
+    """
     if group.pinned:
         return False
+    if one is not None and one.is_width:
+        return group.count or not group.deferred_to
     if request.cardinality:
         siblings = {n for layout in _layouts_with(widths, group.name) for b in layout if group.name in b for n in b}
         counts = [
@@ -152,19 +163,12 @@ def _why_not(widths: WidthGraph, names: Sequence[str]) -> str:
     return "; ".join(dict.fromkeys([*reasons, *held])) or "its size is fixed"
 
 
-def producers(widths: WidthGraph, tensors: Sequence[str]) -> list[str]:
-    """Of the matched tensors those that make a width (convolution, linear); else those that carry one."""
-    makers = [t for t in tensors if {"carry", "contract"} <= set(widths.tensors[t].roles)]
-    carriers = [t for t in tensors if widths.tensors[t].layouts and "carry" in widths.tensors[t].roles]
-    return makers or carriers
-
-
 def excluded_by(widths: WidthGraph, request: Widen) -> set[str]:
     """The groups that a request excludes."""
     names: set[str] = set()
     for pattern in request.exclude:
-        for tensor in producers(widths, match(pattern, widths.tensors, widths.traced.classes)):
-            names |= set(atoms(widths.produced(tensor)))
+        for one in meant(widths, pattern):
+            names |= set(names_of(one))
     return names
 
 
@@ -204,11 +208,10 @@ def _multiple(widths: WidthGraph, request: Widen, layout: Layout, name: str, wid
     return Decision({name: width}, notes=(note,))
 
 
-def _by_width(widths: WidthGraph, request: Widen, tensor: str, layout: Layout, free: Sequence[str]) -> Decision:
+def _by_width(widths: WidthGraph, request: Widen, label: str, layout: Layout, free: Sequence[str]) -> Decision:
     """The widths of the free parts of a dimension that make it as wide as asked."""
     goal = int(request.width)
     old = measure(layout, widths.width)
-    label = module_of(tensor) or tensor
     if goal < old:
         raise PlanError(
             f"{request.pattern!r}: {label} has {old} channels already, more than {goal}; fxgrow only grows, and an int "

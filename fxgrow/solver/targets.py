@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from ..errors import PlanError
-from ..infer.groups import can_grow
+from ..infer.groups import Group, can_grow
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import atoms
-from ..spec.match import match
 from ..spec.parse import Widen
-from .asked_widths import Decision, ask_by_name, ask_everything, excluded_by, producers
+from .asked_widths import Decision, ask_by_name, ask_everything, excluded_by
 from .equal_parts import GroupGain, solve_equal_parts
 from .mean_channels import MeanChannels
+from .meant_widths import meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +136,7 @@ def _unfit(widths: WidthGraph, method: str) -> dict[str, str]:
 
 
 def _first_layer(widths: WidthGraph, request: Widen, name: str) -> str:
-    for tensor in producers(widths, match(request.pattern, widths.tensors, widths.traced.classes)):
-        if name in atoms(widths.produced(tensor)):
-            return tensor
-    return name
+    return next((one.name for one in meant(widths, request.pattern) if name in atoms(one.layout)), name)
 
 
 def _with_same_ratios(widths: WidthGraph, targets: Targets) -> Targets:
@@ -167,11 +164,16 @@ def _with_one_ratio(widths: WidthGraph, targets: Targets, name: str) -> Targets:
     ratio = max((by_name or asked).values(), default=1)
     new = {other: widths.width(other) * ratio for other in sorted(group.ratio)}
     notes = [
-        f"{other} grows to {width} with {name}: {group.uniform[0]}"
+        f"{other} grows to {width} with {name}: {_in_common(group, widths.groups_by_name[other])}"
         for other, width in new.items()
         if targets.new.get(other, widths.width(other)) != width
     ]
     return targets.changed(new, targets.request[name], notes=notes)
+
+
+def _in_common(group: Group, other: Group) -> str:
+    """Why two widths grow by one factor."""
+    return next((reason for reason in other.uniform if reason in group.uniform), other.uniform[0])
 
 
 def _with_equal_parts(

@@ -16,30 +16,42 @@ def is_pattern(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= LONGEST
 
 
-def match(pattern: str, tensors: Iterable[str], modules: Iterable[str] = ()) -> list[str]:
+def is_literal(pattern: str) -> bool:
+    """Whether a pattern is a plain name."""
+    return not any(c in pattern for c in "*?[")
+
+
+def match(pattern: str, tensors: Iterable[str], modules: Iterable[str] = (), others: Iterable[str] = ()) -> list[str]:
     """The parameters that a pattern means: by their own name, their module's, or that of a container.
+
+    The name of a container means all in it, also where it has parameters of its own.
 
     Args:
         pattern: A name or a glob.
         tensors: The names of all parameters and buffers.
         modules: The paths of all modules in their order, for the message.
+        others: Other names that could be meant, for the message.
 
     Raises:
         PlanError: None; close names are given.
     """
     names = list(tensors)
-    found = [t for t in names if fnmatchcase(t, pattern) or fnmatchcase(module_of(t), pattern)]
-    if not found:
-        found = [t for t in names if t.startswith(f"{pattern}.")]
+    found = [t for t in names if _matches(t, pattern) or _matches(module_of(t), pattern)]
+    if not found or is_literal(pattern):
+        found = [t for t in names if t in found or t.startswith(f"{pattern}.")]
     if not found:
         paths = [path for path in modules if path]
         bare = next((i for i, path in enumerate(paths) if fnmatchcase(path, pattern)), None)
         if bare is not None:
             raise PlanError(f"{pattern!r} has no parameters, so no width of its own{_around(paths, bare, names)}")
-        known = dict.fromkeys(path for t in names for path in (*_containers(t), t))
+        known = dict.fromkeys([*(path for t in names for path in (*_containers(t), t)), *others])
         close = difflib.get_close_matches(pattern, known, 3, 0.5) or list(known)[:3]
         raise PlanError(f"{pattern!r} matches no layer or parameter; close: {', '.join(close)}")
     return found
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)
 
 
 def _around(paths: Sequence[str], at: int, tensors: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 from ..base.decode import DecodeError, encode, parse_json
 from ..base.scalars import as_int, as_number
 from ..errors import PlanError
+from .match import is_literal
 from .requests import REQUESTS, Request, check_pattern, made_of, patterns
 
 EVERYTHING = "*"
@@ -85,7 +86,7 @@ class Widen:
     @property
     def is_literal_name(self) -> bool:
         """Whether the pattern is a plain name."""
-        return not any(c in self.pattern for c in "*?[")
+        return is_literal(self.pattern)
 
     def __repr__(self) -> str:
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -21,6 +21,7 @@ from ..base.structures import children_of
 from ..capture.proxy import ASKED, guard
 from ..capture.tracer import explain
 from ..infer.findings import Prediction
+from ..infer.groups import can_grow
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, fixed, is_fixed, measure, only_atom, product
 from ..model.example_inputs import brief
@@ -231,13 +232,19 @@ class _CheckedTape(Tape):
             layouts += [la for _, front, back in prediction.expected for la in (front, back)]
             if prediction.flow.linear != "fresh":  # else what goes in says nothing of the sizes
                 layouts += prediction.ins
-        grown = self._grown(layouts) or self._grown(measured) or self._grown(self._around())
+        met = next((some for some in (layouts, measured, self._around()) if self._grown(some)), [])
+        grown = self._grown(met)
         where = caller(within=interpret.__file__) if self.called else ""
         if self.node is not None and not where:
             where = str(self.node.meta.get(SOURCE_LINE, ""))
         site, code = self.site_of(None), self._code()
         around = tuple([name for name in self.widths.inside(code) if self.new[name] != self.widths.width(name)])
-        self.mismatches.append(Mismatch(f"{site} ({where})" if where else site, problem, grown, code, around, equal))
+        idle = (
+            self._idle(name for la in (*met, *measured) for name in atoms(la)),
+            self._idle(self.widths.inside(code)),
+        )
+        site = f"{site} ({where})" if where else site
+        self.mismatches.append(Mismatch(site, problem, grown, code, around, equal, idle))
 
     def _code(self) -> str:
         """The innermost module at work whose code is not a layer's."""
@@ -249,6 +256,12 @@ class _CheckedTape(Tape):
     def _grown(self, layouts: Sequence[Layout]) -> tuple[str, ...]:
         names = dict.fromkeys(name for layout in layouts for name in atoms(layout))
         return tuple(name for name in names if self.new[name] != self.widths.width(name))
+
+    def _idle(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of some widths that could grow and do not."""
+        groups = self.widths.groups_by_name
+        kept = [n for n in dict.fromkeys(names) if self.new[n] == groups[n].size and can_grow(groups[n])]
+        return tuple([n for n in kept if groups[n].members])
 
     def _around(self) -> list[Layout]:
         """The layouts of the parameters of the module at work, where it refuses to run on; else of all."""

@@ -89,22 +89,32 @@ class _Repairs:
         pinned = [name for name in widths.inside(mismatch.module) if name in self.pins]
         others = [name for name in mismatch.groups if name not in self.keeps_place]
         near = [name for name in mismatch.around if others and name not in self.keeps_place]
-        self._add(widths, others or mismatch.groups, near, reason)
+        idle = [[n for n in some if n not in self.pins and n not in self.keeps_place] for some in mismatch.idle]
+        self._add(widths, others or mismatch.groups, near, reason, idle)
         growing = {width.name for width in proposal.grown_widths}
         same_code = widths.alike(mismatch.module, verdict.reached, mismatch.groups, mismatch.around, pinned)
         for groups, around, stay in same_code:
             if growing.issuperset(groups) and self.pins.keys() >= set(stay):
                 self._add(widths, groups, [name for name in around if name in growing], reason)
 
-    def _add(self, widths: WidthGraph, names: Sequence[str], around: Sequence[str], reason: str) -> None:
+    def _add(
+        self,
+        widths: WidthGraph,
+        names: Sequence[str],
+        around: Sequence[str],
+        reason: str,
+        idle: Sequence[Sequence[str]] = (),
+    ) -> None:
         """Let widths grow by one factor; or together with those around (`heads` and `C` in `C // heads`); or pin them.
 
-        Each is tried once, in this order.
+        Each is tried once, in this order. Before a width is pinned, those that nobody asked for are tried with it
+        (`heads`, where `C` is asked for by its name).
         """
         together = frozenset(names)
         if together | set(around) <= self.repaired:  # an earlier mismatch of this round has the repair
             return
-        for candidate in (together, together | frozenset(around)):
+        more = [together.union(around, others) for others in idle if others]
+        for candidate in (together, together | frozenset(around), *more):
             if candidate not in self.tried and self._is_a_few(widths, candidate):
                 self.tried.add(candidate)
                 self.ties[candidate] = reason

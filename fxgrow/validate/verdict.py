@@ -18,6 +18,7 @@ class Mismatch:
         groups: The widths that meet there.
         module: The innermost module whose code is no layer's.
         around: The widths that grow in that module.
+        idle: The widths that could grow there and do not: at the call, or else in that module.
         equal: Pairs of layouts whose sizes are one in the teacher, and would be in the student if the code cuts a
             dimension into equal parts there.
     """
@@ -28,6 +29,7 @@ class Mismatch:
     module: str
     around: tuple[str, ...]
     equal: tuple[tuple[Layout, Layout], ...] = ()
+    idle: tuple[tuple[str, ...], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.problem} at {self.site}"

@@ -1,0 +1,113 @@
+"""Names to dimensions: what a pattern means of the widths of a model.
+
+A layer means the width that it makes: a convolution its output channels, an embedding its vectors, a recurrent layer
+its hidden state, an attention its embedding. A container means all in it. What is no layer may be the name of a width,
+as fxgrow prints it (`input of fc`, `embed #2`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from ..infer.width_graph import WidthGraph
+from ..layouts.layout import Layout, atoms
+from ..spec.match import is_literal, match, module_of
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """A dimension that a pattern means.
+
+    Attributes:
+        name: The parameter that has it, the layer that it is the size of, or the width itself.
+        label: The layer or the width, for messages.
+        layout: The layout of the dimension.
+        is_width: Whether the pattern is the name of a width, so that it means no other factor of a dimension.
+    """
+
+    name: str
+    label: str
+    layout: Layout
+    is_width: bool = False
+
+
+def meant(widths: WidthGraph, pattern: str, *, channels: bool = False) -> list[Meant]:
+    """The dimensions that a pattern means.
+
+    Args:
+        widths: The width graph.
+        pattern: A name or a glob of parameters, modules or widths.
+        channels: Whether one number of channels is asked for, so that a layer with a size of its own means only that.
+
+    Raises:
+        PlanError: It means nothing; close names are given.
+    """
+    if pattern in widths.groups_by_name and not _is_of_model(widths, pattern):
+        return [_of_width(pattern)]
+    names = [group.name for group in widths.groups]
+    if not any(_is_matched(tensor, pattern) for tensor in widths.tensors):
+        found = [name for name in names if fnmatchcase(name, pattern)]
+        if found:
+            return [_of_width(name) for name in found]
+    tensors = match(pattern, widths.tensors, widths.traced.classes, names)
+    by_size = _of_layers(widths, pattern, tensors)
+    if by_size and (channels or is_literal(pattern)):
+        tensors = [tensor for tensor in tensors if not _is_inside(tensor, by_size)]
+    made = [_of_tensor(widths, tensor) for tensor in producers(widths, tensors, or_else=not by_size)]
+    return [*by_size.values(), *made]
+
+
+def _is_of_model(widths: WidthGraph, name: str) -> bool:
+    return any(tensor == name or tensor.startswith(f"{name}.") for tensor in widths.tensors)
+
+
+def _is_matched(tensor: str, pattern: str) -> bool:
+    return fnmatchcase(tensor, pattern) or fnmatchcase(module_of(tensor), pattern) or tensor.startswith(f"{pattern}.")
+
+
+def _of_width(name: str) -> Meant:
+    return Meant(name, name, ((name,),), is_width=True)
+
+
+def _of_tensor(widths: WidthGraph, tensor: str) -> Meant:
+    return Meant(tensor, module_of(tensor) or tensor, widths.produced(tensor))
+
+
+def _of_layers(widths: WidthGraph, pattern: str, tensors: Iterable[str]) -> dict[str, Meant]:
+    """The layers with a size of their own that a pattern means, not only some of their parameters."""
+    layers = dict.fromkeys(path for tensor in tensors for path in _owners(tensor) if _names_layer(pattern, path))
+    sizes = {path: layout for path in layers if (layout := widths.named_size(path)) is not None}
+    return {path: Meant(path, path, layout) for path, layout in sizes.items()}
+
+
+def _names_layer(pattern: str, path: str) -> bool:
+    return path == pattern or fnmatchcase(path, pattern) or (is_literal(pattern) and path.startswith(f"{pattern}."))
+
+
+def _owners(tensor: str) -> Iterator[str]:
+    steps = tensor.split(".")
+    yield from (".".join(steps[:n]) for n in range(1, len(steps)))
+
+
+def _is_inside(tensor: str, layers: Iterable[str]) -> bool:
+    return any(tensor.startswith(f"{layer}.") for layer in layers)
+
+
+def producers(widths: WidthGraph, tensors: Sequence[str], *, or_else: bool = True) -> list[str]:
+    """Of the matched tensors those that make a width (convolution, linear); else those that carry one.
+
+    Args:
+        widths: The width graph.
+        tensors: Their names.
+        or_else: Whether those that carry one count where none makes one.
+    """
+    makers = [t for t in tensors if {"carry", "contract"} <= set(widths.tensors[t].roles)]
+    carriers = [t for t in tensors if widths.tensors[t].layouts and "carry" in widths.tensors[t].roles]
+    return makers or (carriers if or_else else [])
+
+
+def names_of(one: Meant) -> list[str]:
+    """The widths of a dimension."""
+    return list(dict.fromkeys(atoms(one.layout)))
