@@ -41,13 +41,13 @@ class NewLayer:
 
     Attributes:
         after: The path of the layer of the small model that it follows.
-        path: Its own in the large model.
+        paths: Its own in the large model, and that of its norm.
         kernel: Its kernel size per axis; empty for a linear layer.
         normed: Whether a batch norm follows it.
     """
 
     after: str
-    path: str
+    paths: tuple[str, ...]
     kernel: Shape
     normed: bool
 
@@ -69,6 +69,15 @@ class Correspondence:
     blocks: list[NewBlocks] = field(default_factory=list)
     layers: list[NewLayer] = field(default_factory=list)
     renumbered: set[str] = field(default_factory=set)
+
+    def unpaired(self, small: Shapes, large: Shapes) -> tuple[list[str], list[str]]:
+        """The tensors that only the small model has, and those that only the large one has and that are not new."""
+        new = [path for block in self.blocks for path in block.paths]
+        new += [path for layer in self.layers for path in layer.paths]
+        inside = tuple(f"{path}." for path in new)
+        paired = set(self.tensors.values())
+        theirs = [name for name in large if name not in paired and not name.startswith(inside)]
+        return [name for name in small if name not in self.tensors], theirs
 
     def path(self, module: str) -> str | None:
         """The path in the large model of any module of the small one; None where its place is not known."""
@@ -101,7 +110,6 @@ class _Node:
                 node = node.children.setdefault(step, cls())
             node.own[own] = node.inside[own] = shape
         return root
-
 
     def child(self, name: str) -> _Node:
         """A child; one without tensors where there is none with some."""
@@ -230,7 +238,8 @@ def _layers(family: _Family, behind: str, new: Sequence[str], mine: str, its: st
         weight = own.get("weight", ())
         if len(weight) > 1 and maps:
             normed = at + 1 < len(nodes) and "running_mean" in nodes[at + 1][1]
-            yield NewLayer(_join(mine, maps[-1]), _join(its, name), weight[2:], normed)
+            paths = tuple(_join(its, new) for new, _ in nodes[at : at + 1 + normed])
+            yield NewLayer(_join(mine, maps[-1]), paths, weight[2:], normed)
 
 
 def _join(path: str, name: str) -> str:

@@ -27,6 +27,7 @@ from ..report.compare import relative_error
 from ..report.report import TOLERANCE
 from ..report.run import run_module
 from ..rewrite.student_inputs import padded_inputs
+from ..solver.input_channels import find_input
 from ..spec.match import module_of
 from ..spec.parse import Widen
 from ..spec.requests import Deepen, Inputs, Kernel, Outputs, Request
@@ -171,7 +172,7 @@ def _attempt(
 ) -> _Attempt:
     """Plan for one form of the student, and compare what it makes with the large model."""
     sizes = solve(graph, found, target.shapes, target.tree)
-    differences = list(sizes.differences)
+    differences = [*_unpaired(small, target, found), *sizes.differences]
     asked: Requests = [*_wider(graph, sizes, differences), *_deeper(found)]
     proposal = _planned(graph, asked, seed, method, differences, partial=partial)
     if partial or not differences:
@@ -191,7 +192,6 @@ def _attempt(
 
 def _wider(graph: WidthGraph, sizes: Sizes, differences: list[Difference]) -> Iterator[Widen | Request]:
     """Requests for widths, inputs, outputs and kernels."""
-    entering = {name for layouts in graph.inputs.values() for layout in layouts for name in atoms(layout)}
     leaving = {n for many in graph.outputs.values() for layouts in many for layout in layouts for n in atoms(layout)}
     for name, new in sizes.new.items():
         group = graph.groups_by_name[name]
@@ -204,13 +204,22 @@ def _wider(graph: WidthGraph, sizes: Sizes, differences: list[Difference]) -> It
             yield Widen(name, width) if divisible else Widen(name, width, indivisible="average")
         elif name in leaving and made:
             yield Outputs(new, pattern=made[0])
-        elif name in entering and read:
-            yield Inputs(read[0], new)
+        elif read and _is_entered(graph, inputs := Inputs(read[0], new)):
+            yield inputs
         else:
             place = next((f"{tensor}[{dim}]" for tensor, dim in group.members), name)
             differences.append(Difference(place, f"{group.size} -> {new}, and it {graph.state(name)}"))
     for path, kernel in sizes.kernels.items():
         yield Kernel(path, kernel)
+
+
+def _is_entered(graph: WidthGraph, request: Inputs) -> bool:
+    """Whether an input of the model enters a layer as it is."""
+    try:
+        find_input(graph, request)
+    except PlanError:
+        return False
+    return True
 
 
 def _named_size(graph: WidthGraph, sizes: Sizes, name: str) -> int:
@@ -238,8 +247,9 @@ def _deeper(found: Correspondence) -> Iterator[Request]:
 
 
 def _layer(new: NewLayer) -> Deepen:
-    norm = "batch" if new.normed else None
-    return Deepen(new.after, kind="identity", kernel=new.kernel or None, norm=norm, flat=True)
+    return Deepen(
+        new.after, kind="identity", kernel=new.kernel or None, norm="batch" if new.normed else None, flat=True
+    )
 
 
 def _planned(
@@ -272,6 +282,15 @@ def _planned(
 # -- what is left ------------------------------------------------------------------------------------
 
 
+def _unpaired(small: nn.Module, target: Target, found: Correspondence) -> Iterator[Difference]:
+    """Tensors that only one of the models has, by module."""
+    mine, theirs = found.unpaired(shapes_of(small), target.shapes)
+    for module, names in _by_module(theirs):
+        yield Difference(module, f"only {target.name} has its {', '.join(names)}")
+    for module, names in _by_module(mine):
+        yield Difference(module, f"{target.name} has no {', '.join(names)} there")
+
+
 def _other_tensors(
     proposal: Plan, target: Target, found: Correspondence, known: Sequence[Difference]
 ) -> Iterator[Difference]:
@@ -279,10 +298,12 @@ def _other_tensors(
     given = {one.name: Info(one.shape, getattr(torch, one.dtype or "float32")) for one in proposal.stored}
     made = {name: one.info.shape for name, one in outline(proposal, given).items()}
     explained = {difference.name.partition("[")[0] for difference in known}
-    for module, names in _by_module(name for name in target.shapes if name not in made):
-        yield Difference(module, f"only {target.name} has its {', '.join(names)}")
-    for module, names in _by_module(name for name in made if name not in target.shapes):
-        yield Difference(module, f"{target.name} has no {', '.join(names)} there")
+    for module, names in _by_module([name for name in target.shapes if name not in made]):
+        if module not in explained:
+            yield Difference(module, f"only {target.name} has its {', '.join(names)}")
+    for module, names in _by_module([name for name in made if name not in target.shapes]):
+        if module not in explained:
+            yield Difference(module, f"{target.name} has no {', '.join(names)} there")
     its = {other: own for own, other in found.tensors.items()}
     for name, shape in made.items():
         wanted = target.shapes.get(name, shape)
@@ -290,7 +311,7 @@ def _other_tensors(
             yield Difference(its.get(name, name), f"would be {shape}, and is to be {wanted}")
 
 
-def _by_module(names: Iterator[str]) -> Iterator[tuple[str, list[str]]]:
+def _by_module(names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     modules: dict[str, list[str]] = {}
     for name in names:
         module, _, own = name.rpartition(".")

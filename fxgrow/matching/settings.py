@@ -31,9 +31,7 @@ def other_classes(small: nn.Module, large: nn.Module, found: Correspondence) -> 
             yield Difference(path or "the model", f"{type(mine).__name__} -> {type(its).__name__}: another class")
 
 
-def differing_settings(
-    small: nn.Module, large: nn.Module, plan: Plan, found: Correspondence
-) -> Iterator[Difference]:
+def differing_settings(small: nn.Module, large: nn.Module, plan: Plan, found: Correspondence) -> Iterator[Difference]:
     """Layers of torch.nn whose function is another one in the large model.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..infer.width_graph import WidthGraph
-from ..layouts.layout import Layout, atoms, measure, show
+from ..layouts.layout import Layout, atoms, is_fixed, measure, show
 from ..model.layer_kinds import CONVOLUTION, is_a
 from ..model.walk import named_modules
 from .names import Correspondence, Shapes
@@ -116,7 +116,7 @@ def _of_attributes(widths: WidthGraph, found: Correspondence, tree: nn.Module) -
         values = tuple(stated) if isinstance(stated, tuple | list) else (stated,) * len(attribute.layouts)
         if len(values) == len(attribute.layouts):
             for layout, value in zip(attribute.layouts, values, strict=True):
-                if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                if not is_fixed(layout) and isinstance(value, int) and not isinstance(value, bool) and value > 0:
                     yield _Equation(layout, value, f"{attribute.module}.{attribute.name}".lstrip("."))
 
 

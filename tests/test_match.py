@@ -1,0 +1,279 @@
+"""`fxgrow.match`: a small model takes the shape of a large one, loads into it and gives it its function."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import fxgrow
+from fxgrow import GrowError, PlanError
+from tests.check import randomise, relative_error
+
+X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+EXACT = 1e-5
+
+
+class Block(nn.Module):
+    def __init__(self, old: int, new: int, hidden: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(old, hidden, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(hidden)
+        self.conv2 = nn.Conv2d(hidden, new, 3, padding=1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(new)
+        self.down = nn.Conv2d(old, new, 1, stride) if stride > 1 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + (x if self.down is None else self.down(x)))
+
+
+class Net(nn.Module):
+    def __init__(
+        self,
+        width: int = 4,
+        hidden: int = 6,
+        depths: tuple[int, ...] = (1, 2),
+        *,
+        classes: int = 5,
+        channels: int = 3,
+        kernel: int = 3,
+        groups: int = 1,
+        stem: str = "",
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, width, kernel, padding=kernel // 2)
+        stages: list[nn.Module] = []
+        for number, depth in enumerate(depths):
+            old, new = width * 2 ** max(0, number - 1), width * 2**number
+            blocks = [
+                Block(old if not at else new, new, hidden * 2**number, 2 if number and not at else 1, groups)
+                for at in range(depth)
+            ]
+            stages.append(nn.Sequential(OrderedDict((f"{stem}{at}", block) for at, block in enumerate(blocks))))
+        self.stages = nn.ModuleList(stages)
+        self.head = nn.Linear(new, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        for stage in self.stages:
+            x = stage(x)
+        return self.head(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def chain(widths: tuple[int, ...], pools: tuple[int, ...], *, norm: bool = False, activation: Any = nn.ReLU) -> Any:
+    layers: list[nn.Module] = []
+    old = 3
+    for at, width in enumerate(widths):
+        layers += [nn.Conv2d(old, width, 3, padding=1), *[nn.BatchNorm2d(width)] * norm, activation()]
+        layers += [nn.MaxPool2d(2)] * (at in pools)
+        old = width
+    features = nn.Sequential(*layers)
+    return nn.Sequential(
+        OrderedDict(features=features, pool=nn.AdaptiveAvgPool2d(4), flat=nn.Flatten(), head=nn.Linear(old * 16, 4))
+    )
+
+
+def assert_becomes(
+    small: nn.Module, large: nn.Module, x: Tensor = X, larger_x: Tensor | None = None, **how: Any
+) -> fxgrow.Plan:
+    """Plan, apply, load strictly, and compare."""
+    small, large = randomise(small), randomise(large)
+    plan = fxgrow.match(small, large, x, **how)
+    student = fxgrow.apply(fxgrow.Plan.from_json(plan.to_json()), small, x)
+    state = student.state_dict()
+    assert list(state) == list(large.state_dict())
+    large.load_state_dict(state)
+    with torch.no_grad():
+        old, new = small.eval()(x), large.eval()(x if larger_x is None else larger_x)
+    assert relative_error(new[..., : old.shape[-1]], old) <= EXACT
+    return plan
+
+
+REACHED: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
+    "the same shapes": (Net, Net),
+    "widths": (Net, lambda: Net(7, 9)),
+    "blocks": (Net, lambda: Net(depths=(3, 4))),
+    "blocks behind a down-sampling one": (lambda: Net(depths=(1, 1)), lambda: Net(depths=(1, 3))),
+    "widths, blocks, kernels and outputs": (Net, lambda: Net(8, 13, (2, 4), classes=9, kernel=5)),
+    "blocks whose names have a stem": (lambda: Net(stem="block_"), lambda: Net(5, 6, (2, 3), stem="block_")),
+    "a chain": (lambda: chain((4, 6), (1,)), lambda: chain((8, 12), (1,))),
+    "a deeper chain": (lambda: chain((4, 6, 6), (0, 2)), lambda: chain((4, 4, 6, 6, 6), (1, 4))),
+    "a deeper chain, wider": (lambda: chain((4, 6), (0, 1)), lambda: chain((8, 8, 12, 12, 12), (1, 4))),
+    "a deeper chain with norms": (
+        lambda: chain((4, 6), (0, 1), norm=True),
+        lambda: chain((4, 4, 4, 6, 6), (2, 4), norm=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REACHED)
+def test_a_small_model_takes_the_shape_of_a_large_one(name: str) -> None:
+    small, large = (build() for build in REACHED[name])
+    before = copy.deepcopy(small.state_dict())
+    assert_becomes(small, large)
+    assert before.keys() == small.state_dict().keys()
+
+
+def test_new_input_channels_come_last_and_have_no_effect() -> None:
+    wide = torch.cat([X, torch.randn(2, 2, 16, 16)], 1)
+    plan = assert_becomes(Net(), Net(channels=5), X, wide)
+    assert [(one.kind, one.old, one.new) for one in plan.io_dims] == [("input", 3, 5)]
+
+
+def test_numbers_of_heads_are_read_from_the_large_models_attributes() -> None:
+    class Attends(nn.Module):
+        def __init__(self, dim: int, heads: int) -> None:
+            super().__init__()
+            self.heads = heads
+            self.qkv, self.out, self.head = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim), nn.Linear(dim, 2)
+            self.embed = nn.Linear(3, dim)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.embed(x)
+            b, n, c = x.shape
+            q, k, v = self.qkv(x).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+            x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
+            return self.head(x)  # type: ignore[no-any-return]
+
+    assert_becomes(Attends(8, 2), Attends(16, 4), torch.randn(2, 5, 3))
+
+
+def test_the_large_model_may_be_on_meta_or_a_checkpoint(tmp_path: Path) -> None:
+    small, large = randomise(Net()), randomise(Net(6, 8, (2, 3)))
+    expected = fxgrow.match(small, large, X)
+    with torch.device("meta"):
+        hollow = Net(6, 8, (2, 3))
+    path = tmp_path / "large.safetensors"
+    save_file(large.state_dict(), path)
+    for other, note in [
+        (hollow, "was not run with the student's weights: one of the models has no values"),
+        (large.state_dict(), "only the shapes of the checkpoint are known"),
+        (path, "only the shapes of large.safetensors are known"),
+        (str(path), "only the shapes of large.safetensors are known"),
+    ]:
+        plan = fxgrow.match(small, other, X)
+        assert any(note in line for line in plan.notes)
+        assert (plan.groups, plan.changes) == (expected.groups, expected.changes)
+
+
+# -- what growth cannot bridge ---------------------------------------------------------------------
+
+REFUSED: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], str]] = {
+    "other groups": (
+        lambda: Net(8, 8),
+        lambda: Net(8, 8, groups=4),
+        r"stages.0.0.conv2.groups: 1 -> 4: another function",
+    ),
+    "smaller": (lambda: Net(8), lambda: Net(6), r"stem.weight: 8x3x3x3 -> 6x3x3x3 would shrink"),
+    "fewer blocks": (lambda: Net(depths=(2, 2)), lambda: Net(depths=(2, 1)), r"stages.1.1.conv1: Net has no weight"),
+    "fewer stages": (lambda: Net(), lambda: Net(depths=(1,)), r"head.weight: 5x8 -> 5x4 would shrink"),
+    "more stages": (lambda: Net(), lambda: Net(depths=(1, 2, 1)), r"head.weight\[1\]: 8 -> 16 is no size of stages.1.0.conv2"),
+    "another activation": (
+        lambda: chain((4, 6), (1,)),
+        lambda: chain((4, 6), (1,), activation=nn.GELU),
+        r"features.1: ReLU -> GELU: another function",
+    ),
+    "another kernel parity": (
+        lambda: Net(kernel=3),
+        lambda: Net(kernel=4),
+        "stem: equal zeros are added on both sides: 3 can become 5, 7, ..., not 4",
+    ),
+    "no norms": (lambda: chain((4, 6), (1,)), lambda: chain((4, 6), (1,), norm=True), "features"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_difference_that_growth_cannot_bridge_is_listed_with_its_reason(name: str) -> None:
+    small, large, reason = REFUSED[name]
+    with pytest.raises(PlanError, match=reason) as caught:
+        fxgrow.match(small(), large(), X)
+    assert "does not become" in str(caught.value)
+
+
+class Scaled(nn.Sequential):
+    def __init__(self, width: int, scale: float) -> None:
+        super().__init__(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 2))
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.scale  # type: ignore[no-any-return]
+
+
+def test_a_large_model_that_computes_something_else_with_these_shapes_is_refused() -> None:
+    x = torch.randn(3, 4)
+    assert_becomes(Scaled(4, 2.0), Scaled(8, 2.0), x)
+    with pytest.raises(PlanError, match="with the student's weights Scaled computes something else"):
+        fxgrow.match(randomise(Scaled(4, 2.0)), Scaled(8, 2.5), x)
+
+
+def test_what_can_be_reached_is_planned_with_partial_and_the_rest_is_noted() -> None:
+    small, large = randomise(Net(4, 6)), Net(8, 6, (1, 2, 1))
+    plan = fxgrow.match(small, large, X, partial=True)
+    assert plan.width("stem").new == 8
+    assert any("not as in Net: stages.2.0.conv1" in note for note in plan.notes)
+    student = fxgrow.apply(plan, small, X)
+    assert relative_error(student.eval()(X), small.eval()(X)) <= EXACT
+
+
+def test_neither_model_is_changed() -> None:
+    small, large = randomise(Net()), randomise(Net(6, 8, (2, 3)))
+    before = [copy.deepcopy(model.state_dict()) for model in (small, large)]
+    large.train(), small.eval()
+    large.stem.eval()
+    fxgrow.match(small, large, X)
+    for model, state in zip((small, large), before, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), state.values(), strict=True))
+    assert large.training and not large.stem.training and not small.training
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "reason"),
+    [
+        (Net().state_dict(), Net(), "small is the trained model"),
+        (Net(), 3, "large is a model, its state_dict or the path of a checkpoint, not an int"),
+        (Net(), {"stem.weight": 3}, "large is no state_dict: 'stem.weight' is an int, not a tensor"),
+        (Net(), "missing.safetensors", "missing.safetensors"),
+    ],
+)
+def test_what_is_no_model_is_refused(small: Any, large: Any, reason: str) -> None:
+    with pytest.raises(GrowError, match=reason):
+        fxgrow.match(small, large, X)
+
+
+def test_training_goes_on_with_the_optimizer_of_the_small_model() -> None:
+    small, large = randomise(chain((4, 6), (0, 1), norm=True)), chain((6, 6, 9), (1, 2), norm=True)
+    optimizer = torch.optim.Adam(small.parameters(), 1e-3)
+    for _ in range(2):
+        optimizer.zero_grad()
+        small(X).square().mean().backward()
+        optimizer.step()
+    student = fxgrow.apply(fxgrow.match(small, large, X), small, X, optimizer=optimizer)
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert held == {id(p) for p in student.parameters()}
+    before = copy.deepcopy(student.state_dict())
+    optimizer.zero_grad()
+    student(X).square().mean().backward()
+    optimizer.step()
+    assert all(not torch.equal(before[name], p) for name, p in student.named_parameters())
+
+
+def test_a_checkpoint_grown_by_the_plan_loads_into_the_large_model(tmp_path: Path) -> None:
+    small, large = randomise(chain((4, 6), (0, 1), norm=True)), chain((6, 6, 9), (1, 2), norm=True)
+    plan = fxgrow.match(small, large, X)
+    files = [tmp_path / f"{name}.safetensors" for name in ("small", "large")]
+    save_file(small.state_dict(), files[0])
+    fxgrow.grow_checkpoint(plan, *files)
+    assert not fxgrow.match(small, files[1], X).width("features.0").new - 6
+    from safetensors.torch import load_file
+
+    large.load_state_dict(load_file(files[1]))
+    assert relative_error(large.eval()(X), small.eval()(X)) <= EXACT
