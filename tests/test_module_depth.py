@@ -145,11 +145,10 @@ def test_a_deeper_vision_transformer_loads_into_its_builder() -> None:
     )
     x = images(2, 3, 64, 64)
     student = deepened(small, Deepen("encoder.layers", blocks=3), x)
-    assert [name for name, _ in student.encoder.layers.named_children()][:3] == [
-        "encoder_layer_0", "encoder_layer_1", "encoder_layer_1_deeper1",
-    ]  # fmt: skip
+    assert [name for name, _ in student.encoder.layers.named_children()] == [f"encoder_layer_{n}" for n in range(5)]
     names = plan_of(student).renumbered(student.state_dict())
-    large.load_state_dict({names[name]: tensor for name, tensor in student.state_dict().items()})
+    assert all(name == renumbered for name, renumbered in names.items())
+    large.load_state_dict(student.state_dict())
     assert relative_error(run(small, x, "eval"), run(large, x, "eval")) <= EXACT
 
 
@@ -848,3 +847,26 @@ def test_a_saved_student_is_loaded_as_deep_as_it_was(tmp_path: Any) -> None:
     assert isinstance(loaded, Decoder)
     assert loaded.config.num_hidden_layers == 5
     assert torch.equal(loaded.generate(ids, 5), student.generate(ids, 5))
+
+
+class Dropped(nn.Module):
+    """A residual block whose branch is left out at random, in train mode for most batches of two."""
+
+    def __init__(self, keep: float, kernel: int) -> None:
+        super().__init__()
+        self.keep = keep
+        self.conv, self.bn = nn.Conv2d(4, 4, kernel, padding=kernel // 2), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn(self.conv(x))
+        if self.training:
+            y = y * torch.empty(len(x), 1, 1, 1, device=x.device).bernoulli_(self.keep).div_(self.keep)
+        return x + y
+
+
+def test_blocks_that_are_left_out_at_random_are_cloned_whatever_is_drawn() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(*[Dropped(0.3, 2 * at + 1) for at in range(8)]))
+    x = torch.randn(2, 3, 5, 5)
+    for at in range(8):
+        (clone,) = plan_of(fxgrow.grow(model, Deepen(f"1.{at}", blocks=1), x, output="module")).changes
+        assert (clone.block, clone.zeros, clone.kept_shape) == (f"1.{at}", ("bn.bias", "bn.weight"), None)
