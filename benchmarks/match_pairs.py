@@ -1,6 +1,7 @@
 """Pairs of public models of one family, of which the first is to become the second, and which of them growth cannot.
 
-What is named in `UNREACHABLE` was decided by looking at the two builders, not by trying.
+Each pair that is said to be out of reach was looked at: the reason is one of the function that the larger builder
+computes, not of what fxgrow can do today.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,12 @@ GROUPS = "another number of groups for the same channels is another function"
 BLOCKS = "blocks of another class"
 FEWER = "the larger builder has fewer blocks or channels somewhere"
 DENSE = "its new layers add channels to a concatenation"
+STAGE = "the larger builder has one more stage"
+NORM = "a norm over channels that grow by no whole multiple, where new channels cannot carry their mean"
+SOFTMAX = "a softmax over channels counts them"
+HEADS = "larger heads have another scale"
+SKIP = "a skip connection that the larger builder does not have"
+HALVES = "halves of halves that are concatenated have no such sizes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +62,24 @@ PAIRS = (
     Pair("torchvision", "mobilenet_v3_small", "mobilenet_v3_large", why=FEWER),
     *_chain("torchvision", "mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3"),
     *_chain("torchvision", "efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4"),
-    Pair("torchvision", "efficientnet_v2_s", "efficientnet_v2_m"),
+    Pair("torchvision", "efficientnet_v2_s", "efficientnet_v2_m", why=STAGE),
     Pair("torchvision", "convnext_tiny", "convnext_small"),
-    Pair("torchvision", "convnext_small", "convnext_base"),
+    Pair("torchvision", "convnext_small", "convnext_base", why=NORM),
     Pair("torchvision", "swin_t", "swin_s"),
-    Pair("torchvision", "swin_s", "swin_b"),
+    Pair("torchvision", "swin_s", "swin_b", why=NORM),
     Pair("torchvision", "swin_v2_t", "swin_v2_s"),
     Pair("torchvision", "vit_b_32", "vit_l_32", 224),
     Pair("torchvision", "densenet121", "densenet169", why=DENSE),
     Pair("torchvision", "densenet169", "densenet201", why=DENSE),
-    Pair("torchvision", "shufflenet_v2_x0_5", "shufflenet_v2_x1_0"),
+    Pair("torchvision", "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", why=HALVES),
     Pair("torchvision", "regnet_x_400mf", "regnet_x_800mf", why=FEWER),
     Pair("torchvision", "regnet_x_1_6gf", "regnet_x_3_2gf", why=FEWER),
     *_chain("timm", "vit_tiny_patch16_224 vit_small_patch16_224 vit_base_patch16_224", 224),
     Pair("timm", "deit_tiny_patch16_224", "deit_small_patch16_224", 224),
-    Pair("timm", "mixer_s32_224", "mixer_b32_224", 224),
+    Pair("timm", "mixer_s32_224", "mixer_b32_224", 224, why=NORM),
     *_chain("timm", "convnext_atto convnext_nano"),
     Pair("timm", "convnext_tiny", "convnext_small"),
-    Pair("timm", "convnext_pico", "convnext_base"),
+    Pair("timm", "convnext_pico", "convnext_base", why=BLOCKS),
     Pair("timm", "resnet18", "resnet34"),
     Pair("timm", "resnet26", "resnet50"),
     Pair("timm", "resnet50", "resnet101"),
@@ -81,7 +88,8 @@ PAIRS = (
     Pair("timm", "res2net50_26w_4s", "res2net101_26w_4s"),
     Pair("timm", "skresnet18", "skresnet34"),
     Pair("timm", "ecaresnet50d", "ecaresnet101d"),
-    *_chain("timm", "mobilenetv3_small_050 mobilenetv3_small_075 mobilenetv3_small_100"),
+    Pair("timm", "mobilenetv3_small_050", "mobilenetv3_small_075", why=SKIP),
+    Pair("timm", "mobilenetv3_small_075", "mobilenetv3_small_100"),
     Pair("timm", "mobilenetv3_large_075", "mobilenetv3_large_100"),
     *_chain("timm", "mobilenetv2_050 mobilenetv2_100 mobilenetv2_140"),
     *_chain("timm", "efficientnet_b0 efficientnet_b1 efficientnet_b2"),
@@ -89,13 +97,13 @@ PAIRS = (
     *_chain("timm", "ghostnet_050 ghostnet_100 ghostnet_130"),
     *_chain("timm", "poolformer_s12 poolformer_s24 poolformer_s36"),
     *_chain("timm", "pvt_v2_b1 pvt_v2_b2 pvt_v2_b3"),
-    Pair("timm", "pvt_v2_b0", "pvt_v2_b1"),
+    Pair("timm", "pvt_v2_b0", "pvt_v2_b1", why=HEADS),
     Pair("timm", "swin_tiny_patch4_window7_224", "swin_small_patch4_window7_224", 224),
     Pair("timm", "hrnet_w18_small", "hrnet_w18", why=FEWER),
     Pair("timm", "dla34", "dla60", why=BLOCKS),
     Pair("timm", "repvgg_a0", "repvgg_a1"),
-    Pair("timm", "edgenext_xx_small", "edgenext_x_small"),
-    Pair("timm", "mobilevit_xxs", "mobilevit_xs"),
-    Pair("timm", "xcit_nano_12_p16_224", "xcit_tiny_12_p16_224", 224),
+    Pair("timm", "edgenext_xx_small", "edgenext_x_small", why=SOFTMAX),
+    Pair("timm", "mobilevit_xxs", "mobilevit_xs", why=SKIP),
+    Pair("timm", "xcit_nano_12_p16_224", "xcit_tiny_12_p16_224", 224, why=SOFTMAX),
     Pair("timm", "cait_xxs24_224", "cait_xxs36_224", 224),
 )  # fmt: skip

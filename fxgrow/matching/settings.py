@@ -56,14 +56,14 @@ def differing_settings(small: nn.Module, large: nn.Module, plan: Plan, found: Co
         ours, stated = _stated(mine), _stated(its)
         for name in sorted(ours.keys() & stated.keys()):
             value = resized.get((path, name), ours[name]) if name != "eps" else ours[name]  # noted where it changes
-            sizes = not plan.grown_widths and _are_sizes(mine, ours[name]) and _are_sizes(its, stated[name])
+            sizes = _are_sizes(mine, ours[name]) and _are_sizes(its, stated[name])  # which are compared as such
             free = sizes or (path in kernels and name in ("kernel_size", "padding"))
-            if value != stated[name] and not free:
+            if stated[name] not in (value, ours[name]) and not free:
                 yield Difference(f"{path}.{name}", f"{ours[name]} -> {stated[name]}: another function")
 
 
 def _are_sizes(module: nn.Module, value: Any) -> bool:
-    """Whether numbers are sizes of a layer's own tensors, which are compared as such."""
+    """Whether numbers are sizes of a layer's own tensors."""
     sizes = {size for tensor in module.parameters() for size in tensor.shape}
     return sizes.issuperset(value if isinstance(value, tuple) else (value,))
 
