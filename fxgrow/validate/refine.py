@@ -34,6 +34,7 @@ from ..spec.requests import Request
 from .changes import Student, check_changes
 from .clones import check_clones
 from .conformance import check_conformance
+from .costs import with_costs
 from .fixed_dims import KEPT_SIZES, fixed_sizes
 from .stated_sizes import stated_sizes, with_stated_sizes
 from .verdict import Mismatch, Verdict
@@ -142,10 +143,16 @@ def plan_until_valid(widths: WidthGraph, requests: Sequence[Widen | Request], *,
             proposal = plan_widths(repaired, requests, seed=seed, method=method, io_growths=io_growths)
             verdict = check_conformance(*_on_meta(widths, proposal), widths, proposal)
             if not verdict.mismatches:
-                complete = _with_depth(_accepted(widths, proposal, repairs, verdict), widths, requests)
-                _refuse_nothing(complete, requests)
-                return _with_stated_sizes(complete, widths)
+                return _complete(_accepted(widths, proposal, repairs, verdict), widths, requests)
             _repair(repairs, repaired, proposal, verdict)
+
+
+def _complete(accepted: Plan, widths: WidthGraph, requests: Sequence[Widen | Request]) -> Plan:
+    """The plan of widths that passed the check, with all else that is asked for, and what it costs."""
+    deeper = _with_depth(accepted, widths, requests)
+    _refuse_nothing(deeper, requests)
+    stated = _with_stated_sizes(deeper, widths)
+    return with_costs(stated, widths, lambda: _on_meta(widths, stated))
 
 
 def _accepted(widths: WidthGraph, proposal: Plan, repairs: _Repairs, verdict: Verdict) -> Plan:

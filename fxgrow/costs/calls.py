@@ -1,7 +1,7 @@
 """FLOPs of each call of a model at any widths, from layouts, without a run.
 
 The layouts give the shapes of a recorded call at any widths, and torch's formulas its FLOPs. `flops` uses the same
-formulas on a run; a drawing of a plan has no student to run.
+formulas on a run; a drawing of a plan has no student to run, and a budget tries many sizes.
 
 Source: torch.utils.flop_counter (which operators count; a multiply-add counts as two).
 """
@@ -30,11 +30,13 @@ class Work:
     Attributes:
         weight: The parameter that the call contracts; "" for a product of two activations.
         site: The location of the call in the model.
+        module: The path of the module that makes it.
         flops: The number of FLOPs.
     """
 
     weight: str
     site: str
+    module: str
     flops: int
 
 
@@ -52,7 +54,7 @@ def work(widths: WidthGraph, sizes: Sizes) -> Iterator[Work]:
             args, kwargs = _arguments(call, prediction, sizes)
             shapes = [_shape(layouts, sizes) for layouts in prediction.outs]
             flops = formula(*args, **kwargs, out_val=shapes[0] if len(shapes) == 1 else tuple(shapes))
-            yield Work(_weight(prediction), call.site, flops)
+            yield Work(_weight(prediction), call.site, call.module, flops)
 
 
 def _weight(prediction: Prediction) -> str:
