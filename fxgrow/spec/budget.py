@@ -109,7 +109,7 @@ class Budget(Request):
         return dataclasses.replace(self, widths=widths)
 
     def __repr__(self) -> str:
-        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "widths"}
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("measure", "widths")}
         said = [f"{name}={value!r}" for name, value in given.items() if value != _DEFAULTS[name]]
         return f"Budget({', '.join(said)})"
 
