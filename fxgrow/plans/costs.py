@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..base.tables import short, table
@@ -73,17 +73,16 @@ class Cost:
 
     def __str__(self) -> str:
         rows = [_row(layer) for layer in self.layers[:SHOWN]]
-        if more := len(self.layers) - SHOWN:
-            rest = total(self.layers[SHOWN:])
-            rows += [(f"{more} more", *_figures(rest))] if more > 0 else []
-        lines = [f"{what}: {amount}" for what, amount in self._amounts()]
-        lines.append(f"memory to make the student: {short(self.peak)}B")
-        return "\n".join([*lines, "", table(("module", "parameters", "FLOPs"), rows)])
+        if len(self.layers) > SHOWN:
+            rows.append((f"{len(self.layers) - SHOWN} more", *_figures(total(self.layers[SHOWN:]))))
+        return f"{self.totals}\n\n{table(('module', 'parameters', 'FLOPs'), rows)}"
 
-    def _amounts(self) -> Iterator[tuple[str, str]]:
-        yield "parameters", str(self.parameters)
-        yield "FLOPs", str(self.flops) if self.flops is not None else "not known"
-        yield "bytes", str(self.bytes)
+    @property
+    def totals(self) -> str:
+        """The figures of the whole, a line each."""
+        flops = "not known" if self.flops is None else self.flops
+        memory = f"{self.bytes}; making the student takes {short(self.peak)}B"
+        return f"parameters: {self.parameters}\nFLOPs: {flops}\nbytes: {memory}"
 
 
 def cost_of(layers: Iterable[LayerCost]) -> Cost:

@@ -18,6 +18,7 @@ from ..spec.requests import Request
 from .by_score import grow_by_score
 from .io_growth import IoGrowth
 from .ladders import Unit, units
+from .lattice import neighbours
 from .plan_widths import targets_of
 from .search import Search
 from .solved import as_widen
@@ -80,7 +81,7 @@ def solve(
         _grow_uniformly(search, together)
     else:
         grow_by_score(search, together, budget.scores)
-    above = search.above(together)
+    above = _nearest(search, together, widths)
     new = {name: search.sizes[name] for name in free if search.sizes[name] > widths.width(name)}
     return Solution(budget.solved(new), search.total, above, above is None and search.is_far)
 
@@ -101,6 +102,18 @@ def _nothing(budget: Budget, free: Sequence[str], taken: Mapping[str, int], skip
         return f"{budget!r}: the other requests say how wide everything is that it means"
     reasons = "; ".join(f"{name}: {why}" for name, why in [*skipped.items()][:4])
     return f"{budget!r}: no width is left that can grow{f': {reasons}' if reasons else ''}"
+
+
+def _nearest(search: Search, together: Sequence[Unit], widths: WidthGraph) -> int | None:
+    """Where the goal is far, take what is near enough, if there is; else the next cost above, if that is known."""
+    if not search.is_far:
+        return None
+    old = {name: widths.width(name) for unit in together for name in unit.ladders}
+    found = neighbours(search, together, old)
+    if found is None:
+        return search.above(together)
+    search.take((found.near or found.below).sizes)
+    return None if found.near is not None or found.above is None else found.above.cost
 
 
 def _grow_uniformly(search: Search, together: Sequence[Unit]) -> None:

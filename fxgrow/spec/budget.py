@@ -100,8 +100,9 @@ class Budget(Request):
         is_factor = isinstance(number, float) and number < MOST_RATIO
         goal = round(number * before) if is_factor else round(number)
         if goal < before:
+            unit = "FLOPs" if self.what == "flops" else self.what
             advice = f"; for a factor, write {float(number)!r}" if not is_factor and number < MOST_RATIO else ""
-            raise PlanError(f"{self!r}: the model has {before:,} {self.what} already; fxgrow only grows{advice}")
+            raise PlanError(f"{self!r}: the model has {before:,} {unit} already; fxgrow only grows{advice}")
         return goal
 
     def solved(self, widths: Mapping[str, int]) -> Budget:
