@@ -22,6 +22,7 @@ with no_collection():  # what is imported stays; a full collection here would go
     from .model.example_inputs import ExampleInputs
     from .plans.growth_plan import Plan
     from .rewrite.lineage import plan_of
+    from .spec.budget import Budget
     from .spec.parse import Spec, Widen
     from .spec.requests import Deepen, Inputs, Kernel, Outputs
     from .state.plain import PlainData
@@ -46,6 +47,7 @@ else:
 
 
 __all__ = [
+    "Budget",
     "Deepen",
     "DrawError",
     "Epoch",

@@ -38,7 +38,7 @@ from .spec.parse import Spec, parse
 from .state.averages import apply_inside
 from .state.hand_over import hand_over
 from .state.optimizer import Optimizers, moving
-from .validate.refine import plan_until_valid
+from .validate.budgets import plan_to_budget
 
 Resize: TypeAlias = Callable[[nn.Module, Plan], None]
 LeafModules: TypeAlias = Iterable[str | type]
@@ -178,7 +178,7 @@ def plan(
     if number is None:
         raise PlanError(f"seed is an int, not {seed!r}")
     with reasons("plan", progress):
-        return plan_until_valid(widths, parse(spec), seed=number, method=method)
+        return plan_to_budget(widths, parse(spec), seed=number, method=method)
 
 
 def apply(

@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).parent.parent / "fxgrow"
 
 # From the ground up: a file imports from folders before its own, and from files of its own folder.
 STAGES = (
-    "errors", "base", "layouts", "model", "methods", "spec", "ops", "recording", "plans", "capture", "infer", "solver",
-    "depth", "rewrite", "state", "checkpoints", "shards", "validate", "report", "drawing", "api", "matching",
+    "errors", "base", "layouts", "model", "methods", "spec", "ops", "recording", "plans", "capture", "infer", "costs",
+    "solver", "depth", "rewrite", "state", "checkpoints", "shards", "validate", "report", "drawing", "api", "matching",
     "checkpoint", "training", "examine", "__init__", "cli", "__main__",
 )  # fmt: skip
 

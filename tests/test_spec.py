@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow import Widen
-from fxgrow.spec.match import match
+from fxgrow.spec.patterns import match
 from fxgrow.spec.parse import parse, to_json
 from tests.nets import NETS
 

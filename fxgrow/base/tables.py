@@ -35,5 +35,13 @@ def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def short(figure: int) -> str:
+    """A number with three significant digits: 594231296 as "594 M"."""
+    for exponent, letter in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if figure >= 10**exponent:
+            return f"{figure / 10**exponent:#.3g}".rstrip(".") + f" {letter}"
+    return str(figure)
+
+
 def _is_number(cell: str) -> bool:
     return cell.replace(",", "").replace(".", "").replace("-", "").replace("e", "").isdigit() or not cell

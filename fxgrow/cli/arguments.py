@@ -21,6 +21,7 @@ from ..base.wording import a_type
 from ..methods.registry import offered
 from ..model.example_inputs import ModelInputs
 from ..plans.growth_plan import Plan, example_of
+from ..spec.budget import Budget
 from ..spec.parse import Widen, parse
 from ..spec.requests import Request
 from .usage import UsageError, reported, understood
@@ -191,6 +192,28 @@ def spec_of(word: str) -> tuple[Widen | Request, ...]:
             if isinstance(request, Widen) and request.method is not None:
                 offered(request.method)
         return requests
+
+
+def budget_of(parameters: str | None, flops: str | None, multiple_of: int | None) -> tuple[Budget, ...]:
+    """The budget of `--parameters` or `--flops`; none where neither is given.
+
+    Raises:
+        UsageError: Both are given, or --multiple-of alone, or one is no number.
+    """
+    if parameters is None and flops is None:
+        if multiple_of is not None:
+            raise UsageError("--multiple-of goes with --parameters or --flops; a --spec has its own: multiple_of")
+        return ()
+    words = {"parameters": parameters, "flops": flops}
+    given = [None if word is None else _number(name, word) for name, word in words.items()]
+    with understood("--parameters and --flops"):
+        return (Budget(given[0], given[1], multiple_of=1 if multiple_of is None else multiple_of),)
+
+
+def _number(name: str, word: str) -> int | float:
+    """An int for digits alone, which is a number; else a float, which may be a factor."""
+    with understood(f"--{name} {word!r}: expected 2.0 (a factor), 20000000 or 500e6"):
+        return int(word) if word.isdigit() else float(word)
 
 
 def method_of(word: str) -> str:

@@ -23,7 +23,7 @@ from ..infer.width_graph import WidthGraph
 from ..model.tree import Output
 from ..ops.page import entries, page
 from ..plans.growth_plan import Plan
-from .arguments import inputs_as_planned, inputs_of, method_of, model_of, plan_of_file, spec_of
+from .arguments import budget_of, inputs_as_planned, inputs_of, method_of, model_of, plan_of_file, spec_of
 from .checkpoints import load, save
 from .usage import UsageError, understood
 
@@ -62,11 +62,14 @@ def why(args: argparse.Namespace) -> int:
 def plan(args: argparse.Namespace) -> int:
     """Make a plan, print it, and write it where --out says."""
     model = _model(args)  # its file may register methods
-    requests, method = spec_of(args.spec), method_of(args.method)
+    budget, method = budget_of(args.parameters, args.flops, args.multiple_of), method_of(args.method)
+    if args.spec is None and not budget:
+        raise UsageError("say what to grow: --spec 2.0, or --parameters 2.0, or --flops 500e6")
+    requests = (*budget, *(spec_of(args.spec) if args.spec is not None else ()))
     made = api.plan(_widths(args, model), requests, seed=args.seed, method=method)
     if args.out:
         Path(args.out).write_text(made.to_json(indent=1) + "\n", encoding="utf-8")
-    return _say(args, str(made), made.to_json(indent=2))
+    return _say(args, f"{made}\n\n{made.cost().totals}", made.to_json(indent=2))
 
 
 def summary(args: argparse.Namespace) -> int:

@@ -76,6 +76,15 @@ SPEC = _word(
     help='what to grow: a factor (2.0), JSON (\'{"layer3.*": 1.5, "conv1": 96}\') or a .json file. '
     "An integer is a width in channels, a number with a point a factor",
 )
+BUDGET = (
+    _word(
+        "--parameters",
+        metavar="NUMBER",
+        help="grow to that many parameters, beside what --spec says: 2.0 is twice as many, 20000000 is a number",
+    ),
+    _word("--flops", metavar="NUMBER", help="instead, grow to that many FLOPs of a forward pass: 2.0, or 500e6"),
+    _word("--multiple-of", type=int, metavar="CHANNELS", help="new widths are multiples of this; with one of the two"),
+)
 PLAN = _word("--plan", metavar="FILE", help="a plan that `fxgrow plan` wrote, instead of --spec")
 PLAN_FILE = _word("plan", metavar="PLAN", help="a file that `fxgrow plan` wrote")
 TRACED = (MODEL, KWARGS, GUESSED, MODULE, LEAF)
@@ -103,7 +112,8 @@ COMMANDS = (
         "plan new widths and layers, checked to compute the same function",
         (
             *TRACED,
-            Word(SPEC.names, {**SPEC.options, "required": True}),
+            SPEC,
+            *BUDGET,
             _word("-o", "--out", metavar="FILE", help="write the plan there, as JSON"),
             _word("--seed", type=int, default=0, help="seed of every random draw (default 0)"),
             _word(
@@ -117,6 +127,7 @@ COMMANDS = (
         (
             f"{NET} --input 2,1,8,8 --spec 1.5 -o plan.json",
             f"""{NET} --spec '[{{"stage2.*": 1.5}}, {{"deepen": "conv1"}}]'""",
+            f"{NET} --parameters 2.0",
         ),
     ),
     Command(

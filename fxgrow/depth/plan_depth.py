@@ -26,7 +26,7 @@ from ..ops import Value
 from ..plans.changes import CLONE, Insert, Kind, Layer, NodeRef, StructuralChange
 from ..plans.entries import Recount, Skipped
 from ..plans.growth_plan import Plan
-from ..spec.match import match, module_of
+from ..spec.patterns import match, module_of
 from ..spec.requests import Deepen, Kernel, Request
 from . import module_blocks
 from .anchors import Anchor, anchors

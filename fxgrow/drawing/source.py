@@ -9,13 +9,13 @@ from functools import cached_property
 
 from torch import nn
 
+from ..costs.calls import work
 from ..infer.groups import Group
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom
 from ..model.copies import named_tensors
 from ..plans.changes import KernelSize, StructuralChange
 from ..plans.growth_plan import Plan
-from ..report.costs import work
 from ..report.report import Report
 from .view import GROWS, LEVELS, PINNED, STAYS, Level, Swatch, WidthChange
 

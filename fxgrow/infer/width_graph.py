@@ -20,7 +20,7 @@ from ..model.tree import Mode
 from ..ops import KERNEL
 from ..recording.returned import Returned
 from ..recording.tape import Call
-from ..spec.match import is_pattern
+from ..spec.patterns import is_pattern
 from .attributes import Attribute
 from .findings import CARRY, Findings, FixedDims, Prediction
 from .groups import Constraint, Group, can_grow, constrain

@@ -30,6 +30,7 @@ from ..model.tree import Output
 from ..spec.parse import parse
 from . import serial, validation
 from .changes import StructuralChange, renumbered
+from .costs import Amount, Cost, LayerCost, cost_of, joined
 from .entries import (
     CloneOutput,
     Edit,
@@ -51,9 +52,9 @@ class Plan:
     """All that growth changes, which `fxgrow.plan` gives and `fxgrow.apply` takes.
 
     Public are `to_json()`, `from_json()`, `then()`, `steps`, `renumbered()`, `grown_widths` (each with `name`, `old`,
-    `new` and `method`), `width()`, `preserves_function`, `skipped` (each with `name` and `reason`), `model`, `inputs`,
-    `spec`, `seed`, `method`, `output`, `leaf_modules`, `notes`, `made_with` and `str()`. All else is
-    opaque: the later stages read it, and it may change in any version.
+    `new` and `method`), `width()`, `parameters`, `flops`, `cost()`, `preserves_function`, `skipped` (each with `name`
+    and `reason`), `model`, `inputs`, `spec`, `seed`, `method`, `output`, `leaf_modules`, `notes`, `made_with` and
+    `str()`. All else is opaque: the later stages read it, and it may change in any version.
 
     Attributes:
         model: The class of the teacher.
@@ -79,6 +80,8 @@ class Plan:
         stored: The tensors of the teacher's `state_dict`; empty in plans of versions before 1.3.
         next: The plan for the student that this one makes.
         sizes: The sizes that inputs of the student must have, because its code mixes them with widths that grow.
+        costs: What each module costs before and after growth; empty in plans of versions before 1.5. Comparisons of
+            plans ignore them: bytes depend on the dtype of the model.
         made_with: The versions of fxgrow, torch and Python that made it. Comparisons of plans ignore it.
     """
 
@@ -105,6 +108,7 @@ class Plan:
     sizes: tuple[FixedSize, ...] = ()
     stored: tuple[Stored, ...] = ()
     next: Plan | None = None
+    costs: tuple[LayerCost, ...] = field(default=(), compare=False)
     made_with: MadeWith = field(default_factory=MadeWith, compare=False)
 
     @functools.cached_property
@@ -130,6 +134,39 @@ class Plan:
             and all(change.exact_modes for change in self.changes)
             and (self.next is None or self.next.preserves_function)
         )
+
+    @property
+    def parameters(self) -> Amount:
+        """The number of parameters before growth and after it.
+
+        Raises:
+            PlanError: The plan does not say, since it was made before version 1.5 of the format.
+        """
+        return self.cost().parameters
+
+    @property
+    def flops(self) -> Amount | None:
+        """The FLOPs of a forward pass on the example inputs, before and after; None where they are not known.
+
+        Raises:
+            PlanError: As for `parameters`.
+        """
+        return self.cost().flops
+
+    def cost(self) -> Cost:
+        """What growth costs by module and in all: parameters, FLOPs, bytes. No student is made.
+
+        Raises:
+            PlanError: As for `parameters`.
+        """
+        first, last = self.steps[0], self.steps[-1]
+        if not all(step.costs for step in (first, last)):
+            raise PlanError("the plan does not say what growth costs; it was made before version 1.5: plan again")
+        if first is last or self.next is None:
+            return cost_of(self.costs)
+        before = {self.student_name(one.name, 1): one for one in first.costs}
+        none = LayerCost("", flops=(0, 0))
+        return cost_of(joined(before.get(one.name, none), one) for one in last.costs)
 
     @property
     def steps(self) -> tuple[Plan, ...]:
@@ -296,6 +333,7 @@ class Plan:
             validation.check_changes(step.changes, step.output)
             validation.check_recounts(step.recounts)
             validation.check_stated(step.stated)
+            validation.check_costs(step.costs)
             reason = why_invalid(step.example) if step.example is not None else ""
             if reason:
                 raise PlanError(f"the plan's example inputs are none: {reason}")

@@ -22,6 +22,7 @@ from ..layouts.layout import Layout, atoms, measure, only_atom
 from ..model.fixed_sizes import NUMBER_OF_DIMENSIONS, FixedSize
 from ..model.tree import Output
 from .changes import CLONE, Enlarge, Insert, KeptShape, Repeat, StructuralChange
+from .costs import LayerCost
 from .entries import DROP, PARTS, Edit, IoDimPlan, Recount, Resize, StatedSize, Stored, TensorPlan, Width
 
 MOST_CHANNELS = 10**8  # of a width, a kernel size, a stated size
@@ -31,6 +32,7 @@ MOST_ENTRIES_OF_A_CONTAINER = 10**6
 MOST_DIMS = 64  # of one tensor, as in torch
 MOST_CHARACTERS = 1000  # of the label of an input
 MOST_PLANS = 64  # one after the other
+MOST_COST = 1 << 100  # of a module: parameters, bytes or FLOPs
 
 
 _NO_SIZES = frozenset(vars(nn.Module())) | frozenset(dir(nn.Module))  # attributes that every module has
@@ -64,6 +66,16 @@ def check_tensors(tensors: Sequence[TensorPlan], widths: Mapping[str, Width]) ->
         if math.prod(measure(layout, lambda name: widths[name].new) for layout in t.layouts) > MOST_ENTRIES:
             raise PlanError(f"the plan's {t.name!r} would have more than {MOST_ENTRIES:,} entries")
         _check_mean_fill(t, widths)
+
+
+def check_costs(costs: Sequence[LayerCost]) -> None:
+    """Numbers are not negative and bounded, and each module stands once."""
+    _check_distinct("costs", [one.name for one in costs])
+    for one in costs:
+        if not all(
+            0 <= number <= MOST_COST for pair in (one.parameters, one.bytes, one.flops or ()) for number in pair
+        ):
+            raise PlanError(f"the plan says that {one.name!r} costs what no module costs")
 
 
 def _check_mean_fill(t: TensorPlan, widths: Mapping[str, Width]) -> None:

@@ -17,6 +17,7 @@ from ..base.torch_private import pytree
 from ..base.wording import a_type
 from ..capture.ladder import trace_model
 from ..capture.traced import Traced
+from ..costs.flops import total_flops
 from ..errors import GrowError, TraceError, in_words
 from ..infer.freeze import freeze
 from ..infer.width_graph import WidthGraph
@@ -33,7 +34,6 @@ from ..rewrite.lineage import plan_between
 from ..rewrite.student_inputs import old_outputs, padded, padded_inputs
 from ..solver.io_widths import free_io_dims
 from ..spec.parse import parse
-from .flops import total_flops
 from .report import TOLERANCE, NodeError, Report
 from .run import run_graph, run_module
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..capture.ladder import trace_model
 from ..capture.traced import Traced
+from ..costs.flops import flops_by_module
 from ..model.copies import clone_shared, clone_to_run, named_tensors
 from ..model.tree import Mode, graph_for, set_mode
 from ..model.walk import named_modules
@@ -21,8 +22,7 @@ from ..plans.growth_plan import Plan
 from ..rewrite.student import assemble
 from ..rewrite.student_inputs import padded, padded_inputs
 from ..rewrite.tensors import replacements
-from ..spec.match import module_of
-from .flops import flops_by_module
+from ..spec.patterns import module_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from ..rewrite.lineage import plan_between, plan_of
 from ..rewrite.student import check_code
 from ..rewrite.student_inputs import padded_inputs
 from ..rewrite.tensors import check_tensors
-from ..spec.match import module_of
+from ..spec.patterns import module_of
 from .figures import Figures, figures_after, figures_before, figures_of
 from .summary_table import Row, Summary
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..base.tables import table
+from ..base.tables import short, table
 
 Pair = tuple[int | None, int | None]  # before and after growth; None: the layer does not exist, or not known
 UNKNOWN: Pair = (None, None)
@@ -120,14 +120,6 @@ class Summary:
         made.add_row(*map(text, total), style="bold")
         made.caption = text("\n".join(f"note: {note}" for note in self.notes)) if self.notes else None
         return made
-
-
-def short(figure: int) -> str:
-    """A number with three significant digits: 594231296 as "594 M"."""
-    for exponent, letter in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if figure >= 10**exponent:
-            return f"{figure / 10**exponent:#.3g}".rstrip(".") + f" {letter}"
-    return str(figure)
 
 
 def _column(pairs: Sequence[Pair], how: Callable[[int], str]) -> list[str]:

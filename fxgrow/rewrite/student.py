@@ -14,6 +14,7 @@ from ..depth.calibrate import calibrate, check_batches
 from ..depth.insert import make
 from ..depth.owners import Owners
 from ..errors import GrowError, PlanError, Unfit, in_words
+from ..model.copies import named_tensors
 from ..model.fixed_sizes import check_in_graph, check_in_module
 from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
@@ -23,8 +24,9 @@ from ..plans.entries import MadeWith
 from ..plans.growth_plan import Plan
 from .edits import edit, resize, restate
 from .lineage import remember
+from .memory import check_memory
 from .student_inputs import padded
-from .tensors import replacements
+from .tensors import check_tensors, replacements
 
 
 def check_code(plan: Plan, traced: Traced) -> None:
@@ -70,11 +72,15 @@ def student_of(traced: Traced, plan: Plan, model: nn.Module, batches: Iterable[A
         batches: Of inputs, for the statistics of new norms; None: these start with mean 0 and variance 1.
 
     Raises:
-        PlanError: The model has other parameters than the plan, or the batches do not run.
+        PlanError: The model has other parameters than the plan, there is no room for the student, or the batches do
+            not run.
     """
     calibrated = _calibrated(plan)
     if batches is not None:
         check_batches(batches)
+    tensors = named_tensors(model)
+    check_tensors(plan, tensors)
+    check_memory(plan, tensors)
     root = traced.tree(model, replacements(plan, model))
     student = assemble(root, traced, plan, type(model).__name__)
     if calibrated and batches is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import PlanError
 from ..infer.groups import Group
@@ -196,6 +196,14 @@ def _admissible(widths: WidthGraph, request: Widen, layout: Layout, name: str, w
     if mean and request.is_literal_name:
         raise PlanError(f"{request.pattern!r} cannot be widened to {width}: {why}")
     return Decision(skipped={name: why})
+
+
+def next_width(widths: WidthGraph, request: Widen, name: str, width: int) -> int | None:
+    """The smallest width of a group, from `width` on, that its constraints and `multiple_of` allow; None for none."""
+    layout = _home(widths, widths.groups_by_name[name])
+    new = _admissible(widths, replace(request, indivisible="round_up"), layout, name, width).new[name]
+    size = measure(layout, {**{n: widths.width(n) for n in atoms(layout)}, name: new}.__getitem__)
+    return new if size % request.multiple_of == 0 else None
 
 
 def _multiple(widths: WidthGraph, request: Widen, layout: Layout, name: str, width: int, step: int) -> Decision:

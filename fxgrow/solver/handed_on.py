@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import atoms
-from ..spec.match import is_literal, module_of
+from ..spec.patterns import is_literal, module_of
 from .meant_widths import Meant, names_of
 
 SHOWN = 3  # layers in a message

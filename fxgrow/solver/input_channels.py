@@ -19,7 +19,7 @@ from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom, show
 from ..model.call_args import labelled
 from ..recording.run import named_inputs
-from ..spec.match import match
+from ..spec.patterns import match
 from ..spec.requests import Inputs
 from .io_growth import IGNORED, IoDim, IoGrowth, check_more
 

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms
-from ..spec.match import is_literal, match, module_of
+from ..spec.patterns import is_literal, match, module_of
 
 
 @dataclass(frozen=True, slots=True)

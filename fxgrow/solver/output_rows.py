@@ -13,7 +13,7 @@ from ..infer.findings import CARRY, CONTRACT
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import Layout, atoms, measure, of, show
 from ..model.tree import MODES
-from ..spec.match import match, module_of
+from ..spec.patterns import match, module_of
 from ..spec.requests import Outputs
 from .io_growth import IoDim, IoGrowth, check_more
 

@@ -21,10 +21,12 @@ from ..model.example_data import call_to_data
 from ..model.tree import Mode, module_at
 from ..plans.entries import Edit, IoDimPlan, MeanFill, Resize, Skipped, Stored, TensorPlan, Width
 from ..plans.growth_plan import Plan
+from ..spec.budget import Budget
 from ..spec.parse import Widen, to_json
 from ..spec.requests import Inputs, Request
 from .io_growth import IoGrowth
 from .io_widths import check_io_growths
+from .solved import solved_widths
 from .targets import Targets, resolve
 
 
@@ -49,9 +51,10 @@ def plan_widths(
         PlanError: A request cannot be met; the text says which, why, and what to do.
     """
     wider = [request for request in requests if isinstance(request, Widen)]
-    used = _used_methods(method, wider)
+    budgets = [request for request in requests if isinstance(request, Budget)]
+    used = _used_methods(method, [*wider, *budgets])
     check_io_growths(widths, io_growths)
-    targets = _targets(widths, wider, method, used, io_growths)
+    targets = targets_of(widths, wider, method, io_growths, budgets)
     grown = {name: new for name, new in targets.new.items() if new > widths.width(name)}
     chosen = _methods(widths, grown, targets, method)
     all_widths = {
@@ -77,7 +80,7 @@ def plan_widths(
         resizes=(*_resizes(widths, measured), *_eps_resizes(all_widths, targets)),
         skipped=tuple(Skipped(name, reason) for name, reason in targets.skipped.items()),
         notes=(
-            *_notes(widths, grown, targets, used.values(), alone=len(wider) == len(requests)),
+            *_notes(widths, grown, targets, used.values(), alone=len(wider) + len(budgets) == len(requests)),
             *_io_notes(io_growths),
         ),
         io_dims=_io_dims(io_growths),
@@ -85,23 +88,38 @@ def plan_widths(
     )
 
 
-def _used_methods(default: str, requests: Sequence[Widen]) -> dict[str, methods.Method]:
+def _used_methods(default: str, requests: Sequence[Widen | Budget]) -> dict[str, methods.Method]:
     """The methods that are asked for, by name."""
     used = [offered(name) for name in (default, *(request.method for request in requests if request.method))]
     return {how.name: how for how in used}
 
 
-def _targets(
+def targets_of(
     widths: WidthGraph,
     requests: Sequence[Widen],
-    default: str,
-    used: Mapping[str, methods.Method],
-    io_growths: Sequence[IoGrowth],
+    method: str,
+    io_growths: Sequence[IoGrowth] = (),
+    budgets: Sequence[Budget] = (),
 ) -> Targets:
-    """The new width of each group that is asked for."""
+    """The new width of each group that is asked for.
+
+    Args:
+        widths: As for `plan_widths`.
+        requests: Those for widths.
+        method: As for `plan_widths`.
+        io_growths: As for `plan_widths`.
+        budgets: Those that are solved.
+
+    Raises:
+        PlanError: A request cannot be met.
+    """
+    used = _used_methods(method, [*requests, *budgets])
     of_io = {e.group: Widen(str(e.request), widths.width(e.group) + e.more, method=e.method) for e in io_growths}
+    ends = {name: (int(request.width), request) for name, request in of_io.items()}
     no_replicas = {name: how.preserves_function and not how.replicas for name, how in used.items()}
-    return resolve(widths, requests, no_replicas, default, [name for name, how in used.items() if how.replicas], of_io)
+    replicating = [name for name, how in used.items() if how.replicas]
+    given = {**solved_widths(widths, budgets), **ends}
+    return resolve(widths, requests, no_replicas, method, replicating, given)
 
 
 def _tensors(widths: WidthGraph, sizes: _Sizes, targets: Targets) -> tuple[TensorPlan, ...]:

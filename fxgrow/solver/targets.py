@@ -89,7 +89,7 @@ def resolve(
     no_replicas: Mapping[str, bool],
     method: str,
     replicating: Collection[str] = (),
-    ends: Mapping[str, Widen] = MappingProxyType({}),
+    given: Mapping[str, tuple[int, Widen]] = MappingProxyType({}),
 ) -> Targets:
     """The new width of each group that grows.
 
@@ -100,13 +100,14 @@ def resolve(
             operators that need them.
         method: The method of requests that name none.
         replicating: The methods whose new channels are replicas.
-        ends: What inputs and outputs ask of their groups, which nothing else may ask for by name.
+        given: The width of groups that inputs, outputs and budgets decide, which nothing else may ask for by name.
 
     Raises:
         PlanError: A request cannot be met, or two disagree.
     """
-    targets = Targets({name: int(request.width) for name, request in ends.items()}, dict(ends))
-    taken = {name: f"{request.pattern} says how wide it is to be" for name, request in ends.items()}
+    deciding = {name: request for name, (_, request) in given.items()}
+    targets = Targets({name: width for name, (width, _) in given.items()}, deciding)
+    taken = {name: f"{request.pattern} says how wide it is to be" for name, request in deciding.items()}
     for request in sorted(requests, key=lambda w: w.blanket):
         how = request.method or method
         if request.indivisible == "average" and how not in replicating:
@@ -122,7 +123,9 @@ def resolve(
             else ask_by_name(widths, request, excluded, unfit)
         )
         targets = targets.taking(widths, request, decision)
-    excluded = set().union(*(excluded_by(widths, request) for request in requests))
+    excluded = set().union(
+        *(excluded_by(widths, request) for request in dict.fromkeys((*requests, *deciding.values())))
+    )
     return _with_equal_parts(widths, _with_same_ratios(widths, targets), excluded, no_replicas, method)
 
 

@@ -14,10 +14,10 @@ from typing import Any, Literal, TypeAlias
 from ..base.decode import DecodeError, encode, parse_json
 from ..base.scalars import as_int, as_number
 from ..errors import PlanError
-from .match import is_literal
+from .budget import Budget
+from .patterns import EVERYTHING, is_literal
 from .requests import REQUESTS, Request, check_pattern, made_of, patterns
 
-EVERYTHING = "*"
 MOST_TIMES, MOST_CHANNELS = 1e6, 10**8  # what is above was meant otherwise
 
 
@@ -157,7 +157,8 @@ def _from_json(text: str) -> Spec:
 
 
 def _from_mapping(spec: Mapping[str, Any]) -> Iterable[Widen | Request]:
-    kind = next((request for key, request in REQUESTS.items() if request.is_data(spec)), None)
+    kinds: tuple[type[Request], ...] = (Budget, *REQUESTS.values())
+    kind = next((request for request in kinds if request.is_data(spec)), None)
     if kind is not None:
         yield kind.from_data(spec)
         return

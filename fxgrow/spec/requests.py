@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from ..base.decode import DecodeError, Leniency, decode, encode
 from ..base.scalars import as_int
 from ..errors import PlanError
-from .match import LONGEST, is_pattern
+from .patterns import LONGEST, is_pattern
 
 KINDS = ("identity", "residual", "random")
 NORMS = ("batch", "group")

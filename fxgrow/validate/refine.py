@@ -9,7 +9,7 @@ has passed the check.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -27,6 +27,7 @@ from ..plans.growth_plan import Plan
 from ..rewrite.student import rebuild
 from ..rewrite.student_inputs import padded
 from ..rewrite.tensors import replacements
+from ..solver.io_growth import IoGrowth
 from ..solver.io_widths import free_io_dims
 from ..solver.plan_widths import plan_widths
 from ..spec.parse import Widen
@@ -34,6 +35,7 @@ from ..spec.requests import Request
 from .changes import Student, check_changes
 from .clones import check_clones
 from .conformance import check_conformance
+from .costs import with_costs
 from .fixed_dims import KEPT_SIZES, fixed_sizes
 from .stated_sizes import stated_sizes, with_stated_sizes
 from .verdict import Mismatch, Verdict
@@ -42,6 +44,8 @@ SHOWN = 4  # reasons in a message
 FEW = 4  # widths that are tried to be grown by one factor, where a size goes wrong; those that do already are one
 
 log = logging.getLogger("fxgrow")
+
+Sized = Callable[[WidthGraph, Sequence[IoGrowth]], Sequence[Widen | Request]]
 
 
 @dataclass(slots=True)
@@ -132,7 +136,9 @@ class _Repairs:
         return 1 < len({widths.groups_by_name[name].ratio or name for name in names}) <= FEW
 
 
-def plan_until_valid(widths: WidthGraph, requests: Sequence[Widen | Request], *, seed: int, method: str) -> Plan:
+def plan_until_valid(
+    widths: WidthGraph, requests: Sequence[Widen | Request], *, seed: int, method: str, sized: Sized | None = None
+) -> Plan:
     """A plan whose student provably makes the teacher's calls, with the predicted shapes.
 
     Args:
@@ -140,6 +146,7 @@ def plan_until_valid(widths: WidthGraph, requests: Sequence[Widen | Request], *,
         requests: Of every kind.
         seed: As for `plan_widths`.
         method: As for `plan_widths`.
+        sized: Gives requests in which budgets are solved, for the constraints of each round; None: there are none.
 
     Raises:
         PlanError: A request cannot be met (also where it meets a width that had to be pinned).
@@ -149,13 +156,20 @@ def plan_until_valid(widths: WidthGraph, requests: Sequence[Widen | Request], *,
         repairs = _Repairs(keeps_place=frozenset(growth.group for growth in io_growths))
         while True:
             repaired = repairs.on(widths)
-            proposal = plan_widths(repaired, requests, seed=seed, method=method, io_growths=io_growths)
+            asked = requests if sized is None else sized(repaired, io_growths)
+            proposal = plan_widths(repaired, asked, seed=seed, method=method, io_growths=io_growths)
             verdict = check_conformance(*_on_meta(widths, proposal), widths, proposal)
             if not verdict.mismatches:
-                complete = _with_depth(_accepted(widths, proposal, repairs, verdict), widths, requests)
-                _refuse_nothing(complete, requests)
-                return _with_stated_sizes(complete, widths)
+                return _complete(_accepted(widths, proposal, repairs, verdict), widths, requests)
             _repair(repairs, repaired, proposal, verdict)
+
+
+def _complete(accepted: Plan, widths: WidthGraph, requests: Sequence[Widen | Request]) -> Plan:
+    """The plan of widths that passed the check, with all else that is asked for, and what it costs."""
+    deeper = _with_depth(accepted, widths, requests)
+    _refuse_nothing(deeper, requests)
+    stated = _with_stated_sizes(deeper, widths)
+    return with_costs(stated, widths, lambda: _on_meta(widths, stated))
 
 
 def _accepted(widths: WidthGraph, proposal: Plan, repairs: _Repairs, verdict: Verdict) -> Plan:

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 from ..errors import PlanError
 
+EVERYTHING = "*"
 LONGEST = 1000  # characters of a pattern: the time that a glob takes may grow with their square
 
 

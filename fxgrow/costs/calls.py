@@ -1,7 +1,7 @@
 """FLOPs of each call of a model at any widths, from layouts, without a run.
 
 The layouts give the shapes of a recorded call at any widths, and torch's formulas its FLOPs. `flops` uses the same
-formulas on a run; a drawing of a plan has no student to run.
+formulas on a run; a drawing of a plan has no student to run, and a budget tries many sizes.
 
 Source: torch.utils.flop_counter (which operators count; a multiply-add counts as two).
 """
@@ -30,11 +30,13 @@ class Work:
     Attributes:
         weight: The parameter that the call contracts; "" for a product of two activations.
         site: The location of the call in the model.
+        module: The path of the module that makes it.
         flops: The number of FLOPs.
     """
 
     weight: str
     site: str
+    module: str
     flops: int
 
 
@@ -45,14 +47,24 @@ def work(widths: WidthGraph, sizes: Sizes) -> Iterator[Work]:
         widths: The width graph of the model.
         sizes: The width of each group to count for.
     """
+    for call, prediction in counted(widths):
+        yield Work(_weight(prediction), call.site, call.module, flops_of(call, prediction, sizes))
+
+
+def counted(widths: WidthGraph) -> Iterator[tuple[Call, Prediction]]:
+    """The calls of a forward pass that have FLOPs, with the layouts of what they read and make."""
     mode = "eval" if "eval" in widths.calls else widths.traced.modes[0]
     for call, prediction in zip(widths.calls[mode], widths.predictions[mode], strict=False):
-        formula = flop_registry.get(call.op.overloadpacket)
-        if formula is not None:
-            args, kwargs = _arguments(call, prediction, sizes)
-            shapes = [_shape(layouts, sizes) for layouts in prediction.outs]
-            flops = formula(*args, **kwargs, out_val=shapes[0] if len(shapes) == 1 else tuple(shapes))
-            yield Work(_weight(prediction), call.site, flops)
+        if call.op.overloadpacket in flop_registry:
+            yield call, prediction
+
+
+def flops_of(call: Call, prediction: Prediction, sizes: Sizes) -> int:
+    """The FLOPs of a call at some widths."""
+    args, kwargs = _arguments(call, prediction, sizes)
+    shapes = [_shape(layouts, sizes) for layouts in prediction.outs]
+    out = shapes[0] if len(shapes) == 1 else tuple(shapes)
+    return int(flop_registry[call.op.overloadpacket](*args, **kwargs, out_val=out))
 
 
 def _weight(prediction: Prediction) -> str:

@@ -1,0 +1,85 @@
+"""A plan whose student takes a given time, as the user's own function measures it.
+
+The FLOPs of the student are the handle: plans are made for more and more exact numbers of FLOPs, and a student of each,
+with random weights, is measured. Between two measurements the time is taken to be linear in FLOPs.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+
+from ..base.scalars import as_number
+from ..capture.traced import Traced
+from ..errors import PlanError, in_words
+from ..plans.growth_plan import Plan
+from ..rewrite.sample import sample_student
+from ..solver.search import WITHIN
+from ..spec.budget import Budget
+from .rounds import Rounds, factors
+
+MEASUREMENTS = 10
+MOST_STEP = 4.0  # times the FLOPs so far
+
+log = logging.getLogger("fxgrow")
+
+
+def plan_to_latency(traced: Traced, budget: Budget, rounds: Rounds) -> Plan:
+    """The plan whose student takes the time of a budget within 1 %.
+
+    Args:
+        traced: The model.
+        budget: It has a latency and says how to measure it.
+        rounds: Plans for numbers of FLOPs.
+
+    Raises:
+        PlanError: The model takes longer already, no measurement comes within 1 %, or measuring fails.
+    """
+    goal = float(budget.goal(0))
+    least = rounds.least()
+    low = (float(rounds.cost(least)), _measured(traced, budget, least))
+    high: tuple[float, float] | None = None
+    if low[1] > goal * (1 + WITHIN):
+        raise PlanError(f"{budget!r}: with no wider layers it takes {low[1]:.4g} already; fxgrow only grows")
+    nearest = low[1]
+    for _ in range(MEASUREMENTS):
+        flops = _next(low, high, goal)
+        made = rounds.plan(round(flops))
+        taken = _measured(traced, budget, made)
+        log.info("%r: %.4g FLOPs take %.4g", budget, flops, taken)
+        if abs(taken - goal) <= WITHIN * goal:
+            return replace(made, notes=(*made.notes[:-1], f"{budget!r}: measured {taken:.4g}; {factors(made)}"))
+        nearest = min(nearest, taken, key=lambda time: abs(time - goal))
+        low, high = ((flops, taken), high) if taken < goal else (low, (flops, taken))
+    raise PlanError(
+        f"{budget!r}: of {MEASUREMENTS} students none takes that within 1 %; the nearest takes {nearest:.4g}. Where "
+        "times vary from run to run, let measure return the median of many"
+    )
+
+
+def _next(low: tuple[float, float], high: tuple[float, float] | None, goal: float) -> float:
+    """The FLOPs to try, from (FLOPs, time) below the goal and above it."""
+    if high is None:
+        return low[0] * min(max(goal / low[1], 1 + WITHIN), MOST_STEP)
+    part = (goal - low[1]) / (high[1] - low[1]) if high[1] > low[1] else 0.5
+    return low[0] + (high[0] - low[0]) * min(max(part, 0.05), 0.95)
+
+
+def _measured(traced: Traced, budget: Budget, plan: Plan) -> float:
+    """The time of a student, as the user's function says it.
+
+    Raises:
+        PlanError: The function fails, or gives no positive number.
+    """
+    student = sample_student(traced, plan)
+    if budget.measure is None:
+        raise PlanError(f"{budget!r}: there is no function that measures; give measure")
+    try:
+        returned = budget.measure(student)
+    except Exception as error:
+        raise PlanError(f"{budget!r}: measure fails: {in_words(error)}") from error
+    taken = as_number(returned)
+    if taken is None or not 0 < taken < math.inf:
+        raise PlanError(f"{budget!r}: measure is to return a positive number of seconds, and returned {returned!r:.80}")
+    return float(taken)
