@@ -27,6 +27,8 @@ from .ties import Ties
 from .unread import pin_unread
 from .width_graph import OtherSizes, TensorWidths, WidthGraph, layouts_of
 
+INPUT_OF = "input of "  # before the name of a layer: the width that it reads
+
 
 def freeze(traced: Traced) -> WidthGraph:
     """Infer every width of a traced model.
@@ -249,7 +251,7 @@ class _Names:
 
 def _name(tensor: str, dim: int, *, produced: bool, contracted: bool) -> str:
     layer = tensor.rpartition(".")[0] or tensor
-    return layer if produced else f"input of {layer}" if contracted else f"{tensor}[{dim}]"
+    return layer if produced else f"{INPUT_OF}{layer}" if contracted else f"{tensor}[{dim}]"
 
 
 def _map_values(known: Any, names: _Names) -> Any:

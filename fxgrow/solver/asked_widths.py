@@ -12,6 +12,7 @@ from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, measure
 from ..spec.parse import Widen
 from .handed_on import handed_on
+from .hints import hint, listed
 from .mean_channels import MeanChannels, find_mean_channels
 from .meant_widths import Meant, meant, names_of
 
@@ -110,8 +111,7 @@ def ask_by_name(widths: WidthGraph, request: Widen, excluded: set[str], unfit: M
             refused[one.name] = unfit[free[0]] if free else _why_not(widths, names)
     wanted = any(decision.new for decision in decisions)
     if refused and (not wanted or request.is_literal_name or isinstance(request.width, int)):
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
-        raise PlanError(f"{request.pattern!r} cannot be widened: {reasons}")
+        raise PlanError(f"{request.pattern!r} cannot be widened: {listed(refused)}{hint(widths, request, found)}")
     skipped = {labels[name]: reason for name, reason in refused.items()}
     return _joined([*decisions, Decision(skipped={**only_handed_on, **skipped})])
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from ..errors import PlanError
+from ..infer.freeze import INPUT_OF
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms
 from ..spec.patterns import is_literal, match, module_of
@@ -46,12 +48,16 @@ def meant(widths: WidthGraph, pattern: str, *, channels: bool = False) -> list[M
     """
     if pattern in widths.groups_by_name and not _is_of_model(widths, pattern):
         return [_of_width(pattern)]
+    if (read := _read_by(widths, pattern)) is not None:
+        return [read]
     names = [group.name for group in widths.groups]
-    if not any(_is_matched(tensor, pattern) for tensor in widths.tensors):
-        found = [name for name in names if fnmatchcase(name, pattern)]
-        if found:
-            return [_of_width(name) for name in found]
-    tensors = match(pattern, widths.tensors, widths.traced.classes, names)
+    try:
+        tensors = match(pattern, widths.tensors, widths.traced.classes, names)
+    except PlanError:
+        found = [_of_width(name) for name in names if fnmatchcase(name, pattern)]
+        if not found:
+            raise
+        return found
     by_size = _of_layers(widths, pattern, tensors)
     if by_size and (channels or is_literal(pattern)):
         tensors = [tensor for tensor in tensors if not _is_inside(tensor, by_size)]
@@ -63,12 +69,21 @@ def _is_of_model(widths: WidthGraph, name: str) -> bool:
     return any(tensor == name or tensor.startswith(f"{name}.") for tensor in widths.tensors)
 
 
-def _is_matched(tensor: str, pattern: str) -> bool:
-    return fnmatchcase(tensor, pattern) or fnmatchcase(module_of(tensor), pattern) or tensor.startswith(f"{pattern}.")
-
-
 def _of_width(name: str) -> Meant:
     return Meant(name, name, ((name,),), is_width=True)
+
+
+def _read_by(widths: WidthGraph, name: str) -> Meant | None:
+    """The dimension that a layer reads, for `input of LAYER`, also where another layer gives it its name."""
+    layer = name.removeprefix(INPUT_OF)
+    if layer == name:
+        return None
+    for tensor in widths.tensors.values():
+        if layer in (tensor.name, module_of(tensor.name)):
+            for layout, role in zip(tensor.layouts, tensor.roles, strict=True):
+                if role == "contract" and any(atoms(layout)):
+                    return Meant(name, name, layout)
+    return None
 
 
 def _of_tensor(widths: WidthGraph, tensor: str) -> Meant:

@@ -39,7 +39,7 @@ def match(pattern: str, tensors: Iterable[str], modules: Iterable[str] = (), oth
     names = list(tensors)
     found = [t for t in names if _matches(t, pattern) or _matches(module_of(t), pattern)]
     if not found or is_literal(pattern):
-        found = [t for t in names if t in found or t.startswith(f"{pattern}.")]
+        found = [t for t in names if t in found or any(_matches(path, pattern) for path in _containers(t))]
     if not found:
         paths = [path for path in modules if path]
         bare = next((i for i, path in enumerate(paths) if fnmatchcase(path, pattern)), None)

@@ -19,7 +19,7 @@ from ..depth.owners import Owners
 from ..depth.plan_depth import plan_depth
 from ..errors import PlanError
 from ..infer.width_graph import WidthGraph
-from ..layouts.layout import Equality, Layout
+from ..layouts.layout import Equality, Layout, atoms
 from ..model.copies import clone_shared
 from ..model.tree import module_at
 from ..plans.entries import DROP, Edit, Skipped, StatedSize
@@ -60,6 +60,7 @@ class _Repairs:
         equal: Layouts that the code makes equal.
         tried_equal: The pairs of which that was tried.
         repaired: The widths for which this round has a repair.
+        supposed: The pairs among `equal` that were tried because the sizes are equal in the teacher.
     """
 
     keeps_place: frozenset[str]
@@ -69,6 +70,7 @@ class _Repairs:
     equal: dict[tuple[Layout, Layout], Equality] = field(default_factory=dict)
     tried_equal: set[tuple[Layout, Layout]] = field(default_factory=set)
     repaired: set[str] = field(default_factory=set)
+    supposed: set[tuple[Layout, Layout]] = field(default_factory=set)
 
     def on(self, widths: WidthGraph) -> WidthGraph:
         """The widths with all of these constraints."""
@@ -117,6 +119,8 @@ class _Repairs:
         together = frozenset(names)
         if together | set(around) <= self.repaired:  # an earlier mismatch of this round has the repair
             return
+        if self._suppose_equal(widths, names, idle, reason):
+            return
         more = [together.union(around, others) for others in idle if others]
         for candidate in (together, together | frozenset(around), *more):
             if candidate not in self.tried and self._is_a_few(widths, candidate):
@@ -130,6 +134,25 @@ class _Repairs:
         self.ties = {tied: why for tied, why in self.ties.items() if not tied & together}
         self.equal = {pair: equality for pair, equality in self.equal.items() if not equality.names & together}
         self.pins.update({name: reason for name in names if name not in self.pins})
+
+    def _suppose_equal(
+        self, widths: WidthGraph, names: Sequence[str], idle: Sequence[Sequence[str]], reason: str
+    ) -> bool:
+        """Give a width and one that nobody asked for one size, if they have in the teacher; whether that is new."""
+        for pair in [pair for pair in self.supposed if {*atoms(pair[0]), *atoms(pair[1])} & set(names)]:
+            self.supposed.remove(pair)  # it did not help
+            self.equal.pop(pair, None)
+        others = dict.fromkeys(other for some in idle for other in some)
+        for name in names if len(names) == 1 else ():
+            for other in others:
+                pair: tuple[Layout, Layout] = (((name,),), ((other,),))
+                if widths.width(name) == widths.width(other) and pair not in self.tried_equal:
+                    self.tried_equal.add(pair)
+                    self.supposed.add(pair)
+                    self.equal[pair] = Equality(*pair, reason)
+                    self.repaired |= {name, other}
+                    return True
+        return False
 
     def _is_a_few(self, widths: WidthGraph, names: frozenset[str]) -> bool:
         """Whether there are several widths to tie, and not too many; those that have one ratio count once."""
