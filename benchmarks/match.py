@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure the pairs that the record lacks, and print or write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="pairs whose names contain this")
-    parser.add_argument("--record", type=Path, default=Path("benchmarks/records/match.json"))
+    parser.add_argument("--record", type=Path, default=Path("runs/match.json"))
     parser.add_argument("--markdown", type=Path, help="write the page there")
     options = parser.parse_args(argv)
     torch.manual_seed(0)

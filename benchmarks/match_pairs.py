@@ -4,6 +4,7 @@ Each pair that is said to be out of reach was looked at: the reason is one of th
 computes, not of what fxgrow can do today.
 """
 
+import itertools
 from dataclasses import dataclass
 
 GROUPS = "another number of groups for the same channels is another function"
@@ -39,7 +40,7 @@ class Pair:
 
 def _chain(zoo: str, names: str, size: int = 64) -> tuple[Pair, ...]:
     several = names.split()
-    return tuple(Pair(zoo, a, b, size) for a, b in zip(several, several[1:], strict=False))
+    return tuple(Pair(zoo, a, b, size) for a, b in itertools.pairwise(several))
 
 
 PAIRS = (

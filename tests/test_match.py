@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import fxgrow
+import match_target
 from fxgrow import GrowError, PlanError
 from tests.check import randomise, relative_error
 
@@ -176,7 +177,11 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], str]]
     "smaller": (lambda: Net(8), lambda: Net(6), r"stem.weight: 8x3x3x3 -> 6x3x3x3 would shrink"),
     "fewer blocks": (lambda: Net(depths=(2, 2)), lambda: Net(depths=(2, 1)), r"stages.1.1.conv1: Net has no weight"),
     "fewer stages": (lambda: Net(), lambda: Net(depths=(1,)), r"head.weight: 5x8 -> 5x4 would shrink"),
-    "more stages": (lambda: Net(), lambda: Net(depths=(1, 2, 1)), r"head.weight\[1\]: 8 -> 16 is no size of stages.1.0.conv2"),
+    "more stages": (
+        lambda: Net(),
+        lambda: Net(depths=(1, 2, 1)),
+        r"head.weight\[1\]: 8 -> 16 is no size of stages.1.0.conv2",
+    ),
     "another activation": (
         lambda: chain((4, 6), (1,)),
         lambda: chain((4, 6), (1,), activation=nn.GELU),
@@ -232,7 +237,7 @@ def test_neither_model_is_changed() -> None:
     fxgrow.match(small, large, X)
     for model, state in zip((small, large), before, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), state.values(), strict=True))
-    assert large.training and not large.stem.training and not small.training
+    assert [large.training, large.stem.training, small.training] == [True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -272,8 +277,16 @@ def test_a_checkpoint_grown_by_the_plan_loads_into_the_large_model(tmp_path: Pat
     files = [tmp_path / f"{name}.safetensors" for name in ("small", "large")]
     save_file(small.state_dict(), files[0])
     fxgrow.grow_checkpoint(plan, *files)
-    assert not fxgrow.match(small, files[1], X).width("features.0").new - 6
-    from safetensors.torch import load_file
-
     large.load_state_dict(load_file(files[1]))
     assert relative_error(large.eval()(X), small.eval()(X)) <= EXACT
+
+
+def test_the_example_trains_on_from_a_matched_network(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["match_target.py", "--epochs", "1"])
+    match_target.main()
+    said = capsys.readouterr().out.splitlines()
+    shares = [float(line.split()[-1].rstrip("%")) for line in said[-4:]]
+    assert shares[0] == shares[1]
+    assert "stem      kernel 3x3 -> 5x5" in "\n".join(said)

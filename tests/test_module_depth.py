@@ -7,7 +7,7 @@ import functools
 import importlib.util
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -628,8 +628,8 @@ def test_clones_in_the_wrong_place_are_refused(monkeypatch: pytest.MonkeyPatch) 
     """A mutant: entries change places."""
     right = insertion.number_through
 
-    def wrong(container: nn.Module, named: Callable[[str], str]) -> None:
-        right(container, named)
+    def wrong(container: nn.Module, named: Callable[[str], str], flat: Container[str]) -> None:
+        right(container, named, flat)
         first, *others = container._modules.items()
         container._modules.clear()
         container._modules.update([*others, first])

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow import Widen
-from fxgrow.spec.patterns import match
 from fxgrow.spec.parse import parse, to_json
+from fxgrow.spec.patterns import match
 from tests.nets import NETS
 
 RESNET = NETS["res_net"]

@@ -49,6 +49,7 @@ def users(model: Net, x: Tensor, spec: fxgrow.Spec, output: Literal["graph", "mo
     assert_type(fxgrow.apply([plan, plan.then(plan)], model, calibration=[x, (x, x), {"x": x}]), fx.GraphModule | Net)
     assert_type(fxgrow.plan_of(model), fxgrow.Plan | None)
     report = fxgrow.verify(model, fxgrow.apply(plan, model), x, tolerance=1e-3)
+    matched: fxgrow.Plan = fxgrow.match(model, model, x, partial=True, output="module")
     assert_type(report.raise_if_different(), fxgrow.Report)
     assert_type(report.exact, bool)
     assert_type(fxgrow.summary(plan, teacher=widths), fxgrow.Summary)

@@ -234,7 +234,7 @@ def _layers(family: _Family, behind: str, new: Sequence[str], mine: str, its: st
     before = family.mine[: family.mine.index(behind) + 1]
     maps = [name for name in before if len(family.small.child(name).own.get("weight", ())) > 1]
     nodes = [(name, family.large.children[name].own) for name in new]
-    for at, (name, own) in enumerate(nodes):
+    for at, (_, own) in enumerate(nodes):
         weight = own.get("weight", ())
         if len(weight) > 1 and maps:
             normed = at + 1 < len(nodes) and "running_mean" in nodes[at + 1][1]

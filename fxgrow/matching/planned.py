@@ -28,8 +28,8 @@ from ..report.report import TOLERANCE
 from ..report.run import run_module
 from ..rewrite.student_inputs import padded_inputs
 from ..solver.input_channels import find_input
-from ..spec.patterns import module_of
 from ..spec.parse import Widen
+from ..spec.patterns import module_of
 from ..spec.requests import Deepen, Inputs, Kernel, Outputs, Request
 from .names import Correspondence, NewLayer, correspond
 from .settings import differing_settings, other_classes

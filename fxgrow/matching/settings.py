@@ -14,7 +14,8 @@ from .names import Correspondence
 from .sizes import Difference
 
 IN_TRAINING = ("training", "p", "inplace", "momentum", "dropout", "drop_prob")  # with no effect in eval mode
-MASKS = (nn.Identity, nn.modules.dropout._DropoutNd)  # the identity in eval mode
+DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+MASKS = (nn.Identity, *DROPOUT)  # the identity in eval mode
 SCALARS = (bool, int, float, str)
 
 
