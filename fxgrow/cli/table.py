@@ -76,6 +76,15 @@ SPEC = _word(
     help='what to grow: a factor (2.0), JSON (\'{"layer3.*": 1.5, "conv1": 96}\') or a .json file. '
     "An integer is a width in channels, a number with a point a factor",
 )
+REQUIRED_SPEC = Word(SPEC.names, {**SPEC.options, "required": True})
+SEED = _word("--seed", type=int, default=0, help="seed of every random draw (default 0)")
+METHOD = _word(
+    "--method",
+    metavar="METHOD",
+    default=methods.DEFAULT,
+    help=f"how new channels are filled: {', '.join(methods.names())}, or one that the model's file "
+    "registers (default %(default)s)",
+)
 PLAN = _word("--plan", metavar="FILE", help="a plan that `fxgrow plan` wrote, instead of --spec")
 PLAN_FILE = _word("plan", metavar="PLAN", help="a file that `fxgrow plan` wrote")
 TRACED = (MODEL, KWARGS, GUESSED, MODULE, LEAF)
@@ -103,20 +112,34 @@ COMMANDS = (
         "plan new widths and layers, checked to compute the same function",
         (
             *TRACED,
-            Word(SPEC.names, {**SPEC.options, "required": True}),
+            REQUIRED_SPEC,
             _word("-o", "--out", metavar="FILE", help="write the plan there, as JSON"),
-            _word("--seed", type=int, default=0, help="seed of every random draw (default 0)"),
-            _word(
-                "--method",
-                metavar="METHOD",
-                default=methods.DEFAULT,
-                help=f"how new channels are filled: {', '.join(methods.names())}, or one that the model's file "
-                "registers (default %(default)s)",
-            ),
+            SEED,
+            METHOD,
         ),
         (
             f"{NET} --input 2,1,8,8 --spec 1.5 -o plan.json",
             f"""{NET} --spec '[{{"stage2.*": 1.5}}, {{"deepen": "conv1"}}]'""",
+        ),
+    ),
+    Command(
+        "grow",
+        commands.grow,
+        "plan, grow and save a model in one step",
+        (
+            *TRACED,
+            REQUIRED_SPEC,
+            _word(
+                "-o", "--out", metavar="FILE", required=True, help="the student to write, in the format of its suffix"
+            ),
+            _word("--weights", metavar="FILE", help="a checkpoint of the teacher; default: its initial weights"),
+            _word("--plan-out", metavar="FILE", help="write the plan there, as JSON: `fxgrow verify` reads it"),
+            SEED,
+            METHOD,
+        ),
+        (
+            f"{NET} --weights teacher.pt --spec 1.5 -o grown.safetensors --plan-out grown.json",
+            f"""{NET} --spec '{{"stage2.*": 2.0}}' -o grown.pt""",
         ),
     ),
     Command(
