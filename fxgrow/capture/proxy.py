@@ -72,11 +72,13 @@ def guard(value: Any, expected: Any, place: str) -> None:
 
 def _difference(value: Any, expected: Any, place: str) -> str:
     """What is other than in the example, in words: of arguments those that differ, by their names."""
+    shown: Callable[[Any], str] = brief
     if place.startswith(FORMS) and type(value) is type(expected) is list:
         names = place.removeprefix(FORMS).split(", ")
-        pairs, shown = dict(zip(names, zip(expected, value, strict=False), strict=False)), _of_form
+        pairs = dict(zip(names, zip(expected, value, strict=False), strict=False))
+        shown = _of_form
     elif place == ARGUMENTS and type(value) is type(expected) is dict:
-        pairs, shown = {name: (was, value.get(name)) for name, was in expected.items()}, brief
+        pairs = {name: (was, value.get(name)) for name, was in expected.items()}
     else:
         return f"{brief(value)} instead of {brief(expected)}, {place}"
     said = [f"{name} was {shown(was)} and is {shown(now)}" for name, (was, now) in pairs.items() if was != now]
