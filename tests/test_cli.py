@@ -248,6 +248,55 @@ def test_verify_tells_by_its_status_whether_the_student_is_exact(run: Run) -> No
     assert "NOT the same function" in text
 
 
+def test_grow_writes_the_student_that_its_plan_makes(run: Run) -> None:
+    teacher = randomise(model_of("net.py:Net")).double()
+    save(teacher, "teacher.pt")
+    words = ("grow", "net.py:Net", *SHAPE, "--weights", "teacher.pt", "--spec", '{"a": 12}', "--method", "split")
+    status, text, _ = run(*words, "-o", "student.pt", "--plan-out", "grown.json")
+    assert (status, "wrote student.pt: " in text) == (0, True)
+    plan = fxgrow.Plan.from_json(Path("grown.json").read_text())
+    student = load("student.pt", fxgrow.apply(plan, teacher))
+    assert (student.get_submodule("a").out_channels, plan.method) == (12, "split")
+    assert fxgrow.verify(teacher, student, torch.randn(2, 3, 8, 8, dtype=torch.float64)).exact
+    data = json.loads(run(*words, "-o", "student.pt", "--json")[1])
+    assert data["plan"]["model"] == "Net"
+    assert data["parameters"][1] > data["parameters"][0]
+
+
+@pytest.mark.parametrize("option", ["--weights", "--plan-out"])
+def test_grow_writes_over_no_file_that_it_is_given(run: Run, option: str) -> None:
+    save(model_of("net.py:Net"), "teacher.pt")
+    before = Path("teacher.pt").read_bytes()
+    status, _, error = run("grow", "net.py:Net", "--spec", "2.0", option, "teacher.pt", "-o", "./teacher.pt")
+    assert (status, "would be lost" in error) == (2, True)
+    assert Path("teacher.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        ("verify plan.json net.py:Net", "verify net.py:Net plan.json"),
+        ("apply teacher.pt plan.json student.pt", "apply plan.json teacher.pt student.pt"),
+        ("apply teacher.pt student.pt plan.json", "apply plan.json teacher.pt student.pt"),
+        ("apply plan.json net.py:Net teacher.pt student.pt", "apply net.py:Net plan.json teacher.pt student.pt"),
+        ("apply net.py:Net teacher.pt student.pt plan.json", "apply net.py:Net plan.json teacher.pt student.pt"),
+    ],
+)
+def test_words_in_another_order_are_refused_with_the_command(run: Run, words: str, right: str) -> None:
+    planned(run)
+    save(model_of("net.py:Net"), "teacher.pt")
+    status, _, error = run(*words.split())
+    assert (status, f"fxgrow {right}" in error) == (2, True), error
+    assert not Path("student.pt").exists()
+
+
+def test_a_student_in_the_place_of_the_teacher_is_refused(run: Run) -> None:
+    planned(run)
+    save(model_of("net.py:Net"), "teacher.pt")
+    status, _, error = run("apply", "plan.json", "student.pt", "teacher.pt")
+    assert (status, "TEACHER, which is read, comes before STUDENT" in error) == (2, True)
+
+
 @pytest.mark.parametrize("kind", ["pt", "safetensors"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_apply_grows_a_checkpoint(run: Run, kind: str, dtype: torch.dtype) -> None:

@@ -151,3 +151,148 @@ def _plan(net: nn.Module) -> fxgrow.Plan:
 def test_a_tolerance_of_numpy_counts_as_a_number() -> None:
     net, x = _net(), torch.randn(3, 4)
     assert fxgrow.verify(net, net, x, tolerance=np.float32(0.5)).tolerance == 0.5
+
+
+# -- guards name the argument -------------------------------------------------------------------------
+
+
+class Optional(nn.Module):
+    """Takes another path with labels, and for another kind of reduction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(
+        self, x: Tensor, labels: Tensor | None = None, kind: str = "sum", *, scale: float = 1.0
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        y = self.b(self.a(x)) * scale
+        if labels is None:
+            return y
+        loss = (y - labels) ** 2
+        return y, loss.sum() if kind == "sum" else loss.mean()
+
+
+@pytest.mark.parametrize(
+    ("example", "given", "said"),
+    [
+        ({}, {"labels": torch.zeros(3, 2)}, "(labels was None and is float[3, 2])"),
+        ({"labels": torch.zeros(3, 2)}, {}, "(labels was a tensor of 2 dimensions and is None)"),
+        ({"labels": torch.zeros(3, 2)}, {"labels": torch.zeros(2)}, "2 dimensions and is a tensor of 1 dimension)"),
+        (
+            {"labels": torch.zeros(3, 2)},
+            {"labels": torch.zeros(3, 2), "kind": "mean"},
+            "(kind was 'sum' and is 'mean')",
+        ),
+        ({}, {"scale": 2.0}, "(scale was 1.0 and is 2.0)"),
+        ({}, {"scale": 2.0, "kind": "mean"}, "(kind was 'sum' and is 'mean', scale was 1.0 and is 2.0)"),
+    ],
+)
+def test_a_guard_names_the_argument(example: dict[str, Tensor], given: dict[str, Tensor], said: str) -> None:
+    x = torch.randn(3, 4)
+    student = fxgrow.grow(Optional(), 2.0, {"x": x, **example})
+    student(x, **example)
+    with pytest.raises(fxgrow.GrowError) as error:
+        student(x, **given)
+    assert said in str(error.value)
+
+
+def test_a_guard_names_the_argument_that_holds_several_tensors() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor, more: tuple[Tensor, ...] | None = None) -> Tensor:
+            y: Tensor = self.b(self.a(x))
+            return y if more is None else y + more[0] + more[1]
+
+    two = torch.randn(3, 2)
+    student = fxgrow.grow(Pair(), 2.0, (torch.randn(3, 4), (two, two)))
+    with pytest.raises(fxgrow.GrowError, match=r"more was \(2, 2\) and is \(2, 1\)"):
+        student(torch.randn(3, 4), (two, two[0]))
+
+
+# -- dtypes, inputs and specifications ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [(torch.float32, "float"), (torch.float64, "float64"), (torch.bfloat16, "bfloat16"), (torch.float16, "float16")],
+)
+def test_a_dtype_is_called_by_its_name(dtype: torch.dtype, name: str) -> None:
+    assert brief(torch.zeros(2, 3, dtype=dtype)) == f"{name}[2, 3]"
+
+
+@pytest.mark.parametrize("shape", [(2, 4), [2, 4], torch.Size([2, 4]), {"input": (2, 4)}, ((2, 4),), ([2, 4],)])
+def test_a_shape_instead_of_a_tensor_has_a_hint(shape: fxgrow.ExampleInputs) -> None:
+    with pytest.raises(fxgrow.TraceError, match=r"give torch\.randn\(2, 4\)"):
+        fxgrow.grow(_net(), 2.0, shape)
+
+
+@pytest.mark.parametrize("array", [np.zeros((2, 4)), (np.zeros((2, 4)),), {"input": np.zeros((2, 4))}])
+def test_an_array_instead_of_a_tensor_has_a_hint(array: fxgrow.ExampleInputs) -> None:
+    with pytest.raises(fxgrow.TraceError, match=r"give torch\.from_numpy"):
+        fxgrow.grow(_net(), 2.0, array)
+
+
+def test_a_failure_on_tensors_has_no_hint_about_shapes() -> None:
+    with pytest.raises(fxgrow.TraceError) as error:
+        fxgrow.grow(_net(), 2.0, torch.randn(2, 5))
+    assert "randn" not in str(error.value)
+
+
+@pytest.mark.parametrize("number", [np.float32(2.0), np.float64(2.0), np.float16(2.0)])
+def test_numbers_of_numpy_are_factors(number: float) -> None:
+    for spec in (number, {"0": number}, [fxgrow.Widen("0", number)]):
+        assert fxgrow.grow(_net(), spec, torch.randn(2, 4)).get_parameter("0.weight").shape[0] == 16
+
+
+@pytest.mark.parametrize("number", [torch.tensor(2.0), np.array(2.0)])
+def test_arrays_of_one_number_have_a_hint(number: float) -> None:
+    for spec in (number, {"0": number}):
+        with pytest.raises(fxgrow.PlanError, match=r"give its item\(\)"):
+            fxgrow.grow(_net(), spec, torch.randn(2, 4))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        [{"widen": "0", "width": 2.0}],
+        [{"widen": {"0": 2.0}}],
+        {"widen": "0"},
+        {"Widen": ["0", 2.0]},
+        '[{"widen": "0", "factor": 2.0}]',
+        {"pattern": "0"},
+        {"pattern": "0", "factor": 2.0},
+    ],
+)
+def test_a_request_for_widths_in_the_form_of_others_has_a_hint(spec: fxgrow.Spec) -> None:
+    with pytest.raises(fxgrow.PlanError, match=r"to widen a layer, write \{'0': 1\.5\}"):
+        fxgrow.grow(_net(), spec, torch.randn(2, 4))
+
+
+def test_a_layer_may_be_called_widen() -> None:
+    net = nn.Sequential()
+    net.add_module("widen", nn.Linear(4, 8))
+    net.add_module("pattern", nn.Linear(8, 2))
+    for spec in ({"widen": 2.0}, {"widen": {"width": 16}}, {"widen": 16}):
+        assert fxgrow.grow(net, spec, torch.randn(2, 4)).get_parameter("widen.weight").shape[0] == 16
+
+
+def test_a_number_in_quotes_has_a_hint() -> None:
+    with pytest.raises(fxgrow.PlanError, match=r"without quotes: 2\.0"):
+        fxgrow.grow(_net(), {"0": "2.0"}, torch.randn(2, 4))
+    with pytest.raises(fxgrow.PlanError, match=r"write \{'0': 2.0\}"):
+        fxgrow.grow(_net(), "0=2.0", torch.randn(2, 4))
+
+
+@pytest.mark.parametrize("spec", [{"4": 20}, {"4": 2.0}, {"4.weight": 20}, {"4": {"width": 20}}])
+def test_outputs_have_a_hint_at_their_request(spec: fxgrow.Spec) -> None:
+    with pytest.raises(fxgrow.PlanError, match=r"ask for fxgrow\.Outputs\((20|N)\)"):
+        fxgrow.grow(_net(), spec, torch.randn(2, 4))
+
+
+def test_inputs_have_a_hint_at_their_request() -> None:
+    with pytest.raises(fxgrow.PlanError, match=r"ask for fxgrow\.Inputs\(ARGUMENT, 8\)"):
+        fxgrow.grow(_net(), {"input of 0": 8}, torch.randn(2, 4))

@@ -20,7 +20,7 @@ from torch import Tensor, fx
 from torch.fx.proxy import Attribute
 
 from ..base.torch_private import pytree
-from ..base.wording import a_type
+from ..base.wording import a_type, with_article
 from ..errors import GrowError, TraceError
 from ..model.example_inputs import brief
 from ..model.recorded import recorded
@@ -47,6 +47,9 @@ _COUNTED = (  # give as many tensors as sizes say
 _RANK = ("ndim", "dim", "ndimension")
 _PLACEMENT = ("device", "dtype")  # whether a model is moved or cast decides no guard
 
+ARGUMENTS = "arguments"  # as the place of a guard: that of their values, by name
+FORMS = "forms of arguments: "  # before the names of arguments, as the place of a guard on what `form` says of each
+
 
 @recorded
 def guard(value: Any, expected: Any, place: str) -> None:
@@ -63,8 +66,32 @@ def guard(value: Any, expected: Any, place: str) -> None:
     if value is not expected and value != expected:
         raise GrowError(
             "these inputs would take another path through the model's code than the example inputs that it was grown "
-            f"with ({brief(value)} instead of {brief(expected)}, {place}); grow it with such inputs as the example"
+            f"with ({_difference(value, expected, place)}); grow it with such inputs as the example"
         )
+
+
+def _difference(value: Any, expected: Any, place: str) -> str:
+    """What is other than in the example, in words: of arguments those that differ, by their names."""
+    shown: Callable[[Any], str] = brief
+    if place.startswith(FORMS) and type(value) is type(expected) is list:
+        names = place.removeprefix(FORMS).split(", ")
+        pairs = dict(zip(names, zip(expected, value, strict=False), strict=False))
+        shown = _of_form
+    elif place == ARGUMENTS and type(value) is type(expected) is dict:
+        pairs = {name: (was, value.get(name)) for name, was in expected.items()}
+    else:
+        return f"{brief(value)} instead of {brief(expected)}, {place}"
+    said = [f"{name} was {shown(was)} and is {shown(now)}" for name, (was, now) in pairs.items() if was != now]
+    return ", ".join(said)
+
+
+def _of_form(form: Any) -> str:
+    """What `form` says of an argument."""
+    if isinstance(form, int):
+        return f"a tensor of {form} dimension{'s' * (form != 1)}"
+    if isinstance(form, str):
+        return "None" if form == type(None).__name__ else with_article(form)
+    return brief(form)
 
 
 fx.node.has_side_effect(guard)

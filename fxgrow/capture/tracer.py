@@ -34,7 +34,7 @@ from ..recording.tape import Tape
 from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, patched, unpatched
 from .positions import counts_dimensions
 from .probes import Probes
-from .proxy import VALUE, MetaProxy, form, guard, guards, is_symbolic, kinds_asked, or_default
+from .proxy import ARGUMENTS, FORMS, VALUE, MetaProxy, form, guard, guards, is_symbolic, kinds_asked, or_default
 
 STALE = "a cache outside the model holds what an earlier attempt to trace put there"
 
@@ -162,7 +162,7 @@ class Tracer(fx.Tracer):
         if self.finished:
             raise TraceError(STALE)
         plain = all(isinstance(v, PLAIN) for v in value) if isinstance(value, list) else isinstance(value, PLAIN)
-        place = Path(asker or caller()).name if self._in_forward else "arguments"
+        place = Path(asker or caller()).name if self._in_forward else ARGUMENTS
         for tensor in kinds_asked(node):  # a model may be cast, but its images do not become integers
             kind = self.create_node("call_method", "is_floating_point", (tensor,), {})
             self.create_node("call_function", guard, (kind, kind.meta[VALUE], place), {})
@@ -229,7 +229,7 @@ class Tracer(fx.Tracer):
                 args.append(passed)
         if frozen:
             asked, expected = ({n: pair[i] for n, pair in frozen.items()} for i in (0, 1))
-            self.create_node("call_function", guard, (asked, expected, "arguments"), {})
+            self.create_node("call_function", guard, (asked, expected, ARGUMENTS), {})
 
         def forward() -> Any:
             self._in_forward = True
@@ -365,11 +365,12 @@ def _guard_form(graph: fx.Graph) -> None:
     """Refuse inputs with other numbers of dimensions, and None where a tensor was given."""
     placeholders = [n for n in graph.nodes if n.op == "placeholder"]
     inputs = [n for n in placeholders if is_symbolic(n.meta[VALUE])]
+    place = FORMS + ", ".join(str(n.target).lstrip("*") for n in inputs)
     with graph.inserting_after(placeholders[-1]):
         asked = graph.call_function(form, (inputs,))
     asked.meta[VALUE] = form([n.meta[VALUE] for n in inputs])
     with graph.inserting_after(asked):
-        graph.call_function(guard, (asked, asked.meta[VALUE], "arguments")).meta[VALUE] = None
+        graph.call_function(guard, (asked, asked.meta[VALUE], place)).meta[VALUE] = None
 
 
 def _is_plain(node: fx.Node) -> bool:

@@ -23,8 +23,11 @@ from ..infer.width_graph import WidthGraph
 from ..model.tree import Output
 from ..ops.page import entries, page
 from ..plans.growth_plan import Plan
+from ..spec.parse import Widen
+from ..spec.requests import Request
 from .arguments import budget_of, inputs_as_planned, inputs_of, method_of, model_of, plan_of_file, spec_of
 from .checkpoints import load, save
+from .order import check_order
 from .usage import UsageError, understood
 
 FINE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
@@ -59,13 +62,22 @@ def why(args: argparse.Namespace) -> int:
     return _say(args, answer, {"asked": args.names, "answer": answer.splitlines()})
 
 
+def _asked(args: argparse.Namespace) -> tuple[Widen | Request, ...]:
+    """What a specification and a budget ask for.
+
+    Raises:
+        UsageError: Neither is given.
+    """
+    budget = budget_of(args.parameters, args.flops, args.multiple_of)
+    if args.spec is None and not budget:
+        raise UsageError("say what to grow: --spec 2.0, or --parameters 2.0, or --flops 500e6")
+    return (*budget, *(spec_of(args.spec) if args.spec is not None else ()))
+
+
 def plan(args: argparse.Namespace) -> int:
     """Make a plan, print it, and write it where --out says."""
     model = _model(args)  # its file may register methods
-    budget, method = budget_of(args.parameters, args.flops, args.multiple_of), method_of(args.method)
-    if args.spec is None and not budget:
-        raise UsageError("say what to grow: --spec 2.0, or --parameters 2.0, or --flops 500e6")
-    requests = (*budget, *(spec_of(args.spec) if args.spec is not None else ()))
+    requests, method = _asked(args), method_of(args.method)
     made = api.plan(_widths(args, model), requests, seed=args.seed, method=method)
     if args.out:
         Path(args.out).write_text(made.to_json(indent=1) + "\n", encoding="utf-8")
@@ -137,6 +149,7 @@ def _drawn_alone(args: argparse.Namespace) -> Plan:
 
 def verify(args: argparse.Namespace) -> int:
     """Compare a student with its teacher; `FAILED` where they do not compute the same function."""
+    check_order("verify", args, "model", "plan")
     teacher = _model(args)  # its file may register the plan's methods
     read = plan_of_file(args.plan)
     if args.weights is not None:
@@ -166,8 +179,31 @@ def verify(args: argparse.Namespace) -> int:
     return FINE if report.exact else FAILED
 
 
+def grow(args: argparse.Namespace) -> int:
+    """Plan and apply in one step: write a student, and its plan where --plan-out says."""
+    given = [args.weights, args.plan_out]
+    if Path(args.out).resolve() in [Path(path).resolve() for path in given if path is not None]:
+        raise UsageError(f"-o is the same file as another argument, {args.out}, which would be lost: give another name")
+    model = _model(args)  # its file may register methods
+    requests, method = _asked(args), method_of(args.method)
+    if args.weights is not None:
+        load(args.weights, model)
+    made = api.plan(_widths(args, model), requests, seed=args.seed, method=method)
+    student = api.apply(made, model)
+    save(student, args.out)
+    if args.plan_out:
+        Path(args.plan_out).write_text(made.to_json(indent=1) + "\n", encoding="utf-8")
+    before, after = (sum(p.numel() for p in each.parameters()) for each in (model, student))
+    return _say(
+        args,
+        f"{made}\n\nwrote {args.out}: {before:,} -> {after:,} parameters",
+        {"file": args.out, "parameters": [before, after], "plan": json.loads(made.to_json())},
+    )
+
+
 def apply(args: argparse.Namespace) -> int:
     """Write a grown checkpoint, to another file than the teacher's."""
+    check_order("apply", args, *(["model"] if args.model is not None else []), "plan", "teacher", "student")
     if args.model is None:
         return _grow_checkpoint(args)
     if Path(args.student).resolve() == Path(args.teacher).resolve():

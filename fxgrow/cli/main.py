@@ -35,6 +35,7 @@ examples, in a clone of fxgrow:
   fxgrow summary examples/quickstart.py:DigitNet --plan plan.json
   fxgrow verify examples/quickstart.py:DigitNet plan.json
   fxgrow apply examples/quickstart.py:DigitNet plan.json teacher.pt student.pt
+  fxgrow grow examples/quickstart.py:DigitNet --weights teacher.pt --spec 1.5 -o grown.pt
 
 exit status: 0 success; 1 the model cannot be grown as requested, or a student does not compute the same function;
 2 invalid arguments or unreadable files (found before the model is analysed).

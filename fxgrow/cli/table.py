@@ -85,6 +85,14 @@ BUDGET = (
     _word("--flops", metavar="NUMBER", help="instead, grow to that many FLOPs of a forward pass: 2.0, or 500e6"),
     _word("--multiple-of", type=int, metavar="CHANNELS", help="new widths are multiples of this; with one of the two"),
 )
+SEED = _word("--seed", type=int, default=0, help="seed of every random draw (default 0)")
+METHOD = _word(
+    "--method",
+    metavar="METHOD",
+    default=methods.DEFAULT,
+    help=f"how new channels are filled: {', '.join(methods.names())}, or one that the model's file "
+    "registers (default %(default)s)",
+)
 PLAN = _word("--plan", metavar="FILE", help="a plan that `fxgrow plan` wrote, instead of --spec")
 PLAN_FILE = _word("plan", metavar="PLAN", help="a file that `fxgrow plan` wrote")
 TRACED = (MODEL, KWARGS, GUESSED, MODULE, LEAF)
@@ -115,19 +123,34 @@ COMMANDS = (
             SPEC,
             *BUDGET,
             _word("-o", "--out", metavar="FILE", help="write the plan there, as JSON"),
-            _word("--seed", type=int, default=0, help="seed of every random draw (default 0)"),
-            _word(
-                "--method",
-                metavar="METHOD",
-                default=methods.DEFAULT,
-                help=f"how new channels are filled: {', '.join(methods.names())}, or one that the model's file "
-                "registers (default %(default)s)",
-            ),
+            SEED,
+            METHOD,
         ),
         (
             f"{NET} --input 2,1,8,8 --spec 1.5 -o plan.json",
             f"""{NET} --spec '[{{"stage2.*": 1.5}}, {{"deepen": "conv1"}}]'""",
             f"{NET} --parameters 2.0",
+        ),
+    ),
+    Command(
+        "grow",
+        commands.grow,
+        "plan, grow and save a model in one step",
+        (
+            *TRACED,
+            SPEC,
+            *BUDGET,
+            _word(
+                "-o", "--out", metavar="FILE", required=True, help="the student to write, in the format of its suffix"
+            ),
+            _word("--weights", metavar="FILE", help="a checkpoint of the teacher; default: its initial weights"),
+            _word("--plan-out", metavar="FILE", help="write the plan there, as JSON: `fxgrow verify` reads it"),
+            SEED,
+            METHOD,
+        ),
+        (
+            f"{NET} --weights teacher.pt --spec 1.5 -o grown.safetensors --plan-out grown.json",
+            f"""{NET} --spec '{{"stage2.*": 2.0}}' -o grown.pt""",
         ),
     ),
     Command(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..base.torch_private import pytree
 from ..errors import TraceError
-from .example_inputs import ModelInputs, arguments_of
+from .example_inputs import ModelInputs, arguments_of, inputs_hint
 
 
 def taken(model: nn.Module, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -118,4 +118,5 @@ def _bound(model: nn.Module, inputs: ModelInputs) -> inspect.BoundArguments:
     try:
         return _signature(model).bind(*inputs.args, **inputs.kwargs)
     except TypeError as error:
-        raise TraceError(f"example_inputs do not match {type(model).__name__}.forward: {error}") from None
+        hint = inputs_hint(inputs.args or inputs.kwargs)
+        raise TraceError(f"example_inputs do not match {type(model).__name__}.forward: {error}{hint}") from None

@@ -58,7 +58,7 @@ def _twice(x: Tensor) -> Tensor:
 def brief(value: Any) -> str:
     """A short text for a value: dtype and shape of a tensor, the first entries of a sequence."""
     if isinstance(value, Tensor):
-        kind = "float" if value.is_floating_point() else str(value.dtype).removeprefix("torch.")
+        kind = "float" if value.dtype is torch.float32 else str(value.dtype).removeprefix("torch.")
         return f"{kind}{list(value.shape)}"
     if isinstance(value, Mapping):
         return f"{{{_some(f'{key!r}: {brief(entry)}' for key, entry in value.items())}}}"
@@ -89,8 +89,29 @@ def arguments_of(example: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any
         return (), dict(example)
     raise TraceError(
         f"example_inputs is {a_type(example)}; expected a tensor, a tuple of positional arguments "
-        "or a dict of keyword arguments"
+        f"or a dict of keyword arguments{inputs_hint((example,))}"
     )
+
+
+def inputs_hint(arguments: Any) -> str:
+    """What to give where a shape or an array stands for a tensor; empty where neither does."""
+    leaves = pytree.tree_leaves(arguments)
+    if any(isinstance(leaf, Tensor) for leaf in leaves):
+        return ""
+    if any(type(leaf).__name__ == "ndarray" for leaf in leaves):
+        return ". For a NumPy array give torch.from_numpy(array)"
+    shape = _shape_in(arguments)
+    return f". For a tensor of this shape give torch.randn{tuple(shape)}" if shape else ""
+
+
+def _shape_in(value: Any) -> Sequence[int]:
+    """The first sequence of several sizes in some arguments."""
+    entries = list(value.values()) if isinstance(value, Mapping) else value
+    if not isinstance(entries, tuple | list):
+        return ()
+    if len(entries) > 1 and all(type(entry) is int and entry > 0 for entry in entries):
+        return () if isinstance(value, Mapping) else entries
+    return next(filter(None, map(_shape_in, entries)), ())
 
 
 def as_real_inputs(example: ExampleInputs) -> ModelInputs | None:

@@ -15,7 +15,7 @@ from ..base.content import storage_of
 from ..base.progress import step
 from ..errors import GrowError, TraceError, in_words
 from ..model.copies import clone_to_run, named_tensors
-from ..model.example_inputs import ModelInputs
+from ..model.example_inputs import ModelInputs, inputs_hint
 from ..model.provenance import NOT_THEIRS
 from ..model.tree import MODES, Mode
 from ..model.walk import named_modules
@@ -132,7 +132,7 @@ def _record_once(
         where = "" if inputs.real else " on the meta device"
         raise RunError(
             f"{type(root).__name__} does not run on {inputs} in {mode} mode{where}: "
-            f"{in_words(error)}{source_location(error)}"
+            f"{in_words(error)}{source_location(error)}{inputs_hint((inputs.args, dict(inputs.kwargs)))}"
         ) from error
     _check_own(root, run, theirs or {})
     return ModelRun(run.tape.calls, run.digests(result)), run.answers

@@ -15,6 +15,7 @@ from ..base.decode import DecodeError, encode, parse_json
 from ..base.scalars import as_int, as_number
 from ..errors import PlanError
 from .budget import Budget
+from .hints import as_number_hint, check_is_mapping_of_widths, one_layer
 from .patterns import EVERYTHING, is_literal
 from .requests import REQUESTS, Request, check_pattern, made_of, patterns
 
@@ -57,7 +58,10 @@ class Widen:
         check_pattern(self.pattern)
         width, multiple_of = as_number(self.width), as_int(self.multiple_of)
         if width is None:
-            raise PlanError(f"{self.pattern!r}: a width is an int (channels) or a float (factor), not {self.width!r}")
+            raise PlanError(
+                f"{self.pattern!r}: a width is an int (channels) or a float (factor), not {self.width!r:.80}"
+                f"{as_number_hint(self.width)}"
+            )
         object.__setattr__(self, "width", width)
         if not self.width >= 1:  # nan too
             raise PlanError(
@@ -144,7 +148,7 @@ def _requests(spec: Spec) -> Iterable[Widen | Request]:
     else:
         raise PlanError(
             "a specification is a float (a factor), a mapping, Widen, Deepen or other requests, a list of these or "
-            f"JSON, not {type(spec).__name__}"
+            f"JSON, not {type(spec).__name__}{as_number_hint(spec)}"
         )
 
 
@@ -152,7 +156,7 @@ def _from_json(text: str) -> Spec:
     try:
         return parse_json(text)
     except DecodeError as error:
-        advice = f"; for one layer write {{{text!r:.80}: 1.5}}" if text[:1] not in "{[" else ""
+        advice = f"; for one layer write {one_layer(text)}" if text[:1] not in "{[" else ""
         raise PlanError(f"the specification {text!r:.80} is not JSON ({error}){advice}") from None
 
 
@@ -165,10 +169,14 @@ def _from_mapping(spec: Mapping[str, Any]) -> Iterable[Widen | Request]:
     if "pattern" in spec and "width" in spec:  # a Widen as JSON
         yield made_of(Widen, spec)
         return
+    check_is_mapping_of_widths(spec)
     for pattern, value in spec.items():
         if isinstance(value, Mapping):
             if "width" not in value:
-                raise PlanError(f"{pattern!r}: the options {dict(value)!r} lack a width")
+                raise PlanError(
+                    f"{pattern!r}: the options {dict(value)!r:.80} lack a width: "
+                    f'write {{"width": 1.5}} for a factor, {{"width": 64}} for channels'
+                )
             yield from _from_mapping({"pattern": pattern, **value})
         else:
             yield Widen(pattern, value)

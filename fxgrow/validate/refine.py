@@ -139,9 +139,9 @@ class _Repairs:
         self, widths: WidthGraph, names: Sequence[str], idle: Sequence[Sequence[str]], reason: str
     ) -> bool:
         """Give a width and one that nobody asked for one size, if they have in the teacher; whether that is new."""
-        for old in [pair for pair in self.supposed if {*atoms(pair[0]), *atoms(pair[1])} & set(names)]:
-            self.supposed.remove(old)  # it did not help
-            self.equal.pop(old, None)
+        useless = {known for known in self.supposed if {*atoms(known[0]), *atoms(known[1])} & set(names)}
+        self.supposed -= useless
+        self.equal = {known: equality for known, equality in self.equal.items() if known not in useless}
         others = dict.fromkeys(other for some in idle for other in some)
         for name in names if len(names) == 1 else ():
             for other in others:

@@ -1,0 +1,56 @@
+"""Forms of a specification that are no form of one, and what was probably meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import PlanError
+
+KIND = "widen"  # the kind of request that has no key in JSON
+
+
+def check_is_mapping_of_widths(spec: Mapping[str, Any]) -> None:
+    """Refuse a request for widths that is written as the other requests are: `{"widen": "layer1", "width": 2.0}`.
+
+    Raises:
+        PlanError: It says how widths are asked for.
+    """
+    for key, value in spec.items():
+        name = key.lower() if isinstance(key, str) else ""
+        if (name == KIND and _is_no_width(value)) or (key == "pattern" and isinstance(value, str)):
+            layer = value if isinstance(value, str) else next(iter(value), "layer1")
+            raise PlanError(
+                f"{dict(spec)!r:.80} is no request; to widen a layer, write {{{str(layer)!r:.80}: 1.5}} (a factor) or "
+                f"{{{str(layer)!r:.80}: 64}} (channels), or with options "
+                f'{{"pattern": {str(layer)!r:.80}, "width": 1.5, "multiple_of": 8}}'
+            )
+
+
+def _is_no_width(value: object) -> bool:
+    """Whether a value is neither a width nor the options of one, so that its key is not the name of a layer."""
+    if isinstance(value, Mapping):
+        return "width" not in value
+    return isinstance(value, str | list | tuple)
+
+
+def as_number_hint(value: object) -> str:
+    """How a tensor, an array or a text is made a number; empty for everything else."""
+    if isinstance(value, str):
+        return f"; write it without quotes: {value:.40}" if _number(value) is not None else ""
+    single = getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None))
+    return "; for the number in it, give its item()" if single else ""
+
+
+def one_layer(text: str) -> str:
+    """A mapping for a text such as `conv1` or `conv1=2.0`."""
+    name, sign, width = text.partition("=")
+    number = _number(width) if sign else None
+    return f"{{{name!r:.80}: {width.strip()}}}" if number is not None else f"{{{text!r:.80}: 1.5}}"
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
