@@ -180,7 +180,9 @@ def _attempt(
     if target.tree is not None:
         differences[:0] = differing_settings(small, target.tree, proposal, found)
         if differences:  # classes that differ explain other differences; alone they may be one function
-            differences[:0] = other_classes(small, target.tree, found)
+            classes = [*other_classes(small, target.tree, found)]
+            inside = tuple(f"{one.name}." for one in classes)
+            differences = [*classes, *(one for one in differences if not one.name.startswith(inside))]
     if not differences and target.tree is not None and has_values(small) and has_values(target.tree):
         inputs = graph.traced.inputs if example is None else example
         differences += _other_results(inputs, small, target.tree, target.name, proposal)
