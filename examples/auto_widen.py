@@ -52,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         model, inputs = built(args.name)
         if args.input:
             inputs = (torch.randn([int(size) for size in args.input.split(",")]),)
+        elif inputs is None:  # what fxgrow guesses from the first layer
+            inputs = tuple(torch.randn(tensor.shape) for tensor in fxgrow.trace(model).inputs.args)
         if args.double:
             model, inputs = model.double(), _doubled(inputs)
         model.eval()
@@ -114,7 +116,7 @@ def _own(name: str) -> nn.Module:
 def _imported(library: str) -> Any:
     try:
         return importlib.import_module(library)
-    except ImportError:
+    except (ImportError, RuntimeError):  # not installed, or not for this torch
         return None
 
 
@@ -162,7 +164,7 @@ def _doubled(inputs: Any) -> Any:
     make: Callable[[Any], Any] = tuple
     if isinstance(inputs, dict):
         return dict(zip(inputs, each(inputs.values()), strict=True))
-    return make(each(inputs)) if inputs is not None else None
+    return make(each(inputs))
 
 
 if __name__ == "__main__":

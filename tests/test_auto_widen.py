@@ -22,6 +22,7 @@ Run = Callable[..., int]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    import_torchvision()
     (tmp_path / "net.py").write_text(NET)
     monkeypatch.chdir(tmp_path)
     return lambda *words: auto_widen.main([*words, "--out", "out"])
@@ -47,7 +48,6 @@ def test_a_model_in_a_file_is_grown_compared_and_drawn(run: Run, words: tuple[st
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "shufflenet_v2_x0_5", "bert"])
 def test_a_public_model_is_grown_by_its_name(run: Run, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip({"bert": "transformers", "mobilenetv3_small_050": "timm"}.get(name, "torchvision"))
-    import_torchvision()
     assert run(name, "--factor", "2") == 0
     assert f"{name}: " in capsys.readouterr().out.splitlines()[-1]
 
