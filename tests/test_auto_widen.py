@@ -33,7 +33,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     [
         ((), 12),
         (("--factor", "2"), 16),
-        (("--parameters", "2.0"), 16),
+        (("--parameters", "121"), 17),
         (("--like", "net.py:large"), 20),
         (("--output", "module", "--double", "--input", "3,4"), 12),
     ],
