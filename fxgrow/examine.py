@@ -95,7 +95,7 @@ def summary(
         >>> teacher = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
         >>> student = fxgrow.grow(teacher, {"0": 12}, torch.randn(2, 4))
         >>> print(fxgrow.summary(student, teacher=teacher))
-        Sequential: 1 widths grow; inputs float[2, 4]
+        Sequential: 1 width grows; inputs float[2, 4]
         layer  type    width group  width    parameters  FLOPs       why it stays
         -----  ------  -----------  -------  ----------  ----------  ----------------------------
         0      Linear            0  8 -> 12  40 -> 60    128 -> 192
