@@ -70,10 +70,8 @@ def fitted(title: str, tables: Sequence[Table], notes: Sequence[str], lines: int
     shares = _shares(wanted, room)
     parts = [title]
     for (headings, rows), share in zip(tables, shares, strict=False):
-        parts.append(
-            table(headings, rows[:share], limit=140)
-            + (f"\n... and {len(rows) - share} more" if share < len(rows) else "")
-        )
+        more = f"\n... and {len(rows) - share} more" if share < len(rows) else ""
+        parts.append(table(headings, rows[:share], limit=140) + more)
     shown = max(shares[-1] // 2, 1)
     parts += [f"note: {note}" for note in told[:shown]]
     parts += [f"... and {len(told) - shown} more notes"] * (len(told) > shown)
