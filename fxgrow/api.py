@@ -149,8 +149,8 @@ def plan(
     Args:
         widths: What `widths` found.
         spec: A float (a factor for every width that can grow), a mapping from names or globs to an int (the new width
-            in channels) or a float (a factor), `Widen`, `Deepen`, `Kernel`, `Inputs` or `Outputs` objects, a list of
-            these, or the same as JSON.
+            in channels) or a float (a factor), `Widen`, `Deepen`, `Kernel`, `Inputs`, `Outputs` or `Budget` objects, a
+            list of these, or the same as JSON.
         seed: Of which channels are replicated, and of how consumers' weights are shared among replicas.
         method: How new channels are filled where a request does not say: "auto" (for each width "zero_out" where that
             is exact, else "split"), "split", "even", "zero_out", or one of the baselines "noise", "random_pad",

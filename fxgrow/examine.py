@@ -6,6 +6,7 @@ no counters of FLOPs.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import overload
@@ -13,6 +14,7 @@ from typing import overload
 from torch import nn
 
 from .api import reasons
+from .base.scalars import as_int
 from .drawing.given import Drawable
 from .drawing.inline import Inline
 from .drawing.render import render, target_of
@@ -24,6 +26,7 @@ from .model.sharded import is_sharded
 from .plans.growth_plan import Plan
 from .report.compare import compare
 from .report.report import Report
+from .report.select_rows import select
 from .report.summarize import summarize
 from .report.summary_table import Summary
 
@@ -73,6 +76,8 @@ def summary(
     example_inputs: ExampleInputs | None = None,
     *,
     teacher: nn.Module | WidthGraph | None = None,
+    changed_only: bool = False,
+    depth: int | None = None,
     progress: bool | None = None,
 ) -> Summary:
     """A model, what was found of it, a plan or a student, layer by layer: widths, parameters, FLOPs, what must stay.
@@ -82,10 +87,13 @@ def summary(
         example_inputs: As for `trace`, and the teacher's; None: those that the plan was made with, or a guess.
         teacher: Of a plan or a student: tells what these do not hold, the FLOPs before growth, and of a plan all
             figures.
+        changed_only: List only what changes; the totals are of all.
+        depth: Add up the layers in modules that are so many steps deep: 1 for `layer1`, 2 for `layer1.0`.
         progress: As for `trace`.
 
     Returns:
-        A table, also for notebooks and for `rich.print`; its `rows` are data.
+        A table, also for notebooks and for `rich.print`; its `rows` are data. `to_text(80)` fits a terminal;
+        `to_markdown()` and `to_csv()` are for other programs.
 
     Raises:
         GrowError: `model` is none of these, or the teacher is not the plan's, or a model does not run.
@@ -95,7 +103,7 @@ def summary(
         >>> teacher = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
         >>> student = fxgrow.grow(teacher, {"0": 12}, torch.randn(2, 4))
         >>> print(fxgrow.summary(student, teacher=teacher))
-        Sequential: 1 widths grow; inputs float[2, 4]
+        Sequential: 1 width grows; inputs float[2, 4]
         layer  type    width group  width    parameters  FLOPs       why it stays
         -----  ------  -----------  -------  ----------  ----------  ----------------------------
         0      Linear            0  8 -> 12  40 -> 60    128 -> 192
@@ -105,7 +113,11 @@ def summary(
     Source: torchinfo's table; torch.utils.flop_counter.
     """
     with reasons("summary", progress):
-        return summarize(model, example_inputs, teacher=teacher)
+        steps = None if depth is None else as_int(depth)
+        if depth is not None and (steps is None or steps < 1):
+            raise GrowError(f"depth is a number of steps, 1 or more, not {depth!r:.60}")
+        made = summarize(model, example_inputs, teacher=teacher)
+        return replace(made, rows=select(made.rows, changed_only=changed_only, depth=steps))
 
 
 @overload

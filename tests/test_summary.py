@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxgrow
-from fxgrow.report.summary_table import short
+from fxgrow import Deepen
+from fxgrow.base.tables import columns, cut, short, shortened, table
+from fxgrow.model.provenance import in_package
 from tests.check import randomise
 
 
@@ -288,3 +293,163 @@ def test_rich_prints_it_as_a_table() -> None:
         console.print(fxgrow.summary(fxgrow.grow(teacher(), {"stem": 12}, IMAGES)))
     assert "8 -> 12" in printed.get()
     assert [short(n) for n in (0, 999, 1000, 594_231_296, 1_027_293_184)] == ["0", "999", "1.00 k", "594 M", "1.03 G"]
+
+
+# -- in so many columns --------------------------------------------------------------------------------
+
+
+def long_names() -> fxgrow.Summary:
+    names = ("transition_with_squeeze_excitation", "transition_with_channel_shuffle")
+    inside = {name: nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU()) for name in names}
+    model = nn.Sequential(nn.Conv2d(3, 8, 3))
+    for name, part in inside.items():
+        model.add_module(name, part)
+    found = fxgrow.widths(model.double(), IMAGES)
+    return fxgrow.summary(fxgrow.plan(found, 1.5), teacher=found)
+
+
+@pytest.mark.parametrize("room", [60, 80, 100, 140])
+def test_a_row_takes_a_line_of_the_terminal(room: int) -> None:
+    for found in (long_names(), fxgrow.summary(teacher(), IMAGES)):
+        lines = found.to_text(room).splitlines()
+        body = lines[1 : len(found.rows) + 4]
+        assert max(map(len, body)) <= room
+        assert len({line.split()[0] for line in body[2:]}) == len(found.rows) + 1, "names are told apart"
+        assert "parameters" in body[0]
+
+
+def test_what_fits_is_not_shortened() -> None:
+    found = fxgrow.summary(teacher(), IMAGES)
+    assert "…" not in found.to_text(200)
+    assert "it is an output of the model" in found.to_text(200)
+    assert "why it stays" in found.to_text(110)
+
+
+def test_rich_prints_a_row_a_line() -> None:
+    console = pytest.importorskip("rich.console")
+    found = long_names()
+    for width in (80, 120):
+        with console.Console(width=width, file=io.StringIO()) as out:
+            out.print(found)
+            assert len(out.file.getvalue().rstrip().splitlines()) <= len(found.rows) + 8
+
+
+def test_only_what_changes_is_listed_and_totals_stay() -> None:
+    model = teacher()
+    found = fxgrow.widths(model, IMAGES)
+    plan = fxgrow.plan(found, {"block.0": 2.0})
+    every, changed = (fxgrow.summary(plan, teacher=found, changed_only=only) for only in (False, True))
+    assert (changed.parameters, changed.flops) == (every.parameters, every.flops)
+    assert 0 < len(changed.rows) < len(every.rows)
+    for row in every.rows:
+        differs = any(pair[0] != pair[1] for pair in (row.width, row.parameters, row.flops))
+        assert differs == (row in changed.rows)
+    assert not fxgrow.summary(model, IMAGES, changed_only=True).rows
+
+
+def test_layers_deeper_than_a_depth_are_added_up() -> None:
+    model = teacher()
+    every, outer = fxgrow.summary(model, IMAGES), fxgrow.summary(model, IMAGES, depth=1)
+    assert [row.layer for row in outer.rows] == ["", "stem", "norm", "block", "a", "b", "head"]
+    inside = [row for row in every.rows if row.layer.startswith("block.")]
+    block = by_layer(outer)["block"]
+    assert block.kind == "2 layers"
+    assert block.parameters == (sum(row.parameters[0] or 0 for row in inside),) * 2
+    assert block.flops == (sum(row.flops[0] or 0 for row in inside),) * 2
+    for depth in (0, -1, 1.5, "a", True):
+        with pytest.raises(fxgrow.GrowError, match="depth"):
+            fxgrow.summary(model, IMAGES, depth=depth)  # type: ignore[arg-type]
+
+
+def test_markdown_and_csv_hold_every_row() -> None:
+    found = long_names()
+    lines = found.to_markdown().splitlines()
+    assert len(lines) == len(found.rows) + 3
+    assert {line.count(" | ") for line in lines} == {6}
+    read = list(csv.DictReader(io.StringIO(found.to_csv())))
+    assert [row["layer"] for row in read] == [row.layer for row in found.rows]
+    assert [int(row["parameters after"]) for row in read] == [row.parameters[1] for row in found.rows]
+    assert [row["width before"] for row in read] == [str(row.width[0]) for row in found.rows]
+
+
+# -- plans as text ----------------------------------------------------------------------------------------
+
+
+def test_a_plan_of_many_nodes_prints_in_a_page_with_the_rest_counted() -> None:
+    model = nn.Sequential(*[part for _ in range(400) for part in (nn.Linear(8, 8), nn.LayerNorm(8), nn.ReLU())])
+    plan = fxgrow.plan(fxgrow.widths(model, torch.randn(2, 8)), 2.0)
+    lines = str(plan).splitlines()
+    assert len(lines) < 60
+    shown = sum(line.split()[0].isdigit() and "x " in line for line in lines if line.strip())
+    rest = next(int(line.split()[2].replace(",", "")) for line in lines if line.startswith("... and"))
+    assert shown + rest == len(plan.grown_widths)
+    assert "\n" not in repr(plan)
+    assert len(repr(plan)) < 200
+
+
+def test_a_small_plan_prints_whole_and_counts_are_worded() -> None:
+    plan = fxgrow.plan(fxgrow.widths(teacher(), IMAGES), {"block.0": 2.0})
+    assert "..." not in str(plan)
+    assert str(plan).splitlines()[0].startswith("Plan for Net: 1 width grows, ")
+    assert repr(plan) == f"<{str(plan).splitlines()[0]}>"
+
+
+def test_clones_count_alike_in_plan_and_summary() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.b(torch.relu(self.a(x)))
+
+    found = fxgrow.widths(nn.Sequential(nn.Linear(4, 8), Block(), nn.Linear(8, 2)), torch.randn(1, 4))
+    plan = fxgrow.plan(found, [{"1.a": 2.0}, Deepen("1", blocks=2)])
+    for text in (
+        str(plan).splitlines()[0],
+        fxgrow.summary(plan, teacher=found).title,
+        fxgrow.draw((found, plan)).title,
+    ):
+        assert "2 other changes" in text
+
+
+def test_wide_characters_are_aligned() -> None:
+    lines = table(("name", "n"), [("层一", "1"), ("e\u0301t", "22"), ("plain", "333")]).splitlines()
+    ends = [columns(line) for line in lines]
+    assert len(set(ends)) == 1
+    assert columns("层一") == 4
+    assert columns("e\u0301t") == 2
+    assert columns(cut("层" * 9, 6)) <= 6
+    assert columns(shortened("层" * 20, 9)) <= 9
+
+
+def test_files_are_named_as_imports_name_them() -> None:
+    assert in_package(torch.nn.modules.linear.__file__) == "torch/nn/modules/linear.py"
+    assert in_package("/elsewhere/of/a/stranger/net.py") == "net.py"
+
+
+def test_no_note_names_a_folder_of_the_machine() -> None:
+    class Sized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x)
+            if x.device.type == "meta":
+                x = x * 2
+            return self.b(x)
+
+    found = fxgrow.widths(Sized(), torch.randn(3, 4))
+    plan = fxgrow.plan(found, 2.0)
+    for text in (str(plan), str(fxgrow.summary(plan, teacher=found)), *found.traced.notes):
+        assert str(Path(__file__).parent) not in text
+
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("no such thing")
+
+    with pytest.raises(fxgrow.GrowError) as caught:
+        fxgrow.widths(Broken(), torch.randn(3, 4))
+    assert str(Path(__file__).parent) not in str(caught.value)
+    assert "test_summary.py:" in str(caught.value)

@@ -46,6 +46,7 @@ def users(model: Net, x: Tensor, spec: fxgrow.Spec, output: Literal["graph", "mo
     assert_type(widths.why("a", "b"), str)
     plan = fxgrow.plan(widths, spec)
     assert_type(plan, fxgrow.Plan)
+    assert_type(plan.parameters.ratio + plan.cost().bytes.after, float)
     assert_type(fxgrow.apply([plan, plan.then(plan)], model, calibration=[x, (x, x), {"x": x}]), fx.GraphModule | Net)
     assert_type(fxgrow.plan_of(model), fxgrow.Plan | None)
     report = fxgrow.verify(model, fxgrow.apply(plan, model), x, tolerance=1e-3)
@@ -66,6 +67,9 @@ def specifications() -> Iterator[fxgrow.Spec]:
     yield fxgrow.Widen("layer3.*", 1.5, multiple_of=8)
     yield [fxgrow.Deepen("a", kernel=3), {"deepen": "b", "kernel": [3, 3]}, fxgrow.Outputs(20), [1.5, {"a": 2.0}]]
     yield (fxgrow.Inputs("x", 6), fxgrow.Kernel("a", 5))
+    yield [fxgrow.Budget(parameters=2.0, multiple_of=8), fxgrow.Outputs(20)]
+    yield {"budget": {"flops": 500e6, "exclude": ["a"]}}
+    yield fxgrow.Budget(latency=0.1, measure=lambda student: float(len(list(student.parameters()))))
 
 
 @ops.rule(torch.ops.aten.erfc.default, samples=[ops.Sample(lambda: torch.erfc)], exact=ops.Exactness(any="all"))
@@ -128,7 +132,7 @@ def test_one_thing_has_one_name_in_all_functions() -> None:
     assert names == {
         "model", "example_inputs", "output", "leaf_modules", "spec", "seed", "method", "calibration", "plan", "widths",
         "teacher", "student", "tolerance", "path", "level", "progress", "optimizer", "reset", "factory",
-        "device", "extra", "warmup", "resize", "source", "target", "threads",
+        "device", "extra", "warmup", "resize", "source", "target", "threads", "changed_only", "depth",
     }  # fmt: skip
 
 

@@ -3,21 +3,93 @@
 from __future__ import annotations
 
 import html
+import unicodedata
 from collections.abc import Sequence
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # headings, rows
+LEAST = 4  # rows of a table that is cut
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, limit: int = 100) -> str:
     """A text table with aligned columns, numbers to the right; cells are cut to `limit` characters."""
-    cells = [[c if len(c) <= limit else c[: limit - 1] + "…" for c in row] for row in rows]
-    widths = [max(len(c) for c in column) for column in zip(headings, *cells, strict=True)]
+    cells = [[cut(c, limit) for c in row] for row in rows]
+    widths = [max(columns(c) for c in column) for column in zip(headings, *cells, strict=True)]
     numeric = [bool(cells) and all(_is_number(c) for c in column) for column in zip(*cells, strict=True)]
     numeric = numeric or [False] * len(headings)
 
     def line(row: Sequence[str]) -> str:
-        padded = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)]
-        return "  ".join(padded).rstrip()
+        return "  ".join(padded(c, w, right=n) for c, w, n in zip(row, widths, numeric, strict=True)).rstrip()
 
     return "\n".join([line(headings), line(["-" * w for w in widths]), *(line(row) for row in cells)])
+
+
+def columns(text: str) -> int:
+    """The columns of a terminal that a line takes: two for a wide character, none for an accent on the one before."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+
+def padded(text: str, width: int, *, right: bool = False) -> str:
+    """A cell with spaces up to so many columns."""
+    spaces = " " * (width - columns(text))
+    return spaces + text if right else text + spaces
+
+
+def cut(text: str, limit: int) -> str:
+    """A text of at most so many columns, with "…" for what is cut at its end."""
+    if columns(text) <= limit:
+        return text
+    while columns(text) > limit - 1:
+        text = text[: min(limit, len(text)) - 1] if len(text) > limit else text[:-1]
+    return f"{text}…"
+
+
+def shortened(text: str, limit: int) -> str:
+    """A name of at most so many columns, with "…" in its middle: both ends tell names apart."""
+    if columns(text) <= limit:
+        return text
+    head, tail = text[: (limit - 1) // 3], text[(limit - 1) // 3 :]
+    while tail and columns(head) + columns(tail) > limit - 1:
+        tail = tail[1:]
+    return f"{head}…{tail}"
+
+
+def fitted(title: str, tables: Sequence[Table], notes: Sequence[str], lines: int) -> str:
+    """A title, tables and notes in about so many lines; what is left out is counted.
+
+    Args:
+        title: One line.
+        tables: Their headings and rows.
+        notes: A line each; one that is said twice stands once.
+        lines: How many there may be. Each table and the notes keep a few, also where that is more.
+    """
+    told = list(dict.fromkeys(notes))
+    wanted = [len(rows) for _, rows in tables] + [2 * len(told)]
+    room = lines - 1 - sum(4 for _ in tables) - 2
+    shares = _shares(wanted, room)
+    parts = [title]
+    for (headings, rows), share in zip(tables, shares, strict=False):
+        more = f"\n... and {len(rows) - share} more" if share < len(rows) else ""
+        parts.append(table(headings, rows[:share], limit=140) + more)
+    shown = max(shares[-1] // 2, 1)
+    parts += [f"note: {note}" for note in told[:shown]]
+    parts += [f"... and {len(told) - shown} more notes"] * (len(told) > shown)
+    return "\n\n".join(parts)
+
+
+def _shares(wanted: Sequence[int], room: int) -> list[int]:
+    """How many lines each part gets: as many as it wants, or its share of the room, at least a few."""
+    shares = list(wanted)
+    while sum(shares) > room and max(shares) > LEAST:
+        largest = shares.index(max(shares))
+        shares[largest] -= 1
+    return shares
+
+
+def count(number: int, what: str) -> str:
+    """A number of things: "1 width", "2 widths"."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

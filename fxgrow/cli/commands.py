@@ -99,7 +99,8 @@ def summary(args: argparse.Namespace) -> int:
     if not args.json and sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
         importlib.import_module("rich.console").Console().print(layers)
         return FINE
-    return _say(args, str(layers), layers.data())
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return _say(args, layers.to_text(room), layers.data())
 
 
 def draw(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import operator
 import os
 import sys
@@ -28,9 +29,18 @@ def caller(within: str = "") -> str:
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename != within:
         if not frame.f_code.co_filename.startswith(NOT_THEIRS):
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+            return f"{in_package(frame.f_code.co_filename)}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return ""
+
+
+@functools.cache
+def in_package(file: str) -> str:
+    """A file of code as imports name it: `torchvision/models/resnet.py`, the same on every machine."""
+    folders = [Path(entry).absolute() for entry in sys.path]
+    path = Path(file)
+    inside = [folder for folder in folders if folder != Path(folder.anchor) and path.is_relative_to(folder)]
+    return path.relative_to(max(inside, key=lambda folder: len(folder.parts))).as_posix() if inside else path.name
 
 
 def describe(node: fx.Node) -> str:

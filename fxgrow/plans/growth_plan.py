@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import html
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .. import methods
 from ..base.decode import DecodeError, decode, encode
-from ..base.tables import html_table, table
+from ..base.tables import Table, count, fitted, html_table
 from ..base.wording import a_type
 from ..errors import PlanError
 from ..layouts.index_map import index_map
@@ -46,8 +46,10 @@ from .entries import (
 )
 from .numbering import Numbering
 
+MOST_LINES = 58  # of a printed plan
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Plan:
     """All that growth changes, which `fxgrow.plan` gives and `fxgrow.apply` takes.
 
@@ -134,6 +136,11 @@ class Plan:
             and all(change.exact_modes for change in self.changes)
             and (self.next is None or self.next.preserves_function)
         )
+
+    @property
+    def other_changes(self) -> int:
+        """The number of new layers and clones and of larger kernels."""
+        return sum(len(change.new_paths) or 1 for change in self.changes)
 
     @property
     def parameters(self) -> Amount:
@@ -340,10 +347,12 @@ class Plan:
 
     # -- for readers -----------------------------------------------------------------------------
 
+    def __repr__(self) -> str:
+        return f"<{self._title()}>"
+
     def __str__(self) -> str:
-        parts = [self._title(), *(table(headings, rows, limit=140) for headings, rows in self._tables())]
-        parts += [f"note: {note}" for note in self.notes]
-        return "\n\n".join([*parts, f"then {self.next}"] if self.next is not None else parts)
+        text = fitted(self._title(), list(self._tables()), self.notes, MOST_LINES)
+        return f"{text}\n\nthen {self.next}" if self.next is not None else text
 
     def _repr_html_(self) -> str:
         parts = [f"<p><b>{html.escape(self._title())}</b></p>", *(html_table(*found) for found in self._tables())]
@@ -354,13 +363,15 @@ class Plan:
         kind = "same function" if self.preserves_function else "NOT function-preserving"
         if self.preserves_function and not all("train" in change.exact_modes for change in self.changes):
             kind = "same function in eval mode"
-        changes = f"{len(self.changes)} other changes; " if self.changes else ""
+        grow = "grows" if len(self.grown_widths) == 1 else "grow"
+        tensors = f"{count(len(self.tensors), 'tensor')} {'changes' if len(self.tensors) == 1 else 'change'}"
+        changes = f"{count(self.other_changes, 'other change')}; " if self.changes else ""
         return (
-            f"Plan for {self.model}: {len(self.grown_widths)} widths grow, {len(self.tensors)} tensors change; "
+            f"Plan for {self.model}: {count(len(self.grown_widths), 'width')} {grow}, {tensors}; "
             f"{changes}{kind}; method {self.method}, seed {self.seed}"
         )
 
-    def _tables(self) -> Iterator[tuple[Sequence[str], Sequence[Sequence[str]]]]:
+    def _tables(self) -> Iterator[Table]:
         rows = [(w.name, str(w.old), str(w.new), f"{w.new / w.old:.3g}x", w.method) for w in self.grown_widths]
         yield ("width", "old", "new", "factor", "method"), rows
         if self.changes:

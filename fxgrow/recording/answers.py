@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.torch_private import TensorBase
-from ..model.provenance import PACKAGES
+from ..model.provenance import PACKAGES, in_package
 from ..model.walk import Paths
 from .backward import Refuse, apply_with_backward
 
@@ -151,7 +151,7 @@ def _asker() -> str:
     """The line of the user's code that called what called this; "" where that is code of torch or of this package."""
     frame = sys._getframe(2)
     file = frame.f_code.co_filename
-    return "" if file.startswith(PACKAGES) else f"{file}:{frame.f_lineno}"
+    return "" if file.startswith(PACKAGES) else f"{in_package(file)}:{frame.f_lineno}"
 
 
 def _place(name: str) -> property:

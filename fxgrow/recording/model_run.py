@@ -16,7 +16,7 @@ from ..base.progress import step
 from ..errors import GrowError, TraceError, in_words
 from ..model.copies import clone_to_run, named_tensors
 from ..model.example_inputs import ModelInputs, inputs_hint
-from ..model.provenance import NOT_THEIRS
+from ..model.provenance import NOT_THEIRS, in_package
 from ..model.tree import MODES, Mode
 from ..model.walk import named_modules
 from .answers import GRADIENTS, Answers
@@ -195,4 +195,4 @@ def _same(before: Any, after: Any) -> bool:
 def source_location(error: BaseException) -> str:
     """Where in the user's code an error arose: the last frame that is neither of torch nor of this package."""
     theirs = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(NOT_THEIRS)]
-    return f" (at {theirs[-1].filename}:{theirs[-1].lineno}: {theirs[-1].line})" if theirs else ""
+    return f" (at {in_package(theirs[-1].filename)}:{theirs[-1].lineno}: {theirs[-1].line})" if theirs else ""

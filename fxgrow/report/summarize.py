@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from torch import nn
 
+from ..base.tables import count
 from ..base.wording import a_type
 from ..capture.ladder import trace_model
 from ..errors import GrowError
@@ -156,9 +157,9 @@ def _originals(plan: Plan, after: Figures) -> dict[str, str]:
 
 
 def _title(plan: Plan) -> str:
-    grown, changes = sum(len(step.grown_widths) for step in plan.steps), sum(len(step.changes) for step in plan.steps)
-    more = f", {changes} other changes" if changes else ""
-    return f"{plan.model}: {grown} widths grow{more}; inputs {plan.inputs}"
+    grown, changes = sum(len(step.grown_widths) for step in plan.steps), sum(step.other_changes for step in plan.steps)
+    more = f", {count(changes, 'other change')}" if changes else ""
+    return f"{plan.model}: {count(grown, 'width')} {'grows' if grown == 1 else 'grow'}{more}; inputs {plan.inputs}"
 
 
 def _table(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import importlib
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..base.tables import short, table
+from .fit import fit
 
 Pair = tuple[int | None, int | None]  # before and after growth; None: the layer does not exist, or not known
 UNKNOWN: Pair = (None, None)
+WHEN = ("before", "after")
 
 HEADINGS = ("layer", "type", "width group", "width", "parameters", "FLOPs", "why it stays")
 
@@ -88,10 +92,38 @@ class Summary:
         ]
 
     def __str__(self) -> str:
+        return self.to_text()
+
+    def to_text(self, columns: int | None = None) -> str:
+        """The summary as text.
+
+        Args:
+            columns: Of the terminal: a row takes one line, with shorter names and fewer columns where there is no room
+                for all; None: as wide as it is.
+        """
         cells = self.cells()
         used = [n for n in range(len(HEADINGS)) if n < 2 or any(row[n].strip() for row in cells)]
-        shown = table([HEADINGS[n] for n in used], [[row[n] for n in used] for row in cells], limit=60)
-        return "\n\n".join([f"{self.title}\n{shown}", *(f"note: {note}" for note in self.notes)])
+        headings, rows = [HEADINGS[n] for n in used], [[row[n] for n in used] for row in cells]
+        if columns is not None:
+            headings, rows = fit(HEADINGS, self.cells(short), columns)
+        return "\n\n".join([f"{self.title}\n{table(headings, rows, limit=60)}", *(f"note: {n}" for n in self.notes)])
+
+    def to_markdown(self) -> str:
+        """The table as Markdown."""
+        rows = [[cell.strip().replace("|", "\\|") for cell in row] for row in self.cells()]
+        lines = [HEADINGS, ["---", "---", "---", "---:", "---:", "---:", "---"], *rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+    def to_csv(self) -> str:
+        """The rows as comma-separated values, with the figures before and after growth in columns of their own."""
+        text = io.StringIO()
+        out = csv.writer(text, lineterminator="\n")
+        figures = ("width", "parameters", "flops")
+        out.writerow(["layer", "type", "width group", *(f"{f} {when}" for f in figures for when in WHEN), "why", "new"])
+        for row in self.rows:
+            numbers = [number for name in figures for number in getattr(row, name)]
+            out.writerow([row.layer, row.kind, row.group, *numbers, row.why, row.new])
+        return text.getvalue()
 
     __repr__ = __str__
 
@@ -103,23 +135,21 @@ class Summary:
         notes = "".join(f"<p>note: {html.escape(note)}</p>" for note in self.notes)
         return f"<table><caption>{html.escape(self.title)}</caption><tr>{head}</tr>{body}</table>{notes}"
 
-    def __rich__(self) -> Any:  # only rich calls it, so rich is installed
-        """The table for `rich.print`: widths that grow are bold, pinned ones dim."""
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:  # only rich calls it: it is installed
+        """The table for `rich.print`, a row a line: widths that grow are bold, pinned ones dim."""
         text = importlib.import_module("rich.text").Text
         simple = importlib.import_module("rich.box").SIMPLE
+        headings, shown = fit(HEADINGS, self.cells(short), options.max_width - 2, gap=2)
         made = importlib.import_module("rich.table").Table(title=text(self.title), title_justify="left", box=simple)
-        for heading in HEADINGS:
-            figures = heading in ("width", "parameters", "FLOPs")
-            made.add_column(
-                heading, overflow="fold", no_wrap=figures, max_width=30 if heading == HEADINGS[-1] else None
-            )
-        *cells, total = self.cells(short)
-        for row, shown in zip(self.rows, cells, strict=True):
-            made.add_row(*map(text, shown), style="bold" if row.width[0] != row.width[1] else "dim" if row.why else "")
+        for heading in headings:
+            made.add_column(heading, no_wrap=True)
+        *cells, total = shown
+        for row, line in zip(self.rows, cells, strict=True):
+            made.add_row(*map(text, line), style="bold" if row.width[0] != row.width[1] else "dim" if row.why else "")
         made.add_section()
         made.add_row(*map(text, total), style="bold")
         made.caption = text("\n".join(f"note: {note}" for note in self.notes)) if self.notes else None
-        return made
+        yield made
 
 
 def _column(pairs: Sequence[Pair], how: Callable[[int], str]) -> list[str]:

@@ -99,6 +99,8 @@ class Budget(Request):
             return number
         is_factor = isinstance(number, float) and number < MOST_RATIO
         goal = round(number * before) if is_factor else round(number)
+        if not before:
+            raise PlanError(f"{self!r}: the model has no {self.what.replace('flops', 'FLOPs that torch counts')}")
         if goal < before:
             unit = "FLOPs" if self.what == "flops" else self.what
             advice = f"; for a factor, write {float(number)!r}" if not is_factor and number < MOST_RATIO else ""

@@ -17,10 +17,10 @@ from ..plans.growth_plan import Plan
 from ..rewrite.sample import sample_student
 from ..solver.search import WITHIN
 from ..spec.budget import Budget
+from .bounds import Bounds
 from .rounds import Rounds, factors
 
 MEASUREMENTS = 10
-MOST_STEP = 4.0  # times the FLOPs so far
 
 log = logging.getLogger("fxgrow")
 
@@ -37,33 +37,24 @@ def plan_to_latency(traced: Traced, budget: Budget, rounds: Rounds) -> Plan:
         PlanError: The model takes longer already, no measurement comes within 1 %, or measuring fails.
     """
     goal = float(budget.goal(0))
-    least = rounds.least()
-    low = (float(rounds.cost(least)), _measured(traced, budget, least))
-    high: tuple[float, float] | None = None
-    if low[1] > goal * (1 + WITHIN):
-        raise PlanError(f"{budget!r}: with no wider layers it takes {low[1]:.4g} already; fxgrow only grows")
-    nearest = low[1]
+    made = rounds.least()
+    flops, taken = rounds.cost(made), _measured(traced, budget, made)
+    if taken > goal * (1 + WITHIN):
+        raise PlanError(f"{budget!r}: with no wider layers it takes {taken:.4g} already; fxgrow only grows")
+    nearest = taken
+    bounds = Bounds(flops)
     for _ in range(MEASUREMENTS):
-        flops = _next(low, high, goal)
-        made = rounds.plan(round(flops))
-        taken = _measured(traced, budget, made)
-        log.info("%r: %.4g FLOPs take %.4g", budget, flops, taken)
         if abs(taken - goal) <= WITHIN * goal:
             return replace(made, notes=(*made.notes[:-1], f"{budget!r}: measured {taken:.4g}; {factors(made)}"))
+        flops = bounds.next(flops, taken, goal)
+        made = rounds.plan(flops, nearest=True)
+        taken = _measured(traced, budget, made)
+        log.info("%r: %d FLOPs take %.4g", budget, flops, taken)
         nearest = min(nearest, taken, key=lambda time: abs(time - goal))
-        low, high = ((flops, taken), high) if taken < goal else (low, (flops, taken))
     raise PlanError(
         f"{budget!r}: of {MEASUREMENTS} students none takes that within 1 %; the nearest takes {nearest:.4g}. Where "
         "times vary from run to run, let measure return the median of many"
     )
-
-
-def _next(low: tuple[float, float], high: tuple[float, float] | None, goal: float) -> float:
-    """The FLOPs to try, from (FLOPs, time) below the goal and above it."""
-    if high is None:
-        return low[0] * min(max(goal / low[1], 1 + WITHIN), MOST_STEP)
-    part = (goal - low[1]) / (high[1] - low[1]) if high[1] > low[1] else 0.5
-    return low[0] + (high[0] - low[0]) * min(max(part, 0.05), 0.95)
 
 
 def _measured(traced: Traced, budget: Budget, plan: Plan) -> float:

@@ -6,13 +6,12 @@ with its widths, so the goal for the widths is corrected by the ratio until the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..costs.terms import Terms, flop_terms, parameter_terms
 from ..errors import PlanError
 from ..infer.width_graph import WidthGraph
-from ..plans.entries import Width
 from ..plans.growth_plan import Plan
 from ..solver.budget import solve
 from ..solver.io_growth import IoGrowth
@@ -20,9 +19,11 @@ from ..solver.search import WITHIN
 from ..spec.budget import Budget
 from ..spec.parse import Widen
 from ..spec.requests import Request
+from .bounds import Bounds
 from .refine import plan_until_valid
 
-ROUNDS = 6
+ROUNDS = 10  # of corrected goals
+FEW = 3  # where the nearest will do
 
 
 class Rounds:
@@ -43,28 +44,33 @@ class Rounds:
         self._seed, self._method = seed, method
         self._terms: tuple[object, Terms] | None = None  # with the layouts that they were made of
         self.before = self._terms_of(widths).total(widths.width)
+        self._grown: Mapping[str, int] | None = None  # the widths of the last round
+        self._nearest = False  # whether it may be further away than 1 %
         self._goal = 0  # what the whole is to cost
         self._aim = 0  # what the widths alone are to cost, in this round
 
-    def plan(self, goal: int) -> Plan:
+    def plan(self, goal: int, *, nearest: bool = False) -> Plan:
         """The plan that meets the budget.
 
         Args:
             goal: How many parameters, or else FLOPs, the student is to have.
+            nearest: Take the nearest there is, where none comes within 1 %.
 
         Raises:
             PlanError: None comes within 1 %.
         """
-        self._goal = self._aim = goal
+        self._goal, self._aim, self._nearest = goal, goal, nearest
         made = best = self._planned()
-        tried: set[tuple[Width, ...]] = set()
-        while self._away(self.cost(best)) > WITHIN and len(tried) < ROUNDS and made.groups not in tried:
-            tried.add(made.groups)
-            self._aim = max(self.before, round(self._aim * self._goal / self.cost(made)))
+        bounds = Bounds(self.before)
+        while self._away(self.cost(best)) > WITHIN and len(bounds.tried) < (FEW if nearest else ROUNDS):
+            aim = bounds.next(self._aim, self.cost(made), goal)
+            if aim in bounds.tried:
+                break
+            self._aim = aim
             made = self._planned()
             best = min(best, made, key=lambda plan: self._away(self.cost(plan)))
         cost = self.cost(best)
-        if self._away(cost) > WITHIN:
+        if self._away(cost) > WITHIN and not nearest:
             raise PlanError(self._unmet(cost, None))
         return replace(best, notes=(*best.notes, f"{self._budget!r}: {self._in_words(cost)}; {factors(best)}"))
 
@@ -82,7 +88,8 @@ class Rounds:
         others = [request for request in self._requests if request is not self._budget]
         terms = self._terms_of(widths)
         found = solve(widths, others, self._budget, self._aim, terms, method=self._method, io_growths=io_growths)
-        alone = not any(isinstance(request, Request) and request.structural for request in others)
+        alone = not self._nearest and not any(isinstance(one, Request) and one.structural for one in others)
+        self._grown = found.budget.widths
         if (alone and self._away(found.cost) > WITHIN) or found.is_limit:
             raise PlanError(self._unmet(found.cost, found.above))
         return [found.budget if request is self._budget else request for request in self._requests]
@@ -112,10 +119,10 @@ class Rounds:
 
     def _unmet(self, cost: int, above: int | None) -> str:
         said = f"{self._budget!r} cannot be met within 1 %"
-        if cost > self._goal:
+        if cost > self._goal and not self._grown:
             return f"{said}: the other requests alone take {self._in_words(cost)}; ask for more"
         if above is None:
-            return f"{said}: the most is {self._in_words(cost)}"
+            return f"{said}: the nearest that was found is {self._in_words(cost)}"
         return f"{said}: the next below is {self._in_words(cost)}, and the next above {above:,}; ask for one of these"
 
 
