@@ -10,11 +10,9 @@ from dataclasses import dataclass
 GROUPS = "another number of groups for the same channels is another function"
 BLOCKS = "blocks of another class"
 FEWER = "the larger builder has fewer blocks or channels somewhere"
-DENSE = "its new layers add channels to a concatenation"
 STAGE = "the larger builder has one more stage"
 NORM = "a norm over channels that grow by no whole multiple, where new channels cannot carry their mean"
 SOFTMAX = "a softmax over channels counts them"
-HEADS = "larger heads have another scale"
 SKIP = "a skip connection that the larger builder does not have"
 HALVES = "halves of halves that are concatenated have no such sizes"
 
@@ -70,8 +68,8 @@ PAIRS = (
     Pair("torchvision", "swin_s", "swin_b", why=NORM),
     Pair("torchvision", "swin_v2_t", "swin_v2_s"),
     Pair("torchvision", "vit_b_32", "vit_l_32", 224),
-    Pair("torchvision", "densenet121", "densenet169", why=DENSE),
-    Pair("torchvision", "densenet169", "densenet201", why=DENSE),
+    Pair("torchvision", "densenet121", "densenet169"),
+    Pair("torchvision", "densenet169", "densenet201"),
     Pair("torchvision", "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", why=HALVES),
     Pair("torchvision", "regnet_x_400mf", "regnet_x_800mf", why=FEWER),
     Pair("torchvision", "regnet_x_1_6gf", "regnet_x_3_2gf", why=FEWER),
@@ -98,7 +96,7 @@ PAIRS = (
     *_chain("timm", "ghostnet_050 ghostnet_100 ghostnet_130"),
     *_chain("timm", "poolformer_s12 poolformer_s24 poolformer_s36"),
     *_chain("timm", "pvt_v2_b1 pvt_v2_b2 pvt_v2_b3"),
-    Pair("timm", "pvt_v2_b0", "pvt_v2_b1", why=HEADS),
+    Pair("timm", "pvt_v2_b0", "pvt_v2_b1"),
     Pair("timm", "swin_tiny_patch4_window7_224", "swin_small_patch4_window7_224", 224),
     Pair("timm", "hrnet_w18_small", "hrnet_w18", why=FEWER),
     Pair("timm", "dla34", "dla60", why=BLOCKS),
