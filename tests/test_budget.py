@@ -25,6 +25,9 @@ from tests.check import randomise
 IMAGES = torch.randn(2, 3, 64, 64)
 X = torch.randn(3, 12)
 WITHIN = 0.01
+with_torchvision = pytest.mark.skipif(
+    importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed"
+)
 
 BUDGETS: dict[str, Budget] = {
     "resnet18": Budget(parameters=2.0),
@@ -72,7 +75,7 @@ def assert_met(plan: fxgrow.Plan, budget: Budget) -> None:
 # -- it is met ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed")
+@with_torchvision
 @pytest.mark.parametrize("name", BUDGETS)
 def test_models_of_torchvision_meet_budgets(name: str) -> None:
     options = {"init_weights": False} if name == "googlenet" else {}
@@ -90,18 +93,21 @@ def test_models_of_torchvision_meet_budgets(name: str) -> None:
         assert all(width.name.startswith("inception") for width in plan.grown_widths)
 
 
+@with_torchvision
 def test_an_image_transformer_meets_budgets_between_whole_multiples_of_its_embedding() -> None:
-    pytest.importorskip("timm")
-    import_torchvision()
-    model = importlib.import_module("timm").create_model("vit_tiny_patch16_224")
+    import_torchvision()  # timm imports it, and that fails beside a CPU build of torch
+    model = pytest.importorskip("timm").create_model("vit_tiny_patch16_224")
     found = fxgrow.widths(model, torch.randn(2, 3, 224, 224))
     for budget in (Budget(parameters=1.5), Budget(parameters=5.0), Budget(flops=2.5)):
         assert_met(fxgrow.plan(found, budget), budget)
 
 
+@with_torchvision
 def test_a_language_model_meets_budgets() -> None:
+    import_torchvision()  # transformers imports it, too
     transformers = pytest.importorskip("transformers")
-    config = transformers.GPT2Config(vocab_size=61, n_positions=16, n_embd=24, n_layer=3, n_head=4)
+    ends = {"bos_token_id": 0, "eos_token_id": 0}
+    config = transformers.GPT2Config(vocab_size=61, n_positions=16, n_embd=24, n_layer=3, n_head=4, **ends)
     found = fxgrow.widths(transformers.GPT2Model(config), torch.randint(61, (2, 7)), output="module")
     for budget in (Budget(parameters=1.6), Budget(flops=1.6)):
         assert_met(fxgrow.plan(found, budget), budget)

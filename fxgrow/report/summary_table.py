@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..base.tables import columns as width_of
 from ..base.tables import short, table
 from .fit import fit
 
@@ -103,10 +104,10 @@ class Summary:
         """
         cells = self.cells()
         used = [n for n in range(len(HEADINGS)) if n < 2 or any(row[n].strip() for row in cells)]
-        headings, rows = [HEADINGS[n] for n in used], [[row[n] for n in used] for row in cells]
-        if columns is not None:
-            headings, rows = fit(HEADINGS, self.cells(short), columns)
-        return "\n\n".join([f"{self.title}\n{table(headings, rows, limit=60)}", *(f"note: {n}" for n in self.notes)])
+        shown = table([HEADINGS[n] for n in used], [[row[n] for n in used] for row in cells], limit=60)
+        if columns is not None and max(map(width_of, shown.splitlines())) > columns:
+            shown = table(*fit(HEADINGS, self.cells(short), columns), limit=60)
+        return "\n\n".join([f"{self.title}\n{shown}", *(f"note: {note}" for note in self.notes)])
 
     def to_markdown(self) -> str:
         """The table as Markdown."""
