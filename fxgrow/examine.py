@@ -16,8 +16,8 @@ from torch import nn
 from .api import reasons
 from .base.scalars import as_int
 from .drawing.given import Drawable
-from .drawing.inline import Inline
-from .drawing.render import render, target_of
+from .drawing.inline import HEIGHT, Inline
+from .drawing.render import inline, render, target_of
 from .drawing.view import Level
 from .errors import GrowError
 from .infer.width_graph import WidthGraph
@@ -127,6 +127,7 @@ def draw(
     *,
     level: Level | None = None,
     example_inputs: ExampleInputs | None = None,
+    height: int = HEIGHT,
     progress: bool | None = None,
 ) -> Inline: ...
 
@@ -148,6 +149,7 @@ def draw(
     *,
     level: Level | None = None,
     example_inputs: ExampleInputs | None = None,
+    height: int = HEIGHT,
     progress: bool | None = None,
 ) -> Path | Inline:
     """A picture of the widths of a model, and of what a plan does to them.
@@ -162,10 +164,12 @@ def draw(
             layer with its norm and activation; "ops": for each node of the graph. None: groups, or blocks where there
             are too many widths to take in.
         example_inputs: Of a model or a student, as for `trace`; None: the plan's, or guessed.
+        height: Of the page in a notebook, pixels.
         progress: As for `trace`.
 
     Returns:
-        The path; without one the page of the ".html", as an object that a notebook shows.
+        The path; without one the page of the ".html", as an object that a notebook shows. Where no page may run (a
+        notebook that is not trusted, GitHub), its picture or its text is shown.
 
     Raises:
         DrawError: There is nothing to draw, no such level or suffix, or no Graphviz.
@@ -181,8 +185,8 @@ def draw(
     """
     target = None if path is None else target_of(path)  # what is wrong with it shows before the work
     with reasons("draw", progress):
-        title, drawn = render(model, target.suffix.lower() if target else ".html", level, example_inputs)
-    if target is None:
-        return Inline(title, drawn.decode())
+        if target is None:
+            return inline(model, level, example_inputs, height)
+        _, drawn = render(model, target.suffix.lower(), level, example_inputs)
     target.write_bytes(drawn)
     return target

@@ -478,7 +478,7 @@ def test_names_of_modules_are_drawn_last_in_an_svg(tmp_path: Path) -> None:
     if not GRAPHVIZ:
         pytest.skip("neither pygraphviz nor a dot on the PATH")
     drawn = ElementTree.parse(fxgrow.draw(Small(), tmp_path / "a.svg", level="layers", example_inputs=IMAGES))
-    graph = drawn.getroot()[0]
+    graph = drawn.getroot()[2]  # behind a title and a description
     svg = "{http://www.w3.org/2000/svg}"
     assert {text.text for text in graph[-1].iter(f"{svg}text")} == {"blocks.0", "blocks.1", "blocks.2"}
     modules = [one for one in graph if one.get("class") == "cluster"]

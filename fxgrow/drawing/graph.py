@@ -23,10 +23,11 @@ def graph_of(source: Source) -> Flow:
     edges: list[Edge] = []
     unary: set[str] = set()
     silent: set[str] = set()
+    counted: set[str] = set()
     for node in traced.graph("eval").nodes:
         value = value_of(source, node.name)
         layouts = value.layouts if isinstance(value, Value) else ()
-        nodes[node.name] = _node(source, node, layouts)
+        nodes[node.name] = _node(source, node, layouts, counted)
         if value is None and node.op not in ("placeholder", "output"):
             silent.add(node.name)
         tensors = [n for n in node.all_input_nodes if value_of(source, n.name) is not None or n.op == "placeholder"]
@@ -53,8 +54,8 @@ def _has_tensor(value: object) -> bool:
     return any(map(_has_tensor, value)) if isinstance(value, tuple) else isinstance(value, Value)
 
 
-def _node(source: Source, node: fx.Node, layouts: tuple[Layout, ...]) -> Node:
-    """The box of a node of the graph."""
+def _node(source: Source, node: fx.Node, layouts: tuple[Layout, ...], counted: set[str]) -> Node:
+    """The box of a node of the graph; a parameter that several nodes read is `counted` at the first."""
     path = str(node.target) if node.op in ("call_module", "get_attr") else module_path(node)
     own = source.inside.get(path, ()) if node.op == "call_module" else ()
     read = [str(n.target) for n in node.all_input_nodes if n.op == "get_attr" and n.target in source.widths.tensors]
@@ -62,6 +63,8 @@ def _node(source: Source, node: fx.Node, layouts: tuple[Layout, ...]) -> Node:
     group = _group(source, node, dim, own)
     swatch = source.legend.get(group)
     kind = _kind(source, node)
+    counts = [tensor for tensor in [*own, *read] if tensor in source.parameter_names and tensor not in counted]
+    counted.update(counts)
     new = source.is_new(path) or (source.of_student and _closes(source, node))
     size = source.size(dim) if dim and layouts[1:] and (group or node.op == "call_module") else (0, 0)
     return Node(
@@ -75,7 +78,7 @@ def _node(source: Source, node: fx.Node, layouts: tuple[Layout, ...]) -> Node:
         state=swatch.state if swatch else "",
         reason=swatch.reason if swatch else "",
         new=new,
-        parameters=total(source.parameters(tensor) for tensor in [*own, *read] if tensor in source.parameter_names),
+        parameters=total(map(source.parameters, counts)),
         start=_start(source, own, group),
     )
 

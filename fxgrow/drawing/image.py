@@ -5,6 +5,7 @@ Graphviz draws the names of modules below the arrows. In an SVG they are moved a
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 import subprocess
@@ -14,6 +15,9 @@ from importlib.util import find_spec
 
 from ..errors import DrawError
 from .registry import Picture, output, writer
+from .view import GROWS, Drawing
+
+SAID = 40  # widths in the description of a picture
 
 
 @output(".svg", ".png", ".pdf")
@@ -25,7 +29,16 @@ def write(picture: Picture) -> bytes:
     """
     text, kind = writer(".dot")(picture).decode(), picture.suffix.removeprefix(".")
     drawn = _drawn(text, kind)
-    return _names_above(drawn.decode()).encode() if kind == "svg" else drawn
+    return _described(_names_above(drawn.decode()), picture.drawing).encode() if kind == "svg" else drawn
+
+
+def _described(svg: str, drawing: Drawing) -> str:
+    """The SVG with a role, a title and a description, for those who cannot see it."""
+    grow = [f"{one.name} {one.size[0]} to {one.size[1]}" for one in drawing.legend if one.state == GROWS]
+    parts = [f"{len(drawing.nodes)} boxes and {len(drawing.edges)} arrows.", *["Widths that grow:"] * bool(grow)]
+    text = " ".join([*parts, "; ".join([*grow[:SAID], *[f"and {len(grow) - SAID} more"] * (len(grow) > SAID)])])
+    head = f"<title>{html.escape(drawing.title)}</title>\n<desc>{html.escape(text.strip())}</desc>"
+    return re.sub(r"<svg\b([^>]*)>", lambda tag: f'<svg role="img"{tag[1]}>\n{head}', svg, count=1)
 
 
 def _drawn(text: str, kind: str) -> bytes:

@@ -8,12 +8,17 @@ from os import PathLike
 from pathlib import Path
 
 from ..base.progress import step
+from ..base.scalars import as_int
 from ..base.wording import a_type
 from ..errors import DrawError
 from ..model.example_inputs import ExampleInputs
 from .given import Drawable, source_of
-from .registry import Picture, drawing, opening, writer
-from .view import Level
+from .inline import Inline
+from .registry import MANY, Picture, drawing, opening, writer
+from .source import Source
+from .view import Drawing, Level
+
+LOWEST, HIGHEST = 100, 10_000  # the height of a page in a cell, pixels
 
 
 def render(
@@ -39,6 +44,40 @@ def render(
     with step("drawing"):
         shown = opening(source) if level is None else drawing(source, level)
         return shown.title, write(Picture(shown, source, suffix))
+
+
+def inline(model: Drawable, level: Level | None, example_inputs: ExampleInputs | None, height: object) -> Inline:
+    """Draw what is given for a notebook: as a page, as text, and as a picture where that is possible.
+
+    Args:
+        model: What `source_of` takes.
+        level: As for `render`.
+        example_inputs: As for `render`.
+        height: The height of the page in a cell, pixels.
+
+    Raises:
+        DrawError: As `render`, or the height is no number of pixels.
+        GrowError: As `render`.
+    """
+    pixels = as_int(height)
+    if pixels is None or not LOWEST <= pixels <= HIGHEST:
+        raise DrawError(f"height is {height!r:.60}; expected an int from {LOWEST} to {HIGHEST:,}, in pixels")
+    source = source_of(model, example_inputs)
+    with step("drawing"):
+        shown = opening(source) if level is None else drawing(source, level)
+        page, text = (writer(suffix)(Picture(shown, source, suffix)).decode() for suffix in (".html", ".txt"))
+        return Inline(shown.title, page, text, _picture(shown, source), pixels)
+
+
+def _picture(shown: Drawing, source: Source) -> str:
+    """The drawing as SVG; "" where it is large, or where there is no Graphviz."""
+    if len(shown.edges) > MANY:
+        return ""
+    try:
+        drawn = writer(".svg")(Picture(shown, source, ".svg")).decode()
+    except DrawError:
+        return ""
+    return drawn[drawn.index("<svg") :]
 
 
 def target_of(path: object) -> Path:
