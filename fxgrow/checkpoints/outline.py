@@ -220,12 +220,25 @@ def _keep_shape(made: dict[str, Made], kept: KeptShape, path: str, inside: Mappi
     width = inside[f"{kept.like}.weight"].info.shape[0]
     for name in filter(kept.is_new, inside):
         one = made[f"{path}.{name}"]
+        if kept.flag:
+            _resize(made, f"{path}.{name}", kept.resized(name, one.info.shape, width))
+            continue
         norm = len(one.info.shape) == 1
         how = one.how if isinstance(one.how, Filled) else Drawn(f"{path}.{name}")
         shape = (width,) if norm else (one.info.shape[0], width, *one.info.shape[2:])
         filled = Filled(new_value(name.rpartition(".")[2])) if norm else how
         if shape != one.info.shape:
             made[f"{path}.{name}"] = replace(one, how=filled, info=replace(one.info, shape=shape), tie="", around=())
+
+
+def _resize(made: dict[str, Made], name: str, shape: tuple[int, ...]) -> None:
+    """Make a tensor of a clone in another shape, if it has another; one of a norm, or a bias, of one value."""
+    one = made[name]
+    if shape == one.info.shape:
+        return
+    how = Drawn(name) if len(shape) > 1 else Filled(new_value(name.rpartition(".")[2]))
+    kept = one.how if isinstance(one.how, Filled) else how
+    made[name] = replace(one, how=kept, info=replace(one.info, shape=shape), tie="", around=())
 
 
 def _insert(made: dict[str, Made], new: Insert) -> None:

@@ -1,13 +1,14 @@
 """A clone of a down-sampling block that keeps the shape of its input: stride 1, and no projection in its shortcut.
 
-The layers that read the input get as many inputs as the block has results. Weights of another shape than before are
-drawn anew; all others are copies.
+The layers that read the input get as many inputs as the block has results. A block that has no shortcut because it
+changes the shape gets one by its own attribute that says so. Weights of another shape than before are drawn anew; all
+others are copies.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -19,14 +20,20 @@ from ..model.layer_kinds import BATCH_NORM, CONVOLUTION, LINEAR, is_a, is_layer_
 from ..model.walk import named_modules
 from ..plans.changes import KeptShape
 
+NO_FLAGS = ("training",)
 POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 
 
-def ways_to_keep_shape(block: nn.Module) -> Iterator[KeptShape]:
+Dims = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def ways_to_keep_shape(block: nn.Module, dims_like: Callable[[str, int], Dims]) -> Iterator[KeptShape]:
     """The ways in which a clone of a block may keep the shape of its input; whether it does is to be tried.
 
     Args:
-        block: A block, of which a child projects its input to the number of channels and the size of its results.
+        block: A block, of which a child projects its input to the number of channels and the size of its results, or
+            that has a shortcut only where it keeps the shape.
+        dims_like: The dimensions of the block's tensors that are one width with a dimension of one of them.
     """
     projections = [(n, inner) for n, child in block._modules.items() if (inner := _projection(child)) is not None]
     projections.sort(key=lambda found: found[1] == "")  # a sequence is a shortcut rather than a single layer
@@ -47,6 +54,25 @@ def ways_to_keep_shape(block: nn.Module) -> Iterator[KeptShape]:
         if inputs is not None:
             for instead in ("none", "identity"):
                 yield KeptShape((*own, *strides), inputs, shortcut, like, instead)
+    yield from _ways_by_flag(block, dims_like)
+
+
+def _ways_by_flag(block: nn.Module, dims_like: Callable[[str, int], Dims]) -> Iterator[KeptShape]:
+    """A block says whether it has a skip connection: an attribute of its own is False, and True in those that have."""
+    flags = [name for name, value in vars(block).items() if value is False and name not in NO_FLAGS and name[0] != "_"]
+    layers = [(name, module) for name, module in named_modules(block) if is_layer_class(type(module))]
+    maps = [(name, module) for name, module in layers if _is_map(module)]
+    if not flags or not maps:
+        return
+    (first, reader), (like, _) = maps[0], maps[-1]
+    grouped = getattr(reader, "groups", 1)
+    if grouped not in (1, _ends(reader)[0]):
+        return
+    dims = dims_like(f"{first}.weight", 0 if grouped > 1 else 1)
+    strides = [name for name, module in layers if _is_strided(module)]
+    own = [""] * (isinstance(vars(block).get("stride"), int) and vars(block)["stride"] > 1)
+    for flag in flags if dims else ():
+        yield KeptShape((*own, *strides), (), "", like, "none", flag, dims)
 
 
 def _projection(child: nn.Module | None) -> str | None:
@@ -102,16 +128,66 @@ def keep_shape(clone: nn.Module, kept: KeptShape, path: str, seed: int) -> None:
     """
     layer: Any = _layer(clone, kept.like, LINEAR, CONVOLUTION)
     before, width = _ends(layer)
-    if before != width and not kept.inputs:
-        raise PlanError(f"the plan names no layer of the block of {path} that reads its {before} channels")
     for name in kept.strides:
         _unstride(clone, name)
+    if kept.flag:
+        _resize(clone, kept, width, path, seed)
+        return
+    if before != width and not kept.inputs:
+        raise PlanError(f"the plan names no layer of the block of {path} that reads its {before} channels")
     for number, name in enumerate(kept.inputs):
         if number < len(kept.inputs) - 1:
             _widen_norm(_layer(clone, name, BATCH_NORM), width)
         else:
             _widen_map(_layer(clone, name, LINEAR, CONVOLUTION), width, f"{path}.{name}.weight", seed)
     clone._modules[kept.shortcut] = None if kept.instead == "none" else nn.Identity()
+
+
+def _resize(clone: nn.Module, kept: KeptShape, width: int, path: str, seed: int) -> None:
+    """Give the dimensions that have the width of the input that of the results, and let the block add its input."""
+    if not isinstance(vars(clone).get(kept.flag), bool):
+        raise PlanError(f"the block of {path} does not say {kept.flag!r}; the plan was made for another model")
+    vars(clone)[kept.flag] = True
+    found = dict(named_modules(clone))
+    for name, dims in kept.dims:
+        owner, _, own = name.rpartition(".")
+        table = next((t for t in _tables_of(found.get(owner)) if t.get(own) is not None), None)
+        if table is None or table[own].ndim <= max(dims):
+            raise PlanError(f"the block of {path} has no such tensor {name!r}; the plan was made for another model")
+        table[own] = _like(table[own], kept.resized(name, tuple(table[own].shape), width), f"{path}.{name}", own, seed)
+    for owner in dict.fromkeys(name.rpartition(".")[0] for name, _ in kept.dims):
+        _restate(found[owner])
+
+
+def _tables_of(module: nn.Module | None) -> Iterator[Any]:
+    if module is not None:
+        yield from (module._parameters, module._buffers)
+
+
+def _like(old: Any, shape: tuple[int, ...], name: str, own: str, seed: int) -> Any:
+    """A tensor of another shape in the place of an old one; that itself, if it has the shape."""
+    if shape == tuple(old.shape):
+        return old
+    if len(shape) > 1:
+        new = drawn(shape, seed, name, old.device, old.dtype)
+    else:
+        new = torch.full(shape, new_value(own), dtype=old.dtype, device=old.device)
+    return nn.Parameter(new) if isinstance(old, nn.Parameter) else new
+
+
+def _restate(layer: Any) -> None:
+    """Set the sizes that a layer states by those of its tensors."""
+    if is_a(layer, BATCH_NORM):
+        tensors = [t for table in _tables_of(layer) for t in table.values() if t is not None and t.ndim]
+        layer.num_features = tensors[0].shape[0]
+    elif is_a(layer, LINEAR):
+        layer.out_features, layer.in_features = layer.weight.shape
+    else:
+        layer.out_channels = layer.weight.shape[0]
+        if layer.groups > 1:  # one filter for each channel
+            layer.groups = layer.in_channels = layer.out_channels
+        else:
+            layer.in_channels = layer.weight.shape[1]
 
 
 def _layer(clone: nn.Module, name: str, *kinds: Any) -> Any:

@@ -13,16 +13,17 @@ from torch import nn
 from ..capture.traced import Traced
 from ..errors import Unfit
 from ..infer.width_graph import WidthGraph
+from ..layouts.layout import only_atom
 from ..model.copies import clone_shared
 from ..model.layer_kinds import CONTAINERS, NUMBERED, is_layer_class
 from ..model.tree import Mode
 from ..model.walk import submodule
-from ..plans.changes import CLONE, Repeat
+from ..plans.changes import CLONE, KeptShape, Repeat
 from ..plans.numbering import PLACE, Numbering
 from ..recording.program import Program, ProgramTape, Visit, program_of
 from ..recording.run import TapedRun
 from .insert import make
-from .kept_shape import ways_to_keep_shape
+from .kept_shape import Dims, ways_to_keep_shape
 from .owners import calls_entries
 from .recorded_skip import Carried, carried, joined
 from .replay import check_identity
@@ -52,9 +53,9 @@ def last_blocks(widths: WidthGraph, known: Programs, path: str) -> list[Repeat]:
         Unfit: The module has no block that can be cloned; the message says why.
     """
     reasons: dict[str, str] = {}
-    found = list(_blocks(widths.traced, known, path, reasons))
+    found = list(_blocks(widths, known, path, reasons))
     stages = [list(stage)[-1] for _, stage in itertools.groupby(found, partial(_shapes, known))]
-    blocks = [block for block in (_completed(widths.traced, one, reasons) for one in stages) if block is not None]
+    blocks = [block for block in (_completed(widths, one, reasons) for one in stages) if block is not None]
     if not blocks:
         details = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:4])
         raise Unfit(
@@ -64,11 +65,12 @@ def last_blocks(widths: WidthGraph, known: Programs, path: str) -> list[Repeat]:
     return blocks
 
 
-def _blocks(traced: Traced, known: Programs, path: str, reasons: dict[str, str]) -> Iterator[Repeat]:
+def _blocks(widths: WidthGraph, known: Programs, path: str, reasons: dict[str, str]) -> Iterator[Repeat]:
     """The blocks in a module, in order; the module itself, if it is a block and no chain of blocks.
 
     One that may be a down-sampling block has no values to fill its clones with: `_completed` finds these.
     """
+    traced = widths.traced
     own: list[Repeat] = []
     if _may_be_block(traced.classes[path]):
         try:
@@ -76,8 +78,8 @@ def _blocks(traced: Traced, known: Programs, path: str, reasons: dict[str, str])
         except Unfit as reason:
             reasons[path] = str(reason)
     children = [name for name in traced.classes if name and name.rpartition(".")[0] == path]
-    within = [block for child in children for block in _blocks(traced, known, child, reasons)]
-    if not own and not within and path in reasons and _may_down_sample(traced, known, path):
+    within = [block for child in children for block in _blocks(widths, known, child, reasons)]
+    if not own and not within and path in reasons and _may_down_sample(widths, known, path):
         own = [Repeat(path, (), (), (), numbered=has_places(traced.root, path.rpartition(".")[0]))]
     yield from own if own and len(within) < 2 else within
 
@@ -85,24 +87,37 @@ def _blocks(traced: Traced, known: Programs, path: str, reasons: dict[str, str])
 # -- down-sampling blocks ----------------------------------------------------------------------------
 
 
-def _may_down_sample(traced: Traced, known: Programs, path: str) -> bool:
+def _may_down_sample(widths: WidthGraph, known: Programs, path: str) -> bool:
     """Whether a module that is no block itself may be one that projects its input to another shape."""
     try:
-        check_place(traced.root, path)
+        check_place(widths.traced.root, path)
     except Unfit:
         return False
     counts = {len(program.visits_of(path)) for program in known.values()}
-    return counts == {1} and next(ways_to_keep_shape(submodule(traced.root, path)), None) is not None
+    return counts == {1} and next(_ways(widths, path), None) is not None
 
 
-def _completed(traced: Traced, block: Repeat, reasons: dict[str, str]) -> Repeat | None:
+def _ways(widths: WidthGraph, path: str) -> Iterator[KeptShape]:
+    """The ways in which clones of a block may keep the shape of their input."""
+
+    def dims_like(tensor: str, dim: int) -> Dims:
+        layouts = widths.tensors[f"{path}.{tensor}"].layouts if f"{path}.{tensor}" in widths.tensors else ()
+        name = only_atom(layouts[dim]) if dim < len(layouts) else None
+        inside = [t for t in widths.tensors.values() if t.name.startswith(f"{path}.")] if name is not None else []
+        found = [(t.name, tuple(d for d, layout in enumerate(t.layouts) if only_atom(layout) == name)) for t in inside]
+        return tuple((own.removeprefix(f"{path}."), dims) for own, dims in found if dims)
+
+    return ways_to_keep_shape(submodule(widths.traced.root, path), dims_like)
+
+
+def _completed(widths: WidthGraph, block: Repeat, reasons: dict[str, str]) -> Repeat | None:
     """The plan entry of a block; of a down-sampling one with what its clones keep the shape by, if there is that."""
     if block.fills:
         return block
     reason = reasons[block.block]
-    for kept in ways_to_keep_shape(submodule(traced.root, block.block)):
+    for kept in _ways(widths, block.block):
         try:
-            return _tried(traced, replace(block, paths=(f"{block.block}{CLONE}1",), kept_shape=kept))
+            return _tried(widths.traced, replace(block, paths=(f"{block.block}{CLONE}1",), kept_shape=kept))
         except Unfit as why:
             reason = str(why)
     reasons[block.block] += f"; and with stride 1 and without its projection: {reason}"

@@ -154,6 +154,8 @@ class KeptShape:
         shortcut: The module that projects the input.
         like: The layer in it whose number of results is that of the block.
         instead: What stands in the place of the shortcut: None, or `nn.Identity`.
+        flag: Of a block without a shortcut, its attribute that is True in a clone, which has one; else "".
+        dims: Of such a block, the tensors with the dimensions that have the width of its input, instead of `inputs`.
     """
 
     strides: tuple[str, ...]
@@ -161,14 +163,23 @@ class KeptShape:
     shortcut: str
     like: str
     instead: Literal["none", "identity"]
+    flag: str = ""
+    dims: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def drops(self, name: str) -> bool:
         """Whether a clone lacks a tensor of the block."""
-        return name.startswith(f"{self.shortcut}.")
+        return bool(self.shortcut) and name.startswith(f"{self.shortcut}.")
+
+    def resized(self, name: str, shape: tuple[int, ...], width: int) -> tuple[int, ...]:
+        """The shape in a clone of a tensor of which dimensions have the width of the block's input."""
+        dims = dict(self.dims).get(name, ())
+        return tuple([width if dim in dims else size for dim, size in enumerate(shape)])
 
     def is_new(self, name: str) -> bool:
         """Whether a tensor may have another shape in a clone, and is made anew there if it has."""
         module, _, own = name.rpartition(".")
+        if name in dict(self.dims):
+            return True
         if module not in self.inputs or own == "num_batches_tracked":
             return False
         return own == "weight" or module != self.inputs[-1]  # the bias of a linear map has its old shape
@@ -222,6 +233,7 @@ class Repeat(Change):
         filled = [f"zeros in {', '.join(self.zeros)}"] * bool(self.zeros)
         filled += [f"-1 in {', '.join(self.minus_ones)}"] * bool(self.minus_ones)
         shape = ", without its down-sampling" if self.kept_shape else ""
+        shape = ", with a skip connection" if self.kept_shape and self.kept_shape.flag else shape
         return f"{times} of {self.block}{shape}, with {' and '.join(filled)}"
 
 

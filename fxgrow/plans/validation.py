@@ -239,9 +239,11 @@ def _why_no_repeat(output: Output, repeat: Repeat) -> str:
 
 def _why_no_kept_shape(kept: KeptShape) -> str:
     """Why a clone of a down-sampling block cannot be made."""
-    named = (*filter(None, kept.strides), *kept.inputs, kept.shortcut, kept.like)
+    named = (*filter(None, kept.strides), *kept.inputs, kept.shortcut or kept.flag, kept.like, *dict(kept.dims))
     if not all(name and all(map(_is_quotable, name.split("."))) for name in named):
         return "it names no layers of its block"
+    if kept.flag or kept.dims:
+        return _why_no_flag(kept)
     if "." in kept.shortcut:
         return "the shortcut is no child of its block"
     if not f"{kept.like}.".startswith(f"{kept.shortcut}."):
@@ -250,6 +252,18 @@ def _why_no_kept_shape(kept: KeptShape) -> str:
     if any(f"{name}.".startswith(f"{kept.shortcut}.") for name in kept_layers):
         return "it changes a layer of the shortcut, which its clones do not have"
     return "" if len(set(kept.inputs)) == len(kept.inputs) else "it names a layer twice"
+
+
+def _why_no_flag(kept: KeptShape) -> str:
+    """Why a clone of a block without a shortcut cannot get one."""
+    if kept.shortcut or kept.inputs:
+        return "it has both a shortcut and none"
+    if not kept.flag.isidentifier() or kept.flag.startswith("_") or kept.flag in _NO_SIZES or kept.flag == "training":
+        return f"{kept.flag!r:.80} is no attribute that says whether there is a skip connection"
+    if len(dict(kept.dims)) < len(kept.dims):
+        return "it names a tensor twice"
+    fitting = all(dims and all(0 <= dim < MOST_DIMS for dim in dims) for _, dims in kept.dims)
+    return "" if fitting else "it names dimensions that no tensor has"
 
 
 def _why_no_entries(repeat: Repeat) -> str:
@@ -266,6 +280,7 @@ def _why_no_entries(repeat: Repeat) -> str:
     return "" if fitting else "its clones are not numbered after the block"
 
 
+MOST_DIMS = 8  # of a weight
 _PLACE = re.compile("[1-9][0-9]{0,8}")  # of a clone among those of its block
 
 
