@@ -149,13 +149,13 @@ def _resize(clone: nn.Module, kept: KeptShape, width: int, path: str, seed: int)
         raise PlanError(f"the block of {path} does not say {kept.flag!r}; the plan was made for another model")
     vars(clone)[kept.flag] = True
     found = dict(named_modules(clone))
-    for name, dims in kept.dims:
+    for name in kept.others:
         owner, _, own = name.rpartition(".")
         table = next((t for t in _tables_of(found.get(owner)) if t.get(own) is not None), None)
-        if table is None or table[own].ndim <= max(dims):
+        if table is None or not kept.fits(name, table[own].ndim):
             raise PlanError(f"the block of {path} has no such tensor {name!r}; the plan was made for another model")
         table[own] = _like(table[own], kept.resized(name, tuple(table[own].shape), width), f"{path}.{name}", own, seed)
-    for owner in dict.fromkeys(name.rpartition(".")[0] for name, _ in kept.dims):
+    for owner in dict.fromkeys(name.rpartition(".")[0] for name in kept.others):
         _restate(found[owner])
 
 

@@ -23,7 +23,7 @@ from ..model.layer_kinds import CONVOLUTIONS, LINEAR_MAPS, classes_of, is_layer_
 from ..model.tree import Mode, module_at
 from ..model.walk import named_modules
 from ..ops import Value
-from ..plans.changes import CLONE, Insert, Kind, Layer, NodeRef, StructuralChange
+from ..plans.changes import CLONE, Insert, Kind, Layer, NodeRef, Repeat, StructuralChange
 from ..plans.entries import Recount, Skipped
 from ..plans.growth_plan import Plan
 from ..spec.patterns import match, module_of
@@ -152,10 +152,24 @@ def _block_maker(
             paths: list[str] = []
             for _ in range(request.blocks):
                 paths.append(_free_name(widths, drafted.changes, block.block, paths))
-            changes.append(replace(block, paths=tuple(paths)))
+            changes.append(_shaped(replace(block, paths=tuple(paths)), request))
         return changes
 
     return make
+
+
+def _shaped(block: Repeat, request: Deepen) -> Repeat:
+    """Clones with the shapes that a request asks for.
+
+    Raises:
+        Unfit: They have the shapes of their block.
+    """
+    if not request.shapes:
+        return block
+    kept = block.kept_shape
+    if kept is None or not kept.flag:
+        raise Unfit("shapes is for clones of a stage's only block, which changes the width and has no skip connection")
+    return replace(block, kept_shape=replace(kept, shapes=tuple(sorted(request.shapes.items()))))
 
 
 def _layer_maker(

@@ -31,7 +31,7 @@ from ..solver.input_channels import find_input
 from ..spec.parse import Widen
 from ..spec.patterns import module_of
 from ..spec.requests import Deepen, Inputs, Kernel, Outputs, Request
-from .names import Correspondence, NewLayer, correspond
+from .names import Correspondence, NewLayer, Shapes, correspond
 from .settings import differing_settings, other_classes
 from .sizes import Difference, Sizes, solve
 from .target import Large, Target, has_values, shapes_of
@@ -173,7 +173,7 @@ def _attempt(
     """Plan for one form of the student, and compare what it makes with the large model."""
     sizes = solve(graph, found, target.shapes, target.tree)
     differences = [*_unpaired(small, target, found), *sizes.differences]
-    asked: Requests = [*_wider(graph, sizes, differences), *_deeper(found)]
+    asked: Requests = [*_wider(graph, sizes, differences), *_deeper(found, target.shapes)]
     proposal = _planned(graph, asked, seed, method, differences, partial=partial)
     if partial or not differences:
         differences += _other_tensors(proposal, target, found, differences)
@@ -242,10 +242,19 @@ def _layers_of(graph: WidthGraph, name: str, role: object) -> list[str]:
     ]
 
 
-def _deeper(found: Correspondence) -> Iterator[Request]:
+def _deeper(found: Correspondence, large: Shapes) -> Iterator[Request]:
+    """Requests for blocks and layers."""
     for blocks in found.blocks:
-        yield Deepen(blocks.behind, blocks=len(blocks.paths))
+        old, new = (_inside(large, path) for path in (found.path(blocks.behind) or "", blocks.paths[0]))
+        alike = old.keys() == new.keys()
+        others = {name: shape for name, shape in new.items() if alike and shape and shape != old[name]}
+        yield Deepen(blocks.behind, blocks=len(blocks.paths), shapes=others or None)
     yield from map(_layer, found.layers)
+
+
+def _inside(shapes: Shapes, path: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors in a module, by their names in it."""
+    return {name.removeprefix(f"{path}."): shape for name, shape in shapes.items() if name.startswith(f"{path}.")}
 
 
 def _layer(new: NewLayer) -> Deepen:

@@ -156,6 +156,7 @@ class KeptShape:
         instead: What stands in the place of the shortcut: None, or `nn.Identity`.
         flag: Of a block without a shortcut, its attribute that is True in a clone, which has one; else "".
         dims: Of such a block, the tensors with the dimensions that have the width of its input, instead of `inputs`.
+        shapes: Of such a block, the tensors that get another shape than these dimensions say.
     """
 
     strides: tuple[str, ...]
@@ -165,6 +166,7 @@ class KeptShape:
     instead: Literal["none", "identity"]
     flag: str = ""
     dims: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def drops(self, name: str) -> bool:
         """Whether a clone lacks a tensor of the block."""
@@ -172,13 +174,26 @@ class KeptShape:
 
     def resized(self, name: str, shape: tuple[int, ...], width: int) -> tuple[int, ...]:
         """The shape in a clone of a tensor of which dimensions have the width of the block's input."""
+        asked = dict(self.shapes).get(name)
+        if asked is not None:
+            return asked
         dims = dict(self.dims).get(name, ())
         return tuple([width if dim in dims else size for dim, size in enumerate(shape)])
+
+    def fits(self, name: str, ndim: int) -> bool:
+        """Whether a tensor may have as many dimensions."""
+        asked = dict(self.shapes).get(name)
+        return max(dict(self.dims).get(name, (0,))) < ndim and (asked is None or len(asked) == ndim)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The tensors that may have another shape in a clone of a block without a shortcut."""
+        return tuple(dict.fromkeys(name for name, _ in (*self.dims, *self.shapes)))
 
     def is_new(self, name: str) -> bool:
         """Whether a tensor may have another shape in a clone, and is made anew there if it has."""
         module, _, own = name.rpartition(".")
-        if name in dict(self.dims):
+        if name in self.others:
             return True
         if module not in self.inputs or own == "num_batches_tracked":
             return False

@@ -239,10 +239,10 @@ def _why_no_repeat(output: Output, repeat: Repeat) -> str:
 
 def _why_no_kept_shape(kept: KeptShape) -> str:
     """Why a clone of a down-sampling block cannot be made."""
-    named = (*filter(None, kept.strides), *kept.inputs, kept.shortcut or kept.flag, kept.like, *dict(kept.dims))
+    named = (*filter(None, kept.strides), *kept.inputs, kept.shortcut or kept.flag, kept.like, *kept.others)
     if not all(name and all(map(_is_quotable, name.split("."))) for name in named):
         return "it names no layers of its block"
-    if kept.flag or kept.dims:
+    if kept.flag or kept.others:
         return _why_no_flag(kept)
     if "." in kept.shortcut:
         return "the shortcut is no child of its block"
@@ -258,10 +258,17 @@ def _why_no_flag(kept: KeptShape) -> str:
     """Why a clone of a block without a shortcut cannot get one."""
     if kept.shortcut or kept.inputs:
         return "it has both a shortcut and none"
+    if not kept.dims:
+        return "it does not say what reads the input of its block"
     if not kept.flag.isidentifier() or kept.flag.startswith("_") or kept.flag in _NO_SIZES or kept.flag == "training":
         return f"{kept.flag!r:.80} is no attribute that says whether there is a skip connection"
-    if len(dict(kept.dims)) < len(kept.dims):
+    if len(dict(kept.dims)) < len(kept.dims) or len(dict(kept.shapes)) < len(kept.shapes):
         return "it names a tensor twice"
+    for _, shape in kept.shapes:
+        if not 0 < len(shape) <= MOST_DIMS or not all(0 < size <= MOST_CHANNELS for size in shape):
+            return "it names a shape that no tensor has"
+        if math.prod(shape) > MOST_OF_A_NEW_LAYER:
+            return f"a tensor would have more than {MOST_OF_A_NEW_LAYER:,} entries"
     fitting = all(dims and all(0 <= dim < MOST_DIMS for dim in dims) for _, dims in kept.dims)
     return "" if fitting else "it names dimensions that no tensor has"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
 from ..base.decode import DecodeError, Leniency, decode, encode
@@ -77,6 +77,8 @@ class Deepen(Request):
         exclude: Globs over names to leave as they are.
         flat: The parts of the new layer are entries of the Sequential that it stands in, numbered through like those
             that a builder of a deeper model makes; for `output="module"`.
+        shapes: Of tensors in clones of a stage's only block, which have another shape than its own: by their names in
+            the block the shape in the student. None: only what reads the block's input changes.
 
     Example:
         >>> Deepen("layer3.*", kind="residual")
@@ -94,6 +96,7 @@ class Deepen(Request):
     activation: str = "same"
     exclude: tuple[str, ...] = ()
     flat: bool = False
+    shapes: Mapping[str, tuple[int, ...]] | None = field(default=None, hash=False)
 
     key = "deepen"
     structural = True
@@ -114,6 +117,7 @@ class Deepen(Request):
             raise PlanError(f"{self.pattern!r}: activation is 'same', 'none', 'parametric' or a name in torch.nn")
         object.__setattr__(self, "kernel", _sizes(self.pattern, self.kernel))
         object.__setattr__(self, "exclude", patterns(self.pattern, self.exclude))
+        object.__setattr__(self, "shapes", _shapes(self.pattern, self.shapes, self.blocks))
         if not isinstance(self.flat, bool):
             raise PlanError(f"{self.pattern!r}: flat is True or False, not {self.flat!r}")
         if self.flat and (self.kind == "residual" or self.calibrated):
@@ -234,6 +238,20 @@ def check_pattern(pattern: Any) -> None:
     """Raise for what is no pattern."""
     if not is_pattern(pattern):
         raise PlanError(f"a pattern is a non-empty string of at most {LONGEST:,} characters, not {pattern!r:.80}")
+
+
+def _shapes(pattern: str, shapes: Any, blocks: int) -> dict[str, tuple[int, ...]] | None:
+    if shapes is None:
+        return None
+    if not isinstance(shapes, Mapping) or not all(map(is_pattern, shapes)) or not blocks:
+        raise PlanError(f"{pattern!r}: shapes is a mapping from names of tensors, for blocks, not {shapes!r:.80}")
+    found: dict[str, tuple[int, ...]] = {}
+    for name, shape in shapes.items():
+        sizes = [as_int(size) for size in shape] if isinstance(shape, list | tuple) else []
+        found[name] = tuple(size for size in sizes if size is not None and size > 0)
+        if not sizes or len(found[name]) < len(sizes):
+            raise PlanError(f"{pattern!r}: the shape of {name!r:.80} is a list of positive ints, not {shape!r:.80}")
+    return found
 
 
 def _count(name: str, number: object) -> int:
