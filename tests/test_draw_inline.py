@@ -15,6 +15,7 @@ from torch import nn
 import fxgrow
 from fxgrow import DrawError
 from fxgrow.drawing import drawing, render, source_of
+from fxgrow.drawing.dot import short
 
 graphviz = pytest.mark.skipif(find_spec("pygraphviz") is None and shutil.which("dot") is None, reason="needs Graphviz")
 
@@ -84,3 +85,18 @@ def test_a_layer_that_is_called_several_times_counts_once(level: str) -> None:
     model = Shared()
     boxes = drawing(source_of(model, torch.randn(1, 3, 8, 8)), level).nodes
     assert sum(box.parameters[0] for box in boxes) == sum(p.numel() for p in model.parameters())
+
+
+def test_short_names_keep_what_tells_them_apart() -> None:
+    paths = [
+        f"backbone.transition_with_{kind}.{number}"
+        for kind in ("squeeze_excitation", "channel_shuffle_x2")
+        for number in (0, 2)
+    ]
+    paths += ["encoder.layers.encoder_layer_11.self_attention.out_proj", "a" * 60, f"{'b' * 60}.3", "conv1"]
+    names = [short(path) for path in paths]
+    assert len(set(names)) == len(paths)
+    assert all(len(name) <= 34 for name in names)
+    assert names[0] == "…transition_with…eeze_excitation.0"
+    assert names[4] == "…self_attention.out_proj"
+    assert names[-1] == "conv1"

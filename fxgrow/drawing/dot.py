@@ -91,11 +91,19 @@ def _label(node: Node) -> Markup:
 
 
 def short(path: str, limit: int = 34) -> str:
-    """A path shortened to `limit` characters: the last steps of a long one."""
+    """A path shortened to `limit` characters: the last steps of a long one; a number keeps the step before it."""
+    if len(path) <= limit:
+        return path
     steps = path.split(".")
-    while len(steps) > 1 and sum(map(len, steps)) + len(steps) > limit:
+    while len(steps) > 1 and len(".".join(steps)) >= limit and not steps[1].isdigit():
         del steps[0]
-    return path if len(path) <= limit else f"…{'.'.join(steps)[-limit:]}"
+    first, rest = steps[0], "".join(f".{step}" for step in steps[1:])
+    dropped = "…" * (path != ".".join(steps))
+    room = max(2, limit - len(dropped) - len(rest))
+    if len(first) > room:  # both its ends may tell it from others
+        end = (room - 1) // 2
+        first = f"{first[: room - 1 - end]}…{first[len(first) - end :]}"
+    return f"{dropped}{first}{rest}"[:limit]
 
 
 def tip(node: Node) -> str:

@@ -104,11 +104,19 @@ const escapes = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&
 const html = (text) => String(text).replace(/[&<>"']/g, (c) => escapes[c]);
 const quoted = (text) => `"${String(text).replace(/\\/g, "\\\\").replace(/"/g, '\\"')}"`;
 
-function short(path, limit = 34) { // of a long path the last steps
+function short(path, limit = 34) { // of a long path the last steps; a number keeps the step before it
   if (path.length <= limit) return path;
   const steps = path.split(".");
-  while (steps.length > 1 && steps.join(".").length >= limit) steps.shift();
-  return `…${steps.join(".").slice(-limit)}`;
+  while (steps.length > 1 && steps.join(".").length >= limit && !/^\d+$/.test(steps[1])) steps.shift();
+  const rest = steps.slice(1).map((step) => `.${step}`).join("");
+  const dropped = steps.join(".") === path ? "" : "…";
+  const room = Math.max(2, limit - dropped.length - rest.length);
+  let first = steps[0];
+  if (first.length > room) { // both its ends may tell it from others
+    const end = Math.floor((room - 1) / 2);
+    first = `${first.slice(0, room - 1 - end)}…${first.slice(first.length - end)}`;
+  }
+  return `${dropped}${first}${rest}`.slice(0, limit);
 }
 
 function named(node) { // the second line of a box
