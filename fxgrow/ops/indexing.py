@@ -94,24 +94,60 @@ def _filled(x: Tensor) -> Tensor:
     return x
 
 
+def _rows_filled(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[torch.tensor([[True, False, True], [False, False, True]])] = 0.1
+    return x
+
+
+class _Masked(nn.Module):
+    """Writes a learned vector where a mask over words says so, as masked models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.clone()
+        x[torch.tensor([[True, False, True], [False, False, True]])] = self.token
+        return x
+
+
 @rule(
     aten.index_put.default,
     aten.index_put_.default,
     samples=[
         Sample(lambda: _filled),
         Sample(lambda: lambda x: x.index_put((x > 0.5,), torch.tensor(0.1, dtype=x.dtype))),
+        Sample(lambda: _rows_filled, (3, 8), dim=2),
+        Sample(_Masked, (3, 8), dim=2),
     ],
     exact=Exactness(
-        any="all dimensions, if a mask of x's shape selects the entries and one value is written", pinned="otherwise"
+        any="all dimensions, if one mask selects entries, and one value or one for each index behind it is written",
+        pinned="otherwise",
     ),
 )
 def index_put(env: Env, x: Value, indices: Sequence[Value | None], source: Value, *args: object) -> Outcome:
-    """x[mask] = value"""
-    mask = indices[0]
-    one_value = all(n == 1 for n in source.shape)
-    if len(indices) != 1 or mask is None or env.dtypes[1] != torch.bool or mask.shape != x.shape or not one_value:
+    """x[mask] = value, x[:, mask] = value: a mask takes the place of as many dimensions as it has"""
+    first = next((at for at, one in enumerate(indices) if one is not None), 0)
+    mask = indices[first] if indices else None
+    if len(indices) != first + 1 or mask is None or env.dtypes[1] != torch.bool:
         raise Inexpressible("channels are written by number")
-    broadcast(env, [x, mask])
+    end = first + len(mask.layouts)
+    if mask.shape != x.shape[first:end]:
+        raise Inexpressible("a mask has another shape than what it selects from")
+    for mine, its in zip(x.layouts[first:end], mask.layouts, strict=True):
+        env.unify(mine, its)
+    places = [*x.layouts[:first], None, *x.layouts[end:]]  # None: the entries that the mask selects
+    if len(source.layouts) > len(places):
+        raise Inexpressible("more is written than the mask selects")
+    for size, layout, place in zip(source.shape[::-1], source.layouts[::-1], places[::-1], strict=False):
+        if size != 1 and place is None:
+            raise Inexpressible("a value is written for each entry that a mask selects")
+        if size != 1 and place is not None:
+            env.unify(layout, place)
+        elif size == 1:
+            env.keep(layout, "it is broadcast")
     return x.layouts
 
 

@@ -1,0 +1,83 @@
+"""A mask over the batch, over words or over channels selects entries that are written: what grows is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxgrow
+from fxgrow import PlanError
+from tests.check import randomise, relative_error
+
+WORDS = torch.tensor([[True, False, True], [False, False, True]])
+X = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+class Masked(nn.Module):
+    def __init__(self, write: Callable[[nn.Module, Tensor, Tensor], None]) -> None:
+        super().__init__()
+        self.write = write
+        self.first, self.last, self.token = nn.Linear(4, 8), nn.Linear(8, 2), nn.Parameter(torch.randn(8))
+        self.single = nn.Parameter(torch.randn(3, 1))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = torch.relu(self.first(x)).clone()
+        self.write(self, x, mask)
+        return self.last(x)  # type: ignore[no-any-return]
+
+
+def _token(net: Any, x: Tensor, mask: Tensor) -> None:
+    x[mask] = net.token
+
+
+def _number(net: Any, x: Tensor, mask: Tensor) -> None:
+    x[mask] = 0.5
+
+
+def _behind(net: Any, x: Tensor, mask: Tensor) -> None:
+    x[:, mask[0]] = net.token
+
+
+def _batch(net: Any, x: Tensor, mask: Tensor) -> None:
+    x[mask.any(1)] = net.single
+
+
+def _own(net: Any, x: Tensor, mask: Tensor) -> None:
+    x[x > 1] = 1.0
+
+
+def _infinite(net: Any, x: Tensor, mask: Tensor) -> None:
+    x[mask] = float("inf")
+    x.copy_(torch.exp(-x))
+
+
+@pytest.mark.parametrize("write", [_token, _number, _behind, _batch, _own], ids=lambda write: write.__name__)
+def test_widths_grow_through_a_mask(write: Any) -> None:
+    net = randomise(Masked(write).double()).eval()
+    student = fxgrow.grow(net, {"first": 12}, (X, WORDS))
+    assert fxgrow.plan_of(student).width("first").new == 12
+    for mask in (WORDS, ~WORDS, WORDS.flip(0)):
+        assert relative_error(student(X, mask), net(X, mask)) <= 1e-10
+
+
+def test_infinities_behind_a_mask_stay_exact() -> None:
+    net = randomise(Masked(_infinite).double()).eval()
+    student = fxgrow.grow(net, {"first": 16}, (X, WORDS))
+    assert relative_error(student(X, WORDS), net(X, WORDS)) <= 1e-10
+
+
+CHANNELS = torch.tensor([True, False] * 4)
+
+
+def _by_channel(net: Any, x: Tensor, mask: Tensor) -> None:
+    x[:, :, CHANNELS] = 0.0
+
+
+def test_a_mask_over_channels_pins_them() -> None:
+    net = randomise(Masked(_by_channel).double()).eval()
+    with pytest.raises(PlanError, match="first"):
+        fxgrow.grow(net, {"first": 12}, (X, WORDS))
