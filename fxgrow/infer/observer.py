@@ -147,6 +147,5 @@ class _SpelledCalls(TorchFunctionMode):
         named = kwargs or {}
         of_tensors = isinstance(func, MethodDescriptorType) or is_tensor_method_or_property(func)
         target = func.__name__ if of_tensors else func
-        if target == "__getitem__":
-            target = operator.getitem
+        target = {"__getitem__": operator.getitem, "__setitem__": operator.setitem}.get(target, target)
         return self.observer.spelled(self.tape, Spelling(target, args, named), lambda: func(*args, **named))

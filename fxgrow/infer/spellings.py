@@ -172,7 +172,7 @@ def _narrow(node: Call, x: Value, out: Value) -> Iterator[Found]:
             yield length_path, out.layouts[dim]
 
 
-@_finder(operator.getitem)
+@_finder(operator.getitem, operator.setitem)
 def _getitem(node: Call, x: Value, out: Any) -> Iterator[Found]:
     index = node.args[1]
     entries = index if isinstance(index, tuple) else (index,)
