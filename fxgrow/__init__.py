@@ -22,6 +22,7 @@ with no_collection():  # what is imported stays; a full collection here would go
     from .model.example_inputs import ExampleInputs
     from .plans.growth_plan import Plan
     from .rewrite.lineage import plan_of
+    from .scoring import Scores, scores
     from .spec.budget import Budget
     from .spec.parse import Spec, Widen
     from .spec.requests import Deepen, Inputs, Kernel, Outputs
@@ -67,6 +68,7 @@ __all__ = [
     "PlanError",
     "Plateau",
     "Report",
+    "Scores",
     "Spec",
     "Step",
     "Summary",
@@ -87,6 +89,7 @@ __all__ = [
     "plan",
     "plan_of",
     "save",
+    "scores",
     "state",
     "summary",
     "trace",

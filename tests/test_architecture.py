@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "fxgrow"
 STAGES = (
     "errors", "base", "layouts", "model", "methods", "spec", "ops", "recording", "plans", "capture", "infer", "costs",
     "solver", "depth", "rewrite", "state", "checkpoints", "shards", "validate", "report", "drawing", "api", "matching",
-    "checkpoint", "training", "examine", "__init__", "cli", "__main__",
+    "scoring", "checkpoint", "training", "examine", "__init__", "cli", "__main__",
 )  # fmt: skip
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from typing_extensions import assert_type
 
@@ -56,6 +57,11 @@ def users(model: Net, x: Tensor, spec: fxgrow.Spec, output: Literal["graph", "mo
     assert_type(fxgrow.summary(plan, teacher=widths), fxgrow.Summary)
     assert_type(fxgrow.draw((widths, plan, report), "a.html", level="ops"), Path)
     assert_type(fxgrow.draw(model, example_inputs=x), fxgrow.Inline)
+    batches = [(x, x)]
+    found = fxgrow.scores(model, batches, lambda model, batch: F.mse_loss(model(batch[0]), batch[1]), kind="tiny")
+    assert_type(found, fxgrow.Scores)
+    assert_type(found["a"] + found.row("a").value + sum(found.values()), float)
+    yield fxgrow.Budget(parameters=2.0, scores=found)
     example: fxgrow.ExampleInputs = widths.traced.inputs
     yield example
 
@@ -133,7 +139,7 @@ def test_one_thing_has_one_name_in_all_functions() -> None:
         "model", "example_inputs", "output", "leaf_modules", "spec", "seed", "method", "calibration", "plan", "widths",
         "teacher", "student", "tolerance", "path", "level", "progress", "optimizer", "reset", "factory",
         "device", "extra", "warmup", "resize", "source", "target", "threads", "changed_only", "depth",
-        "small", "large", "partial", "height",
+        "small", "large", "partial", "height", "batches", "loss", "kind",
     }  # fmt: skip
 
 

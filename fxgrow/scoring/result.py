@@ -1,0 +1,106 @@
+"""The result of `fxgrow.scores`: a number for each width, as a mapping, as text and as HTML."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ..base.tables import html_table, table
+
+_HEADINGS = ("width", "size", "score", "made by", "read by", "not counted")
+_SHOWN = 3  # layers in a cell
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What one width is worth to grow.
+
+    Attributes:
+        name: The width.
+        size: Its channels.
+        value: The score, at least 0. It is compared with those of other widths of the same call only.
+        makers: The layers whose new rows were considered, by their paths.
+        readers: The layers whose new columns were considered.
+        parts: Of what the value is the root of the sum of squares: for "gradmax" the largest singular values, for
+            "firefly" the length of the gradient for each new channel, for "tiny" what each reader cannot follow.
+        not_counted: Pairs of layers that meet in the width, whose positions could not be told apart.
+    """
+
+    name: str
+    size: int
+    value: float
+    makers: tuple[str, ...]
+    readers: tuple[str, ...]
+    parts: tuple[float, ...]
+    not_counted: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Scores(Mapping[str, float]):
+    """What each width is worth to grow: a mapping from names to numbers, the largest first, as `Budget` takes it.
+
+    Attributes:
+        kind: What was measured.
+        rows: One per width, the largest first.
+        left_out: Widths that have none, each with its reason.
+    """
+
+    kind: str
+    rows: tuple[Score, ...]
+    left_out: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> float:
+        return self.row(name).value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([row.name for row in self.rows])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def row(self, name: str) -> Score:
+        """The details of a width.
+
+        Raises:
+            KeyError: It has no score; the message says why.
+        """
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(f"{name!r:.80} has no score: {self.left_out.get(name, 'there is no such width')}")
+
+    def __str__(self) -> str:
+        notes = [f"note: {name} has no score: {reason}" for name, reason in self.left_out.items()]
+        return "\n\n".join(["\n".join([self._title(), table(_HEADINGS[: self._columns()], self._cells())]), *notes])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        notes = (f"<p>note: {html.escape(f'{n} has no score: {reason}')}</p>" for n, reason in self.left_out.items())
+        shown = html_table(_HEADINGS[: self._columns()], self._cells())
+        return f"<p><b>{html.escape(self._title())}</b></p>{shown}{''.join(notes)}"
+
+    def _title(self) -> str:
+        return f"Scores ({self.kind}): {len(self.rows)} widths"
+
+    def _columns(self) -> int:
+        return len(_HEADINGS) - (not any(row.not_counted for row in self.rows))
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                row.name,
+                str(row.size),
+                f"{row.value:.3g}",
+                _some(row.makers),
+                _some(row.readers),
+                _some(tuple(f"{maker} to {reader}" for maker, reader in row.not_counted)),
+            )[: self._columns()]
+            for row in self.rows
+        ]
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
