@@ -10,9 +10,9 @@ features times gradients: rows for all layers that make the width, columns for a
 - "firefly": for rows w drawn at random, as long as the layer's own, the gradient of the new columns is M^T w; of
   `size` new channels the root of the sum of their squares: how fast the loss falls at first (Wu et al., arXiv
   2102.08574, equation 4, with candidates that are not tuned).
-- "tiny": the layer's result should move by -g at each position, and new weights can only move it by what they make of
-  its inputs. What is left of g after the best fit by these inputs (and the bias) is what only new channels can give.
-  The root of the mean of its square, over batches (Verbockhaven et al., arXiv 2405.19816, section 3).
+- "tiny": the result of a layer that reads the width should move by -g at each position. Its weights and bias can give
+  the best fit of g by what it reads. Of the rest, the root of the square of what new channels can give: of the best fit
+  by `CANDIDATES` of them with random rows beside (Verbockhaven et al., arXiv 2405.19816, sections 3 and 4).
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ import torch
 from torch import Tensor
 
 from ..base.rng import named_generator
-from .gathered import Gathered, Pair, Squares
+from .gathered import Pair, Sums
 from .layers import Layer
 
 CUT = 1e-10  # of the largest eigenvalue: directions below are rounding errors
 Measured = tuple[float, tuple[float, ...]]  # the score, and what it is made of
 
 
-def gradmax(sums: Gathered, pairs: Sequence[Pair], size: int) -> Measured:
+def gradmax(sums: Sums, pairs: Sequence[Pair], size: int) -> Measured:
     """The largest gradient of new rows; with the singular values."""
     values = torch.linalg.svdvals(together(sums, pairs)).tolist()[:size]
     return _length(values), tuple(values)
 
 
-def firefly(sums: Gathered, pairs: Sequence[Pair], size: int) -> Measured:
+def firefly(sums: Sums, pairs: Sequence[Pair], size: int) -> Measured:
     """The gradient of new columns for random rows; with its length for each channel."""
     matrix = together(sums, pairs)
     rows = []
@@ -51,19 +51,19 @@ def firefly(sums: Gathered, pairs: Sequence[Pair], size: int) -> Measured:
     return _length(lengths), tuple(lengths)
 
 
-def tiny(sums: Gathered, pairs: Sequence[Pair], size: int) -> Measured:
-    """What the layers that read the width cannot follow of the gradient; with the same for each of them."""
+def tiny(sums: Sums, pairs: Sequence[Pair], size: int) -> Measured:
+    """What the readers cannot follow of the gradient, and new channels can; with the same for each of them."""
     readers = dict.fromkeys(reader for _, _, reader in pairs)
-    left = [math.sqrt(_residual(sums.squares[reader]) / sums.batches) for reader in readers]
-    return _length(left), tuple(left)
+    gained = [math.sqrt(_gained(sums, pairs[0][0], reader) / sums.batches) for reader in readers]
+    return _length(gained), tuple(gained)
 
 
-Measure = Callable[[Gathered, Sequence[Pair], int], Measured]
+Measure = Callable[[Sums, Sequence[Pair], int], Measured]
 KINDS: dict[str, Measure] = {"gradmax": gradmax, "tiny": tiny, "firefly": firefly}
-OF_SQUARES = ("tiny",)  # those that need the least squares of readers
+OF_FITS = ("tiny",)  # those that need least-squares fits
 
 
-def together(sums: Gathered, pairs: Sequence[Pair]) -> Tensor:
+def together(sums: Sums, pairs: Sequence[Pair]) -> Tensor:
     """M for a width, a mean over batches: zero where a layer does not read what another makes."""
     makers: dict[Layer, int] = {}
     readers: dict[Layer, int] = {}
@@ -82,12 +82,21 @@ def _before(sizes: dict[Layer, int], layer: Layer) -> int:
     return sum(sizes[one] for one in earlier)
 
 
-def _residual(squares: Squares) -> float:
-    """The squares that a least-squares fit leaves."""
-    values, vectors = torch.linalg.eigh(squares.inner)
+def _gained(sums: Sums, name: str, reader: Layer) -> float:
+    """By how much candidates for new channels reduce the squares that a fit by what a layer reads leaves."""
+    own, goal, across = sums.inner[reader], sums.goals[reader], sums.across[name, reader]
+    inner = torch.cat([torch.cat([own, across], 1), torch.cat([across.mT, sums.inner[name, reader]], 1)])
+    more = _fitted(inner, torch.cat([goal, sums.goals[name, reader]])) - _fitted(own, goal)
+    return max(more, 0.0)
+
+
+def _fitted(inner: Tensor, goal: Tensor) -> float:
+    """The squares that a least-squares fit takes: of the goals by regressors of unit length."""
+    scale = inner.diagonal().sqrt()
+    scale = torch.where(scale > 0, scale, 1)
+    values, vectors = torch.linalg.eigh(inner / scale / scale[:, None])
     kept = values > CUT * values[-1]
-    fitted = ((vectors.mT @ squares.cross)[kept].square() / values[kept, None]).sum()
-    return max(squares.whole - float(fitted), 0.0)
+    return float(((vectors.mT @ (goal / scale[:, None]))[kept].square() / values[kept, None]).sum())
 
 
 def _length(values: Sequence[float]) -> float:

@@ -121,6 +121,30 @@ def product(x: Tensor, reader: Any, given: Tensor, gradient: Tensor, places: int
     return rows_of(there).mT @ rows_of(gradient)
 
 
+def as_columns(x: Tensor, reader: Any, given: Tensor, places: int) -> Tensor | None:
+    """What a layer would sum over for new channels that are such features.
+
+    Args:
+        x: (N, C, *positions).
+        reader: The layer.
+        given: What it read.
+        places: Its columns for each channel.
+
+    Returns:
+        (N*positions, C*columns), with positions as the layer has them; None where it is not clear which are which.
+    """
+    if not is_a(reader, LINEAR):
+        wanted = given if given.ndim == 2 + spatial_rank(reader) else given.unsqueeze(0)
+        there = at_positions(x, wanted.shape[0], wanted.shape[2:])
+        return None if there is None else rows_of(features(reader, there))
+    given = channels_second(given)
+    if places > 1:
+        grid = on_grid(x, places) if given.ndim == 2 and x.shape[0] == given.shape[0] else None
+        return None if grid is None else grid.flatten(1)
+    there = at_positions(x, given.shape[0], given.shape[2:])
+    return None if there is None else rows_of(there)
+
+
 def _of_convolution(x: Tensor, reader: Any, given: Tensor, gradient: Tensor) -> Tensor | None:
     rank = spatial_rank(reader)
     batched = given.ndim == 2 + rank

@@ -23,7 +23,7 @@ class Score:
         makers: The layers whose new rows were considered, by their paths.
         readers: The layers whose new columns were considered.
         parts: Of what the value is the root of the sum of squares: for "gradmax" the largest singular values, for
-            "firefly" the length of the gradient for each new channel, for "tiny" what each reader cannot follow.
+            "firefly" the length of the gradient for each new channel, for "tiny" what new channels give each reader.
         not_counted: Pairs of layers that meet in the width, whose positions could not be told apart.
     """
 

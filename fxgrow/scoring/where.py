@@ -20,9 +20,9 @@ from ..model.copies import clone_owned, named_tensors
 from ..model.example_inputs import ExampleInputs
 from ..model.sharded import is_sharded
 from ..model.supported import check_supported
-from .gathered import Gathered, Pair
+from .gathered import Pair, Sums
 from .layers import Layer, layers_of, scored, why_none
-from .measures import KINDS, OF_SQUARES
+from .measures import KINDS, OF_FITS
 from .recorded import run
 from .result import Score, Scores
 
@@ -47,12 +47,13 @@ def scores(
     Args:
         model: The trained model, with values; it is not touched. Its modes count: in eval mode norms take their running
             statistics and nothing is dropped.
-        batches: Batches as `loss` takes them: a DataLoader, or a list. A few hundred samples tell.
+        batches: Batches as `loss` takes them: a DataLoader, or a list. A few hundred samples tell; "tiny" needs more
+            samples, times positions, than a layer has inputs, since fewer are fitted by anything.
         loss: A function of the model and a batch that gives one number, such as
             `lambda model, batch: F.cross_entropy(model(batch[0]), batch[1])`. It is called with a copy of the model.
         example_inputs: As for `trace`; None: what `forward` takes of the first batch.
         kind: "gradmax": the largest gradient that new rows can have; "tiny": what of the gradient the layers that read
-            the width cannot follow; "firefly": the gradient of new columns for random rows.
+            the width cannot follow and new channels can; "firefly": the gradient of new columns for random rows.
         widths: What `widths` found for the model; None: it is called.
         progress: As for `trace`.
 
@@ -94,7 +95,7 @@ def scores(
             widths = widths_of(model, _inputs(model, first) if example_inputs is None else example_inputs)
         copied = _copy(model, widths)
         layers = layers_of(copied, widths)
-        sums = Gathered(kind not in OF_SQUARES, scored(widths))
+        sums = Sums(scored(widths), kind in OF_FITS)
         for number, batch in enumerate(itertools.chain([first], every)):
             sums.add(run(copied, layers, batch, loss, number))
         return _result(kind, widths, layers, sums)
@@ -141,20 +142,19 @@ def _copy(model: nn.Module, widths: WidthGraph) -> nn.Module:
     return copied
 
 
-def _result(kind: Kind, widths: WidthGraph, layers: list[Layer], sums: Gathered) -> Scores:
+def _result(kind: Kind, widths: WidthGraph, layers: list[Layer], sums: Sums) -> Scores:
     rows: list[Score] = []
     left_out = {group.name: widths.state(group.name) for group in widths.groups if group.name not in sums.names}
     for name in sums.names:
-        met = [pair for pair in sums.met if pair[0] == name]
-        usable = [pair for pair in met if kind in OF_SQUARES or pair in sums.products]
-        if usable:
-            rows.append(_row(kind, widths.width(name), usable, sums))
+        if pairs := sums.of(name):
+            rows.append(_row(kind, widths.width(name), pairs, sums))
         else:
+            met = any(pair[0] == name for pair in sums.met)
             left_out[name] = why_none(widths, layers, name) or (_APART if met else _UNMET)
     return Scores(kind, tuple(sorted(rows, key=lambda row: -row.value)), left_out)
 
 
-def _row(kind: Kind, size: int, pairs: list[Pair], sums: Gathered) -> Score:
+def _row(kind: Kind, size: int, pairs: list[Pair], sums: Sums) -> Score:
     value, parts = KINDS[kind](sums, pairs, size)
     makers, readers = (tuple(dict.fromkeys(pair[side].path for pair in pairs)) for side in (1, 2))  # type: ignore[union-attr]
     apart = tuple((maker.path, reader.path) for name, maker, reader in sums.apart if name == pairs[0][0])
