@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 import fxgrow
 from fxgrow import Budget, GrowError, PlanError
+from fxgrow.scoring.measures import largest_singular_values
 from tests.untouched import assert_untouched
 
 KINDS = ("gradmax", "tiny", "firefly")
@@ -103,7 +104,15 @@ def test_tiny_of_a_linear_net_is_what_least_squares_gain_by_new_channels() -> No
         for known in (design, torch.cat([design, x], 1))
     )
     expected = ((left - less) / len(batches)).sqrt().item()
-    assert fxgrow.scores(model, batches, mse, kind="tiny")["0"] == pytest.approx(expected, rel=1e-7)
+    assert fxgrow.scores(model, batches, mse, kind="tiny")["0"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_singular_values_of_a_large_matrix_are_those_of_all() -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(900, 30, dtype=torch.float64) @ torch.randn(30, 800, dtype=torch.float64)
+    matrix += 1e-3 * torch.randn(900, 800, dtype=torch.float64)
+    exact = torch.linalg.svdvals(matrix)[:20]
+    assert torch.allclose(largest_singular_values(matrix, 20), exact, rtol=1e-6)
 
 
 def test_firefly_is_the_gradient_of_columns_for_rows_like_those_of_the_layer() -> None:

@@ -2,17 +2,17 @@
 
 Let a new channel of a width be h = w x, with x the features of the layers that make it and w their new rows, and let v
 be the new columns of the layers that read it. The loss changes by v (M^T w) at first, with M, (F, K), the sum of
-features times gradients: rows for all layers that make the width, columns for all that read it.
+features times gradients: rows for all layers that make the width, columns for all that read it. Of new channels, n are
+meant: as many as there are, at most `CANDIDATES`.
 
-- "gradmax": for columns v of unit length, the gradient of the new rows is M v. The largest that `size` new channels,
-  as many as there are, can have together is the root of the sum of the squares of M's `size` largest singular values
-  (Evci et al., arXiv 2201.05125, equation 9).
-- "firefly": for rows w drawn at random, as long as the layer's own, the gradient of the new columns is M^T w; of
-  `size` new channels the root of the sum of their squares: how fast the loss falls at first (Wu et al., arXiv
-  2102.08574, equation 4, with candidates that are not tuned).
+- "gradmax": for columns v of unit length, the gradient of the new rows is M v. The largest that n channels can have
+  together is the root of the sum of the squares of M's n largest singular values (Evci et al., arXiv 2201.05125).
+- "firefly": for rows w drawn at random, as long as the layer's own, the gradient of the new columns is M^T w; of n
+  channels the root of the sum of their squares: how fast the loss falls at first (Wu et al., arXiv 2102.08574, with
+  candidates that are not tuned).
 - "tiny": the result of a layer that reads the width should move by -g at each position. Its weights and bias can give
   the best fit of g by what it reads. Of the rest, the root of the square of what new channels can give: of the best fit
-  by `CANDIDATES` of them with random rows beside (Verbockhaven et al., arXiv 2405.19816, sections 3 and 4).
+  by `CANDIDATES` of them with random rows beside (Verbockhaven et al., arXiv 2405.19816).
 """
 
 from __future__ import annotations
@@ -24,28 +24,32 @@ import torch
 from torch import Tensor
 
 from ..base.rng import named_generator
-from .gathered import Pair, Sums
+from .gathered import CANDIDATES, Pair, Sums
 from .layers import Layer
 
-CUT = 1e-10  # of the largest eigenvalue: directions below are rounding errors
+DIRECT = 768  # rows or columns of a matrix whose singular values are all computed; of a larger one, the largest are
+BESIDE = 16  # directions of the iteration beside those that are wanted
+ROUNDS = 6
+RIDGE = 1e-9  # beside squared lengths of 1: regressors that depend on others are well-posed
 Measured = tuple[float, tuple[float, ...]]  # the score, and what it is made of
 
 
 def gradmax(sums: Sums, pairs: Sequence[Pair], size: int) -> Measured:
     """The largest gradient of new rows; with the singular values."""
-    values = torch.linalg.svdvals(together(sums, pairs)).tolist()[:size]
+    values = largest_singular_values(together(sums, pairs), min(size, CANDIDATES)).tolist()
     return _length(values), tuple(values)
 
 
 def firefly(sums: Sums, pairs: Sequence[Pair], size: int) -> Measured:
     """The gradient of new columns for random rows; with its length for each channel."""
     matrix = together(sums, pairs)
-    rows = []
+    rows: list[Tensor] = []
+    count = min(size, CANDIDATES)
     for maker in dict.fromkeys(maker for _, maker, _ in pairs):
         weight: Tensor = maker.module.weight.detach()  # type: ignore[operator]
         own = weight.flatten(1).to(matrix)
         generator = named_generator(0, f"firefly {maker.path}")
-        drawn = torch.randn(size, own.shape[1], generator=generator, dtype=torch.float64).to(matrix)
+        drawn = torch.randn(count, own.shape[1], generator=generator, dtype=torch.float64).to(matrix)
         rows.append(drawn * own.square().mean().sqrt())
     lengths = (torch.cat(rows, 1) @ matrix).norm(dim=1).tolist()
     return _length(lengths), tuple(lengths)
@@ -77,6 +81,13 @@ def together(sums: Sums, pairs: Sequence[Pair]) -> Tensor:
     return matrix / sums.batches
 
 
+def largest_singular_values(matrix: Tensor, count: int) -> Tensor:
+    """The largest singular values of a matrix; of a large one by subspace iteration, to a few digits."""
+    if min(matrix.shape) <= DIRECT:
+        return torch.linalg.svdvals(matrix)[:count]
+    return torch.svd_lowrank(matrix, count + BESIDE, niter=ROUNDS)[1][:count]
+
+
 def _before(sizes: dict[Layer, int], layer: Layer) -> int:
     earlier = list(sizes)[: list(sizes).index(layer)]
     return sum(sizes[one] for one in earlier)
@@ -91,12 +102,13 @@ def _gained(sums: Sums, name: str, reader: Layer) -> float:
 
 
 def _fitted(inner: Tensor, goal: Tensor) -> float:
-    """The squares that a least-squares fit takes: of the goals by regressors of unit length."""
+    """The squares that a least-squares fit takes, with regressors scaled to unit length and a slight ridge."""
     scale = inner.diagonal().sqrt()
     scale = torch.where(scale > 0, scale, 1)
-    values, vectors = torch.linalg.eigh(inner / scale / scale[:, None])
-    kept = values > CUT * values[-1]
-    return float(((vectors.mT @ (goal / scale[:, None]))[kept].square() / values[kept, None]).sum())
+    unit = inner / scale / scale[:, None]
+    unit.diagonal().add_(RIDGE)
+    half = torch.linalg.solve_triangular(torch.linalg.cholesky(unit), goal / scale[:, None], upper=False)
+    return float(half.square().sum())
 
 
 def _length(values: Sequence[float]) -> float:
