@@ -160,12 +160,34 @@ def test_all_layers_that_make_or_read_a_width_count_together() -> None:
     assert row.readers == ("c1", "fc")
 
 
+class Stream(nn.Module):
+    """A residual stream without activations: `a` and `c` write to it, `b` reads what `a` wrote, `d` all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.d = nn.Linear(4, 6), nn.Linear(6, 7), nn.Linear(7, 6), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.d(x + self.c(self.b(x)))
+
+
 def test_a_layer_reads_only_what_was_made_before_it() -> None:
-    """c1 reads the stem only: the gradient for new rows of c2 by c1's columns is zero."""
     torch.manual_seed(0)
-    net = Residual().eval()
-    alone = fxgrow.scores(net, data(3, 8, 8), entropy).row("stem")
-    assert len(alone.parts) == 4
+    model = Stream().double()
+    batches = [(x.double(), y) for x, y in data(4)]
+    row = fxgrow.scores(model, batches, entropy).row("a")
+    blocks = torch.zeros(4 + 7, 7 + 5, dtype=torch.float64)  # makers a and c; readers b and d
+    for x, y in batches:
+        stream = model.a(x)
+        inner = model.b(stream)
+        out = model.d(stream + model.c(inner))
+        of_b, of_d = torch.autograd.grad(F.cross_entropy(out, y), [inner, out])
+        blocks[:4, :7] += x.mT @ of_b
+        blocks[:4, 7:] += x.mT @ of_d
+        blocks[4:, 7:] += (inner.mT @ of_d).detach()
+    expected = torch.linalg.svdvals(blocks / len(batches))[:6]
+    assert torch.allclose(torch.tensor(row.parts, dtype=torch.float64), expected, rtol=1e-9)
 
 
 # ---------------------------------------------------------------- which comes first
@@ -437,7 +459,7 @@ def test_each_width_has_a_score_or_a_reason() -> None:
 # ---------------------------------------------------------------- what is refused
 
 
-class Raising(nn.Module):
+class Two(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 5)
@@ -447,7 +469,7 @@ class Raising(nn.Module):
 
 
 def outer_model(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    return entropy(Raising(), batch)
+    return entropy(Two(), batch)
 
 
 def backward_inside(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -474,7 +496,7 @@ LOSSES: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_that_gives_no_gradient_is_refused(name: str) -> None:
     loss, reason = LOSSES[name]
-    model = Raising()
+    model = Two()
     with assert_untouched(model), pytest.raises(GrowError, match=reason):
         fxgrow.scores(model, data(4), loss)
 
@@ -494,13 +516,13 @@ def broken() -> Iterator[tuple[Tensor, Tensor]]:
         ({"loss": 3}, "loss is a function"),
         ({"kind": "fisher"}, "kind is one of 'gradmax', 'tiny', 'firefly'"),
         ({"model": 3}, "expected an nn.Module"),
-        ({"model": Raising().to("meta")}, "on the meta device"),
+        ({"model": Two().to("meta")}, "on the meta device"),
         ({"widths": 3}, "widths"),
         ({"widths": fxgrow.widths(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 5)))}, "another model"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(options: dict[str, Any], reason: str) -> None:
-    given = {"model": Raising(), "batches": data(4), "loss": entropy, **options}
+    given = {"model": Two(), "batches": data(4), "loss": entropy, **options}
     with pytest.raises(GrowError, match=reason):
         fxgrow.scores(**given)
     assert issubclass(PlanError, GrowError)
@@ -520,6 +542,28 @@ def test_one_pass_over_the_batches() -> None:
     found = fxgrow.scores(Residual(), batches(), entropy)
     assert found
     assert seen == [0, 1, 2]
+
+
+class Named(nn.Module):
+    """It has no place for labels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 5)
+
+    def forward(self, values: Tensor, scale: float = 1.0) -> Tensor:
+        return self.last(torch.relu(self.first(values))) * scale
+
+
+def test_batches_of_named_arguments() -> None:
+    batches = [{"values": x, "scale": 2.0, "labels": y} for x, y in data(4)]
+
+    def loss(model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        return F.cross_entropy(model(batch["values"], scale=batch["scale"]), batch["labels"])
+
+    model = Named()
+    with assert_untouched(model):
+        assert list(fxgrow.scores(model, batches, loss)) == ["first"]
 
 
 def test_the_same_batches_give_the_same_scores_with_dropout() -> None:
