@@ -17,7 +17,6 @@ with no_collection():  # what is imported stays; a full collection here would go
     from .checkpoint import Loaded, grow_checkpoint, load, save
     from .errors import DrawError, EquivalenceError, FxgrowError, GrowError, PlanError, TraceError, WidthError
     from .infer.width_graph import WidthGraph
-    from .matching import match
     from .model.activations import ParametricActivation
     from .model.example_inputs import ExampleInputs
     from .plans.growth_plan import Plan
@@ -29,11 +28,12 @@ with no_collection():  # what is imported stays; a full collection here would go
     from .state.plain import PlainData
     from .training import Epoch, GrowthSchedule, Plateau, Step
 
-_LATE = ("Inline", "Report", "Summary", "draw", "summary", "verify")  # of `examine`
+_LATE = {"match": ".matching"} | dict.fromkeys(("Inline", "Report", "Summary", "draw", "summary", "verify"), ".examine")
 
 if TYPE_CHECKING:
     from .drawing.inline import Inline
     from .examine import draw, summary, verify
+    from .matching import match
     from .report.report import Report
     from .report.summary_table import Summary
 else:
@@ -43,7 +43,8 @@ else:
         if name not in _LATE:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         with no_collection():
-            globals().update({late: getattr(import_module(".examine", __name__), late) for late in _LATE})
+            module = import_module(_LATE[name], __name__)
+        globals().update({late: getattr(module, late) for late, place in _LATE.items() if place == _LATE[name]})
         return globals()[name]
 
 
