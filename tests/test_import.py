@@ -14,7 +14,7 @@ import fxgrow
 
 NOT_NEEDED = (
     "networkx", "rich", "torchvision", "matplotlib", "pygraphviz", "shtab", "safetensors", "tqdm", "sklearn", "triton",
-    "torch.utils.flop_counter", "fxgrow.drawing", "fxgrow.report", "fxgrow.cli", "fxgrow.examine",
+    "fxgrow.drawing", "fxgrow.report", "fxgrow.matching", "fxgrow.cli", "fxgrow.examine",
 )  # fmt: skip
 pytestmark = pytest.mark.xdist_group("import")
 
