@@ -13,12 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from .colours import DARK, LIGHT, colour
+from .overview import Entry, entries, totals
 from .registry import MANY, VERY_MANY, Picture, drawings, output, palette, sparsest
 from .source import Source
 from .view import SIGNS, Drawing, Edge, Node, Swatch, quiet
 
 PAGE = Path(__file__).with_name("page")
-SCRIPTS = ("layout.js", "shown.js", "picture.js", "panel.js", "print.js", "controls.js")  # joined to one module
+SCRIPTS = (
+    "layout.js",
+    "shown.js",
+    "picture.js",
+    "panel.js",
+    "strip.js",
+    "changes.js",
+    "print.js",
+    "controls.js",
+)  # joined to one module
 GRAPHVIZ = Path(__file__).with_name("vendor") / "graphviz.js"
 
 
@@ -52,6 +62,7 @@ def _graphviz() -> str:
 def _data(picture: Picture) -> dict[str, Any]:
     source = picture.source
     levels = {one.level: one for one in drawings(source, *source.levels)}
+    parameters, flops = totals(source)
     classes = {path: kind.__name__ for path, kind in source.widths.traced.classes.items()}
     return {
         "title": picture.drawing.title,
@@ -64,6 +75,9 @@ def _data(picture: Picture) -> dict[str, Any]:
         "legend": [_swatch(swatch) for swatch in palette(source, levels[sparsest(source)]).values()],
         "classes": classes,
         "signs": SIGNS,
+        "totals": {"parameters": parameters, "flops": flops},
+        "alone": source.alone,
+        "changes": [_filled(entry) for entry in entries(source, levels["groups"])],
         "ties": _ties(source, {node.start for one in levels.values() for node in one.nodes}),
     }
 
@@ -77,6 +91,11 @@ def _brief(one: Node | Edge) -> dict[str, Any]:
     blank = _blank(type(one))
     changed = {name: value for name, value in dataclasses.asdict(one).items() if blank.get(name) != value}
     return changed | ({"quiet": True} if isinstance(one, Node) and quiet(one) else {})
+
+
+def _filled(entry: Entry) -> dict[str, Any]:
+    """The attributes of an entry that are not empty."""
+    return {name: value for name, value in dataclasses.asdict(entry).items() if value not in ("", (0, 0), 0, False)}
 
 
 def _blank(kind: type[Node | Edge]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ function change(level) {
   state.collapsed[level] ??= new Set(data.levels[level].nodes.length > LARGE ? homes() : []);
   document.querySelector(`input[name=level][value=${level}]`).checked = true;
   $("details").replaceChildren(hint.cloneNode(true));
-  render().then(() => { if (state.level === level) begin(); });
+  return render().then(() => { if (state.level === level) begin(); });
 }
 
 function begin() { // where the model begins
@@ -171,4 +171,8 @@ for (const [name, meaning] of Object.entries(data.signs)) {
   item.append(make("span", written[name], { class: `sign ${written[name] ? "written" : name}`, "aria-hidden": "true" }), make("span", meaning));
   $("signs").querySelector("ul").append(item);
 }
+strip();
+state.listed = first();
+enlist();
+$("order").addEventListener("change", () => { state.order = $("order").value; enlist(); });
 change(state.level);

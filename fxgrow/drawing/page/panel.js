@@ -109,9 +109,14 @@ function toggle(path) {
   render(closed.has(path) ? `module ${path}` : null);
 }
 
+function unfold(path) { // says whether something was folded
+  const closed = state.collapsed[state.level] ?? new Set(), above = new Set(prefixes(path || ""));
+  state.collapsed[state.level] = new Set([...closed].filter((one) => !above.has(one)));
+  return state.collapsed[state.level].size < closed.size;
+}
+
 async function open(path) { // and on to the first hit in it
-  const closed = new Set(prefixes(path));
-  state.collapsed[state.level] = new Set([...state.collapsed[state.level]].filter((one) => !closed.has(one)));
+  unfold(path);
   state.chosen = null;
   await render();
   next = hits.findIndex((i) => [shown.nodes[i].path, ...shown.nodes[i].paths].some((one) => one === path || one.startsWith(`${path}.`))) - 1;
