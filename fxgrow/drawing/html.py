@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .colours import DARK, LIGHT, colour
+from .colours import DARK, LIGHT, colour, ramp
 from .overview import Entry, entries, totals
 from .registry import MANY, VERY_MANY, Picture, drawings, output, palette, sparsest
 from .source import Source
@@ -22,10 +22,12 @@ PAGE = Path(__file__).with_name("page")
 SCRIPTS = (
     "layout.js",
     "shown.js",
+    "only.js",
     "picture.js",
     "panel.js",
     "strip.js",
     "changes.js",
+    "colour.js",
     "print.js",
     "controls.js",
 )  # joined to one module
@@ -73,6 +75,7 @@ def _data(picture: Picture) -> dict[str, Any]:
         "blank": {"node": _blank(Node), "edge": _blank(Edge)},
         "levels": {name: _level(one) for name, one in levels.items()},
         "legend": [_swatch(swatch) for swatch in palette(source, levels[sparsest(source)]).values()],
+        "ramp": [{"fill": fills, "line": lines} for fills, lines in ramp()],
         "classes": classes,
         "signs": SIGNS,
         "totals": {"parameters": parameters, "flops": flops},

@@ -95,6 +95,7 @@ async function jump(entry) { // selects its box and pans to it, opening what is 
   const level = levels.find((one) => place(entry, one));
   if (!level) return;
   if (entry.new && !after()) before(true);
+  if (state.only && !changes(place(entry, level))) await only(false);
   if (level !== state.level) await change(level);
   const node = place(entry, level);
   if (unfold(node.path) || !shown.nodes.some((one) => one.key === node.key)) await render();

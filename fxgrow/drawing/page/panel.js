@@ -52,6 +52,8 @@ function describe(node, whole) {
   row("size", node.size && (node.size[0] === node.size[1] || !node.size[0] ? String(node.size[1] || "") : `${node.size[0]} → ${node.size[1]}`));
   if (node.parameters) row("parameters", counts(node.parameters));
   if (node.flops) row("FLOPs", counts(node.flops));
+  const value = data.data && node.kind !== "width" ? valued(node) : null;
+  if (value) row(data.data.name, String(value.value) + (value.of > 1 ? ` (the largest of ${value.of})` : ""));
   if (node.kind !== "group") row("with", (node.inside || []).slice(0, 40).join(", "));
   const swatch = legend.get(node.group);
   if (swatch) {

@@ -17,6 +17,7 @@ async function render(keep = null) { // the key of the box that gets the focus
     if (found?.error) { $("busy").firstChild.textContent = `Graphviz failed: ${found.error}`; return; }
   } else stopLaying();
   $("busy").hidden = true;
+  $("empty").hidden = next.nodes.length > 0;
   const svg = new DOMParser().parseFromString(layouts.get(text), "image/svg+xml").documentElement;
   svg.querySelectorAll("title").forEach((title) => title.remove());
   svg.setAttribute("role", "group");
@@ -30,6 +31,7 @@ async function render(keep = null) { // the key of the box that gets the focus
   boxes = shown.nodes.map((_, i) => ids.get(`n${i}`));
   lines = shown.edges.map((_, i) => ids.get(`e${i}`));
   dress();
+  recolour();
   document.body.dataset.shown = `${state.level} ${state.when}`;
   if (state.fitted) fit();
   else zoom(state.zoom);
@@ -103,6 +105,7 @@ function dress() {
     if (edge.skip || edge.quiet) line.classList.add("skip");
     if (edge.skip && edge.back) line.classList.add("factor");
     if (edge.new) line.classList.add("new");
+    if (edge.past) line.classList.add("past");
     if (edge.tip) tipped(line, edge.tip);
   });
   const names = document.createElementNS("http://www.w3.org/2000/svg", "g"); // of modules, above the arrows
