@@ -14,6 +14,7 @@ from torch import nn
 
 import fxgrow
 from fxgrow.drawing import drawing, source_of
+from fxgrow.drawing.colours import DARK, LIGHT, contrast, ramp
 from fxgrow.drawing.given import Drawable
 
 from .test_draw import DEEPER, IMAGES, Small
@@ -193,3 +194,52 @@ def test_each_row_of_a_width_has_the_figures_of_its_box(tmp_path: Path) -> None:
     assert rows
     for entry in rows:
         assert tuple(entry["parameters"]) == boxes[entry["group"]].parameters
+
+
+# -- colours ------------------------------------------------------------------------------------------
+
+
+def test_data_of_the_user_is_in_the_page(tmp_path: Path) -> None:
+    plan = _plan(MIXED)
+    new = next(path for change in plan.changes for path in change.new_paths)
+    data = {"blocks.0": 1, "stem.0": -0.5, new: 2.5}
+    assert _page((_found(), plan), tmp_path, data=data)["data"]["values"] == data
+    assert _page((_found(), plan), tmp_path)["data"] is None
+    assert '"stem.0":-0.5' in fxgrow.draw((_found(), plan), data=data).page
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ([("stem.0", 1)], "data is a list"),
+        ({"stem.1.conv": 1}, "no layer or width"),
+        ({3: 1}, "no layer or width"),
+        ({"stem.0": "much"}, "finite number"),
+        ({"stem.0": True}, "finite number"),
+        ({"stem.0": float("nan")}, "finite number"),
+        ({"stem.0": float("inf")}, "finite number"),
+        ({"stem.0": 10**400}, "finite number"),
+        ({"": 1}, "no layer or width"),
+        ({"stem.0": None}, "finite number"),
+        ({"stem.0": torch.zeros(2)}, "finite number"),
+        ({"</script>": 1}, "no layer or width"),
+    ],
+)
+def test_data_that_is_none_is_refused(data: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(fxgrow.DrawError, match=said):
+        fxgrow.draw(_found(), tmp_path / "a.html", data=data)
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_data_for_a_format_that_does_not_show_it_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(fxgrow.DrawError, match="does not show data"):
+        fxgrow.draw(_found(), tmp_path / "a.txt", data={"stem.0": 1})
+
+
+def test_the_colours_of_a_measure_read_and_are_in_order() -> None:
+    fills = [fill for fill, _ in ramp()]
+    for theme, column in ((LIGHT, 0), (DARK, 1)):
+        ratios = [contrast(theme.ink, fill[column]) for fill in fills]
+        assert min(ratios) >= 4.5
+        assert ratios == sorted(ratios, reverse=True)
+        assert len(set(ratios)) == len(ratios)

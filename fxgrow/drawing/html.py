@@ -14,7 +14,7 @@ from typing import Any
 
 from .colours import DARK, LIGHT, colour, ramp
 from .overview import Entry, entries, totals
-from .registry import MANY, VERY_MANY, Picture, drawings, output, palette, sparsest
+from .registry import MANY, PAGES, VERY_MANY, Picture, drawings, output, palette, sparsest
 from .source import Source
 from .view import SIGNS, Drawing, Edge, Node, Swatch, quiet
 
@@ -34,7 +34,7 @@ SCRIPTS = (
 GRAPHVIZ = Path(__file__).with_name("vendor") / "graphviz.js"
 
 
-@output(".html", ".htm")
+@output(*PAGES)
 def write(picture: Picture) -> bytes:
     """All levels, opened at the one of the picture."""
     data = json.dumps(_data(picture), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -80,6 +80,7 @@ def _data(picture: Picture) -> dict[str, Any]:
         "signs": SIGNS,
         "totals": {"parameters": parameters, "flops": flops},
         "alone": source.alone,
+        "data": {"name": "data", "values": dict(picture.data)} if picture.data else None,
         "changes": [_filled(entry) for entry in entries(source, levels["groups"])],
         "ties": _ties(source, {node.start for one in levels.values() for node in one.nodes}),
     }
