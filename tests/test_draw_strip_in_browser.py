@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -175,3 +176,57 @@ def test_data_of_the_user_colours_boxes_and_stands_beside_them(measured: Reader)
     measured.node("blocks.0.conv1").click()
     assert "0.125" in measured.page.locator("#details dl").inner_text()
     assert "plain" in str(measured.node("stem.0").get_attribute("class"))  # without a number
+
+
+def test_the_picture_is_saved_as_it_looks(reader: Reader, tmp_path: Path) -> None:
+    _to(reader, "layers")
+    for suffix, begin in (("svg", b"<svg"), ("png", b"\x89PNG")):
+        with reader.page.expect_download() as download:
+            reader.page.locator(f"#{suffix}").click()
+        assert download.value.suggested_filename == f"Small_layers_after.{suffix}"
+        download.value.save_as(tmp_path / suffix)
+        assert (tmp_path / suffix).read_bytes().startswith(begin)
+    text = (tmp_path / "svg").read_text(encoding="utf-8")
+    ElementTree.fromstring(text)
+    assert "var(--" not in text
+    assert "<script" not in text
+    assert "blocks.1" in text
+
+
+def test_a_link_leads_to_the_view_that_it_was_made_of(browser: Any, drawn: Path, reader: Reader) -> None:
+    _to(reader, "layers")
+    reader.node("blocks.1.conv1").click()
+    reader.page.locator("#link").click()
+    reader.page.wait_for_function("location.hash.includes('select=blocks.1.conv1')")
+    context = browser.new_context(viewport=VIEWPORT, offline=True)
+    page = context.new_page()
+    page.goto(reader.page.url)
+    page.wait_for_selector("body[data-shown='layers after'] #picture .node.chosen[data-path='blocks.1.conv1']")
+    context.close()
+
+
+@pytest.mark.parametrize(
+    "asked", ["level=nowhere", "select=nothing", "level=layers&select=%3Cimg%3E", "%%%", "__proto__=1"]
+)
+def test_a_link_to_what_is_not_there_opens_the_page_all_the_same(browser: Any, drawn: Path, asked: str) -> None:
+    found = Reader(browser.new_context(offline=True).new_page())
+    found.page.on("pageerror", lambda error: found.complaints.append(str(error)))
+    found.page.goto(f"{drawn.as_uri()}#{asked}")
+    found.page.wait_for_selector("body[data-shown]")
+    assert found.count("#picture .node") > 1
+    assert found.complaints == []
+
+
+def test_the_picture_stays_where_it_was_before_and_after_growth(browser: Any, drawn: Path) -> None:
+    found = Reader(browser.new_context(offline=True, viewport={"width": 1000, "height": 500}).new_page())
+    found.open(drawn, "groups")
+    _to(found, "ops")
+    box = found.node("blocks.1.conv1")
+    box.scroll_into_view_if_needed()
+    at = box.bounding_box()
+    found.page.keyboard.press("b")
+    found.wait("ops before")
+    box = found.node("blocks.1.conv1").bounding_box()
+    stage = found.page.locator("#stage").bounding_box()
+    assert stage["y"] - 60 <= box["y"] <= stage["y"] + stage["height"]
+    assert abs(box["y"] - at["y"]) < 150  # though all that is new above it is gone

@@ -29,6 +29,7 @@ SCRIPTS = (
     "changes.js",
     "colour.js",
     "print.js",
+    "keep.js",
     "controls.js",
 )  # joined to one module
 GRAPHVIZ = Path(__file__).with_name("vendor") / "graphviz.js"

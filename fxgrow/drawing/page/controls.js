@@ -208,4 +208,4 @@ strip();
 state.listed = first();
 enlist();
 $("order").addEventListener("change", () => { state.order = $("order").value; enlist(); });
-change(state.level);
+visit().then((asked) => asked || change(state.level));
