@@ -6,6 +6,7 @@ no counters of FLOPs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -127,6 +128,7 @@ def draw(
     *,
     level: Level | None = None,
     example_inputs: ExampleInputs | None = None,
+    data: Mapping[str, float] | None = None,
     height: int = HEIGHT,
     progress: bool | None = None,
 ) -> Inline: ...
@@ -139,6 +141,7 @@ def draw(
     *,
     level: Level | None = None,
     example_inputs: ExampleInputs | None = None,
+    data: Mapping[str, float] | None = None,
     progress: bool | None = None,
 ) -> Path: ...
 
@@ -149,6 +152,7 @@ def draw(
     *,
     level: Level | None = None,
     example_inputs: ExampleInputs | None = None,
+    data: Mapping[str, float] | None = None,
     height: int = HEIGHT,
     progress: bool | None = None,
 ) -> Path | Inline:
@@ -164,6 +168,7 @@ def draw(
             layer with its norm and activation; "ops": for each node of the graph. None: groups, or blocks where there
             are too many widths to take in.
         example_inputs: Of a model or a student, as for `trace`; None: the plan's, or guessed.
+        data: Numbers to colour the page by, `{"layer3.0": 0.25}`, by the name of a module or a width. ".html" only.
         height: Of the page in a notebook, pixels.
         progress: As for `trace`.
 
@@ -172,7 +177,7 @@ def draw(
         notebook that is not trusted, GitHub), its picture or its text is shown.
 
     Raises:
-        DrawError: There is nothing to draw, no such level or suffix, or no Graphviz.
+        DrawError: There is nothing to draw, no such level or suffix, no such layer in `data`, or no Graphviz.
         GrowError: The model cannot be traced, or the plan is another model's.
         FileNotFoundError: There is no such folder.
 
@@ -186,7 +191,7 @@ def draw(
     target = None if path is None else target_of(path)  # what is wrong with it shows before the work
     with reasons("draw", progress):
         if target is None:
-            return inline(model, level, example_inputs, height)
-        _, drawn = render(model, target.suffix.lower(), level, example_inputs)
+            return inline(model, level, example_inputs, height, data)
+        _, drawn = render(model, target.suffix.lower(), level, example_inputs, data)
     target.write_bytes(drawn)
     return target

@@ -690,7 +690,8 @@ def test_on_paper_the_text_reads_over_several_pages_and_no_box_is_cut(
     assert found.page.evaluate(CUT, parts) == 0
     whole = found.page.locator("#picture svg").get_attribute("viewBox").split()[2:]
     assert sum(part["width"] * part["height"] for part in parts) == pytest.approx(float(whole[0]) * float(whole[1]))
-    assert found.count("button:visible") == found.count("#legend button:visible")  # these are its names
+    said = "#legend button:visible, #strip button:visible, #rows button:visible"  # names and figures
+    assert found.count("button:visible") == found.count(said)
     assert found.complaints == []
     context.close()
 

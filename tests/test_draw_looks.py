@@ -13,6 +13,7 @@ from torch import nn
 import fxgrow
 from fxgrow.drawing import LEVELS, Drawing, Node, Source, drawing, source_of, writer
 from fxgrow.drawing.colours import DARK, LIGHT, Theme, colour, contrast, oklch
+from fxgrow.drawing.dot import short
 from fxgrow.drawing.folding import folded, layered
 from fxgrow.drawing.graph import graph_of
 from fxgrow.drawing.registry import Picture, drawings
@@ -194,3 +195,24 @@ def test_the_page_has_each_colour_for_light_and_dark(tmp_path: Path) -> None:
     text = fxgrow.draw(Small(), tmp_path / "a.html", example_inputs=IMAGES).read_text(encoding="utf-8")
     swatch = next(s for s in drawing(source_of(Small(), IMAGES), "groups").legend if s.state != PINNED)
     assert f'"fill":["{colour(swatch)[0]}","{colour(swatch, DARK)[0]}"]' in text
+
+
+@pytest.mark.parametrize("index", ["0", "2", "0.1", "12.0.3"])
+@pytest.mark.parametrize("stem", ["backbone.", "", "model.backbone.stages."])
+def test_shortened_names_keep_what_tells_them_apart(stem: str, index: str) -> None:
+    parts = ("squeeze_excitation", "channel_shuffle_x2", "pooling_a_to_b")
+    names = [f"{stem}transition_with_{part}.{index}" for part in parts]
+    found = [short(name) for name in names]
+    assert len(set(found)) == 3
+    assert all(len(name) <= 34 and name.endswith(f".{index}") for name in found)
+    assert "excitation" in found[0]
+    assert "shuffle" in found[1]
+
+
+def test_short_names_are_whole_and_a_single_long_step_keeps_both_ends() -> None:
+    assert short("layer1.0.conv1") == "layer1.0.conv1"
+    assert short("backbone.features.denseblock1.denselayer1.conv1") == "…denseblock1.denselayer1.conv1"
+    long = short("first_" + "x" * 60 + "_last")
+    assert len(long) == 34
+    assert long.startswith("first_")
+    assert long.endswith("_last")

@@ -9,12 +9,13 @@ Source: Ottosson, "A perceptual color space for image processing" (2020): the tw
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from .view import Swatch
 
 TURN = 45  # degrees added to the hues of the legend, so that the first one is blue
+STEPS, RAMP_HUE = 5, 65  # of the colours of a measure: orange, in degrees
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,18 @@ def colour(swatch: Swatch | None, theme: Theme = LIGHT) -> tuple[str, str]:
     if swatch.hue < 0:
         return theme.pinned
     return oklch(*theme.fills[swatch.shade], swatch.hue + TURN), oklch(*theme.line, swatch.hue + TURN)
+
+
+def ramp() -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
+    """The colours of a measure from the least to the most: fill and outline, each on a light and on a dark ground.
+
+    One hue; what grows is the distance from the ground, so that the order reads without a legend and in print.
+    """
+    for i in range(STEPS):
+        part = i / (STEPS - 1)
+        light = oklch(0.96 - 0.27 * part, 0.02 + 0.11 * part, RAMP_HUE)
+        dark = oklch(0.26 + 0.22 * part, 0.02 + 0.09 * part, RAMP_HUE)
+        yield (light, dark), (oklch(*LIGHT.line, RAMP_HUE), oklch(*DARK.line, RAMP_HUE))
 
 
 def recoloured(legend: Mapping[str, Swatch], first: Iterable[str]) -> dict[str, Swatch]:

@@ -12,17 +12,30 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .colours import DARK, LIGHT, colour
-from .registry import MANY, VERY_MANY, Picture, drawings, output, palette, sparsest
+from .colours import DARK, LIGHT, colour, ramp
+from .overview import Entry, entries, totals
+from .registry import MANY, PAGES, VERY_MANY, Picture, drawings, output, palette, sparsest
 from .source import Source
 from .view import SIGNS, Drawing, Edge, Node, Swatch, quiet
 
 PAGE = Path(__file__).with_name("page")
-SCRIPTS = ("layout.js", "shown.js", "picture.js", "panel.js", "print.js", "controls.js")  # joined to one module
+SCRIPTS = (
+    "layout.js",
+    "shown.js",
+    "only.js",
+    "picture.js",
+    "panel.js",
+    "strip.js",
+    "changes.js",
+    "colour.js",
+    "print.js",
+    "keep.js",
+    "controls.js",
+)  # joined to one module
 GRAPHVIZ = Path(__file__).with_name("vendor") / "graphviz.js"
 
 
-@output(".html", ".htm")
+@output(*PAGES)
 def write(picture: Picture) -> bytes:
     """All levels, opened at the one of the picture."""
     data = json.dumps(_data(picture), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -52,6 +65,7 @@ def _graphviz() -> str:
 def _data(picture: Picture) -> dict[str, Any]:
     source = picture.source
     levels = {one.level: one for one in drawings(source, *source.levels)}
+    parameters, flops = totals(source)
     classes = {path: kind.__name__ for path, kind in source.widths.traced.classes.items()}
     return {
         "title": picture.drawing.title,
@@ -62,8 +76,13 @@ def _data(picture: Picture) -> dict[str, Any]:
         "blank": {"node": _blank(Node), "edge": _blank(Edge)},
         "levels": {name: _level(one) for name, one in levels.items()},
         "legend": [_swatch(swatch) for swatch in palette(source, levels[sparsest(source)]).values()],
+        "ramp": [{"fill": fills, "line": lines} for fills, lines in ramp()],
         "classes": classes,
         "signs": SIGNS,
+        "totals": {"parameters": parameters, "flops": flops},
+        "alone": source.alone,
+        "data": {"name": "data", "values": dict(picture.data)} if picture.data else None,
+        "changes": [_filled(entry) for entry in entries(source, levels["groups"])],
         "ties": _ties(source, {node.start for one in levels.values() for node in one.nodes}),
     }
 
@@ -77,6 +96,11 @@ def _brief(one: Node | Edge) -> dict[str, Any]:
     blank = _blank(type(one))
     changed = {name: value for name, value in dataclasses.asdict(one).items() if blank.get(name) != value}
     return changed | ({"quiet": True} if isinstance(one, Node) and quiet(one) else {})
+
+
+def _filled(entry: Entry) -> dict[str, Any]:
+    """The attributes of an entry that are not empty."""
+    return {name: value for name, value in dataclasses.asdict(entry).items() if value not in ("", (0, 0), 0, False)}
 
 
 def _blank(kind: type[Node | Edge]) -> dict[str, Any]:

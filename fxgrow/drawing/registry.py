@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from ..errors import DrawError
@@ -18,6 +18,8 @@ READABLE = 60  # the largest number of boxes with which a drawing opens at the l
 LEGEND = 12  # the largest number of widths in the legend of a static picture
 MANY, VERY_MANY = 250, 800  # above these numbers of arrows Graphviz gets lower iteration limits
 
+PAGES = (".html", ".htm")
+
 _BUILDERS: dict[Level, Build] = {}
 _WRITERS: dict[str, Write] = {}
 
@@ -30,11 +32,13 @@ class Picture:
         drawing: The drawing at the requested level.
         source: What is drawn, for formats that contain all levels.
         suffix: The suffix of the file, with its dot.
+        data: Numbers of the user by the name of a module or a width, to colour by.
     """
 
     drawing: Drawing
     source: Source
     suffix: str
+    data: Mapping[str, float] = field(default_factory=dict)
 
 
 def level(name: Level) -> Callable[[Build], Build]:
@@ -60,6 +64,11 @@ def output(*suffixes: str) -> Callable[[Write], Write]:
         return write
 
     return register
+
+
+def shows_data(suffix: str) -> bool:
+    """Whether a format shows the user's numbers: the page does."""
+    return suffix in PAGES
 
 
 def outputs() -> Mapping[str, Write]:

@@ -14,7 +14,8 @@ from ..errors import DrawError
 from ..model.example_inputs import ExampleInputs
 from .given import Drawable, source_of
 from .inline import Inline
-from .registry import MANY, Picture, drawing, opening, writer
+from .measures import checked_data
+from .registry import MANY, PAGES, Picture, drawing, opening, shows_data, writer
 from .source import Source
 from .view import Drawing, Level
 
@@ -22,7 +23,7 @@ LOWEST, HIGHEST = 100, 10_000  # the height of a page in a cell, pixels
 
 
 def render(
-    model: Drawable, suffix: str, level: Level | None, example_inputs: ExampleInputs | None
+    model: Drawable, suffix: str, level: Level | None, example_inputs: ExampleInputs | None, data: object = None
 ) -> tuple[str, bytes]:
     """Draw what is given.
 
@@ -31,22 +32,28 @@ def render(
         suffix: The format, as the suffix of a file.
         level: The level of detail; None: the one that `opening` chooses.
         example_inputs: Of a model or a student; None: the plan's, or guessed.
+        data: Numbers of the user by the name of a module or a width; None for none.
 
     Returns:
         The title and the content of the file.
 
     Raises:
-        DrawError: There is nothing to draw, or no such level or suffix.
+        DrawError: There is nothing to draw, no such level or suffix, or `data` is not of this model or this format.
         GrowError: The model cannot be traced, or the plan is another model's.
     """
     write = writer(suffix)
+    if data is not None and not shows_data(suffix):
+        raise DrawError(f"{suffix} does not show data; draw {' or '.join(PAGES)}")
     source = source_of(model, example_inputs)
+    numbers = checked_data(data, source)
     with step("drawing"):
         shown = opening(source) if level is None else drawing(source, level)
-        return shown.title, write(Picture(shown, source, suffix))
+        return shown.title, write(Picture(shown, source, suffix, numbers))
 
 
-def inline(model: Drawable, level: Level | None, example_inputs: ExampleInputs | None, height: object) -> Inline:
+def inline(
+    model: Drawable, level: Level | None, example_inputs: ExampleInputs | None, height: object, data: object = None
+) -> Inline:
     """Draw what is given for a notebook: as a page, as text, and as a picture where that is possible.
 
     Args:
@@ -54,6 +61,7 @@ def inline(model: Drawable, level: Level | None, example_inputs: ExampleInputs |
         level: As for `render`.
         example_inputs: As for `render`.
         height: The height of the page in a cell, pixels.
+        data: As for `render`; the page shows it.
 
     Raises:
         DrawError: As `render`, or the height is no number of pixels.
@@ -63,9 +71,10 @@ def inline(model: Drawable, level: Level | None, example_inputs: ExampleInputs |
     if pixels is None or not LOWEST <= pixels <= HIGHEST:
         raise DrawError(f"height is {height!r:.60}; expected an int from {LOWEST} to {HIGHEST:,}, in pixels")
     source = source_of(model, example_inputs)
+    numbers = checked_data(data, source)
     with step("drawing"):
         shown = opening(source) if level is None else drawing(source, level)
-        page, text = (writer(suffix)(Picture(shown, source, suffix)).decode() for suffix in (".html", ".txt"))
+        page, text = (writer(suffix)(Picture(shown, source, suffix, numbers)).decode() for suffix in (".html", ".txt"))
         return Inline(shown.title, page, text, _picture(shown, source), pixels)
 
 

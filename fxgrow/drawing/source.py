@@ -9,6 +9,7 @@ from functools import cached_property
 
 from torch import nn
 
+from ..base.tables import count
 from ..costs.calls import work
 from ..infer.groups import Group
 from ..infer.width_graph import WidthGraph
@@ -89,13 +90,18 @@ class Source:
     def title(self) -> str:
         """The class of the model and the number of widths that grow."""
         name = self.plan.model if self.plan is not None else self.widths.traced.class_name
-        grown = sum(swatch.state == GROWS and swatch.size[0] > 0 for swatch in self.legend.values())
         if self.plan is None:
-            return f"{name}: {len(self.legend)} widths, {sum(s.state != PINNED for s in self.legend.values())} can grow"
-        layers = sum(len(change.new_paths) or 1 for change in self.changes())
-        return f"{name}: {grown}{'' if self.alone else f' of {len(self.legend)}'} widths grow" + (
-            f", {layers} other change{'s' * (layers > 1)}" if layers else ""
-        )
+            free = sum(swatch.state != PINNED for swatch in self.legend.values())
+            return f"{name}: {count(len(self.legend), 'width')}, {free} can grow"
+        grown, verb = len(self.grown), "grows" if len(self.grown) == 1 else "grow"
+        widths = count(grown, "width") if self.alone else f"{grown} of {count(len(self.legend), 'width')}"
+        changes = sum(step.other_changes for step in self.plan.steps)
+        return f"{name}: {widths} {verb}" + (f", {count(changes, 'other change')}" if changes else "")
+
+    @property
+    def grown(self) -> tuple[Swatch, ...]:
+        """The widths that grow, without those of new layers."""
+        return tuple(swatch for swatch in self.legend.values() if swatch.state == GROWS and swatch.size[0] > 0)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -157,7 +157,7 @@ def _originals(plan: Plan, after: Figures) -> dict[str, str]:
 
 
 def _title(plan: Plan) -> str:
-    grown, changes = sum(len(step.grown_widths) for step in plan.steps), sum(step.other_changes for step in plan.steps)
+    grown, changes = len(plan.grown_names), sum(step.other_changes for step in plan.steps)
     more = f", {count(changes, 'other change')}" if changes else ""
     return f"{plan.model}: {count(grown, 'width')} {'grows' if grown == 1 else 'grow'}{more}; inputs {plan.inputs}"
 

@@ -2,10 +2,32 @@
 
 let hits = [], next = -1; // the hit that was gone to last
 
+const STATES = ["new", "pinned", "grows", "stays"];
+const arrows = (text) => text.replace(/\s*(->|→|=>)\s*/g, "→");
+
+function sized(node) { // the widths of a box, before and after; of a whole block all those inside
+  const whole = node.kind === "block" || node.kind === "module";
+  const sizes = [node.size, ...(whole ? node.groups.map((name) => legend.get(name)?.size ?? [0, 0]) : [])];
+  return sizes.flatMap((size) => [String(size[0]), String(size[1]), `${size[0]}→${size[1]}`]).filter((text) => text !== "0");
+}
+
+function fits(node, word) { // whether a box answers to "new", "pinned", "grows" or "stays"
+  const whole = node.kind === "block" || node.kind === "module";
+  if (word === "new") return node.new || (whole && news().some((path) => node.paths.some((one) => under(one, path))));
+  return node.state === word || (whole && node.groups.some((name) => legend.get(name)?.state === word));
+}
+
+const news = () => data.changes.filter((entry) => entry.new).map((entry) => entry.name);
+
+function answers(node, query) {
+  if (STATES.includes(query) && fits(node, query)) return true;
+  if (/^\d+(→\d+)?$/.test(query) && sized(node).includes(query)) return true;
+  return arrows([node.key, node.path, node.what, ...node.inside, ...node.paths].join("\n").toLowerCase()).includes(query);
+}
+
 function search() {
-  const query = state.query.trim().toLowerCase();
-  const text = (node) => [node.key, node.path, node.what, ...node.inside, ...node.paths].join("\n").toLowerCase();
-  hits = query ? shown.nodes.map((node, i) => (text(node).includes(query) ? i : -1)).filter((i) => i >= 0) : [];
+  const query = arrows(state.query.trim().toLowerCase());
+  hits = query ? shown.nodes.map((node, i) => (answers(node, query) ? i : -1)).filter((i) => i >= 0) : [];
   const found = new Set(hits);
   shown.nodes.forEach((_, i) => element(i)?.classList.toggle("hit", found.has(i)));
   $("hits").textContent = query ? `${hits.length} found` : "";
@@ -47,7 +69,7 @@ document.addEventListener("keydown", (event) => {
   if (event.target.matches("input[type=search]") || event.ctrlKey || event.metaKey || event.altKey) return;
   const keys = { "/": () => $("search").focus(), b: () => before(!after()), t: () => $("theme").click(), 0: () => $("fit").click(),
     Escape: escape, "+": () => $("larger").click(), "-": () => $("smaller").click(), c: () => $("collapse").click(), x: () => $("expand").click(),
-    n: () => follow(), N: () => follow(-1) };
+    o: () => only(!state.only), n: () => follow(), N: () => follow(-1) };
   const level = Object.keys(data.levels)[Number(event.key) - 1];
   if (level) { event.preventDefault(); change(level); }
   else if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
@@ -65,6 +87,13 @@ function before(now) {
   render();
 }
 
+function only(now) {
+  if (!data.grows) return;
+  state.only = now;
+  $("only").querySelector("input").checked = now;
+  return render().then(begin);
+}
+
 function change(level) {
   forget();
   state.level = level;
@@ -72,7 +101,7 @@ function change(level) {
   state.collapsed[level] ??= new Set(data.levels[level].nodes.length > LARGE ? homes() : []);
   document.querySelector(`input[name=level][value=${level}]`).checked = true;
   $("details").replaceChildren(hint.cloneNode(true));
-  render().then(() => { if (state.level === level) begin(); });
+  return render().then(() => { if (state.level === level) begin(); });
 }
 
 function begin() { // where the model begins
@@ -133,7 +162,8 @@ for (const [i, level] of Object.keys(data.levels).entries()) {
   $("levels").append(choice);
 }
 document.querySelectorAll("input[name=when]").forEach((input) => input.addEventListener("change", () => before(input.value === "after")));
-$("when").hidden = !data.grows;
+$("when").hidden = $("only").hidden = !data.grows;
+$("only").querySelector("input").addEventListener("change", (event) => only(event.target.checked));
 $("when").style.display = data.grows ? "" : "none";
 $("search").addEventListener("input", () => { state.query = $("search").value; search(); });
 $("search").addEventListener("keydown", (event) => {
@@ -171,4 +201,11 @@ for (const [name, meaning] of Object.entries(data.signs)) {
   item.append(make("span", written[name], { class: `sign ${written[name] ? "written" : name}`, "aria-hidden": "true" }), make("span", meaning));
   $("signs").querySelector("ul").append(item);
 }
-change(state.level);
+if (data.data) { $("colour").append(make("option", data.data.name, { value: "data" })); $("colour").value = state.colour = "data"; }
+if (!data.grows) $("colour").querySelector("[value=factor]").remove();
+$("colour").addEventListener("change", () => { state.colour = $("colour").value; render(); });
+strip();
+state.listed = first();
+enlist();
+$("order").addEventListener("change", () => { state.order = $("order").value; enlist(); });
+visit().then((asked) => asked || change(state.level));

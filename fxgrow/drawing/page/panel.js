@@ -52,6 +52,8 @@ function describe(node, whole) {
   row("size", node.size && (node.size[0] === node.size[1] || !node.size[0] ? String(node.size[1] || "") : `${node.size[0]} → ${node.size[1]}`));
   if (node.parameters) row("parameters", counts(node.parameters));
   if (node.flops) row("FLOPs", counts(node.flops));
+  const value = data.data && node.kind !== "width" ? valued(node) : null;
+  if (value) row(data.data.name, String(value.value) + (value.of > 1 ? ` (the largest of ${value.of})` : ""));
   if (node.kind !== "group") row("with", (node.inside || []).slice(0, 40).join(", "));
   const swatch = legend.get(node.group);
   if (swatch) {
@@ -109,9 +111,14 @@ function toggle(path) {
   render(closed.has(path) ? `module ${path}` : null);
 }
 
+function unfold(path) { // says whether something was folded
+  const closed = state.collapsed[state.level] ?? new Set(), above = new Set(prefixes(path || ""));
+  state.collapsed[state.level] = new Set([...closed].filter((one) => !above.has(one)));
+  return state.collapsed[state.level].size < closed.size;
+}
+
 async function open(path) { // and on to the first hit in it
-  const closed = new Set(prefixes(path));
-  state.collapsed[state.level] = new Set([...state.collapsed[state.level]].filter((one) => !closed.has(one)));
+  unfold(path);
   state.chosen = null;
   await render();
   next = hits.findIndex((i) => [shown.nodes[i].path, ...shown.nodes[i].paths].some((one) => one === path || one.startsWith(`${path}.`))) - 1;

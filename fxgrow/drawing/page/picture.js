@@ -17,12 +17,14 @@ async function render(keep = null) { // the key of the box that gets the focus
     if (found?.error) { $("busy").firstChild.textContent = `Graphviz failed: ${found.error}`; return; }
   } else stopLaying();
   $("busy").hidden = true;
+  $("empty").hidden = next.nodes.length > 0;
   const svg = new DOMParser().parseFromString(layouts.get(text), "image/svg+xml").documentElement;
   svg.querySelectorAll("title").forEach((title) => title.remove());
   svg.setAttribute("role", "group");
   svg.setAttribute("aria-label", `${data.title}, ${state.level}, ${state.when} growth`);
   const focused = state.level === settled?.level ? boxes.indexOf(document.activeElement) : -1;
   keep ??= shown.nodes[focused]?.key;
+  const held = state.level === settled?.level ? anchor(next) : null;
   shown = next;
   settled = { level: state.level, closed: new Set(state.collapsed[state.level]) };
   $("picture").replaceChildren(document.importNode(svg, true));
@@ -30,14 +32,36 @@ async function render(keep = null) { // the key of the box that gets the focus
   boxes = shown.nodes.map((_, i) => ids.get(`n${i}`));
   lines = shown.edges.map((_, i) => ids.get(`e${i}`));
   dress();
+  recolour();
   document.body.dataset.shown = `${state.level} ${state.when}`;
   if (state.fitted) fit();
   else zoom(state.zoom);
+  if (held) hold(held);
   search();
   choice();
   boxes[keep ? shown.nodes.findIndex((node) => node.key === keep) : -1]?.focus();
   modules();
   widths();
+}
+
+const centre = (one) => { const { left, top, width, height } = one.getBoundingClientRect(); return [left + width / 2, top + height / 2]; };
+
+function anchor(next) { // the box nearest to the middle of the window that the next picture has, too, and where it is
+  const [x, y] = centre($("stage")), keys = new Set(next.nodes.map((node) => node.key));
+  let nearest = null, least = Infinity;
+  shown.nodes.forEach((node, i) => {
+    if (!boxes[i] || !keys.has(node.key)) return;
+    const at = centre(boxes[i]), far = Math.hypot(at[0] - x, at[1] - y);
+    if (far < least) [nearest, least] = [{ key: node.key, at }, far];
+  });
+  return nearest;
+}
+
+function hold({ key, at }) { // the picture stays where it was
+  const box = boxes[shown.nodes.findIndex((node) => node.key === key)];
+  if (!box) return;
+  const now = centre(box);
+  $("stage").scrollBy(now[0] - at[0], now[1] - at[1]);
 }
 
 function busy(number) { // says so, and counts
@@ -103,6 +127,7 @@ function dress() {
     if (edge.skip || edge.quiet) line.classList.add("skip");
     if (edge.skip && edge.back) line.classList.add("factor");
     if (edge.new) line.classList.add("new");
+    if (edge.past) line.classList.add("past");
     if (edge.tip) tipped(line, edge.tip);
   });
   const names = document.createElementNS("http://www.w3.org/2000/svg", "g"); // of modules, above the arrows

@@ -11,7 +11,7 @@ const legend = new Map(data.legend.map((swatch) => [swatch.name, swatch]));
 const $ = (id) => document.getElementById(id);
 
 const state = { level: data.opening, when: "after", collapsed: {}, zoom: 1, fitted: true, query: "",
-  chosen: null, kept: null }; // a box that stays described, a width that stays lit: one of the two at most
+  listed: "changes", order: "model", only: false, colour: "width", chosen: null, kept: null }; // a box that stays described, a width that stays lit: one of the two at most
 let shown = { nodes: [], edges: [] }; // what is in the picture
 let boxes = [], lines = []; // their elements
 let settled = null; // the level and the collapsed modules that were laid out last
@@ -22,8 +22,8 @@ const layouts = new Map(); // DOT -> SVG
 const after = () => state.when === "after";
 const pick = (pair) => pair[after() ? 1 : 0];
 
-function arrow([old, now]) {
-  if (!after()) return old ? String(old) : "";
+function arrow([old, now], always = false) { // always: also before growth
+  if (!after() && !always) return old ? String(old) : "";
   return !old || old === now ? String(now || "") : `${old}→${now}`;
 }
 
@@ -95,7 +95,8 @@ function visible() {
   }
   const silent = new Set([...nodes.values()].filter((node) => node.quiet).map((node) => node.key));
   for (const edge of edges.values()) edge.quiet = !pick(edge.shapes) && (silent.has(edge.source) || silent.has(edge.target));
-  return { nodes: [...nodes.values()], edges: [...edges.values()] };
+  const all = { nodes: [...nodes.values()], edges: [...edges.values()] };
+  return state.only ? past(all) : all;
 }
 
 // -- DOT ----------------------------------------------------------------------------------------

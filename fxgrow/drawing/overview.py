@@ -1,0 +1,173 @@
+"""What a reader wants first: what growth costs in all, and the list of what changes and of what stays, with reasons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from ..errors import PlanError
+from ..model.copies import named_tensors
+from ..plans.changes import Enlarge, Repeat, StructuralChange
+from ..plans.costs import LayerCost
+from .source import Source
+from .view import GROWS, PINNED, Drawing, Node, WidthChange, arrow
+
+Kind = Literal["width", "input", "output", "layer", "block", "kernel", "pinned", "left"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of the list: a change, or something that stays.
+
+    Attributes:
+        kind: "width", "input" or "output": a width that grows, of an inner dimension, an input or an output; "layer" or
+            "block": a new module; "kernel": a larger one; "pinned": a width that cannot grow; "left": what the
+            requests name and the plan leaves.
+        name: The name of the width, or the path of the module as the drawing has it.
+        group: The width; "" for a module.
+        text: The sizes before and after; "" for a new module.
+        factor: After / before, of the width in channels or of the kernel in entries; 0 where nothing was before.
+        parameters: Of its layers before and after.
+        flops: Of these, on the example inputs.
+        reason: Why it is as it is; "" for a width that grows.
+        layers: The number of layers that share the width.
+        new: Whether only the student has it.
+    """
+
+    kind: Kind
+    name: str
+    group: str = ""
+    text: str = ""
+    factor: float = 1.0
+    parameters: WidthChange = (0, 0)
+    flops: WidthChange = (0, 0)
+    reason: str = ""
+    layers: int = 0
+    new: bool = False
+
+
+def totals(source: Source) -> tuple[WidthChange | None, WidthChange | None]:
+    """The parameters and the FLOPs of the whole model before and after growth; None where they are not known."""
+    if source.plan is not None:
+        try:
+            cost = source.plan.cost()
+        except PlanError:  # a file of a version without costs
+            return None, None
+        flops = cost.flops
+        return (cost.parameters.before, cost.parameters.after), None if flops is None else (flops.before, flops.after)
+    tensors = named_tensors(source.widths.traced.root).values()
+    number = sum(tensor.numel() for tensor in tensors if isinstance(tensor, nn.Parameter))
+    work = sum(now for _, now in source.flops.values())
+    return (number, number), (work, work)
+
+
+def entries(source: Source, groups: Drawing) -> tuple[Entry, ...]:
+    """The widths that grow, the structural changes, what is pinned and what is left, each in the order of the model.
+
+    Args:
+        source: What is drawn.
+        groups: Its drawing at the level `groups`, with the figures of each width.
+    """
+    boxes = {node.key: node for node in groups.nodes}
+    return (*_grown(source, boxes), *_changes(source), *_pinned(source, boxes), *_left(source))
+
+
+def _grown(source: Source, boxes: Mapping[str, Node]) -> Iterator[Entry]:
+    dims = [dim for step in source.plan.steps for dim in step.io_dims] if source.plan is not None else []
+    kinds: dict[str, Literal["input", "output"]] = {dim.group: dim.kind for dim in reversed(dims)}
+    for swatch in source.grown:
+        box, (old, new) = boxes[swatch.name], swatch.size
+        yield Entry(
+            kind=kinds.get(swatch.name, "width"),
+            name=swatch.name,
+            group=swatch.name,
+            text=arrow(swatch.size),
+            factor=new / old,
+            parameters=box.parameters,
+            flops=box.flops,
+            layers=len(swatch.layers),
+        )
+
+
+def _changes(source: Source) -> Iterator[Entry]:
+    """An entry for each new module and each larger kernel: as many as `Plan.other_changes` counts."""
+    costs = _costs(source)
+    for number, step in enumerate(source.plan.steps if source.plan is not None else ()):
+        assert source.plan is not None
+        for change in step.changes:
+            for path in change.new_paths or (change.path,):
+                student = source.plan.student_name(path, number)
+                parameters, flops = _below(student, costs)
+                yield Entry(
+                    kind=_kind(change),
+                    name=student if source.of_student else path,
+                    text=_text(change),
+                    factor=_factor(change),
+                    parameters=parameters,
+                    flops=flops,
+                    reason=str(change),
+                    new=bool(change.new_paths),
+                )
+
+
+def _kind(change: StructuralChange) -> Kind:
+    return "kernel" if isinstance(change, Enlarge) else "block" if isinstance(change, Repeat) else "layer"
+
+
+def _text(change: StructuralChange) -> str:
+    if isinstance(change, Enlarge):
+        return "→".join("×".join(map(str, size)) for size in (change.old, change.new))
+    return ""
+
+
+def _factor(change: StructuralChange) -> float:
+    return math.prod(change.new) / math.prod(change.old) if isinstance(change, Enlarge) else 0.0
+
+
+def _pinned(source: Source, boxes: Mapping[str, Node]) -> Iterator[Entry]:
+    for swatch in source.legend.values():
+        if swatch.state == PINNED and not (source.alone and not swatch.reason):  # a plan alone knows no reasons
+            box = boxes[swatch.name]
+            yield Entry(
+                kind="pinned",
+                name=swatch.name,
+                group=swatch.name,
+                text=arrow(swatch.size),
+                parameters=box.parameters,
+                flops=box.flops,
+                reason=swatch.reason,
+                layers=len(swatch.layers),
+            )
+
+
+def _left(source: Source) -> Iterator[Entry]:
+    """What the plan leaves as it is, but for pinned widths, which have entries of their own."""
+    seen = {name for name, swatch in source.legend.items() if swatch.state in (PINNED, GROWS)}
+    for step in source.plan.steps if source.plan is not None else ():
+        for skipped in step.skipped:
+            if skipped.name not in seen or source.alone:
+                seen.add(skipped.name)
+                group = skipped.name if skipped.name in source.legend else ""
+                text = arrow(source.legend[group].size) if group else ""
+                yield Entry(kind="left", name=skipped.name, group=group, text=text, reason=skipped.reason)
+
+
+def _costs(source: Source) -> Sequence[LayerCost]:
+    try:
+        return source.plan.cost().layers if source.plan is not None else ()
+    except PlanError:
+        return ()
+
+
+def _below(path: str, costs: Sequence[LayerCost]) -> tuple[WidthChange, WidthChange]:
+    """The parameters and FLOPs of a module with its submodules, before and after."""
+    inside = [one for one in costs if one.name == path or one.name.startswith(f"{path}.")]
+    flops = [one.flops or (0, 0) for one in inside]
+    return (
+        (sum(one.parameters[0] for one in inside), sum(one.parameters[1] for one in inside)),
+        (sum(old for old, _ in flops), sum(new for _, new in flops)),
+    )
