@@ -229,6 +229,34 @@ def test_what_can_be_reached_is_planned_with_partial_and_the_rest_is_noted() -> 
     assert relative_error(student.eval()(X), small.eval()(X)) <= EXACT
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_large_model_may_have_another_dtype(dtype: torch.dtype) -> None:
+    plan = fxgrow.match(randomise(Net()), Net(6, 8).to(dtype), X)
+    assert plan.width("stem").new == 6
+
+
+def test_tensors_that_the_large_model_alone_ties_are_noticed() -> None:
+    class Words(nn.Module):
+        def __init__(self, hidden: int, *, tied: bool) -> None:
+            super().__init__()
+            self.embed, self.hidden, self.back = nn.Embedding(7, 4), nn.Linear(4, hidden), nn.Linear(hidden, 4)
+            self.head = nn.Linear(4, 7, bias=False)
+            if tied:
+                self.head.weight = self.embed.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.back(torch.relu(self.hidden(self.embed(x)))))  # type: ignore[no-any-return]
+
+    x = torch.tensor([[1, 2, 3]])
+    assert fxgrow.match(Words(5, tied=True), Words(8, tied=True), x).grown_widths
+    with pytest.raises(PlanError, match="computes something else"):
+        fxgrow.match(Words(5, tied=False), Words(8, tied=True), x)
+
+
+def test_models_without_tensors_have_nothing_to_match() -> None:
+    assert not fxgrow.match(nn.Sequential(nn.ReLU()), nn.Sequential(nn.ReLU()), torch.randn(2, 3)).grown_widths
+
+
 def test_neither_model_is_changed() -> None:
     small, large = randomise(Net()), randomise(Net(6, 8, (2, 3)))
     before = [copy.deepcopy(model.state_dict()) for model in (small, large)]

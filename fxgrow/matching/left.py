@@ -42,7 +42,7 @@ def other_tensors(
 ) -> Iterator[Difference]:
     """Tensors that the student lacks, has beside those of the large model, or has in another shape."""
     given = {one.name: Info(one.shape, getattr(torch, one.dtype or "float32")) for one in proposal.stored}
-    made = {name: one.info.shape for name, one in outline(proposal, given).items()}
+    made = {name: one.info.shape for name, one in outline(proposal, given).items()} if given else {}
     explained = {difference.name.partition("[")[0] for difference in known}
     for module, names in _by_module([name for name in target.shapes if name not in made]):
         if module not in explained:
@@ -73,7 +73,7 @@ def other_results(
     student = apply(proposal, small, inputs)
     twin = clone_owned(tree)
     try:
-        twin.load_state_dict(student.state_dict())
+        twin.load_state_dict(student.state_dict(), assign=True)  # with the student's dtypes, and without a copy
     except RuntimeError as error:
         yield Difference("", f"{name} does not load the student's state_dict: {in_words(error)}")
         return
