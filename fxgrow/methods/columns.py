@@ -31,6 +31,8 @@ class Columns:
         normed: Whether a batch norm follows the layer that produces the dimension, so that the scale of its weight
             has no effect.
         fan_in: The entries of the whole weight per index of its first dimension; 0 where nothing says.
+        mean: The mean of all entries of the teacher's tensor, for methods that ask for it (`Method.moments`).
+        std: Their standard deviation.
     """
 
     dim: int
@@ -39,6 +41,15 @@ class Columns:
     device: torch.device = CPU
     normed: bool = False
     fan_in: int = 0
+    mean: float = 0.0
+    std: float = 1.0
+
+    def of(self, teacher: Tensor, moments: bool) -> Columns:
+        """The same with the moments of the teacher's tensor, if these are asked for."""
+        if not moments:
+            return self
+        old = teacher.double()
+        return replace(self, mean=float(old.mean()), std=float(old.std(correction=0)))
 
     def within(self, start: int, stop: int) -> Columns:
         """The same of the entries from `start` to `stop` alone, in their own count."""

@@ -20,14 +20,14 @@ class RandomRows(NewRows):
     """New rows are normal, with the moments of the old rows."""
 
     name = "random_rows"
+    moments = True
     source = "a normal distribution with the moments of the old rows"
 
     def produce(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        old = weight.index_select(columns.dim, torch.nonzero(columns.original).flatten().to(weight.device)).double()
         shape = list(weight.shape)
         shape[columns.dim] = len(columns.new)
-        drawn = normal(torch.Size(shape), old, generator)
-        return fill_new(weight, columns, drawn * old.std(correction=0) + old.mean())
+        drawn = normal(torch.Size(shape), weight.new_empty(0, dtype=torch.float64), generator)
+        return fill_new(weight, columns, drawn * columns.std + columns.mean)
 
     def bias(self, bias: Tensor, columns: Columns, generator: Generator) -> Tensor:
         return self.produce(bias, columns, generator)

@@ -27,6 +27,7 @@ class Method(ABC):
             the others, so that a weight can be filled block by block.
         overwrites: Whether it writes new entries without reading them, where it contracts, and where it is not for
             replicas also where it produces; they are then not gathered before.
+        moments: Whether it needs the mean and the standard deviation of the teacher's tensor (`Columns.mean`, `.std`).
         carries: Whether it also fills tensors that only carry the width (parameters of a norm); if not, these stay
             gathered.
         offered: Whether users can request it by name.
@@ -38,6 +39,7 @@ class Method(ABC):
     replicas: bool
     separable: bool = False
     overwrites: bool = False
+    moments: bool = False
     carries: bool = False
     offered: bool = True
     source: str

@@ -117,14 +117,15 @@ class Filling:
         if not used and held is None:
             yield from copies(tensor)
             return
-        tensor = self._extended(planned, tensor)
+        teacher, tensor = tensor, self._extended(planned, tensor)
         # norms and tables stay gathered, but for what the method says
         weighs = planned.kind == "bias" or "contract" in planned.roles
         filled = [(dim, name) for dim, name in used if weighs or methods.method(name).carries]
         fan_in = shape[1:].numel() if len(shape) > 1 else 1
         steps = [
-            (methods.method(name), self._column(planned.layouts[dim], dim, name, fan_in, tensor.device))
+            (how, self._column(planned.layouts[dim], dim, name, fan_in, tensor.device).of(teacher, how.moments))
             for dim, name in filled
+            for how in (methods.method(name),)
         ]
         along, number = _blocks(planned, shape, steps)
         maps = {dim: self._map(planned.layouts[dim], tensor.device) for dim, _ in used}
@@ -298,11 +299,12 @@ def _blocks(planned: TensorPlan, shape: torch.Size, steps: _Steps) -> tuple[int,
 
 
 def _written_later(planned: TensorPlan, dim: int, steps: _Steps) -> bool:
-    """Whether methods write every new entry of a dimension without reading it."""
+    """Whether methods write every new entry of a dimension before any of them reads it."""
     here = [how for how, column in steps if column.dim == dim]
     contracts = planned.roles[dim] == "contract"
     produces = "contract" in planned.roles
-    return bool(here) and all(how.overwrites and (contracts or (produces and not how.replicas)) for how in here)
+    written = bool(here) and all(how.overwrites and (contracts or (produces and not how.replicas)) for how in here)
+    return written and all(how.overwrites for how, _ in steps)  # one of another dimension may read what is there
 
 
 def _gather(tensor: Tensor, target: Tensor, sources: Sequence[_Source], along: int, start: int, stop: int) -> Tensor:
