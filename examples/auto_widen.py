@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("name", help="a model of torchvision or timm, a model type of transformers, or FILE.py:NAME")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--factor", type=float, default=1.5, help="for every width (default: 1.5)")
-    how.add_argument("--parameters", type=float, help="2.0 for twice as many, or a number")
+    how.add_argument("--parameters", type=_number, help="2.0 for twice as many, or a number")
     how.add_argument("--like", metavar="NAME", help="the larger model to become")
     parser.add_argument("--input", help="the shape of the example input, as 2,3,224,224")
     parser.add_argument("--output", choices=("graph", "module"), default="graph")
@@ -71,6 +71,11 @@ def main(argv: list[str] | None = None) -> int:
     page = fxgrow.draw((model, plan), args.out / "plan.html", example_inputs=inputs)
     print(f"\n{args.name}: {plan.parameters}; {page} and {args.out / 'plan.json'}; {time.perf_counter() - start:.0f} s")
     return 0 if report.exact else 1
+
+
+def _number(word: str) -> int | float:
+    """A number of parameters, or with a point a factor."""
+    return int(word) if word.isdecimal() else float(word)
 
 
 def planned(model: nn.Module, inputs: Any, args: argparse.Namespace) -> fxgrow.Plan:
