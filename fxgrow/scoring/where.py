@@ -73,7 +73,7 @@ def scores(
         >>> found = fxgrow.scores(model, batches, lambda model, batch: mse(model(batch[0]), batch[1]))
         >>> list(found)
         ['0']
-        >>> student = fxgrow.grow(model, fxgrow.Budget(parameters=2.0, scores=found))
+        >>> student = fxgrow.grow(model, fxgrow.Budget(parameters=121, scores=found))
 
     Source: GradMax (Evci et al., arXiv 2201.05125), TINY (Verbockhaven et al., arXiv 2405.19816) and Firefly (Wu et
         al., arXiv 2102.08574), with all layers that make or read a width taken together, and what lies between two of
