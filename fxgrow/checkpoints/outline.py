@@ -253,6 +253,12 @@ def _insert(made: dict[str, Made], new: Insert) -> None:
         made[f"{new.path}.{key}"] = Made(OfLayer(new, key, dtype), info, buffer=key in buffers)
 
 
+def shapes_of_student(plan: Plan) -> dict[str, tuple[int, ...]]:
+    """The shapes in the `state_dict` of a plan's student, by name; none where its teacher has no tensors."""
+    of_teacher = {one.name: Info(one.shape, getattr(torch, one.dtype or "float32")) for one in plan.stored}
+    return {name: one.info.shape for name, one in outline(plan, of_teacher).items()} if of_teacher else {}
+
+
 def stranger(plan: Plan, held: Mapping[str, tuple[int, ...]]) -> str:
     """The name of a tensor that a student of a plan has no place for, lacks, or has in another shape; "" for none.
 
@@ -262,8 +268,7 @@ def stranger(plan: Plan, held: Mapping[str, tuple[int, ...]]) -> str:
     """
     if not plan.stored:  # of a version that did not say
         return ""
-    of_teacher = {one.name: Info(one.shape, getattr(torch, one.dtype or "float32")) for one in plan.stored}
-    expected = {name: one.info.shape for name, one in outline(plan, of_teacher).items()}
+    expected = shapes_of_student(plan)
     wrong = [name for name in expected.keys() | held.keys() if expected.get(name) != held.get(name)]
     return min(wrong, default="")
 

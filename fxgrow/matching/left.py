@@ -11,7 +11,7 @@ from ..api import apply
 from ..base.rng import named_generator
 from ..base.structures import leaf_tensors
 from ..base.torch_private import pytree
-from ..checkpoints.outline import Info, outline
+from ..checkpoints.outline import shapes_of_student
 from ..errors import in_words
 from ..model.copies import clone_owned
 from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
@@ -41,8 +41,7 @@ def other_tensors(
     proposal: Plan, target: Target, found: Correspondence, known: Sequence[Difference]
 ) -> Iterator[Difference]:
     """Tensors that the student lacks, has beside those of the large model, or has in another shape."""
-    given = {one.name: Info(one.shape, getattr(torch, one.dtype or "float32")) for one in proposal.stored}
-    made = {name: one.info.shape for name, one in outline(proposal, given).items()} if given else {}
+    made = shapes_of_student(proposal)
     explained = {difference.name.partition("[")[0] for difference in known}
     for module, names in _by_module([name for name in target.shapes if name not in made]):
         if module not in explained:

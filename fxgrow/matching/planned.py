@@ -161,9 +161,9 @@ def _attempt(
     if partial or not differences:
         differences += other_tensors(proposal, target, found, differences)
     if target.tree is not None:
-        differences[:0] = differing_settings(small, target.tree, proposal, found)
+        classes = [*other_classes(small, target.tree, found)]
+        differences[:0] = differing_settings(small, target.tree, proposal, found, classes)
         if differences:  # classes that differ explain other differences; alone they may be one function
-            classes = [*other_classes(small, target.tree, found)]
             inside = tuple(f"{one.name}." for one in classes)
             differences = [*classes, *(one for one in differences if not one.name.startswith(inside))]
     if not differences and target.tree is not None and has_values(small) and has_values(target.tree):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -32,7 +32,9 @@ def other_classes(small: nn.Module, large: nn.Module, found: Correspondence) -> 
             yield Difference(path or "the model", f"{type(mine).__name__} -> {type(its).__name__}: another class")
 
 
-def differing_settings(small: nn.Module, large: nn.Module, plan: Plan, found: Correspondence) -> Iterator[Difference]:
+def differing_settings(
+    small: nn.Module, large: nn.Module, plan: Plan, found: Correspondence, classes: Sequence[Difference]
+) -> Iterator[Difference]:
     """Layers of torch.nn whose function is another one in the large model.
 
     Args:
@@ -40,14 +42,14 @@ def differing_settings(small: nn.Module, large: nn.Module, plan: Plan, found: Co
         large: The large model.
         plan: What changes attributes of the small one.
         found: Which modules correspond.
+        classes: The modules of another class (`other_classes`), whose layers are not compared.
     """
     theirs = dict(named_modules(large))
     resized = {(one.module, one.name): one.new for one in plan.resizes}
     kernels = {path for change in plan.changes for path in change.kernels}
-    classes = [one.name for one in other_classes(small, large, found)]
     for path, mine in named_modules(small):
         its = theirs.get(found.path(path) or "")
-        other = path.startswith(tuple(f"{outer}." for outer in classes))
+        other = path.startswith(tuple(f"{one.name}." for one in classes))
         if not path or its is None or other or not _is_layer(mine) or not _is_layer(its):
             continue
         if type(mine) is not type(its):
