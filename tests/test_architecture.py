@@ -77,8 +77,10 @@ def test_no_module_bears_the_name_of_a_public_function() -> None:
     assert not public & {part for name in MODULES for part in name.split(".")}
 
 
-SHARED = {  # what the other files may import; in methods, they share the data of a grown dimension and arithmetic on it
-    "ops": ("registry", "env"),
+# What the other files may import. In ops, they share what is known of functions; in methods, the data of a grown
+# dimension and arithmetic on it.
+SHARED = {
+    "ops": ("registry", "env", "functions"),
     "methods": ("registry", "columns", "arithmetic"),
 }
 

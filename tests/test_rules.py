@@ -101,13 +101,15 @@ def _verdict(sample: Sample) -> str:
     free = [g for g in groups if can_grow(g)]
     if not free:
         return "pinned"
+    if any(g.zero_columns or g.zero_rows for g in free):
+        return "zero"
     return "equal" if any(g.uniform for g in free) else "replicas" if any(g.replicas for g in free) else "any"
 
 
 @pytest.mark.parametrize("found", FUNCTIONS, ids=lambda r: r.function.__name__)
 def test_what_a_rule_claims_is_what_its_samples_show(found: Rule) -> None:
     """Each kind of growth that a sample shows is claimed, and each kind of growth that is claimed is shown."""
-    claimed = {kind for kind in ("any", "replicas", "equal", "pinned") if getattr(found.exact, kind)}
+    claimed = {kind for kind in ("any", "replicas", "equal", "zero", "pinned") if getattr(found.exact, kind)}
     shown = {_verdict(sample) for sample in found.samples}
     assert shown <= claimed
     assert claimed - shown <= {"pinned"}, "no sample shows it"

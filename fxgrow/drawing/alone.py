@@ -10,7 +10,7 @@ from torch import nn
 
 from ..capture.traced import Traced
 from ..infer.findings import CONTRACT
-from ..infer.groups import Group
+from ..infer.groups import Constraints, Group
 from ..infer.ties import Ties
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import atoms
@@ -46,7 +46,7 @@ def widths_of(plan: Plan) -> WidthGraph:
         predictions={"eval": []},
         literals=(),
         attributes=(),
-        constraints=((), (), ()),
+        constraints=Constraints(),
         inputs={},
         outputs={},
         ties=Ties({}),

@@ -141,6 +141,8 @@ class Findings:
         contractions: (layout, parameter, its dimensions, site) of each sum over a weight's dimension.
         uniform: Layouts over which only equal replication is exact, and where.
         replicas: Layouts in which new channels have to be replicas, and where.
+        silent: (layout, parameter, its dimensions, reason) where only new entries of zero are exact.
+        nonzero: (layout, parameter, reason) where new rows must not be zero.
         notes: What a user should know where a layout grows.
         predictions: Per mode and call, what the student's call must look like.
         calls: Per mode, the calls of the teacher.
@@ -162,6 +164,8 @@ class Findings:
     contractions: list[tuple[Layout, str, tuple[int, ...], str]] = field(default_factory=list)
     uniform: list[tuple[Layout, str]] = field(default_factory=list)
     replicas: list[tuple[Layout, str]] = field(default_factory=list)
+    silent: list[tuple[Layout, str, tuple[int, ...], str]] = field(default_factory=list)
+    nonzero: list[tuple[Layout, str, str]] = field(default_factory=list)
     notes: list[tuple[Layout, str]] = field(default_factory=list)
     predictions: dict[Mode, list[Prediction]] = field(default_factory=dict)
     calls: dict[Mode, list[Call]] = field(default_factory=dict)

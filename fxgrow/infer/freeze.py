@@ -20,7 +20,7 @@ from ..model.copies import named_tensors
 from ..ops import KERNEL, Value
 from .attributes import of_weights
 from .findings import CARRY, CONTRACT, IS_OUTPUT, Findings, FixedDims, Flow, Lifted, Prediction, Trial
-from .groups import Constraint, Group, constrain
+from .groups import Constraint, Constraints, Group, constrain
 from .inference import infer
 from .other_sizes import settle_sizes
 from .ties import Ties
@@ -56,6 +56,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
     _pin_outputs(findings, lifted)
     pin_unread(findings)
     _decide_roles(findings, traced)
+    _pin_where_zeros_are_no_choice(findings)
     names = _Names(findings)
     tensors = {
         name: TensorWidths(
@@ -66,7 +67,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
         )
         for name, layouts in findings.tensors.items()
     }
-    uniform, replicas, notes = (names.constraints(s) for s in (findings.uniform, findings.replicas, findings.notes))
+    required = _constraints(findings, names)
     nodes = {key: _map_values(value, names) for key, value in findings.nodes.items()}
     predictions = {mode: [names.prediction(p) for p in called] for mode, called in findings.predictions.items()}
     literals = tuple(replace(li, layout=names.layout(li.layout)) for li in findings.literals)
@@ -82,7 +83,8 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
     fixed_dims = tuple(names.fixed(one, lifted) for one in findings.fixed)
     trials = tuple(_frozen_trial(one, names, lifted) for one in findings.trials)
     # last, when every width has a name
-    groups = constrain(_groups(findings, names, tensors), uniform, replicas, layouts_of(tensors))
+    groups = _groups(findings, names, tensors)
+    groups = constrain(_pinned_without_bias(groups, required, tensors), required, layouts_of(tensors))
     return WidthGraph(
         traced,
         groups,
@@ -93,7 +95,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
         predictions,
         literals,
         attributes,
-        (uniform, replicas, notes),
+        required,
         inputs,
         outputs,
         _named_ties(findings),
@@ -146,6 +148,58 @@ def _decide_roles(findings: Findings, traced: Traced) -> None:
                 findings.unifier.pin(layout, f"{name} is summed over in one place and carried in another")
             elif roles == {CONTRACT} and not kinds[name].is_floating_point():
                 findings.unifier.pin(layout, f"{name} holds integers, which cannot be split")
+
+
+def _pin_where_zeros_are_no_choice(findings: Findings) -> None:
+    """Pin what new zeros would have to be in, where no method writes any, and rows of them where they must not be."""
+    resolve = findings.unifier.resolve
+    for layout, origin, dims, reason in findings.silent:
+        weight = any(CONTRACT in findings.roles.get((origin, d), set()) for d in range(len(findings.tensors[origin])))
+        if not weight or not any(_own(findings, layout, origin, dim) for dim in dims):
+            findings.unifier.pin(layout, reason)
+    for layout, origin, reason in findings.nonzero:
+        for dim, own in enumerate(findings.tensors[origin]):
+            if CONTRACT in findings.roles.get((origin, dim), set()):
+                for var in atoms(resolve(own)):
+                    if var in atoms(resolve(layout)):
+                        findings.unifier.pin(of(var), reason)
+
+
+def _own(findings: Findings, layout: Layout, origin: str, dim: int) -> tuple[Layout, ...]:
+    """The widths of a parameter's dimension that are in a layout."""
+    here = set(atoms(findings.unifier.resolve(layout)))
+    return tuple([of(var) for var in atoms(findings.unifier.resolve(findings.tensors[origin][dim])) if var in here])
+
+
+def _constraints(findings: Findings, names: _Names) -> Constraints:
+    """What has to be true of new channels, in terms of names."""
+    columns: list[Constraint] = []
+    rows: list[Constraint] = []
+    for layout, origin, dims, reason in findings.silent:
+        for dim in dims:
+            zero = columns if CONTRACT in findings.roles.get((origin, dim), set()) else rows
+            zero.extend((own, reason) for own in _own(findings, layout, origin, dim))
+    return Constraints(
+        names.constraints(findings.uniform),
+        names.constraints(findings.replicas),
+        names.constraints(columns),
+        names.constraints(rows),
+        names.constraints([(layout, reason) for layout, _, reason in findings.nonzero]),
+        names.constraints(findings.notes),
+    )
+
+
+def _pinned_without_bias(
+    groups: dict[str, Group], stated: Constraints, tensors: Mapping[str, TensorWidths]
+) -> dict[str, Group]:
+    """The groups, with those pinned whose new rows must be zero and have no bias: these would never be trained."""
+    rows = {name: reason for layout, reason in stated.zero_rows for name in atoms(layout)}
+    for name, reason in rows.items():
+        kinds = {tensors[tensor].kind for tensor, _ in groups[name].members}
+        if not kinds & {"bias", "shift"}:
+            why = f"{reason}: new rows would have to be zero, and there is no bias, so that they would never be trained"
+            groups[name] = replace(groups[name], pinned=(*groups[name].pinned, why))
+    return groups
 
 
 def _role(findings: Findings, name: str, dim: int) -> Role:

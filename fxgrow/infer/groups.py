@@ -24,6 +24,9 @@ class Group:
         uniform: Why only equal replication is exact; empty where any mapping is.
         ratio: The groups that grow by the same factor as this one (uniform groups only).
         replicas: Why new channels must be replicas; empty where they may be anything.
+        zero_columns: Why new columns of the weights that sum over it must be zero; empty where they need not.
+        zero_rows: The same of the new rows of the weights that make it.
+        nonzero_rows: Why new rows must not be zero.
         deferred_to: The group that grows instead, where both are factors of one dimension.
         count: Whether it is a number of rows: groups of a convolution, heads, or what a literal says.
         constant: Whether it is a dimension of constant values that meets no other.
@@ -36,47 +39,111 @@ class Group:
     uniform: tuple[str, ...] = ()
     ratio: frozenset[str] = frozenset()
     replicas: tuple[str, ...] = ()
+    zero_columns: tuple[str, ...] = ()
+    zero_rows: tuple[str, ...] = ()
+    nonzero_rows: tuple[str, ...] = ()
     deferred_to: str = ""
     count: bool = False
     constant: bool = False
 
 
-Constraint = tuple[Layout, str]
+Constraint = tuple[Layout, str]  # dimensions, and where or why
 
 
-def constrain(
-    groups: Mapping[str, Group],
-    uniform: Sequence[Constraint],
-    replicas: Sequence[Constraint],
-    layouts: Iterable[Layout],
-) -> dict[str, Group]:
-    """The groups with `uniform`, `ratio`, `replicas`, `deferred_to` and the pins that follow from them.
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """What has to be true of new channels, by the dimensions that hold them.
+
+    Attributes:
+        uniform: Dimensions that are averaged over.
+        replicas: Those where new channels must be replicas.
+        zero_columns: Those where the new columns of weights must be zero.
+        zero_rows: Those where the new rows of weights must be zero.
+        nonzero_rows: Those where they must not be zero.
+        notes: What a user should know where one grows.
+    """
+
+    uniform: tuple[Constraint, ...] = ()
+    replicas: tuple[Constraint, ...] = ()
+    zero_columns: tuple[Constraint, ...] = ()
+    zero_rows: tuple[Constraint, ...] = ()
+    nonzero_rows: tuple[Constraint, ...] = ()
+    notes: tuple[Constraint, ...] = ()
+
+
+def constrain(groups: Mapping[str, Group], stated: Constraints, layouts: Iterable[Layout]) -> dict[str, Group]:
+    """The groups with all that is stated of them, and the pins that follow from it.
 
     Args:
-        groups: By name, with everything but those fields.
-        uniform: Layouts of dimensions that are averaged over, and where.
-        replicas: Layouts of dimensions where new channels must be replicas, and where.
+        groups: By name; only `size`, `members`, `pinned`, `count` and `constant` are read.
+        stated: What has to be true of them.
         layouts: All layouts, for the products in which only one factor may grow.
     """
-    ratios = _Ratios({name: list(group.pinned) for name, group in groups.items()})
-    while sum(ratios.add(layout, reason) for layout, reason in uniform):  # until nothing is new
+    layouts = list(layouts)
+    replicas, columns, rows, nonzero = (
+        _by_name(some) for some in (stated.replicas, stated.zero_columns, stated.zero_rows, stated.nonzero_rows)
+    )
+    pins = {name: list(group.pinned) for name, group in groups.items()}
+    for name, reason in (
+        *_contradictions(replicas, columns, rows, nonzero),
+        *_mixed(groups, replicas, columns, layouts),
+    ):
+        if not pins[name]:
+            pins[name].append(reason)
+    ratios = _Ratios(pins)
+    while sum(ratios.add(layout, reason) for layout, reason in stated.uniform):  # until nothing is new
         pass
-    reasons: dict[str, dict[str, None]] = {}
-    for layout, reason in replicas:
-        for name in atoms(layout):
-            reasons.setdefault(name, {}).setdefault(reason)
     done = {
         name: replace(
             group,
             pinned=tuple(ratios.pins[name]),
             uniform=tuple(ratios.uniform.get(name, ())),
             ratio=frozenset(ratios.members(name)),
-            replicas=tuple(reasons.get(name, ())),
+            replicas=tuple(replicas.get(name, ())),
+            zero_columns=tuple(columns.get(name, ())),
+            zero_rows=tuple(rows.get(name, ())),
+            nonzero_rows=tuple(nonzero.get(name, ())),
             deferred_to="",
         )
         for name, group in groups.items()
     }
     return _defer(done, layouts)
+
+
+_Reasons = dict[str, dict[str, None]]  # of groups, by name, in order
+
+
+def _by_name(constraints: Iterable[Constraint]) -> _Reasons:
+    reasons: _Reasons = {}
+    for layout, reason in constraints:
+        for name in atoms(layout):
+            reasons.setdefault(name, {}).setdefault(reason)
+    return reasons
+
+
+def _contradictions(
+    replicas: _Reasons, columns: _Reasons, rows: _Reasons, nonzero: _Reasons
+) -> Iterator[tuple[str, str]]:
+    """The groups for whose new channels there is no filling, and why."""
+    for zero, other, needs in (
+        (columns, replicas, "needs replicas"),
+        (rows, replicas, "needs replicas"),
+        (rows, nonzero, "needs rows that are not zero"),
+    ):
+        for name in zero.keys() & other.keys():
+            yield name, f"{next(iter(zero[name]))}, which zeros leave alone, and {next(iter(other[name]))} {needs}"
+
+
+def _mixed(
+    groups: Mapping[str, Group], replicas: _Reasons, columns: _Reasons, layouts: Iterable[Layout]
+) -> Iterator[tuple[str, str]]:
+    """The groups whose columns must be zero in one dimension with others that need replicas; these are filled alike."""
+    for block in _blocks(layouts) if columns else ():
+        names = [n for n in dict.fromkeys(atoms((block,))) if not groups[n].pinned]
+        if any(name in replicas for name in names):
+            for name in names:
+                if name in columns:
+                    yield name, f"{next(iter(columns[name]))}, as one factor of several"
 
 
 class _Ratios:

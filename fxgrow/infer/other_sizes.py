@@ -108,6 +108,9 @@ def _unlike(findings: Findings, trial: Findings) -> Iterator[Layout]:
 
     yield from map(of, returned(trial) - returned(findings))
     yield from map(of, widths(la for la, _ in trial.replicas) - widths(la for la, _ in findings.replicas))
+    for kind in ("silent", "nonzero"):
+        both = [widths(one[0] for one in getattr(side, kind)) for side in (trial, findings)]
+        yield from map(of, both[0] - both[1])
     known = [widths([layout]) for layout, _ in findings.uniform]
     yield from (layout for layout, _ in trial.uniform if widths([layout]) not in known)
     for key, roles in trial.roles.items():

@@ -134,6 +134,8 @@ class RuleEnv(Env):
         self.findings.contractions.append((value.layouts[dim], value.origin, value.dims[dim], self.unifier.site))
         for source in value.dims[dim]:
             self.findings.roles.setdefault((value.origin, source), set()).add(CONTRACT)
+        if value.zeros:
+            self._silent(value, dim, f"{value.origin} is no multiple of itself in {self.unifier.site}")
         self.call.contracted[id(value), dim % len(value.layouts)] += 1
         self.call.summed.append((value, dim % len(value.layouts)))
 
@@ -167,6 +169,28 @@ class RuleEnv(Env):
 
     def replicas_only(self, layout: Layout, reason: str) -> None:
         self.findings.replicas.append((layout, f"{reason} in {self.unifier.site}"))
+
+    def vanish(self, value: Value, dim: int, why: str) -> None:
+        if not value.origin or not value.dims[dim]:
+            self.keep(value.layouts[dim], why)
+            return
+        self._silent(value, dim, f"{self.name} in {self.unifier.site}, which {why}")
+        self.call.contracted[id(value), dim % len(value.layouts)] += 1  # it is not carried by this call
+
+    def _silent(self, value: Value, dim: int, reason: str) -> None:
+        self.findings.silent.append((value.layouts[dim], value.origin, value.dims[dim], reason))
+
+    def nonzero(self, length: tuple[str, tuple[Layout, ...]], why: str) -> None:
+        origin, layouts = length
+        reason = f"{self.name} in {self.unifier.site}, which {why}"
+        self.findings.nonzero.extend((layout, origin, reason) for layout in layouts if not is_fixed(layout))
+
+    def is_buffer(self, origin: str) -> bool:
+        owner, _, name = origin.rpartition(".")
+        return name in module_at(self.traced.root, owner)._buffers
+
+    def shape_of(self, origin: str) -> tuple[int, ...]:
+        return tuple([size(layout) for layout in self.findings.tensors[origin]])
 
     def unread(self, layout: Layout) -> None:
         self.call.unread.append(layout)

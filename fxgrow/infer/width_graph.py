@@ -23,7 +23,7 @@ from ..recording.tape import Call
 from ..spec.patterns import is_pattern
 from .attributes import Attribute
 from .findings import CARRY, Findings, FixedDims, Prediction
-from .groups import Constraint, Group, can_grow, constrain
+from .groups import Constraints, Group, can_grow, constrain
 from .literals import Literal
 from .ties import Ties
 
@@ -85,7 +85,7 @@ class WidthGraph:
         predictions: For each of them, what the student's must look like.
         literals: Sizes stated in the graphs.
         attributes: Sizes stated by modules.
-        constraints: (averaged over, replicas only, notes): layouts and where.
+        constraints: What has to be true of new channels: layouts and where.
         inputs: The layouts of each input, by the names of `record.named_inputs`.
         outputs: Per mode, the layouts of each tensor that the model returns.
         ties: Which dimensions operators tied, and which operators.
@@ -105,7 +105,7 @@ class WidthGraph:
     predictions: Mapping[Mode, list[Prediction]]
     literals: tuple[Literal, ...]
     attributes: tuple[Attribute, ...]
-    constraints: tuple[tuple[Constraint, ...], tuple[Constraint, ...], tuple[Constraint, ...]]
+    constraints: Constraints
     inputs: Mapping[str, tuple[Layout, ...]]
     outputs: Mapping[Mode, tuple[tuple[Layout, ...], ...]]
     ties: Ties
@@ -156,19 +156,16 @@ class WidthGraph:
         named = {
             n: replace(g, pinned=(*g.pinned, reason)) if n in chosen else g for n, g in self.groups_by_name.items()
         }
-        uniform, replicas, _ = self.constraints
-        return replace(self, groups_by_name=constrain(named, uniform, replicas, layouts_of(self.tensors)))
+        return replace(self, groups_by_name=constrain(named, self.constraints, layouts_of(self.tensors)))
 
     def tie(self, together: Mapping[frozenset[str], str]) -> WidthGraph:
         """The same graph with groups that have to grow by one factor, and why."""
         more = tuple((tuple((name,) for name in sorted(names)), reason) for names, reason in together.items())
-        uniform, replicas, notes = self.constraints
-        named = (
-            constrain(self.groups_by_name, (*uniform, *more), replicas, layouts_of(self.tensors))
-            if more
-            else self.groups_by_name
-        )
-        return replace(self, groups_by_name=named, constraints=((*uniform, *more), replicas, notes))
+        if not more:
+            return self
+        stated = replace(self.constraints, uniform=(*self.constraints.uniform, *more))
+        named = constrain(self.groups_by_name, stated, layouts_of(self.tensors))
+        return replace(self, groups_by_name=named, constraints=stated)
 
     def alike(self, path: str, but: Container[str], *names: Iterable[str]) -> list[tuple[tuple[str, ...], ...]]:
         """The corresponding groups in the other modules of a module's class.

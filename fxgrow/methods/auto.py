@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from ..errors import PlanError
 from .columns import Columns
-from .registry import Method, register
+from .registry import Method, method, register
 
 FRESH, REPLICAS = "zero_out", "split"
 
@@ -26,8 +26,8 @@ class Auto(Method):
     replicas = True
     source = "measured: benchmarks/methods.py"
 
-    def chosen(self, *, replicas: bool) -> str:
-        return REPLICAS if replicas else FRESH
+    def chosen(self, *, replicas: bool, zero_rows: bool = False) -> str:
+        return method(REPLICAS if replicas else FRESH).chosen(replicas=replicas, zero_rows=zero_rows)
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
         raise PlanError(f"method {self.name!r} fills no tensor; a plan names {FRESH!r} or {REPLICAS!r} for each width")

@@ -28,6 +28,8 @@ class Method(ABC):
         overwrites: Whether it writes new entries without reading them, where it contracts, and where it is not for
             replicas also where it produces; they are then not gathered before.
         moments: Whether it needs the mean and the standard deviation of the teacher's tensor (`Columns.mean`, `.std`).
+        zero_columns: Whether all new entries are zero where it contracts.
+        zero_rows: Whether all new entries are zero where it produces.
         carries: Whether it also fills tensors that only carry the width (parameters of a norm); if not, these stay
             gathered.
         offered: Whether users can request it by name.
@@ -40,15 +42,18 @@ class Method(ABC):
     separable: bool = False
     overwrites: bool = False
     moments: bool = False
+    zero_columns: bool = False
+    zero_rows: bool = False
     carries: bool = False
     offered: bool = True
     source: str
 
-    def chosen(self, *, replicas: bool) -> str:
+    def chosen(self, *, replicas: bool, zero_rows: bool = False) -> str:
         """The name of the method that a plan records for a width.
 
         Args:
             replicas: Whether the new channels of the width must be replicas.
+            zero_rows: Whether the new rows of the weights that make it must be zero.
         """
         return self.name
 
@@ -95,6 +100,7 @@ class NewRows(Method):
     replicas = False
     carries = True
     offered = False
+    zero_columns = True
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
         return silence(weight, columns)
@@ -130,6 +136,11 @@ def method(name: str) -> Method:
     if not isinstance(name, str) or name not in _METHODS:
         raise PlanError(f"no method {name!r}; choose one of {', '.join(names())}")
     return _METHODS[name]
+
+
+def chosen(how: Method, *, replicas: bool, zero_rows: bool) -> str:
+    """The name of the method that a plan records for a width; arguments as for `Method.chosen`."""
+    return how.chosen(replicas=replicas, zero_rows=True) if zero_rows else how.chosen(replicas=replicas)
 
 
 def offered(name: str) -> Method:

@@ -17,6 +17,8 @@ from .arithmetic import HE, TORCH, random_entries, silence
 from .columns import Columns
 from .registry import Method, register
 
+RANDOM_BIAS = "random_bias"  # the same with rows of zeros
+
 
 @register
 class ZeroOut(Method):
@@ -27,7 +29,11 @@ class ZeroOut(Method):
     replicas = False
     separable = True
     overwrites = True
+    zero_columns = True
     source = "zero-initialised outgoing weights, as in Network Morphism (arXiv 1603.01670)"
+
+    def chosen(self, *, replicas: bool, zero_rows: bool = False) -> str:
+        return RANDOM_BIAS if zero_rows else self.name
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
         return silence(weight, columns)

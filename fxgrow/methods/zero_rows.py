@@ -18,6 +18,7 @@ class ZeroRows(NewRows):
     """New rows are zero."""
 
     name = "zero_rows"
+    zero_rows = True
     source = "zero-initialised heads, as in progressive fine-tuning"
 
     def produce(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:

@@ -227,6 +227,15 @@ def _own_dims(value: Value, new: Sequence[int]) -> list[int | None]:
     return [None if dim in new else next(own) for dim in range(len(value.layouts) + len(new))]
 
 
+def _weight_of(env: Env, a: Value, b: Value) -> Value | None:
+    """The weight of a product in which no activation is, of a weight with a buffer or a function of the weight."""
+    if not a.origin or not b.origin:
+        return None
+    weights = [value for value in (a, b) if not env.is_buffer(value.origin)]
+    alone = len(weights) == 1 or (len(weights) == 2 and a.origin == b.origin)
+    return weights[0] if alone else None
+
+
 class _Vector(nn.Module):
     """x (N, *, 8) @ vector (8)"""
 
@@ -263,14 +272,28 @@ class _Spectral(nn.Module):
     samples=[
         Sample(_Vector, (5, 8), dim=2),
         Sample(lambda: lambda x: x @ x[0, 0], (5, 8), grows=False, dim=2),
-        Sample(_Spectral, (5, 8), grows=False, dim=2),
+        Sample(_Spectral, (5, 8), dim=2),
         Sample(_Dot, (5, 8), dim=2),
     ],
-    exact=Exactness(any="rows, and the sum over a weight's entries, which split", pinned="a sum over two activations"),
+    exact=Exactness(
+        any="rows, and the sum over a weight's entries, which split",
+        zero="the same of a weight and a buffer",
+        pinned="a sum over two activations",
+    ),
     linear="product",
 )
 def vector_product(env: Env, a: Value, b: Value) -> Outcome:
-    """a (n, k) @ b (k), or a (k) . b (k)"""
+    """a (n, k) @ b (k), or a (k) . b (k)
+
+    A product of a weight and a buffer, as in `spectral_norm`, is the same where the new entries of the weight are zero.
+    """
     env.unify(a.layouts[-1], b.layouts[0])
+    weight = _weight_of(env, a, b)
+    if weight is not None:
+        env.vanish(weight, -1, f"multiplies {weight.origin} with what follows from it or from a buffer")
+        rows = weight.layouts[:-1] if weight is a else a.layouts[:-1]
+        if not rows:
+            return Value((), length=(weight.origin, ()))
+        return Value(rows, weight.origin, weight.dims[:-1], zeros=True) if weight is a else rows
     env.contract(b if b.origin or not a.origin else a, -1 if a.origin and not b.origin else 0)
     return a.layouts[:-1]

@@ -40,6 +40,10 @@ class Value:
         infinite: Whether it may hold infinities or NaN where all inputs are finite. They are at the same places
             whatever the numbers of the channels are.
         away: Whether it is away from zero for all inputs, so that quotients by it are finite.
+        zeros: With an origin: it is no multiple of it, but zero wherever it is zero.
+        nonnegative: Whether none of its entries is negative; with an origin, zero only where the origin is zero.
+        length: (origin, layouts) if it is zero only where all entries of a parameter are zero, as a norm of its rows
+            is; the layouts are those of the rows.
     """
 
     layouts: tuple[Layout, ...]
@@ -49,16 +53,25 @@ class Value:
     constant: bool = False
     infinite: bool = False
     away: bool = False
+    zeros: bool = False
+    nonnegative: bool = False
+    length: tuple[str, tuple[Layout, ...]] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple([size(layout) for layout in self.layouts])
 
     def derived(self, layouts: Sequence[Layout], dims: Sequence[tuple[int, ...]]) -> Value:
-        """The same tensor in another shape, or scaled; dividing its origin among replicas still divides it."""
-        if not self.origin:
-            return Value(tuple(layouts), away=self.away)
-        return Value(tuple(layouts), self.origin, tuple(dims), away=self.away)
+        """The same entries in another shape; dividing its origin among replicas still divides it."""
+        return Value(
+            tuple(layouts),
+            self.origin,
+            tuple(dims) if self.origin else (),
+            away=self.away,
+            zeros=self.zeros,
+            nonnegative=self.nonnegative,
+            length=self.length,
+        )
 
 
 class Env(ABC):
@@ -135,6 +148,25 @@ class Env(ABC):
     @abstractmethod
     def replicas_only(self, layout: Layout, reason: str) -> None:
         """Exact only if new channels are replicas of old ones."""
+
+    @abstractmethod
+    def vanish(self, value: Value, dim: int, why: str) -> None:
+        """Exact only if the new entries of this weight along the dimension are zero. What is no weight is pinned.
+
+        The name of the operator is prepended to the reason.
+        """
+
+    @abstractmethod
+    def nonzero(self, length: tuple[str, tuple[Layout, ...]], why: str) -> None:
+        """Exact only if new rows of a parameter are not zero throughout (`Value.length`); reasons as for `vanish`."""
+
+    @abstractmethod
+    def is_buffer(self, origin: str) -> bool:
+        """Whether `Value.origin` is a buffer, which is not trained."""
+
+    @abstractmethod
+    def shape_of(self, origin: str) -> tuple[int, ...]:
+        """The shape of a parameter or buffer."""
 
     @abstractmethod
     def unread(self, layout: Layout) -> None:

@@ -161,19 +161,24 @@ def layer_norm(
 @rule(
     aten._weight_norm_interface.default,
     samples=[
-        Sample(lambda: nn.Sequential(weight_norm(nn.Conv2d(8, 8, 1)), nn.Conv2d(8, 8, 3, groups=8)), grows=False),
+        Sample(lambda: nn.Sequential(weight_norm(nn.Conv2d(8, 8, 1)), nn.Conv2d(8, 8, 3, groups=8))),
         Sample(lambda: nn.Sequential(nn.Conv2d(8, 8, 1), weight_norm(nn.Conv2d(8, 16, 3, groups=8)))),
         Sample(lambda: weight_norm(nn.Linear(8, 6), dim=1), (5, 8), grows=False, dim=2),
     ],
-    exact=Exactness(any="the dimension with one norm per entry", pinned="the dimensions normalised over"),
+    exact=Exactness(
+        any="the dimension with one norm per entry, where the weight does not sum over it",
+        zero="the dimensions normalised over",
+        pinned="the dimension with one norm per entry, where the weight sums over it",
+    ),
 )
 def weight_normalised(env: Env, v: Value, g: Value, dim: int = 0) -> Outcome:
-    """g * v / |v|, with one norm for each entry of dim; |v| changes where an input channel is split."""
-    own = dim % len(v.layouts) if len(g.layouts) == len(v.layouts) else None  # None: one norm for all of v
-    if own is not None:
-        env.unify(v.layouts[own], g.layouts[own])
-    for tensor in (v, g):
-        for d, layout in enumerate(tensor.layouts):
-            if d != own:
-                env.keep(layout, f"weight_norm takes the norm of {v.origin or 'a weight'} over it")
-    return [v.layouts, g.layouts]
+    """g * v / |v|, with one norm for each entry of dim; zeros in v do not change |v|."""
+    own = dim % len(v.layouts)
+    env.unify(v.layouts[own], g.layouts[own])
+    for d in range(len(v.layouts)):
+        if d != own:
+            env.vanish(v, d, f"takes the norm of {v.origin or 'a weight'} over it")
+            env.keep(g.layouts[d], "there is one norm for all of it")
+    if v.origin:
+        env.nonzero((v.origin, (v.layouts[own],)), f"divides by the norm of {v.origin}")
+    return [Value(v.layouts, v.origin, v.dims, zeros=bool(v.origin)), g.layouts]

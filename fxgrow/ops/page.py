@@ -29,7 +29,7 @@ elementwise (`torch.Tag.pointwise`) all have the rule `pointwise`, whether they 
 Each row is tested by growing the samples of its rule: tests/test_rules.py.
 """
 
-KINDS = {"any": "any", "replicas": "replicas", "equal": "equal", "pinned": "stays"}
+KINDS = {"any": "any", "replicas": "replicas", "equal": "equal", "zero": "zeros", "pinned": "stays"}
 
 
 @dataclass(frozen=True, slots=True)

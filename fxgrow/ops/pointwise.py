@@ -6,39 +6,30 @@ A dimension of size 1 that is broadcast against a larger one is pinned: it has o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..base.magnitude import far_from_zero, is_narrower
-from ..layouts.layout import Layout, is_fixed, product
+from ..base.magnitude import is_narrower
+from ..layouts.layout import is_fixed, product
 from .env import GIVEN, LARGE, PARTIAL, POSITIONS, Env, Outcome, Value, broadcast, tensors
+from .functions import (
+    FINITE_NEAR_ZERO,
+    is_away,
+    is_divisor,
+    is_nonnegative,
+    is_total,
+    is_total_away,
+    is_zero_at_zero,
+    is_zero_at_zero_alone,
+)
 from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
-
-
-# Functions with a finite value and a finite slope for every finite input, except possibly the very largest.
-TOTAL = frozenset((
-    "abs", "add", "addcmul", "asinh", "atan", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "ceil",
-    "celu", "clamp", "clamp_max", "clamp_min", "complex", "copysign", "cos", "deg2rad", "elu", "eq", "erf", "erfc",
-    "floor", "fmax", "fmin", "frac", "ge", "gelu", "gt", "hardshrink", "hardsigmoid", "hardswish",
-    "hardtanh", "heaviside", "isfinite", "isinf", "isnan", "le", "leaky_relu", "lerp",
-    "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "masked_fill", "maximum", "minimum", "mish",
-    "mul", "nan_to_num", "ne", "neg", "polar", "positive", "rad2deg", "relu",
-    "relu6", "round", "rsub", "selu", "sgn", "sigmoid", "sign", "signbit", "silu", "sin", "sinc", "softplus",
-    "softshrink", "square", "sub", "tanh", "threshold", "trunc", "where",
-))  # fmt: skip
-
-# Functions with a finite value and a finite slope near zero, which grow or end far from it.
-FINITE_NEAR_ZERO = frozenset((
-    "acos", "asin", "atanh", "cosh", "erfinv", "exp", "exp2", "expm1", "log1p", "sinh", "special_entr", "tan",
-))  # fmt: skip
-HIGHEST_POWER = 4  # of an activation, which is then finite in every dtype for all but the very largest
 
 
 def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
@@ -65,6 +56,8 @@ def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
         _on_hidden(lambda x: x * x[:, :1]),
         _on_hidden(lambda x: x.clone().relu_().add_(x).clamp_(max=2.0)),
         _on_hidden(lambda x: x**2 + (x * x + 1).log()),
+        _on_hidden(lambda x: (2 + x.tanh()).log()),
+        _on_hidden(lambda x: (x.abs() + 1).rsqrt() + (x.abs() + 1).sqrt().reciprocal() + (1 + x * x) ** -0.5),
         _on_hidden(lambda x: F.mish(F.hardswish(x.clone(), inplace=True), inplace=True)),
         _on_hidden(lambda x: x.clone().masked_fill_(x > 1, 0.5).masked_fill_(x < -1, torch.tensor(-0.5))),
         _on_hidden(lambda x: aten.floor_divide.Scalar(x, 2) + torch.floor_divide(x, 1 + x * x)),
@@ -80,35 +73,42 @@ def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
 def pointwise(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     """out[i] = f(x[i], y[i], ...)"""
     given = tensors((*args, *kwargs.values()))
-    if not _is_total(env.name, args):
-        _replicas_only(env, given)
+    if not is_total(env.name, args):
+        _partial(env, given, args)
     if _looks_up(env, args):
         _replicas_only(env, given, POSITIONS)
-    return Value(broadcast(env, given), away=_is_away(env, args, kwargs))
+    out = Value(
+        broadcast(env, given),
+        away=is_away(env, args, kwargs),
+        nonnegative=is_nonnegative(env, args),
+        length=given[0].length if env.name in ("sqrt", "sqrt_") and given else None,
+    )
+    return _from_zero(env, args, given, out)
 
 
-def _is_away(env: Env, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a lower bound keeps the result so far from zero that its inverse is finite in its dtype."""
-    bounds = {"clamp": kwargs.get("min", args[1] if len(args) > 1 else None), "clamp_min": args[-1]}
-    low = bounds.get(env.name.removesuffix("_"))
-    return isinstance(low, int | float) and low * far_from_zero(env.dtypes) > 1
+def _from_zero(env: Env, args: tuple[Any, ...], given: list[Value], out: Value) -> Value:
+    """The result as a function of one weight that is zero where the weight is, if it is one."""
+    first = args[0] if args and isinstance(args[0], Value) else None
+    if first is None or not first.origin or first.shape != env.outs[0] or env.op._schema.is_mutable:
+        return out
+    alike = [v.origin == first.origin and v.dims == first.dims and v.shape == first.shape for v in given]
+    combined = len(given) == 2 and all(alike) and env.name in ("add", "sub", "mul")
+    if combined or (len(given) == 1 and is_zero_at_zero(env.name, args)):
+        alone = not first.zeros or first.nonnegative
+        definite = alone and out.nonnegative and is_zero_at_zero_alone(env.name)
+        return replace(out, origin=first.origin, dims=first.dims, zeros=True, nonnegative=definite)
+    return out
 
 
-def _is_total(name: str, args: tuple[Any, ...]) -> bool:
-    """Whether a function is in `TOTAL`, or is a power with a natural exponent or a division by a constant."""
-    name = name.removesuffix("_")
-    if name == "pow" and len(args) > 1 and isinstance(args[1], int | float):
-        return 1 <= args[1] <= HIGHEST_POWER and float(args[1]).is_integer()
-    if name in ("div", "floor_divide", "remainder", "fmod") and len(args) > 1:
-        return is_divisor(args[1])
-    return name in TOTAL
-
-
-def is_divisor(number: Any) -> bool:
-    """Whether what is divided by a number, or a tensor, is finite."""
-    if isinstance(number, Value):
-        return number.away
-    return isinstance(number, int | float) and not math.isnan(number) and number != 0
+def _partial(env: Env, given: list[Value], args: tuple[Any, ...]) -> None:
+    """Require what keeps a function finite that is not finite for some inputs."""
+    only = given[0] if len(given) == 1 else None
+    if only is not None and only.away and only.nonnegative and is_total_away(env.name, args):
+        return
+    if only is not None and only.length is not None and env.name in ("sqrt", "rsqrt", "reciprocal"):
+        env.nonzero(only.length, f"{PARTIAL} where a row of {only.length[0]} is zero")
+        return
+    _replicas_only(env, given)
 
 
 def _looks_up(env: Env, args: tuple[Any, ...]) -> bool:
@@ -175,6 +175,7 @@ def multiply_in_place(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     samples=[
         _on_hidden(lambda x: x.clone().div_(3)),
         _on_hidden(lambda x: x.clone().div_(1 + x * x)),
+        _on_hidden(lambda x: x.clone().div_(2 + x.tanh())),
         _on_hidden(lambda x: aten.div_.Scalar(x.clone(), 3)),
     ],
     exact=Exactness(
@@ -198,10 +199,11 @@ def divide_in_place(env: Env, *args: Any, **kwargs: Any) -> Outcome:
 )
 def multiply(env: Env, x: Value, factor: Any) -> Outcome:
     """out[i] = x[i] * factor[i]; a weight of the result's shape can still be divided through it."""
-    out = broadcast(env, tensors((x, factor)))
+    given = tensors((x, factor))
+    out = Value(broadcast(env, given), nonnegative=is_nonnegative(env, (x, factor)))
     if not isinstance(factor, Value):
-        return _scaled(env, x, None, out) or out
-    return _scaled(env, x, factor, out) or _scaled(env, factor, x, out) or out
+        return _scaled(env, x, None, out) or replace(out, length=x.length if factor else None)
+    return _from_zero(env, (x, factor), given, _scaled(env, x, factor, out) or _scaled(env, factor, x, out) or out)
 
 
 @rule(
@@ -210,6 +212,7 @@ def multiply(env: Env, x: Value, factor: Any) -> Outcome:
     samples=[
         _on_hidden(lambda x: x / 3),
         _on_hidden(lambda x: x / (1 + x * x)),
+        _on_hidden(lambda x: x / (2 + x.tanh())),
         _on_hidden(lambda x: aten.div.Scalar(x, 3)),
     ],
     exact=Exactness(
@@ -221,19 +224,46 @@ def multiply(env: Env, x: Value, factor: Any) -> Outcome:
 )
 def divide(env: Env, x: Value, divisor: Any) -> Outcome:
     """out[i] = x[i] / divisor[i]; a weight as the numerator can still be divided through it."""
-    if not is_divisor(divisor):
+    if isinstance(divisor, Value) and divisor.length is not None and not divisor.away:
+        env.nonzero(divisor.length, f"divides by a norm of {divisor.length[0]}")
+    elif not is_divisor(divisor):
         given = isinstance(divisor, Value) and divisor.origin
         _replicas_only(env, tensors((x, divisor)), f"divides by {given}, which {GIVEN}" if given else "")
-    out = broadcast(env, tensors((x, divisor)))
-    return _scaled(env, x, divisor if isinstance(divisor, Value) else None, out) or out
+    out = Value(broadcast(env, tensors((x, divisor))))
+    if not isinstance(divisor, Value):
+        return _scaled(env, x, None, out) or replace(out, length=x.length if divisor else None)
+    return _scaled(env, x, divisor, out) or out
 
 
-def _scaled(env: Env, weight: Value, factor: Value | None, out: tuple[Layout, ...]) -> Value | None:
-    """The result as a scaled weight, if `weight` is one of the result's shape and `factor` no view of it; else None."""
-    is_weight = bool(weight.origin) and weight.shape == env.outs[0]
-    if not is_weight or (factor is not None and factor.origin == weight.origin):
+@rule(
+    aten.div.out,
+    samples=[
+        _on_hidden(lambda x: torch.div(x, 2 + x.tanh(), out=torch.empty_like(x))),
+        _on_hidden(lambda x: torch.div(x, (x * x).clamp(min=1), out=torch.empty_like(x))),
+    ],
+    exact=Exactness(
+        any="every dimension, by what is away from zero",
+        replicas="every dimension",
+        pinned="a dimension of size 1 that is broadcast",
+    ),
+)
+def divide_into(env: Env, x: Value, divisor: Value, *, out: Value) -> Outcome:
+    """out[i] = x[i] / divisor[i], into given memory, as the vectors of `spectral_norm` are."""
+    quotient = divide(env, x, divisor)
+    result = quotient if isinstance(quotient, Value) else Value(tuple(quotient))
+    for mine, theirs in zip(result.layouts, out.layouts, strict=True):
+        env.unify(mine, theirs)
+    return result
+
+
+def _scaled(env: Env, weight: Value, factor: Value | None, out: Value) -> Value | None:
+    """The result as a scaled weight, if `weight` is one of the result's rank and `factor` no view of it; else None."""
+    missing = len(env.outs[0]) - len(weight.shape)
+    if not weight.origin or missing or (factor is not None and factor.origin == weight.origin):
         return None
-    return weight.derived(out, weight.dims)
+    spread = [n != own for n, own in zip(env.outs[0], weight.shape, strict=True)]  # these have no entries in it
+    dims = tuple([() if more else own for more, own in zip(spread, weight.dims, strict=True)])
+    return replace(out, origin=weight.origin, dims=dims, zeros=weight.zeros)
 
 
 @rule(
@@ -318,7 +348,8 @@ def glu(env: Env, x: Value, dim: int = -1) -> Outcome:
 )
 def same(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """The same values or their negatives; a weight can still be divided through it."""
-    return x.derived(x.layouts, x.dims)
+    result = x.derived(x.layouts, x.dims)
+    return replace(result, nonnegative=False) if env.name == "neg" else result
 
 
 @rule(

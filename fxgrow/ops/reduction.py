@@ -4,12 +4,12 @@ replicas, a sum for none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from ..layouts.layout import ONE, Layout, fixed
 from .env import PARTIAL, Env, Outcome, Value
@@ -30,6 +30,26 @@ def reduced(x: Value, dims: int | Sequence[int] | None) -> tuple[int, ...]:
 def left(x: Value, gone: Sequence[int], keep: bool) -> tuple[Layout, ...]:
     """The layouts of the result of a reduction over the dimensions `gone`."""
     return tuple(ONE if d in gone else layout for d, layout in enumerate(x.layouts) if keep or d not in gone)
+
+
+def _length(x: Value, out: tuple[Layout, ...]) -> Value:
+    """A norm or a sum without negative terms, which is zero only if all its terms are."""
+    return Value(out, nonnegative=True, length=(x.origin, out) if x.origin else None)
+
+
+class _Weighed(nn.Module):
+    """x (N, *, 8) -> (N, *, 8), by a function of a weight."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.weight, self.function = nn.Parameter(torch.randn(8, 8)), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.function(self.weight))
+
+
+def _by_weight(function: Callable[[Tensor], Tensor]) -> Sample:
+    return Sample(lambda: _Weighed(function), (5, 8), dim=2)
 
 
 @rule(
@@ -122,15 +142,25 @@ def variance_and_mean(
         Sample(lambda: lambda x: x * (x > 0).all(2, keepdim=True) + (x > 0).any(2, keepdim=True)),
         Sample(lambda: lambda x: x * (x > 0).all((2, 3), keepdim=True) + (x > 0).any((2, 3), keepdim=True)),
         Sample(lambda: lambda x: x * (x > -9).all() + (x > 0).any()),
+        _by_weight(lambda w: w / w.abs().amax(1, keepdim=True)),
     ],
-    exact=Exactness(any="the other dimensions", replicas="the dimensions reduced"),
+    exact=Exactness(
+        any="the other dimensions",
+        replicas="the dimensions reduced",
+        zero="those of the absolute values of a weight, for a maximum",
+    ),
 )
 def extreme(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Outcome:
-    """The maximum or minimum; replicas do not change it."""
+    """The maximum or minimum; replicas do not change it, nor do zeros the maximum of what is never negative."""
     gone = reduced(x, dim)
+    of_weight = bool(x.origin) and x.nonnegative and env.name in ("amax", "max")
     for d in gone:
-        env.replicas_only(x.layouts[d], "a maximum over channels")
-    return left(x, gone, keepdim)
+        if of_weight:
+            env.vanish(x, d, f"takes the maximum over a dimension of {x.origin}")
+        else:
+            env.replicas_only(x.layouts[d], "a maximum over channels")
+    out = left(x, gone, keepdim)
+    return _length(x, out) if of_weight else out
 
 
 @rule(
@@ -148,7 +178,8 @@ def extreme(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs
 def extreme_with_index(env: Env, x: Value, dim: int, keepdim: bool = False) -> Outcome:
     """(values, indices); replicas do not change the values, but the indices."""
     values = extreme(env, x, dim, keepdim)
-    return [values, Value(values, invalid=(x.layouts[dim],))]
+    layouts = values.layouts if isinstance(values, Value) else tuple(values)
+    return [values, Value(layouts, invalid=(x.layouts[dim],))]
 
 
 @rule(
@@ -269,13 +300,18 @@ _pinned_along(
 )
 
 
-def _total(env: Env, x: Value, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Layout, ...]:
-    """The layouts of a reduction whose result depends on the number of channels."""
+def _total(
+    env: Env, x: Value, args: tuple[Any, ...], kwargs: dict[str, Any], *, ignores_zeros: bool
+) -> tuple[Layout, ...]:
+    """The layouts of a reduction whose result depends on the channels; zeros in a weight may not change it."""
     names = [a.name for a in env.op._schema.arguments]  # the positions of `dim` and `keepdim` differ
     given = {**dict(zip(names[1:], args, strict=False)), **kwargs}
     gone = reduced(x, given.get("dim"))
     for d in gone:
-        env.keep(x.layouts[d], "its result over channels depends on their number")
+        if ignores_zeros and x.origin:
+            env.vanish(x, d, f"sums over a dimension of {x.origin}")
+        else:
+            env.keep(x.layouts[d], "its result over channels depends on their number")
     return left(x, gone, bool(given.get("keepdim", False)))
 
 
@@ -287,13 +323,19 @@ def _total(env: Env, x: Value, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         Sample(lambda: lambda x: x.sum(2)),
         Sample(lambda: lambda x: x * x.sum(1, keepdim=True), grows=False),
         Sample(lambda: lambda x: x * x.sum(), grows=False),
+        _by_weight(lambda w: w / (1 + (w * w).sum(1, keepdim=True)).sqrt()),
     ],
-    exact=Exactness(any="the other dimensions", pinned="the dimensions summed over"),
+    exact=Exactness(
+        any="the other dimensions",
+        zero="the dimensions of a weight that are summed over",
+        pinned="those of an activation",
+    ),
     linear="each",
 )
 def total(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
-    """The sum over channels, which depends on their number."""
-    return _total(env, x, args, kwargs)
+    """The sum over channels, which depends on their number; zeros in a weight do not change it."""
+    out = _total(env, x, args, kwargs, ignores_zeros=True)
+    return _length(x, out) if x.nonnegative else out
 
 
 @rule(
@@ -303,6 +345,7 @@ def total(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     aten.median.default,
     aten.count_nonzero,
     aten.linalg_vector_norm,
+    aten.norm.Scalar,
     aten.norm.ScalarOpt_dim,
     aten.logsumexp,
     aten.argmax,
@@ -317,19 +360,28 @@ def total(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
         Sample(lambda: lambda x: x * aten.norm.ScalarOpt_dim(x, 2, [2], True)),
         Sample(lambda: lambda x: x * torch.linalg.vector_norm(x, 0.5, dim=2, keepdim=True)),
         Sample(lambda: lambda x: x * x.argmin(2, keepdim=True) + x.count_nonzero((2, 3))[:, :, None, None]),
+        Sample(lambda: lambda x: x * aten.norm.Scalar(x, 2), grows=False),
+        _by_weight(lambda w: w / w.norm(dim=1, keepdim=True)),
         Sample(lambda: lambda x: x * x.median() + x.count_nonzero(), grows=False),
     ],
     exact=Exactness(
         any="the other dimensions",
         replicas="the same, for a norm of an order below 1",
+        zero="the dimensions of a weight that its norm is taken over",
         pinned="the dimensions reduced",
     ),
 )
 def whole(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
-    """A product, norm, count or position over channels, which depends on their number. Not linear in the channels."""
-    out = _total(env, x, args, kwargs)
+    """A product, norm, count or position over channels, which depends on their number. Not linear in the channels.
+
+    The norm of a weight is the same with zeros in it.
+    """
     order = args[0] if args and args[0] is not None else 2
-    if "norm" in env.name and not (isinstance(order, int | float) and (order >= 1 or order == 0)):
+    is_norm = "norm" in env.name and isinstance(order, int | float) and (order >= 1 or order == 0)
+    out = _total(env, x, args, kwargs, ignores_zeros=is_norm)
+    if is_norm:
+        return _length(x, out) if order >= 1 else out
+    if "norm" in env.name:
         for layout in out:
             env.replicas_only(layout, f"{env.name} of order {order}, which {PARTIAL},")
     return out

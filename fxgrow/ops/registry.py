@@ -58,12 +58,14 @@ class Exactness:
         any: Exact for any values of the new channels.
         replicas: Exact if new channels are replicas of old ones.
         equal: Exact if every channel has the same number of replicas.
+        zero: Exact if the new entries of weights are zero.
         pinned: Never exact: the dimension keeps its size.
     """
 
     any: str = ""
     replicas: str = ""
     equal: str = ""
+    zero: str = ""
     pinned: str = ""
 
 

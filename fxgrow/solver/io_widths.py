@@ -94,7 +94,7 @@ def check_io_growths(graph: WidthGraph, io_growths: Sequence[IoGrowth]) -> None:
                 f"{growth.request!r}: {growth.what} must stay: {needs[0]} takes all of them together, so that new ones "
                 "would change what the old ones give"
             )
-        unfit = _unfit_values(graph, growth, group)
+        unfit = _unfit_rows(growth, group) or _unfit_values(graph, growth, group)
         if unfit:
             raise PlanError(f"{growth.request!r}: {growth.what} must stay: {unfit}")
 
@@ -102,6 +102,16 @@ def check_io_growths(graph: WidthGraph, io_growths: Sequence[IoGrowth]) -> None:
 def _is_of_values(reason: str) -> bool:
     """Whether replicas are needed for the values of new channels, not for their number."""
     return any(text in reason for text in (PARTIAL, LARGE, INFINITE, POSITIONS, GIVEN))
+
+
+def _unfit_rows(growth: IoGrowth, group: Group) -> str:
+    """Why what is new must be zero, or must not be; "" if it is right."""
+    zero = growth.method == METHODS["zero"]
+    if zero and group.nonzero_rows:
+        return f"what is new may make it infinite or NaN: {group.nonzero_rows[0]}; ask for new='mean' or new='random'"
+    if group.zero_rows and not zero and growth.method != IGNORED:
+        return f"new rows would change the result of {group.zero_rows[0]}: ask for new='zero'"
+    return ""
 
 
 def _unfit_values(graph: WidthGraph, growth: IoGrowth, group: Group) -> str:

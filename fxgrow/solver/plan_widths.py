@@ -116,10 +116,8 @@ def targets_of(
     used = _used_methods(method, [*requests, *budgets])
     of_io = {e.group: Widen(str(e.request), widths.width(e.group) + e.more, method=e.method) for e in io_growths}
     ends = {name: (int(request.width), request) for name, request in of_io.items()}
-    no_replicas = {name: how.preserves_function and not how.replicas for name, how in used.items()}
-    replicating = [name for name, how in used.items() if how.replicas]
     given = {**solved_widths(widths, budgets), **ends}
-    return resolve(widths, requests, no_replicas, method, replicating, given)
+    return resolve(widths, requests, used, method, given)
 
 
 def _tensors(widths: WidthGraph, sizes: _Sizes, targets: Targets) -> tuple[TensorPlan, ...]:
@@ -152,7 +150,10 @@ def _methods(widths: WidthGraph, grown: Mapping[str, int], targets: Targets, def
     together = [names for block in blocks if len(names := grown.keys() & set(atoms((block,)))) > 1]
     while more := {name for names in together if names & bound for name in names} - bound:
         bound |= more
-    return {name: how.chosen(replicas=name in bound) for name, how in hows.items()}
+    zero_rows = {name for name in grown if widths.groups_by_name[name].zero_rows}
+    return {
+        name: methods.chosen(how, replicas=name in bound, zero_rows=name in zero_rows) for name, how in hows.items()
+    }
 
 
 def _width(group: Group, new: int, targets: Targets, seed: int, method: str) -> Width:
@@ -289,7 +290,7 @@ def _notes(
     ]
     if not grown and alone:
         notes.append("no width grows: the student is a copy of the teacher")
-    notes += [text for layout, text in widths.constraints[2] if any(name in grown for name in atoms(layout))]
+    notes += [text for layout, text in widths.constraints.notes if any(name in grown for name in atoms(layout))]
     return tuple(dict.fromkeys(notes))
 
 

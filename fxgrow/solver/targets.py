@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from .. import methods
 from ..errors import PlanError
 from ..infer.groups import Group, can_grow
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import atoms
+from ..methods import Method
 from ..spec.parse import Widen
 from .asked_widths import Decision, ask_by_name, ask_everything, excluded_by
 from .equal_parts import GroupGain, solve_equal_parts
@@ -86,9 +88,8 @@ class Targets:
 def resolve(
     widths: WidthGraph,
     requests: Sequence[Widen],
-    no_replicas: Mapping[str, bool],
+    used: Mapping[str, Method],
     method: str,
-    replicating: Collection[str] = (),
     given: Mapping[str, tuple[int, Widen]] = MappingProxyType({}),
 ) -> Targets:
     """The new width of each group that grows.
@@ -96,10 +97,8 @@ def resolve(
     Args:
         widths: The width graph.
         requests: What is asked for; those for "*" give way to others.
-        no_replicas: Per method name, whether its new channels are no replicas and so must not pass
-            operators that need them.
-        method: The method of requests that name none.
-        replicating: The methods whose new channels are replicas.
+        used: The methods that are asked for, by name.
+        method: That of requests that name none.
         given: The width of groups that inputs, outputs and budgets decide, which nothing else may ask for by name.
 
     Raises:
@@ -110,12 +109,13 @@ def resolve(
     taken = {name: f"{request.pattern} says how wide it is to be" for name, request in deciding.items()}
     for request in sorted(requests, key=lambda w: w.blanket):
         how = request.method or method
-        if request.indivisible == "average" and how not in replicating:
+        if request.indivisible == "average" and not used[how].replicas:
+            replicating = sorted(name for name, one in used.items() if one.replicas)
             raise PlanError(
                 f"{request.pattern!r}: indivisible='average' needs a method that makes replicas, which {how!r} is not; "
-                f"use {' or '.join(map(repr, sorted(replicating))) or repr('split')}"
+                f"use {' or '.join(map(repr, replicating)) or repr('split')}"
             )
-        unfit = {**(_unfit(widths, how) if no_replicas[how] else {}), **taken}
+        unfit = {**_unfit_groups(widths, used[how]), **taken}
         excluded = excluded_by(widths, request)
         decision = (
             ask_everything(widths, request, excluded, unfit, targets.new)
@@ -126,16 +126,27 @@ def resolve(
     excluded = set().union(
         *(excluded_by(widths, request) for request in dict.fromkeys((*requests, *deciding.values())))
     )
-    return _with_equal_parts(widths, _with_same_ratios(widths, targets), excluded, no_replicas, method)
+    return _with_equal_parts(widths, _with_same_ratios(widths, targets), excluded, method)
 
 
-def _unfit(widths: WidthGraph, method: str) -> dict[str, str]:
-    """The groups that need replicas, which the method does not make, and where."""
-    return {
-        name: f"{method} adds channels that are no replicas, which {group.replicas[0]} needs"
-        for name, group in widths.groups_by_name.items()
-        if group.replicas
-    }
+def _unfit_groups(widths: WidthGraph, method: Method) -> dict[str, str]:
+    """The groups that need what the method does not make, and where."""
+    reasons = {name: _unfit(group, method) for name, group in widths.groups_by_name.items()}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _unfit(group: Group, named: Method) -> str:
+    """Why a method cannot fill a width exactly; "" if it can, or is not meant to be exact."""
+    if not named.preserves_function or not (group.replicas or group.zero_columns or group.zero_rows):
+        return ""
+    how = methods.method(methods.chosen(named, replicas=bool(group.replicas), zero_rows=bool(group.zero_rows)))
+    if group.replicas and not how.replicas:
+        return f"{named.name} adds channels that are no replicas, which {group.replicas[0]} needs"
+    if group.zero_columns and not how.zero_columns:
+        return f"{named.name} makes columns that are not zero, as {group.zero_columns[0]} needs them"
+    if group.zero_rows and not how.zero_rows:
+        return f"{named.name} makes rows that are not zero, as {group.zero_rows[0]} needs them"
+    return ""
 
 
 def _first_layer(widths: WidthGraph, request: Widen, name: str) -> str:
@@ -179,9 +190,7 @@ def _in_common(group: Group, other: Group) -> str:
     return next((reason for reason in other.uniform if reason in group.uniform), other.uniform[0])
 
 
-def _with_equal_parts(
-    widths: WidthGraph, targets: Targets, excluded: set[str], no_replicas: Mapping[str, bool], method: str
-) -> Targets:
+def _with_equal_parts(widths: WidthGraph, targets: Targets, excluded: set[str], method: str) -> Targets:
     """Targets where parts which the code makes equal stay equal; a width with no such size stays."""
     reasons = {name: equality.reason for equality in widths.equal for name in equality.names}
     some = next((targets.request[n] for n in _cut_names(widths) if n in targets.request), None)
@@ -196,7 +205,7 @@ def _with_equal_parts(
         if width == widths.width(name):
             why = f"{reason}, and other parts of it must stay"
             targets = targets.changed({name: width}, some, skipped={name: why})
-        elif not (widths.groups_by_name[name].replicas and no_replicas[how]):
+        elif not _unfit(widths.groups_by_name[name], methods.method(how)):
             note = f"{name} grows to {width} rather than {before}: {reason}"
             targets = targets.changed({name: width}, some, notes=[note])
     return targets

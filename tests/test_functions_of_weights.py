@@ -1,0 +1,248 @@
+"""Layers whose weight is a function of a parameter: normalised, quantised, modulated.
+
+Where the function is zero at zero and what it is divided by does not see zeros, new entries of zero are exact. Where it
+is not, the width stays, or channels are replicas.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import spectral_norm as older_spectral_norm
+from torch.nn.utils import weight_norm as older_weight_norm
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+
+import fxgrow
+from fxgrow import Inputs, Outputs
+from tests.check import assert_exact, randomise
+
+Function = Callable[[Tensor], Tensor]
+X = torch.randn(2, 3, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+class Conv(nn.Conv2d):
+    """A convolution by a function of its weight."""
+
+    def __init__(self, old: int, new: int, function: Function, *, bias: bool = True) -> None:
+        super().__init__(old, new, 3, padding=1, bias=bias)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.function(self.weight), self.bias, self.stride, self.padding)
+
+
+def _each(function: Function) -> Callable[[int, int], nn.Module]:
+    return lambda old, new: Conv(old, new, function)
+
+
+def _standardised(w: Tensor) -> Tensor:
+    return (w - w.mean((1, 2, 3), keepdim=True)) / (w.std((1, 2, 3), keepdim=True) + 1e-5)
+
+
+def _in_eight_bits(w: Tensor) -> Tensor:
+    scale = w.abs().amax((1, 2, 3), keepdim=True) / 127
+    return w + ((w / scale).round().clamp(-127, 127) * scale - w).detach()
+
+
+def _conv(old: int, new: int, *, bias: bool = True) -> nn.Conv2d:
+    return nn.Conv2d(old, new, 3, padding=1, bias=bias)
+
+
+# What makes a layer of (channels in, channels out), and the method by which its width grows; "" where it stays.
+LAYERS: dict[str, tuple[Callable[[int, int], nn.Module], str]] = {
+    "weight_norm": (lambda a, b: weight_norm(_conv(a, b)), "zero_out"),
+    "weight_norm of all": (lambda a, b: weight_norm(_conv(a, b), dim=None), "random_bias"),
+    "weight_norm of columns": (lambda a, b: weight_norm(_conv(a, b), dim=1), ""),
+    "weight_norm, transposed": (lambda a, b: weight_norm(nn.ConvTranspose2d(a, b, 3, padding=1), dim=1), "zero_out"),
+    "older weight_norm": (lambda a, b: older_weight_norm(_conv(a, b)), "zero_out"),
+    "older weight_norm of all": (lambda a, b: older_weight_norm(_conv(a, b), dim=None), "random_bias"),
+    "spectral_norm": (lambda a, b: spectral_norm(_conv(a, b)), "random_bias"),
+    "older spectral_norm": (lambda a, b: older_spectral_norm(_conv(a, b)), "random_bias"),
+    "spectral_norm, no bias": (lambda a, b: spectral_norm(_conv(a, b, bias=False)), ""),
+    "spectral_norm, batch norm": (
+        lambda a, b: nn.Sequential(spectral_norm(_conv(a, b, bias=False)), nn.BatchNorm2d(b)),
+        "random_bias",
+    ),
+    "over its length": (_each(lambda w: w / w.norm()), "random_bias"),
+    "rows over their length": (_each(lambda w: w / w.flatten(1).norm(dim=1)[:, None, None, None]), "zero_out"),
+    "rows normalised": (_each(lambda w: F.normalize(w.flatten(1), dim=1).view_as(w)), "zero_out"),
+    "rows over a root": (_each(lambda w: w * (w.pow(2).sum((1, 2, 3), True) + 1e-8).rsqrt()), "zero_out"),
+    "columns over their length": (_each(lambda w: w / w.norm(dim=0, keepdim=True)), ""),
+    "over the largest": (_each(lambda w: w / w.abs().amax((1, 2, 3), keepdim=True)), "zero_out"),
+    "in eight bits": (_each(_in_eight_bits), "zero_out"),
+    "tanh": (_each(torch.tanh), "zero_out"),
+    "signs": (_each(lambda w: w + (w.sign() - w).detach()), "zero_out"),
+    "clamped": (_each(lambda w: w.clamp(-0.1, 0.1)), "zero_out"),
+    "clamped above zero": (_each(lambda w: w.clamp(0.01, 0.1)), ""),
+    "times a gate of itself": (_each(lambda w: w * w.sigmoid()), ""),
+    "standardised": (_each(_standardised), ""),
+    "over the largest of signed": (_each(lambda w: w / w.amax((1, 2, 3), keepdim=True)), ""),
+    "over its mean size": (_each(lambda w: w / w.abs().mean((1, 2, 3), keepdim=True)), ""),
+}
+
+
+def _net(make: Callable[[int, int], nn.Module]) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = make(3, 8), nn.LeakyReLU(0.1), make(8, 6), nn.Tanh(), make(6, 4)
+    net = randomise(nn.Sequential(*layers, nn.LeakyReLU(0.3), _conv(4, 2)).double()).eval()
+    with torch.no_grad():
+        net(X)  # the older kinds keep a weight with a gradient until they run, which no copy can take
+    return net
+
+
+@pytest.fixture(autouse=True)
+def older_kinds() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is deprecated", FutureWarning)
+        yield
+
+
+def _methods(student: nn.Module) -> set[str]:
+    return {width.method for width in fxgrow.plan_of(student).grown_widths}
+
+
+@pytest.mark.parametrize("factor", [1.5, 2.0])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_function_of_a_weight_grows_exactly_or_stays(name: str, factor: float) -> None:
+    make, method = LAYERS[name]
+    teacher = _net(make)
+    if name == "spectral_norm, no bias":  # of all three layers
+        with pytest.raises(fxgrow.PlanError, match="there is no bias, so that they would never be trained"):
+            fxgrow.grow(teacher, factor, X)
+        return
+    plan = fxgrow.plan(fxgrow.widths(teacher, X), factor)
+    grown = [width.name for width in plan.grown_widths if not width.name.startswith("4")]
+    assert len(grown) == (2 if method else 0), plan  # the widths between two such layers
+    assert {plan.width(name).method for name in grown} == ({method} if method else set())
+    for output in ("graph", "module"):
+        student = fxgrow.grow(teacher, factor, X, output=output)
+        for mode in (False, True):
+            for _ in range(3):  # power iterations change buffers
+                a, b = teacher.train(mode)(X), student.train(mode)(X)
+                assert torch.allclose(a, b, 1e-11, 1e-11)
+        teacher.eval()
+        student.train()(X).square().sum().backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in student.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name, (_, method) in LAYERS.items() if method and name != "clamped"])
+def test_new_channels_learn(name: str) -> None:
+    """After two steps of training every new entry of every weight has moved."""
+    teacher = _net(LAYERS[name][0])
+    student = fxgrow.grow(teacher, 1.5, X, output="module").train()
+    before = {key: p.detach().clone() for key, p in student.named_parameters()}
+    optimizer = torch.optim.Adam(student.parameters(), 1e-2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (student(X) - 1).square().mean().backward()
+        optimizer.step()
+    for key, p in student.named_parameters():
+        old = teacher.get_parameter(key).shape
+        new = torch.ones_like(p, dtype=torch.bool)
+        new[tuple(slice(n) for n in old)] = False
+        still = (p.detach() == before[key]) & new
+        assert not still.any(), key
+
+
+def test_new_units_whose_rows_are_zero_are_on() -> None:
+    """A unit with a row of zeros and a negative bias would be off for every input, and stay so."""
+    torch.manual_seed(0)
+    teacher = nn.Sequential(spectral_norm(nn.Linear(5, 6)), nn.ReLU(), nn.Linear(6, 3)).double().eval()
+    student = fxgrow.grow(teacher, 4.0, torch.randn(4, 5, dtype=torch.float64), output="module")
+    bias = student[0].bias[6:]
+    assert bias.min() > 0
+    assert bias.max() <= 0.2
+
+
+@pytest.mark.parametrize("method", ["split", "even"])
+def test_a_method_of_replicas_says_that_columns_must_be_zero(method: str) -> None:
+    graph = fxgrow.widths(_net(LAYERS["weight_norm"][0]), X)
+    with pytest.raises(fxgrow.PlanError, match=f"{method} makes columns that are not zero, as .*takes the norm of"):
+        fxgrow.plan(graph, {"0.parametrizations.weight": 12}, method=method)
+
+
+@pytest.mark.parametrize("name", ["weight_norm", "spectral_norm"])
+def test_zero_out_by_name_is_the_default_there(name: str) -> None:
+    graph = fxgrow.widths(_net(LAYERS[name][0]), X)
+    chosen = [{width.method for width in fxgrow.plan(graph, 1.5, method=m).grown_widths} for m in ("auto", "zero_out")]
+    assert chosen[0] == chosen[1] == {LAYERS[name][1]}
+
+
+def test_new_rows_that_a_norm_sees_are_zero_or_not_as_it_needs() -> None:
+    def last(layer: nn.Module) -> nn.Module:
+        return nn.Sequential(nn.Linear(5, 6), nn.ReLU(), layer).double()
+
+    x = torch.randn(4, 5, dtype=torch.float64)
+    spectral, weighed = (last(kind(nn.Linear(6, 3))) for kind in (spectral_norm, weight_norm))
+    with pytest.raises(fxgrow.PlanError, match="ask for new='zero'"):
+        fxgrow.grow(spectral, Outputs(5, new="random"), x)
+    with pytest.raises(fxgrow.PlanError, match=r"infinite or NaN.*ask for new='mean' or new='random'"):
+        fxgrow.grow(weighed, Outputs(5, new="zero"), x)
+    for teacher, new in ((spectral.eval(), "zero"), (weighed, "random"), (weighed, "mean")):
+        student = fxgrow.grow(teacher, Outputs(5, new=new), x)
+        assert torch.allclose(student(x)[:, :3], teacher(x), 1e-12, 1e-12)
+        assert student(x).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [spectral_norm, weight_norm])
+def test_more_inputs_of_a_normalised_layer(kind: Callable[[nn.Module], nn.Module]) -> None:
+    teacher = nn.Sequential(kind(nn.Linear(5, 6)), nn.ReLU(), nn.Linear(6, 3)).double().eval()
+    x = torch.randn(4, 5, dtype=torch.float64)
+    student = fxgrow.grow(teacher, Inputs("input", 7), x)
+    more = torch.cat([x, torch.randn(4, 2, dtype=torch.float64)], 1)
+    assert torch.allclose(student(more), teacher(x), 1e-12, 1e-12)
+
+
+class Modulated(nn.Module):
+    """A convolution whose weight a style scales and a root divides, for each example apart, as in StyleGAN2."""
+
+    def __init__(self, old: int, new: int, styles: int) -> None:
+        super().__init__()
+        self.weight, self.style = nn.Parameter(torch.randn(1, new, old, 3, 3)), nn.Linear(styles, old)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        weight = self.weight * self.style(style).view(n, 1, c, 1, 1)
+        weight = weight * torch.rsqrt(weight.pow(2).sum([2, 3, 4]) + 1e-8)[:, :, None, None, None]
+        rows = weight.shape[1]
+        out = F.conv2d(x.reshape(1, n * c, h, w), weight.view(n * rows, c, 3, 3), padding=1, groups=n)
+        return out.view(n, rows, h, w)
+
+
+class Generator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.last = Modulated(3, 8, 5), Modulated(8, 6, 5), nn.Conv2d(6, 3, 1)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        x = F.leaky_relu(self.a(x, style), 0.2)
+        return self.last(F.leaky_relu(self.b(x, style), 0.2))
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_modulated_convolutions_grow(output: str) -> None:
+    torch.manual_seed(0)
+    teacher, inputs = Generator().double(), (X, torch.randn(2, 5, dtype=torch.float64))
+    student = fxgrow.grow(teacher, 1.5, inputs, output=output)
+    assert student.get_parameter("a.weight").shape == (1, 12, 3, 3, 3)
+    assert student.get_parameter("b.weight").shape == (1, 9, 12, 3, 3)
+    assert_exact(teacher, student, inputs, 1e-10)
+
+
+def test_layers_of_all_kinds_in_random_orders_grow_exactly() -> None:
+    """A producer of one kind in front of a consumer of another: no filling may suit one of the two only."""
+    kinds = [name for name in LAYERS if "older" not in name]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        torch.manual_seed(0)
+        picked = [kinds[int(i)] for i in torch.randint(len(kinds), (3,), generator=generator)]
+        makers = [LAYERS[name][0] for name in picked]
+        layers = [makers[0](3, 8), nn.Tanh(), makers[1](8, 6), nn.LeakyReLU(0.2), makers[2](6, 4), nn.ReLU()]
+        teacher = randomise(nn.Sequential(*layers, _conv(4, 2)).double()).eval()
+        student = fxgrow.grow(teacher, 1.5, X)
+        for mode in (False, True, True):
+            a, b = teacher.train(mode)(X), student.train(mode)(X)
+            assert torch.allclose(a, b, 1e-10, 1e-10), picked
