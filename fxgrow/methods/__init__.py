@@ -23,7 +23,7 @@ from . import (  # noqa: F401 - each file registers its method
 )
 from .arithmetic import divide, fill_new, normal, random_entries, silence
 from .columns import Columns, Where, take
-from .registry import Method, chosen, method, names, register
+from .registry import Method, method, names, register
 
 DEFAULT = auto.Auto.name
 
@@ -32,7 +32,6 @@ __all__ = [
     "Columns",
     "Method",
     "Where",
-    "chosen",
     "divide",
     "fill_new",
     "method",

@@ -257,10 +257,17 @@ def divide_into(env: Env, x: Value, divisor: Value, *, out: Value) -> Outcome:
 
 
 def _scaled(env: Env, weight: Value, factor: Value | None, out: Value) -> Value | None:
-    """The result as a scaled weight, if `weight` is one of the result's rank and `factor` no view of it; else None."""
+    """The result as a scaled weight, if `weight` is one of the result's shape and `factor` no view of it; else None.
+
+    A matrix that is scaled along a dimension of its own and one more (for each example apart) is one, too.
+    """
     missing = len(env.outs[0]) - len(weight.shape)
     if not weight.origin or missing or (factor is not None and factor.origin == weight.origin):
         return None
+    if weight.shape != env.outs[0]:
+        is_matrix = sum(n > 1 for n in weight.shape) > 1
+        if not is_matrix or factor is None or factor.shape == env.outs[0]:
+            return None
     spread = [n != own for n, own in zip(env.outs[0], weight.shape, strict=True)]  # these have no entries in it
     dims = tuple([() if more else own for more, own in zip(spread, weight.dims, strict=True)])
     return replace(out, origin=weight.origin, dims=dims, zeros=weight.zeros)

@@ -15,7 +15,7 @@ from ..infer.literals import Literal
 from ..infer.spellings import PART
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom, prefix
-from ..methods.registry import offered
+from ..methods.registry import chosen, offered
 from ..model.copies import stored
 from ..model.example_data import call_to_data
 from ..model.tree import Mode, module_at
@@ -56,9 +56,9 @@ def plan_widths(
     check_io_growths(widths, io_growths)
     targets = targets_of(widths, wider, method, io_growths, budgets)
     grown = {name: new for name, new in targets.new.items() if new > widths.width(name)}
-    chosen = _methods(widths, grown, targets, method)
+    filled = _methods(widths, grown, targets, method)
     all_widths = {
-        name: _width(group, grown.get(name, group.size), targets, seed, chosen.get(name, ""))
+        name: _width(group, grown.get(name, group.size), targets, seed, filled.get(name, ""))
         for name, group in widths.groups_by_name.items()
     }
     measured = _Sizes(widths, all_widths)
@@ -152,7 +152,7 @@ def _methods(widths: WidthGraph, grown: Mapping[str, int], targets: Targets, def
         bound |= more
     zero_rows = {name for name in grown if widths.groups_by_name[name].zero_rows}
     return {
-        name: methods.chosen(how, replicas=name in bound, zero_rows=name in zero_rows) for name, how in hows.items()
+        name: chosen(how, replicas=name in bound, zero_rows=name in zero_rows) for name, how in hows.items()
     }
 
 

@@ -12,6 +12,7 @@ from ..infer.groups import Group, can_grow
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import atoms
 from ..methods import Method
+from ..methods.registry import chosen
 from ..spec.parse import Widen
 from .asked_widths import Decision, ask_by_name, ask_everything, excluded_by
 from .equal_parts import GroupGain, solve_equal_parts
@@ -139,7 +140,7 @@ def _unfit(group: Group, named: Method) -> str:
     """Why a method cannot fill a width exactly; "" if it can, or is not meant to be exact."""
     if not named.preserves_function or not (group.replicas or group.zero_columns or group.zero_rows):
         return ""
-    how = methods.method(methods.chosen(named, replicas=bool(group.replicas), zero_rows=bool(group.zero_rows)))
+    how = methods.method(chosen(named, replicas=bool(group.replicas), zero_rows=bool(group.zero_rows)))
     if group.replicas and not how.replicas:
         return f"{named.name} adds channels that are no replicas, which {group.replicas[0]} needs"
     if group.zero_columns and not how.zero_columns:
