@@ -1,4 +1,4 @@
-"""Which numbers are so large that what is computed with them may be infinite."""
+"""Which tensors hold fractions, and which numbers are so large that what is computed with them may be infinite."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from collections.abc import Iterable
 from functools import cache
 
 import torch
+from torch import Tensor
 
 
 def far_from_zero(dtypes: Iterable[torch.dtype]) -> float:
     """The magnitude from which on products of two numbers in the narrowest of these dtypes are infinite."""
     return _far_from_zero(frozenset(dtypes))
+
+
+def is_inexact(tensor: Tensor) -> bool:
+    """Whether a tensor holds numbers with fractions, real or complex, so that its entries can be divided and drawn."""
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 @cache

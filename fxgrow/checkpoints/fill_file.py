@@ -15,7 +15,8 @@ from torch import Tensor
 from ..base.progress import step
 from ..errors import GrowError
 from ..plans.growth_plan import Plan
-from ..rewrite.fill import PART, Block, Filling, copies
+from ..rewrite.block import Block
+from ..rewrite.fill import PART, Filling, copies
 from .new_tensors import NewTensors
 from .outline import Filled, Grown, Info, Made, inside, pairs
 

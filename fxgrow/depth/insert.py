@@ -12,6 +12,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import fx, nn
 
+from ..base.magnitude import is_inexact
 from ..base.rng import named_generator
 from ..capture.traced import Traced
 from ..errors import PlanError
@@ -192,7 +193,7 @@ def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat, se
             keep_shape(twin, repeat.kept_shape, path, seed)
         for parameter in twin.parameters():  # new parameters are trained even if those of the block are frozen
             if id(parameter) not in shared:
-                parameter.requires_grad_(parameter.is_floating_point())
+                parameter.requires_grad_(is_inexact(parameter))
         tensors = dict(twin.named_parameters(remove_duplicate=False))
         for name, filled in repeat.fills.items():
             if name not in tensors:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..base.generators import same_randomness
+from ..base.magnitude import is_inexact
 from ..errors import Unfit
 from ..recording.program import ProgramTape, Step, Visit
 from .memo import found_once
@@ -125,7 +126,7 @@ class _Analysis:
                 raise Unfit(f"{self._named(tensor)} is added, not the input of the block")
             return _Skip(given, {})
         step = self.tape.steps[at]
-        reads = _distinct(read for read in step.reads() if read.is_floating_point())
+        reads = _distinct(read for read in step.reads() if is_inexact(read))
         values = [read for read in reads if not self._of_parameters(read, at)]
         reasons: list[Unfit] = []
         for read in values:
@@ -186,7 +187,7 @@ class _Analysis:
 
     def _groups(self, at: int) -> Iterator[tuple[list[Tensor], int]]:
         """What of the arguments of a call may be 0, or -1, in the order in which it is tried."""
-        reads = _distinct(read for read in self.tape.steps[at].reads() if read.is_floating_point())
+        reads = _distinct(read for read in self.tape.steps[at].reads() if is_inexact(read))
         weights = [read for read in reads if self._of_parameters(read, at)]
         yield from ((group, 0) for group in _weights_first(weights))
         yield from (([read], -1) for read in weights if len(reads) == 1)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..base.generators import same_randomness
+from ..base.magnitude import is_inexact
 from ..base.torch_private import pytree
 from ..errors import Unfit
 from ..recording.program import ProgramTape, Step
@@ -174,7 +175,7 @@ def stand_in(tape: ProgramTape, tensor: Tensor, *, mask: bool = False) -> Tensor
         return real.detach().to(CPU, copy=True)
     if tensor.dtype is torch.bool:
         return torch.full(tensor.shape, mask)
-    if not tensor.is_floating_point():
+    if not is_inexact(tensor):
         return torch.zeros(tensor.shape, dtype=tensor.dtype)
     if id(tensor) not in tape.names or tape.names[id(tensor)].startswith("input "):
         return torch.randn(tensor.shape, dtype=tensor.dtype)

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from ..base.generators import same_randomness
+from ..base.magnitude import is_inexact
 from ..capture.traced import Traced
 from ..model.copies import clone_shared
 from ..model.tree import Mode, set_mode
@@ -128,13 +129,18 @@ def _random(value: Any) -> Any:
         return type(value)(map(_random, value)) if type(value) in (tuple, list) else value
     if not isinstance(value, Tensor) or not value.is_meta:  # a constant
         return value
-    return torch.randn(value.shape) if value.is_floating_point() else torch.zeros(value.shape, dtype=value.dtype)
+    return _randn(value) if is_inexact(value) else torch.zeros(value.shape, dtype=value.dtype)
 
 
 def _random_parameter(tensor: Tensor) -> Tensor:
     """Matrices scaled by 1/sqrt(fan_in), vectors (biases, variances) in [0.5, 1.5), integers 0."""
-    if not tensor.is_floating_point():
+    if not is_inexact(tensor):
         return torch.zeros(tensor.shape, dtype=tensor.dtype)
     if tensor.ndim < 2:
         return torch.rand(tensor.shape) + 0.5
-    return torch.randn(tensor.shape) / math.sqrt(max(1, tensor[0].numel()))
+    return _randn(tensor) / math.sqrt(max(1, tensor[0].numel()))
+
+
+def _randn(like: Tensor) -> Tensor:
+    """Normal numbers in single precision, complex where the tensor is."""
+    return torch.randn(like.shape, dtype=torch.complex64 if like.is_complex() else torch.float32)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..base.isolation import no_collection
+from ..base.magnitude import is_inexact
 from ..base.progress import step
 from ..base.roles import Role, TensorKind
 from ..capture.traced import Traced
@@ -146,7 +147,7 @@ def _decide_roles(findings: Findings, traced: Traced) -> None:
                 findings.unifier.pin(layout, f"no operation uses {name}")
             elif len(roles) > 1:
                 findings.unifier.pin(layout, f"{name} is summed over in one place and carried in another")
-            elif roles == {CONTRACT} and not kinds[name].is_floating_point():
+            elif roles == {CONTRACT} and not is_inexact(kinds[name]):
                 findings.unifier.pin(layout, f"{name} holds integers, which cannot be split")
 
 

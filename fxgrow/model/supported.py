@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from ..base.magnitude import is_inexact
 from ..base.wording import a_type
 from ..errors import TraceError
 from .copies import named_tensors
@@ -71,20 +72,18 @@ def check_supported(model: nn.Module) -> None:
         kind = ""
         if torch.nn.parameter.is_lazy(tensor):
             kind = "is not initialised yet: run the model once"
-        elif tensor.is_complex():
-            kind = f"is complex ({tensor.dtype})"
         elif tensor.is_quantized:
             kind = f"is quantized ({tensor.dtype})"
         elif tensor.layout != torch.strided:
             kind = f"is sparse ({tensor.layout})"
-        elif isinstance(tensor, nn.Parameter) and not tensor.is_floating_point():
+        elif isinstance(tensor, nn.Parameter) and not is_inexact(tensor):
             kind = f"holds {tensor.dtype}"
         elif type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
             kind = f"is {a_type(tensor)}"
         elif tensor._backward_hooks or _hooks_of_users(tensor):
             kind = "has hooks, which may not work on its grown shape; remove them and add them to the student"
         if kind:
-            raise TraceError(f"{name!r} {kind}; fxgrow grows plain real floating-point tensors")
+            raise TraceError(f"{name!r} {kind}; fxgrow grows plain floating-point tensors")
     for name, module in named_modules(model):
         if type(module).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic")):
             raise TraceError(

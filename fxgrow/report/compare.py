@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..base.magnitude import is_inexact
 from ..base.progress import advance, step
 from ..base.scalars import as_number
 from ..base.structures import leaf_tensors
@@ -151,9 +152,9 @@ def _rounding(teacher: nn.Module, inputs: ModelInputs, modes: Sequence[Mode]) ->
 
 
 def _precise(tensor: Tensor) -> Tensor:
-    if not tensor.is_floating_point():
+    if not is_inexact(tensor):
         return tensor.detach().clone()
-    data = tensor.detach().double()
+    data = tensor.detach().to(torch.promote_types(tensor.dtype, torch.float64))
     return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
 
 
@@ -198,7 +199,7 @@ def _node_error(
     if isinstance(theirs, Tensor) and isinstance(mine, Tensor) and layouts is not None:
         expected = _gathered(plan, widths, layouts.layouts, theirs)
         mine = _replicas(plan, widths, layouts.layouts, mine)
-        if expected.shape == mine.shape and expected.is_floating_point():
+        if expected.shape == mine.shape and is_inexact(expected):
             yield NodeError(node.name, describe(node), mode, tuple(mine.shape), relative_error(mine, expected))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,30 +25,10 @@ from ..layouts.layout import Layout, atoms, only_atom
 from ..methods import Columns
 from ..plans.entries import TensorPlan, Width
 from ..plans.growth_plan import Plan
+from .block import Block, in_parts, of_parts
 
 PART = 1 << 20  # entries of a new tensor that are made at a time
 MANY = 64  # runs of an index map, from which on they are no faster than an index
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A part of a new tensor.
-
-    Attributes:
-        along: The dimension along which the tensor is cut.
-        start: The first entry of the part.
-        stop: The one behind its last.
-        fill: Fills a tensor of the part's shape.
-    """
-
-    along: int
-    start: int
-    stop: int
-    fill: Callable[[Tensor], None]
-
-    def of(self, whole: Tensor) -> Tensor:
-        """The part in the whole tensor."""
-        return whole.narrow(self.along, self.start, self.stop - self.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +91,9 @@ class Filling:
         Raises:
             PlanError: Two methods meet in one product of widths.
         """
+        if tensor.is_complex():
+            yield from map(of_parts, self.blocks(in_parts(planned), torch.view_as_real(tensor.detach()), held))
+            return
         whole = size(tensor)
         shape = torch.Size([self.plan.new_size(layout) for layout in planned.layouts])
         used = [(dim, name) for dim in range(len(shape)) for name in self._methods(planned, dim)]

@@ -13,7 +13,8 @@ from ..errors import GrowError
 from ..model.partition import Partition, Range
 from ..plans.entries import TensorPlan
 from ..plans.growth_plan import Plan
-from ..rewrite.fill import Block, Filling, Held, methods_of
+from ..rewrite.block import Block
+from ..rewrite.fill import Filling, Held, methods_of
 from .exchange import exchanged
 
 

@@ -151,9 +151,7 @@ def _methods(widths: WidthGraph, grown: Mapping[str, int], targets: Targets, def
     while more := {name for names in together if names & bound for name in names} - bound:
         bound |= more
     zero_rows = {name for name in grown if widths.groups_by_name[name].zero_rows}
-    return {
-        name: chosen(how, replicas=name in bound, zero_rows=name in zero_rows) for name, how in hows.items()
-    }
+    return {name: chosen(how, replicas=name in bound, zero_rows=name in zero_rows) for name, how in hows.items()}
 
 
 def _width(group: Group, new: int, targets: Targets, seed: int, method: str) -> Width:

@@ -96,6 +96,8 @@ class MomentFilling:
         """The function that grows the state of one parameter."""
 
         def grow(tensor: Tensor, moment: Moment, reduced: Collection[int] = ()) -> Tensor:
+            if tensor.is_complex():  # torch keeps the moments of the real and of the imaginary part in it
+                return torch.view_as_complex(grow(torch.view_as_real(tensor), moment, reduced).contiguous())
             axes = {dim: axis for dim, axis in self.axes(planned).items() if dim not in reduced}
             return grown(tensor, moment, axes, self.gain(planned), start_of(tensor, moment, axes))
 
@@ -184,4 +186,6 @@ def copied(tensor: Tensor, moment: Moment, reduced: Collection[int] = ()) -> Ten
 
 def without_past(tensor: Tensor, moment: Moment, reduced: Collection[int] = ()) -> Tensor:
     """The state of a copy of a parameter that has no past of its own: a block's clone."""
+    if tensor.is_complex():
+        return torch.view_as_complex(without_past(torch.view_as_real(tensor), moment, reduced))
     return torch.full_like(tensor, moment.of_fresh(tensor))
