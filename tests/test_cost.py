@@ -73,6 +73,7 @@ def assert_costs(plan: fxgrow.Plan, before: Figures, after: Figures) -> None:
 
 
 @with_torchvision
+@thinned("figures")
 @pytest.mark.parametrize("case", MODELS)
 def test_a_plan_states_the_figures_of_its_student(case: str) -> None:
     name, spec, output = MODELS[case]

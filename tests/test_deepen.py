@@ -23,7 +23,7 @@ from tests.analysed import EACH, analysed, teacher_and_inputs
 from tests.check import randomise, relative_error, run
 from tests.depth_cases import ACTIVATIONS, REQUESTS, outcome
 from tests.nets import Net
-from tests.thinned import thinned
+from tests.thinned import THOROUGH, thinned
 from tests.untouched import assert_untouched
 
 EXACT = 1e-10
@@ -54,6 +54,7 @@ def assert_same(teacher: nn.Module, student: nn.Module, x: Any, *, train: bool =
 
 
 @MEASURED
+@thinned("claims")
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("asked", REQUESTS)
 def test_what_the_plan_claims_is_what_is_measured(asked: str, activation: str) -> None:
@@ -65,6 +66,7 @@ def test_what_the_plan_claims_is_what_is_measured(asked: str, activation: str) -
         assert "train" in found.measured
 
 
+@THOROUGH  # it measures all of them
 @MEASURED
 def test_the_page_of_what_is_exact_says_what_is_measured() -> None:
     docs = Path(__file__).parent.parent / "docs"

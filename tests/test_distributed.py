@@ -1,20 +1,17 @@
 """Growing where several processes train one model: each makes the same student, inside of its wrapper and outside."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
 import fxgrow
+from tests.ranks import TOGETHER, in_processes
 
-pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
+pytestmark = TOGETHER
 
 STEPS, GROWN_AT = 6, 3
 SPEC = [fxgrow.Widen("0", 1.5), fxgrow.Deepen("2")]
@@ -89,23 +86,16 @@ def refused(rank: int) -> list[str]:
     return [*said, str(caught.value)]
 
 
-def one_rank(rank: int, folder: str) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+def one_rank(rank: int, number: int) -> tuple[Any, ...]:
     students = [trained(rank, "module", inside=False)]
     students += [trained(rank, output, inside=True) for output in ("graph", "module")]
-    torch.save((students, kept(), refused(rank)), f"{folder}/rank{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return students, kept(), refused(rank)
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What two processes found."""
-    folder: Path = tmp_path_factory.mktemp("ranks")
-    mp.spawn(one_rank, args=(str(folder),), nprocs=2)
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+    return in_processes(one_rank, tmp_path_factory.mktemp("ranks"), 2)
 
 
 def test_two_processes_grow_the_same_and_train_on_as_one(ranks: list[Any]) -> None:

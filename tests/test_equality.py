@@ -12,6 +12,7 @@ from tests.nets import FAMILIES, NETS, Net
 from tests.thinned import thinned
 
 
+@thinned("exact")
 @pytest.mark.parametrize("net", EACH)
 def test_growth_is_exact(net: Net) -> None:
     """Also the plan's widths are the factor's, and the student's parameters add up to more."""

@@ -19,6 +19,7 @@ from fxgrow.infer.width_graph import WidthGraph
 from fxgrow.layouts.layout import Layout
 from tests.analysed import EACH, Output, analysed, planned
 from tests.nets import NETS, Net
+from tests.thinned import thinned
 
 FOLDER = Path(__file__).parent / "golden" / "analysis"
 OUTPUTS: tuple[Output, ...] = ("graph", "module")
@@ -86,6 +87,7 @@ def golden(net: Net) -> list[str]:
     return text[start:].split(f"\n{HEADING}")[0].strip().split("\n")[1:]
 
 
+@thinned("golden")
 @pytest.mark.parametrize("net", EACH)
 def test_the_analysis_is_that_of_the_golden_file(net: Net) -> None:
     lines = list(difflib.unified_diff(golden(net), both(net), "golden", "found", lineterm="", n=0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,35 +9,18 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fxgrow
+from tests.ranks import TOGETHER, in_processes
 from tests.sharded_nets import CASES, IDS, IMAGES, Case
 from tests.thinned import THOROUGH
 
-pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
+pytestmark = TOGETHER
 
 MIB = 1 << 20
 State = dict[str, dict[str, Tensor]]
-
-
-def spawned(work: Callable[..., None], folder: Path, number: int, *given: Any) -> list[Any]:
-    """What each of some processes wrote."""
-    mp.spawn(_run, args=(work, str(folder), number, *given), nprocs=number)
-    return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(number)]
-
-
-def _run(rank: int, work: Callable[..., Any], folder: str, number: int, *given: Any) -> None:
-    import torch.distributed.fsdp
-
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=number)
-    torch.save(work(rank, number, *given), f"{folder}/rank{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
 
 
 def sharded(model: nn.Module, mesh: Any, case: Case) -> nn.Module:
@@ -152,7 +134,7 @@ def test_a_sharded_model_grows_to_the_bits_of_growing_in_memory(
 ) -> None:
     """Uneven shards, fewer rows than processes, HSDP, tied weights, buffers, columns; parameters and Adam's state."""
     names = [name for name in CASES if name != "columns" or mesh[-1] in (2, 4)]
-    for results in spawned(both_ways, tmp_path, number, names, method, mesh, dtype):
+    for results in in_processes(both_ways, tmp_path, number, names, method, mesh, dtype):
         for name in names:
             one = results[name]
             (tensors, states), (found, of_found) = one["expected"], one["found"]
@@ -194,7 +176,7 @@ def test_twenty_steps_with_a_growth_in_the_middle_equal_one_process(
     number: int, dtype: torch.dtype, close: float, tmp_path: Path
 ) -> None:
     alone = twenty_steps(None, number, dtype)
-    for parts in spawned(twenty_steps, tmp_path, number, dtype):
+    for parts in in_processes(twenty_steps, tmp_path, number, dtype):
         assert parts.keys() == alone.keys()
         for name, parameter in alone.items():
             torch.testing.assert_close(parts[name], parameter, rtol=close, atol=close)
@@ -241,7 +223,7 @@ def measured(rank: int, number: int) -> tuple[int, int, list[int], int]:
 
 def test_no_process_makes_a_large_tensor_or_receives_more_than_its_own(tmp_path: Path) -> None:
     """The whole weight has 74 MB, its part on four processes 18 MB."""
-    for largest, shard, received, all_shards in spawned(measured, tmp_path, 4):
+    for largest, shard, received, all_shards in in_processes(measured, tmp_path, 4):
         assert largest <= 2 * shard + 16 * MIB
         assert max(received) <= shard
         assert sum(received) <= 3 * all_shards  # weights and both moments
@@ -298,7 +280,7 @@ def distributed(mesh: Any) -> nn.Module:
 
 
 def test_what_one_process_cannot_grow_none_does_and_each_says_why(tmp_path: Path) -> None:
-    first, second = spawned(refusals, tmp_path, 2)
+    first, second = in_processes(refusals, tmp_path, 2)
     assert "nothing like it" in first[0]
     assert "process 0 cannot grow the model" in second[0]
     assert "nothing like it" in second[0]
@@ -360,7 +342,7 @@ def settings_of_clones(rank: int, number: int) -> list[Any]:
 
 
 def test_a_clone_is_sharded_as_its_block_with_what_was_left_out_and_set(tmp_path: Path) -> None:
-    assert spawned(settings_of_clones, tmp_path, 2) == [[True, True, "whole", False, True]] * 2
+    assert in_processes(settings_of_clones, tmp_path, 2) == [[True, True, "whole", False, True]] * 2
 
 
 def looked_at(rank: int, number: int) -> tuple[list[str], list[str], str, str]:
@@ -377,7 +359,7 @@ def looked_at(rank: int, number: int) -> tuple[list[str], list[str], str, str]:
 
 
 def test_the_widths_of_a_sharded_model_are_those_of_the_model(tmp_path: Path) -> None:
-    found, before, plan, of_verify = spawned(looked_at, tmp_path, 1)[0]
+    found, before, plan, of_verify = in_processes(looked_at, tmp_path, 1)[0]
     assert found == before
     assert "compare what teacher and student return" in of_verify
     assert "FSDP" not in plan
@@ -404,4 +386,4 @@ def chains(rank: int, number: int) -> list[bool]:
 
 
 def test_chains_of_plans_are_applied_to_sharded_models(tmp_path: Path) -> None:
-    assert spawned(chains, tmp_path, 2) == [[True, True, True]] * 2
+    assert in_processes(chains, tmp_path, 2) == [[True, True, True]] * 2

@@ -14,11 +14,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import fxgrow
+from tests.ranks import TOGETHER, in_processes
 from tests.sharded_nets import CASES, IDS
-from tests.test_grow_sharded import State, contents, sharded, spawned, trained
+from tests.test_grow_sharded import State, contents, sharded, trained
 from tests.thinned import THOROUGH
 
-pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
+pytestmark = TOGETHER
 
 CASE = CASES["decoder"]
 SPECS = [1.5, [fxgrow.Deepen("layers.1", blocks=1), {"layers.0*": 1.25}]]
@@ -75,9 +76,9 @@ def folder_of(tmp_path: Path, name: str) -> Path:
 @pytest.mark.parametrize("readers", [(3,), pytest.param((1, 2), marks=THOROUGH)])
 def test_a_checkpoint_of_four_processes_is_grown_on_load_by_fewer(readers: tuple[int, ...], tmp_path: Path) -> None:
     checkpoint = str(tmp_path / "teacher")
-    tensors, states = spawned(written, folder_of(tmp_path, "four"), 4, checkpoint)[0]
+    tensors, states = in_processes(written, folder_of(tmp_path, "four"), 4, checkpoint)[0]
     for number in readers:
-        found, of_found = spawned(loaded, folder_of(tmp_path, str(number)), number, checkpoint)[0]
+        found, of_found = in_processes(loaded, folder_of(tmp_path, str(number)), number, checkpoint)[0]
         assert [name for name in tensors if not torch.equal(tensors[name], found[name])] == []
         assert [
             (name, key)
@@ -129,12 +130,13 @@ def resumed(rank: int, number: int, folder: str) -> list[float]:
     return losses(student, optimizer)
 
 
-def test_a_run_that_was_grown_twice_is_resumed_on_any_number_of_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [2, pytest.param(3, marks=THOROUGH)])
+def test_a_run_that_was_grown_twice_is_resumed_on_any_number_of_processes(number: int, tmp_path: Path) -> None:
     """From a checkpoint of torch.distributed and the plan: on as many to the bit, on others up to rounding."""
     run = str(folder_of(tmp_path, "run"))
-    before = spawned(grown_twice, folder_of(tmp_path, "first"), 2, run)[0]
-    assert spawned(resumed, folder_of(tmp_path, "again"), 2, run)[0] == before
-    assert spawned(resumed, folder_of(tmp_path, "three"), 3, run)[0] == pytest.approx(before, rel=1e-5)
+    before = in_processes(grown_twice, folder_of(tmp_path, "first"), 2, run)[0]
+    after = in_processes(resumed, folder_of(tmp_path, "again"), number, run)[0]
+    assert after == (before if number == 2 else pytest.approx(before, rel=1e-5))
 
 
 KILLED = """
@@ -170,5 +172,5 @@ def refused(rank: int, number: int, folder: str) -> str:
 
 
 def test_save_names_the_way_for_a_sharded_model(tmp_path: Path) -> None:
-    said = spawned(refused, folder_of(tmp_path, "one"), 1, str(tmp_path))
+    said = in_processes(refused, folder_of(tmp_path, "one"), 1, str(tmp_path))
     assert "torch.distributed.checkpoint" in said[0]

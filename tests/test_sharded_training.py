@@ -1,21 +1,19 @@
 """`fully_shard` (FSDP2) on two processes: a student that is sharded by its blocks trains as one process would."""
 
-import os
 from collections import Counter
 from pathlib import Path
 
-import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 import fxgrow
 from fxgrow.model.tree import Output
 from tests.decoders import Config, Decoder
+from tests.ranks import TOGETHER, in_processes
 
-pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
+pytestmark = TOGETHER
 
 IDS = torch.arange(24).view(2, 12) % 32
 STEPS = 3
@@ -53,12 +51,9 @@ def trained(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.full_tensor() if hasattr(p, "full_tensor") else p for name, p in model.named_parameters()}
 
 
-def one_rank(rank: int, folder: str) -> None:
+def one_rank(rank: int, number: int) -> tuple[dict[str, Tensor], Counter[int]]:
     from torch.distributed.fsdp import fully_shard
 
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
     mesh = dist.init_device_mesh("cpu", (2,))
     model = deeper()
     layers = model.get_submodule("layers")
@@ -68,7 +63,7 @@ def one_rank(rank: int, folder: str) -> None:
         fully_shard(layer, mesh=mesh)
         layer.register_forward_hook(lambda *_, number=number: called.update([number]))
     fully_shard(model, mesh=mesh)
-    torch.save((trained(model), called), f"{folder}/rank{rank}.pt")
+    found = trained(model)
     stochastic = []
     for output in ("graph", "module"):
         student = fully_shard(wider(output), mesh=mesh)
@@ -77,16 +72,13 @@ def one_rank(rank: int, folder: str) -> None:
             with torch.no_grad():
                 stochastic.append(not torch.equal(student(IDS), student(IDS)))
     assert stochastic == 2 * [True, False, True]
-    dist.barrier()
-    dist.destroy_process_group()
+    return found, called
 
 
 def test_a_deepened_student_sharded_by_its_blocks_trains_as_one_process_does(tmp_path: Path) -> None:
     """Also the mode of a sharded student, whose class torch has swapped, can be changed."""
     alone = trained(deeper())
-    mp.spawn(one_rank, args=(str(tmp_path),), nprocs=2)
-    for rank in range(2):
-        sharded, called = torch.load(tmp_path / f"rank{rank}.pt", weights_only=False)
+    for sharded, called in in_processes(one_rank, tmp_path, 2):
         assert called == Counter(dict.fromkeys(range(5), STEPS))
         assert sharded.keys() == alone.keys()
         for name, parameter in alone.items():

@@ -1,19 +1,16 @@
 """`ZeroRedundancyOptimizer` on two processes: grown in mid-training, it goes on as one process would."""
 
-import os
 from pathlib import Path
 
-import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import fxgrow
+from tests.ranks import TOGETHER, in_processes
 from tests.test_optimizers import batch, net, step
 
-pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
+pytestmark = TOGETHER
 
 SPEC = [fxgrow.Widen("0", 13), fxgrow.Widen("3", 1.5), fxgrow.Deepen("3")]
 
@@ -33,31 +30,28 @@ def trained(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in student.named_parameters()}
 
 
-def one_rank(rank: int, folder: str) -> None:
+def one_rank(rank: int, number: int) -> dict[bool, tuple[dict[str, Tensor], int, int]]:
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+    found = {}
     for view in (False, True):
         model = net()
         optimizer = ZeroRedundancyOptimizer(grouped(model), torch.optim.AdamW, parameters_as_bucket_view=view, lr=1e-3)
         grown = trained(model, optimizer)
         held = sum(len(group["params"]) for group in optimizer.optim.param_groups)
-        torch.save((grown, held, len(optimizer.optim.state)), f"{folder}/rank{rank}{view}.pt")
+        found[view] = (grown, held, len(optimizer.optim.state))
         optimizer.consolidate_state_dict(0)
         assert rank or len(optimizer.state_dict()["state"]) == len(grown)
-    dist.barrier()
-    dist.destroy_process_group()
+    return found
 
 
 def test_ranks_train_the_student_as_one_process_does(tmp_path: Path) -> None:
     """Also where the parameters lie in buckets (`parameters_as_bucket_view`)."""
     model = net()
     alone = trained(model, torch.optim.AdamW(grouped(model), 1e-3))
-    mp.spawn(one_rank, args=(str(tmp_path),), nprocs=2)
+    found = in_processes(one_rank, tmp_path, 2)
     for view in (False, True):
-        ranks = [torch.load(tmp_path / f"rank{rank}{view}.pt") for rank in range(2)]
+        ranks = [of_rank[view] for of_rank in found]
         for grown, held, with_state in ranks:
             assert grown.keys() == alone.keys()
             assert all(torch.equal(grown[name], p) for name, p in alone.items())
