@@ -168,6 +168,7 @@ def grow_checkpoint(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
+    groups: Sequence[Sequence[str]] | None = None,
     threads: int = 1,
     progress: bool | None = None,
 ) -> None:
@@ -182,6 +183,8 @@ def grow_checkpoint(
         source: The teacher's `.safetensors` file, or the `.safetensors.index.json` of several.
         target: The student's, of the same kind. An index stands in another folder than the source's; its files have
             the names of the source's.
+        groups: The names of the parameters in each group of an optimizer in a file of `torch.save`. Needed where it has
+            several groups and was not made of `model.named_parameters()`.
         threads: How many make blocks beside each other; the bits do not depend on it.
         progress: As for `fxgrow.grow`.
 
@@ -211,7 +214,13 @@ def grow_checkpoint(
         number = as_int(threads)
         if number is None or number < 1:
             raise GrowError(f"threads is a number of threads, 1 or more, not {threads!r:.60}")
-        convert(chained(plan), _path(source), _path(target), number)
+        if groups is not None and not (_is_list(groups) and all(map(_is_list, groups))):
+            raise GrowError(f"groups is a list with the names of each group, not {groups!r:.60}")
+        convert(chained(plan), _path(source), _path(target), number, groups)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _path(path: object) -> Path:

@@ -192,17 +192,6 @@ def test_a_format_can_become_the_other(old: str, new: str, tmp_path: Path) -> No
     assert not differences(found, fxgrow.apply(golden_plan(), teacher, golden_inputs()))
 
 
-def test_tensors_beside_the_weights_are_refused(tmp_path: Path) -> None:
-    """Those of an optimizer would have the teacher's shapes."""
-    teacher = golden_net()
-    optimizer = torch.optim.SGD(teacher.parameters(), 0.1, momentum=0.9)
-    for parameter in teacher.parameters():
-        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    torch.save({"model": teacher.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "teacher.pt")
-    with pytest.raises(fxgrow.GrowError, match="optimizer"):
-        fxgrow.grow_checkpoint(golden_plan(), tmp_path / "teacher.pt", tmp_path / "student.pt")
-
-
 def test_what_torch_cannot_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "teacher.pt"
     torch.save(golden_net().state_dict(), path)

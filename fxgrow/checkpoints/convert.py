@@ -9,10 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..base.progress import step
 from ..errors import GrowError, in_words
 from ..plans.growth_plan import Plan
-from ..state.files import temporary
+from ..state.files import KEY, temporary
 from .files import (
     INDEX,
     MAP,
@@ -26,12 +28,14 @@ from .files import (
     shards_of,
 )  # fmt: skip
 from .fill_file import Source, check_pairs, fill
+from .kept import KeptBeside, KeptSource, with_what_is_beside
 from .outline import Info, Made, outline, tied
 from .safetensors_file import SafetensorsSource, SafetensorsTarget
 from .torch_file import TorchSource, TorchTarget
+from .torch_optimizers import Names, TorchBeside
 
 
-def convert(chain: Plan, source: Path, target: Path, threads: int) -> None:
+def convert(chain: Plan, source: Path, target: Path, threads: int, groups: Names | None = None) -> None:
     """Write the student's checkpoint.
 
     Args:
@@ -39,21 +43,28 @@ def convert(chain: Plan, source: Path, target: Path, threads: int) -> None:
         source: The teacher's checkpoint.
         target: The student's.
         threads: How many work beside each other.
+        groups: The names of the parameters in each group of the optimizer, where the checkpoint does not say.
 
     Raises:
         GrowError: One of the files is not as it should be, or cannot be written; the target is then as before.
         PlanError: The source is no checkpoint of the plan's teacher.
     """
     check_names(source, target)
-    first = given = opened(source)
+    first = given = with_what_is_beside(opened(source))
     if prefix := prefix_of(given.infos, [one.name for one in chain.stored]):
         given = Unwrapped(given, prefix)
-    outlines = _outlines(chain, given.infos)  # before anything is written
-    check_pairs(chain, given)
-    writer = _Writer(target, first, prefix, outlines)
+    alone = isinstance(first, TorchSource) and not first.infos  # an optimizer without its model
+    outlines = _outlines(chain, _of_teacher(chain) if alone else given.infos)  # before anything is written
+    beside = _beside(first, chain, outlines[-1], groups, prefix)
+    _check_kind(beside, source, target)
+    if alone:
+        outlines = [{}]
+    else:
+        check_pairs(chain, given)
+    writer = _Writer(target, first, prefix, outlines, beside)
     between: list[Path] = []
     try:
-        for number, (plan, made) in enumerate(zip(chain.steps, outlines, strict=True), 1):
+        for number, (plan, made) in enumerate(zip(chain.steps[-len(outlines) :], outlines, strict=True), 1):
             with step(f"plan {number} of {len(outlines)}" if len(outlines) > 1 else "growing"):
                 if number == len(outlines):
                     writer.write(plan, made, given, threads)
@@ -87,6 +98,34 @@ def check_names(source: Path, target: Path) -> None:
             raise GrowError(f"the files of {target} would replace those of {source}: give another folder")
 
 
+def _beside(
+    first: Source, chain: Plan, made: Mapping[str, Made], groups: Names | None, prefix: str
+) -> KeptBeside | TorchBeside | None:
+    """What the student's file holds beside the weights."""
+    if isinstance(first, KeptSource):
+        return first.grown(chain, made)
+    if isinstance(first, TorchSource) and first.optimizers is not None:
+        return first.optimizers.grown(chain, made, groups, prefix)
+    return None
+
+
+def _check_kind(beside: KeptBeside | TorchBeside | None, source: Path, target: Path) -> None:
+    """Whether the target's format holds what is beside the weights.
+
+    Raises:
+        GrowError: It does not.
+    """
+    if isinstance(beside, KeptBeside) and not target.name.endswith(SAFETENSORS):
+        raise GrowError(f"{source} is a file of fxgrow.save, and so is what grows of it: {target} ends otherwise")
+    if isinstance(beside, TorchBeside) and target.name.endswith((SAFETENSORS, INDEX)):
+        raise GrowError(f"{source} holds an optimizer, which only files of torch.save do, and {target} is none")
+
+
+def _of_teacher(chain: Plan) -> dict[str, Info]:
+    """What a checkpoint of a plan's teacher holds, in single precision."""
+    return {one.name: Info(one.shape, getattr(torch, one.dtype or "float32")) for one in chain.stored}
+
+
 def _outlines(chain: Plan, infos: Mapping[str, Info]) -> list[dict[str, Made]]:
     outlines = []
     for plan in chain.steps:
@@ -98,7 +137,14 @@ def _outlines(chain: Plan, infos: Mapping[str, Info]) -> list[dict[str, Made]]:
 class _Writer:
     """Writes the checkpoints of a chain of plans, of which the last one is wanted."""
 
-    def __init__(self, target: Path, first: Source, prefix: str, outlines: Sequence[Mapping[str, Made]]) -> None:
+    def __init__(
+        self,
+        target: Path,
+        first: Source,
+        prefix: str,
+        outlines: Sequence[Mapping[str, Made]],
+        beside: KeptBeside | TorchBeside | None = None,
+    ) -> None:
         """Nothing is written yet.
 
         Args:
@@ -106,8 +152,9 @@ class _Writer:
             first: The checkpoint of the first teacher.
             prefix: What stands before each name in it.
             outlines: What the checkpoint after each plan holds.
+            beside: What the last of them holds beside the weights.
         """
-        self._target, self._first, self._prefix = target, first, prefix
+        self._target, self._first, self._prefix, self._beside = target, first, prefix, beside
         self._shards: dict[str, str] = {}
         if isinstance(first, ShardedSource):
             self._shards = {name.removeprefix(prefix): file for name, file in first.shards.items()}
@@ -125,6 +172,9 @@ class _Writer:
             for file, inside in files.items():
                 written.add(file, inside, self._format(made))
             fill(plan, made, given, written, threads)
+            for name, tensor in () if self._beside is None else self._beside.data():
+                written.files[self._target.name].write(name, 0, tensor)
+                written.forget()
         if indexed:
             assert isinstance(self._first, ShardedSource)
             shards = {self._prefix + name: file for name, file in self._shards.items()}
@@ -135,9 +185,14 @@ class _Writer:
         if not self._target.name.endswith((SAFETENSORS, INDEX)):
             whole = self._first if isinstance(self._first, TorchSource) else None
             ties = {self._prefix + name: self._prefix + first for name, first in tied(made)}
-            return lambda path, infos: TorchTarget(path, infos, whole, ties)
-        metadata = self._first.metadata if isinstance(self._first, SafetensorsSource) else PYTORCH
-        return lambda path, infos: SafetensorsTarget(path, infos, metadata)
+            optimizers = self._beside if isinstance(self._beside, TorchBeside) else None
+            return lambda path, infos: TorchTarget(path, infos, whole, ties, optimizers)
+        first = self._first
+        metadata = dict(first.metadata) if isinstance(first, SafetensorsSource | KeptSource) else PYTORCH
+        if not isinstance(self._beside, KeptBeside):
+            return lambda path, infos: SafetensorsTarget(path, infos, metadata)
+        more, metadata = self._beside.infos, {**metadata, KEY: self._beside.text}
+        return lambda path, infos: SafetensorsTarget(path, {**infos, **more}, metadata)
 
     def write_between(
         self, path: Path, plan: Plan, made: Mapping[str, Made], given: Source, threads: int

@@ -7,7 +7,7 @@ which know where in the file theirs begin.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..base.torch_private import fake_mode, place_in_file, pytree
 from ..errors import GrowError, in_words
 from .mapped import Mapped
 from .outline import Info
+from .torch_optimizers import TorchBeside, TorchOptimizers, find
 
 KEYS = ("state_dict", "model", "model_state_dict")  # under which training scripts keep a state_dict
 
@@ -29,6 +30,7 @@ class TorchSource:
         infos: The tensors of its state_dict by name.
         whole: All that it holds, with fake tensors.
         key: Under which key the state_dict is in it; None where it is the whole.
+        optimizers: Those of torch that it holds, too; None for none.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,14 +42,17 @@ class TorchSource:
         if not path.is_file():
             raise GrowError(f"there is no file {path}")
         self.whole = _loaded(path)
+        found = find(self.whole)
+        self.optimizers = TorchOptimizers(found, self._data) if found else None
         self.key = next((key for key in KEYS if _is_state(self.whole, key)), None)
-        state = self.whole if self.key is None else self.whole[self.key]
-        if not isinstance(state, Mapping) or not state or not all(map(_is_entry, state.items())):
+        state = {} if () in found else self.whole if self.key is None else self.whole[self.key]
+        if not isinstance(state, Mapping) or not (state or found) or not all(map(_is_entry, state.items())):
             raise GrowError(f"{path} holds no state_dict")
-        if self.key is not None and (more := _other_tensors(self.whole, self.key)):
+        known = {self.key, *(at[0] for at in found if at)}
+        if self.key is not None and (more := _other_tensors(self.whole, known)):
             raise GrowError(
-                f"{path} holds tensors beside the state_dict, under {more!r:.60}, and how they grow is not known; save "
-                "the state_dict alone, or let apply(..., optimizer=) grow an optimizer"
+                f"{path} holds tensors beside the state_dict and optimizers, under {more!r:.60}, and how they grow is "
+                "not known; save the file without them"
             )
         self.state: Mapping[str, Tensor] = state
         self.infos: Mapping[str, Info] = {name: Info(tuple(t.shape), t.dtype) for name, t in state.items()}
@@ -55,7 +60,9 @@ class TorchSource:
 
     def tensor(self, name: str) -> Tensor:
         """A tensor, whose data are read where it is."""
-        fake = self.state[name]
+        return self._data(self.state[name])
+
+    def _data(self, fake: Tensor) -> Tensor:
         if not fake.numel():
             return torch.empty(fake.shape, dtype=fake.dtype)
         start = place_in_file(fake)
@@ -85,9 +92,9 @@ def _is_entry(entry: tuple[Any, Any]) -> bool:
     return isinstance(entry[0], str) and isinstance(entry[1], Tensor) and entry[1].layout == torch.strided
 
 
-def _other_tensors(whole: Mapping[str, Any], key: str) -> str:
-    """The key of the first entry beside the state_dict that holds tensors; "" for none."""
-    others = {name: entry for name, entry in whole.items() if name != key}
+def _other_tensors(whole: Mapping[str, Any], known: Collection[str | int | None]) -> str:
+    """The key of the first entry beside what is known that holds tensors; "" for none."""
+    others = {name: entry for name, entry in whole.items() if name not in known}
     return next(
         (name for name, entry in others.items() if any(isinstance(t, Tensor) for t in pytree.tree_leaves(entry))), ""
     )
@@ -97,7 +104,12 @@ class TorchTarget:
     """A file that is written under another name, and gets its own when it is whole."""
 
     def __init__(
-        self, path: Path, infos: Mapping[str, Info], source: TorchSource | None, ties: Mapping[str, str]
+        self,
+        path: Path,
+        infos: Mapping[str, Info],
+        source: TorchSource | None,
+        ties: Mapping[str, str],
+        beside: TorchBeside | None = None,
     ) -> None:
         """Make it, without data.
 
@@ -106,25 +118,32 @@ class TorchTarget:
             infos: Its tensors by name.
             source: The teacher's file, whose other entries it has, too; None where that is in another format.
             ties: The names of tensors that are another one, and the name of that.
+            beside: The student's optimizers; None for none.
 
         Raises:
             GrowError: It cannot be made.
         """
-        self.infos, self._ties = infos, ties
+        self.infos, self._ties = {**infos, **({} if beside is None else beside.infos)}, ties
         try:
             with fake_mode():
-                state: dict[str, Tensor] = {}
-                for name, info in infos.items():
+                tensors: dict[str, Tensor] = {}
+                for name, info in self.infos.items():
                     first = ties.get(name, name)
-                    state[name] = state[first] if first != name else torch.empty(info.shape, dtype=info.dtype)
+                    tensors[name] = tensors[first] if first != name else torch.empty(info.shape, dtype=info.dtype)
+                state = {name: tensors[name] for name in infos}
                 whole = state if source is None or source.key is None else {**source.whole, source.key: state}
+                if beside is not None and source is not None:
+                    whole = beside.placed(source.whole if source.key is None else whole, tensors)
                 with torch.serialization.skip_data(materialize_fake_tensors=True):
                     torch.save(whole, path)
         except Exception as error:
             raise GrowError(f"cannot write {path}: {in_words(error)}") from error
         self.mapped = Mapped(path, size=path.stat().st_size, made=True)
-        made = TorchSource(path)
-        self._starts = {name: place_in_file(tensor) for name, tensor in made.state.items() if tensor.numel()}
+        names = {id(tensor): name for name, tensor in reversed(tensors.items())}
+        both = zip(pytree.tree_leaves(whole), pytree.tree_leaves(_loaded(path)), strict=True)
+        self._starts = {
+            names[id(fake)]: place_in_file(written) for fake, written in both if id(fake) in names and fake.numel()
+        }
 
     def write(self, name: str, start: int, data: Tensor) -> None:
         """Write entries of a tensor, row by row, from its entry `start` on."""

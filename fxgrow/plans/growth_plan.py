@@ -80,6 +80,8 @@ class Plan:
         clone_outputs: The tensors that the student returns beside those of the teacher, because it has clones.
         io_dims: Where inputs and outputs of the model grow.
         stored: The tensors of the teacher's `state_dict`; empty in plans of versions before 1.3.
+        order: Where the student has new modules, its parameters, each once, in the order of `named_parameters()`. Empty
+            in plans of versions before 1.6.
         next: The plan for the student that this one makes.
         sizes: The sizes that inputs of the student must have, because its code mixes them with widths that grow.
         costs: What each module costs before and after growth; empty in plans of versions before 1.5. Comparisons of
@@ -109,6 +111,7 @@ class Plan:
     io_dims: tuple[IoDimPlan, ...] = ()
     sizes: tuple[FixedSize, ...] = ()
     stored: tuple[Stored, ...] = ()
+    order: tuple[str, ...] = ()
     next: Plan | None = None
     costs: tuple[LayerCost, ...] = field(default=(), compare=False)
     made_with: MadeWith = field(default_factory=MadeWith, compare=False)
@@ -350,6 +353,7 @@ class Plan:
             validation.check_recounts(step.recounts)
             validation.check_stated(step.stated)
             validation.check_costs(step.costs)
+            validation.check_order(step.order)
             reason = why_invalid(step.example) if step.example is not None else ""
             if reason:
                 raise PlanError(f"the plan's example inputs are none: {reason}")

@@ -78,6 +78,11 @@ def check_costs(costs: Sequence[LayerCost]) -> None:
             raise PlanError(f"the plan says that {one.name!r} costs what no module costs")
 
 
+def check_order(order: Sequence[str]) -> None:
+    """Each parameter stands once."""
+    _check_distinct("parameters in order", order)
+
+
 def _check_mean_fill(t: TensorPlan, widths: Mapping[str, Width]) -> None:
     carrying = [any(widths[name].mean_channels for name in atoms(layout)) for layout in t.layouts]
     fills = t.mean_fill or ("",) * len(t.layouts)

@@ -6,7 +6,7 @@ is one of a subclass with more in its state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,10 @@ class Rule:
 
     moments: Mapping[str, Moment | None]
     factored: tuple[str, str] | None = None
+
+    def has(self, names: Collection[str]) -> bool:
+        """Whether a state may have entries of these names."""
+        return {*names} <= {*self.moments, *(self.factored or ())}
 
     def unknown(self, state: Mapping[str, Any], shape: torch.Size) -> str:
         """The name in a state that this rule does not know, or that has not the parameter's shape; "" for none."""
@@ -135,6 +139,46 @@ def needed(optimizer: Optimizer) -> Rule:
             "reset=True, which drops the state of the parameters, or register it with fxgrow.state.register"
         )
     return rule
+
+
+def rule_named(kind: str) -> Rule:
+    """The rule for optimizers of a class, by its name: one of torch, or one that was registered.
+
+    Raises:
+        GrowError: There is none.
+    """
+    known = {one.__name__: one for one in _RULES}
+    found = known.get(kind) or getattr(torch.optim, kind, None)
+    rules = [_RULES[one] for one in getattr(found, "__mro__", ()) if one in _RULES]
+    if not rules:
+        raise GrowError(
+            f"how the state of {kind} grows is not known (known are {', '.join(names())}); register it with "
+            "fxgrow.state.register"
+        )
+    return rules[0]
+
+
+def rule_like(options: Collection[str], states: Collection[Mapping[str, Any]]) -> Rule:
+    """The rule for an optimizer of torch of which only the names of its options and its states are known.
+
+    Raises:
+        GrowError: There is none, or several would grow them in different ways.
+    """
+    used = {name for state in states for name in state}
+    fits = [rule for kind, rule in _RULES.items() if rule.has(used) and _options_of(kind) <= {*options}]
+    ways = {tuple((name, rule.moments.get(name)) for name in sorted(used)) for rule in fits}
+    if len(ways) != 1:
+        what = f"with {', '.join(sorted(used)) or 'no states'} and the options {', '.join(sorted(options))}"
+        raise GrowError(f"which optimizer of torch has states {what} is not known")
+    return fits[0]
+
+
+def _options_of(kind: Any) -> set[str]:
+    """The names of the options of an optimizer; those that every class has where it cannot be made so."""
+    try:
+        return set(kind([torch.nn.Parameter(torch.zeros(2, 2))], lr=1e-3).defaults)
+    except (TypeError, ValueError):
+        return {"lr"}
 
 
 _ADAM = {"step": COPIED, "exp_avg": FIRST, "exp_avg_sq": SECOND, "max_exp_avg_sq": SECOND}

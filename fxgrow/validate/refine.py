@@ -20,7 +20,7 @@ from ..depth.plan_depth import plan_depth
 from ..errors import PlanError
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Equality, Layout, atoms
-from ..model.copies import clone_shared
+from ..model.copies import clone_shared, named_parameters
 from ..model.tree import module_at
 from ..plans.entries import DROP, Edit, Skipped, StatedSize
 from ..plans.growth_plan import Plan
@@ -191,8 +191,15 @@ def _complete(accepted: Plan, widths: WidthGraph, requests: Sequence[Widen | Req
     """The plan of widths that passed the check, with all else that is asked for, and what it costs."""
     deeper = _with_depth(accepted, widths, requests)
     _refuse_nothing(deeper, requests)
-    stated = _with_stated_sizes(deeper, widths)
+    stated = _with_order(_with_stated_sizes(deeper, widths), widths)
     return with_costs(stated, widths, lambda: _on_meta(widths, stated))
+
+
+def _with_order(plan: Plan, widths: WidthGraph) -> Plan:
+    """The plan with the order of the student's parameters, where new modules stand among them."""
+    if not any(change.new_paths for change in plan.changes):
+        return plan
+    return replace(plan, order=tuple(named_parameters(module_at(_on_meta(widths, plan)[0], ""))))
 
 
 def _accepted(widths: WidthGraph, proposal: Plan, repairs: _Repairs, verdict: Verdict) -> Plan:

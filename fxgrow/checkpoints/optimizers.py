@@ -1,0 +1,138 @@
+"""The optimizers of a checkpoint: the groups and states for the student's parameters, by the plans alone.
+
+In: optimizers by the names of the teacher's parameters, with states that lie in a file. Out: the same for the student,
+first on meta, which says what its file holds, then with data, one parameter after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..base.progress import advance, step
+from ..errors import GrowError
+from ..plans.growth_plan import Plan
+from ..state.contents import SavedOptimizer
+from ..state.groups import groups_of_new
+from ..state.optimizer import grown_by
+from ..state.rules import Rule
+from .order import parameter_order
+from .outline import Made
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An optimizer in a file.
+
+    Attributes:
+        saved: Its groups, options and states by the names of the teacher's parameters.
+        rule: How its states grow.
+    """
+
+    saved: SavedOptimizer
+    rule: Rule
+
+
+def check_held(one: Held, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Whether the optimizer is one of the plan's teacher, with states that are known to grow.
+
+    Raises:
+        GrowError: It is not.
+    """
+    for name in [name for names, _ in one.saved.groups for name in names] + [*one.saved.states]:
+        if name not in shapes:
+            raise GrowError(f"the {one.saved.kind} of the checkpoint trains {name!r}, which the plan's teacher lacks")
+    if one.saved.warmup is not None:
+        raise GrowError(
+            "the optimizer of the checkpoint is in the warm-up of new entries; load it, train until the warm-up is "
+            "over, and save it again, or grow it in memory"
+        )
+    for name, state in one.saved.states.items():
+        if unknown := one.rule.unknown(state, torch.Size(shapes[name])):
+            raise GrowError(
+                f"how {unknown!r} in the state that {one.saved.kind} keeps for {name!r} grows is not known, or it has "
+                "another shape than the parameter"
+            )
+
+
+class GrownOptimizers:
+    """Optimizers for the student of a chain of plans.
+
+    Attributes:
+        saved: Them, with states on the meta device.
+    """
+
+    def __init__(self, held: Sequence[Held], chain: Plan, made: Mapping[str, Made]) -> None:
+        """Nothing is read but shapes.
+
+        Args:
+            held: Those of the teacher.
+            chain: The plans.
+            made: What the student's checkpoint holds.
+        """
+        self._held, self._chain = held, chain
+        order = parameter_order(chain, made)
+        self._parameters = {name: torch.empty(made[name].info.shape, device="meta") for name in order}
+        groups = _groups(held, chain, self._parameters)
+        self.saved = [
+            replace(one.saved, groups=groups[number], states=self._on_meta(one)) for number, one in enumerate(held)
+        ]
+
+    def _on_meta(self, one: Held) -> dict[str, State]:
+        states: dict[str, State] = {}
+        for name, state in one.saved.states.items():
+            states.update(self._grown(one, name, {key: _to_meta(value) for key, value in state.items()}))
+        return states
+
+    def _grown(self, one: Held, name: str, state: State) -> dict[str, State]:
+        """The states that follow from that of one parameter of the teacher: its own, and those of its clones."""
+        states: Mapping[str, State] = {name: state}
+        for plan in self._chain.steps:
+            states = grown_by(plan, states, one.rule)
+        return {name: state for name, state in states.items() if name in self._parameters}
+
+    def data(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each tensor of a state on meta, with its data."""
+        total = sum(t.nbytes for one in self._held for state in one.saved.states.values() for t in _tensors(state))
+        with torch.no_grad(), step("optimizer", total):
+            for one, there in zip(self._held, self.saved, strict=True):
+                for name, state in one.saved.states.items():
+                    for new, grown in self._grown(one, name, state).items():
+                        yield from zip(_tensors(there.states[new]), _tensors(grown), strict=True)
+                    advance(sum(t.nbytes for t in _tensors(state)))
+
+
+def _to_meta(value: Any) -> Any:
+    return value.to("meta") if isinstance(value, Tensor) else value
+
+
+def _tensors(state: State) -> list[Tensor]:
+    return [value for value in state.values() if isinstance(value, Tensor)]
+
+
+def _groups(
+    held: Sequence[Held], chain: Plan, parameters: Mapping[str, Tensor]
+) -> list[list[tuple[list[str], dict[str, Any]]]]:
+    """The names of the student's parameters in each group of each optimizer, new ones among them, in order."""
+    groups = [
+        [([chain.student_name(name) for name in names], dict(options)) for names, options in one.saved.groups]
+        for one in held
+    ]
+    trained = {
+        name: (number, position)
+        for number, one in enumerate(groups)
+        for position, (names, _) in enumerate(one)
+        for name in names
+    }
+    order = {name: place for place, name in enumerate(parameters)}
+    for name, (number, position) in groups_of_new(trained, parameters, chain).items():
+        names = groups[number][position][0]
+        before = [place for place, other in enumerate(names) if order.get(other, len(order)) < order[name]]
+        names.insert(before[-1] + 1 if before else 0, name)
+    return groups
