@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 from torch import Tensor
+
+from .torch_private import pytree
 
 ArgumentPath = tuple[int | str, ...]  # a position in (args, kwargs) of a call: ("args", 1) or ("kwargs", "shape", 0)
 
@@ -23,6 +25,16 @@ def leaf_tensors(structure: Any) -> list[Tensor]:
             seen.add(id(value))
             pending += [child for _, child in reversed(children_of(value))]
     return tensors
+
+
+def mapped(function: Callable[[Any], Any], structure: Any) -> Any:
+    """A structure with other leaves; where its class does not take these (PackedSequence), a tuple of them."""
+    leaves, form = pytree.tree_flatten(structure)
+    new = [function(leaf) for leaf in leaves]
+    try:
+        return pytree.tree_unflatten(new, form)
+    except Exception:  # noqa: BLE001 - the class of a user may raise anything
+        return tuple(new)
 
 
 def children_of(value: Any) -> list[tuple[str, Any]]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.proxy import Attribute
 
+from ..base.structures import mapped
 from ..base.torch_private import pytree
 from ..base.wording import a_type, with_article
 from ..errors import GrowError, TraceError
@@ -118,7 +119,7 @@ def keys_of(mapping: Mapping[str, Any]) -> list[str]:
 @recorded
 def form(structure: Any) -> Any:
     """In a traced graph: how many dimensions each tensor of an argument has, and where there is none."""
-    return pytree.tree_map(lambda leaf: leaf.ndim if isinstance(leaf, Tensor) else type(leaf).__name__, structure)
+    return mapped(lambda leaf: leaf.ndim if isinstance(leaf, Tensor) else type(leaf).__name__, structure)
 
 
 def truth(value: Any) -> bool:

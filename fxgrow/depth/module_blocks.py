@@ -16,7 +16,7 @@ from ..infer.width_graph import WidthGraph
 from ..layouts.layout import only_atom
 from ..model.copies import clone_shared
 from ..model.layer_kinds import CONTAINERS, NUMBERED, is_layer_class
-from ..model.tree import Mode
+from ..model.tree import Mode, module_at
 from ..model.walk import submodule
 from ..plans.changes import CLONE, KeptShape, Repeat
 from ..plans.numbering import PLACE, Numbering
@@ -208,7 +208,7 @@ def check_place(root: nn.Module, path: str) -> None:
         Unfit: It is no entry of a container.
     """
     parent_path = path.rpartition(".")[0]
-    parent = submodule(root, parent_path) if parent_path else root
+    parent = module_at(root, parent_path)
     if not isinstance(parent, CONTAINERS):
         raise Unfit(
             f"it is no entry of a Sequential, ModuleList or ModuleDict, so code of {type(parent).__name__} would have "
@@ -218,7 +218,7 @@ def check_place(root: nn.Module, path: str) -> None:
 
 def is_numbered(root: nn.Module, path: str) -> bool:
     """Whether the entries of a container are named by their places."""
-    parent = submodule(root, path) if path else root
+    parent = module_at(root, path)
     return isinstance(parent, NUMBERED) and list(parent._modules) == [
         str(number) for number in range(len(parent._modules))
     ]
@@ -226,7 +226,7 @@ def is_numbered(root: nn.Module, path: str) -> bool:
 
 def has_places(root: nn.Module, path: str) -> bool:
     """Whether they are, or those of a Sequential by one stem and their places, which nothing but their order counts."""
-    parent = submodule(root, path) if path else root
+    parent = module_at(root, path)
     if is_numbered(root, path) or not calls_entries(parent):
         return is_numbered(root, path)
     places = [PLACE.fullmatch(name) for name in parent._modules]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..base.torch_private import pytree
+from ..base.structures import mapped
 from ..layouts.layout import fixed
 from ..ops import Value
 from ..recording.operators import kind_of, tensors_in
@@ -98,4 +98,4 @@ class KnownValues:
             real = tape.constant(leaf) if isinstance(leaf, Tensor) else None
             return self.if_known(tape, leaf) if real is None else self._constants.get(id(real))
 
-        return known(structure) if isinstance(structure, Tensor) else pytree.tree_map(known, structure)
+        return known(structure) if isinstance(structure, Tensor) else mapped(known, structure)

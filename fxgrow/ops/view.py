@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import rnn
 
 from ..base.roles import PASSED_ON
 from ..layouts.layout import ONE, Layout, concat, fixed, product
@@ -298,3 +299,20 @@ def pixel_unshuffle(env: Env, x: Value, factor: int) -> Outcome:
         env.keep(layout, "it is a spatial dimension")
     channels = product([x.layouts[-3], fixed(factor * factor)])
     return (*x.layouts[:-3], channels, *(fixed(n) for n in env.outs[0][-2:]))
+
+
+def _packed(x: Tensor) -> Tensor:
+    """The steps of two sequences of 5 and 3 out of x (2, 5, C), as (8, C), averaged."""
+    return rnn.pack_padded_sequence(x, torch.tensor([5, 3]), batch_first=True).data.mean(0, keepdim=True)
+
+
+@rule(
+    aten._pack_padded_sequence.default,
+    samples=[Sample(lambda: _packed, (5, 8), dim=2)],
+    exact=Exactness(any="what each step of a sequence holds", pinned="steps and the batch"),
+)
+def pack(env: Env, x: Value, lengths: Value, batch_first: bool) -> Outcome:
+    """(N, T, *) and the lengths of the sequences -> (their steps one after the other, *), and how many run at each."""
+    for layout in x.layouts[:2]:
+        env.keep(layout, "steps are picked by their number")
+    return [(fixed(env.outs[0][0]), *x.layouts[2:]), (fixed(env.outs[1][0]),)]
