@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from ..base.structures import mapped
 from ..layouts.layout import fixed
 from ..ops import Value
+from ..ops.functions import is_mean
 from ..recording.operators import kind_of, tensors_in
 from ..recording.tape import Tape, is_infinite, is_uniform
 from .findings import Findings, KeyedValue
@@ -31,7 +33,7 @@ class KnownValues:
         """What is known of a tensor that is used. A constant has fixed sizes, unless all its entries are equal."""
         return self._keyed(tape, tensor)[1]
 
-    def _keyed(self, tape: Tape, tensor: Tensor) -> KeyedValue:
+    def _keyed(self, tape: Tape, tensor: Tensor, call: tuple[Any, tuple[Any, ...]] | None = None) -> KeyedValue:
         real = tape.constant(tensor)
         if real is not None:
             return None, self.constant(real)
@@ -41,6 +43,11 @@ class KnownValues:
             value = self._values[key] = Value(tuple(fixed(n) for n in tensor.shape))
         for layout in value.invalid:
             self.unifier.pin(layout, f"positions of channels are used in {self.unifier.site}")
+        if value.sums and not (call is not None and is_mean(call[0], value, call[1])):
+            for layout in value.sums:
+                reason = f"sum: its result over channels depends on their number (in {self.unifier.site})"
+                self.unifier.pin(layout, reason)
+            value = replace(value, sums=())
         return key, value
 
     def constant(self, real: Tensor) -> Value:
@@ -72,7 +79,7 @@ class KnownValues:
 
         def given(argument: Any) -> Any:
             if isinstance(argument, Tensor):
-                key, value = self._keyed(tape, argument)
+                key, value = self._keyed(tape, argument, (op, args))
                 keys.append(key)
                 return value
             several = isinstance(argument, (list, tuple)) and any(isinstance(a, Tensor) for a in argument)

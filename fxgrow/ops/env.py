@@ -44,6 +44,7 @@ class Value:
         nonnegative: Whether none of its entries is negative; with an origin, zero only where the origin is zero.
         length: (origin, layouts) if it is zero only where all entries of a parameter are zero, as a norm of its rows
             is; the layouts are those of the rows.
+        sums: What it is a sum over. A division by the number of terms makes that a mean; in any other use, it stays.
     """
 
     layouts: tuple[Layout, ...]
@@ -56,6 +57,7 @@ class Value:
     zeros: bool = False
     nonnegative: bool = False
     length: tuple[str, tuple[Layout, ...]] | None = None
+    sums: tuple[Layout, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from ..base.magnitude import far_from_zero
+from ..layouts.unify import size
 from .env import Env, Value
+
+aten = torch.ops.aten
 
 # Functions with a finite value and a finite slope for every finite input, except possibly the very largest.
 TOTAL = frozenset((
@@ -34,6 +40,12 @@ ZERO_AT_ZERO = frozenset((
 NEVER_NEGATIVE = frozenset(("abs", "exp", "exp2", "relu", "relu6", "rsqrt", "sigmoid", "softplus", "sqrt", "square"))
 AWAY_FROM_ZERO = frozenset(("sqrt", "log", "rsqrt", "reciprocal"))  # finite, with a finite slope, for what is positive
 HIGHEST_POWER = 4  # of an activation, which is then finite in every dtype for all but the very largest
+
+
+def is_mean(op: Any, value: Value, args: Sequence[Any]) -> bool:
+    """Whether a call divides a sum by the number of its terms."""
+    divides = op is aten.div.Tensor and len(args) == 2 and type(args[1]) is int
+    return divides and args[1] == math.prod(map(size, value.sums))
 
 
 def is_number(argument: Any) -> bool:

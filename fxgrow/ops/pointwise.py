@@ -224,6 +224,9 @@ def multiply(env: Env, x: Value, factor: Any) -> Outcome:
 )
 def divide(env: Env, x: Value, divisor: Any) -> Outcome:
     """out[i] = x[i] / divisor[i]; a weight as the numerator can still be divided through it."""
+    if x.sums:  # by the number of terms, for all else was pinned before
+        env.uniform(x.sums, "a mean over channels")
+        env.expect(1, product(x.sums))
     if isinstance(divisor, Value) and divisor.length is not None and not divisor.away:
         env.nonzero(divisor.length, f"divides by a norm of {divisor.length[0]}")
     elif not is_divisor(divisor):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layouts.layout import ONE, Layout, fixed
+from ..layouts.layout import ONE, Layout, fixed, is_fixed
 from .env import PARTIAL, Env, Outcome, Value
 from .registry import Exactness, Sample, rule
 
@@ -323,17 +323,31 @@ def _total(
         Sample(lambda: lambda x: x.sum(2)),
         Sample(lambda: lambda x: x * x.sum(1, keepdim=True), grows=False),
         Sample(lambda: lambda x: x * x.sum(), grows=False),
+        Sample(lambda: lambda x: x * (x.sum(1, keepdim=True) / x.shape[1])),
+        Sample(lambda: lambda x: x * (x.sum(1, keepdim=True) / 8), grows=False),
+        Sample(lambda: lambda x: x * (x.sum(1, keepdim=True) / (x.shape[1] + 1)), grows=False),
+        Sample(lambda: lambda x: x + x.sum() / x.numel()),
         _by_weight(lambda w: w / (1 + (w * w).sum(1, keepdim=True)).sqrt()),
     ],
     exact=Exactness(
         any="the other dimensions",
+        equal="the dimensions summed over, where the sum is divided by their size",
         zero="the dimensions of a weight that are summed over",
         pinned="those of an activation",
     ),
     linear="each",
 )
 def total(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
-    """The sum over channels, which depends on their number; zeros in a weight do not change it."""
+    """The sum over channels, which depends on their number; zeros in a weight do not change it.
+
+    Divided by the number of channels it is a mean.
+    """
+    names = [a.name for a in env.op._schema.arguments]
+    given = {**dict(zip(names[1:], args, strict=False)), **kwargs}
+    gone = reduced(x, given.get("dim"))
+    sums = tuple([x.layouts[d] for d in gone])
+    if not x.origin and not all(map(is_fixed, sums)):
+        return Value(left(x, gone, bool(given.get("keepdim", False))), nonnegative=x.nonnegative, sums=sums)
     out = _total(env, x, args, kwargs, ignores_zeros=True)
     return _length(x, out) if x.nonnegative else out
 
