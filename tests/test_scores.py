@@ -599,3 +599,71 @@ def test_other_dtypes(dtype: torch.dtype) -> None:
     expected = fxgrow.scores(model, data(3, 8, 8), entropy)
     found = fxgrow.scores(Residual.to(model, dtype), [(x.to(dtype), y) for x, y in data(3, 8, 8)], entropy)
     assert dict(found) == pytest.approx(dict(expected), rel=1e-3 if dtype == torch.float64 else 0.2)
+
+
+# ---------------------------------------------------------------- places for new layers and blocks
+
+
+class Chain(nn.Module):
+    """Three residual blocks, of which the loss can make one want more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 8)
+        self.blocks = nn.Sequential(*(Block() for _ in range(3)))
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.blocks(self.first(x)))
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.down(torch.relu(self.up(x)))
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_the_score_of_a_place_is_the_length_of_its_gradient(output: str) -> None:
+    torch.manual_seed(0)
+    model, batches = Chain().double(), [(x.double(), y) for x, y in data(6, classes=3)]
+    widths = fxgrow.widths(model, batches[0][0], output=output)
+    other = fxgrow.Deepen("first") if output == "graph" else fxgrow.Deepen("blocks.0", blocks=1)
+    requests = [fxgrow.Deepen("blocks.1", blocks=1), other]
+    found = fxgrow.scores(model, batches, entropy, widths=widths, deeper=requests)
+    student = fxgrow.apply(fxgrow.plan(widths, requests), model)
+    sum(entropy(student, batch) for batch in batches).backward()
+    assert len(found.places) == 2
+    for place in found.places:
+        gradients = [p.grad for p in student.get_submodule(place.path).parameters() if p.grad is not None]
+        expected = sum(float((g / len(batches)).square().sum()) for g in gradients) ** 0.5
+        assert place.value == pytest.approx(expected, rel=1e-9)
+        assert place.value > 0
+    assert {place.follows for place in found.places} == {"blocks.1", other.pattern}
+    assert [place.value for place in found.places] == sorted((p.value for p in found.places), reverse=True)
+    assert all(place.path in str(found) and place.path in found._repr_html_() for place in found.places)
+
+
+def test_places_leave_the_model_and_the_scores_of_widths_as_they_are() -> None:
+    torch.manual_seed(0)
+    model, batches = Chain(), data(6, classes=3)
+    alone = fxgrow.scores(model, batches, entropy)
+    with assert_untouched(model):
+        both = fxgrow.scores(model, batches, entropy, deeper=fxgrow.Deepen("blocks.*", blocks=1))
+    assert dict(alone) == dict(both)
+    assert alone.places == ()
+    assert len(both.places) == 3
+
+
+@pytest.mark.parametrize("deeper", [3, "blocks", [1.5], fxgrow.Widen("*", 2.0)])
+def test_places_that_are_none_are_refused(deeper: Any) -> None:
+    with pytest.raises(GrowError, match="deeper is a Deepen, or a list of them"):
+        fxgrow.scores(Chain(), data(6, classes=3), entropy, deeper=deeper)
+
+
+def test_a_place_where_nothing_fits_is_refused() -> None:
+    with pytest.raises(PlanError, match="nowhere"):
+        fxgrow.scores(Chain(), data(6, classes=3), entropy, deeper=fxgrow.Deepen("nowhere"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..base.tables import html_table, table
 
 _HEADINGS = ("width", "size", "score", "made by", "read by", "not counted")
+_PLACES = ("new layer or block", "follows", "score")
 _SHOWN = 3  # layers in a cell
 
 
@@ -36,6 +37,22 @@ class Score:
     not_counted: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What one new layer or block would gain.
+
+    Attributes:
+        path: Where it is in a student that has all of them.
+        follows: The layer that it follows, or the block that it is a clone of.
+        value: The length of the loss's gradient with respect to its parameters, as they are when it is new. It is
+            compared with those of other places of the same call only.
+    """
+
+    path: str
+    follows: str
+    value: float
+
+
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Scores(Mapping[str, float]):
     """What each width is worth to grow: a mapping from names to numbers, the largest first, as `Budget` takes it.
@@ -44,11 +61,13 @@ class Scores(Mapping[str, float]):
         kind: What was measured.
         rows: One per width, the largest first.
         left_out: Widths that have none, each with its reason.
+        places: What new layers and blocks would gain, the largest first, where these were asked for.
     """
 
     kind: str
     rows: tuple[Score, ...]
     left_out: Mapping[str, str]
+    places: tuple[Place, ...] = ()
 
     def __getitem__(self, name: str) -> float:
         return self.row(name).value
@@ -72,14 +91,20 @@ class Scores(Mapping[str, float]):
 
     def __str__(self) -> str:
         notes = [f"note: {name} has no score: {reason}" for name, reason in self.left_out.items()]
-        return "\n\n".join(["\n".join([self._title(), table(_HEADINGS[: self._columns()], self._cells())]), *notes])
+        shown = [table(_HEADINGS[: self._columns()], self._cells())]
+        shown += [f"\n{table(_PLACES, self._of_places())}"] * bool(self.places)
+        return "\n\n".join(["\n".join([self._title(), *shown]), *notes])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         notes = (f"<p>note: {html.escape(f'{n} has no score: {reason}')}</p>" for n, reason in self.left_out.items())
         shown = html_table(_HEADINGS[: self._columns()], self._cells())
+        shown += html_table(_PLACES, self._of_places()) if self.places else ""
         return f"<p><b>{html.escape(self._title())}</b></p>{shown}{''.join(notes)}"
+
+    def _of_places(self) -> list[tuple[str, ...]]:
+        return [(place.path, place.follows, f"{place.value:.3g}") for place in self.places]
 
     def _title(self) -> str:
         return f"Scores ({self.kind}): {len(self.rows)} widths"

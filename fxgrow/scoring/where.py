@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
@@ -20,9 +21,11 @@ from ..model.copies import clone_owned, named_tensors
 from ..model.example_inputs import ExampleInputs
 from ..model.sharded import is_sharded
 from ..model.supported import check_supported
+from ..spec.requests import Deepen
 from .gathered import Pair, Sums
 from .layers import Layer, layers_of, scored, why_none
 from .measures import KINDS, OF_FITS
+from .places import Deeper, requests_of
 from .recorded import run
 from .result import Score, Scores
 
@@ -40,9 +43,10 @@ def scores(
     *,
     kind: Kind = "gradmax",
     widths: WidthGraph | None = None,
+    deeper: Deepen | Sequence[Deepen] | None = None,
     progress: bool | None = None,
 ) -> Scores:
-    """What each width is worth to grow, measured in one pass over some batches.
+    """What each width is worth to grow, and each place for a new layer, measured in one pass over some batches.
 
     Args:
         model: The trained model, with values; it is not touched. Its modes count: in eval mode norms take their running
@@ -55,15 +59,18 @@ def scores(
         kind: "gradmax": the largest gradient that new rows can have; "tiny": what of the gradient the layers that read
             the width cannot follow and new channels can; "firefly": the gradient of new columns for random rows.
         widths: What `widths` found for the model; None: it is called.
+        deeper: New layers or blocks, as `grow` takes them, of which each place is scored: by the length of the gradient
+            of a new layer's parameters, in a student that has them all.
         progress: As for `trace`.
 
     Returns:
         A mapping from the names of widths to numbers, the largest first, as `Budget(scores=...)` takes it, with the
-        details of each (`rows`) and the reasons where there is none (`left_out`). They depend on the scale of the
-        loss: only those of one call compare.
+        details of each (`rows`) and the reasons where there is none (`left_out`); and the `places`. They depend on the
+        scale of the loss: only those of one call compare, widths with widths and places with places.
 
     Raises:
         GrowError: The loss is not one finite number, there are no batches, or the model is sharded or has no values.
+        PlanError: An argument is something else, or no new layer fits where `deeper` asks for one.
 
     Example:
         >>> import torch, fxgrow
@@ -88,6 +95,7 @@ def scores(
     if widths is not None and not isinstance(widths, WidthGraph):
         raise PlanError(f"widths is what fxgrow.widths found, not {a_type(widths)}")
     with reasons("scores", progress), same_randomness():
+        asked = requests_of(deeper)
         _check_values(model)
         every = _batches(batches)
         first = next(every)
@@ -96,9 +104,13 @@ def scores(
         copied = _copy(model, widths)
         layers = layers_of(copied, widths)
         sums = Sums(scored(widths), kind in OF_FITS)
+        with_all = Deeper(_copy(model, widths), widths, asked) if asked else None
         for number, batch in enumerate(itertools.chain([first], every)):
             sums.add(run(copied, layers, batch, loss, number))
-        return _result(kind, widths, layers, sums)
+            if with_all is not None:
+                with_all.add(batch, loss)
+        found = _result(kind, widths, layers, sums)
+        return found if with_all is None else replace(found, places=with_all.places())
 
 
 def _check_values(model: nn.Module) -> None:
