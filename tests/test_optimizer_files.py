@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import fxgrow
 from fxgrow.checkpoints.order import parameter_order
 from fxgrow.checkpoints.outline import Info, outline
+from fxgrow.state.moments import MomentFilling
 from tests.analysed import Output
 from tests.check import randomise
 from tests.golden_net import golden_inputs, golden_net, golden_plan
@@ -262,3 +263,25 @@ def _warming(model: nn.Module) -> torch.optim.Optimizer:
     for group in optimizer.param_groups:
         group["params"][:] = list(model.parameters())
     return optimizer
+
+
+def test_a_large_state_is_made_part_by_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fxgrow.checkpoints.optimizers.PART", 100)
+    for method in ("split", "zero_out"):
+        teacher, optimizer = trained(lambda model: torch.optim.Adam(model.parameters(), 1e-3))
+        torch.save({"model": teacher.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "a.pt")
+        student = fxgrow.grow(teacher, 2.0, X, optimizer=optimizer, method=method)
+        parts: list[int] = []
+        of = MomentFilling.parts
+
+        def counted(self: Any, *given: Any, of: Any = of, parts: list[int] = parts) -> Iterator[tuple[int, Tensor]]:
+            for first, part in of(self, *given):
+                parts.append(part.numel())
+                yield first, part
+
+        monkeypatch.setattr(MomentFilling, "parts", counted)
+        fxgrow.grow_checkpoint(fxgrow.plan_of(student), tmp_path / "a.pt", tmp_path / f"{method}.pt")
+        monkeypatch.setattr(MomentFilling, "parts", of)
+        assert difference(torch.load(tmp_path / f"{method}.pt")["optimizer"], optimizer.state_dict()) == ""
+        assert len(parts) > 20
+        assert max(parts) <= 16 * 9  # a row is never cut

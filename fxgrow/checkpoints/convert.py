@@ -172,9 +172,10 @@ class _Writer:
             for file, inside in files.items():
                 written.add(file, inside, self._format(made))
             fill(plan, made, given, written, threads)
-            for name, tensor in () if self._beside is None else self._beside.data():
-                written.files[self._target.name].write(name, 0, tensor)
+            for name, start, part in () if self._beside is None else self._beside.data():
+                written.files[self._target.name].write(name, start, part)
                 written.forget()
+                given.forget()
         if indexed:
             assert isinstance(self._first, ShardedSource)
             shards = {self._prefix + name: file for name, file in self._shards.items()}

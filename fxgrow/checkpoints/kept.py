@@ -72,10 +72,10 @@ class KeptBeside:
         self._names = {id(tensor): name for name, tensor in self._tensors.items()}
         self.infos = {name: Info(tuple(t.shape), t.dtype) for name, t in self._tensors.items()}
 
-    def data(self) -> Iterator[tuple[str, Tensor]]:
-        """The tensors by name, one after another."""
-        yield from ((name, tensor) for name, tensor in self._tensors.items() if not tensor.is_meta)
-        yield from ((self._names[id(meta)], tensor) for meta, tensor in self._optimizers.data())
+    def data(self) -> Iterator[tuple[str, int, Tensor]]:
+        """The tensors by name, part by part: from which entry on, and these."""
+        yield from ((name, 0, tensor) for name, tensor in self._tensors.items() if not tensor.is_meta)
+        yield from ((self._names[id(meta)], start, part) for meta, start, part in self._optimizers.data())
 
 
 def _contents(contents: Contents, optimizers: Sequence[SavedOptimizer], chain: Plan) -> Contents:

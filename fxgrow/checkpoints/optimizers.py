@@ -15,14 +15,18 @@ from torch import Tensor
 
 from ..base.progress import advance, step
 from ..errors import GrowError
+from ..plans.changes import Enlarge
+from ..plans.entries import TensorPlan
 from ..plans.growth_plan import Plan
 from ..state.contents import SavedOptimizer
 from ..state.groups import groups_of_new
+from ..state.moments import MomentFilling
 from ..state.optimizer import grown_by
 from ..state.rules import Rule
 from .order import parameter_order
 from .outline import Made
 
+PART = 1 << 20  # entries of a state that are made at a time
 State = dict[str, Any]
 
 
@@ -97,15 +101,42 @@ class GrownOptimizers:
             states = grown_by(plan, states, one.rule)
         return {name: state for name, state in states.items() if name in self._parameters}
 
-    def data(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each tensor of a state on meta, with its data."""
+    def data(self) -> Iterator[tuple[Tensor, int, Tensor]]:
+        """Each tensor of a state on meta, with its data: from which entry on, and these; one part after another."""
         total = sum(t.nbytes for one in self._held for state in one.saved.states.values() for t in _tensors(state))
         with torch.no_grad(), step("optimizer", total):
             for one, there in zip(self._held, self.saved, strict=True):
                 for name, state in one.saved.states.items():
-                    for new, grown in self._grown(one, name, state).items():
-                        yield from zip(_tensors(there.states[new]), _tensors(grown), strict=True)
+                    large = self._large(one, name, state)
+                    if large is not None:
+                        yield from self._by_parts(large, one.rule, state, there.states[self._chain.student_name(name)])
+                    for new, grown in self._grown(one, name, state).items() if large is None else ():
+                        for meta, tensor in zip(_tensors(there.states[new]), _tensors(grown), strict=True):
+                            yield meta, 0, tensor
                     advance(sum(t.nbytes for t in _tensors(state)))
+
+    def _large(self, one: Held, name: str, state: State) -> TensorPlan | None:
+        """What the plan says of a large parameter, if its state follows from that alone; else None."""
+        plan, whole = self._chain, one.rule.factored is None and not any(t.is_complex() for t in _tensors(state))
+        planned = next((planned for planned in plan.tensors if planned.name == name), None)
+        if plan.next is not None or planned is None or not whole:
+            return None
+        changed = any(
+            name == f"{change.path}.weight" if isinstance(change, Enlarge) else name.startswith(f"{change.follows}.")
+            for change in plan.changes
+        )
+        return planned if not changed and max(t.numel() for t in _tensors(state)) > PART else None
+
+    def _by_parts(
+        self, planned: TensorPlan, rule: Rule, state: State, there: State
+    ) -> Iterator[tuple[Tensor, int, Tensor]]:
+        filling = MomentFilling(self._chain)
+        for key, tensor in state.items():
+            if isinstance(tensor, Tensor):
+                moment, meta = rule.moments.get(key), there[key]
+                parts = iter([(0, tensor)]) if moment is None else filling.parts(planned, tensor, moment, PART)
+                for first, part in parts:
+                    yield meta, first * meta[:1].numel() if meta.ndim else 0, part
 
 
 def _to_meta(value: Any) -> Any:

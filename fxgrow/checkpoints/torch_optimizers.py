@@ -152,10 +152,10 @@ class TorchBeside:
             whole = _put(whole, at, pytree.tree_map(replaced, state_dict))
         return whole
 
-    def data(self) -> Iterator[tuple[str, Tensor]]:
-        """The tensors by name, one after another."""
-        yield from ((name, self._read(tensor)) for name, tensor in self._tensors.items() if not tensor.is_meta)
-        yield from ((self._names[id(meta)], tensor) for meta, tensor in self._optimizers.data())
+    def data(self) -> Iterator[tuple[str, int, Tensor]]:
+        """The tensors by name, part by part: from which entry on, and these."""
+        yield from ((name, 0, self._read(tensor)) for name, tensor in self._tensors.items() if not tensor.is_meta)
+        yield from ((self._names[id(meta)], start, part) for meta, start, part in self._optimizers.data())
 
 
 def _numbered(saved: SavedOptimizer, before: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, Any]:

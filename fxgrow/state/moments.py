@@ -16,7 +16,7 @@ Source: the moments of a student that was trained all along (docs/training.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -102,6 +102,21 @@ class MomentFilling:
             return grown(tensor, moment, axes, self.gain(planned), start_of(tensor, moment, axes))
 
         return grow
+
+    def parts(self, planned: TensorPlan, tensor: Tensor, moment: Moment, most: int) -> Iterator[tuple[int, Tensor]]:
+        """The same, part by part: the first new row of each, and its rows, of at most so many entries where they can."""
+        axes = self.axes(planned)
+        start, rows = start_of(tensor, moment, axes), self.plan.new_size(planned.layouts[0])
+        number = max(1, most // max(1, math.prod(map(self.plan.new_size, planned.layouts[1:]))))
+        for first in range(0, rows, number):
+            last, own = min(first + number, rows), dict(axes)
+            if 0 in axes:
+                source = tensor.index_select(0, axes[0].index[first:last])
+                shares, fresh = axes[0].shares[first:last], axes[0].fresh[first:last]
+                own[0] = Axis(torch.arange(last - first), shares, fresh)
+            else:
+                source = tensor[first:last]
+            yield first, grown(source, moment, own, self.gain(planned), start)
 
     def axes(self, planned: TensorPlan) -> dict[int, Axis]:
         """How each dimension of a parameter grows; those that do not are left out."""
