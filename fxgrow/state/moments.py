@@ -104,7 +104,7 @@ class MomentFilling:
         return grow
 
     def parts(self, planned: TensorPlan, tensor: Tensor, moment: Moment, most: int) -> Iterator[tuple[int, Tensor]]:
-        """The same, part by part: the first new row of each, and its rows, of at most so many entries where they can."""
+        """The same, part by part: the first new row of each, and its rows; so many entries, or one row."""
         axes = self.axes(planned)
         start, rows = start_of(tensor, moment, axes), self.plan.new_size(planned.layouts[0])
         number = max(1, most // max(1, math.prod(map(self.plan.new_size, planned.layouts[1:]))))
