@@ -44,10 +44,15 @@ from benchmarks.measure import DEEPER, SHARE, TOLERANCE, Row, grow_model
 from benchmarks.zoos import PER_FAMILY, ZOOS, Entry
 
 __all__ = ["SHARE", "TOLERANCE", "Row", "grow_model", "main"]
-COMMAND = (
+# The commands of the pages, by the names of the tables that they are made of.
+TORCHVISION = (
     "for z in torchvision torchvision-dense; do OMP_NUM_THREADS=1 python benchmarks/zoo.py --zoo $z --output both "
     "--limit-seconds 300 --csv $z.csv; done; python benchmarks/zoo.py --render torchvision.csv torchvision-dense.csv "
     "--markdown docs/zoo.md"
+)
+TIMM = (
+    "OMP_NUM_THREADS=1 python benchmarks/zoo.py --zoo timm --factors 2.0 --limit-params 30e6 --skip-params 60e6 "
+    "--limit-seconds 60 --csv timm.csv --markdown docs/zoo_timm.md"
 )
 
 
@@ -329,7 +334,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.render:
         rows = [row for path in options.render for row in read_csv(path)]
         if options.markdown:
-            write_markdown(options.markdown, rows, COMMAND)
+            write_markdown(options.markdown, rows, TIMM if all(row.zoo == "timm" for row in rows) else TORCHVISION)
         if options.findings:
             options.findings.write_text("\n".join(findings(rows)) + "\n", encoding="utf-8")
         return 0
@@ -360,7 +365,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_csv(options.csv, rows)
         gc.collect()
     if options.markdown:
-        write_markdown(options.markdown, rows, COMMAND)
+        write_markdown(options.markdown, rows, TIMM if all(row.zoo == "timm" for row in rows) else TORCHVISION)
     if options.findings:
         options.findings.write_text("\n".join(findings(rows)) + "\n", encoding="utf-8")
     print(f"\n{summary(rows)} {time.perf_counter() - start:.0f} s in all.")
