@@ -98,7 +98,7 @@ def _expanded(browser: Any, path: Path) -> float:
     page.goto(path.as_uri())
     page.keyboard.press("4")
     page.wait_for_selector("body[data-shown='ops after']", timeout=120_000)
-    number = page.evaluate("JSON.parse(document.getElementById('data').textContent).levels.ops.nodes.length")
+    number = page.evaluate("unpacked")
     start = time.perf_counter()
     page.keyboard.press("x")
     page.wait_for_selector(f"#n{number - 1}", timeout=580_000)

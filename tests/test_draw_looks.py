@@ -16,8 +16,9 @@ from fxgrow.drawing.colours import DARK, LIGHT, Theme, colour, contrast, oklch
 from fxgrow.drawing.dot import short
 from fxgrow.drawing.folding import folded, layered
 from fxgrow.drawing.graph import graph_of
+from fxgrow.drawing.html import data_of
 from fxgrow.drawing.registry import Picture, drawings
-from fxgrow.drawing.view import GROWS, PINNED, Swatch, arrow, own, quiet
+from fxgrow.drawing.view import GROWS, PINNED, Swatch, arrow, finest, own, quiet
 
 from .nets import NETS
 from .test_draw import DEEPER, IMAGES, Small
@@ -162,7 +163,7 @@ def test_names_in_the_legend_are_told_apart() -> None:
 
 def test_an_arrow_back_is_laid_out_from_above_so_that_it_goes_around_boxes() -> None:
     source = _source(Small(), 1.5)
-    drawn = drawing(source, "groups")
+    drawn = finest(drawing(source, "groups"))
     back = [edge for edge in drawn.edges if edge.back]
     text = _dot(drawn, source)
     assert len(back) == text.count('dir="back"') == 3
@@ -194,7 +195,8 @@ def test_layers_without_a_kernel_are_counted_in_words() -> None:
 def test_the_page_has_each_colour_for_light_and_dark(tmp_path: Path) -> None:
     text = fxgrow.draw(Small(), tmp_path / "a.html", example_inputs=IMAGES).read_text(encoding="utf-8")
     swatch = next(s for s in drawing(source_of(Small(), IMAGES), "groups").legend if s.state != PINNED)
-    assert f'"fill":["{colour(swatch)[0]}","{colour(swatch, DARK)[0]}"]' in text
+    page = next(one for one in data_of(text)["legend"] if one["name"] == swatch.name)
+    assert page["fill"] == [colour(swatch)[0], colour(swatch, DARK)[0]]
 
 
 @pytest.mark.parametrize("index", ["0", "2", "0.1", "12.0.3"])

@@ -25,6 +25,7 @@ ARCS: dict[str, tuple[float, float]] = {
     "float32": (16 / 24, 3 / 24),
     "wider ends": (19 / 24, 4 / 24),
     "costs": (0, 2 / 24),
+    "drawn as one call": (2 / 24, 4 / 24),
     # Of the models of torchvision.
     "deeper stages of a graph": (0, 1 / 2),
     "deeper stages of a module": (1 / 2, 1 / 2),

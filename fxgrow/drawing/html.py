@@ -5,7 +5,9 @@ It contains Graphviz, compiled to WebAssembly: vendor/graphviz.js, the minified 
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import gzip
 import html
 import json
 import re
@@ -22,12 +24,15 @@ PAGE = Path(__file__).with_name("page")
 SCRIPTS = (
     "layout.js",
     "shown.js",
+    "open.js",
     "only.js",
+    "spine.js",
     "picture.js",
     "panel.js",
     "strip.js",
     "changes.js",
     "colour.js",
+    "map.js",
     "print.js",
     "keep.js",
     "controls.js",
@@ -38,15 +43,23 @@ GRAPHVIZ = Path(__file__).with_name("vendor") / "graphviz.js"
 @output(*PAGES)
 def write(picture: Picture) -> bytes:
     """All levels, opened at the one of the picture."""
-    data = json.dumps(_data(picture), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    data = json.dumps(_data(picture), ensure_ascii=False, separators=(",", ":"))
     parts = {
         "title": html.escape(picture.drawing.title),
         "style": _read("page.css"),
-        "data": data,
+        "data": base64.b64encode(gzip.compress(data.encode(), mtime=0)).decode(),
         "graphviz": _graphviz(),
         "script": "\n".join(map(_read, SCRIPTS)),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _read("page.html")).encode()
+
+
+def data_of(page: str) -> Any:
+    """The data in a page, as the browser reads it."""
+    found = re.search(r'id="data">([^<]*)<', page)
+    if found is None:
+        raise ValueError("there is no data in this page")
+    return json.loads(gzip.decompress(base64.b64decode(found[1])))
 
 
 def _read(name: str) -> str:
@@ -88,13 +101,22 @@ def _data(picture: Picture) -> dict[str, Any]:
 
 
 def _level(one: Drawing) -> dict[str, Any]:
-    return {"nodes": [_brief(node) for node in one.nodes], "edges": [_brief(edge) for edge in one.edges]}
+    """The boxes and arrows of a drawing, and those it was folded from; another level only by its name."""
+    level = {"nodes": [_brief(node) for node in one.nodes], "edges": [_brief(edge) for edge in one.edges]}
+    if one.parts is None:
+        return level
+    same = {"level": one.parts.level} if one.parts.level != one.level else _level(one.parts)
+    return level | {"parts": same | {"into": dict(one.into)}}
 
 
 def _brief(one: Node | Edge) -> dict[str, Any]:
     """The attributes that differ from their defaults."""
     blank = _blank(type(one))
-    changed = {name: value for name, value in dataclasses.asdict(one).items() if blank.get(name) != value}
+    changed = {
+        field.name: value
+        for field in dataclasses.fields(one)
+        if blank.get(field.name) != (value := getattr(one, field.name))
+    }
     return changed | ({"quiet": True} if isinstance(one, Node) and quiet(one) else {})
 
 

@@ -37,6 +37,7 @@ async function render(keep = null) { // the key of the box that gets the focus
   if (state.fitted) fit();
   else zoom(state.zoom);
   if (held) hold(held);
+  look();
   search();
   choice();
   boxes[keep ? shown.nodes.findIndex((node) => node.key === keep) : -1]?.focus();
@@ -102,7 +103,9 @@ function dress() {
     if (!box) return;
     const swatch = legend.get(node.group);
     box.classList.add(node.kind);
-    box.querySelectorAll("text").forEach((line) => { line.setAttribute("text-anchor", "middle"); line.setAttribute("x", shapes[i].x + shapes[i].width / 2); });
+    box.querySelectorAll("text").forEach((line) => { line.setAttribute("text-anchor", "middle"); line.setAttribute("x", shapes[i].x + (shapes[i].width - (larger(node) ? SIGN + 6 : 0)) / 2); });
+    box.querySelectorAll(`polygon[fill="${NEW}"]`).forEach((one) => one.classList.add("was"));
+    box.querySelectorAll(`polygon[fill=none][stroke="${NEW}"]`).forEach((one) => one.classList.add("becomes"));
     if (node.state) box.classList.add(node.state);
     if (node.new) box.classList.add("new");
     if (node.quiet) box.classList.add("quiet");
@@ -118,7 +121,7 @@ function dress() {
     box.addEventListener("focus", () => { boxes.forEach((one) => one?.setAttribute("tabindex", one === box ? "0" : "-1")); light(node.group ? [node.group] : node.groups, node); });
     box.addEventListener("blur", () => light(null));
     box.addEventListener("click", () => { if (!moved) choose(node); });
-    box.addEventListener("dblclick", () => toggle(node.module || node.home));
+    box.addEventListener("dblclick", () => fold(node));
     box.addEventListener("keydown", (event) => walk(event, node, i));
   });
   shown.edges.forEach((edge, i) => {
@@ -127,6 +130,8 @@ function dress() {
     if (edge.skip || edge.quiet) line.classList.add("skip");
     if (edge.skip && edge.back) line.classList.add("factor");
     if (edge.new) line.classList.add("new");
+    if (edge.spine) { line.classList.add("spine"); paint(line, legend.get(shown.nodes.find((node) => node.key === edge.source).group)); }
+    if (edge.label.includes("→") && after()) line.classList.add("larger");
     if (edge.past) line.classList.add("past");
     if (edge.tip) tipped(line, edge.tip);
   });
@@ -134,15 +139,16 @@ function dress() {
   $("picture").querySelectorAll(".cluster").forEach((box) => {
     const text = box.querySelector("text"), home = text?.textContent.trim();
     box.setAttribute("data-module", home);
-    box.addEventListener("click", () => { if (!moved) toggle(home); });
+    box.addEventListener("click", () => { if (!moved) foldHome(home); });
     const name = document.createElementNS("http://www.w3.org/2000/svg", "g");
     name.setAttribute("class", "name");
     name.setAttribute("data-module", home);
     name.append(text);
-    name.addEventListener("click", () => { if (!moved) toggle(home); });
+    name.addEventListener("click", () => { if (!moved) foldHome(home); });
     names.append(name);
   });
   picture().querySelector("g.graph").append(names);
+  chart(shapes);
 }
 
 function paint(box, swatch) {
