@@ -414,8 +414,10 @@ def test_the_vendored_library_comes_with_its_notices() -> None:
     vendor = Path(fxgrow.__file__).parent / "drawing" / "vendor"
     assert {path.name for path in vendor.iterdir()} >= {
         "graphviz.js", "NOTICE.md", "LICENSE.wasm-graphviz", "LICENSE.graphviz", "LICENSE.expat",
+        "dagre.js", "LICENSE.dagre",
     }  # fmt: skip
     assert (vendor / "graphviz.js").stat().st_size < 1_000_000
+    assert (vendor / "dagre.js").stat().st_size < 60_000
 
 
 def test_the_way_of_why_leads_from_each_layer_to_its_width(tmp_path: Path) -> None:
@@ -505,7 +507,10 @@ def test_mermaid_has_a_legend_of_the_classes_that_occur(tmp_path: Path) -> None:
 def test_without_a_path_a_drawing_is_an_object(tmp_path: Path) -> None:
     shown = fxgrow.draw(Small(), level="blocks", example_inputs=IMAGES)
     written = fxgrow.draw(Small(), tmp_path / "a.html", level="blocks", example_inputs=IMAGES)
-    assert shown.page == written.read_text(encoding="utf-8")
+    page = written.read_text(encoding="utf-8")
+    assert data_of(shown.page) == data_of(page)
+    assert 'data-engine="dagre"' in shown.page
+    assert 'data-engine="graphviz"' in page
     assert len(repr(shown)) < 200
 
 

@@ -5,7 +5,7 @@ Each page is drawn once for all tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from fxgrow.drawing.html import GRAPHVIZ, data_of
 from fxgrow.drawing.shape import LEAST, WINDOW, shape_of
 
 from .test_draw_in_browser import Reader, browser, pytestmark
+from .thinned import THOROUGH
 
 __all__ = ["browser", "pytestmark"]
 
@@ -90,7 +91,10 @@ def _until(screen: Reader, condition: str) -> None:
     raise AssertionError(condition)
 
 
-@pytest.mark.parametrize("name", NETS)
+EACH = [pytest.param(name, marks=THOROUGH if name == "detector" else ()) for name in NETS]  # it is slow to trace
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_a_network_reads_when_it_opens(name: str, pages: Any, screen: Reader) -> None:
     path, widths, plan = pages(name)
     text = path.read_text(encoding="utf-8")
@@ -247,3 +251,90 @@ def test_a_model_that_is_one_call_is_drawn_with_its_inside(pages: Any, screen: R
     screen.page.keyboard.press("3")
     screen.wait("layers after")
     assert screen.count("#picture .node") > 12
+
+
+# -- in a notebook, whose page has a smaller layout engine ---------------------------------------------
+
+
+@pytest.fixture
+def cell(pages: Any, screen: Reader, tmp_path: Path) -> Callable[[str], None]:
+    """Opens the frame of a cell that shows a network."""
+
+    def opened(name: str) -> None:
+        _, widths, plan = pages(name)
+        shown = fxgrow.draw((widths, plan))
+        forms = shown._repr_mimebundle_()
+        assert sum(len(form.encode()) for form in forms.values()) < 300_000, "what it adds to a notebook"
+        (tmp_path / "cell.html").write_text(forms["text/html"], encoding="utf-8")
+        screen.page.goto("about:blank")
+        screen.page.goto((tmp_path / "cell.html").as_uri())
+        frame = screen.page.frames[1]
+        frame.wait_for_selector("body[data-shown]", timeout=60_000)
+
+    return opened
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_network_reads_in_a_notebook(name: str, cell: Any, screen: Reader) -> None:
+    screen.complaints.clear()
+    cell(name)
+    frame = screen.page.frames[1]
+    seen = frame.evaluate(READ)
+    assert seen["outside"] == []
+    assert seen["overlap"] == 0
+    assert seen["boxes"] > 3
+    number = frame.evaluate("document.querySelectorAll('#picture .edge path').length")
+    assert number == frame.evaluate("document.querySelectorAll('#picture .edge').length") > 2
+    assert screen.complaints == []
+
+
+def test_every_level_is_laid_out_in_a_notebook(cell: Any, screen: Reader) -> None:
+    screen.complaints.clear()
+    cell("resnet18")
+    frame = screen.page.frames[1]
+    frame.locator("#title").click()
+    for key, level in (("2", "blocks"), ("3", "layers"), ("4", "ops"), ("1", "groups")):
+        screen.page.keyboard.press(key)
+        frame.wait_for_selector(f"body[data-shown='{level} after']", timeout=30_000)
+        seen = frame.evaluate(READ)
+        assert seen["overlap"] == 0
+        assert seen["outside"] == []
+        ends = frame.evaluate(ENDS)
+        assert ends["number"] > 10
+        assert ends["far"] == 0, "each arrow begins and ends at a box"
+        frames = frame.evaluate("document.querySelectorAll('#picture .cluster').length")
+        assert (frames > 0) is (level in ("layers", "ops"))
+    assert frame.evaluate("document.querySelectorAll('#picture .edge.larger').length") == 1
+    screen.page.keyboard.press("b")
+    frame.wait_for_selector("body[data-shown='groups before']", timeout=30_000)
+    assert frame.evaluate("document.querySelectorAll('#picture .edge.larger').length") == 0
+    assert screen.complaints == []
+
+
+ENDS = """() => {
+  const boxes = [...document.querySelectorAll("#picture .node")].map((one) => one.getBoundingClientRect());
+  const inside = (at, low, high) => at > low - 9 && at < high + 9;
+  const near = ({ x, y }) => boxes.some((box) => inside(x, box.left, box.right) && inside(y, box.top, box.bottom));
+  const paths = [...document.querySelectorAll("#picture .edge path")];
+  const point = (path, at) => path.getPointAtLength(at).matrixTransform(path.getScreenCTM());
+  const ends = paths.flatMap((path) => [point(path, 0), point(path, path.getTotalLength())]);
+  return { number: paths.length, far: ends.filter((one) => !near(one)).length };
+}"""
+
+
+FAILS = (
+    "window.Worker = class { postMessage() { setTimeout(() => this.onmessage({ data: { error: 'RangeError' } })); } }"
+)
+
+
+def test_what_is_too_large_for_a_notebook_says_so(browser: Any, pages: Any, tmp_path: Path) -> None:
+    _, widths, plan = pages("unet")
+    found = Reader(browser.new_context(offline=True).new_page())
+    found.page.add_init_script(FAILS)
+    (tmp_path / "page.html").write_text(fxgrow.draw((widths, plan)).page, encoding="utf-8")
+    found.page.goto((tmp_path / "page.html").as_uri())
+    found.page.wait_for_selector("#busy:has-text('too many')", state="attached", timeout=30_000)
+    said = found.page.locator("#busy").inner_text()
+    assert "22 boxes are too many for the layout engine of a notebook (RangeError)" in said
+    assert 'fxgrow.draw(…, "page.html")' in said
+    found.page.context.close()

@@ -1,6 +1,7 @@
 """One HTML file with all levels. The browser lays them out; the file loads nothing.
 
-It contains Graphviz, compiled to WebAssembly: vendor/graphviz.js, the minified module of @hpcc-js/wasm-graphviz.
+A file contains Graphviz, compiled to WebAssembly: vendor/graphviz.js, the minified module of @hpcc-js/wasm-graphviz. A
+page in a notebook contains dagre instead, a layout engine of a twentieth of its size: vendor/dagre.js.
 """
 
 from __future__ import annotations
@@ -35,9 +36,14 @@ SCRIPTS = (
     "map.js",
     "print.js",
     "keep.js",
+    "spec.js",
     "controls.js",
 )  # joined to one module
-GRAPHVIZ = Path(__file__).with_name("vendor") / "graphviz.js"
+GRAPHVIZ, DAGRE = (Path(__file__).with_name("vendor") / name for name in ("graphviz.js", "dagre.js"))
+CONTAINS = {
+    False: "@hpcc-js/wasm-graphviz\n(Apache License 2.0), which contains Graphviz (Eclipse Public License 2.0).",
+    True: "dagre (MIT License).",
+}
 
 
 @output(*PAGES)
@@ -47,8 +53,10 @@ def write(picture: Picture) -> bytes:
     parts = {
         "title": html.escape(picture.drawing.title),
         "style": _read("page.css"),
-        "data": base64.b64encode(gzip.compress(data.encode(), mtime=0)).decode(),
-        "graphviz": _graphviz(),
+        "data": _packed(data),
+        "engine": "dagre" if picture.notebook else "graphviz",
+        "contains": CONTAINS[picture.notebook],
+        "graphviz": _dagre() if picture.notebook else _graphviz(),
         "script": "\n".join(map(_read, SCRIPTS)),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _read("page.html")).encode()
@@ -73,6 +81,18 @@ def _graphviz() -> str:
     if exported is None or "</script" in text or "<!--" in text:
         raise ValueError(f"{GRAPHVIZ.name} is not a module that exports Graphviz")
     return f"{text[: -len(exported[0])]}\nglobalThis.fxgrowGraphviz = {exported[1]};"
+
+
+def _packed(text: str) -> str:
+    """Text for `unpacked` of layout.js: compressed by gzip, in base64."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+
+
+def _dagre() -> str:
+    """The small layout engine, as a script for a worker."""
+    text = DAGRE.read_text(encoding="utf-8")
+    terms = DAGRE.with_name("LICENSE.dagre").read_text(encoding="utf-8")
+    return _packed(f"/*\n{terms}*/\n{text}\n{_read('small.js')}")
 
 
 def _data(picture: Picture) -> dict[str, Any]:

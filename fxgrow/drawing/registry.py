@@ -33,12 +33,14 @@ class Picture:
         source: What is drawn, for formats that contain all levels.
         suffix: The suffix of the file, with its dot.
         data: Numbers of the user by the name of a module or a width, to colour by.
+        notebook: Whether it is for a notebook, which keeps all of its outputs: so it has to be small.
     """
 
     drawing: Drawing
     source: Source
     suffix: str
     data: Mapping[str, float] = field(default_factory=dict)
+    notebook: bool = False
 
 
 def level(name: Level) -> Callable[[Build], Build]:

@@ -4,7 +4,7 @@ let turn = 0;
 
 async function render(keep = null) { // the key of the box that gets the focus
   const mine = ++turn;
-  const next = visible(), text = dot(next);
+  const next = visible(), text = described(next);
   if (!layouts.has(text)) {
     const quiet = busy(next.nodes.length);
     const found = await lay(text);
@@ -14,7 +14,7 @@ async function render(keep = null) { // the key of the box that gets the focus
       document.body.dataset.layoutMs = Math.round(found.ms);
     }
     if (mine !== turn) return;
-    if (found?.error) { $("busy").firstChild.textContent = `Graphviz failed: ${found.error}`; return; }
+    if (found?.error) { $("busy").firstChild.textContent = failed(found.error, next.nodes.length); return; }
   } else stopLaying();
   $("busy").hidden = true;
   $("empty").hidden = next.nodes.length > 0;
@@ -43,6 +43,10 @@ async function render(keep = null) { // the key of the box that gets the focus
   boxes[keep ? shown.nodes.findIndex((node) => node.key === keep) : -1]?.focus();
   modules();
   widths();
+}
+
+function failed(error, number) {
+  return small ? `${number.toLocaleString("en")} boxes are too many for the layout engine of a notebook (${error}). Draw a file, which has a larger one: fxgrow.draw(…, "page.html")` : `Graphviz failed: ${error}`;
 }
 
 const centre = (one) => { const { left, top, width, height } = one.getBoundingClientRect(); return [left + width / 2, top + height / 2]; };

@@ -1,12 +1,7 @@
 // What html.py put into #data, what of it is shown, and how Graphviz is told. The page's scripts are one module,
 // in the order that html.py gives.
 
-async function unpacked(id) { // JSON, compressed by gzip, in base64
-  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
-}
-
-const data = await unpacked("data");
+const data = await unpacked("data").then((found) => found.json());
 for (let level of Object.values(data.levels)) for (; level?.nodes; level = level.parts) { // what is as usual was left out
   level.nodes = level.nodes.map((node) => ({ ...data.blank.node, ...node }));
   level.edges = level.edges.map((edge) => ({ ...data.blank.edge, ...edge }));
