@@ -77,3 +77,14 @@ def test_the_docs_show_the_gallery() -> None:
     assert pictures == [f"pictures/gallery/{name}_{when}.svg" for name in see_it.NETS for when in ("before", "after")]
     assert {path.name for path in (DOCS / "pictures" / "gallery").iterdir()} == {Path(one).name for one in pictures}
     assert "see_it.py" in (DOCS / "drawing.md").read_text(encoding="utf-8")
+
+
+def test_pictures_of_other_viewers_are_small_and_of_the_same_networks() -> None:
+    text = (DOCS / "drawing.md").read_text(encoding="utf-8")
+    shown = re.findall(r'src="pictures/viewers/([\w-]+)_(\w+)\.png"', text)
+    viewers = dict.fromkeys(viewer for viewer, _ in shown)
+    assert list(viewers) == ["fxgrow", "netron", "model-explorer", "torchvista", "torchview"]
+    assert shown == [(viewer, name) for viewer in viewers for name in ("resnet18", "vit", "unet")]
+    files = list((DOCS / "pictures" / "viewers").iterdir())
+    assert len(files) == len(shown)
+    assert all(path.stat().st_size < 150_000 for path in files)
