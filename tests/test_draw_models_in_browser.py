@@ -147,6 +147,29 @@ def test_a_box_of_many_opens_into_a_spine_and_closes(pages: Any, screen: Reader)
     assert "×12" in screen.page.evaluate("document.activeElement.textContent")
 
 
+def test_what_is_one_of_many_is_found_in_their_box(pages: Any, screen: Reader) -> None:
+    """By its row in the list, by its width in the legend, by a link and by the search."""
+    path = pages("vit")[0]
+    box, one = "encoder.layers.encoder_layer_0…11.mlp.0", "encoder.layers.encoder_layer_3.mlp.0"
+    chosen = "[...document.querySelectorAll('#picture .chosen')].map((one) => one.dataset.path)"
+    _open(screen, path)
+    screen.page.locator(f"#rows button[data-name='{one}']").click()
+    _until(screen, f"{chosen}.length === 1")
+    assert screen.page.evaluate(chosen) == [box]
+    screen.page.keyboard.press("Escape")
+    screen.page.locator(f"#legend li[data-name='{one}'] button").click()
+    lit = screen.page.evaluate("[...document.querySelectorAll('#picture .node.on')].map((one) => one.dataset.path)")
+    assert lit == [box]
+    screen.page.keyboard.press("Escape")
+    screen.page.locator("#search").fill("encoder_layer_3.mlp.0")
+    hits = screen.page.evaluate("[...document.querySelectorAll('#picture .hit')].map((one) => one.dataset.path)")
+    assert box in hits
+    _open(screen, path, f"#level=groups&select={one}")
+    _until(screen, f"{chosen}.length === 1")
+    assert screen.page.evaluate(chosen) == [box]
+    assert screen.page.evaluate("document.body.dataset.shown") == "groups after"
+
+
 def test_a_block_opens_in_place(pages: Any, screen: Reader) -> None:
     _open(screen, pages("resnet152")[0], "#level=blocks")
     assert screen.count("#picture .cluster") == 0
@@ -208,6 +231,10 @@ def test_the_map_shows_where_the_window_is_and_leads_there(pages: Any, screen: R
     assert screen.page.evaluate(top) == 0
     view = "Number(document.querySelector('#map .view').getAttribute('y'))"
     before = screen.page.evaluate(view)
+    overlap = """() => { const map = document.querySelector("#map").getBoundingClientRect();
+      return [...document.querySelectorAll("#picture .node")].map((one) => one.getBoundingClientRect())
+        .filter((box) => box.left < map.right && box.bottom > map.top && box.top < map.bottom).length; }"""
+    assert screen.page.evaluate(overlap) == 0
     screen.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] - 4)
     assert screen.page.evaluate(top) > 500
     _until(screen, f"{view} > {before} + 100")

@@ -34,6 +34,16 @@ function look() { // where the window is
   for (const [name, value] of Object.entries(frame)) view.setAttribute(name, value);
 }
 
+function aside() { // in the lower corner where it covers fewer boxes
+  const map = $("map"), room = $("stage").getBoundingClientRect(), [width, height] = ["width", "height"].map((side) => Number(map.getAttribute(side)) + 20);
+  const hidden = (left) => boxes.filter((box) => {
+    const at = box?.getBoundingClientRect();
+    return at && at.bottom > room.bottom - height && at.top < room.bottom && at.left < left + width && at.right > left;
+  }).length;
+  const right = hidden(room.left) > hidden(room.left + $("stage").clientWidth - width);
+  map.style.left = right ? `${$("stage").clientWidth - width + 10}px` : "";
+}
+
 function lead(event) { // the window to a place of the map
   const map = $("map").getBoundingClientRect(), all = picture().getBoundingClientRect(), room = $("stage").getBoundingClientRect();
   const [x, y] = [(event.clientX - map.left) / map.width, (event.clientY - map.top) / map.height];

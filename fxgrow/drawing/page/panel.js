@@ -13,8 +13,11 @@ function keepLit(name) { // a width, lit until Escape
   mark();
   if (!state.kept) return;
   light([name]);
-  reveal(shown.nodes.findIndex((node) => node.group === name));
+  reveal(shown.nodes.findIndex((node) => isOf(node, name)));
 }
+
+// Whether a box is of a width; one for many that are alike is of each of them.
+const isOf = (node, name) => node.group === name || (state.level === "groups" && node.times > 1 && node.groups.includes(name));
 
 function clear() {
   state.chosen = state.kept = null;
@@ -30,7 +33,7 @@ function mark() {
 function choice() { // in a new picture, what was chosen in the old one
   const chosen = shown.nodes.find((node) => node.key === state.chosen);
   if (!chosen) state.chosen = null;
-  if (!shown.nodes.some((node) => node.group === state.kept)) state.kept = null;
+  if (!shown.nodes.some((node) => isOf(node, state.kept))) state.kept = null;
   mark();
   light(null);
   if (chosen) describe(chosen, true);

@@ -38,6 +38,7 @@ async function render(keep = null) { // the key of the box that gets the focus
   else zoom(state.zoom);
   if (held) hold(held);
   look();
+  aside();
   search();
   choice();
   boxes[keep ? shown.nodes.findIndex((node) => node.key === keep) : -1]?.focus();
@@ -172,7 +173,7 @@ function light(groups, node = null) {
     if (edge.target === node?.key) beside.add(edge.source);
   }
   const near = shown.nodes.map((one) => one === node || beside.has(one.key) || one.groups.some((name) => lit.has(name)));
-  const on = shown.nodes.map((one) => one === node || lit.has(one.group)); // it makes or hands on the width; the others read it
+  const on = shown.nodes.map((one) => one === node || [...lit].some((name) => isOf(one, name))); // it makes or hands on the width; the others read it
   const index = new Map(shown.nodes.map((one, i) => [one.key, i]));
   shown.nodes.forEach((_, i) => { element(i)?.classList.toggle("on", on[i]); element(i)?.classList.toggle("near", near[i] && !on[i]); });
   shown.edges.forEach((edge, i) => {
