@@ -4,8 +4,9 @@ For each of the ten networks of examples/see_it.py the file is written and opene
 Timed are Graphviz alone ("layout", in its worker), from the start of the navigation to the picture ("shown"), and the
 longest task of the main thread until then ("blocked"); of RUNS runs, each in a new page, the one with the median of
 "shown". "text" is the height of the text of boxes as it opens, "windows" how many windows high the picture is. "ops" is
-from a key to the level `ops` as it opens, "ops, all" from "Expand all" to every node of the graph, of one run. Anything
-that the page asks of the network or complains of is an error.
+from a key to the level `ops` as it opens, "ops, all" from "Expand all" to every node of the graph, of one run.
+"notebook" is what the drawing adds to one, in all its forms; "there" is its page there, with the other layout engine.
+Anything that the page asks of the network or complains of is an error.
 
 Usage (with playwright and a Chromium):
     PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/draw_speed.py
@@ -25,25 +26,12 @@ from playwright.sync_api import sync_playwright
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
 from examples.see_it import NETS
-from fxgrow.drawing.html import GRAPHVIZ
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 RUNS = 5
 WINDOW = {"width": 1300, "height": 800}
-HEAD = (
-    "net",
-    "nodes",
-    "HTML",
-    "without Graphviz",
-    "opens with",
-    "text",
-    "windows",
-    "layout",
-    "shown",
-    "blocked",
-    "ops",
-    "ops, all",
-)
+HEAD = ("net", "nodes", "HTML", "opens with", "text", "windows", "layout", "shown", "blocked", "ops", "ops, all")
+CELL = ("notebook", "shown there", "blocked there")
 
 WATCH = """window.blocked = 0;
 const longest = (list) => Math.max(...list.getEntries().map((one) => one.duration));
@@ -63,35 +51,45 @@ def main() -> None:
     """Print a row for each net that is named, or for all."""
     import_torchvision()
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    print(f"| {' | '.join(HEAD)} |\n{'|---' * len(HEAD)}|")
+    print(f"| {' | '.join((*HEAD, *CELL))} |\n{'|---' * len((*HEAD, *CELL))}|")
     with sync_playwright() as driver, tempfile.TemporaryDirectory() as folder:
         browser = driver.chromium.launch(executable_path=program, args=list(FLAGS))
         for name in sys.argv[1:] or NETS:
             net = NETS[name]
             found = fxgrow.widths(net.make().eval(), net.inputs)
-            path = fxgrow.draw((found, fxgrow.plan(found, net.spec)), Path(folder) / f"{name}.html")
+            plan = fxgrow.plan(found, net.spec)
+            path = fxgrow.draw((found, plan), Path(folder) / f"{name}.html")
+            cell = fxgrow.draw((found, plan))
+            (Path(folder) / "cell.html").write_text(cell.page, encoding="utf-8")
+            kept = sum(len(form.encode()) for form in cell._repr_mimebundle_().values())
+            row = [*_row(browser, path), f"{kept / 1e3:.0f} kB", *_times(_median(browser, path.with_name("cell.html")))]
             nodes = len(found.calls["eval"]) if found.traced.opaque else len(list(found.traced.graph("eval").nodes))
-            print(f"| {' | '.join([net.title.partition(':')[0], f'{nodes:,}', *_row(browser, path)])} |", flush=True)
+            print(f"| {' | '.join([net.title.partition(':')[0], f'{nodes:,}', *row])} |", flush=True)
         browser.close()
 
 
 def _row(browser: Any, path: Path) -> list[str]:
-    runs = sorted((_opened(browser, path) for _ in range(RUNS)), key=lambda run: float(run["shown"]))
-    run = runs[RUNS // 2]
-    size = path.stat().st_size
+    run = _median(browser, path)
     first, every = _expanded(browser, path)
     return [
-        f"{size / 1e6:.2f} MB",
-        f"{(size - GRAPHVIZ.stat().st_size) / 1e3:.0f} kB",
+        f"{path.stat().st_size / 1e6:.2f} MB",
         f"`{run['level']}`, {run['boxes']} boxes",
         f"{run['text']:.1f} px",
         f"{run['windows']:.1f}",
         f"{run['layout']} ms",
-        f"{run['shown']:.0f} ms",
-        f"{run['blocked']:.0f} ms" if run["blocked"] else "< 50 ms",
+        *_times(run),
         f"{first:.1f} s",
         f"{every:.1f} s",
     ]
+
+
+def _median(browser: Any, path: Path) -> dict[str, Any]:
+    runs = sorted((_opened(browser, path) for _ in range(RUNS)), key=lambda run: float(run["shown"]))
+    return runs[RUNS // 2]
+
+
+def _times(run: dict[str, Any]) -> list[str]:
+    return [f"{run['shown']:.0f} ms", f"{run['blocked']:.0f} ms" if run["blocked"] else "< 50 ms"]
 
 
 def _opened(browser: Any, path: Path) -> dict[str, Any]:
