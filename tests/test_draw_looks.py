@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 import fxgrow
 from fxgrow.drawing import LEVELS, Drawing, Node, Source, drawing, source_of, writer
 from fxgrow.drawing.colours import DARK, LIGHT, Theme, colour, contrast, oklch
-from fxgrow.drawing.dot import short
+from fxgrow.drawing.dot import dot, short
 from fxgrow.drawing.folding import folded, layered
 from fxgrow.drawing.graph import graph_of
 from fxgrow.drawing.html import data_of
@@ -21,7 +22,7 @@ from fxgrow.drawing.registry import Picture, drawings
 from fxgrow.drawing.view import GROWS, PINNED, Swatch, arrow, finest, own, quiet
 
 from .nets import NETS
-from .test_draw import DEEPER, IMAGES, Small
+from .test_draw import DEEPER, GRAPHVIZ, IMAGES, Small
 
 
 def _source(model: nn.Module, spec: object, inputs: object = IMAGES) -> Source:
@@ -218,3 +219,22 @@ def test_short_names_are_whole_and_a_single_long_step_keeps_both_ends() -> None:
     assert len(long) == 34
     assert long.startswith("first_")
     assert long.endswith("_last")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sides"),
+    [((3, 3), (5, 5), "12x12 in 20x20"), ((3,), (9,), "7x2 in 20x2"), ((1, 3, 3), (1, 3, 7), "9x9 in 20x9")],
+)
+def test_the_sign_of_a_larger_kernel_is_true_to_scale(
+    old: tuple[int, ...], new: tuple[int, ...], sides: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    drawn = drawing(_source(Small(), 1.5), "layers")
+    node = next(node for node in drawn.nodes if node.path == "stem.0")
+    others = tuple(replace(one, kernel=(old, new)) if one is node else one for one in drawn.nodes)
+    text = dot(replace(drawn, nodes=others))
+    found = re.findall(r"<TD FIXEDSIZE='TRUE' WIDTH='(\d+)' HEIGHT='(\d+)'", text.partition("penwidth")[0])
+    assert " in ".join("x".join(pair) for pair in reversed(found[-2:])) == sides
+    assert "larger kernel" in text
+    if GRAPHVIZ:
+        writer(".svg")(Picture(replace(drawn, nodes=others), _source(Small(), 1.5), ".svg"))
+        assert "too small" not in capfd.readouterr().err

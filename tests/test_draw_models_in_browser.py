@@ -243,12 +243,21 @@ def test_the_map_shows_where_the_window_is_and_leads_there(pages: Any, screen: R
 def test_a_larger_kernel_is_drawn_to_scale(pages: Any, screen: Reader) -> None:
     _open(screen, pages("resnet18")[0], "#level=layers&select=conv1")
     sides = screen.page.evaluate(
-        """() => ["was", "becomes"].map((name) => {
+        """() => ["was", "becomes"].flatMap((name) => {
           const box = document.querySelector(`#picture .node[data-path=conv1] polygon.${name}`).getBBox();
-          return box.width;
+          return [box.width, box.height];
         })"""
     )
-    assert sides[0] / sides[1] == pytest.approx(7 / 9, abs=0.08)
+    assert sides == pytest.approx([20 * 7 / 9] * 2 + [21] * 2, abs=1.6)
+    gap = screen.page.evaluate(
+        """() => {
+          const box = document.querySelector("#picture .node[data-path=conv1]");
+          const edge = (one) => one.getBoundingClientRect();
+          const texts = [...box.querySelectorAll("text")].map((one) => edge(one).right);
+          return edge(box.querySelector("polygon.becomes")).left - Math.max(...texts);
+        }"""
+    )
+    assert gap > 2, "the sign stands beside the text"
     screen.page.keyboard.press("b")
     screen.wait("layers before")
     assert screen.count("#picture polygon.was") == 0

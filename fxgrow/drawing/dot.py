@@ -116,11 +116,15 @@ def _kernel(old: KernelSize, new: KernelSize) -> str:
     """A kernel before growth, filled, inside the outline of that after it, true to scale."""
     size = SIGN / max(new)
     (height, width), (high, wide) = ((*[1] * (2 - len(k)), *k)[-2:] for k in (old, new))
-    outer = f"FIXEDSIZE='TRUE' WIDTH='{wide * size:.0f}' HEIGHT='{high * size:.0f}'"
-    inner = f"FIXEDSIZE='TRUE' WIDTH='{width * size:.0f}' HEIGHT='{height * size:.0f}' BGCOLOR='{NEW}'"
-    filled = f"<TABLE BORDER='0' CELLBORDER='0' CELLSPACING='0' CELLPADDING='0'><TR><TD {inner}></TD></TR></TABLE>"
-    table = f"<TABLE BORDER='1' COLOR='{NEW}' CELLBORDER='0' CELLSPACING='0' CELLPADDING='0'>"
-    return f"{table}<TR><TD {outer}>{filled}</TD></TR></TABLE>"
+    table = "<TABLE CELLBORDER='0' CELLSPACING='0' CELLPADDING='0'"
+    inner = f"{_sides(width * size, height * size)} BGCOLOR='{NEW}'"
+    filled = f"{table} BORDER='0'><TR><TD {inner}></TD></TR></TABLE>"
+    outline = f"BORDER='1' COLOR='{NEW}' {_sides(wide * size + 2, high * size + 2)}"
+    return f"{table} {outline}><TR><TD {_sides(wide * size, high * size)}>{filled}</TD></TR></TABLE>"
+
+
+def _sides(width: float, height: float) -> str:
+    return f"FIXEDSIZE='TRUE' WIDTH='{width:.0f}' HEIGHT='{height:.0f}'"
 
 
 def short(path: str, limit: int = 34) -> str:

@@ -108,7 +108,7 @@ function dress() {
     if (!box) return;
     const swatch = legend.get(node.group);
     box.classList.add(node.kind);
-    box.querySelectorAll("text").forEach((line) => { line.setAttribute("text-anchor", "middle"); line.setAttribute("x", shapes[i].x + (shapes[i].width - (larger(node) ? SIGN + 6 : 0)) / 2); });
+    box.querySelectorAll("text").forEach((line) => { line.setAttribute("text-anchor", "middle"); line.setAttribute("x", shapes[i].x + (shapes[i].width - (larger(node) ? SIGN + 10 : 0)) / 2); });
     box.querySelectorAll(`polygon[fill="${NEW}"]`).forEach((one) => one.classList.add("was"));
     box.querySelectorAll(`polygon[fill=none][stroke="${NEW}"]`).forEach((one) => one.classList.add("becomes"));
     if (node.state) box.classList.add(node.state);

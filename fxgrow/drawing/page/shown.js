@@ -133,7 +133,7 @@ function label(node) {
   if (path) rows.push(`<FONT POINT-SIZE="9">${html(path)}</FONT>`);
   const text = rows.join("<BR/>") || html(node.key);
   const table = "<TABLE BORDER='0' CELLBORDER='0' CELLSPACING='0' CELLPADDING='2'>";
-  return larger(node) ? `${table}<TR><TD WIDTH='${Math.ceil(textWidth(node))}'>${text}</TD><TD>${kernelSign(node.kernel)}</TD></TR></TABLE>` : text;
+  return larger(node) ? `${table}<TR><TD WIDTH='${Math.ceil(textWidth(node)) + 8}'>${text}</TD><TD>${kernelSign(node.kernel)}</TD></TR></TABLE>` : text;
 }
 
 const SIGN = 20, NEW = "#1a7f37"; // the side of the sign of a larger kernel, points; dress() gives its parts their classes
@@ -142,9 +142,9 @@ const larger = (node) => node.kernel && after();
 function kernelSign(kernel) { // the old one, filled, inside the outline of the new one, true to scale
   const [[height, width], [high, wide]] = kernel.map((sizes) => [1, ...sizes].slice(-2));
   const size = SIGN / Math.max(...kernel[1]);
-  const cell = (w, h, more, inside) => `<TD FIXEDSIZE='TRUE' WIDTH='${Math.round(w * size)}' HEIGHT='${Math.round(h * size)}'${more}>${inside}</TD>`;
-  const table = (border, inside) => `<TABLE BORDER='${border}' COLOR='${NEW}' CELLBORDER='0' CELLSPACING='0' CELLPADDING='0'><TR>${inside}</TR></TABLE>`;
-  return table(1, cell(wide, high, "", table(0, cell(width, height, ` BGCOLOR='${NEW}'`, ""))));
+  const room = (w, h, more = 0) => ` FIXEDSIZE='TRUE' WIDTH='${Math.round(w * size) + more}' HEIGHT='${Math.round(h * size) + more}'`;
+  const table = (border, w, h, inside) => `<TABLE BORDER='${border}' COLOR='${NEW}' CELLBORDER='0' CELLSPACING='0' CELLPADDING='0'${room(w, h, 2 * border)}><TR>${inside}</TR></TABLE>`;
+  return table(1, wide, high, `<TD${room(wide, high)}>${table(0, width, height, `<TD${room(width, height)} BGCOLOR='${NEW}'></TD>`)}</TD>`);
 }
 
 const ruler = document.createElement("canvas").getContext("2d");
@@ -156,7 +156,7 @@ function textWidth(node) { // the width of what a box says, in points: Graphviz 
 }
 
 function room(node) { // of a box, in inches
-  return ((textWidth(node) + 18 + (larger(node) ? SIGN + 10 : 0)) * (node.kind === "join" ? 1.25 : 1) / 72).toFixed(2);
+  return ((textWidth(node) + 18 + (larger(node) ? SIGN + 18 : 0)) * (node.kind === "join" ? 1.25 : 1) / 72).toFixed(2);
 }
 
 function dot({ nodes, edges }) {
