@@ -138,3 +138,30 @@ def test_new_entries_of_containers_are_drawn_with_what_they_cost(at: str) -> Non
     cost = plan.cost()
     assert total(node.parameters for node in drawn.nodes) == (cost.parameters.before, cost.parameters.after)
     assert any(node.kernel == ((3, 3), (5, 5)) for node in drawn.nodes)
+
+
+def test_what_is_written_in_place_or_through_a_view_is_read_from_its_writer() -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.a(x)
+            y.add_(self.c(y))
+            y[:, :2].mul_(3.0)
+            return self.b(y)
+
+    drawn = drawing(source_of(fxgrow.widths(fxgrow.trace(InPlace(), X, output="module"))), "ops")
+    name = {node.key: node.what if node.kind != "layer" else node.path for node in drawn.nodes}
+    assert {(name[edge.source], name[edge.target]) for edge in drawn.edges} == {
+        ("x", "a"),
+        ("a", "c"),
+        ("a", "add"),
+        ("c", "add"),
+        ("add", "slice"),
+        ("slice", "mul"),
+        ("add", "b"),
+        ("mul", "b"),
+        ("b", "output"),
+    }

@@ -90,6 +90,8 @@ def recorded(source: Source) -> Flow:
     arguments = source.widths.traced.arguments
     names = dict(zip(named_inputs(arguments), labelled(arguments), strict=True))
     makers: dict[int | str, str] = {}
+    writers: dict[int | str, list[str]] = {}  # the boxes that wrote into a value later, in place or through a view
+    memory: dict[int | str, int | str] = {}  # the value whose memory a view has
     nodes: dict[str, Node] = {}
     edges: dict[tuple[str, str], Edge] = {}
     unary: set[str] = set()
@@ -100,16 +102,23 @@ def recorded(source: Source) -> Flow:
             if key not in makers and isinstance(key, str):
                 makers[key] = key
                 nodes[key] = Node(key, "input", names.get(key, key))
-            if key in makers and makers[key] != box.key:
-                edges.setdefault((makers[key], box.key), Edge(makers[key], box.key, _shape(source, value)))
+            for maker in filter(None, (makers.get(key), *writers.get(key, ()))):
+                if maker != box.key:
+                    edges.setdefault((maker, box.key), Edge(maker, box.key, _shape(source, value)))
         flops = total(next(work) for call, _ in box.calls if call.op.overloadpacket in flop_registry)
         nodes[box.key] = replace(_node(source, box, counted), flops=flops)
         if _is_folded(source, box):
             unary.add(box.key)
-        for _, prediction in box.calls:
-            makers.update((key, box.key) for key, _ in prediction.flow.outs if key is not None)
-            if prediction.flow.mutates and prediction.flow.ins[0][0] is not None:
-                makers[prediction.flow.ins[0][0]] = box.key
+        for call, prediction in box.calls:
+            outs = [key for key, _ in prediction.flow.outs if key is not None]
+            first = prediction.flow.ins[0][0] if prediction.flow.ins else None
+            if first is not None and (prediction.flow.mutates or _is_view(call)):
+                memory.update((key, memory.get(first, first)) for key in outs)
+            if first is not None and prediction.flow.mutates:  # and so what else is in this memory
+                root = memory.get(first, first)
+                for key in (one for one in makers if memory.get(one, one) == root):
+                    writers.setdefault(key, []).append(box.key)
+            makers.update((key, box.key) for key in outs)
     shapes = {edge.source: edge.shapes for edge in edges.values()}
     for name, maker in _outputs(source, makers):
         nodes[name] = Node(name, "output", name)
@@ -132,6 +141,11 @@ def _with_new(source: Source, flow: Flow, boxes: Sequence[_Box]) -> Flow:
             if len(entries) == 1:  # of several, none is what the clones pass on
                 flow = cloned(flow, change, Region("eval", entries.pop(), keys[-1], keys))
     return flow
+
+
+def _is_view(call: Call) -> bool:
+    """Whether the result is a view of what the call takes."""
+    return any(one.alias_info is not None and not one.alias_info.is_write for one in call.op._schema.returns)
 
 
 def _boxes(source: Source) -> Iterator[_Box]:
