@@ -1,7 +1,11 @@
-"""How long the HTML takes to show its first picture, and every op of a large net, in a headless Chromium.
+"""How long the page of a drawing takes to show its first picture, and how it reads, in a headless Chromium.
 
-For each net the file is written and opened; what is timed is Graphviz alone ("layout", in its worker), and from the
-start of the navigation to the picture ("shown"). "ops, all" is every node of the graph, with all modules expanded.
+For each of the ten networks of examples/see_it.py the file is written and opened in a window of 1300 by 800 pixels.
+Timed are Graphviz alone ("layout", in its worker), from the start of the navigation to the picture ("shown"), and the
+longest task of the main thread until then ("blocked"); of RUNS runs, each in a new page, the one with the median of
+"shown". "text" is the height of the text of boxes as it opens, "windows" how many windows high the picture is. "ops" is
+from a key to the level `ops` as it opens, "ops, all" from "Expand all" to every node of the graph, of one run.
+"notebook" is what the drawing adds to one, in all its forms; "there" is its page there, with the other layout engine.
 Anything that the page asks of the network or complains of is an error.
 
 Usage (with playwright and a Chromium):
@@ -11,104 +15,116 @@ Usage (with playwright and a Chromium):
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from playwright.sync_api import sync_playwright
-from torch import nn
 
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
+from examples.see_it import NETS
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 RUNS = 5
+WINDOW = {"width": 1300, "height": 800}
+HEAD = ("net", "nodes", "HTML", "opens with", "text", "windows", "layout", "shown", "blocked", "ops", "ops, all")
+CELL = ("notebook", "shown there", "blocked there")
 
-
-class Block(nn.Module):
-    """A residual block of six nodes."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
-        self.norm = nn.BatchNorm2d(width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(x + self.conv2(torch.relu(self.norm(self.conv1(x)))))
-
-
-def generated() -> nn.Module:
-    """A net of 1504 nodes."""
-    blocks = [Block(4) for _ in range(250)]
-    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), *blocks, nn.Conv2d(4, 5, 1))
-
-
-def nets() -> Iterator[tuple[str, Callable[[], nn.Module], torch.Tensor]]:
-    """A name, what makes the net, and an input."""
-    models, images = import_torchvision().models, torch.zeros(2, 3, 224, 224)
-    yield "ResNet-50", lambda: models.resnet50(weights=None), images
-    yield "ResNet-152", lambda: models.resnet152(weights=None), images
-    yield "DenseNet-121", lambda: models.densenet121(weights=None), images
-    yield "generated", generated, torch.zeros(2, 3, 8, 8)
+WATCH = """window.blocked = 0;
+const longest = (list) => Math.max(...list.getEntries().map((one) => one.duration));
+const watch = (list) => { window.blocked = Math.max(window.blocked, longest(list)); };
+new PerformanceObserver(watch).observe({ type: "longtask", buffered: true });"""
+LOOK = """() => {
+  const [level] = document.body.dataset.shown.split(" "), svg = document.querySelector("#picture svg");
+  const box = svg.getBoundingClientRect(), stage = document.querySelector("#stage").getBoundingClientRect();
+  return {
+    level, layout: document.body.dataset.layoutMs, boxes: document.querySelectorAll("#picture .node").length,
+    text: 11 * box.width / svg.viewBox.baseVal.width, windows: box.height / stage.height, blocked: window.blocked,
+  };
+}"""
 
 
 def main() -> None:
-    """Print a row for each net."""
+    """Print a row for each net that is named, or for all."""
+    import_torchvision()
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    print("| net | nodes | HTML | opens with | layout | shown | ops, all |\n|---|---|---|---|---|---|---|")
+    print(f"| {' | '.join((*HEAD, *CELL))} |\n{'|---' * len((*HEAD, *CELL))}|")
     with sync_playwright() as driver, tempfile.TemporaryDirectory() as folder:
         browser = driver.chromium.launch(executable_path=program, args=list(FLAGS))
-        for name, make, inputs in nets():
-            found = fxgrow.widths(make(), inputs)
-            plan = fxgrow.plan(found, 1.5)
+        for name in sys.argv[1:] or NETS:
+            net = NETS[name]
+            found = fxgrow.widths(net.make().eval(), net.inputs)
+            plan = fxgrow.plan(found, net.spec)
             path = fxgrow.draw((found, plan), Path(folder) / f"{name}.html")
-            nodes = len(list(found.traced.graph("eval").nodes))
-            runs = sorted((_opened(browser, path) for _ in range(RUNS)), key=lambda run: float(run["shown"]))
-            run = runs[RUNS // 2]
-            print(
-                f"| {name} | {nodes} | {path.stat().st_size / 1e6:.2f} MB | `{run['level']}`, {run['boxes']} boxes "
-                f"| {run['layout']} ms | {run['shown']:.0f} ms | {_expanded(browser, path):.1f} s |",
-                flush=True,
-            )
+            cell = fxgrow.draw((found, plan))
+            (Path(folder) / "cell.html").write_text(cell.page, encoding="utf-8")
+            kept = sum(len(form.encode()) for form in cell._repr_mimebundle_().values())
+            row = [*_row(browser, path), f"{kept / 1e3:.0f} kB", *_times(_median(browser, path.with_name("cell.html")))]
+            nodes = len(found.calls["eval"]) if found.traced.opaque else len(list(found.traced.graph("eval").nodes))
+            print(f"| {' | '.join([net.title.partition(':')[0], f'{nodes:,}', *row])} |", flush=True)
         browser.close()
+
+
+def _row(browser: Any, path: Path) -> list[str]:
+    run = _median(browser, path)
+    first, every = _expanded(browser, path)
+    return [
+        f"{path.stat().st_size / 1e6:.2f} MB",
+        f"`{run['level']}`, {run['boxes']} boxes",
+        f"{run['text']:.1f} px",
+        f"{run['windows']:.1f}",
+        f"{run['layout']} ms",
+        *_times(run),
+        f"{first:.1f} s",
+        f"{every:.1f} s",
+    ]
+
+
+def _median(browser: Any, path: Path) -> dict[str, Any]:
+    runs = sorted((_opened(browser, path) for _ in range(RUNS)), key=lambda run: float(run["shown"]))
+    return runs[RUNS // 2]
+
+
+def _times(run: dict[str, Any]) -> list[str]:
+    return [f"{run['shown']:.0f} ms", f"{run['blocked']:.0f} ms" if run["blocked"] else "< 50 ms"]
 
 
 def _opened(browser: Any, path: Path) -> dict[str, Any]:
     page = _page(browser)
+    page.add_init_script(WATCH)
     start = time.perf_counter()
     page.goto(path.as_uri())
     page.wait_for_selector("body[data-shown]", timeout=120_000)
     shown = 1000 * (time.perf_counter() - start)
-    found = {
-        "shown": shown,
-        "layout": page.evaluate("document.body.dataset.layoutMs"),
-        "level": page.evaluate("document.body.dataset.shown.split(' ')[0]"),
-        "boxes": page.locator("#picture .node").count(),
-    }
+    page.wait_for_timeout(200)  # until the observer of long tasks was told
+    found: dict[str, Any] = page.evaluate(LOOK) | {"shown": shown}
     page.context.close()
     return found
 
 
-def _expanded(browser: Any, path: Path) -> float:
-    """Seconds until every op is there."""
+def _expanded(browser: Any, path: Path) -> tuple[float, float]:
+    """Seconds until `ops` is there, and from then until every op is."""
     page = _page(browser)
     page.goto(path.as_uri())
+    page.wait_for_selector("body[data-shown]", timeout=120_000)
+    start = time.perf_counter()
     page.keyboard.press("4")
     page.wait_for_selector("body[data-shown='ops after']", timeout=120_000)
-    number = page.evaluate("JSON.parse(document.getElementById('data').textContent).levels.ops.nodes.length")
+    first = time.perf_counter() - start
+    number = page.evaluate("document.querySelector('label[title$=\"(4)\"]').title.split(' ')[0]")
     start = time.perf_counter()
     page.keyboard.press("x")
-    page.wait_for_selector(f"#n{number - 1}", timeout=580_000)
+    page.wait_for_selector(f"#n{int(number) - 1}", timeout=580_000)
     taken = time.perf_counter() - start
     page.context.close()
-    return taken
+    return first, taken
 
 
 def _page(browser: Any) -> Any:
-    page = browser.new_context(offline=True, viewport={"width": 1400, "height": 900}).new_page()
+    page = browser.new_context(offline=True, viewport=WINDOW).new_page()
     page.on("request", lambda request: _refuse(request.url, request.url.startswith(("file:", "blob:", "data:"))))
     page.on("console", lambda message: _refuse(message.text, False))
     page.on("pageerror", lambda error: _refuse(str(error), False))

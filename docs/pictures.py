@@ -1,4 +1,4 @@
-"""Draws docs/pictures/: what README.md, docs/drawing.md and docs/notebooks.md show, and one HTML to try.
+"""Draws docs/pictures/: what README.md and the pages show, and one HTML to try; writes docs/gallery.md.
 
 Usage (with the extras `viz`, for the .svg, and `examples`, for the glyphs):
     PYTHONPATH=.:examples OMP_NUM_THREADS=1 python docs/pictures.py
@@ -6,6 +6,7 @@ Usage (with the extras `viz`, for the .svg, and `examples`, for the glyphs):
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
 from examples.quickstart import DigitNet
+from examples.see_it import NETS, Shown, shown
 from experiment.glyphs import DIFFICULTIES, TEST_FONTS, TRAIN_FONTS, make
 
 PICTURES = Path(__file__).with_name("pictures")
@@ -38,6 +40,23 @@ def glyph_sheet(path: Path, columns: int = 20, lines: int = 2) -> None:
     print(path, f"{path.stat().st_size:,} bytes")
 
 
+GALLERY = """# Gallery
+
+Ten networks before and after growth, as drawn by `fxgrow.draw`. `python examples/see_it.py` makes this gallery with a
+page for each network, in which boxes open and have descriptions; [this](pictures/resnet18.html) is one of them.
+`docs/pictures.py` makes the pictures. [drawing.md](drawing.md) says what the signs mean.
+"""
+
+
+def gallery(nets: Iterable[Shown]) -> str:
+    """docs/gallery.md."""
+    parts = [GALLERY]
+    for one in nets:
+        cells = (f'<img src="pictures/gallery/{file}" width="420" alt="{one.title}, {file}">' for file in one.pictures)
+        parts.append(f"## {one.title}\n\n{one.figures}.\n\n| before | after |\n|---|---|\n| {' | '.join(cells)} |\n")
+    return "\n".join(parts)
+
+
 def main() -> None:
     """Draw all of them."""
     PICTURES.mkdir(exist_ok=True)
@@ -55,6 +74,9 @@ def main() -> None:
         if name == "resnet18":
             path = fxgrow.draw((found, plan), PICTURES / f"{name}.html")
             print(path, f"{path.stat().st_size:,} bytes")
+    folder = PICTURES / "gallery"
+    folder.mkdir(exist_ok=True)
+    PICTURES.with_name("gallery.md").write_text(gallery([shown(one, folder, pages=False) for one in NETS]), "utf-8")
 
 
 if __name__ == "__main__":

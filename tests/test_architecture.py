@@ -101,7 +101,7 @@ OUTPUTS = ("dot", "html", "image", "mermaid", "text")
 def test_an_output_of_drawings_knows_only_what_is_drawn(name: str) -> None:
     for node in ast.walk(ast.parse((PACKAGE / "drawing" / f"{name}.py").read_text())):
         if isinstance(node, ast.ImportFrom) and node.level == 1:
-            assert node.module in ("registry", "view", "colours", "source", "overview")
+            assert node.module in ("registry", "view", "colours", "source", "overview", "spine")
 
 
 def _private_names_of_torch(source: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,15 @@ from torch import nn
 import fxgrow
 from fxgrow.drawing import LEVELS, Drawing, Node, Source, drawing, source_of, writer
 from fxgrow.drawing.colours import DARK, LIGHT, Theme, colour, contrast, oklch
-from fxgrow.drawing.dot import short
+from fxgrow.drawing.dot import dot, short
 from fxgrow.drawing.folding import folded, layered
 from fxgrow.drawing.graph import graph_of
+from fxgrow.drawing.html import data_of
 from fxgrow.drawing.registry import Picture, drawings
-from fxgrow.drawing.view import GROWS, PINNED, Swatch, arrow, own, quiet
+from fxgrow.drawing.view import GROWS, PINNED, Swatch, arrow, finest, own, quiet
 
 from .nets import NETS
-from .test_draw import DEEPER, IMAGES, Small
+from .test_draw import DEEPER, GRAPHVIZ, IMAGES, Small
 
 
 def _source(model: nn.Module, spec: object, inputs: object = IMAGES) -> Source:
@@ -162,7 +164,7 @@ def test_names_in_the_legend_are_told_apart() -> None:
 
 def test_an_arrow_back_is_laid_out_from_above_so_that_it_goes_around_boxes() -> None:
     source = _source(Small(), 1.5)
-    drawn = drawing(source, "groups")
+    drawn = finest(drawing(source, "groups"))
     back = [edge for edge in drawn.edges if edge.back]
     text = _dot(drawn, source)
     assert len(back) == text.count('dir="back"') == 3
@@ -194,7 +196,8 @@ def test_layers_without_a_kernel_are_counted_in_words() -> None:
 def test_the_page_has_each_colour_for_light_and_dark(tmp_path: Path) -> None:
     text = fxgrow.draw(Small(), tmp_path / "a.html", example_inputs=IMAGES).read_text(encoding="utf-8")
     swatch = next(s for s in drawing(source_of(Small(), IMAGES), "groups").legend if s.state != PINNED)
-    assert f'"fill":["{colour(swatch)[0]}","{colour(swatch, DARK)[0]}"]' in text
+    page = next(one for one in data_of(text)["legend"] if one["name"] == swatch.name)
+    assert page["fill"] == [colour(swatch)[0], colour(swatch, DARK)[0]]
 
 
 @pytest.mark.parametrize("index", ["0", "2", "0.1", "12.0.3"])
@@ -216,3 +219,22 @@ def test_short_names_are_whole_and_a_single_long_step_keeps_both_ends() -> None:
     assert len(long) == 34
     assert long.startswith("first_")
     assert long.endswith("_last")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sides"),
+    [((3, 3), (5, 5), "12x12 in 20x20"), ((3,), (9,), "7x2 in 20x2"), ((1, 3, 3), (1, 3, 7), "9x9 in 20x9")],
+)
+def test_the_sign_of_a_larger_kernel_is_true_to_scale(
+    old: tuple[int, ...], new: tuple[int, ...], sides: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    drawn = drawing(_source(Small(), 1.5), "layers")
+    node = next(node for node in drawn.nodes if node.path == "stem.0")
+    others = tuple(replace(one, kernel=(old, new)) if one is node else one for one in drawn.nodes)
+    text = dot(replace(drawn, nodes=others))
+    found = re.findall(r"<TD FIXEDSIZE='TRUE' WIDTH='(\d+)' HEIGHT='(\d+)'", text.partition("penwidth")[0])
+    assert " in ".join("x".join(pair) for pair in reversed(found[-2:])) == sides
+    assert "larger kernel" in text
+    if GRAPHVIZ:
+        writer(".svg")(Picture(replace(drawn, nodes=others), _source(Small(), 1.5), ".svg"))
+        assert "too small" not in capfd.readouterr().err

@@ -16,6 +16,7 @@ import fxgrow
 from fxgrow.drawing import drawing, source_of
 from fxgrow.drawing.colours import DARK, LIGHT, contrast, ramp
 from fxgrow.drawing.given import Drawable
+from fxgrow.drawing.html import data_of
 
 from .test_draw import DEEPER, IMAGES, Small
 
@@ -27,9 +28,7 @@ GROWN = ("width", "input", "output")
 def _page(given: Drawable, folder: Path, **options: Any) -> dict[str, Any]:
     """The data in the page."""
     text = fxgrow.draw(given, folder / "a.html", **options).read_text(encoding="utf-8")
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
-    assert found is not None
-    data: dict[str, Any] = json.loads(found[1])
+    data: dict[str, Any] = data_of(text)
     return data
 
 
@@ -205,7 +204,7 @@ def test_data_of_the_user_is_in_the_page(tmp_path: Path) -> None:
     data = {"blocks.0": 1, "stem.0": -0.5, new: 2.5}
     assert _page((_found(), plan), tmp_path, data=data)["data"]["values"] == data
     assert _page((_found(), plan), tmp_path)["data"] is None
-    assert '"stem.0":-0.5' in fxgrow.draw((_found(), plan), data=data).page
+    assert data_of(fxgrow.draw((_found(), plan), data=data).page)["data"]["values"]["stem.0"] == -0.5
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ ARCS: dict[str, tuple[float, float]] = {
     "float32": (16 / 24, 3 / 24),
     "wider ends": (19 / 24, 4 / 24),
     "costs": (0, 2 / 24),
+    "drawn as one call": (2 / 24, 4 / 24),
     # Of kinds of new layers at activations.
     "claims": (0, 1 / 3),
     # Of the models of torchvision.

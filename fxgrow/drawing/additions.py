@@ -19,15 +19,16 @@ def with_new(source: Source, flow: Flow) -> Flow:
         if isinstance(change, Insert) and not change.owner:
             for node_ref in change.after_nodes:
                 if node_ref.mode == "eval" and node_ref.node in flow.nodes:
-                    flow = _inserted(source, flow, change, node_ref.node)
+                    flow = inserted(flow, change, node_ref.node, _positions(source, node_ref.node, change.channels))
         elif isinstance(change, Repeat):
             for region in change.regions:
                 if region.mode == "eval" and region.exit in flow.nodes:
-                    flow = _cloned(flow, change, region)
+                    flow = cloned(flow, change, region)
     return flow
 
 
-def _inserted(source: Source, flow: Flow, change: Insert, after: str) -> Flow:
+def inserted(flow: Flow, change: Insert, after: str, positions: int) -> Flow:
+    """The graph with a new layer after a box, whose value has so many entries per channel."""
     old = flow.nodes[after]
     kernel = "×".join(map(str, change.kernel))
     number = 2 if change.kind == "residual" else 1  # of layers in the insertion
@@ -47,7 +48,7 @@ def _inserted(source: Source, flow: Flow, change: Insert, after: str) -> Flow:
         reason=str(change),
         new=True,
         parameters=(0, entries),
-        flops=(0, 2 * number * weight * _positions(source, after, change.channels)),
+        flops=(0, 2 * number * weight * positions),
         inside=tuple(
             filter(
                 None,
@@ -66,7 +67,8 @@ def _positions(source: Source, key: str, channels: int) -> int:
     return math.prod(source.size(layout)[1] for layout in layouts) // channels
 
 
-def _cloned(flow: Flow, change: Repeat, region: Region) -> Flow:
+def cloned(flow: Flow, change: Repeat, region: Region) -> Flow:
+    """The graph with the clones of a block after it."""
     inside = [name for name in region.nodes if name in flow.nodes]
     read = [edge for edge in flow.edges if edge.target in inside and edge.when != "before"]
     nodes: list[Node] = []

@@ -6,10 +6,13 @@ Source: graphviz.org/doc/info/attrs.html (what the attributes mean).
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 
+from ..plans.changes import KernelSize
 from .colours import colour
 from .registry import LEGEND, MANY, VERY_MANY, Picture, output
+from .spine import ROW, loose, spine_of
 from .view import GROWS, PINNED, Drawing, Edge, Node, Swatch, arrow, own, quiet
 
 FONT = "Helvetica,Arial,sans-serif"
@@ -17,6 +20,8 @@ GRAPH = {"labelloc": "t", "labeljust": "l", "fontname": FONT, "fontsize": "14", 
 NODE = {"shape": "box", "style": "rounded,filled", "fontname": FONT, "fontsize": "11"}
 NODE |= {"margin": "0.12,0.06", "height": "0.3", "width": "0.5"}
 GREY, LIGHT_GREY, NEW = "#59636e", "#8a929c", "#1a7f37"
+LINE, WIDE = 64, 0.6  # letters in a line of the head; the width of one, of its height, in the widest usual font
+SIGN = 20  # the side of the sign of a larger kernel, points
 EDGE = {"fontname": FONT, "fontsize": "9", "color": GREY, "fontcolor": GREY, "arrowsize": "0.6"}
 
 
@@ -32,6 +37,8 @@ def write(picture: Picture) -> bytes:
 
 def dot(drawing: Drawing) -> str:
     """A drawing in DOT."""
+    if drawing.level == "groups":
+        drawing = spine_of(drawing)
     numbers = {node.key: f"n{i}" for i, node in enumerate(drawing.nodes)}
     swatches = {swatch.name: swatch for swatch in drawing.legend}
     lines = ["digraph fxgrow {", *(f"  {line}" for line in _head(drawing))]
@@ -42,7 +49,16 @@ def dot(drawing: Drawing) -> str:
         inside = [_node(node, numbers[node.key], swatches.get(node.group)) for node in nodes]
         lines += _cluster(f"cluster{i}", home, inside) if home else [f"  {line}" for line in inside]
     silent = frozenset(node.key for node in drawing.nodes if quiet(node))
-    lines += [f"  {_edge(edge, numbers, silent)}" for edge in drawing.edges if edge.when != "before"]
+    groups = {node.key: node.group for node in drawing.nodes}
+    hanging, alone = loose(drawing.nodes, drawing.edges)
+    lines += [f"  {numbers[a]} -> {numbers[b]} [style=invis]" for a, b in zip(alone, alone[ROW:], strict=False)]
+    for edge in drawing.edges:
+        if edge.spine:
+            line = colour(swatches.get(groups[edge.source]))[1]
+            shown = {"dir": "none", "penwidth": "5", "weight": "100", "color": f"{line}8c", "tooltip": edge.tip}
+            lines.append(f"  {numbers[edge.source]} -> {numbers[edge.target]} [{_attributes(shown)}]")
+        elif edge.when != "before":
+            lines.append(f"  {_edge(edge, numbers, silent, hanging)}")
     return "\n".join([*lines, "}", ""])
 
 
@@ -85,9 +101,30 @@ def _label(node: Node) -> Markup:
     if node.what or node.new or node.times > 1:
         words = ["new:" if node.new else "", node.what, f"×{node.times}" if node.times > 1 else ""]
         lines.append(html.escape(" ".join(filter(None, words))))
-    if own(node):
+    if own(node) and not node.segment:
         lines.append(f"<FONT POINT-SIZE='9'>{html.escape(short(own(node)))}</FONT>")
-    return Markup("<BR/>".join(lines) or html.escape(node.key))
+    text = "<BR/>".join(lines) or html.escape(node.key)
+    return Markup(text if node.kernel is None else _beside(text, _kernel(*node.kernel)))
+
+
+def _beside(text: str, sign: str) -> str:
+    table = "<TABLE BORDER='0' CELLBORDER='0' CELLSPACING='0' CELLPADDING='2'>"
+    return f"{table}<TR><TD>{text}</TD><TD>{sign}</TD></TR></TABLE>"
+
+
+def _kernel(old: KernelSize, new: KernelSize) -> str:
+    """A kernel before growth, filled, inside the outline of that after it, true to scale."""
+    size = SIGN / max(new)
+    (height, width), (high, wide) = ((*[1] * (2 - len(k)), *k)[-2:] for k in (old, new))
+    table = "<TABLE CELLBORDER='0' CELLSPACING='0' CELLPADDING='0'"
+    inner = f"{_sides(width * size, height * size)} BGCOLOR='{NEW}'"
+    filled = f"{table} BORDER='0'><TR><TD {inner}></TD></TR></TABLE>"
+    outline = f"BORDER='1' COLOR='{NEW}' {_sides(wide * size + 2, high * size + 2)}"
+    return f"{table} {outline}><TR><TD {_sides(wide * size, high * size)}>{filled}</TD></TR></TABLE>"
+
+
+def _sides(width: float, height: float) -> str:
+    return f"FIXEDSIZE='TRUE' WIDTH='{width:.0f}' HEIGHT='{height:.0f}'"
 
 
 def short(path: str, limit: int = 34) -> str:
@@ -112,7 +149,7 @@ def tip(node: Node) -> str:
     return "\n".join([*filter(None, lines), *(f"with {name}" for name in node.inside[:12])])
 
 
-def _edge(edge: Edge, names: Mapping[str, str], silent: frozenset[str]) -> str:
+def _edge(edge: Edge, names: Mapping[str, str], silent: frozenset[str], hanging: frozenset[str]) -> str:
     label = edge.label or edge.shapes[1]
     shown = {"tooltip": edge.tip or label or " ", "label": f"  {label} "} if label else {"tooltip": edge.tip or " "}
     ends = names[edge.source], names[edge.target]
@@ -121,11 +158,15 @@ def _edge(edge: Edge, names: Mapping[str, str], silent: frozenset[str]) -> str:
     else:
         shown |= {"weight": "40" if edge.main else "4"}
     if edge.back and edge.skip:
-        shown |= {"constraint": "false", "style": "dashed", "arrowhead": "none"}
+        shown |= {"style": "dashed", "arrowhead": "none"}
+        if edge.source in hanging:
+            ends = ends[::-1]
+        else:
+            shown["constraint"] = "false"
     elif edge.back and edge.source != edge.target:  # drawn from the upper box, so that it does not affect the ranks
         ends, shown["dir"] = ends[::-1], "back"
-    if edge.when == "after":
-        shown |= {"color": NEW, "fontcolor": NEW}
+    if edge.when == "after" or "→" in edge.label:  # a new layer, or a larger kernel
+        shown |= {"color": NEW, "fontcolor": NEW} | ({"penwidth": "2"} if "→" in edge.label else {})
     return f"{ends[0]} -> {ends[1]} [{_attributes(shown)}]"
 
 
@@ -135,6 +176,8 @@ def _title(drawing: Drawing) -> Markup:
     signs = ["grey, dashed: pinned"] if any(node.state == PINNED for node in drawing.nodes) else []
     if any(node.new for node in drawing.nodes) or any(edge.when == "after" for edge in drawing.edges):
         signs.append("green outline: new")
+    if any(node.kernel for node in drawing.nodes) or any("→" in edge.label for edge in drawing.edges):
+        signs.append("green square or arrow: larger kernel")
     if any(edge.skip and not edge.back for edge in drawing.edges):
         signs.append("light: skip connection")
     if any(edge.skip and edge.back for edge in drawing.edges):
@@ -142,8 +185,9 @@ def _title(drawing: Drawing) -> Markup:
     shown = [swatch for swatch in drawing.legend if swatch.state != PINNED] if drawing.level != "groups" else []
     columns = 3 if all(len(swatch.name) <= 20 for swatch in shown) else 2
     row = "<TR><TD ALIGN='LEFT'>"
-    rows = [f"{row}<B>{html.escape(drawing.title)}</B></TD></TR>"]
-    rows.append(f"{row}{grey}{'; '.join(['one colour, one width', *signs])}</FONT></TD></TR>")
+    rows = [_row(f"<B>{html.escape(drawing.title)}</B>", WIDE * 14 * len(drawing.title))]
+    for line in textwrap.wrap("; ".join(["one colour, one width", *signs]), LINE):
+        rows.append(_row(f"{grey}{html.escape(line)}</FONT>", WIDE * 10 * len(line)))
     cells = [_legend_cell(swatch, grey) for swatch in shown[:LEGEND]]
     if len(shown) > LEGEND:
         cells.append(f"<TD></TD><TD ALIGN='LEFT'>{grey}and {len(shown) - LEGEND} more</FONT></TD>")
@@ -151,6 +195,10 @@ def _title(drawing: Drawing) -> Markup:
     if lines:  # a nested table, because a long title would stretch its columns
         rows.append(f"{row}<TABLE BORDER='0' CELLBORDER='0' CELLSPACING='3'>{''.join(lines)}</TABLE></TD></TR>")
     return Markup(f"<TABLE BORDER='0' CELLBORDER='0' CELLSPACING='3'>{''.join(rows)}</TABLE>")
+
+
+def _row(text: str, width: float) -> str:
+    return f"<TR><TD ALIGN='LEFT' BALIGN='LEFT' WIDTH='{width:.0f}'>{text}</TD></TR>"
 
 
 def _legend_cell(swatch: Swatch, grey: str) -> str:

@@ -8,17 +8,17 @@ box; the depth of these modules is the largest that gives at most BLOCKS boxes. 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from torch import nn
 
 from ..model.layer_kinds import CONTAINERS
 from .folding import Flow, folded, layered, neighbours
-from .graph import graph_of
+from .recorded import flow_of
 from .registry import level
 from .source import Source
-from .view import Drawing, Edge, Level, Node, arrow
+from .view import Drawing, Edge, Level, Node
 
 BLOCKS = 40  # the largest number of boxes of the level `blocks`
 
@@ -26,20 +26,28 @@ BLOCKS = 40  # the largest number of boxes of the level `blocks`
 @level("ops")
 def ops(source: Source) -> Drawing:
     """A box for every node of the graph."""
-    return _drawn(source, _framed(source, graph_of(source)), "ops")
+    return _drawn(source, _framed(source, flow_of(source)), "ops")
 
 
 @level("layers")
 def layers(source: Source) -> Drawing:
     """A box for each layer with the operations that follow it."""
-    return _drawn(source, _framed(source, layered(graph_of(source))), "layers")
+    return _drawn(source, _framed(source, layered(flow_of(source))), "layers")
 
 
 @level("blocks")
 def blocks(source: Source) -> Drawing:
     """A box for each module; equal consecutive ones are merged."""
-    flow = layered(graph_of(source))
-    return _drawn(source, _repeats(source, _modules(source, flow, _depth(source, flow))), "blocks")
+    flow = layered(flow_of(source))
+    drawn = _drawn(source, _framed(source, flow), "layers")
+    modules, into = _modules(source, flow, _depth(source, flow))
+    drawn = replace(_drawn(source, modules, "blocks"), parts=drawn, into=into)
+    rows, into = _repeats(source, modules)
+    return (
+        replace(_drawn(source, rows, "blocks"), parts=drawn, into=into)
+        if len(rows.nodes) < len(modules.nodes)
+        else drawn
+    )
 
 
 def _depth(source: Source, flow: Flow) -> int:
@@ -47,16 +55,20 @@ def _depth(source: Source, flow: Flow) -> int:
     layers = sum(node.kind == "layer" for node in flow.nodes.values())
     best = 1
     for depth in range(2, 2 + max((node.path.count(".") for node in flow.nodes.values()), default=0)):
-        flow_at_depth = _modules(source, flow, depth)
+        flow_at_depth, _ = _modules(source, flow, depth)
         alone = sum(node.kind == "layer" for node in flow_at_depth.nodes.values())
-        if 2 * alone > layers or len(_repeats(source, flow_at_depth).nodes) > BLOCKS:
+        if 2 * alone > layers or len(_repeats(source, flow_at_depth)[0].nodes) > BLOCKS:
             return best
         best = depth
     return best
 
 
-def _modules(source: Source, flow: Flow, depth: int) -> Flow:
-    """Merge the boxes of each module at a depth of the tree; only levels at which the tree branches count."""
+def _modules(source: Source, flow: Flow, depth: int) -> tuple[Flow, Mapping[str, str]]:
+    """Merge the boxes of each module at a depth of the tree; only levels at which the tree branches count.
+
+    Returns:
+        The merged boxes, and the one of each box.
+    """
     cut = _cuts([node.path for node in flow.nodes.values() if node.kind == "layer"], depth)
     homes = {key: cut(node.path) if node.kind not in ("input", "output") else "" for key, node in flow.nodes.items()}
     for key, node in flow.nodes.items():
@@ -82,7 +94,8 @@ def _modules(source: Source, flow: Flow, depth: int) -> Flow:
         for home, key in first.items()
         if number[home] > 1 or flow.nodes[key].path != home
     }
-    return folded(flow, lambda key: first.get(homes[key], key), rename)
+    into = {key: first.get(home, key) for key, home in homes.items()}
+    return folded(flow, into.__getitem__, rename), into
 
 
 def _block(source: Source, path: str, number: int, added: int) -> str:
@@ -113,8 +126,8 @@ def _cuts(paths: Iterable[str], depth: int) -> Callable[[str], str]:
     return cut
 
 
-def _repeats(source: Source, flow: Flow) -> Flow:
-    """Merge equal consecutive blocks."""
+def _repeats(source: Source, flow: Flow) -> tuple[Flow, Mapping[str, str]]:
+    """Merge equal consecutive blocks; the merged ones, and the one of each block."""
     keys = list(flow.nodes)
     users, _ = neighbours(flow.edges)
     into: dict[str, str] = {}
@@ -132,7 +145,8 @@ def _repeats(source: Source, flow: Flow) -> Flow:
     for root, row in rows.items():
         path = f"{row[0].path} … {row[-1].path.rpartition('.')[2]}"
         rename[root] = replace(row[0], path=path, times=len(row), inside=())
-    return folded(flow, lambda key: into.get(key, key), rename)
+    into = {key: into.get(key, key) for key in keys}
+    return folded(flow, into.__getitem__, rename), into
 
 
 def _equality_key(source: Source, node: Node) -> Hashable:
@@ -141,12 +155,12 @@ def _equality_key(source: Source, node: Node) -> Hashable:
     if not node.path or kind is None:
         return ()
     whats = tuple(name.split(" ")[:2] and name.rpartition(" ")[0] for name in node.inside)
-    return kind, node.path.rpartition(".")[0], whats, node.what, node.size, node.new, node.kind, arrow(node.size)
+    return kind, node.path.rpartition(".")[0], whats, node.what, node.size, node.new, node.kind, node.kernel
 
 
 def _framed(source: Source, flow: Flow) -> Flow:
     """Set the frame of each box: its module at the depth of the level `blocks`."""
-    depth = _depth(source, layered(graph_of(source)))
+    depth = _depth(source, layered(flow_of(source)))
     cut = _cuts([node.path for node in flow.nodes.values() if node.kind == "layer"], depth)
     homes = {key: cut(node.path) if node.path else "" for key, node in flow.nodes.items()}
     paths: dict[str, set[str]] = {}

@@ -67,6 +67,7 @@ def folded(flow: Flow, root_of: Callable[[str], str], rename: Mapping[str, Node]
             inside=main.inside + tuple(names),
             paths=_paths(inside),
             start=last.start or main.start,
+            kernel=next((node.kernel for node in inside if node.kernel), None),
         )
     edges: dict[tuple[str, str], list[Edge]] = {}
     for edge in flow.edges:

@@ -80,6 +80,7 @@ def _node(source: Source, node: fx.Node, layouts: tuple[Layout, ...], counted: s
         new=new,
         parameters=total(map(source.parameters, counts)),
         start=_start(source, own, group),
+        kernel=source.larger_kernel(path) if node.op == "call_module" else None,
     )
 
 
@@ -169,10 +170,17 @@ def _closes(source: Source, node: fx.Node) -> bool:
 
 def _folds(source: Source, node: fx.Node, box: Node, taken: object, given: object) -> bool:
     """Whether a node can be folded into its input: it has no matrix weights, and keeps the spatial dimensions."""
-    if node.op == "output" or not isinstance(given, Value):
+    if node.op == "output":
         return False
     weights = list(source.inside.get(box.path, ())) if node.op == "call_module" else []
     weights += [str(n.target) for n in node.all_input_nodes if n.op == "get_attr"]
+    return folds(source, weights, taken, given)
+
+
+def folds(source: Source, weights: Sequence[str], taken: object, given: object) -> bool:
+    """The same of what takes one value and gives one."""
+    if not isinstance(given, Value):
+        return False
     if any(len(source.widths.tensors[t].layouts) > 1 for t in weights if t in source.widths.tensors):
         return False
     if not isinstance(taken, Value):

@@ -14,16 +14,19 @@ from ..infer.findings import CONTRACT, IS_OUTPUT
 from ..layouts.layout import Block, Layout, atoms
 from ..ops import Value
 from ..plans.changes import Insert, Repeat, StructuralChange
+from .alike import ALIKE, alike, merged
 from .folding import total
-from .graph import graph_of, shown, value_of
+from .graph import shown, value_of
+from .recorded import flow_of
 from .registry import level
+from .shape import shape_of
 from .source import Source
 from .view import GROWS, PINNED, Drawing, Edge, Node, Swatch, When
 
 
 @level("groups")
 def groups(source: Source) -> Drawing:
-    """Width groups and the layers between them."""
+    """Width groups and the layers between them; those that are alike are one box."""
     scene = _Scene(source)
     edges = list(scene.edges())
     used = {key for edge in edges for key in (edge.source, edge.target)}
@@ -32,7 +35,19 @@ def groups(source: Source) -> Drawing:
     nodes.sort(key=lambda node: scene.rank(node.key))
     legend = tuple(source.legend.values())
     arrows = tuple(_straightened(nodes, edges))
-    return Drawing(source.title, "groups", tuple(nodes), arrows, legend, source.notes, source.plan is not None)
+    all_of_it = Drawing(source.title, "groups", tuple(nodes), arrows, legend, source.notes, source.plan is not None)
+    once = _merged(all_of_it, ALIKE)
+    return once if shape_of(once).reads else _merged(all_of_it, 2)
+
+
+def _merged(drawing: Drawing, least: int) -> Drawing:
+    """The drawing with one box for all of at least so many that are alike."""
+    into = alike(drawing.nodes, drawing.edges, least)
+    if not into:
+        return drawing
+    nodes, edges = merged(drawing.nodes, drawing.edges, into)
+    into = {node.key: into.get(node.key, node.key) for node in drawing.nodes}
+    return replace(drawing, nodes=nodes, edges=edges, parts=drawing, into=into)
 
 
 def _straightened(nodes: Sequence[Node], edges: Sequence[Edge]) -> Iterator[Edge]:
@@ -203,7 +218,7 @@ class _Scene:
 def _boxes(source: Source) -> dict[str, list[Node]]:
     """The boxes of the level `ops` by the first width group that they produce, or else have."""
     boxes: dict[str, list[Node]] = {}
-    for box in () if source.alone else graph_of(source).nodes.values():
+    for box in () if source.alone else flow_of(source).nodes.values():
         names = [name for name in (box.group, *box.groups) if name in source.legend]
         boxes.setdefault(names[0] if names else "", []).append(box)
     return boxes

@@ -1,11 +1,14 @@
 """One HTML file with all levels. The browser lays them out; the file loads nothing.
 
-It contains Graphviz, compiled to WebAssembly: vendor/graphviz.js, the minified module of @hpcc-js/wasm-graphviz.
+A file contains Graphviz, compiled to WebAssembly: vendor/graphviz.js, the minified module of @hpcc-js/wasm-graphviz. A
+page in a notebook contains dagre instead, a layout engine of a twentieth of its size: vendor/dagre.js.
 """
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import gzip
 import html
 import json
 import re
@@ -22,31 +25,49 @@ PAGE = Path(__file__).with_name("page")
 SCRIPTS = (
     "layout.js",
     "shown.js",
+    "open.js",
     "only.js",
+    "spine.js",
     "picture.js",
     "panel.js",
     "strip.js",
     "changes.js",
     "colour.js",
+    "map.js",
     "print.js",
     "keep.js",
+    "spec.js",
     "controls.js",
 )  # joined to one module
-GRAPHVIZ = Path(__file__).with_name("vendor") / "graphviz.js"
+GRAPHVIZ, DAGRE = (Path(__file__).with_name("vendor") / name for name in ("graphviz.js", "dagre.js"))
+CONTAINS = {
+    False: "@hpcc-js/wasm-graphviz\n(Apache License 2.0), which contains Graphviz (Eclipse Public License 2.0).",
+    True: "dagre (MIT License).",
+}
 
 
 @output(*PAGES)
 def write(picture: Picture) -> bytes:
     """All levels, opened at the one of the picture."""
-    data = json.dumps(_data(picture), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    data = json.dumps(_data(picture), ensure_ascii=False, separators=(",", ":"))
     parts = {
         "title": html.escape(picture.drawing.title),
         "style": _read("page.css"),
-        "data": data,
-        "graphviz": _graphviz(),
+        "data": _packed(data),
+        "engine": "dagre" if picture.notebook else "graphviz",
+        "contains": CONTAINS[picture.notebook],
+        "graphviz": _dagre() if picture.notebook else _graphviz(),
         "script": "\n".join(map(_read, SCRIPTS)),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _read("page.html")).encode()
+
+
+def data_of(page: str) -> Any:
+    """The data in a page, as the browser reads it."""
+    found = re.search(r'id="data">([^<]*)<', page)
+    if found is None:
+        raise ValueError("there is no data in this page")
+    return json.loads(gzip.decompress(base64.b64decode(found[1])))
 
 
 def _read(name: str) -> str:
@@ -60,6 +81,18 @@ def _graphviz() -> str:
     if exported is None or "</script" in text or "<!--" in text:
         raise ValueError(f"{GRAPHVIZ.name} is not a module that exports Graphviz")
     return f"{text[: -len(exported[0])]}\nglobalThis.fxgrowGraphviz = {exported[1]};"
+
+
+def _packed(text: str) -> str:
+    """Text for `unpacked` of layout.js: compressed by gzip, in base64."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+
+
+def _dagre() -> str:
+    """The small layout engine, as a script for a worker."""
+    text = DAGRE.read_text(encoding="utf-8")
+    terms = DAGRE.with_name("LICENSE.dagre").read_text(encoding="utf-8")
+    return _packed(f"/*\n{terms}*/\n{text}\n{_read('small.js')}")
 
 
 def _data(picture: Picture) -> dict[str, Any]:
@@ -88,13 +121,22 @@ def _data(picture: Picture) -> dict[str, Any]:
 
 
 def _level(one: Drawing) -> dict[str, Any]:
-    return {"nodes": [_brief(node) for node in one.nodes], "edges": [_brief(edge) for edge in one.edges]}
+    """The boxes and arrows of a drawing, and those it was folded from; another level only by its name."""
+    level = {"nodes": [_brief(node) for node in one.nodes], "edges": [_brief(edge) for edge in one.edges]}
+    if one.parts is None:
+        return level
+    same = {"level": one.parts.level} if one.parts.level != one.level else _level(one.parts)
+    return level | {"parts": same | {"into": dict(one.into)}}
 
 
 def _brief(one: Node | Edge) -> dict[str, Any]:
     """The attributes that differ from their defaults."""
     blank = _blank(type(one))
-    changed = {name: value for name, value in dataclasses.asdict(one).items() if blank.get(name) != value}
+    changed = {
+        field.name: value
+        for field in dataclasses.fields(one)
+        if blank.get(field.name) != (value := getattr(one, field.name))
+    }
     return changed | ({"quiet": True} if isinstance(one, Node) and quiet(one) else {})
 
 

@@ -14,7 +14,7 @@ from ..model.copies import named_tensors
 from ..plans.changes import Enlarge, Repeat, StructuralChange
 from ..plans.costs import LayerCost
 from .source import Source
-from .view import GROWS, PINNED, Drawing, Node, WidthChange, arrow
+from .view import GROWS, PINNED, Drawing, Node, WidthChange, arrow, finest
 
 Kind = Literal["width", "input", "output", "layer", "block", "kernel", "pinned", "left"]
 
@@ -72,7 +72,7 @@ def entries(source: Source, groups: Drawing) -> tuple[Entry, ...]:
         source: What is drawn.
         groups: Its drawing at the level `groups`, with the figures of each width.
     """
-    boxes = {node.key: node for node in groups.nodes}
+    boxes = {node.key: node for node in finest(groups).nodes}
     return (*_grown(source, boxes), *_changes(source), *_pinned(source, boxes), *_left(source))
 
 

@@ -8,13 +8,13 @@ from types import MappingProxyType
 
 from ..errors import DrawError
 from .colours import recoloured
+from .shape import shape_of
 from .source import Source
 from .view import LEVELS, Drawing, Level, Swatch
 
 Build = Callable[[Source], Drawing]
 Write = Callable[["Picture"], bytes]
 
-READABLE = 60  # the largest number of boxes with which a drawing opens at the level `groups`
 LEGEND = 12  # the largest number of widths in the legend of a static picture
 MANY, VERY_MANY = 250, 800  # above these numbers of arrows Graphviz gets lower iteration limits
 
@@ -33,12 +33,14 @@ class Picture:
         source: What is drawn, for formats that contain all levels.
         suffix: The suffix of the file, with its dot.
         data: Numbers of the user by the name of a module or a width, to colour by.
+        notebook: Whether it is for a notebook, which keeps all of its outputs: so it has to be small.
     """
 
     drawing: Drawing
     source: Source
     suffix: str
     data: Mapping[str, float] = field(default_factory=dict)
+    notebook: bool = False
 
 
 def level(name: Level) -> Callable[[Build], Build]:
@@ -123,9 +125,10 @@ def palette(source: Source, least: Drawing) -> dict[str, Swatch]:
 
 
 def opening(source: Source) -> Drawing:
-    """The drawing to open with: `groups` if it has 1 to READABLE boxes, else the next level that has any."""
-    levels = drawings(source, *source.levels)
-    groups = next(levels)
-    if 0 < len(groups.nodes) <= READABLE:
-        return groups
-    return next((one for one in levels if one.nodes), groups)
+    """The first drawing that reads at a glance, by its shape; if none does, the one that takes the least effort."""
+    drawn: list[Drawing] = []
+    for one in drawings(source, *source.levels):
+        if one.nodes and shape_of(one).reads:
+            return one
+        drawn.append(one)
+    return min((one for one in drawn if one.nodes), key=lambda one: shape_of(one).effort, default=drawn[0])

@@ -74,7 +74,8 @@ def inline(
     numbers = checked_data(data, source)
     with step("drawing"):
         shown = opening(source) if level is None else drawing(source, level)
-        page, text = (writer(suffix)(Picture(shown, source, suffix, numbers)).decode() for suffix in (".html", ".txt"))
+        page = writer(".html")(Picture(shown, source, ".html", numbers, notebook=True)).decode()
+        text = writer(".txt")(Picture(shown, source, ".txt")).decode()
         return Inline(shown.title, page, text, _picture(shown, source), pixels)
 
 

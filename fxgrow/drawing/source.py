@@ -73,13 +73,18 @@ class Source:
     def flops(self) -> Mapping[str, WidthChange]:
         """FLOPs of one forward pass, by the weight that is contracted; by location if there is none."""
         totals: dict[str, WidthChange] = {}
+        for key, (old, new) in self.work:
+            known = totals.get(key, (0, 0))
+            totals[key] = known[0] + old, known[1] + new
+        return totals
+
+    @cached_property
+    def work(self) -> tuple[tuple[str, WidthChange], ...]:
+        """The weight, or else the location, and the FLOPs of each call that has any, in the order of the calls."""
         before = work(self.widths, lambda name: self.sizes(name)[0])
         after = work(self.widths, lambda name: self.sizes(name)[1])
-        for old, new in zip(before, after, strict=True):
-            key = old.weight or old.site
-            before_call, call = totals.get(key, (0, 0)), self._with_kernel(key, (old.flops, new.flops))
-            totals[key] = before_call[0] + call[0], before_call[1] + call[1]
-        return totals
+        keys = ((old.weight or old.site, (old.flops, new.flops)) for old, new in zip(before, after, strict=True))
+        return tuple((key, self._with_kernel(key, flops)) for key, flops in keys)
 
     @cached_property
     def new_paths(self) -> frozenset[str]:
@@ -190,6 +195,10 @@ class Source:
         if path in self._kernels:
             return "→".join("×".join(map(str, size)) for size in self._kernels[path])
         return "×".join(str(self.size(layout)[0]) for layout in self.widths.tensors[tensor].layouts[2:])
+
+    def larger_kernel(self, path: str) -> tuple[KernelSize, KernelSize] | None:
+        """The kernel of a convolution before and after growth; None if it stays."""
+        return self._kernels.get(path)
 
     def what(self, path: str) -> str:
         """The type of a module with its kernel, stride and groups: "Conv2d 3×3 /2"."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
+
+from ..plans.changes import KernelSize
 
 Level = Literal["groups", "blocks", "layers", "ops"]
 When = Literal["both", "before", "after"]
@@ -22,7 +25,9 @@ SIGNS = {  # the meaning of each sign in the pictures
     "skip": "skip connection",
     "factor": "two widths whose product is one dimension",
     "change": "before and after growth",
-    "times": "repeated n times",
+    "times": "n that are alike",
+    "kernel": "its kernel gets larger",
+    "spine": "one width, drawn again for every few layers",
     "module": "a collapsed module",
 }
 
@@ -49,6 +54,8 @@ class Node:
         inside: The types and names of the boxes that were folded into it.
         paths: The paths of these, for the search.
         start: The node of the tie graph that explains its width: a dimension of a parameter, "conv.weight[0]".
+        kernel: Its kernel before and after growth, where that gets larger.
+        segment: Of a spine, the number of its box; see `spine.py`.
     """
 
     key: str
@@ -68,6 +75,8 @@ class Node:
     inside: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     start: str = ""
+    kernel: tuple[KernelSize, KernelSize] | None = None
+    segment: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,7 @@ class Edge:
         main: Whether it is on the shortest path from the first node to the farthest output; drawn straight.
         back: Whether it leads back to an earlier node; such an arrow does not affect the ranks.
         when: Whether it exists before growth, after growth, or both.
+        spine: Whether it joins two boxes of one width, which is drawn as a spine.
     """
 
     source: str
@@ -95,6 +105,7 @@ class Edge:
     main: bool = False
     back: bool = False
     when: When = "both"
+    spine: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +143,8 @@ class Drawing:
         legend: The width groups in the drawing.
         notes: Notes of the plan and of a report.
         grows: Whether there is a plan, so that sizes before and after growth may differ.
+        parts: The drawing from which this one was folded, for formats that open a box in place.
+        into: The box here of each box of `parts`.
     """
 
     title: str
@@ -141,6 +154,15 @@ class Drawing:
     legend: tuple[Swatch, ...]
     notes: tuple[str, ...] = ()
     grows: bool = False
+    parts: Drawing | None = None
+    into: Mapping[str, str] = field(default_factory=dict)
+
+
+def finest(drawing: Drawing) -> Drawing:
+    """The drawing with nothing folded."""
+    while drawing.parts is not None:
+        drawing = drawing.parts
+    return drawing
 
 
 def arrow(change: WidthChange, *, sign: str = "→") -> str:

@@ -84,7 +84,7 @@ function place(entry, level) { // the box of an entry at a level: its own, one i
     return nodes.find((node) => node.group === entry.group && node.path === entry.group) ?? nodes.find((node) => node.group === entry.group)
       ?? nodes.find((node) => node.groups.includes(entry.group));
   }
-  if (level === "groups") return nodes.find((node) => node.path === entry.name);
+  if (level === "groups") return nodes.find((node) => node.path === entry.name) ?? nodes.find((node) => node.times > 1 && node.paths.includes(entry.name));
   const known = nodes.filter((node) => Boolean(node.new) === Boolean(entry.new) || level === "blocks");
   return known.find((node) => node.path === entry.name) ?? known.find((node) => [node.path, ...node.paths].some((path) => path && under(path, entry.name)))
     ?? known.find((node) => node.path && under(entry.name, node.path));

@@ -20,8 +20,9 @@ function fits(node, word) { // whether a box answers to "new", "pinned", "grows"
 const news = () => data.changes.filter((entry) => entry.new).map((entry) => entry.name);
 
 function answers(node, query) {
-  if (STATES.includes(query) && fits(node, query)) return true;
-  if (/^\d+(→\d+)?$/.test(query) && sized(node).includes(query)) return true;
+  if (!node.segment && STATES.includes(query) && fits(node, query)) return true;
+  if (!node.segment && /^\d+(→\d+)?$/.test(query) && sized(node).includes(query)) return true;
+  if (node.segment) return false; // of a spine, its first box
   return arrows([node.key, node.path, node.what, ...node.inside, ...node.paths].join("\n").toLowerCase()).includes(query);
 }
 
@@ -54,9 +55,9 @@ function walk(event, node, i) {
     ArrowUp: () => go(shown.edges.filter((e) => e.target === node.key && !e.back).sort((a, b) => a.skip - b.skip).map((e) => e.source)),
     ArrowRight: () => go(shown.nodes.slice(i + 1).map((one) => one.key)),
     ArrowLeft: () => go(shown.nodes.slice(0, i).reverse().map((one) => one.key)),
-    Enter: () => (node.module && hits.includes(i) ? open(node.module) : choose(node)), // what is sought is inside
+    Enter: () => (hits.includes(i) && (node.module || node.opens) ? open(node) : choose(node)), // what is sought is inside
     " ": () => choose(node),
-    e: () => toggle(node.module || node.home),
+    e: () => fold(node),
     Escape: escape,
   };
   if (!moves[event.key] || event.ctrlKey || event.metaKey) return;
@@ -121,6 +122,7 @@ function zoom(to) {
   const [width, height] = natural();
   picture()?.setAttribute("width", `${width * state.zoom}px`);
   picture()?.setAttribute("height", `${height * state.zoom}px`);
+  look();
 }
 
 function fit() {
@@ -133,7 +135,7 @@ const by = (factor) => () => { state.fitted = false; zoom(state.zoom * factor); 
 $("larger").addEventListener("click", by(1.25));
 $("smaller").addEventListener("click", by(0.8));
 $("fit").addEventListener("click", fit);
-addEventListener("resize", () => { if (state.fitted) fit(); });
+addEventListener("resize", () => { if (state.fitted) fit(); else look(); });
 $("stage").addEventListener("wheel", (event) => {
   if (!event.ctrlKey) return;
   event.preventDefault();
@@ -170,8 +172,8 @@ $("search").addEventListener("keydown", (event) => {
   if (event.key === "Enter") follow();
   if (event.key === "Escape") { $("search").value = state.query = ""; search(); $("search").blur(); clear(); }
 });
-$("collapse").addEventListener("click", () => { state.collapsed[state.level] = homes(); render(); });
-$("expand").addEventListener("click", () => { state.collapsed[state.level] = new Set(); render(); });
+$("collapse").addEventListener("click", () => { state.collapsed[state.level] = homes(); opened().clear(); render(); });
+$("expand").addEventListener("click", () => { state.collapsed[state.level] = new Set(); openAll(); render(); });
 $("stop").addEventListener("click", stop);
 const darkly = matchMedia("(prefers-color-scheme: dark)");
 const dark = (now) => { $("theme").textContent = now ? "Light" : "Dark"; document.documentElement.classList.toggle("dark", now); };
@@ -196,7 +198,7 @@ for (const swatch of data.legend) {
 }
 const written = { change: "8→12", times: "×3", module: "▸" }; // the other signs are drawn
 for (const [name, meaning] of Object.entries(data.signs)) {
-  if (!data.grows && ["new", "grows", "change"].includes(name)) continue;
+  if (!data.grows && ["new", "grows", "change", "kernel"].includes(name)) continue;
   const item = make("li");
   item.append(make("span", written[name], { class: `sign ${written[name] ? "written" : name}`, "aria-hidden": "true" }), make("span", meaning));
   $("signs").querySelector("ul").append(item);

@@ -1,7 +1,14 @@
 // Graphviz in a worker of its own, so that the page answers while it thinks. Where there are no workers it runs here.
 
+const small = document.getElementById("graphviz").dataset.engine === "dagre"; // in a notebook
+
+async function unpacked(id) { // compressed by gzip, in base64
+  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")));
+}
+
 const graphviz = {
-  source: `"use strict";${document.getElementById("graphviz").textContent}`,
+  source: `"use strict";${small ? await unpacked("graphviz").then((found) => found.text()) : document.getElementById("graphviz").textContent}`,
   answers: `
     const loaded = fxgrowGraphviz.load();
     onmessage = async ({ data: text }) => {

@@ -13,8 +13,11 @@ function keepLit(name) { // a width, lit until Escape
   mark();
   if (!state.kept) return;
   light([name]);
-  reveal(shown.nodes.findIndex((node) => node.group === name));
+  reveal(shown.nodes.findIndex((node) => isOf(node, name)));
 }
+
+// Whether a box is of a width; one for many that are alike is of each of them.
+const isOf = (node, name) => node.group === name || (state.level === "groups" && node.times > 1 && node.groups.includes(name));
 
 function clear() {
   state.chosen = state.kept = null;
@@ -30,7 +33,7 @@ function mark() {
 function choice() { // in a new picture, what was chosen in the old one
   const chosen = shown.nodes.find((node) => node.key === state.chosen);
   if (!chosen) state.chosen = null;
-  if (!shown.nodes.some((node) => node.group === state.kept)) state.kept = null;
+  if (!shown.nodes.some((node) => isOf(node, state.kept))) state.kept = null;
   mark();
   light(null);
   if (chosen) describe(chosen, true);
@@ -77,10 +80,10 @@ function describe(node, whole) {
     if (all && steps.length > MOST_TIES) path.append(make("li", `… and ${steps.length - MOST_TIES} more`));
     parts.push(path);
   }
-  const module = node.module || node.home;
+  const module = node.opens ? node.path || node.key : node.above ? node.above.path || node.above.key : node.module || node.home;
   if (whole && module) {
-    const button = make("button", node.module ? `Expand ${module}` : `Collapse ${module}`, { type: "button" });
-    button.addEventListener("click", () => toggle(module));
+    const button = make("button", node.module || node.opens ? `Expand ${module}` : `Collapse ${module}`, { type: "button" });
+    button.addEventListener("click", () => fold(node));
     parts.push(button);
   }
   $("details").replaceChildren(...parts);
@@ -108,7 +111,13 @@ function toggle(path) {
   if (closed.has(path)) closed.delete(path);
   else closed.add(path);
   state.chosen = null;
-  render(closed.has(path) ? `module ${path}` : null);
+  render(closed.has(path) ? `module ${path}` : firstIn(path));
+}
+
+function firstIn(path) { // the first box of a module that was opened, which gets the focus
+  const node = data.levels[state.level].nodes.find((one) => one.path && under(one.path, path));
+  const around = node && collapsedAt(node);
+  return around ? `module ${around}` : node?.key ?? null;
 }
 
 function unfold(path) { // says whether something was folded
@@ -117,8 +126,15 @@ function unfold(path) { // says whether something was folded
   return state.collapsed[state.level].size < closed.size;
 }
 
-async function open(path) { // and on to the first hit in it
-  unfold(path);
+function foldHome(path) { // the module or the opened box around others
+  const inside = shown.nodes.find((node) => node.above && node.home === path);
+  return inside ? closeBox(inside.above) : toggle(path);
+}
+
+async function open(node) { // and on to the first hit in it
+  const path = node.module || node.path;
+  if (node.opens) opened().add(mark_of(node.depth, node.key));
+  else unfold(path);
   state.chosen = null;
   await render();
   next = hits.findIndex((i) => [shown.nodes[i].path, ...shown.nodes[i].paths].some((one) => one === path || one.startsWith(`${path}.`))) - 1;
@@ -131,7 +147,7 @@ function homes() {
 
 // The legend: the widths of the picture, with their sizes at the time.
 function widths() {
-  const there = new Set(shown.nodes.map((node) => node.group));
+  const there = new Set(shown.nodes.flatMap((node) => (state.level === "groups" ? [node.group, ...node.groups] : [node.group])));
   for (const item of $("legend").querySelectorAll("li")) {
     const swatch = legend.get(item.dataset.name);
     item.hidden = !there.has(swatch.name);
@@ -142,7 +158,8 @@ function widths() {
 function modules() {
   const list = $("modules").querySelector("ul");
   const foldable = state.level === "layers" || state.level === "ops";
-  $("modules").hidden = $("collapse").hidden = $("expand").hidden = !foldable;
+  $("modules").hidden = !foldable;
+  $("collapse").hidden = $("expand").hidden = !foldable && chain(state.level).length < 2;
   if (!foldable) return;
   const closed = state.collapsed[state.level] ?? new Set();
   const number = new Map();

@@ -4,7 +4,7 @@ let turn = 0;
 
 async function render(keep = null) { // the key of the box that gets the focus
   const mine = ++turn;
-  const next = visible(), text = dot(next);
+  const next = visible(), text = described(next);
   if (!layouts.has(text)) {
     const quiet = busy(next.nodes.length);
     const found = await lay(text);
@@ -14,7 +14,7 @@ async function render(keep = null) { // the key of the box that gets the focus
       document.body.dataset.layoutMs = Math.round(found.ms);
     }
     if (mine !== turn) return;
-    if (found?.error) { $("busy").firstChild.textContent = `Graphviz failed: ${found.error}`; return; }
+    if (found?.error) { $("busy").firstChild.textContent = failed(found.error, next.nodes.length); return; }
   } else stopLaying();
   $("busy").hidden = true;
   $("empty").hidden = next.nodes.length > 0;
@@ -37,11 +37,17 @@ async function render(keep = null) { // the key of the box that gets the focus
   if (state.fitted) fit();
   else zoom(state.zoom);
   if (held) hold(held);
+  look();
+  aside();
   search();
   choice();
   boxes[keep ? shown.nodes.findIndex((node) => node.key === keep) : -1]?.focus();
   modules();
   widths();
+}
+
+function failed(error, number) {
+  return small ? `${number.toLocaleString("en")} boxes are too many for the layout engine of a notebook (${error}). Draw a file, which has a larger one: fxgrow.draw(…, "page.html")` : `Graphviz failed: ${error}`;
 }
 
 const centre = (one) => { const { left, top, width, height } = one.getBoundingClientRect(); return [left + width / 2, top + height / 2]; };
@@ -102,7 +108,9 @@ function dress() {
     if (!box) return;
     const swatch = legend.get(node.group);
     box.classList.add(node.kind);
-    box.querySelectorAll("text").forEach((line) => { line.setAttribute("text-anchor", "middle"); line.setAttribute("x", shapes[i].x + shapes[i].width / 2); });
+    box.querySelectorAll("text").forEach((line) => { line.setAttribute("text-anchor", "middle"); line.setAttribute("x", shapes[i].x + (shapes[i].width - (larger(node) ? SIGN + 10 : 0)) / 2); });
+    box.querySelectorAll(`polygon[fill="${NEW}"]`).forEach((one) => one.classList.add("was"));
+    box.querySelectorAll(`polygon[fill=none][stroke="${NEW}"]`).forEach((one) => one.classList.add("becomes"));
     if (node.state) box.classList.add(node.state);
     if (node.new) box.classList.add("new");
     if (node.quiet) box.classList.add("quiet");
@@ -118,7 +126,7 @@ function dress() {
     box.addEventListener("focus", () => { boxes.forEach((one) => one?.setAttribute("tabindex", one === box ? "0" : "-1")); light(node.group ? [node.group] : node.groups, node); });
     box.addEventListener("blur", () => light(null));
     box.addEventListener("click", () => { if (!moved) choose(node); });
-    box.addEventListener("dblclick", () => toggle(node.module || node.home));
+    box.addEventListener("dblclick", () => fold(node));
     box.addEventListener("keydown", (event) => walk(event, node, i));
   });
   shown.edges.forEach((edge, i) => {
@@ -127,6 +135,8 @@ function dress() {
     if (edge.skip || edge.quiet) line.classList.add("skip");
     if (edge.skip && edge.back) line.classList.add("factor");
     if (edge.new) line.classList.add("new");
+    if (edge.spine) { line.classList.add("spine"); paint(line, legend.get(shown.nodes.find((node) => node.key === edge.source).group)); }
+    if (edge.label.includes("→") && after()) line.classList.add("larger");
     if (edge.past) line.classList.add("past");
     if (edge.tip) tipped(line, edge.tip);
   });
@@ -134,15 +144,16 @@ function dress() {
   $("picture").querySelectorAll(".cluster").forEach((box) => {
     const text = box.querySelector("text"), home = text?.textContent.trim();
     box.setAttribute("data-module", home);
-    box.addEventListener("click", () => { if (!moved) toggle(home); });
+    box.addEventListener("click", () => { if (!moved) foldHome(home); });
     const name = document.createElementNS("http://www.w3.org/2000/svg", "g");
     name.setAttribute("class", "name");
     name.setAttribute("data-module", home);
     name.append(text);
-    name.addEventListener("click", () => { if (!moved) toggle(home); });
+    name.addEventListener("click", () => { if (!moved) foldHome(home); });
     names.append(name);
   });
   picture().querySelector("g.graph").append(names);
+  chart(shapes);
 }
 
 function paint(box, swatch) {
@@ -162,7 +173,7 @@ function light(groups, node = null) {
     if (edge.target === node?.key) beside.add(edge.source);
   }
   const near = shown.nodes.map((one) => one === node || beside.has(one.key) || one.groups.some((name) => lit.has(name)));
-  const on = shown.nodes.map((one) => one === node || lit.has(one.group)); // it makes or hands on the width; the others read it
+  const on = shown.nodes.map((one) => one === node || [...lit].some((name) => isOf(one, name))); // it makes or hands on the width; the others read it
   const index = new Map(shown.nodes.map((one, i) => [one.key, i]));
   shown.nodes.forEach((_, i) => { element(i)?.classList.toggle("on", on[i]); element(i)?.classList.toggle("near", near[i] && !on[i]); });
   shown.edges.forEach((edge, i) => {

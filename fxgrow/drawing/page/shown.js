@@ -1,8 +1,8 @@
 // What html.py put into #data, what of it is shown, and how Graphviz is told. The page's scripts are one module,
 // in the order that html.py gives.
 
-const data = JSON.parse(document.getElementById("data").textContent);
-for (const level of Object.values(data.levels)) { // what is as usual was left out
+const data = await unpacked("data").then((found) => found.json());
+for (let level of Object.values(data.levels)) for (; level?.nodes; level = level.parts) { // what is as usual was left out
   level.nodes = level.nodes.map((node) => ({ ...data.blank.node, ...node }));
   level.edges = level.edges.map((edge) => ({ ...data.blank.edge, ...edge }));
 }
@@ -10,7 +10,7 @@ const LARGE = 150; // boxes from which on a level opens with its modules collaps
 const legend = new Map(data.legend.map((swatch) => [swatch.name, swatch]));
 const $ = (id) => document.getElementById(id);
 
-const state = { level: data.opening, when: "after", collapsed: {}, zoom: 1, fitted: true, query: "",
+const state = { level: data.opening, when: "after", collapsed: {}, opened: {}, zoom: 1, fitted: true, query: "",
   listed: "changes", order: "model", only: false, colour: "width", chosen: null, kept: null }; // a box that stays described, a width that stays lit: one of the two at most
 let shown = { nodes: [], edges: [] }; // what is in the picture
 let boxes = [], lines = []; // their elements
@@ -50,7 +50,7 @@ function collapsedAt(node) {
 }
 
 function visible() {
-  const level = data.levels[state.level];
+  const level = inPlace();
   const classOf = (path) => data.classes[path] || data.classes[path.replace(/_deeper\d+/g, "")] || "";
   const byKey = new Map(level.nodes.map((node) => [node.key, node]));
   const before = !after();
@@ -96,7 +96,8 @@ function visible() {
   const silent = new Set([...nodes.values()].filter((node) => node.quiet).map((node) => node.key));
   for (const edge of edges.values()) edge.quiet = !pick(edge.shapes) && (silent.has(edge.source) || silent.has(edge.target));
   const all = { nodes: [...nodes.values()], edges: [...edges.values()] };
-  return state.only ? past(all) : all;
+  const kept = state.only ? past(all) : all;
+  return state.level === "groups" ? spined(kept) : kept;
 }
 
 // -- DOT ----------------------------------------------------------------------------------------
@@ -121,25 +122,41 @@ function short(path, limit = 34) { // of a long path the last steps; a number ke
 }
 
 function named(node) { // the second line of a box
-  return [node.module ? "▸" : "", node.new ? "new:" : "", timed(node.what), node.times > 1 ? `×${node.times}` : ""].filter(Boolean).join(" ");
+  return [node.module || node.opens ? "▸" : "", node.new ? "new:" : "", timed(node.what), node.times > 1 ? `×${node.times}` : ""].filter(Boolean).join(" ");
 }
 
 function label(node) {
   const rows = [];
-  const size = arrow(node.size), what = named(node), path = short(own(node));
+  const size = arrow(node.size), what = named(node), path = node.segment ? "" : short(own(node));
   if (size) rows.push(`<B>${html(size)}</B>`);
   if (what) rows.push(html(what));
   if (path) rows.push(`<FONT POINT-SIZE="9">${html(path)}</FONT>`);
-  return rows.join("<BR/>") || html(node.key);
+  const text = rows.join("<BR/>") || html(node.key);
+  const table = "<TABLE BORDER='0' CELLBORDER='0' CELLSPACING='0' CELLPADDING='2'>";
+  return larger(node) ? `${table}<TR><TD WIDTH='${Math.ceil(textWidth(node)) + 8}'>${text}</TD><TD>${kernelSign(node.kernel)}</TD></TR></TABLE>` : text;
+}
+
+const SIGN = 20, NEW = "#1a7f37"; // the side of the sign of a larger kernel, points; dress() gives its parts their classes
+const larger = (node) => node.kernel && after();
+
+function kernelSign(kernel) { // the old one, filled, inside the outline of the new one, true to scale
+  const [[height, width], [high, wide]] = kernel.map((sizes) => [1, ...sizes].slice(-2));
+  const size = SIGN / Math.max(...kernel[1]);
+  const room = (w, h, more = 0) => ` FIXEDSIZE='TRUE' WIDTH='${Math.round(w * size) + more}' HEIGHT='${Math.round(h * size) + more}'`;
+  const table = (border, w, h, inside) => `<TABLE BORDER='${border}' COLOR='${NEW}' CELLBORDER='0' CELLSPACING='0' CELLPADDING='0'${room(w, h, 2 * border)}><TR>${inside}</TR></TABLE>`;
+  return table(1, wide, high, `<TD${room(wide, high)}>${table(0, width, height, `<TD${room(width, height)} BGCOLOR='${NEW}'></TD>`)}</TD>`);
 }
 
 const ruler = document.createElement("canvas").getContext("2d");
 
-function room(node) { // in inches: Graphviz has no fonts here, and guesses
+function textWidth(node) { // the width of what a box says, in points: Graphviz has no fonts here, and guesses
   const wide = (font, text) => { ruler.font = `${font} Helvetica, Arial, sans-serif`; return text ? ruler.measureText(text).width : 0; };
   const what = named(node), small = node.quiet ? "9px" : "11px";
-  const width = Math.max(wide("bold 11px", arrow(node.size)), wide(small, what), wide("9px", short(own(node))), wide(small, own(node) || what ? "" : node.key));
-  return ((width + 18) * (node.kind === "join" ? 1.25 : 1) / 72).toFixed(2);
+  return Math.max(wide("bold 11px", arrow(node.size)), wide(small, what), wide("9px", node.segment ? "" : short(own(node))), wide(small, own(node) || what ? "" : node.key));
+}
+
+function room(node) { // of a box, in inches
+  return ((textWidth(node) + 18 + (larger(node) ? SIGN + 18 : 0)) * (node.kind === "join" ? 1.25 : 1) / 72).toFixed(2);
 }
 
 function dot({ nodes, edges }) {
@@ -167,12 +184,16 @@ function dot({ nodes, edges }) {
     rows.push(`subgraph cluster${number} { graph [id="c${number}" tooltip=${quoted(home)} label=${quoted(home)} labeljust=l style=rounded fontsize=10]`, ...inside, "}");
     number += 1;
   }
+  const { hanging, alone } = loose({ nodes, edges });
+  alone.slice(ROW).forEach((node, i) => rows.push(`n${index.get(alone[i].key)} -> n${index.get(node.key)} [style=invis]`));
   edges.forEach((edge, i) => {
     const text = timed(edge.label) || pick(edge.shapes);
     let [from, to] = [edge.source, edge.target];
+    if (edge.spine) { rows.push(`n${index.get(from)} -> n${index.get(to)} [id="e${i}" weight=100 dir=none penwidth=5]`); return; }
     let extra = text ? ` label=${quoted(`\u00a0\u00a0${text}\u00a0`)}` : "";
     if (!edge.skip && !edge.quiet) extra += edge.main ? " weight=40" : " weight=4";
-    if (edge.back && edge.skip) extra += " constraint=false arrowhead=none";
+    if (edge.back && edge.skip && hanging.has(from)) { [from, to] = [to, from]; extra += " arrowhead=none"; }
+    else if (edge.back && edge.skip) extra += " constraint=false arrowhead=none";
     else if (edge.back && from !== to) { [from, to] = [to, from]; extra += " dir=back"; } // it goes around what is between
     rows.push(`n${index.get(from)} -> n${index.get(to)} [id="e${i}"${extra}]`);
   });
