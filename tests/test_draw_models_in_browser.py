@@ -91,7 +91,8 @@ def _until(screen: Reader, condition: str) -> None:
     raise AssertionError(condition)
 
 
-EACH = [pytest.param(name, marks=THOROUGH if name == "detector" else ()) for name in NETS]  # it is slow to trace
+SLOW = ("detector", "deep", "resnet152", "densenet", "bert")  # to trace, or to lay out
+EACH = [pytest.param(name, marks=THOROUGH if name in SLOW else ()) for name in NETS]
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -119,7 +120,7 @@ def test_a_network_reads_when_it_opens(name: str, pages: Any, screen: Reader) ->
     assert screen.complaints == []
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit", "swin", "deep"])
+@pytest.mark.parametrize("name", ["resnet18", "vit", "swin", pytest.param("deep", marks=THOROUGH)])
 def test_the_estimate_of_a_shape_is_near_what_graphviz_makes(name: str, pages: Any, screen: Reader) -> None:
     path, widths, plan = pages(name)
     _open(screen, path, "#level=groups")
@@ -196,7 +197,7 @@ def test_a_block_opens_in_place(pages: Any, screen: Reader) -> None:
     _until(screen, "document.querySelectorAll('#picture .cluster').length === 0")
 
 
-@pytest.mark.parametrize("name", ["vit", "swin", "unet", "bert"])
+@pytest.mark.parametrize("name", ["vit", "swin", "unet", pytest.param("bert", marks=THOROUGH)])
 @pytest.mark.parametrize("level", ["groups", "blocks"])
 def test_the_arrow_keys_reach_every_box(name: str, level: str, pages: Any, screen: Reader) -> None:
     _open(screen, pages(name)[0], f"#level={level}")
