@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.nn.utils import spectral_norm as older_spectral_norm
 from torch.nn.utils import weight_norm as older_weight_norm
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
@@ -246,3 +247,57 @@ def test_layers_of_all_kinds_in_random_orders_grow_exactly() -> None:
         for mode in (False, True, True):
             a, b = teacher.train(mode)(X), student.train(mode)(X)
             assert torch.allclose(a, b, 1e-10, 1e-10), picked
+
+
+class Between(nn.Module):
+    """A function between two layers, finite for the small values that the trained layer gives."""
+
+    def __init__(self, function: Function) -> None:
+        super().__init__()
+        self.a, self.b, self.function = nn.Linear(5, 8), nn.Linear(8, 3), function
+        with torch.no_grad():
+            self.a.weight.mul_(0.01)
+            self.a.bias.fill_(0.01)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.function(self.a(x)))
+
+
+def _written_through_a_view(y: Tensor) -> Tensor:
+    z = y * y + 1
+    z.view(-1).sub_(3 * y.abs().view(-1))
+    return z.sqrt()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y: (torch.add(y * y, y.abs(), alpha=-3) + 1).sqrt(),
+        lambda y: (torch.add(y * y, y.abs(), alpha=-3) + 1).log(),
+        _written_through_a_view,
+    ],
+)
+def test_what_is_subtracted_from_a_square_may_be_negative(function: Function) -> None:
+    torch.manual_seed(0)
+    teacher, x = Between(function).double(), 3 * torch.randn(7, 5, dtype=torch.float64)
+    assert teacher(x).isfinite().all()
+    student = fxgrow.grow(teacher, {"a": 2.0}, x)
+    assert student.get_parameter("a.weight").shape == (16, 5)
+    assert_exact(teacher, student, (x,), 1e-10)
+
+
+def test_rows_that_a_relu_turns_off_are_not_divided_by_their_norm() -> None:
+    """A new row of random weights may be negative throughout."""
+    torch.manual_seed(0)
+    first = nn.Linear(3, 8)
+    with torch.no_grad():
+        first.weight.abs_()
+    parametrize.register_parametrization(first, "weight", _RowsOverTheirPositivePart())
+    teacher, x = nn.Sequential(first, nn.Tanh(), nn.Linear(8, 3)).double(), torch.randn(7, 3, dtype=torch.float64)
+    student = fxgrow.grow(teacher, {"0": 64}, x)
+    assert_exact(teacher, student, (x,), 1e-10)
+
+
+class _RowsOverTheirPositivePart(nn.Module):
+    def forward(self, w: Tensor) -> Tensor:
+        return w / torch.relu(w).norm(dim=1, keepdim=True)

@@ -41,6 +41,9 @@ class KnownValues:
         value = self._values.get(key)
         if value is None:
             value = self._values[key] = Value(tuple(fixed(n) for n in tensor.shape))
+        if (value.nonnegative or value.away or value.length or value.zeros) and tape.is_overwritten(tensor):
+            origin, dims = ("", ()) if value.zeros else (value.origin, value.dims)
+            value = replace(value, origin=origin, dims=dims, away=False, zeros=False, nonnegative=False, length=None)
         for layout in value.invalid:
             self.unifier.pin(layout, f"positions of channels are used in {self.unifier.site}")
         if value.sums and not (call is not None and is_mean(call[0], value, call[1])):

@@ -72,16 +72,19 @@ def is_total_away(name: str, args: tuple[Any, ...]) -> bool:
     return power or name.removesuffix("_") in AWAY_FROM_ZERO
 
 
-def is_nonnegative(env: Env, args: tuple[Any, ...]) -> bool:
+def is_nonnegative(env: Env, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> bool:
     """Whether no entry of the result is negative."""
     if any(dtype.is_complex for dtype in env.dtypes):
+        return False
+    if kwargs:  # such as alpha, which may be negative, and the upper bound of clamp
         return False
     name = env.name.removesuffix("_")
     first, second = (args[0] if args else None), (args[1] if len(args) > 1 else None)
     if name == "pow":
         return isinstance(second, int | float) and second > 0 and float(second) % 2 == 0
     if name in ("clamp", "clamp_min"):
-        return isinstance(second, int | float) and second >= 0
+        bounds = [bound for bound in args[1:] if bound is not None]
+        return second is not None and all(is_number(bound) and bound >= 0 for bound in bounds)
     if name == "mul" and second is first:
         return True
     if name in ("add", "mul"):

@@ -80,7 +80,7 @@ def pointwise(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     out = Value(
         broadcast(env, given),
         away=is_away(env, args, kwargs),
-        nonnegative=is_nonnegative(env, args),
+        nonnegative=is_nonnegative(env, args, kwargs),
         length=given[0].length if env.name in ("sqrt", "sqrt_") and given else None,
     )
     return _from_zero(env, args, given, out)

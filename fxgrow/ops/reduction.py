@@ -394,7 +394,8 @@ def whole(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     is_norm = "norm" in env.name and isinstance(order, int | float) and (order >= 1 or order == 0)
     out = _total(env, x, args, kwargs, ignores_zeros=is_norm)
     if is_norm:
-        return _length(x, out) if order >= 1 else out
+        definite = not x.zeros or x.nonnegative  # relu(w) is zero where w is not
+        return _length(x, out) if order >= 1 and definite else out
     if "norm" in env.name:
         for layout in out:
             env.replicas_only(layout, f"{env.name} of order {order}, which {PARTIAL},")

@@ -115,6 +115,10 @@ class Tape(TorchDispatchMode):
         """The same, if the tensor has one yet."""
         return self._value_of.get(id(tensor))
 
+    def is_overwritten(self, tensor: Tensor) -> bool:
+        """Whether an alias has written to its memory since the tensor was made."""
+        return bool(self._written) and self._written.get(storage_of(tensor), 0) != self._read_at.get(id(tensor), 0)
+
     def constant(self, tensor: Tensor) -> Tensor | None:
         """The real value of a constant, or None."""
         real = self._real.get(id(tensor))
