@@ -273,7 +273,7 @@ def _scaled(env: Env, weight: Value, factor: Value | None, out: Value) -> Value 
             return None
     spread = [n != own for n, own in zip(env.outs[0], weight.shape, strict=True)]  # these have no entries in it
     dims = tuple([() if more else own for more, own in zip(spread, weight.dims, strict=True)])
-    return replace(out, origin=weight.origin, dims=dims, zeros=weight.zeros)
+    return replace(out, origin=weight.origin, dims=dims, zeros=weight.zeros, nonnegative=False)  # a factor may be 0
 
 
 @rule(
