@@ -57,6 +57,11 @@ class Part:
         """The fixed sizes that were measured at all."""
         return [name for name, method in self.methods.items() if method.is_fixed and self.measured(name)]
 
+    @property
+    def sizes(self) -> int:
+        """How many nets of a fixed size the protocol has."""
+        return len({method.stages[0].net for method in self.methods.values() if method.is_fixed})
+
     def grown(self, *, free: bool = False) -> list[str]:
         """The methods that grow and were measured."""
         return [
@@ -89,14 +94,14 @@ class Comparison:
         interval: Of the difference.
         lowest: The name of the fixed size.
         seeds: That were compared.
-        lost: How many fixed sizes lack these seeds, and so are not in the comparison.
+        sizes: How many nets of a fixed size have these seeds, and so are in the comparison.
     """
 
     difference: float
     interval: Interval
     lowest: str
     seeds: tuple[int, ...]
-    lost: int
+    sizes: int
 
 
 def compared(part: Part, name: str, budget: str) -> Comparison | None:
@@ -115,7 +120,7 @@ def compared(part: Part, name: str, budget: str) -> Comparison | None:
         interval(shared, lambda seeds: above_envelope(mine, sizes, seeds)),
         lowest,
         tuple(shared),
-        len(part.fixed()) - len(kept) - (name in part.fixed()),
+        len({part.methods[fixed].stages[0].net for fixed in kept}),
     )
 
 

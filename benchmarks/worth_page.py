@@ -112,7 +112,7 @@ def findings(part: Part) -> list[str]:
             lines += wrapped(
                 f"- At {budget} the method that ends lowest beside the fixed sizes is {part.methods[name].title}: "
                 f"{best.difference:+.4f}{_ends(best.interval, '+.4f')} to {part.methods[best.lowest].title} "
-                f"({_seeds(len(best.seeds))}{_baseline(part, name)}). "
+                f"({_seeds(len(best.seeds))}, {best.sizes} of {part.sizes} fixed sizes{_baseline(part, name)}). "
                 f"It is the best of {len(rows)} methods, which favours it."
             )
     lines += wrapped(f"- {small_net(part)}")
@@ -147,15 +147,16 @@ def small_net(part: Part) -> str:
 
 def aim(part: Part) -> str:
     """Whether the records show a saving, which takes an interval above zero."""
-    shown = []
+    shown, budget = [], reference(part)
     for name in part.grown():
-        found = saved(part, name, "flops")
-        if found and found[1] and found[1][0] > 0:
+        found, beside = saved(part, name, "flops"), compared(part, name, budget) if budget else None
+        complete = beside is not None and beside.sizes == part.sizes
+        if complete and found and found[1] and found[1][0] > 0:
             shown.append((found[1][0], name, found[0], found[1]))
     if not shown:
-        return "No saving is shown: no method has an interval of its saving above zero."
+        return "No saving is shown: no method has an interval of its saving above zero, beside all fixed sizes."
     _, name, part_saved, ends = max(shown)
-    return f"Shown at {reference(part)}: {part.methods[name].title} saves {part_saved} of the FLOPs{_percent(ends)}."
+    return f"Shown at {budget}: {part.methods[name].title} saves {part_saved} of the FLOPs{_percent(ends)}."
 
 
 def _percent(ends: Interval) -> str:
