@@ -158,7 +158,7 @@ def in_order(keys: Sequence[Key], methods: dict[str, Method], best: dict[tuple[s
 
     def rank(key: Key) -> tuple[int, ...]:
         first = best.get((key.method, key.budget), 1.0)
-        other = 0 if key.rate == first else 1 if key.seed == 0 else 8
+        other = 0 if key.rate == first else 3 if key.seed == 0 else 8
         tier = methods[key.method].tier
         return (3 * tier + LATER[key.budget] + 2 * key.seed + other, tier, key.seed, list(BUDGETS).index(key.budget))
 

@@ -97,13 +97,13 @@ def flops_of(of: Settings, net: Net) -> float:
 
 
 def optimizer_of(of: Settings, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD with momentum for images, AdamW for text; vectors do not decay there."""
+    """SGD with momentum for images, AdamW for text, where vectors do not decay; both fused, which is faster."""
     if of.track == "images":
-        return torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9, weight_decay=5e-4, nesterov=True)
+        return torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=True)
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() == 1]
     groups: list[dict[str, Any]] = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95))
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
 
 
 # -- growth --------------------------------------------------------------------------------------------

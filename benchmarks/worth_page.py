@@ -183,7 +183,7 @@ def losses(part: Part) -> Table:
             cells.append(spread(values, ".4f") + detail)
         table.rows.append((_title(part, name), *cells))
     table.remarks.append(
-        "Mean ± standard deviation. In parentheses: seeds at the best rate of 4, and rates that were tried of 3."
+        "Mean ± standard deviation. In parentheses: seeds at the best rate, and rates that were tried."
     )
     return table
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.worth_methods import Method
-from benchmarks.worth_settings import Key, Settings, digest
+from benchmarks.worth_settings import BUDGETS, Key, Settings, digest
 
 Found = dict[str, Any]
 
@@ -33,20 +33,29 @@ class Records:
         self.others = 0
         for path in sorted(folder.glob("*.json")):
             read = json.loads(path.read_text(encoding="utf-8"))
-            key = Key(*(read[name] for name in ("method", "budget", "rate", "seed")))
-            if key.method in methods and self._identity(key) == {name: read[name] for name in self._identity(key)}:
+            key = self._key(read)
+            if key is None:
+                self.others += 1
+            else:
                 self.runs[key] = read["found"]
                 self.machines.add(read["machine"])
-            else:
-                self.others += 1
+
+    def _key(self, read: Mapping[str, Any]) -> Key | None:
+        """The run that a record is of; None where it is of other settings, of other data, or of no budget of these."""
+        for budget, part in BUDGETS.items():
+            key = Key(read["method"], budget, read["rate"], read["seed"])
+            if round(part * self._of.examples) == read.get("examples") and key.method in self._methods:
+                same = all(read.get(name) == value for name, value in self._identity(key).items())
+                return key if same else None
+        return None
 
     def _identity(self, key: Key) -> dict[str, Any]:
         return key.identity(self._of, self._methods[key.method].definition(), self._data)
 
     def path(self, key: Key) -> Path:
         """Where the record of a run is."""
-        budget = key.budget.replace("/", "")
-        name = f"{key.method}_{budget}_r{key.rate:g}_s{key.seed}_{digest(self._identity(key))}.json"
+        identity = self._identity(key)
+        name = f"{key.method}_{identity['examples']}_r{key.rate:g}_s{key.seed}_{digest(identity)}.json"
         return self._folder / name
 
     def add(self, key: Key, found: Mapping[str, Any], machine: str) -> None:

@@ -149,6 +149,11 @@ class Key:
     seed: int
 
     def identity(self, of: Settings, definition: Mapping[str, Any], data: str) -> dict[str, Any]:
-        """All that the result depends on, as plain data: the settings, what the method does, and the data's digest."""
-        whole = {"settings": asdict(of), "definition": definition, "data": data, **asdict(self)}
+        """All that the result depends on, as plain data: the settings, what the method does, and the data's digest.
+
+        The budget is there as examples of the largest net, so that records stay what they are where B is raised.
+        """
+        settings, key = asdict(of), asdict(self)
+        examples = BUDGETS[key.pop("budget")] * settings.pop("examples")
+        whole = {"settings": settings, "definition": definition, "data": data, **key, "examples": round(examples)}
         return dict(json.loads(json.dumps(whole)))

@@ -190,6 +190,14 @@ def test_records_of_other_settings_are_other_runs(tmp_path: Path) -> None:
         assert other.path(Key("scratch", "B", 1.0, 0)) != same.path(Key("scratch", "B", 1.0, 0))
 
 
+def test_records_stay_where_the_budget_is_raised(tmp_path: Path) -> None:
+    part = _part(tmp_path, _loss, ["scratch"], seeds=1)
+    raised = Records(tmp_path, replace(part.of, examples=2 * part.of.examples), part.methods, "digest")
+    assert len(raised.runs) == 9
+    assert raised.others == 3  # what was B/4 is less than B/4 now
+    assert raised.loss(Key("scratch", "B/2", 1.0, 0)) == part.records.loss(Key("scratch", "B", 1.0, 0))
+
+
 def test_a_diverged_run_is_never_the_best(tmp_path: Path) -> None:
     part = _part(tmp_path, _loss, ["scratch"], seeds=1)
     key = Key("scratch", "B", 1.0, 0)
