@@ -107,6 +107,7 @@ def methods_of(of: Settings) -> dict[str, Method]:
         "narrow": fixed(narrow, f"narrow net alone: {narrow.width} wide, {narrow.depth} deep"),
         "shallow": fixed(shallow, f"shallow net alone: {shallow.width} wide, 1 deep"),
         "small": fixed(small, f"small net alone: {small.width} wide, 1 deep"),
+        "middle": fixed(of.middle, f"middle net alone: {of.middle.width} wide, {of.middle.depth} deep", 1),
         "narrow-undoubled": fixed(narrow, f"narrow net alone, batch {of.batch}", 2, doubled=False),
     }
     found |= {

@@ -89,6 +89,13 @@ class Settings:
         """Half of the width, depth 1."""
         return Net(self.width // 2, 1)
 
+    @property
+    def middle(self) -> Net:
+        """A size in between: three quarters of the width, or in text, which has more depth, its square root."""
+        if self.track == "text":
+            return Net(self.width, round(self.depth**0.5))
+        return Net(self.width * 3 // 4, self.depth)
+
     def batch_of(self, net: Net) -> int:
         """Examples of a step: twice as many while the net is narrow."""
         return self.batch * (2 if net.width < self.width else 1)

@@ -74,7 +74,8 @@ def test_parts_of_all_methods_are_the_whole_budget(track: str) -> None:
         assert sum(stage.part for stage in method.stages if not stage.free) == pytest.approx(1), name
     fixed_sizes = {method.stages[0].net for method in methods.values() if method.is_fixed}
     of = SIZES["cpu"][track]
-    assert fixed_sizes == {of.big, of.narrow, of.shallow, of.small}
+    assert fixed_sizes == {of.big, of.narrow, of.shallow, of.small, of.middle}
+    assert len(fixed_sizes) == 5
     assert all(method.stages[-1].net == of.big for method in methods.values() if not method.is_fixed)
     steps = methods["small-steps"].stages
     assert len(steps) == (8 if track == "text" else 9)

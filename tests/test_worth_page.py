@@ -111,8 +111,8 @@ def _part(tmp_path: Path, loss: Callable[[str, float, int], float], names: list[
     return Part(of, methods, records, budgets, 999, "digest")
 
 
-NAMES = ["scratch", "narrow", "shallow", "small", "width-40"]
-LEVELS = {"scratch": 5.0, "narrow": 5.5, "shallow": 5.7, "small": 6.0, "width-40": 4.5}
+NAMES = ["scratch", "narrow", "shallow", "small", "middle", "width-40"]
+LEVELS = {"scratch": 5.0, "narrow": 5.5, "shallow": 5.7, "small": 6.0, "middle": 5.6, "width-40": 4.5}
 
 
 def _loss(name: str, budget: float, seed: int) -> float:
@@ -137,7 +137,7 @@ def test_records_give_known_savings(tmp_path: Path) -> None:
     page.parent.mkdir()
     write_markdown(page, [part], "a command")
     text = page.read_text()
-    assert "180 of 999 runs" in text
+    assert "216 of 999 runs" in text
     assert "saves 29 % of the FLOPs [29, 29]" in " ".join(text.split())
     assert "clearly worse (the protocol asks for 3 spreads)" in " ".join(text.split())
     assert (page.parent / "pictures" / "worth.png").stat().st_size > 10_000
@@ -158,7 +158,7 @@ def test_a_page_claims_no_saving_while_a_fixed_size_is_missing(tmp_path: Path) -
     write_markdown(tmp_path / "worth.md", [part], "a command")
     text = " ".join((tmp_path / "worth.md").read_text().split())
     assert "No saving is shown" in text
-    assert "3 of 4 fixed sizes" in text
+    assert "4 of 5 fixed sizes" in text
 
 
 def test_a_small_net_that_is_better_takes_the_saving_away(tmp_path: Path) -> None:
