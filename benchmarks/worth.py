@@ -33,7 +33,7 @@ from benchmarks.worth_methods import Method, in_order, methods_of
 from benchmarks.worth_page import write_markdown
 from benchmarks.worth_records import Records, missing, summary
 from benchmarks.worth_run import Run, budget_of
-from benchmarks.worth_settings import BUDGETS, RATES, SEEDS, SIZES, Key, Settings
+from benchmarks.worth_settings import BUDGETS, PROTOCOL, RATES, SEEDS, SIZES, Key, Settings
 from experiment.arguments import count, device
 from experiment.data import DataError
 
@@ -77,7 +77,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", choices=tuple(SIZES), default="cpu", help="default: %(default)s")
     parser.add_argument("--hours", type=float, default=1e9, help="begin no run that takes longer; 0: only read records")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="default: all")
-    parser.add_argument("--budgets", nargs="+", choices=tuple(BUDGETS), default=tuple(BUDGETS), help="default: all")
+    parser.add_argument("--budgets", nargs="+", choices=tuple(BUDGETS), default=PROTOCOL, help="default: from B/4 on")
     parser.add_argument("--seeds", type=count, default=SEEDS, help="default: %(default)s")
     parser.add_argument("--order", action="store_true", help="print the runs that are missing, in their order, and end")
     parser.add_argument("--threads", type=count, default=1, help="default: %(default)s")
@@ -119,7 +119,7 @@ def part_of(track: str, options: argparse.Namespace) -> Part:
             print(track, key.method, key.budget, key.rate, key.seed)
     else:
         measure(of, methods, keys, records, data, options.hours, machine(options.device))
-    whole = len(keys_of(methods, tuple(BUDGETS), SEEDS))
+    whole = len(keys_of(methods, PROTOCOL, SEEDS))
     return Part(of, methods, records, {budget: budget_of(of, budget) for budget in BUDGETS}, whole, data.digest)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from benchmarks.worth_fit import Saving, above_envelope, interval, saving
 from benchmarks.worth_methods import Method
 from benchmarks.worth_records import Found, Records
-from benchmarks.worth_settings import BUDGETS, Key, Settings
+from benchmarks.worth_settings import BUDGETS, PROTOCOL, Key, Settings
 
 Interval = tuple[float, float] | None
 WHAT = ("flops", "seconds")
@@ -74,6 +74,11 @@ class Part:
         """The budgets at which a method was measured."""
         return [budget for budget in BUDGETS if self.keys(name, budget)]
 
+    def shown(self) -> list[str]:
+        """The budgets of the protocol, and smaller ones that were measured."""
+        measured = {key.budget for key in self.records.runs}
+        return [budget for budget in BUDGETS if budget in PROTOCOL or budget in measured]
+
     def seconds_whole(self) -> float | None:
         """What the whole protocol takes, by the mean seconds for a FLOP so far."""
         runs = self.records.runs.values()
@@ -81,8 +86,8 @@ class Part:
         if not flops:
             return None
         took = sum(run["seconds"] + run["free_seconds"] for run in runs)
-        share = self.whole / len(BUDGETS)
-        return float(took / flops * share * sum(self.budgets.values()))
+        share = self.whole / len(PROTOCOL)
+        return float(took / flops * share * sum(self.budgets[name] for name in PROTOCOL))
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ def methods_of(of: Settings) -> dict[str, Method]:
 
 # -- which run is next ---------------------------------------------------------------------------------
 
-LATER = {"B/4": 0, "B/2": 0, "B": 3, "2B": 6}
+LATER = {"B/16": 0, "B/8": 0, "B/4": 0, "B/2": 0, "B": 3, "2B": 6}
 
 
 def in_order(keys: Sequence[Key], methods: dict[str, Method], best: dict[tuple[str, str], float]) -> list[Key]:

@@ -8,7 +8,7 @@ from benchmarks.page import Table, spread, wrapped
 from benchmarks.worth_analysis import CLEARLY, Interval, Part, compared, reference, saved, small_is_worse
 from benchmarks.worth_fit import Saving
 from benchmarks.worth_picture import draw
-from benchmarks.worth_settings import BUDGETS, RATES, SEEDS, Net
+from benchmarks.worth_settings import PROTOCOL, RATES, SEEDS, Net
 
 INTRODUCTION = """
 Does growing a net save computation against nets that never grow? Each run spends one budget of FLOPs (B/4, B/2, B or
@@ -82,11 +82,13 @@ def write_markdown(path: Path, parts: list[Part], command: str) -> None:
 def state(part: Part) -> list[str]:
     """How much of the protocol was run, with which command, and what the whole takes."""
     runs, of = part.records.runs, part.of
+    inside = sum(key.budget in PROTOCOL for key in runs)
+    more = f", and {len(runs) - inside} at smaller budgets" if len(runs) > inside else ""
     hours = sum(run["seconds"] + run["free_seconds"] for run in runs.values()) / 3600
     whole = part.seconds_whole()
-    cost = f"{hours:.1f} hours so far; the whole takes about {whole / 3600:.0f}" if whole else "not begun"
+    cost = f"{hours:.1f} hours of training so far; the whole takes about {whole / 3600:.0f}" if whole else "not begun"
     on = "; ".join(sorted(part.records.machines))
-    text = f"**{of.track}**: {len(runs)} of {part.whole} runs ({cost} of training{', on ' + on if on else ''})."
+    text = f"**{of.track}**: {inside} of {part.whole} runs{more} ({cost}{', on ' + on if on else ''})."
     again = f"`OMP_NUM_THREADS=1 python benchmarks/worth.py --track {of.track} --hours 8` goes on."
     return [*wrapped(f"- {text} {again}")]
 
@@ -134,7 +136,7 @@ def setting(part: Part) -> str:
 def findings(part: Part) -> list[str]:
     """What the records show, budget by budget, and whether a saving is shown."""
     lines = []
-    for budget in BUDGETS:
+    for budget in part.shown():
         rows = [(name, found) for name in part.grown() if (found := compared(part, name, budget))]
         if rows:
             name, best = min(rows, key=lambda row: row[1].difference)
@@ -201,14 +203,13 @@ def _title(part: Part, name: str) -> str:
 
 def losses(part: Part) -> Table:
     """Final test losses at the best rate."""
-    table = Table("Final test loss", ("method", *BUDGETS))
+    table = Table("Final test loss", ("method", *part.shown()))
     for name in [*part.fixed(), *part.grown()]:
         cells = []
-        for budget in BUDGETS:
+        for budget in part.shown():
             values = list(part.losses(name, budget).values())
-            detail = (
-                f" ({len(values)} of {SEEDS}, {part.records.tried(name, budget)} of {len(RATES)})" if values else ""
-            )
+            tried = part.records.tried(name, budget)
+            detail = f" ({len(values)}/{SEEDS}, {tried}/{len(RATES)})" if values else ""
             cells.append(spread(values, ".4f") + detail)
         table.rows.append((_title(part, name), *cells))
     table.remarks.append(
@@ -220,11 +221,11 @@ def losses(part: Part) -> Table:
 def against(part: Part) -> Table:
     """Methods beside the envelope of the fixed sizes."""
     budget = reference(part)
-    head = tuple(f"at {name}" for name in BUDGETS)
+    head = tuple(f"at {name}" for name in part.shown())
     table = Table("Beside the fixed sizes", ("method", *head, "FLOPs saved", "seconds saved"))
     for name in part.grown():
         cells = []
-        for budget_name in BUDGETS:
+        for budget_name in part.shown():
             found = compared(part, name, budget_name)
             cells.append(f"{found.difference:+.4f}{_ends(found.interval, '+.4f')}" if found else "-")
         savings = [_saving(saved(part, name, what)) for what in ("flops", "seconds")]
@@ -259,9 +260,9 @@ def growths(part: Part) -> Table:
 
 def free(part: Part) -> Table:
     """Methods whose teacher's FLOPs do not count, apart from all others."""
-    table = Table("With a free teacher", ("method", *BUDGETS))
+    table = Table("With a free teacher", ("method", *part.shown()))
     for name in part.grown(free=True):
-        cells = [spread(list(part.losses(name, budget).values()), ".4f") for budget in BUDGETS]
+        cells = [spread(list(part.losses(name, budget).values()), ".4f") for budget in part.shown()]
         table.rows.append((_title(part, name), *cells))
     table.remarks.append(
         "The teacher was trained with as many FLOPs again, which are not counted: these rows show no saving."

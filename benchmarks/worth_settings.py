@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Track = Literal["images", "text"]
-BUDGETS = {"B/4": 0.25, "B/2": 0.5, "B": 1.0, "2B": 2.0}
+BUDGETS = {"B/16": 1 / 16, "B/8": 1 / 8, "B/4": 0.25, "B/2": 0.5, "B": 1.0, "2B": 2.0}
+PROTOCOL = ("B/4", "B/2", "B", "2B")  # the smaller ones show where B has to be
 RATES = (0.5, 1.0, 2.0)  # parts of the middle rate
 SEEDS = 4
 
@@ -102,11 +103,11 @@ class Settings:
 
 
 IMAGES = Settings(
-    "images", "fashion-mnist", width=16, depth=3, examples=600_000, batch=64, rate=0.1, amp=True, tested=10_000,
+    "images", "fashion-mnist", width=16, depth=3, examples=2_400_000, batch=64, rate=0.1, amp=True, tested=10_000,
     watched=2000,
 )  # fmt: skip
 TEXT = Settings(
-    "text", "standard library", width=128, depth=8, examples=32_768, batch=16, rate=2e-3, amp=True, tested=512,
+    "text", "standard library", width=128, depth=8, examples=131_072, batch=16, rate=2e-3, amp=True, tested=512,
     watched=128,
 )  # fmt: skip
 SIZES: dict[str, dict[str, Settings]] = {
@@ -145,7 +146,7 @@ class Key:
 
     Attributes:
         method: Its name.
-        budget: "B/4", "B/2", "B" or "2B".
+        budget: A name in BUDGETS.
         rate: The highest learning rate, as a part of the middle one.
         seed: Of the first weights, of the data's order and of growth.
     """

@@ -12,7 +12,7 @@ import torch
 from benchmarks import worth, worth_data, worth_run
 from benchmarks.worth_methods import BASELINES, Method, Stage, fixed, grown, in_order, methods_of
 from benchmarks.worth_nets import built, flops_of, loss_of, optimizer_of, refill
-from benchmarks.worth_settings import BUDGETS, SIZES, Key, Net, Settings
+from benchmarks.worth_settings import PROTOCOL, SIZES, Key, Net, Settings
 from experiment.data import DataError
 
 QUICK = SIZES["quick"]
@@ -206,7 +206,7 @@ def test_streams_are_the_same_for_a_seed_and_moved_images_keep_their_pixels() ->
 def test_the_most_deciding_runs_come_first(tmp_path: Path) -> None:
     of = QUICK["text"]
     methods = methods_of(of)
-    keys = worth.keys_of(methods, tuple(BUDGETS), 4)
+    keys = worth.keys_of(methods, PROTOCOL, 4)
     assert len(set(keys)) == len(keys) == len(methods) * 4 * 3 * 4
     first = in_order(keys, methods, {})[:8]
     assert {key.budget for key in first} == {"B/4", "B/2"}
