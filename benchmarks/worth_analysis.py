@@ -188,17 +188,42 @@ def saved(part: Part, name: str, what: str) -> tuple[Saving, Interval, int] | No
     return found, ends, len(seeds)
 
 
-def small_is_worse(part: Part) -> tuple[str, str, float, float] | None:
-    """The best net below the largest at scratch's budget B: its name, the budget, how much it is worse, and the spread.
+@dataclass(frozen=True, slots=True)
+class Smaller:
+    """The best net below the largest, beside scratch.
 
-    The spread is the standard deviation over the seeds, of scratch or of that net, whichever is larger.
+    Attributes:
+        name: Of the net.
+        budget: Where both were measured: B, or the largest below it.
+        worse: By how much its mean loss is above that of scratch; below 0 it is better.
+        spread: The standard deviation over the seeds, of scratch or of that net, whichever is larger; None of one seed.
     """
-    aim = reference(part)
-    smaller = [name for name in part.fixed() if not name.startswith("scratch")]
-    big = list(part.losses("scratch", aim).values()) if aim else []
-    means = {name: losses for name in smaller if aim and len(losses := list(part.losses(name, aim).values())) > 1}
-    if aim is None or len(big) < 2 or not means:
-        return None
-    best = min(means, key=lambda name: statistics.fmean(means[name]))
-    spread = max(statistics.stdev(big), statistics.stdev(means[best]))
-    return best, aim, statistics.fmean(means[best]) - statistics.fmean(big), spread
+
+    name: str
+    budget: str
+    worse: float
+    spread: float | None
+
+    @property
+    def is_clearly_worse(self) -> bool:
+        """Whether B is large enough for the largest net to be worth having."""
+        return self.budget == REFERENCE and self.spread is not None and self.worse >= CLEARLY * self.spread
+
+
+def smaller_net(part: Part) -> Smaller | None:
+    """The best smaller net at the largest budget, up to B, at which it and scratch were measured."""
+    for budget in reversed([name for name in part.measured("scratch") if BUDGETS[name] <= BUDGETS[REFERENCE]]):
+        big = part.losses("scratch", budget)
+        others = {
+            name: [losses[seed] for seed in big if seed in losses]
+            for name in part.fixed()
+            if part.methods[name].stages[0].net != part.of.big
+            for losses in (part.losses(name, budget),)
+        }
+        others = {name: losses for name, losses in others.items() if len(losses) == len(big)}
+        if others:
+            best = min(others, key=lambda name: statistics.fmean(others[name]))
+            several = len(big) > 1
+            spread = max(statistics.stdev(big.values()), statistics.stdev(others[best])) if several else None
+            return Smaller(best, budget, statistics.fmean(others[best]) - statistics.fmean(big.values()), spread)
+    return None

@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 
 from benchmarks.page import Table, spread, wrapped
-from benchmarks.worth_analysis import CLEARLY, Interval, Part, compared, reference, saved, small_is_worse
+from benchmarks.worth_analysis import CLEARLY, Interval, Part, compared, reference, saved, smaller_net
 from benchmarks.worth_fit import Saving
 from benchmarks.worth_picture import draw
 from benchmarks.worth_settings import PROTOCOL, RATES, SEEDS, Net
@@ -165,14 +165,19 @@ def _ends(ends: Interval, form: str) -> str:
 
 def small_net(part: Part) -> str:
     """Whether B is large enough for the largest net to be worth having."""
-    found = small_is_worse(part)
+    found = smaller_net(part)
     if found is None:
-        return "Whether the largest net is clearly better than the smaller ones at B is not measured yet."
-    name, budget, worse, sd = found
-    verdict = "clearly worse" if worse >= CLEARLY * sd else "not clearly worse, so a larger B would be fairer to growth"
+        return "Whether the largest net is better than the smaller ones is not measured yet."
+    spread = "one seed, no spread" if found.spread is None else f"a spread of {found.spread:.4f}"
+    if found.is_clearly_worse:
+        verdict = "it is clearly worse, as the protocol asks for"
+    elif found.worse < 0:
+        verdict = "it is better, so this budget is too small for the largest net"
+    else:
+        verdict = "that it is clearly worse at B is not shown"
     return (
-        f"The best smaller net at {budget} is {part.methods[name].title}: {worse:+.4f} to scratch, with a spread of "
-        f"{sd:.4f}: {verdict} (the protocol asks for {CLEARLY:g} spreads)."
+        f"The best smaller net at {found.budget} is {part.methods[found.name].title}: {found.worse:+.4f} to scratch "
+        f"({spread}); {verdict} ({CLEARLY:g} spreads at B)."
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import worth_run
-from benchmarks.worth_analysis import Part, compared, reference, saved, small_is_worse
+from benchmarks.worth_analysis import Part, compared, reference, saved, smaller_net
 from benchmarks.worth_fit import above_envelope, envelope, envelope_reaches, fitted, interval, resamples, saving
 from benchmarks.worth_methods import methods_of
 from benchmarks.worth_page import write_markdown
@@ -130,17 +130,17 @@ def test_records_give_known_savings(tmp_path: Path) -> None:
     beside = compared(part, "width-40", "B")
     assert beside is not None
     assert (beside.difference, beside.lowest, beside.seeds) == (pytest.approx(-0.5), "scratch", (0, 1, 2))
-    worse = small_is_worse(part)
-    assert worse is not None
-    assert worse[0] == "narrow"
-    assert worse[2] == pytest.approx(0.5)
+    smaller = smaller_net(part)
+    assert smaller is not None
+    assert (smaller.name, smaller.budget, smaller.worse) == ("narrow", "B", pytest.approx(0.5))
+    assert smaller.is_clearly_worse
     page = tmp_path / "docs" / "worth.md"
     page.parent.mkdir()
     write_markdown(page, [part], "a command")
     text = page.read_text()
     assert "216 of 999 runs" in text
     assert "saves 29 % of the FLOPs [29, 29]" in " ".join(text.split())
-    assert "clearly worse (the protocol asks for 3 spreads)" in " ".join(text.split())
+    assert "it is clearly worse, as the protocol asks for (3 spreads at B)" in " ".join(text.split())
     assert (page.parent / "pictures" / "worth.png").stat().st_size > 10_000
 
 
@@ -168,6 +168,10 @@ def test_a_small_net_that_is_better_takes_the_saving_away(tmp_path: Path) -> Non
     found = saved(part, "width-40", "flops")
     assert found is not None
     assert found[0].part < 0
+    smaller = smaller_net(part)
+    assert smaller is not None
+    assert smaller.worse == pytest.approx(-1)
+    assert not smaller.is_clearly_worse
     beside = compared(part, "width-40", "B/2")
     assert beside is not None
     assert beside.lowest == "small"
