@@ -40,13 +40,15 @@ from experiment.data import DataError
 HERE = Path(__file__).resolve().parent
 
 
-def keys_of(methods: dict[str, Method], budgets: Sequence[str], seeds: int) -> list[Key]:
+def keys_of(
+    methods: dict[str, Method], budgets: Sequence[str], seeds: int, rates: Sequence[float] = RATES
+) -> list[Key]:
     """All runs of the protocol."""
     return [
         Key(name, budget, rate, seed)
         for name in methods
         for budget in budgets
-        for rate in RATES
+        for rate in rates
         for seed in range(seeds)
     ]
 
@@ -78,6 +80,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--hours", type=float, default=1e9, help="begin no run that takes longer; 0: only read records")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="default: all")
     parser.add_argument("--budgets", nargs="+", choices=tuple(BUDGETS), default=PROTOCOL, help="default: from B/4 on")
+    parser.add_argument("--rates", nargs="+", type=float, choices=RATES, default=RATES, help="default: all")
     parser.add_argument("--seeds", type=count, default=SEEDS, help="default: %(default)s")
     parser.add_argument("--order", action="store_true", help="print the runs that are missing, in their order, and end")
     parser.add_argument("--threads", type=count, default=1, help="default: %(default)s")
@@ -113,7 +116,7 @@ def part_of(track: str, options: argparse.Namespace) -> Part:
     folder = (options.out or HERE / "worth") / (track if options.size == "cpu" else f"{track}-{options.size}")
     records = Records(folder, of, methods, data.digest)
     chosen = {name: method for name, method in methods.items() if not options.methods or name in options.methods}
-    keys = keys_of(chosen, options.budgets, options.seeds)
+    keys = keys_of(chosen, options.budgets, options.seeds, options.rates)
     if options.order:
         for key in in_order(missing(keys, records), methods, records.best_rates()):
             print(track, key.method, key.budget, key.rate, key.seed)

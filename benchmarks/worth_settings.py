@@ -118,7 +118,7 @@ SIZES: dict[str, dict[str, Settings]] = {
             watched=10_000, stride=1, channels=3,
         ),
         "text": Settings(
-            "text", "folder", width=768, depth=12, examples=2_400_000, batch=64, rate=6e-4, amp=False, tested=2048,
+            "text", "folder", width=768, depth=17, examples=2_400_000, batch=64, rate=6e-4, amp=False, tested=2048,
             watched=256, length=1024, head=64,
         ),
     },

@@ -303,3 +303,15 @@ def test_the_mean_loss_does_not_depend_on_the_split(data: dict[str, worth_data.D
     loss, predictions = worth_run.evaluated(model, x.repeat(40, 1), y.repeat(40, 1))
     assert loss == pytest.approx(worth_run.evaluated(model, x, y)[0])
     assert predictions.shape == (40 * len(x), of.length)
+
+
+def test_the_nets_have_the_sizes_that_the_page_states() -> None:
+    with torch.device("meta"):
+        sizes = {
+            (size, track): sum(p.numel() for p in built(SIZES[size][track], SIZES[size][track].big).parameters())
+            for size in ("cpu", "real")
+            for track in TRACKS
+        }
+    assert sizes["real", "text"] == pytest.approx(122e6, rel=0.01)
+    assert sizes["cpu", "text"] == pytest.approx(1.67e6, rel=0.01)
+    assert sizes["cpu", "images"] == pytest.approx(272_186)
