@@ -103,6 +103,8 @@ def test_a_free_teacher_does_not_count(data: dict[str, worth_data.Data]) -> None
     assert found["free_flops"] == pytest.approx(found["budget"], rel=0.05)
     assert found["flops"] == pytest.approx(found["budget"], rel=0.05)
     assert found["free_seconds"] > 0
+    teacher, student = found["steps"]
+    assert teacher > student > 0  # each with the whole budget
 
 
 def test_batches_are_doubled_while_a_net_is_narrow(data: dict[str, worth_data.Data]) -> None:
