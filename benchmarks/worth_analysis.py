@@ -182,8 +182,8 @@ def saved(part: Part, name: str, what: str) -> tuple[Saving, Interval, int] | No
         return saving(points(part, name, what, sample), fixed, target)
 
     found = of(seeds) if seeds else None
-    if found is None:
-        return None
+    if found is None or (found.part == -math.inf and aim not in part.measured(name)):
+        return None  # of a method that was not measured with so much it is not known whether it reaches the loss
     ends = interval(seeds, lambda sample: None if (one := of(sample)) is None else one.part)
     return found, ends, len(seeds)
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 Point = tuple[float, float]  # what was spent, the loss
+ROUNDED = 0.005  # a budget is spent to the nearest step, so that equal budgets differ by so much at most
 GRID = 2000  # points of the logarithm of what was spent, where a curve is read
 ALL = 4000  # at most so many resamples are gone through in full
 DRAWS = 2000
@@ -35,7 +36,7 @@ class Curve:
 
     def at(self, spent: float) -> float:
         """The loss; infinite outside of the range."""
-        if not self.low * (1 - 1e-9) <= spent <= self.high * (1 + 1e-9):
+        if not self.low * (1 - ROUNDED) <= spent <= self.high * (1 + ROUNDED):
             return math.inf
         return float(np.polyval(self.coefficients, math.log(spent / self.low)))
 

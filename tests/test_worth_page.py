@@ -29,6 +29,7 @@ def test_a_fit_goes_through_what_it_can_and_says_nothing_beyond() -> None:
     assert curve is not None
     assert curve.at(4) == pytest.approx(3)
     assert curve.at(16) == curve.at(0.5) == math.inf
+    assert curve.at(8.03) < 2  # a budget is spent to the nearest step
     assert curve.reaches(3.5) == pytest.approx(2**1.5, rel=1e-3)
     assert curve.reaches(9) == 1.0
     assert curve.reaches(1) is None
@@ -160,6 +161,18 @@ def test_a_page_claims_no_saving_while_a_fixed_size_is_missing(tmp_path: Path) -
     text = " ".join((tmp_path / "worth.md").read_text().split())
     assert "No saving is shown" in text
     assert "4 of 5 fixed sizes" in text
+
+
+def test_what_was_not_measured_at_the_reference_is_not_called_unreached(tmp_path: Path) -> None:
+    levels = LEVELS | {"width-40": 9.0}
+    part = _part(tmp_path, lambda name, budget, seed: levels[name] - math.log2(budget), NAMES)
+    found = saved(part, "width-40", "flops")
+    assert found is not None
+    assert found[0].part == -math.inf
+    for key in [key for key in part.records.runs if key.method == "width-40" and key.budget in ("B", "2B")]:
+        part.records.path(key).unlink()
+    fewer = Records(tmp_path, part.of, part.methods, "digest")
+    assert saved(Part(part.of, part.methods, fewer, part.budgets, 999, "digest"), "width-40", "flops") is None
 
 
 def test_a_small_net_that_is_better_takes_the_saving_away(tmp_path: Path) -> None:
