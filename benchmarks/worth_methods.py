@@ -43,6 +43,10 @@ class Method:
         state: Of the optimizer at growth: anew, carried, or carried with new entries warmed up.
         fill: How new entries are filled. "auto" and "split" are fxgrow's; the others change the function.
         doubled: Whether narrow nets have batches of twice the size.
+        scaled: Whether their rate is larger as well: twice as large for SGD, by the square root of 2 for Adam. Without
+            it the noise of the steps grows where the batch becomes smaller, at growth.
+
+    Source: rates and batches, Goyal et al. (arXiv 1706.02677) for SGD, Malladi et al. (arXiv 2205.10287) for Adam.
     """
 
     stages: tuple[Stage, ...]
@@ -52,6 +56,7 @@ class Method:
     state: State = "carried"
     fill: Fill = "auto"
     doubled: bool = True
+    scaled: bool = False
 
     @property
     def is_fixed(self) -> bool:
@@ -69,8 +74,12 @@ class Method:
         return any(stage.free for stage in self.stages)
 
     def definition(self) -> dict[str, Any]:
-        """What its runs depend on; neither its title nor its tier."""
-        return {name: value for name, value in asdict(self).items() if name not in ("title", "tier")}
+        """What its runs depend on; neither its title nor its tier.
+
+        "scaled" came later, and is left out where it is False: records from before it stay what they are.
+        """
+        left_out = ("title", "tier") if self.scaled else ("title", "tier", "scaled")
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
 def fixed(net: Net, title: str, tier: int = 0, **options: Any) -> Method:
@@ -132,6 +141,11 @@ def methods_of(of: Settings) -> dict[str, Method]:
         for state, words in (("new", "new optimizer"), ("rewarmed", "new entries warmed up")):
             found[f"{name}-{state}"] = replace(found[name], title=f"{change}, {words}", tier=2, state=state)
     found |= {
+        f"{name}-scaled": replace(found[name], title=f"{found[name].title}, rate by the batch", tier=1, scaled=True)
+        for name in ("width-40", "width-20", "both-40")
+    }
+    found |= {
+        "width-40-undoubled": replace(found["width-40"], title=f"{wide}, batch {of.batch}", tier=2, doubled=False),
         "width-40-split": replace(found["width-40"], title=f"{wide}, split", tier=2, fill="split"),
         "depth-40-stacked": replace(found["depth-40"], title=f"{deep}, copies stacked", tier=2, fill="stacked"),
         "depth-40-random": replace(found["depth-40"], title=f"{deep}, random layers", tier=2, fill="random"),

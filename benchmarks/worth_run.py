@@ -139,11 +139,14 @@ class Run:
         of, doubled = self._of, self._method.doubled
         size = of.batch_of(stage.net) if doubled else of.batch
         cost = size * flops_of(of, stage.net)
+        highest = self._key.rate * of.rate
+        if self._method.scaled:
+            highest *= (size / of.batch) ** (1 if of.track == "images" else 0.5)
         steps = 0
         started = clock(self._device)
         while self.spent + cost / 2 < end:
             middle = (self.spent + cost / 2) / self._budget
-            self._step(size, self._key.rate * of.rate * rate_at(self._method.schedule, middle, of))
+            self._step(size, highest * rate_at(self._method.schedule, middle, of))
             self.spent += cost
             steps += 1
             if after and steps == of.after:

@@ -114,6 +114,25 @@ def test_batches_are_doubled_while_a_net_is_narrow(data: dict[str, worth_data.Da
     assert of.batch_of(of.shallow) == of.batch
 
 
+@pytest.mark.parametrize(("track", "factor"), [("images", 2.0), ("text", 2**0.5)])
+def test_rates_follow_the_batch_where_a_method_asks_for_it(
+    track: str, factor: float, data: dict[str, worth_data.Data], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of, rates = QUICK[track], {}
+    for name in ("width-40", "width-40-scaled"):
+        taken: list[float] = []
+        monkeypatch.setattr(worth_run.Run, "_step", lambda run, size, rate, taken=taken: taken.append(rate))
+        found = _made(of, name, data[track])
+        rates[name] = taken
+    first = found["steps"][0]
+    plain, scaled = rates["width-40"], rates["width-40-scaled"]
+    assert scaled[:first] == pytest.approx([factor * rate for rate in plain[:first]])
+    assert scaled[first:] == plain[first:]
+    definitions = [methods_of(of)[name].definition() for name in ("width-40", "width-40-scaled")]
+    assert "scaled" not in definitions[0]
+    assert definitions[1]["scaled"] is True
+
+
 def test_attention_is_counted_as_flops() -> None:
     of = QUICK["text"]
     more = flops_of(replace(of, length=2 * of.length), of.big)
