@@ -12,7 +12,7 @@ from benchmarks.panels import PAPER, saved
 from benchmarks.worth_analysis import Part, points
 from benchmarks.worth_fit import envelope, fitted
 
-FIXED = {"scratch": "-", "narrow": "--", "shallow": "-.", "small": ":"}
+FIXED = {"scratch": ("-", "o"), "narrow": ("--", "s"), "shallow": ("-.", "^"), "small": (":", "D")}
 COLORS = ("#0b5fa5", "#d1495b", "#2a9d4a", "#e08a1e", "#7b4fa3", "#1aa6a6", "#a3532b", "#d64fa0")
 SHOWN = len(COLORS)  # methods that grow, at most
 
@@ -57,7 +57,9 @@ def _over(axis: Axes, part: Part, what: str, unit: float) -> None:
         if (curve := fitted(measured)) is not None:
             curves.append(curve)
         if name in FIXED:
-            _line(axis, measured, unit, color="#222222", linestyle=FIXED[name], label=part.methods[name].title)
+            line, marker = FIXED[name]
+            style = {"color": "#222222", "linestyle": line, "marker": marker, "markersize": 3.5}
+            _line(axis, measured, unit, label=part.methods[name].title, **style)
     if curves:
         spent = np.geomspace(min(c.low for c in curves), max(c.high for c in curves), 400)
         losses = [envelope(curves, float(x)) for x in spent]
@@ -75,4 +77,4 @@ def _over(axis: Axes, part: Part, what: str, unit: float) -> None:
 
 def _line(axis: Axes, measured: list[tuple[float, float]], unit: float, **style: object) -> None:
     finite = [(x / unit, y) for x, y in measured if math.isfinite(y)]
-    axis.plot([x for x, _ in finite], [y for _, y in finite], marker="o", markersize=3, **style)  # type: ignore[arg-type]
+    axis.plot([x for x, _ in finite], [y for _, y in finite], **{"marker": "o", "markersize": 3, **style})  # type: ignore[arg-type]
