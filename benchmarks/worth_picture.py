@@ -70,6 +70,9 @@ def _over(axis: Axes, part: Part, what: str, unit: float) -> None:
         measured = points(part, name, what, _seeds(part, name))
         _line(axis, measured, unit, color=color, label=part.methods[name].title)
     axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    if high < 2 * low:  # one budget so far: do not enlarge what rounding to steps makes of it
+        axis.set_xlim(low / 1.5, high * 1.5)
     axis.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     axis.xaxis.set_major_locator(matplotlib.ticker.LogLocator(base=10, subs=(1, 2, 3, 5, 7)))
     axis.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
