@@ -139,9 +139,9 @@ This page does not show that growing saves computation.
   whole budget, so a grown net reaches that accuracy before its own run is annealed, while scratch's accuracy is that of
   an annealed net. A run that was annealed over the smaller budget may end higher or lower.
 
-The control was measured in another experiment, for which there is no script here yet: Fashion-MNIST, a ResNet-20 of 8
-channels, each run annealed over its own budget, two seeds. The best curriculum trained the half-width net for 80 % of
-the FLOPs, then grew it to the full width. Test loss of the two seeds:
+[worth.md](worth.md) measures with this control, by benchmarks/worth.py. An earlier experiment had it as well:
+Fashion-MNIST, a ResNet-20 of 8 channels, each run annealed over its own budget, two seeds. The best curriculum trained
+the half-width net for 80 % of the FLOPs, then grew it to the full width. Test loss of the two seeds:
 
 | FLOPs | half-width net, never grown | best curriculum | full width from scratch, with twice these FLOPs |
 | --- | --- | --- | --- |

@@ -29,11 +29,13 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Three stages of blocks, for images (N, 1, 28, 28)."""
+    """Three stages of blocks, for images (N, channels, H, W)."""
 
-    def __init__(self, width: int, blocks: int, stride: int) -> None:
+    def __init__(self, width: int, blocks: int, stride: int, channels: int = 1) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
         widths = (width, width, 2 * width, 4 * width)
         for i, name in enumerate(STAGES):
             more = [Block(widths[i + 1], widths[i + 1], 1) for _ in range(blocks - 1)]

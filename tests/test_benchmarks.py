@@ -16,6 +16,7 @@ from benchmarks import (
     peers_models,
     peers_page,
     student_speed,
+    worth_page,
 )
 from benchmarks.mutations import Mutation, mutations
 from tests.check import randomise, relative_error, run
@@ -68,7 +69,11 @@ def test_peers_benchmark_refuses_what_it_cannot_do_before_it_runs(argv: list[str
 def test_the_prose_of_pages_is_that_of_their_scripts() -> None:
     docs = Path(__file__).parent.parent / "docs"
     prose = (peers_page.INTRODUCTION, peers_page.REMARKS, peers_page.CELLS, peers_page.WAYS_REMARK)
-    for name, parts in (("peers", prose), ("curriculum", (curriculum_page.LIMITS.splitlines(),))):
+    for name, parts in (
+        ("peers", prose),
+        ("curriculum", (curriculum_page.LIMITS.splitlines(),)),
+        ("worth", (worth_page.LIMITS.splitlines(),)),
+    ):
         page = (docs / f"{name}.md").read_text(encoding="utf-8")
         assert [part[0] for part in parts if "\n".join(part) not in page] == []
 

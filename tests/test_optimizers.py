@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
-from tests.check import randomise
+from tests.check import randomise, relative_error
 from tests.thinned import pairs
 
 Make = Callable[[Iterable[Any]], Optimizer]
@@ -411,6 +411,29 @@ def test_a_new_layer_joins_the_groups_of_the_layer_that_it_follows() -> None:
     assert all(p.ndim > 1 for p in optimizer.param_groups[0]["params"])
     step(student, optimizer, 1)
     assert all(p in optimizer.state for p in student.parameters())
+
+
+def test_fused_sgd_takes_the_steps_that_sgd_takes_with_a_new_layer() -> None:
+    """Torch's fused SGD takes a step with a momentum for all parameters or for none; a new layer has none yet."""
+    x = torch.randn(8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    trained = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        model: nn.Module = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2)).double()
+        frozen = model.get_parameter("2.bias").requires_grad_(False)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True, fused=fused)
+        for steps in range(4):
+            if steps == 2:
+                model = fxgrow.grow(model, fxgrow.Deepen("0"), x, optimizer=optimizer)
+                frozen = model.get_parameter("2.bias")
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+        assert frozen not in optimizer.state
+        trained.append(model.state_dict())
+    assert len(trained[0]) == 6
+    for name, weight in trained[0].items():
+        assert relative_error(weight, trained[1][name]) < 1e-12, name
 
 
 def test_a_clone_starts_with_the_means_of_its_block() -> None:

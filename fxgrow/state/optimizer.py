@@ -189,6 +189,16 @@ def move(moved: Sequence[Moving], states: Sequence[Mapping[str, State]], plan: P
         _commit(one, state, lists[number], parameters)
 
 
+def _complete_fused_sgd(optimizer: Optimizer) -> None:
+    """Give new parameters a momentum of 0 where torch's fused SGD needs one: it takes a step with all or with none."""
+    for group in optimizer.param_groups if isinstance(optimizer, torch.optim.SGD) else ():
+        states = [optimizer.state[p] for p in group["params"] if p in optimizer.state]
+        if group.get("fused") and any(state.get("momentum_buffer") is not None for state in states):
+            for p in group["params"]:
+                if p.requires_grad and optimizer.state[p].get("momentum_buffer") is None:
+                    optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+
+
 def _lists(moved: Sequence[Moving], plan: Plan, parameters: Mapping[str, Tensor]) -> list[list[list[Tensor]]]:
     """For each group of each optimizer what it is to train, in the order of the student's parameters."""
     lists: list[list[list[Tensor]]] = []
@@ -225,5 +235,6 @@ def _commit(
             one.keeper.state[parameters[name]] = state
     if one.keeper is not optimizer:
         repartition(optimizer, replaced, lists)
+    _complete_fused_sgd(one.keeper)
     if hasattr(optimizer, "_numel_cache"):  # LBFGS counts its parameters once
         optimizer._numel_cache = None

@@ -1,0 +1,275 @@
+"""The page of benchmarks/worth.py, made of its records. It states what they show, and what they lack."""
+
+import math
+import statistics
+from pathlib import Path
+
+from benchmarks.page import Table, spread, wrapped
+from benchmarks.worth_analysis import CLEARLY, Interval, Part, compared, reference, saved, smaller_net
+from benchmarks.worth_fit import Saving
+from benchmarks.worth_picture import draw
+from benchmarks.worth_settings import PROTOCOL, RATES, SEEDS, Net
+
+INTRODUCTION = """
+Does growing a net save computation against nets that never grow? Each run spends one budget of FLOPs (B/4, B/2, B or
+2B), forward and backward, as torch's counter has them, and its rate comes down to zero over that budget. Each method
+is tried with three rates and four seeds, and is compared at its best rate, on the seeds that the compared runs share.
+Growth has to beat the lower envelope of all fixed sizes: the largest net from scratch, and the narrow, the shallow, the
+small and a middle-sized net alone, all with the same FLOPs. Batches are twice as large while a net is narrow, in all
+methods, with one fixed size that is not doubled as a control. Seconds are processor time of training and growing,
+without evaluation; other jobs ran on the same processor, so they are less certain than FLOPs. The FLOPs of growing are
+not counted, its seconds are.
+"""
+SAVING = """
+saved: 1 - what the method spends / what the envelope spends until the loss of scratch at the reference budget, from
+fits of the loss over the logarithm of what was spent (a parabola; a line of two budgets), never beyond the budgets that
+were measured. "≥": the method has that loss with the least that was measured. In brackets: 95 % intervals of the paired
+bootstrap over seeds; with fewer than three seeds there is none.
+"""
+CHANGES = """
+changed: the most predictions that one growth changed, of those that were watched. Loss: on the watched part of the test
+data, at the last growth; then: some steps later. Baselines, marked with *, change the function.
+"""
+
+LIMITS = """\
+## Limits
+
+- The envelope has five sizes, of which four have two schedules. Another size in between may lie lower.
+- The best of three rates is chosen by the same test losses that are compared, for fixed sizes and for growth alike.
+- GradMax, as a way of filling, is not among the methods: fxgrow has its scores, and no such filling yet.
+- `--size real` (a GPU, CIFAR-10 and a GPT of 122 M parameters) was not run yet.
+- FLOPs of the GPT include attention, which torch's counter misses on a CPU. They are counted on meta tensors.
+- The tables below were measured by hand on one thread of an AMD EPYC that other jobs used as well. Channels last and
+  bfloat16 by autocast, eager, were chosen for all methods: compiling takes longer than it saves.
+
+| images/s, batches of 64 | 16 channels | 8 channels |
+| --- | --- | --- |
+| eager | 1,890 | 3,810 |
+| channels last | 2,160 | 4,170 |
+| channels last, bfloat16 | 2,650 | 4,400 |
+| the same, compiled (47 s once) | 2,610 | 4,390 |
+| channels last, bfloat16, batches of 128, fused SGD | | 5,000 |
+
+| bytes/s of the GPT, batches of 16 sequences of 128 | 128 wide, 8 deep | 64 wide, 8 deep | 128 wide, 1 deep |
+| --- | --- | --- | --- |
+| eager | 7,450 | 21,800 | 48,800 |
+| bfloat16 | 10,300 | 21,300 | 68,500 |
+| compiled (23 s once) | 7,260 | 21,500 | 49,500 |
+| bfloat16, compiled (26 s once) | 9,850 | 20,300 | 66,800 |
+"""
+
+
+def write_markdown(path: Path, parts: list[Part], command: str) -> None:
+    """The page and its picture."""
+    measured = [part for part in parts if part.records.runs]
+    picture = path.parent / "pictures" / f"{path.stem}.png"
+    lines = ["# What growth is worth", "", "Made by a script, not by hand:", "", f"    {command}", ""]
+    lines += [*wrapped(INTRODUCTION), "", *(line for part in parts for line in state(part)), ""]
+    if measured:
+        draw(measured, picture)
+        lines += [f"![Final test loss over FLOPs and over seconds](pictures/{picture.name})", ""]
+        lines += [
+            *wrapped("Each dot is a mean of runs that were annealed over this budget. Yellow: the fitted envelope."),
+            "",
+        ]
+    for part in measured:
+        lines += track(part)
+    lines += [*LIMITS.splitlines(), ""]
+    lines += ["The page of an earlier experiment without this control: [curriculum.md](curriculum.md)."]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def state(part: Part) -> list[str]:
+    """How much of the protocol was run, with which command, and what the whole takes."""
+    runs, of = part.records.runs, part.of
+    inside = sum(key.budget in PROTOCOL for key in runs)
+    more = f", and {len(runs) - inside} at smaller budgets" if len(runs) > inside else ""
+    hours = sum(run["seconds"] + run["free_seconds"] for run in runs.values()) / 3600
+    whole = part.seconds_whole()
+    cost = f"{hours:.1f} hours of training so far; the whole takes about {whole / 3600:.0f}" if whole else "not begun"
+    on = "; ".join(sorted(part.records.machines))
+    text = f"**{of.track}**: {inside} of {part.whole} runs{more} ({cost}{', on ' + on if on else ''})."
+    again = f"`OMP_NUM_THREADS=1 python benchmarks/worth.py --track {of.track} --hours 8` goes on."
+    return [*wrapped(f"- {text} {again}")]
+
+
+# -- a track -------------------------------------------------------------------------------------------
+
+
+def track(part: Part) -> list[str]:
+    """The section of one track."""
+    of = part.of
+    lines = [f"## {of.track.capitalize()}", "", *wrapped(setting(part)), "", *findings(part), ""]
+    for table in (losses(part), against(part), growths(part), free(part)):
+        if table.rows:
+            lines += [f"#{line}" if line.startswith("## ") else line for line in table.lines()] + [""]
+    return lines
+
+
+def _size(net: Net) -> str:
+    return f"{net.width} wide and {net.depth} deep"
+
+
+def setting(part: Part) -> str:
+    """Net, data and optimizer in words."""
+    of = part.of
+    budget = f"B is {part.budgets['B']:.3g} FLOPs, what the largest net needs for"
+    precision = ", in bfloat16 by autocast, with growth and evaluation in float32" if of.amp else ""
+    rates = ", ".join(f"{rate * of.rate:g}" for rate in RATES)
+    if of.track == "images":
+        net = f"A ResNet of three stages, {_size(of.big)} (blocks in each stage), on {of.data}"
+        how = (
+            f"Images are shifted by up to 2 pixels and mirrored. SGD (Nesterov 0.9, decay 5e-4), batches of {of.batch}"
+        )
+        budget = f"{budget} {of.examples:,} images"
+    else:
+        net = f"A pre-norm GPT of bytes, {_size(of.big)}, on sequences of {of.length} from {of.data}"
+        how = f"AdamW (0.9, 0.95, weight decay 0.1, gradients clipped at 1), batches of {of.batch}"
+        budget = f"{budget} {of.examples * of.length:,} bytes"
+    return (
+        f"{net}; digest of the data {part.digest}. {budget}. {how}, highest rates {rates}{precision}. "
+        f"Narrow: {_size(of.narrow)}; shallow: {_size(of.shallow)}; "
+        f"small: {_size(of.small)}; middle: {_size(of.middle)}."
+    )
+
+
+def findings(part: Part) -> list[str]:
+    """What the records show, budget by budget, and whether a saving is shown."""
+    lines = []
+    for budget in part.shown():
+        rows = [(name, found) for name in part.grown() if (found := compared(part, name, budget))]
+        if rows:
+            name, best = min(rows, key=lambda row: row[1].difference)
+            lines += wrapped(
+                f"- At {budget} the method that ends lowest beside the fixed sizes is {part.methods[name].title}: "
+                f"{best.difference:+.4f}{_ends(best.interval, '+.4f')} to {part.methods[best.lowest].title} "
+                f"({_seeds(len(best.seeds))}, {best.sizes} of {part.sizes} fixed sizes{_baseline(part, name)}). "
+                f"It is the best of {len(rows)} methods, which favours it."
+            )
+    lines += wrapped(f"- {small_net(part)}")
+    lines += wrapped(f"- {aim(part)}")
+    return lines
+
+
+def _baseline(part: Part, name: str) -> str:
+    return "; a baseline that changes the function" if part.methods[name].is_baseline else ""
+
+
+def _seeds(number: int) -> str:
+    return f"{number} seed{'s' if number != 1 else ''}"
+
+
+def _ends(ends: Interval, form: str) -> str:
+    return f" [{format(ends[0], form)}, {format(ends[1], form)}]" if ends else ""
+
+
+def small_net(part: Part) -> str:
+    """Whether B is large enough for the largest net to be worth having."""
+    found = smaller_net(part)
+    if found is None:
+        return "Whether the largest net is better than the smaller ones is not measured yet."
+    spread = "one seed, no spread" if found.spread is None else f"a spread of {found.spread:.4f}"
+    if found.is_clearly_worse:
+        verdict = "it is clearly worse, as the protocol asks for"
+    elif found.worse < 0:
+        verdict = "it is better, so this budget is too small for the largest net"
+    else:
+        verdict = "that it is clearly worse at B is not shown"
+    return (
+        f"The best smaller net at {found.budget} is {part.methods[found.name].title}: {found.worse:+.4f} to scratch "
+        f"({spread}); {verdict} ({CLEARLY:g} spreads at B)."
+    )
+
+
+def aim(part: Part) -> str:
+    """Whether the records show a saving, which takes an interval above zero."""
+    shown, budget = [], reference(part)
+    for name in part.grown():
+        found, beside = saved(part, name, "flops"), compared(part, name, budget) if budget else None
+        complete = beside is not None and beside.sizes == part.sizes
+        if complete and found and found[1] and found[1][0] > 0:
+            shown.append((found[1][0], name, found[0], found[1]))
+    if not shown:
+        return "No saving is shown: no method has an interval of its saving above zero, beside all fixed sizes."
+    _, name, part_saved, ends = max(shown)
+    return f"Shown at {budget}: {part.methods[name].title} saves {part_saved} of the FLOPs{_percent(ends)}."
+
+
+def _percent(ends: Interval) -> str:
+    if ends is None:
+        return ""
+    low, high = (f"{100 * end:.0f}" if math.isfinite(end) else "not reached" for end in ends)
+    return f" [{low}, {high}]"
+
+
+def _title(part: Part, name: str) -> str:
+    return part.methods[name].title + ("*" if part.methods[name].is_baseline else "")
+
+
+def losses(part: Part) -> Table:
+    """Final test losses at the best rate."""
+    table = Table("Final test loss", ("method", *part.shown()))
+    for name in [*part.fixed(), *part.grown()]:
+        cells = []
+        for budget in part.shown():
+            values = list(part.losses(name, budget).values())
+            tried = part.records.tried(name, budget)
+            detail = f" ({len(values)}/{SEEDS}, {tried}/{len(RATES)})" if values else ""
+            cells.append(spread(values, ".4f") + detail)
+        table.rows.append((_title(part, name), *cells))
+    table.remarks.append(
+        "Mean ± standard deviation. In parentheses: seeds at the best rate, and rates that were tried."
+    )
+    return table
+
+
+def against(part: Part) -> Table:
+    """Methods beside the envelope of the fixed sizes."""
+    budget = reference(part)
+    head = tuple(f"at {name}" for name in part.shown())
+    table = Table("Beside the fixed sizes", ("method", *head, "FLOPs saved", "seconds saved"))
+    for name in part.grown():
+        cells = []
+        for budget_name in part.shown():
+            found = compared(part, name, budget_name)
+            cells.append(f"{found.difference:+.4f}{_ends(found.interval, '+.4f')}" if found else "-")
+        savings = [_saving(saved(part, name, what)) for what in ("flops", "seconds")]
+        table.rows.append((_title(part, name), *cells, *savings))
+    table.remarks.append("Mean loss minus the lowest mean of a fixed size with the same FLOPs: below 0 is better.")
+    table.remarks += [f"{' '.join(SAVING.split())} Reference: {budget or 'not measured yet'}."]
+    return table
+
+
+def _saving(found: tuple[Saving, Interval, int] | None) -> str:
+    return "-" if found is None else f"{found[0]}{_percent(found[1])} ({_seeds(found[2])})"
+
+
+def growths(part: Part) -> Table:
+    """What growth changes at once, and some steps later."""
+    steps = part.of.after
+    head = ("method", "changed", "loss before", "after", f"{steps} steps later", "s growing")
+    table = Table("At growth", head)
+    for name in [*part.grown(), *part.grown(free=True)]:
+        runs = [run for budget in part.measured(name) for run in part.runs(name, budget).values()]
+        last = [run["growths"][-1] for run in runs]
+        changed = max(growth["changed"] for run in runs for growth in run["growths"])
+        watched = last[0]["predictions"]
+        figures = [statistics.fmean(one[what] for one in last) for what in ("loss_before", "loss_after", "loss_then")]
+        seconds = statistics.fmean(run["growing"] for run in runs)
+        table.rows.append(
+            (_title(part, name), f"{changed} of {watched:,}", *(f"{f:.4f}" for f in figures), f"{seconds:.1f}")
+        )
+    table.remarks.append(" ".join(CHANGES.split()))
+    return table
+
+
+def free(part: Part) -> Table:
+    """Methods whose teacher's FLOPs do not count, apart from all others."""
+    table = Table("With a free teacher", ("method", *part.shown()))
+    for name in part.grown(free=True):
+        cells = [spread(list(part.losses(name, budget).values()), ".4f") for budget in part.shown()]
+        table.rows.append((_title(part, name), *cells))
+    table.remarks.append(
+        "The teacher was trained with as many FLOPs again, which are not counted: these rows show no saving."
+    )
+    return table
