@@ -313,7 +313,8 @@ that fails is tried on the teacher as well.
 
 TAIL = """## In one sentence each
 
-- `model.compile()` compiles in place, and a compiled module cannot be grown: grow first, then compile the student.
+- `torch.compile(model)` makes a wrapper, which is refused, so grow first and compile the student; `model.compile()`
+  works in place, and such a model grows: a student of `output="module"` is compiled as well, a graph is not.
 - `torch.jit.script` reads source code, and the code of a graph is generated: use `torch.jit.trace` or `torch.export`.
 - A graph calls layers, not blocks: per-block sharding, checkpointing and hooks need `output="module"`
   ([training.md](training.md#hooks-and-wrappers-on-blocks)).

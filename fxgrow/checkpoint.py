@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from .api import reasons
 from .base.scalars import as_int
@@ -143,6 +144,11 @@ def load(
         4
     """
     with reasons("load"):
+        if optimizer is not None and (isinstance(optimizer, Optimizer) or not callable(optimizer)):
+            raise GrowError(
+                f"optimizer is to be a function that makes one for the loaded model, not {a_type(optimizer)}: "
+                "lambda model: torch.optim.Adam(model.parameters())"
+            )
         try:
             place = torch.device(device)
             place = torch.device("cpu") if place.type == "cpu" else place  # safetensors knows no "cpu:0"
@@ -150,10 +156,7 @@ def load(
             raise GrowError(f"device is to be a device of torch, not {device!r:.60}") from error
         tensors, text = files.read(_path(path), place)
         contents = read(tensors, text)
-        first = factory()
-        if not isinstance(first, nn.Module):
-            raise GrowError(f"the factory is to make a model, and made {a_type(first)}")
-        model = rebuilt(first, contents, tensors)
+        model = rebuilt(_first(factory), contents, tensors)
         made = None if optimizer is None else optimizer(model)
         optimizers = as_list(made)
         if optimizer is not None and len(optimizers) != len(contents.optimizers):
@@ -161,6 +164,23 @@ def load(
         for one, saved in zip(optimizers, contents.optimizers, strict=False):
             restore(unwrapped(one), saved, model)
         return Loaded(model, cast("Made", made), contents.plan, contents.extra)
+
+
+def _first(factory: Callable[[], nn.Module]) -> nn.Module:
+    """The model that a factory makes.
+
+    Raises:
+        GrowError: It is no function, or makes something else.
+    """
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise GrowError(
+            f"factory is to be a function that makes a model like the first teacher, not {a_type(factory)}: "
+            "lambda: Net(...)"
+        )
+    first = factory()
+    if not isinstance(first, nn.Module):
+        raise GrowError(f"the factory is to make a model, and made {a_type(first)}")
+    return first
 
 
 def grow_checkpoint(

@@ -561,3 +561,28 @@ def test_a_factory_of_another_model_is_refused(tmp_path: Path, factory: Any) -> 
     fxgrow.save(fxgrow.grow(net(), 1.5, X), tmp_path / "a.safetensors")
     with pytest.raises(fxgrow.GrowError):
         fxgrow.load(tmp_path / "a.safetensors", factory)
+
+
+@pytest.mark.parametrize("given", [net(), "net"])
+def test_a_model_in_place_of_a_factory_is_a_reason(tmp_path: Path, given: Any) -> None:
+    fxgrow.save(fxgrow.grow(net(), 1.5, X), tmp_path / "student.safetensors")
+    with pytest.raises(fxgrow.GrowError, match="factory is to be a function that makes a model like the first teacher"):
+        fxgrow.load(tmp_path / "student.safetensors", given)
+
+
+def test_a_factory_of_the_student_is_told_to_make_the_first_teacher(tmp_path: Path) -> None:
+    student = fxgrow.grow(net(), 1.5, X)
+    fxgrow.save(student, tmp_path / "student.safetensors")
+    with pytest.raises(fxgrow.PlanError, match="the factory is to make a model like the first teacher, as it was"):
+        fxgrow.load(tmp_path / "student.safetensors", lambda: copy.deepcopy(student))
+
+
+def test_an_optimizer_in_place_of_what_makes_one_is_a_reason(tmp_path: Path) -> None:
+    teacher = net()
+    optimizer = OPTIMIZERS["Adam"](teacher.parameters())
+    student = fxgrow.grow(teacher, 1.5, X, optimizer=optimizer)
+    fxgrow.save(student, tmp_path / "student.safetensors", optimizer=optimizer)
+    given: Any
+    for given in (optimizer, "Adam"):
+        with pytest.raises(fxgrow.GrowError, match="optimizer is to be a function that makes one for the loaded model"):
+            fxgrow.load(tmp_path / "student.safetensors", net, optimizer=given)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
+import fxgrow
 from benchmarks import interop
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's own tools
@@ -51,3 +52,31 @@ def test_a_parameter_that_does_not_train_is_seen() -> None:
     model.b.requires_grad_(False)
     with pytest.raises(AssertionError, match="no gradient"):
         interop.trained(model, lambda x: (x * model.b.weight).requires_grad_(), torch.randn(3, 3))
+
+
+def test_scripting_a_graph_says_what_to_use() -> None:
+    teacher = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    x = torch.randn(3, 4)
+    student = fxgrow.grow(teacher, 1.5, x)
+    for model in (student, nn.Sequential(student)):
+        with pytest.raises(fxgrow.GrowError, match=r"use torch\.jit\.trace or torch\.export"):
+            torch.jit.script(model)
+    scripted = torch.jit.script(fxgrow.grow(teacher, 1.5, x, output="module"))
+    assert torch.allclose(scripted(x), teacher(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_model_that_was_compiled_in_place_grows(output: str) -> None:
+    teacher = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).double()
+    teacher.compile(backend="eager")
+    x = torch.randn(3, 4).double()
+    expected = teacher(x).detach()
+    student = fxgrow.grow(teacher, 1.5, x, output=output)  # type: ignore[call-overload]
+    assert (student._compiled_call_impl is not None) == (output == "module")
+    assert torch.allclose(student(x), expected, atol=1e-12)
+    with torch.no_grad():
+        student.get_parameter("2.bias").add_(1)
+        teacher.get_parameter("0.bias").add_(1)
+    assert torch.allclose(student(x), expected + 1, atol=1e-12), "it runs its own weights"
+    with pytest.raises(fxgrow.TraceError, match="grow the module that was compiled"):
+        fxgrow.grow(torch.compile(teacher, backend="eager"), 1.5, x)  # type: ignore[call-overload]

@@ -786,6 +786,16 @@ def test_a_second_growth_ends_the_warm_up_of_the_first() -> None:
     )
 
 
+@pytest.mark.parametrize(("options", "name"), [({"warmup": 30}, "warmup"), ({"reset": True}, "reset")])
+def test_options_of_an_optimizer_without_one_are_refused(options: dict[str, Any], name: str) -> None:
+    teacher = net()
+    with pytest.raises(fxgrow.GrowError, match=f"{name} is about an optimizer, and none is given"):
+        fxgrow.grow(teacher, 1.5, batch(0)[0], **options)
+    plan = fxgrow.plan(fxgrow.widths(teacher, batch(0)[0]), 1.5)
+    with pytest.raises(fxgrow.GrowError, match=f"{name} is about an optimizer, and none is given"):
+        fxgrow.apply(plan, teacher, **options)
+
+
 @pytest.mark.parametrize("warmup", [-1, 2.5, "30", None])
 def test_a_warm_up_of_no_number_of_steps_is_refused(warmup: Any) -> None:
     with pytest.raises(fxgrow.GrowError, match="warmup is a number of steps"):

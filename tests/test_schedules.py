@@ -438,3 +438,15 @@ def test_a_trainer_of_transformers_takes_modules_only(transformers: Any, tmp_pat
     callback = GrowthCallback(fxgrow.GrowthSchedule(SPEC, example(), output="module"))
     with pytest.raises(fxgrow.GrowError, match="that can be read"):
         callback.resume(bert(transformers), tmp_path)
+
+
+def test_a_model_that_was_never_grown_is_refused_after_the_first_growth() -> None:
+    """The model of another run, or the teacher, where what `step` returned was dropped."""
+    schedule = fxgrow.GrowthSchedule({1: {"0": 12}, 3: {"0": 16}}, X)
+    model = net()
+    student = schedule.step(model)
+    assert schedule.step(model) is model  # nothing is due
+    with pytest.raises(fxgrow.GrowError, match=r"1 of its growths, and this .* was never grown: go on with the model"):
+        schedule.step(net())
+    assert sizes(schedule.step(student)) == (16, 12)
+    assert schedule.finished

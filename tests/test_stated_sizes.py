@@ -239,6 +239,25 @@ def test_a_grown_model_of_transformers_is_saved_and_loaded(name: str, tmp_path: 
     assert sum(p.numel() for p in loaded.parameters()) > sum(p.numel() for p in teacher.parameters())
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_config_follows_where_the_teacher_was_cast_after_it_was_made(dtype: torch.dtype, tmp_path: Path) -> None:
+    """A class makes float32, and the calls of its model are compared with those of a student in another dtype."""
+    import_torchvision()
+    transformers = pytest.importorskip("transformers", reason="the extra transformers is not installed")
+    torch.manual_seed(0)
+    teacher = models(transformers)["Llama alone"]().eval().to(dtype)
+    inputs = {"input_ids": torch.randint(50, (2, 7))}
+    student = fxgrow.grow(teacher, 2.0, inputs, output="module")
+    assert student.config.num_attention_heads == 2 * teacher.config.num_attention_heads
+    assert student.config.intermediate_size == 2 * teacher.config.intermediate_size
+    student.save_pretrained(tmp_path)
+    loaded = type(teacher).from_pretrained(tmp_path, dtype=dtype).eval()
+    expected = student(**inputs)[0]
+    assert torch.allclose(loaded(**inputs)[0], expected, atol=1e-2 if dtype == torch.bfloat16 else 1e-6)
+    assert loaded.layers[0].self_attn.q_proj.weight.shape == student.layers[0].self_attn.q_proj.weight.shape
+
+
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "test_efficientnet", "test_byobnet"])
 def test_a_grown_model_of_timm_gets_another_classifier(name: str) -> None:
     """`reset_classifier` reads sizes that `forward` does not read, as `num_features`."""

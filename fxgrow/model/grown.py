@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from ..errors import GrowError
 from .generated_code import NAMED, names_written, odd_nodes, placeholders_for, renamed, value_at
 from .opaque import OPAQUE_MODEL, opaque_graph
 from .provenance import ModuleStacks, copy_module_stacks, module_stacks
@@ -131,6 +132,17 @@ class GrownModule(fx.GraphModule):
         self.__dict__["_told"] = mode
         apply_mode_overrides(self, "train" if mode else "eval")
         return self
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Called by `torch.jit.script` before it reads source code, which generated code does not have.
+
+        Raises:
+            GrowError: Always.
+        """
+        raise GrowError(
+            f"torch.jit.script reads source code, and the code of {type(self).__name__} is generated from a graph: use "
+            "torch.jit.trace or torch.export"
+        )
 
     def __copy__(self) -> GrownModule:
         twin = GrownModule(as_tree(self), self.graphs, type(self).__name__)

@@ -32,9 +32,12 @@ class Options:
         """The steps of the warm-up.
 
         Raises:
-            GrowError: `warmup` is no number of steps.
+            GrowError: `warmup` is no number of steps, or it or `reset` is given without an optimizer.
         """
-        return checked_steps(self.warmup)
+        steps = checked_steps(self.warmup)
+        if self.optimizer is None and (steps or self.reset):
+            raise GrowError(f"{'warmup' if steps else 'reset'} is about an optimizer, and none is given: optimizer=...")
+        return steps
 
     def check_by_parts(self) -> None:
         """Whether they can be met for a model of which each process has a part.

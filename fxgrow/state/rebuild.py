@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..base.wording import a_type
-from ..errors import GrowError
+from ..errors import GrowError, PlanError
 from ..model.copies import clone_shared, named_parameters, named_tensors, on_meta
 from ..model.tree import set_training
 from ..model.walk import named_modules
@@ -56,7 +56,12 @@ def _grown(first: nn.Module, plan: Plan) -> nn.Module:
     try:
         return apply_plans(plan, meta)
     except GrowError:  # a model that only runs on real tensors
-        return apply_plans(plan, first)
+        try:
+            return apply_plans(plan, first)
+        except PlanError as error:
+            raise PlanError(
+                f"{error} (the factory is to make a model like the first teacher, as it was before any growth)"
+            ) from error
 
 
 def _cast(first: nn.Module, tensors: Mapping[str, Tensor]) -> None:

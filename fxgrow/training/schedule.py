@@ -16,6 +16,7 @@ from ..errors import GrowError, PlanError, TraceError
 from ..model.copies import clone_owned, on_meta
 from ..model.example_inputs import ExampleInputs
 from ..model.tree import Output
+from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
 from ..rewrite.lineage import plan_of
 from ..rewrite.student import check_calibration, student_of
@@ -210,11 +211,24 @@ class GrowthSchedule(Generic[Key]):
     def _grown(self, model: nn.Module, optimizer: Optimizers | None) -> nn.Module:
         for number, (when, spec) in enumerate(self._growths):
             if number not in self._done and self._is_due(when):
+                self._check_lineage(model)
                 model = grow(model, spec, self._example_inputs, optimizer=optimizer, **self._options)
                 self._done.append(number)
                 if isinstance(when, Plateau):
                     self._best, self._waited = None, 0
         return model
+
+    def _check_lineage(self, model: nn.Module) -> None:
+        """Whether a model can be the student of the growths that were made.
+
+        Raises:
+            GrowError: Neither it nor anything in it was grown.
+        """
+        if self._done and all(plan_of(module) is None for _, module in named_modules(model)):
+            raise GrowError(
+                f"the schedule has made {len(self._done)} of its growths, and this {type(model).__name__} was never "
+                "grown: go on with the model that step and epoch return, and take a new schedule for another model"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Where the schedule stands, as plain data, which `fxgrow.save` and `torch.save` keep."""

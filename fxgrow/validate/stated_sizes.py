@@ -196,7 +196,7 @@ def _proved(
     for found in (direct, {name: direct[name] + scaled[name] for name in old}):
         start = {name: found[name][0] if found[name] and _is_size(name) else old[name] for name in choices}
         chosen = _climbed(teacher, start, choices, shapes_of(student))
-        if chosen is not None and _same(_made(teacher, chosen), student, traced):
+        if chosen is not None and _same(_cast(_made(teacher, chosen), student), student, traced):
             said = {(f"{CONFIG}.{name}", old[name]): size for name, size in chosen.items() if size != old[name]}
             others = [number for number in numbers if number.module and (number.name, number.old) in said]
             roots = [StatedSize("", name, before, size) for (name, before), size in said.items()]
@@ -256,6 +256,15 @@ def _made(teacher: nn.Module, values: Mapping[str, int]) -> nn.Module | None:
     except Exception:  # noqa: BLE001 - code of the user's own
         return None
     made.train(teacher.training)
+    return made
+
+
+def _cast(made: nn.Module | None, student: nn.Module) -> nn.Module | None:
+    """A model in the dtypes of the student, since a class makes float32 and a teacher may have been cast since."""
+    theirs = named_tensors(student)
+    for name, tensor in named_tensors(made).items() if made is not None else ():
+        if tensor.dtype != theirs[name].dtype:
+            tensor.data = tensor.data.to(theirs[name].dtype)
     return made
 
 
