@@ -121,6 +121,23 @@ def test_a_number_that_the_forward_reads_after_all_stays() -> None:
     assert any("inner_size (12)" in note for note in plan.notes)
 
 
+class OfOtherHeads(Words):
+    """A class that makes no student from any config, since its words have a table of their own size."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        config.num_heads, config.head_dim = 3, 5  # type: ignore[attr-defined]
+        self.words = nn.Embedding(config.vocab_size, 8)
+
+
+def test_heads_in_a_config_are_named_where_no_config_makes_the_student() -> None:
+    """Another number of heads may make the same shapes, and another function."""
+    plan = fxgrow.plan_of(fxgrow.grow(made(OfOtherHeads), 2.0, IDS, output="module"))
+    assert "config.num_heads (3)" in str(plan)
+    assert "head_dim" not in str(plan)
+    assert "num_heads" not in str(fxgrow.plan_of(fxgrow.grow(made(), 2.0, IDS, output="module")))
+
+
 def test_a_graph_states_no_sizes() -> None:
     plan = fxgrow.plan(fxgrow.widths(made(), IDS), {"layers.*.up": 18})
     assert plan.grown_widths

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,6 +38,7 @@ SIZE = re.compile(
     r"(.*_)?(sizes?|dims?|channels?|features|widths?|planes|heads|hidden|units|embed|inner|d_model|d_kv|d_ff|n_embd)"
     r"(_.*)?|n_(state|mels|inner)|[dn]_\w+"
 )
+HEADS = re.compile(r"(.*_)?(n_)?heads?")
 CONFIG = "config"
 MOST_TRIED = 64  # configs that a class is asked to make a model from
 SHOWN = 8  # names in the note
@@ -103,7 +104,16 @@ def stated_sizes(
             stated.append(number.became(number.new[0]))
         else:
             stale.append(str(number))
+    if from_config and proved is None:
+        stale += _heads(teacher, {number.name for number in numbers})
     return tuple(stated), tuple(stale)
+
+
+def _heads(teacher: nn.Module, known: Container[str]) -> list[str]:
+    """The numbers of heads in a config that no tensor has as a size: another number may make the same shapes."""
+    numbers = _in_config(vars(vars(teacher)[CONFIG]))
+    named = [(f"{CONFIG}.{name}", value) for name, value in numbers if HEADS.fullmatch(name.rpartition(".")[2])]
+    return [f"{name} ({value})" for name, value in named if name not in known]
 
 
 def _is_size(name: str) -> bool:
