@@ -29,12 +29,12 @@ class Between(nn.Module):
 
 PARTIAL = {
     "log": lambda x: (x.abs() + 1e-300).log(),
-    "sqrt": lambda x: F.relu(x).add(1e-9).sqrt(),
-    "rsqrt": lambda x: (x * x + 1e-9).rsqrt(),
+    "sqrt": lambda x: F.relu(x).add(1e-300).sqrt(),
+    "rsqrt": lambda x: (x * x + 1e-300).rsqrt(),
     "exp": lambda x: (100 * x).clamp(max=700).exp().clamp(max=9.0),
-    "divide": lambda x: x / (1e-9 + x.abs()),
-    "divide_in_place": lambda x: x.clone().div_(1e-9 + x * x),
-    "reciprocal": lambda x: 1 / (x.abs() + 1e-9),
+    "divide": lambda x: x / (1e-300 + x.abs()),
+    "divide_in_place": lambda x: x.clone().div_(1e-300 + x * x),
+    "reciprocal": lambda x: 1 / (x.abs() + 1e-300),
     "power": lambda x: x.abs() ** 0.5,
     "root": lambda x: x.abs() ** -1,
     "acos": lambda x: x.tanh().acos(),
@@ -68,8 +68,27 @@ def test_a_fresh_channel_would_be_infinite_there() -> None:
     assert_exact(teacher, fxgrow.grow(teacher, 2.0, X), (X,), 1e-10)
 
 
+BOUNDED: dict[str, Callable[[Tensor], Tensor]] = {
+    "sqrt": lambda x: F.relu(x).add(1e-9).sqrt(),
+    "rsqrt": lambda x: (x * x + 1e-9).rsqrt(),
+    "divide": lambda x: x / (x.abs() + 1e-9),
+    "divide_in_place": lambda x: x.clone().div_(x * x + 1e-9),
+    "power": lambda x: (x.square() + 1e-9) ** -0.5,
+}
+
+
 @pytest.mark.parametrize(
-    "function", [F.relu, F.gelu, torch.tanh, lambda x: x**2, lambda x: x / 3, lambda x: x * x.sigmoid(), F.softplus]
+    "function",
+    [
+        F.relu,
+        F.gelu,
+        torch.tanh,
+        lambda x: x**2,
+        lambda x: x / 3,
+        lambda x: x * x.sigmoid(),
+        F.softplus,
+        *BOUNDED.values(),
+    ],
 )
 def test_fresh_channels_where_every_number_has_a_value(function: Callable[[Tensor], Tensor]) -> None:
     teacher = Between(function).double()

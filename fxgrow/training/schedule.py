@@ -212,7 +212,8 @@ class GrowthSchedule(Generic[Key]):
         for number, (when, spec) in enumerate(self._growths):
             if number not in self._done and self._is_due(when):
                 self._check_lineage(model)
-                model = grow(model, spec, self._example_inputs, optimizer=optimizer, **self._options)
+                options = self._options if optimizer is not None else {**self._options, "warmup": 0, "reset": False}
+                model = grow(model, spec, self._example_inputs, optimizer=optimizer, **options)
                 self._done.append(number)
                 if isinstance(when, Plateau):
                     self._best, self._waited = None, 0
