@@ -9,8 +9,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..base.progress import step
 from ..errors import GrowError, in_words
 from ..plans.growth_plan import Plan
@@ -29,7 +27,7 @@ from .files import (
 )  # fmt: skip
 from .fill_file import Source, check_pairs, fill
 from .kept import KeptBeside, KeptSource, with_what_is_beside
-from .outline import Info, Made, outline, tied
+from .outline import Info, Made, infos_of_teacher, outline, tied
 from .safetensors_file import SafetensorsSource, SafetensorsTarget
 from .torch_file import TorchSource, TorchTarget
 from .torch_optimizers import Names, TorchBeside
@@ -54,7 +52,7 @@ def convert(chain: Plan, source: Path, target: Path, threads: int, groups: Names
     if prefix := prefix_of(given.infos, [one.name for one in chain.stored]):
         given = Unwrapped(given, prefix)
     alone = isinstance(first, TorchSource) and not first.infos  # an optimizer without its model
-    outlines = _outlines(chain, _of_teacher(chain) if alone else given.infos)  # before anything is written
+    outlines = _outlines(chain, infos_of_teacher(chain) if alone else given.infos)  # before anything is written
     beside = _beside(first, chain, outlines[-1], groups, prefix)
     _check_kind(beside, source, target)
     if alone:
@@ -119,11 +117,6 @@ def _check_kind(beside: KeptBeside | TorchBeside | None, source: Path, target: P
         raise GrowError(f"{source} is a file of fxgrow.save, and so is what grows of it: {target} ends otherwise")
     if isinstance(beside, TorchBeside) and target.name.endswith((SAFETENSORS, INDEX)):
         raise GrowError(f"{source} holds an optimizer, which only files of torch.save do, and {target} is none")
-
-
-def _of_teacher(chain: Plan) -> dict[str, Info]:
-    """What a checkpoint of a plan's teacher holds, in single precision."""
-    return {one.name: Info(one.shape, getattr(torch, one.dtype or "float32")) for one in chain.stored}
 
 
 def _outlines(chain: Plan, infos: Mapping[str, Info]) -> list[dict[str, Made]]:

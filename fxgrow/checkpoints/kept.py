@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -12,7 +12,7 @@ from ..state.contents import EXTRA, OPTIMIZER, Contents, SavedOptimizer, read, w
 from ..state.files import KEY
 from ..state.rules import rule_named
 from .fill_file import Source
-from .optimizers import GrownOptimizers, Held, check_held
+from .optimizers import Beside, GrownOptimizers, Held, check_held
 from .outline import Info, Made
 from .safetensors_file import SafetensorsSource
 
@@ -58,24 +58,16 @@ class KeptSource:
         return KeptBeside(self._contents, GrownOptimizers(self._held, chain, made), chain)
 
 
-class KeptBeside:
-    """What a file of a student holds beside its weights.
+class KeptBeside(Beside):
+    """What a file of `fxgrow.save` holds beside the student's weights.
 
     Attributes:
-        infos: The tensors by their names in the file.
         text: What it says of them.
     """
 
     def __init__(self, contents: Contents, optimizers: GrownOptimizers, chain: Plan) -> None:
-        self._optimizers = optimizers
-        self._tensors, self.text = written(_contents(contents, optimizers.saved, chain))
-        self._names = {id(tensor): name for name, tensor in self._tensors.items()}
-        self.infos = {name: Info(tuple(t.shape), t.dtype) for name, t in self._tensors.items()}
-
-    def data(self) -> Iterator[tuple[str, int, Tensor]]:
-        """The tensors by name, part by part: from which entry on, and these."""
-        yield from ((name, 0, tensor) for name, tensor in self._tensors.items() if not tensor.is_meta)
-        yield from ((self._names[id(meta)], start, part) for meta, start, part in self._optimizers.data())
+        tensors, self.text = written(_contents(contents, optimizers.saved, chain))
+        super().__init__(tensors, optimizers, lambda tensor: tensor)
 
 
 def _contents(contents: Contents, optimizers: Sequence[SavedOptimizer], chain: Plan) -> Contents:

@@ -6,7 +6,7 @@ first on meta, which says what its file holds, then with data, one parameter aft
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,12 +19,12 @@ from ..plans.changes import Enlarge
 from ..plans.entries import TensorPlan
 from ..plans.growth_plan import Plan
 from ..state.contents import SavedOptimizer
-from ..state.groups import groups_of_new
+from ..state.groups import groups_of_new, put_in_order
 from ..state.moments import MomentFilling
 from ..state.optimizer import grown_by
 from ..state.rules import Rule
 from .order import parameter_order
-from .outline import Made
+from .outline import Info, Made
 
 PART = 1 << 20  # entries of a state that are made at a time
 State = dict[str, Any]
@@ -139,6 +139,33 @@ class GrownOptimizers:
                     yield meta, first * meta[:1].numel() if meta.ndim else 0, part
 
 
+class Beside:
+    """The tensors that a student's file holds beside its weights.
+
+    Attributes:
+        infos: The tensors by their names in the file.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], optimizers: GrownOptimizers, read: Callable[[Tensor], Tensor]
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            tensors: By name: those of the grown states on meta, others as the teacher's file has them.
+            optimizers: What makes the states.
+            read: Gives the data of one of the others.
+        """
+        self._tensors, self._optimizers, self._read = tensors, optimizers, read
+        self.names = {id(tensor): name for name, tensor in tensors.items()}
+        self.infos = {name: Info(tuple(t.shape), t.dtype) for name, t in tensors.items()}
+
+    def data(self) -> Iterator[tuple[str, int, Tensor]]:
+        """The tensors by name, part by part: from which entry on, and these."""
+        yield from ((name, 0, self._read(tensor)) for name, tensor in self._tensors.items() if not tensor.is_meta)
+        yield from ((self.names[id(meta)], start, part) for meta, start, part in self._optimizers.data())
+
+
 def _to_meta(value: Any) -> Any:
     return value.to("meta") if isinstance(value, Tensor) else value
 
@@ -163,7 +190,5 @@ def _groups(
     }
     order = {name: place for place, name in enumerate(parameters)}
     for name, (number, position) in groups_of_new(trained, parameters, chain).items():
-        names = groups[number][position][0]
-        before = [place for place, other in enumerate(names) if order.get(other, len(order)) < order[name]]
-        names.insert(before[-1] + 1 if before else 0, name)
+        put_in_order(groups[number][position][0], name, lambda other: order.get(other, len(order)))
     return groups

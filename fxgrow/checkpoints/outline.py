@@ -253,9 +253,14 @@ def _insert(made: dict[str, Made], new: Insert) -> None:
         made[f"{new.path}.{key}"] = Made(OfLayer(new, key, dtype), info, buffer=key in buffers)
 
 
+def infos_of_teacher(plan: Plan) -> dict[str, Info]:
+    """What a checkpoint of a plan's teacher holds, with floating tensors in single precision."""
+    return {one.name: Info(one.shape, getattr(torch, one.dtype or "float32")) for one in plan.stored}
+
+
 def shapes_of_student(plan: Plan) -> dict[str, tuple[int, ...]]:
     """The shapes in the `state_dict` of a plan's student, by name; none where its teacher has no tensors."""
-    of_teacher = {one.name: Info(one.shape, getattr(torch, one.dtype or "float32")) for one in plan.stored}
+    of_teacher = infos_of_teacher(plan)
     return {name: one.info.shape for name, one in outline(plan, of_teacher).items()} if of_teacher else {}
 
 

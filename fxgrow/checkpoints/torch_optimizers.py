@@ -6,7 +6,7 @@ the caller, or from the order of the model's parameters where one group has all 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -14,14 +14,13 @@ from torch import Tensor
 from ..base.torch_private import pytree
 from ..errors import GrowError
 from ..plans.growth_plan import Plan
-from ..state.contents import SavedOptimizer
+from ..state.contents import OPTIMIZER, SavedOptimizer
 from ..state.rules import rule_like
-from .optimizers import GrownOptimizers, Held, check_held
-from .outline import Info, Made
+from .optimizers import Beside, GrownOptimizers, Held, check_held
+from .outline import Made
 
 Path = tuple[str | int, ...]  # where a state dict is in what the file holds; () for the whole
 Names = Sequence[Sequence[str]]  # of the parameters in each group
-PREFIX = ".optimizer."
 
 
 def is_optimizer(entry: Any) -> bool:
@@ -118,12 +117,8 @@ def _names(
     return dict(zip([n for group in numbers for n in group], [n for names in given for n in names], strict=True))
 
 
-class TorchBeside:
-    """The optimizers of a student's file.
-
-    Attributes:
-        infos: The tensors in them, by names of no meaning.
-    """
+class TorchBeside(Beside):
+    """The optimizers of a student's file, whose tensors have names of no meaning."""
 
     def __init__(
         self,
@@ -132,30 +127,22 @@ class TorchBeside:
         read: Callable[[Tensor], Tensor],
         prefix: str,
     ) -> None:
-        self._optimizers, self._read = optimizers, read
         self._dicts = {
             at: {**state_dict, **_numbered(saved, state_dict["param_groups"], prefix)}
             for (at, state_dict), saved in zip(found.items(), optimizers.saved, strict=True)
         }
         leaves = [leaf for leaf in pytree.tree_leaves(self._dicts) if isinstance(leaf, Tensor)]
-        self._tensors = {f"{PREFIX}{number}": leaf for number, leaf in enumerate(leaves)}
-        self._names = {id(leaf): name for name, leaf in self._tensors.items()}
-        self.infos = {name: Info(tuple(t.shape), t.dtype) for name, t in self._tensors.items()}
+        super().__init__({f"{OPTIMIZER}{number}": leaf for number, leaf in enumerate(leaves)}, optimizers, read)
 
     def placed(self, whole: Any, tensors: Mapping[str, Tensor]) -> Any:
         """What the file holds, with these optimizers and these tensors in them."""
 
         def replaced(leaf: Any) -> Any:
-            return tensors[self._names[id(leaf)]] if id(leaf) in self._names else leaf
+            return tensors[self.names[id(leaf)]] if id(leaf) in self.names else leaf
 
         for at, state_dict in self._dicts.items():
             whole = _put(whole, at, pytree.tree_map(replaced, state_dict))
         return whole
-
-    def data(self) -> Iterator[tuple[str, int, Tensor]]:
-        """The tensors by name, part by part: from which entry on, and these."""
-        yield from ((name, 0, self._read(tensor)) for name, tensor in self._tensors.items() if not tensor.is_meta)
-        yield from ((self._names[id(meta)], start, part) for meta, start, part in self._optimizers.data())
 
 
 def _numbered(saved: SavedOptimizer, before: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, Any]:

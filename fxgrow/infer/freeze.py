@@ -153,17 +153,14 @@ def _decide_roles(findings: Findings, traced: Traced) -> None:
 
 def _pin_where_zeros_are_no_choice(findings: Findings) -> None:
     """Pin what new zeros would have to be in, where no method writes any, and rows of them where they must not be."""
-    resolve = findings.unifier.resolve
     for layout, origin, dims, reason in findings.silent:
-        weight = any(CONTRACT in findings.roles.get((origin, d), set()) for d in range(len(findings.tensors[origin])))
+        weight = any(_role(findings, origin, d) == CONTRACT for d in range(len(findings.tensors[origin])))
         if not weight or not any(_own(findings, layout, origin, dim) for dim in dims):
             findings.unifier.pin(layout, reason)
     for layout, origin, reason in findings.nonzero:
-        for dim, own in enumerate(findings.tensors[origin]):
-            if CONTRACT in findings.roles.get((origin, dim), set()):
-                for var in atoms(resolve(own)):
-                    if var in atoms(resolve(layout)):
-                        findings.unifier.pin(of(var), reason)
+        for dim in range(len(findings.tensors[origin])):
+            for own in _own(findings, layout, origin, dim) if _role(findings, origin, dim) == CONTRACT else ():
+                findings.unifier.pin(own, reason)
 
 
 def _own(findings: Findings, layout: Layout, origin: str, dim: int) -> tuple[Layout, ...]:
@@ -178,7 +175,7 @@ def _constraints(findings: Findings, names: _Names) -> Constraints:
     rows: list[Constraint] = []
     for layout, origin, dims, reason in findings.silent:
         for dim in dims:
-            zero = columns if CONTRACT in findings.roles.get((origin, dim), set()) else rows
+            zero = columns if _role(findings, origin, dim) == CONTRACT else rows
             zero.extend((own, reason) for own in _own(findings, layout, origin, dim))
     return Constraints(
         names.constraints(findings.uniform),

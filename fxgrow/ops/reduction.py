@@ -300,19 +300,24 @@ _pinned_along(
 )
 
 
+def _over(env: Env, x: Value, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[int, ...], bool]:
+    """The dimensions that a reduction runs over, and whether they are kept with size 1."""
+    names = [a.name for a in env.op._schema.arguments]  # the positions of `dim` and `keepdim` differ
+    given = {**dict(zip(names[1:], args, strict=False)), **kwargs}
+    return reduced(x, given.get("dim")), bool(given.get("keepdim", False))
+
+
 def _total(
     env: Env, x: Value, args: tuple[Any, ...], kwargs: dict[str, Any], *, ignores_zeros: bool
 ) -> tuple[Layout, ...]:
     """The layouts of a reduction whose result depends on the channels; zeros in a weight may not change it."""
-    names = [a.name for a in env.op._schema.arguments]  # the positions of `dim` and `keepdim` differ
-    given = {**dict(zip(names[1:], args, strict=False)), **kwargs}
-    gone = reduced(x, given.get("dim"))
+    gone, keep = _over(env, x, args, kwargs)
     for d in gone:
         if ignores_zeros and x.origin:
             env.vanish(x, d, f"sums over a dimension of {x.origin}")
         else:
             env.keep(x.layouts[d], "its result over channels depends on their number")
-    return left(x, gone, bool(given.get("keepdim", False)))
+    return left(x, gone, keep)
 
 
 @rule(
@@ -342,12 +347,10 @@ def total(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
 
     Divided by the number of channels it is a mean.
     """
-    names = [a.name for a in env.op._schema.arguments]
-    given = {**dict(zip(names[1:], args, strict=False)), **kwargs}
-    gone = reduced(x, given.get("dim"))
+    gone, keep = _over(env, x, args, kwargs)
     sums = tuple([x.layouts[d] for d in gone])
     if not x.origin and not all(map(is_fixed, sums)):
-        return Value(left(x, gone, bool(given.get("keepdim", False))), nonnegative=x.nonnegative, sums=sums)
+        return Value(left(x, gone, keep), nonnegative=x.nonnegative, sums=sums)
     out = _total(env, x, args, kwargs, ignores_zeros=True)
     return _length(x, out) if x.nonnegative else out
 

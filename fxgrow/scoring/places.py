@@ -31,14 +31,14 @@ class Deeper:
         Raises:
             PlanError: There is no place for one.
         """
-        self._plan: Plan = plan(widths, list(requests))
-        self.student: nn.Module = apply(self._plan, model)
+        made: Plan = plan(widths, list(requests))
+        self.student: nn.Module = apply(made, model)
         for parameter in self.student.parameters():
             parameter.requires_grad_(True)
         names = named_parameters(self.student)
+        self._follows = _followed(made)
         self._new = {
-            path: {name: names[name] for name in names if name.startswith(f"{path}.")}
-            for path in self._plan.new_modules
+            path: {name: names[name] for name in names if name.startswith(f"{path}.")} for path in self._follows
         }
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
@@ -57,8 +57,7 @@ class Deeper:
 
     def places(self) -> tuple[Place, ...]:
         """The places, the one that gains most first."""
-        after = _followed(self._plan)
-        found = [Place(path, after[path], self._length(inside)) for path, inside in self._new.items()]
+        found = [Place(path, self._follows[path], self._length(inside)) for path, inside in self._new.items()]
         return tuple(sorted(found, key=lambda place: -place.value))
 
     def _length(self, names: Iterable[str]) -> float:

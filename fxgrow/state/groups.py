@@ -7,12 +7,14 @@ the group of the nearest parameter with as many dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from torch import Tensor
 
 from ..plans.growth_plan import Plan
 
+Entry = TypeVar("Entry")
 GroupNumber = tuple[int, int]  # (which optimizer, which of its groups)
 
 
@@ -37,6 +39,18 @@ def groups_of_new(
                 if group is not None:
                     known[name] = group
     return {name: known[name] for name in new if name in known}
+
+
+def put_in_order(entries: list[Entry], new: Entry, place: Callable[[Entry], int]) -> None:
+    """Put a new parameter of a group where a new optimizer of the student would have it, in place.
+
+    Args:
+        entries: The parameters of the group, or their names.
+        new: One more.
+        place: The place of each in the student; behind all others for one that is not in it.
+    """
+    before = [at for at, entry in enumerate(entries) if place(entry) < place(new)]
+    entries.insert(before[-1] + 1 if before else 0, new)
 
 
 def _group(

@@ -21,7 +21,7 @@ from ..model.sharded import is_sharded
 from ..model.supported import check_supported
 from ..plans.changes import Enlarge, Repeat, in_order
 from ..plans.growth_plan import Plan
-from .groups import GroupNumber, groups_of_new
+from .groups import GroupNumber, groups_of_new, put_in_order
 from .holdings import check_holdings, layers_of
 from .kernels import around
 from .moments import Grow, MomentFilling, copied, without_past
@@ -213,8 +213,7 @@ def _lists(moved: Sequence[Moving], plan: Plan, parameters: Mapping[str, Tensor]
     order = {id(p): place for place, p in enumerate(parameters.values())}
     for name, (number, position) in groups_of_new(trained, parameters, plan).items():
         params, new = lists[number][position], parameters[name]
-        before = [place for place, p in enumerate(params) if order.get(id(p), len(order)) < order[id(new)]]
-        params.insert(before[-1] + 1 if before else 0, new)  # where a new optimizer of the student would have it
+        put_in_order(params, new, lambda p: order.get(id(p), len(order)))
     return lists
 
 

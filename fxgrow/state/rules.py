@@ -123,7 +123,11 @@ def names() -> tuple[str, ...]:
 
 def rule_of(optimizer: Optimizer) -> Rule | None:
     """The rule for an optimizer's class, or for the nearest class that it inherits from; None where there is none."""
-    return next((_RULES[kind] for kind in type(optimizer).__mro__ if kind in _RULES), None)
+    return _rule_of_class(type(optimizer))
+
+
+def _rule_of_class(kind: type[Any] | None) -> Rule | None:
+    return next((_RULES[one] for one in getattr(kind, "__mro__", ()) if one in _RULES), None)
 
 
 def needed(optimizer: Optimizer) -> Rule:
@@ -148,14 +152,13 @@ def rule_named(kind: str) -> Rule:
         GrowError: There is none.
     """
     known = {one.__name__: one for one in _RULES}
-    found = known.get(kind) or getattr(torch.optim, kind, None)
-    rules = [_RULES[one] for one in getattr(found, "__mro__", ()) if one in _RULES]
-    if not rules:
+    rule = _rule_of_class(known.get(kind) or getattr(torch.optim, kind, None))
+    if rule is None:
         raise GrowError(
             f"how the state of {kind} grows is not known (known are {', '.join(names())}); register it with "
             "fxgrow.state.register"
         )
-    return rules[0]
+    return rule
 
 
 def rule_like(options: Collection[str], states: Collection[Mapping[str, Any]]) -> Rule:
