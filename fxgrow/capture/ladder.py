@@ -36,6 +36,7 @@ from ..model.tree import MODE_OVERRIDES, MODES, Mode, Output, graph_for, keep, s
 from ..model.walk import modules, named_modules
 from ..recording.model_run import RunError, run_model
 from ..recording.operators import draws
+from ..recording.recall import Recall
 from ..recording.run import ModelRun, TapedRun
 from ..recording.tape import Tape, is_infinite
 from .attribute_ints import remembered
@@ -145,8 +146,9 @@ def _trace(model: nn.Module, inputs: ModelInputs, leaves: frozenset[str], output
     if not inputs.real:
         model = on_meta(model)
     with same_randomness(), nullcontext() if inputs.real else no_collection():
-        tapes, inputs = run_model(model, inputs, theirs)
-        drawn = _Draft(model, inputs, tapes, leaves, infinite)
+        recall = Recall() if inputs.real else None
+        tapes, used = run_model(model, inputs, theirs, recall)
+        drawn = _Draft(model, used, tapes, leaves, infinite, recall if used is inputs else None)
         for run in tapes.values():
             leaves |= run.stateful
         if output == "module":
@@ -170,8 +172,10 @@ class _Draft:
         tapes: Mapping[Mode, ModelRun],
         asked: frozenset[str],
         infinite: frozenset[str],
+        recall: Recall | None,
     ) -> None:
         self.model = model
+        self.recall = recall
         self.infinite = infinite
         self.asked = asked
         self.inputs = inputs
@@ -242,7 +246,7 @@ class _Draft:
     ) -> tuple[nn.Module, Attempt, bool]:
         tree = clone_to_run(self.model, real=self.inputs.real)
         tree.train(mode == "train")
-        run = TapedRun(tree, self.arguments, Tape, real=self.inputs.real)
+        run = TapedRun(tree, self.arguments, Tape, real=self.inputs.real, recall=self.recall)
         given = given_arguments(self.model, self.inputs)
         with remembered(tree), same_randomness():
             attempt = symbolic_trace(tree, run.arguments, given, run.tape, leaves, find_draws=find_draws)
@@ -308,7 +312,8 @@ class _Draft:
     def _differences(self, traced: Traced) -> dict[str, str]:
         """The smallest module where a trace departs from the model, and how; empty where they compute the same."""
         for mode, theirs in self.tapes.items():
-            run = TapedRun(traced.fresh(), self.arguments, Tape, mode=mode, real=self.inputs.real)
+            real = self.inputs.real
+            run = TapedRun(traced.fresh(), self.arguments, Tape, mode=mode, real=real, recall=self.recall)
             try:
                 result = run.graph(traced.graph(mode))
             except GrowError as error:

@@ -33,7 +33,7 @@ def settle_sizes(traced: Traced, findings: Findings) -> None:
     confirmed: set[InputDim] = set()
     stated = findings.unifier.inputs_with_a_width()
     avoided = _sizes(findings)
-    if all(_agrees(traced, findings, variant) for variant in all_at_once(traced.arguments, avoided, stated)):
+    if all(_agrees(traced, findings, variants) for variants in all_at_once(traced.arguments, avoided, stated)):
         return
     for variant in itertools.chain(batches(traced.arguments, avoided), others(traced.arguments, avoided)):
         wanted = taken[variant.kind] < variant.enough and variant.changed and not variant.changed <= stated
@@ -47,13 +47,16 @@ def settle_sizes(traced: Traced, findings: Findings) -> None:
         findings.fixed.append(FixedDims(tuple(sorted(unknown)), tuple(findings.mixed), reason))
 
 
-def _agrees(traced: Traced, findings: Findings, variant: Variant) -> bool:
-    """Whether the model takes other sizes, and nothing new is found for them."""
-    trial = _trial(traced, findings, variant)
-    if trial is None or _news(findings, trial):
-        return False
-    findings.trials.append(Trial(variant.arguments, variant.changed, trial))
-    return True
+def _agrees(traced: Traced, findings: Findings, variants: Iterable[Variant]) -> bool:
+    """Whether the model takes other sizes, and nothing new is found for the first of them that it takes."""
+    for variant in variants:
+        trial = _trial(traced, findings, variant)
+        if trial is not None:
+            if _news(findings, trial):
+                return False
+            findings.trials.append(Trial(variant.arguments, variant.changed, trial))
+            return True
+    return False
 
 
 def _look(traced: Traced, findings: Findings, variant: Variant) -> bool:

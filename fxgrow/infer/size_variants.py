@@ -45,8 +45,11 @@ def ranks(arguments: Mapping[str, Any]) -> Iterator[Variant]:
 
 def all_at_once(
     arguments: Mapping[str, Any], avoided: Collection[int], stated: Collection[InputDim]
-) -> Iterator[Variant]:
+) -> Iterator[tuple[Variant, ...]]:
     """Variants in which every size is another one: larger ones, a little larger ones, and much larger ones.
+
+    Where running on large inputs costs something, every other later size is half of the example's instead of twice
+    it. Not every model takes these: in each tuple, a variant stands in for those before it that it does not take.
 
     Args:
         arguments: The example's.
@@ -57,13 +60,17 @@ def all_at_once(
     by_place = max((t.ndim for t in tensors.values()), default=0) > 3
     places = [(name, d, n) for name, t in tensors.items() for d, n in enumerate(t.shape) if (name, d) not in stated]
     keys = list(dict.fromkeys(_key(d, n, by_place=by_place) for _, d, n in places if n > 1 or d == 0))
-    for times in ((2, 3), (1, 1), *[MANY] * _is_cheap(arguments)):
+
+    def variant(times: tuple[int, int], *, halved: bool = False) -> Variant:
         new: dict[tuple[int, int], int] = {}
         for number, (d, n) in enumerate(keys):
+            if halved and d and not number % 2 and n > 3:
+                new[d, n] = n // 2
+                continue
             start = n * times[number % 2] + (number + 1 if times == (1, 1) or not d else 0)
             new[d, n] = next(m for m in itertools.count(start) if d or m not in avoided)
 
-        def change(name: str, x: Tensor, new: Mapping[tuple[int, int], int] = new) -> Tensor:
+        def change(name: str, x: Tensor) -> Tensor:
             for d, n in enumerate(x.shape):
                 wanted = n if (name, d) in stated else new.get(_key(d, n, by_place=by_place), n)
                 if wanted != n:
@@ -73,7 +80,13 @@ def all_at_once(
         changed = {name: change(name, x) for name, x in tensors.items()}
         dims = frozenset((name, d) for name, d, n in places if changed[name].shape[d] != n)
         left = iter(changed.values())
-        yield Variant("all", _changed(arguments, lambda _, left=left: next(left)), dims)  # type: ignore[misc]
+        return Variant("all", _changed(arguments, lambda _: next(left)), dims)
+
+    cheap = _is_cheap(arguments)
+    yield (variant((2, 3)),) if cheap else (variant((2, 3), halved=True), variant((2, 3)))
+    yield (variant((1, 1)),)
+    if cheap:
+        yield (variant(MANY),)
 
 
 def _key(dim: int, size: int, *, by_place: bool) -> tuple[int, int]:

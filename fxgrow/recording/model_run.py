@@ -21,6 +21,7 @@ from ..model.tree import MODES, Mode
 from ..model.walk import named_modules
 from .answers import GRADIENTS, Answers
 from .failures import failures_noted
+from .recall import Recall
 from .run import ModelRun, TapedRun
 from .tape import Tape
 
@@ -30,7 +31,7 @@ class RunError(TraceError):
 
 
 def run_model(
-    model: nn.Module, inputs: ModelInputs, theirs: Mapping[str, Tensor]
+    model: nn.Module, inputs: ModelInputs, theirs: Mapping[str, Tensor], recall: Recall | None = None
 ) -> tuple[dict[Mode, ModelRun], ModelInputs]:
     """The model's own tape in each mode that it runs in; train mode may need a larger batch.
 
@@ -38,25 +39,28 @@ def run_model(
         model: A copy of the model.
         inputs: The example inputs.
         theirs: The parameters and buffers of the model itself, which no run of the copy may read.
+        recall: Of runs of the model on these inputs.
 
     Raises:
         RunError: It runs in no mode.
         TraceError: The copy is no model of its own: it reads what is the model's, or asks for a state.
     """
     try:
-        return {mode: record(model, mode, inputs, theirs) for mode in MODES}, inputs
+        return {mode: record(model, mode, inputs, theirs, recall) for mode in MODES}, inputs
     except RunError as error:
         for candidate in (inputs.doubled(), inputs):
             tapes: dict[Mode, ModelRun] = {}
             for mode in MODES:
                 with suppress(RunError):
-                    tapes[mode] = record(model, mode, candidate, theirs)
+                    tapes[mode] = record(model, mode, candidate, theirs, recall if candidate is inputs else None)
             if len(tapes) == 2 or (tapes and candidate is inputs and not inputs.guessed):
                 return tapes, candidate
         raise error from None
 
 
-def record(model: nn.Module, mode: Mode, inputs: ModelInputs, theirs: Mapping[str, Tensor]) -> ModelRun:
+def record(
+    model: nn.Module, mode: Mode, inputs: ModelInputs, theirs: Mapping[str, Tensor], recall: Recall | None = None
+) -> ModelRun:
     """What a model does in a mode; it is on the meta device, or runs for real.
 
     Raises:
@@ -66,12 +70,13 @@ def record(model: nn.Module, mode: Mode, inputs: ModelInputs, theirs: Mapping[st
     root = clone_to_run(model, real=inputs.real)
     _switch(root, mode)
     before = _attributes(root)
-    run, answers = _record_once(root, mode, inputs, theirs)
+    run, answers = _record_once(root, mode, inputs, theirs, recall=recall)
     changed = [key for key, value in _attributes(root).items() if not _same(before.get(key, root), value)]
+    # The second run of one tree finds in it what the first left there, so nothing is recalled.
     if changed and _record_once(root, mode, inputs)[0].result != run.result:
         run = replace(run, stateful=frozenset(path for path, _ in changed))
     for question, line in answers.asked.items():
-        _check_answer(model, mode, inputs, run, question, line)
+        _check_answer(model, mode, inputs, run, question, line, recall)
     return run
 
 
@@ -82,7 +87,15 @@ def _switch(root: nn.Module, mode: Mode) -> None:
         raise RunError(f"{type(root).__name__} does not switch to {mode} mode: {in_words(error)}") from error
 
 
-def _check_answer(model: nn.Module, mode: Mode, inputs: ModelInputs, run: ModelRun, question: str, line: str) -> None:
+def _check_answer(
+    model: nn.Module,
+    mode: Mode,
+    inputs: ModelInputs,
+    run: ModelRun,
+    question: str,
+    line: str,
+    recall: Recall | None,
+) -> None:
     """Refuse a model that computes something else where a question about global state has the other answer.
 
     Raises:
@@ -92,7 +105,7 @@ def _check_answer(model: nn.Module, mode: Mode, inputs: ModelInputs, run: ModelR
     def other(opposite: frozenset[str], *, gradients: bool) -> tuple[ModelRun, Answers]:
         root = clone_to_run(model, real=inputs.real)
         _switch(root, mode)
-        return _record_once(root, mode, inputs, opposite=opposite, gradients=gradients)
+        return _record_once(root, mode, inputs, opposite=opposite, gradients=gradients, recall=recall)
 
     asks = f"{type(model).__name__} asks {question} (at {line})"
     try:
@@ -119,8 +132,9 @@ def _record_once(
     *,
     opposite: frozenset[str] = frozenset(),
     gradients: bool = False,
+    recall: Recall | None = None,
 ) -> tuple[ModelRun, Answers]:
-    run = TapedRun(root, inputs, Tape, real=inputs.real, opposite=opposite, gradients=gradients)
+    run = TapedRun(root, inputs, Tape, real=inputs.real, opposite=opposite, gradients=gradients, recall=recall)
     try:
         with step(f"recording in {mode} mode"), failures_noted(run.tape):
             result = run.module()

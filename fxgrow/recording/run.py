@@ -19,6 +19,7 @@ from ..model.tree import Mode, set_mode
 from ..model.walk import named_modules
 from .answers import Answers, answering
 from .difference import first_difference
+from .recall import Recall
 from .returned import Returned, describe
 from .runner import Runner, watched
 from .tape import Call, Shape, Tape
@@ -56,6 +57,7 @@ class TapedRun(Generic[T]):
         opposite: Questions of `answers` to which the user's code gets the opposite of the fact.
         gradients: Whether gradients are recorded.
         backward: Whether the backwards of the user's autograd Functions run beside them.
+        recall: Of runs on real numbers that began with the same tree, in all but the mode, and the same arguments.
 
     Attributes:
         root: The tree.
@@ -75,6 +77,7 @@ class TapedRun(Generic[T]):
         opposite: frozenset[str] = frozenset(),
         gradients: bool = False,
         backward: bool = True,
+        recall: Recall | None = None,
     ) -> None:
         if mode is not None:
             set_mode(root, mode)
@@ -89,6 +92,7 @@ class TapedRun(Generic[T]):
         self._tensors = named_tensors(root, self._paths)
         self._named = {**self._tensors, **named_inputs(self.arguments)}
         self.tape = tape(self._named, plain_tensors(self._paths), real=real)
+        self.tape.recall = recall
         self.answers = Answers(
             root.__dict__.get(DEVICE), opposite, refuse=self.tape.refuse_gradient if backward else None
         )

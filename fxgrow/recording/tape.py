@@ -23,6 +23,7 @@ from ..base.torch_private import TorchDispatchMode, is_meta, no_dispatch_modes, 
 from ..errors import TraceError
 from .meta_cache import META, Given, on_meta
 from .operators import NUMBER, REVERSED, SELECT, Kind, kind_of, results_of
+from .recall import Recall
 
 Shape = tuple[int, ...]
 
@@ -75,11 +76,15 @@ class Tape(TorchDispatchMode):
         attributes: Tensors that are plain attributes of modules; a write to one is state that no
             `state_dict` holds, and is refused.
         real: Run on the tensors as they are, where the model asks for the numbers in them.
+
+    Attributes:
+        recall: What slow calls on real tensors gave in earlier runs of the same model on the same arguments.
     """
 
     def __init__(self, names: Mapping[str, Tensor], attributes: Iterable[Tensor] = (), *, real: bool = False) -> None:
         super().__init__()
         self.real = real
+        self.recall: Recall | None = None
         self._attributes = {storage_of(tensor) for tensor in attributes}
         self.calls: list[Call] = []
         self.site = ""  # where the run is: a node of a graph, or a layer
@@ -213,7 +218,9 @@ class Tape(TorchDispatchMode):
     def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], reading: Reading) -> Any:
         """The result of a call."""
         if self.real:
-            return op(*args, **kwargs)
+            if self.recall is None or self._strangers:  # of these the digests say nothing
+                return op(*args, **kwargs)
+            return self.recall.result(op, args, kwargs, reading.digests, reading.given, reading.text)
         try:
             return on_meta(op, args, kwargs, reading.given, reading.text)
         except Exception as error:
