@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fxgrow
 from tests.ranks import TOGETHER, in_processes
-from tests.sharded_nets import CASES, IDS, IMAGES, Case
+from tests.sharded_nets import ALL, CASES, IDS, Case
 from tests.thinned import THOROUGH
 
 pytestmark = TOGETHER
@@ -55,9 +55,10 @@ def trained(model: nn.Module, optimizer: torch.optim.Optimizer, example: Tensor,
         optimizer.step()
 
 
-def inputs(case: Case, dtype: torch.dtype) -> Tensor:
-    """The inputs of a case, in the dtype of its network."""
-    return case.example.to(dtype) if case.example.is_floating_point() else case.example
+def inputs(case: Case, dtype: torch.dtype, *, larger: bool = False) -> Tensor:
+    """The inputs of a case, or of its student, in the dtype of its network."""
+    given = case.larger if larger and case.larger is not None else case.example
+    return given.to(dtype) if given.is_floating_point() else given
 
 
 def plain_twin(case: Case, dtype: torch.dtype) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -75,7 +76,7 @@ def both_ways(rank: int, number: int, names: list[str], method: str, shape: tupl
     mesh = dist.init_device_mesh("cpu", shape, mesh_dim_names=axes)
     results = {}
     for name in names:
-        case = CASES[name]
+        case = ALL[name]
         alone, its_optimizer = plain_twin(case, dtype)
         torch.manual_seed(0)
         model = sharded(case.make().to(dtype), mesh, case)
@@ -95,7 +96,7 @@ def both_ways(rank: int, number: int, names: list[str], method: str, shape: tupl
             "kind": (type(student).__name__, teacher_kind.__name__, type(alone).__name__),
             "teacher is as before": all(torch.equal(full(t), before[n]) for n, t in model.named_parameters()),
         }
-        trained(student, optimizer, example, 1)
+        trained(student, optimizer, inputs(case, dtype, larger=True), 1)
         results[name]["trains"] = all(torch.isfinite(full(p)).all() for p in student.parameters())
     return results
 
@@ -134,7 +135,12 @@ def test_a_sharded_model_grows_to_the_bits_of_growing_in_memory(
 ) -> None:
     """Uneven shards, fewer rows than processes, HSDP, tied weights, buffers, columns; parameters and Adam's state."""
     names = [name for name in CASES if name != "columns" or mesh[-1] in (2, 4)]
-    for results in in_processes(both_ways, tmp_path, number, names, method, mesh, dtype):
+    assert_bits_of_memory(in_processes(both_ways, tmp_path, number, names, method, mesh, dtype), names)
+
+
+def assert_bits_of_memory(found_by_all: list[Any], names: list[str]) -> None:
+    """What `both_ways` gives of each process."""
+    for results in found_by_all:
         for name in names:
             one = results[name]
             (tensors, states), (found, of_found) = one["expected"], one["found"]
@@ -234,9 +240,20 @@ def fails(student: nn.Module, plan: fxgrow.Plan) -> None:
     raise ValueError("no such size")
 
 
+class AllAtOnce(fxgrow.methods.Method):
+    """A method of a user's own that says nothing of parts of tensors."""
+
+    name, source = "all at once", "this test"
+    preserves_function = replicas = True
+
+    def contract(self, weight: Tensor, columns: fxgrow.methods.Columns, generator: torch.Generator) -> Tensor:
+        return fxgrow.methods.divide(weight, columns, lambda _, parts: (torch.ones(()), 1 / parts))
+
+
 def refusals(rank: int, number: int) -> list[str]:
     """What a process is told: of a specification that is wrong on one of them, of different ones, and of others."""
 
+    fxgrow.methods.register(AllAtOnce)
     case = CASES["tied"]
     mesh = dist.init_device_mesh("cpu", (number,))
     model = sharded(case.make(), mesh, case)
@@ -247,10 +264,9 @@ def refusals(rank: int, number: int) -> list[str]:
     tries: list[Callable[[], Any]] = [
         lambda: fxgrow.grow(model, {"inner": 17} if rank else {"nothing like it": 2.0}, IDS),
         lambda: fxgrow.grow(model, {"inner": 17 + rank}, IDS),
-        lambda: fxgrow.grow(model, {"inner": 17}, IDS, method="noise"),
+        lambda: fxgrow.grow(model, {"inner": 17}, IDS, method="all at once"),
         lambda: fxgrow.grow(model, {"inner": 17}, IDS, optimizer=optimizer, warmup=3),
         lambda: fxgrow.grow(model, {"inner": 17}, IDS, calibration=[IDS]),
-        lambda: fxgrow.grow(sharded(CASES["odd sizes"].make(), mesh, CASES["odd sizes"]), fxgrow.Outputs(4), IMAGES),
         lambda: fxgrow.grow(distributed(mesh), {"inner": 17}, IDS),
         lambda: fxgrow.grow(model, {"inner": 17}, IDS, optimizer=optimizer if rank else None),
         lambda: fxgrow.grow(model, {"inner": 17}, IDS, optimizer=optimizer, reset=bool(rank)),
@@ -287,18 +303,17 @@ def test_what_one_process_cannot_grow_none_does_and_each_says_why(tmp_path: Path
     assert "different plans" in first[1]
     assert "different plans" in second[1]
     for said in (first, second):
-        assert "noise" in said[2]
+        assert "method 'all at once' does not say that it fills parts of tensors" in said[2]
         assert "warmup" in said[3]
         assert "calibrated" in said[4]
-        assert "reads whole tensors" in said[5]
-        assert "fully_shard" in said[6]
-        for one in said[7:10]:
+        assert "fully_shard" in said[5]
+        for one in said[6:9]:
             assert "different optimizers" in one
-        assert "no such size" in said[10]
-        assert "warmup" in said[11]
-        assert "takes a Plan" in said[12]
-        assert "no such size" in said[13]
-        assert "inputs of the same shapes" in said[14]
+        assert "no such size" in said[9]
+        assert "warmup" in said[10]
+        assert "takes a Plan" in said[11]
+        assert "no such size" in said[12]
+        assert "inputs of the same shapes" in said[13]
 
 
 class Branch(nn.Module):

@@ -1,0 +1,45 @@
+"""New entries that depend on all of a teacher's tensor, in sharded models: the bits of growing in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fxgrow import methods
+from tests.ranks import TOGETHER, in_processes
+from tests.sharded_nets import WHOLE
+from tests.test_grow_sharded import assert_bits_of_memory, both_ways
+from tests.thinned import THOROUGH
+
+pytestmark = TOGETHER
+
+INEXACT = [name for name in methods.names() if not methods.method(name).preserves_function]
+RUNS = [
+    (2, (2,), torch.float64),
+    pytest.param(3, (3,), torch.bfloat16, marks=THOROUGH),
+    pytest.param(4, (4,), torch.float32, marks=THOROUGH),
+]
+
+
+def all_methods(rank: int, number: int, names: list[str], shape: tuple[int, ...], dtype: torch.dtype) -> Any:
+    return [both_ways(rank, number, names, method, shape, dtype) for method in INEXACT]
+
+
+@pytest.mark.parametrize(("number", "mesh", "dtype"), RUNS, ids=str)
+def test_new_outputs_and_channels_that_carry_means(
+    number: int, mesh: tuple[int, ...], dtype: torch.dtype, tmp_path: Path
+) -> None:
+    names = [name for name in WHOLE if number in (2, 4) or ("by columns" not in name and name != "means in columns")]
+    assert_bits_of_memory(in_processes(both_ways, tmp_path, number, names, "auto", mesh, dtype), names)
+
+
+@pytest.mark.parametrize(("number", "mesh", "dtype"), RUNS, ids=str)
+def test_methods_that_do_not_preserve_the_function(
+    number: int, mesh: tuple[int, ...], dtype: torch.dtype, tmp_path: Path
+) -> None:
+    names = ["odd sizes", "tied", *(["columns"] if number in (2, 4) else [])]
+    for results in zip(*in_processes(all_methods, tmp_path, number, names, mesh, dtype), strict=True):
+        assert_bits_of_memory(list(results), names)
