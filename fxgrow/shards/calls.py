@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import nn
@@ -13,10 +13,11 @@ from ..model.sharded import whole
 from ..plans.chain import chained
 from ..plans.growth_plan import Plan
 from ..rewrite.apply_plans import apply_one, apply_plans
-from ..rewrite.student import call_resize, student_of
+from ..rewrite.student import call_resize, check_calibration, student_of
 from ..state.hand_over import hand_over
 from ..state.optimizer import Moving, moving
 from .agreement import OPTIMIZERS, agreed, digest_of, digest_of_states, groups_of
+from .batches import calibrate_by_parts
 from .growth import check_units, mesh_of, sharded_student
 from .moments import ShardMoments
 from .options import Options
@@ -38,12 +39,14 @@ def grow_sharded(model: nn.Module, propose: Callable[[], tuple[Traced, Plan]], o
 
     def prepared() -> tuple[Plan, nn.Module, list[Unit]]:
         traced, plan = propose()
+        check_calibration(plan, options.calibration)
         units = check_units(model, plan)
         return plan, student_of(traced, plan, whole(model)), units
 
     moved = _optimizers(model, options, groups)
     plan, student, units = agreed(groups, prepared, lambda made: digest_of(made[0]))
     sharded_student(plan, model, units, student)
+    calibrate_by_parts(student, plan, options.calibration, groups)
     return _handed_over(plan, model, student, moved, options, groups)
 
 
@@ -53,17 +56,19 @@ def apply_sharded(
     """The student that a plan, or a chain of plans, makes of a sharded model; errors as for `grow_sharded`."""
     groups = groups_of(mesh_of(model))
 
-    def one(plan: Plan, teacher: nn.Module, example: ExampleInputs | None, calibration: object) -> nn.Module:
+    def one(plan: Plan, teacher: nn.Module, example: ExampleInputs | None, batches: Iterable[Any] | None) -> nn.Module:
         def prepared() -> tuple[nn.Module, list[Unit]]:
             units = check_units(teacher, plan)
             return apply_one(plan, whole(teacher), example, None), units
 
         student, units = agreed(groups, prepared)
-        return sharded_student(plan, teacher, units, student)
+        student = sharded_student(plan, teacher, units, student)
+        calibrate_by_parts(student, plan, batches, groups)
+        return student
 
     moved = _optimizers(model, options, groups)
     chain = agreed(groups, lambda: chained(plans), digest_of)
-    student = apply_plans(chain, model, example, one=one)
+    student = apply_plans(chain, model, example, options.calibration, one)
     return _handed_over(chain, model, student, moved, options, groups)
 
 
@@ -71,7 +76,7 @@ def _optimizers(model: nn.Module, options: Options, groups: Sequence[Any]) -> li
     """The optimizers, whose states all processes send in the same order, or none does."""
 
     def checked() -> list[Moving]:
-        options.check_by_parts()
+        options.steps()
         return moving(options.optimizer, model, reset=options.reset)
 
     return agreed(groups, checked, digest_of_states, OPTIMIZERS)
@@ -82,5 +87,5 @@ def _handed_over(
 ) -> nn.Module:
     """The student, once the user's code has seen it on all processes and the optimizers train it."""
     agreed(groups, lambda: call_resize(options.resize, student, plan))
-    hand_over(moved, plan, model, student, 0, ShardMoments)
+    hand_over(moved, plan, model, student, options.steps(), ShardMoments)
     return student
