@@ -61,30 +61,38 @@ def inputs(case: Case, dtype: torch.dtype, *, larger: bool = False) -> Tensor:
     return given.to(dtype) if given.is_floating_point() else given
 
 
-def plain_twin(case: Case, dtype: torch.dtype) -> tuple[nn.Module, torch.optim.Optimizer]:
+def plain_twin(case: Case, dtype: torch.dtype, kind: str = "cpu") -> tuple[nn.Module, torch.optim.Optimizer]:
     """The teacher in one process, trained a little."""
     torch.manual_seed(0)
-    model = case.make().to(dtype)
+    model = case.make().to(kind, dtype)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    trained(model, optimizer, inputs(case, dtype), 2)
+    trained(model, optimizer, inputs(case, dtype).to(kind), 2)
     return model, optimizer
 
 
-def both_ways(rank: int, number: int, names: list[str], method: str, shape: tuple[int, ...], dtype: torch.dtype) -> Any:
+def both_ways(
+    rank: int,
+    number: int,
+    names: list[str],
+    method: str,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    kind: str = "cpu",
+) -> Any:
     """For each case: what growing in memory gives, and what growing shard by shard does."""
     axes = ("replicate", "shard")[-len(shape) :]
-    mesh = dist.init_device_mesh("cpu", shape, mesh_dim_names=axes)
+    mesh = dist.init_device_mesh(kind, shape, mesh_dim_names=axes)
     results = {}
     for name in names:
         case = ALL[name]
-        alone, its_optimizer = plain_twin(case, dtype)
+        alone, its_optimizer = plain_twin(case, dtype, kind)
         torch.manual_seed(0)
-        model = sharded(case.make().to(dtype), mesh, case)
+        model = sharded(case.make().to(kind, dtype), mesh, case)
         optimizer = torch.optim.Adam(model.parameters(), 1e-3)
         take_over(model, optimizer, alone, its_optimizer)
         before = contents(model, optimizer)[0]
         teacher_kind = type(model)
-        example = inputs(case, dtype)
+        example = inputs(case, dtype).to(kind)
         student = fxgrow.grow(model, case.spec, example, optimizer=optimizer, method=method, seed=3)
         expected = fxgrow.grow(
             alone, case.spec, example, optimizer=its_optimizer, method=method, seed=3, output="module"
@@ -96,7 +104,7 @@ def both_ways(rank: int, number: int, names: list[str], method: str, shape: tupl
             "kind": (type(student).__name__, teacher_kind.__name__, type(alone).__name__),
             "teacher is as before": all(torch.equal(full(t), before[n]) for n, t in model.named_parameters()),
         }
-        trained(student, optimizer, inputs(case, dtype, larger=True), 1)
+        trained(student, optimizer, inputs(case, dtype, larger=True).to(kind), 1)
         results[name]["trains"] = all(torch.isfinite(full(p)).all() for p in student.parameters())
     return results
 

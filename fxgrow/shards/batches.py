@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,42 +15,42 @@ from ..model.call_args import PLAIN, taken
 from ..model.sharded import reshard
 from ..plans.growth_plan import Plan
 from ..rewrite.student import calibrated_layers
-from .agreement import agreed
+from .agreement import Peers, agreed
 
 BATCHES = "batches of calibration; give all the same ones, in the same order"
 
 
-def calibrate_by_parts(student: nn.Module, plan: Plan, batches: Iterable[Any] | None, groups: Sequence[Any]) -> None:
+def calibrate_by_parts(student: nn.Module, plan: Plan, batches: Iterable[Any] | None, peers: Peers) -> None:
     """Calibrate the new norms of a sharded student, which runs on each batch on all processes.
 
     Args:
         student: The student, sharded and filled.
         plan: The plan that made it.
         batches: As for `calibrate`; None for none.
-        groups: Of processes.
+        peers: The processes.
 
     Raises:
         GrowError: The processes have different batches.
         PlanError: As for `calibrate`.
     """
     layers = calibrated_layers(plan)
-    if not layers or not agreed(groups, lambda: batches is not None, str, BATCHES):
+    if not layers or not agreed(peers, lambda: batches is not None, str, BATCHES):
         return
     assert batches is not None
-    calibrate(student, [plan.numbering(one.path) for one in layers], _alike(student, batches, groups))
+    calibrate(student, [plan.numbering(one.path) for one in layers], _alike(student, batches, peers))
 
 
-def _alike(student: nn.Module, batches: Iterable[Any], groups: Sequence[Any]) -> Iterator[Any]:
+def _alike(student: nn.Module, batches: Iterable[Any], peers: Peers) -> Iterator[Any]:
     """Batches, each once all processes are known to have it: one that had fewer would leave the others waiting."""
 
     def begun() -> Iterator[Any]:
         check_batches(batches)
         return iter(as_batches(batches))
 
-    left = agreed(groups, begun)
+    left = agreed(peers, begun)
     while True:
         reshard(student)  # also behind the last one: what is set then is set in the parts
-        batch = agreed(groups, lambda: next(left, None), lambda one: digest_of_batch(student, one), BATCHES)
+        batch = agreed(peers, lambda: next(left, None), lambda one: digest_of_batch(student, one), BATCHES)
         if batch is None:
             return
         yield batch

@@ -14,7 +14,7 @@ from ..plans.growth_plan import Plan
 from ..rewrite.student import call_resize
 from ..state.hand_over import hand_over
 from ..state.optimizer import moving
-from .agreement import agreed, digest_of
+from .agreement import Peers, agreed, digest_of
 from .batches import BATCHES, Told
 from .options import Options
 
@@ -46,6 +46,7 @@ def grow_replicated(
     """
     inner: nn.Module = wrapper.module  # type: ignore[assignment]
 
+    peers = Peers((wrapper.process_group,), next(inner.parameters()).device)
     given = options.calibration
     batches = Told(given, inner) if isinstance(given, Iterable) else given
 
@@ -57,9 +58,9 @@ def grow_replicated(
         call_resize(options.resize, student, plan)
         return student, plan, moved, again
 
-    student, plan, moved, again = agreed([wrapper.process_group], prepared, lambda made: digest_of(made[1]))
+    student, plan, moved, again = agreed(peers, prepared, lambda made: digest_of(made[1]))
     if isinstance(batches, Told):
-        agreed([wrapper.process_group], lambda: batches, lambda told: told.digest, BATCHES)
+        agreed(peers, lambda: batches, lambda told: told.digest, BATCHES)
     hand_over(moved, plan, inner, student, options.steps())
     new = DistributedDataParallel(student, **again, init_sync=False)
     for hook, state in getattr(wrapper, "_comm_hooks", ()):
