@@ -14,8 +14,8 @@ import fxgrow
 from fxgrow import Deepen
 from fxgrow.state.warmup import warmup_of
 from tests.ranks import TOGETHER, in_processes
-from tests.sharded_nets import CASES, IMAGES, ROWS, Case
-from tests.test_grow_sharded import full, plain_twin, sharded, take_over, trained
+from tests.sharded_nets import CASES, FIVE, IMAGES, ROWS, Case
+from tests.test_grow_sharded import contents, full, plain_twin, sharded, take_over, trained
 from tests.thinned import THOROUGH
 
 pytestmark = TOGETHER
@@ -100,7 +100,7 @@ def calibrated(rank: int, number: int) -> list[Any]:
         ]
         found.append(sum(not torch.equal(expected[n], without[n]) for n in expected) >= 4)
         found += [students[0].training, len(students[0].state_dict()) == len(expected)]
-    for wrong in (batches[: 1 + rank], [batches[rank]], [3.0], None if rank else batches, []):
+    for wrong in (batches[: 1 + rank], [batches[rank % 2]], [3.0], None if rank else batches, []):
         try:
             fxgrow.grow(model, case.spec, case.example, calibration=wrong)  # type: ignore[arg-type]
             found.append("grown")
@@ -119,6 +119,41 @@ def test_norms_of_a_sharded_model_are_calibrated_as_those_of_the_model(number: i
         assert "does not run on a batch" in strange
         assert "give batches of inputs as calibration" in none
         assert "no batches" in empty
+
+
+CHAINED = Case(
+    lambda: nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)),
+    IMAGES, [1.4, fxgrow.Inputs("input", 5), fxgrow.Outputs(5, new="mean")], ("2",),
+)  # fmt: skip
+NEXT = [1.2, fxgrow.Outputs(9, new="random"), Deepen("2", norm="group", calibrated=True)]
+
+
+def a_chain(rank: int, number: int) -> list[bool]:
+    """Whether a chain of plans with everything at once, on a mesh that replicates as well, is that of memory."""
+    mesh = dist.init_device_mesh("cpu", (number // 2, 2), mesh_dim_names=("replicate", "shard"))
+    alone, its_optimizer = plain_twin(CHAINED, torch.float32)
+    once = fxgrow.grow(alone, CHAINED.spec, IMAGES, output="module")
+    chain = fxgrow.plan_of(fxgrow.grow(once, NEXT, FIVE, output="module", calibration=[FIVE]))
+    assert chain is not None
+    model = sharded(CHAINED.make(), mesh, CHAINED)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    take_over(model, optimizer, alone, its_optimizer)
+    options: dict[str, Any] = {"warmup": 3, "calibration": [FIVE, 2 * FIVE]}
+    expected = fxgrow.apply(chain, alone, IMAGES, optimizer=its_optimizer, **options)
+    student = fxgrow.apply(chain, model, IMAGES, optimizer=optimizer, **options)
+    found = []
+    for steps in (0, 2):
+        trained(expected, its_optimizer, FIVE, steps)
+        trained(student, optimizer, FIVE, steps)
+        (tensors, states), (mine, of_mine) = contents(expected, its_optimizer), contents(student, optimizer)
+        found.append([n for n in tensors if not torch.equal(tensors[n], mine[n])] == [])
+        found.append(all(torch.equal(v, of_mine[n][k]) for n, state in states.items() for k, v in state.items()))
+    return [*found, len(chain.steps) == 2, warmup_of(optimizer) is not None]
+
+
+@pytest.mark.parametrize("number", [2, pytest.param(4, marks=THOROUGH)])
+def test_a_chain_with_new_ends_calibration_and_a_warm_up(number: int, tmp_path: Path) -> None:
+    assert in_processes(a_chain, tmp_path, number) == [[True] * 6] * number
 
 
 class Parallel(nn.Module):
