@@ -52,7 +52,9 @@ def trained(rank: int | None, output: Any, *, inside: bool) -> dict[str, Tensor]
 def calibrated(rank: int) -> bool:
     """Whether a replica is calibrated as a model alone is."""
     norm, batches = fxgrow.Deepen("0", norm="batch", calibrated=True), [batch(1, None), batch(2, None)]
-    student: Any = fxgrow.grow(DistributedDataParallel(net()), norm, batch(0, 0), calibration=batches)
+    wrapped = DistributedDataParallel(net())
+    fxgrow.grow(wrapped, 1.5, batch(0, 0), calibration=batches if rank else None)  # which nothing takes
+    student: Any = fxgrow.grow(wrapped, norm, batch(0, 0), calibration=batches)
     alone = fxgrow.grow(net(), norm, batch(0, 0), calibration=batches).state_dict()
     return all(torch.equal(t, alone[name]) for name, t in student.module.state_dict().items())
 
@@ -88,6 +90,11 @@ def refused(rank: int) -> list[str]:
         with pytest.raises(fxgrow.GrowError) as caught:
             fxgrow.grow(wrapped, spec, batch(0, 0), optimizer=optimizer, seed=seed)
         said.append(str(caught.value))
+    for options in ({"warmup": rank}, {"reset": bool(rank)}):
+        with pytest.raises(fxgrow.GrowError, match="the same reset and warmup"):
+            fxgrow.grow(wrapped, {"0": 12}, batch(0, 0), optimizer=optimizer, **options)  # type: ignore[arg-type]
+    with pytest.raises(fxgrow.GrowError, match="different optimizers"):
+        fxgrow.grow(wrapped, {"0": 12}, batch(0, 0), optimizer=optimizer if rank else None)
     norm = fxgrow.Deepen("0", norm="batch", calibrated=True)
     with pytest.raises(fxgrow.GrowError) as of_batches:
         fxgrow.grow(wrapped, norm, batch(0, 0), optimizer=optimizer, calibration=[batch(1, rank), batch(2, 0)])

@@ -287,6 +287,7 @@ def refusals(rank: int, number: int) -> list[str]:
         lambda: fxgrow.grow(model, {"inner": 17}, IDS, optimizer=stateless if rank else optimizer),
         lambda: fxgrow.grow(model, {"inner": 17}, IDS, optimizer=optimizer, resize=fails if rank else None),
         lambda: fxgrow.grow(model, {"inner": 17}, IDS, optimizer=optimizer, warmup=-1 if rank else 0),
+        lambda: fxgrow.grow(model, {"inner": 17}, IDS, optimizer=optimizer, warmup=2 + rank),
         lambda: fxgrow.apply("no plan" if rank else plan, model, IDS),  # type: ignore[arg-type]
         lambda: fxgrow.apply(plan, model, IDS, optimizer=optimizer, resize=fails if rank else None),
         lambda: fxgrow.grow(model, {"inner": 17}, IDS[: rank + 1], optimizer=optimizer),
@@ -323,9 +324,10 @@ def test_what_one_process_cannot_grow_none_does_and_each_says_why(tmp_path: Path
             assert "different optimizers" in one
         assert "no such size" in said[7]
         assert "warmup" in said[8]
-        assert "takes a Plan" in said[9]
-        assert "no such size" in said[10]
-        assert "inputs of the same shapes" in said[11]
+        assert "the same reset and warmup" in said[9]
+        assert "takes a Plan" in said[10]
+        assert "no such size" in said[11]
+        assert "inputs of the same shapes" in said[12]
 
 
 class Branch(nn.Module):

@@ -18,7 +18,7 @@ from ..state.optimizer import Moving
 
 T = TypeVar("T")
 PLANS = "plans; give all the same model, specification and seed, and inputs of the same shapes"
-OPTIMIZERS = "optimizers; give all the same one, with the same state"
+OPTIMIZERS = "optimizers; give all the same one, with the same state, and the same reset and warmup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,13 @@ def agreed(peers: Peers, make: Callable[[], T], digest: Callable[[T], str] = lam
     """
     made: T | None = None
     failed: Exception | None = None
+    told = ""
     try:
         made = make()
+        told = digest(made)
     except Exception as error:  # noqa: BLE001 - the others wait for this process, whatever it raises
         failed = error
-    mine = (dist.get_rank(), f"{in_words(failed)}" if failed else "", "" if failed else digest(made))  # type: ignore[arg-type]
+    mine = (dist.get_rank(), f"{in_words(failed)}" if failed else "", told)
     said = _gathered(peers, {mine})
     if failed is not None:
         raise failed
@@ -82,20 +84,19 @@ def digest_of(plan: Plan) -> str:
     return hashlib.sha256(plan.to_json().encode()).hexdigest()
 
 
-def digest_of_states(moved: Sequence[Moving]) -> str:
-    """What tells optimizers apart whose states are parts of tensors: all processes send these in the same order."""
+def digest_of_ways(moved: Sequence[Moving], warmup: int) -> str:
+    """What tells apart how optimizers go on: their classes, whether their states are dropped, and the warm-up."""
+    return repr([warmup, *((type(one.keeper).__name__, one.rule is None) for one in moved)])
+
+
+def digest_of_states(moved: Sequence[Moving], warmup: int) -> str:
+    """The same, and states that are parts of tensors: all processes send these in the same order."""
     told = [
-        (
-            type(one.keeper).__name__,
-            one.rule is None,
-            [
-                (name, [(key, tuple(v.shape), str(v.dtype), v.placements) for key, v in state.items() if is_dtensor(v)])
-                for name, state in one.states.items()
-            ],
-        )
+        (name, [(key, tuple(v.shape), str(v.dtype), v.placements) for key, v in state.items() if is_dtensor(v)])
         for one in moved
+        for name, state in one.states.items()
     ]
-    return hashlib.sha256(repr(told).encode()).hexdigest()
+    return hashlib.sha256(f"{digest_of_ways(moved, warmup)} {told}".encode()).hexdigest()
 
 
 def _gathered(peers: Peers, said: set[tuple[int, str, str]]) -> set[tuple[int, str, str]]:

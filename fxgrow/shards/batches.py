@@ -82,5 +82,5 @@ class Told:
 
     @property
     def digest(self) -> str:
-        """Of all batches so far, in their order."""
-        return hashlib.sha256(repr(self._digests).encode()).hexdigest()
+        """Of all batches so far, in their order; "" where none was taken."""
+        return "" if not self._digests else hashlib.sha256(repr(self._digests).encode()).hexdigest()

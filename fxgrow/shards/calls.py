@@ -79,7 +79,7 @@ def _optimizers(model: nn.Module, options: Options, peers: Peers) -> list[Moving
         options.steps()
         return moving(options.optimizer, model, reset=options.reset)
 
-    return agreed(peers, checked, digest_of_states, OPTIMIZERS)
+    return agreed(peers, checked, lambda moved: digest_of_states(moved, options.steps()), OPTIMIZERS)
 
 
 def _handed_over(

@@ -14,7 +14,7 @@ from ..plans.growth_plan import Plan
 from ..rewrite.student import call_resize
 from ..state.hand_over import hand_over
 from ..state.optimizer import moving
-from .agreement import Peers, agreed, digest_of
+from .agreement import OPTIMIZERS, Peers, agreed, digest_of, digest_of_ways
 from .batches import BATCHES, Told
 from .options import Options
 
@@ -59,8 +59,8 @@ def grow_replicated(
         return student, plan, moved, again
 
     student, plan, moved, again = agreed(peers, prepared, lambda made: digest_of(made[1]))
-    if isinstance(batches, Told):
-        agreed(peers, lambda: batches, lambda told: told.digest, BATCHES)
+    agreed(peers, lambda: moved, lambda kept: digest_of_ways(kept, options.steps()), OPTIMIZERS)
+    agreed(peers, lambda: batches.digest if isinstance(batches, Told) else "", str, BATCHES)
     hand_over(moved, plan, inner, student, options.steps())
     new = DistributedDataParallel(student, **again, init_sync=False)
     for hook, state in getattr(wrapper, "_comm_hooks", ()):
