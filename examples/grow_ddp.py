@@ -42,6 +42,8 @@ def main() -> int:
     dist.init_process_group(backend)
     rank = dist.get_rank()
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if backend == "nccl" else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     torch.manual_seed(0)
     model = DistributedDataParallel(network().to(device))
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)

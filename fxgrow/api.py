@@ -235,9 +235,9 @@ def apply(
         if is_sharded(model):
             return cast("Model", apply_sharded(plan, model, example_inputs, options))
 
-        def applied(inner: nn.Module) -> tuple[nn.Module, Plan]:
+        def applied(inner: nn.Module, batches: Iterable[ExampleInputs] | None) -> tuple[nn.Module, Plan]:
             chain = chained(plan)
-            return apply_plans(chain, inner, example_inputs, calibration), chain
+            return apply_plans(chain, inner, example_inputs, batches), chain
 
         if is_replicated(model):
             return cast("Model", grow_replicated(model, applied, options))
@@ -361,10 +361,10 @@ def grow(
         found = widths(model, example_inputs, output=output, leaf_modules=leaf_modules)
         return found.traced, plan(found, spec, seed=seed, method=method)
 
-    def made(model: nn.Module) -> tuple[nn.Module, Plan]:
+    def made(model: nn.Module, batches: Iterable[ExampleInputs] | None) -> tuple[nn.Module, Plan]:
         traced, proposal = proposed(model, output)
-        check_calibration(proposal, calibration)
-        return student_of(traced, proposal, model, calibration), proposal
+        check_calibration(proposal, batches)
+        return student_of(traced, proposal, model, batches), proposal
 
     with reasons("grow", progress):
         options = Options(optimizer, reset, calibration, warmup, resize)
@@ -374,7 +374,7 @@ def grow(
             return cast("Model", grow_replicated(model, made, options))
         steps = options.steps()
         moved = moving(optimizer, model, reset=reset)
-        student, proposal = made(model)
+        student, proposal = made(model, calibration)
         call_resize(resize, student, proposal)
         hand_over(moved, proposal, model, student, steps)
         return cast("fx.GraphModule | Model", student)

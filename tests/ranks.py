@@ -23,27 +23,30 @@ PRELOADED = [
 ]  # fmt: skip
 
 
-def in_processes(work: Callable[..., Any], folder: Path, number: int, *given: Any) -> list[Any]:
-    """What `work(rank, number, *given)` returns in each of some processes, which are one group of gloo.
+def in_processes(work: Callable[..., Any], folder: Path, number: int, *given: Any, backend: str = "gloo") -> list[Any]:
+    """What `work(rank, number, *given)` returns in each of some processes, which are one group.
 
     Args:
         work: A function of a module, of which each process imports its own.
         folder: An empty one, for what the processes tell one another.
         number: How many processes.
         given: More arguments, which can be pickled.
+        backend: "gloo", or "nccl", with which each process has a GPU of its own.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
-    arguments = (work, str(folder), number, *given)
+    arguments = (work, backend, str(folder), number, *given)
     mp.start_processes(_run, args=arguments, nprocs=number, start_method="forkserver")
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(number)]
 
 
-def _run(rank: int, work: Callable[..., Any], folder: str, number: int, *given: Any) -> None:
+def _run(rank: int, work: Callable[..., Any], backend: str, folder: str, number: int, *given: Any) -> None:
     import torch.distributed.fsdp
 
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=number)
+    if backend == "nccl":
+        torch.cuda.set_device(rank)
+    dist.init_process_group(backend, f"file://{folder}/store", rank=rank, world_size=number)
     torch.save(work(rank, number, *given), f"{folder}/rank{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()

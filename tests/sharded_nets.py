@@ -14,7 +14,8 @@ from tests.decoders import Config, Decoder
 
 IDS = torch.arange(24).view(2, 12) % 32
 IMAGES = torch.linspace(-1, 1, 384).sin().view(2, 3, 8, 8)  # the same in each process
-ROWS = torch.linspace(-1, 1, 14).cos().view(2, 7)
+FIVE = torch.cat([IMAGES, IMAGES[:, :2]], 1)
+ROWS, EIGHT = torch.linspace(-1, 1, 14).cos().view(2, 7), torch.linspace(-1, 1, 16).cos().view(2, 8)
 
 
 class Odd(nn.Module):
@@ -95,6 +96,33 @@ class Staged(nn.Module):
         return self.head(self.stage(self.stem(x)).mean((2, 3)))
 
 
+def _ended() -> nn.Module:
+    """Outputs that are batch-normed."""
+    return nn.Sequential(nn.Linear(7, 9), nn.ReLU(), nn.Linear(9, 5), nn.BatchNorm1d(5))
+
+
+def _transposed() -> nn.Module:
+    """Outputs that are columns of a weight."""
+    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.ConvTranspose2d(5, 4, 2))
+
+
+class Stream(nn.Module):
+    """A residual stream, and the layers behind its norms that read it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.embed, self.norm = nn.Embedding(19, width), nn.LayerNorm(width)
+        self.up, self.down = nn.Linear(width, 11), nn.Linear(11, width)
+        self.last, self.head = nn.LayerNorm(width), nn.Linear(width, 6)
+        for norm in (self.norm, self.last):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids % 19)
+        x = x + self.down(torch.relu(self.up(self.norm(x))))
+        return self.head(self.last(x))
+
+
 @dataclass(frozen=True)
 class Case:
     """A network and what it is to become.
@@ -105,6 +133,7 @@ class Case:
         spec: The specification.
         units: The paths of the modules that `fully_shard` is given, before the network itself.
         options: Of `fully_shard`.
+        larger: The student's inputs, where they are others.
     """
 
     make: Callable[[], nn.Module]
@@ -112,6 +141,7 @@ class Case:
     spec: Any
     units: tuple[str, ...] = ()
     options: Callable[[nn.Module], dict[str, Any]] = lambda model: {}
+    larger: Tensor | None = None
 
 
 def _second_dim(model: nn.Module) -> dict[str, Any]:
@@ -124,6 +154,23 @@ def _second_dim(model: nn.Module) -> dict[str, Any]:
 def _not_the_scale(model: nn.Module) -> dict[str, Any]:
     scale: Any = model.scale
     return {"ignored_params": {scale}, "reshard_after_forward": False}
+
+
+def _columns(model: nn.Module) -> dict[str, Any]:
+    from torch.distributed.tensor import Shard
+
+    return {"shard_placement_fn": lambda parameter: Shard(parameter.ndim - 1)}
+
+
+def _columns_of_up(model: nn.Module) -> dict[str, Any]:
+    from torch.distributed.tensor import Shard
+
+    up: Any = model.get_submodule("up")
+    return {"shard_placement_fn": lambda parameter: Shard(1) if parameter is up.weight else None}
+
+
+def _by_fours() -> nn.Module:
+    return nn.Sequential(nn.Linear(8, 12, bias=False), nn.Tanh(), nn.Linear(12, 8, bias=False))
 
 
 def _even() -> nn.Module:
@@ -144,3 +191,20 @@ CASES = {
     "left out": Case(Tied, IDS, {"inner": 17}, (), _not_the_scale),
     "columns": Case(_even, IDS, {"inner": 16}, (), _second_dim),
 }
+
+NEW = ("zero", "mean", "random")
+WHOLE = {  # those whose new entries depend on all of a teacher's tensor
+    **{f"{new} rows": Case(_ended, ROWS, [1.4, fxgrow.Outputs(8, new=new)], ("2",)) for new in NEW},
+    **{f"{new} columns": Case(_transposed, IMAGES, [1.4, fxgrow.Outputs(7, new=new)]) for new in NEW},
+    **{
+        f"{new} rows by columns": Case(_by_fours, EIGHT, [2.0, fxgrow.Outputs(13, new=new)], (), _columns)
+        for new in NEW
+    },
+    "inputs": Case(Odd, IMAGES, [1.4, fxgrow.Inputs("x", 5)], ("body",), larger=FIVE),
+    "means": Case(lambda: Stream(10), IDS, fxgrow.Widen("embed", 17, indivisible="average"), ("up",)),
+    "copies and means": Case(lambda: Stream(5), IDS, [{"up": 17}, fxgrow.Widen("embed", 13, indivisible="average")]),
+    "means in columns": Case(
+        lambda: Stream(12), IDS, fxgrow.Widen("embed", 20, indivisible="average"), (), _columns_of_up
+    ),
+}
+ALL = {**CASES, **WHOLE}

@@ -49,6 +49,16 @@ def trained(rank: int | None, output: Any, *, inside: bool) -> dict[str, Tensor]
     return {name: p.detach() for name, p in model.named_parameters()}
 
 
+def calibrated(rank: int) -> bool:
+    """Whether a replica is calibrated as a model alone is."""
+    norm, batches = fxgrow.Deepen("0", norm="batch", calibrated=True), [batch(1, None), batch(2, None)]
+    wrapped = DistributedDataParallel(net())
+    fxgrow.grow(wrapped, 1.5, batch(0, 0), calibration=batches if rank else None)  # which nothing takes
+    student: Any = fxgrow.grow(wrapped, norm, batch(0, 0), calibration=batches)
+    alone = fxgrow.grow(net(), norm, batch(0, 0), calibration=batches).state_dict()
+    return all(torch.equal(t, alone[name]) for name, t in student.module.state_dict().items())
+
+
 def kept() -> list[bool]:
     """Whether a student's wrapper has the options, the mode and the hook of its teacher's, and a plan is applied so."""
     wrapped = DistributedDataParallel(net(), **OPTIONS).eval()
@@ -80,6 +90,15 @@ def refused(rank: int) -> list[str]:
         with pytest.raises(fxgrow.GrowError) as caught:
             fxgrow.grow(wrapped, spec, batch(0, 0), optimizer=optimizer, seed=seed)
         said.append(str(caught.value))
+    for options in ({"warmup": rank}, {"reset": bool(rank)}):
+        with pytest.raises(fxgrow.GrowError, match="the same reset and warmup"):
+            fxgrow.grow(wrapped, {"0": 12}, batch(0, 0), optimizer=optimizer, **options)  # type: ignore[arg-type]
+    with pytest.raises(fxgrow.GrowError, match="different optimizers"):
+        fxgrow.grow(wrapped, {"0": 12}, batch(0, 0), optimizer=optimizer if rank else None)
+    norm = fxgrow.Deepen("0", norm="batch", calibrated=True)
+    with pytest.raises(fxgrow.GrowError) as of_batches:
+        fxgrow.grow(wrapped, norm, batch(0, 0), optimizer=optimizer, calibration=[batch(1, rank), batch(2, 0)])
+    said.append(str(of_batches.value))
     with pytest.raises(fxgrow.GrowError) as caught:
         fxgrow.widths(wrapped, batch(0, 0))
     assert [id(p) for p in optimizer.param_groups[0]["params"]] == before
@@ -89,7 +108,7 @@ def refused(rank: int) -> list[str]:
 def one_rank(rank: int, number: int) -> tuple[Any, ...]:
     students = [trained(rank, "module", inside=False)]
     students += [trained(rank, output, inside=True) for output in ("graph", "module")]
-    return students, kept(), refused(rank)
+    return students, [*kept(), calibrated(rank)], refused(rank)
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +128,15 @@ def test_two_processes_grow_the_same_and_train_on_as_one(ranks: list[Any]) -> No
 
 
 def test_a_students_wrapper_has_the_options_of_its_teachers(ranks: list[Any]) -> None:
-    assert ranks[0][1] == ranks[1][1] == [True] * 7
+    assert ranks[0][1] == ranks[1][1] == [True] * 8
 
 
 def test_what_one_of_two_replicas_cannot_grow_none_does(ranks: list[Any]) -> None:
-    (good, of_seeds, looked), (bad, _, _) = (refusals for _, _, refusals in ranks)
+    (good, of_seeds, of_batches, looked), (bad, _, of_its_batches, _) = (refusals for _, _, refusals in ranks)
     assert "process 1 cannot grow the model" in good
     assert "nothing like it" in good
     assert "nothing like it" in bad
     assert "different plans" in of_seeds
+    assert "different batches of calibration" in of_batches
+    assert "different batches of calibration" in of_its_batches
     assert "grow model.module on every process" in looked

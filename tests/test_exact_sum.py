@@ -28,7 +28,7 @@ def divided(parts: list[Tensor]) -> float:
             largest.append(numbers)
             raise Stop
         if how == "max":
-            return torch.stack(largest).max()
+            return torch.stack(largest).amax(0)
         if len(sums) < len(parts):
             sums.append(numbers)
             raise Stop

@@ -18,11 +18,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import fxgrow
+from fxgrow import methods
+from fxgrow.rewrite import fill
 from tests.analysed import Output
 from tests.check import randomise
 from tests.decoders import Config, Decoder
 from tests.golden_net import golden_inputs, golden_net, golden_plan
 from tests.nets import NETS
+from tests.sharded_nets import IDS, NEW, Stream
 from tests.test_module_depth import Referred
 
 OUTPUTS: tuple[Output, ...] = ("graph", "module")
@@ -58,13 +61,24 @@ def grown_both_ways(model: nn.Module, plan: fxgrow.Plan, x: Any, folder: Path, *
     return [*differences(load_file(folder / "student.safetensors"), fxgrow.apply(plan, model, x)), *files]
 
 
-@pytest.mark.parametrize("method", ["auto", "split", "even", "zero_out", "noise"])
+@pytest.mark.parametrize("method", methods.names())
 @pytest.mark.parametrize("name", ["res_net", "shuffle_chain", "vit_multihead_attention", "autoencoder"])
 def test_the_bits_are_those_of_growing_in_memory(name: str, method: str, tmp_path: Path) -> None:
     net = NETS[name]
     teacher, x = randomise(net.make()), net.inputs()
     plan = fxgrow.plan(fxgrow.widths(teacher, x), 2.0, method=method, seed=3)
     assert not grown_both_ways(teacher, plan, x, tmp_path, threads=2)
+
+
+SPECS: list[Any] = [fxgrow.Widen("embed", 17, indivisible="average"), *[fxgrow.Outputs(9, new=new) for new in NEW]]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_entries_that_depend_on_whole_tensors(spec: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(fill, "PART", 48)
+    teacher = randomise(Stream(10))
+    plan = fxgrow.plan(fxgrow.widths(teacher, IDS), [spec, {"up": 17}])
+    assert not grown_both_ways(teacher, plan, IDS, tmp_path, threads=2)
 
 
 @pytest.mark.parametrize("name", SOME)

@@ -210,8 +210,9 @@ def test_noise_is_five_per_cent_of_equal_shares() -> None:
 
 
 def test_noise_on_one_entry_is_a_number() -> None:
-    columns = _columns([0], 1)
-    noisy = methods.method("noise").contract(torch.full((1, 2), 3.0), columns, named_generator(0, "w"))
+    teacher = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Tanh(), torch.nn.Linear(1, 1))
+    torch.nn.init.constant_(teacher[2].weight, 3.0)  # type: ignore[arg-type]
+    noisy = fxgrow.grow(teacher, 2.0, torch.randn(2, 2), method="noise").get_parameter("2.weight").detach()
     assert noisy.isfinite().all()
     assert float(noisy.sum()) == pytest.approx(3.0)
 

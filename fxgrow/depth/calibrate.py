@@ -14,6 +14,8 @@ from ..base.wording import a_type
 from ..errors import PlanError, in_words
 from ..model.call_args import taken
 from ..model.layer_kinds import BATCH_NORM, is_a
+from ..model.partition import local_part, partition_of
+from ..model.sharded import is_dtensor
 from ..model.tree import set_training
 from ..model.walk import modules
 
@@ -74,7 +76,7 @@ def calibrate(student: nn.Module, new: Iterable[str], batches: Iterable[Any]) ->
         PlanError: There is no batch, the student does not run on one, or the statistics overflow the dtype.
     """
     norms = {student.get_submodule(f"{path}.norm"): _Moments() for path in new}
-    batches = [batches] if isinstance(batches, Tensor | Mapping) else batches
+    batches = as_batches(batches)
     with step("calibrating"), _recorded(norms), _in_eval_mode(student):
         _run_on_all(student, batches)
     for norm, moments in norms.items():
@@ -82,12 +84,19 @@ def calibrate(student: nn.Module, new: Iterable[str], batches: Iterable[Any]) ->
             raise PlanError(
                 "calibration has no batches; an iterator is empty after its first use, so give a list or a DataLoader"
             )
-        _init_as_identity(norm, moments)
-        if not all(bool(tensor.isfinite().all()) for tensor in norm.state_dict().values()):
+        values = _of_identity(norm, moments)
+        if not all(bool(value.isfinite().all()) for _, value in values):
             raise PlanError(
                 f"the variance of the calibration data is not finite in {next(norm.parameters()).dtype}; calibrate "
                 "with scaled inputs or in another dtype"
             )
+        for tensor, value in values:
+            _set(tensor, value)
+
+
+def as_batches(batches: Iterable[Any]) -> Iterable[Any]:
+    """Batches to go through, where one batch alone may be given."""
+    return [batches] if isinstance(batches, Tensor | Mapping) else batches
 
 
 @contextmanager
@@ -134,14 +143,23 @@ def _run_on_all(student: nn.Module, batches: Iterable[Any]) -> None:
         ) from error
 
 
-def _init_as_identity(norm: Any, moments: _Moments) -> None:
-    """Set the statistics of a norm, and the weight and bias that invert the normalisation."""
-    variance = moments.variance
-    with torch.no_grad():
-        of_batches = is_a(norm, BATCH_NORM)
-        if of_batches:
-            norm.running_mean.copy_(moments.mean)
-            norm.running_var.copy_(variance)
-            variance = norm.running_var.double()  # rounded to the buffer's dtype
-        norm.weight.copy_((variance + norm.eps).sqrt())
-        norm.bias.copy_(moments.mean)
+def _of_identity(norm: Any, moments: _Moments) -> list[tuple[Tensor, Tensor]]:
+    """The statistics of a norm, and the weight and bias that invert the normalisation; each with what it is to be."""
+    mean, variance, values = moments.mean, moments.variance, []
+    if is_a(norm, BATCH_NORM):
+        rounded = variance.to(norm.running_var.dtype)
+        values = [(norm.running_mean, mean.to(norm.running_mean.dtype)), (norm.running_var, rounded)]
+        variance = rounded.double()
+    weight = (variance + norm.eps).sqrt().to(norm.weight.dtype)
+    return [*values, (norm.weight, weight), (norm.bias, mean.to(norm.bias.dtype))]
+
+
+@torch.no_grad()
+def _set(tensor: Tensor, value: Tensor) -> None:
+    """Write a vector, or this process's part of it."""
+    if not is_dtensor(tensor):
+        tensor.copy_(value)
+        return
+    partition = partition_of(tensor, "a norm")
+    start, stop = (0, len(value)) if partition.dim is None else partition.own(len(value))
+    local_part(tensor).copy_(value[start:stop])

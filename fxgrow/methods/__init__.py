@@ -23,7 +23,7 @@ from . import (  # noqa: F401 - each file registers its method
 )
 from .arithmetic import divide, fill_new, normal, random_entries, silence
 from .columns import Columns, Where, take
-from .registry import Method, method, names, register
+from .registry import Method, Part, method, names, register
 
 DEFAULT = auto.Auto.name
 
@@ -31,6 +31,7 @@ __all__ = [
     "DEFAULT",
     "Columns",
     "Method",
+    "Part",
     "Where",
     "divide",
     "fill_new",

@@ -1,4 +1,4 @@
-"""The arithmetic of methods: random, zero and mean entries, and the division of a weight among replicas.
+"""The arithmetic of methods: random and zero entries, and the division of a weight among replicas.
 
 In: a gathered tensor and its grown dimension (`Columns`). Out: the same tensor, changed in place. Random numbers are
 drawn on the CPU, so that they are the same on every device.
@@ -24,12 +24,6 @@ Share = Callable[[torch.Size, int], tuple[Tensor, float]]  # (shape, parts left)
 def normal(shape: torch.Size, like: Tensor, generator: Generator) -> Tensor:
     """Standard normal numbers of a shape, with the dtype and device of `like`."""
     return torch.randn(shape, generator=generator, dtype=torch.float32).to(like)
-
-
-def mean_of_old(tensor: Tensor, columns: Columns) -> Tensor:
-    """The mean over the old entries of a grown dimension, float64; the dimension is kept with size 1."""
-    old = torch.nonzero(columns.original).flatten().to(tensor.device)
-    return tensor.index_select(columns.dim, old).mean(columns.dim, keepdim=True, dtype=torch.float64)
 
 
 def fill_new(tensor: Tensor, columns: Columns, entries: Tensor) -> Tensor:

@@ -44,13 +44,6 @@ class Columns:
     mean: float = 0.0
     std: float = 1.0
 
-    def of(self, teacher: Tensor, moments: bool) -> Columns:
-        """The same with the moments of the teacher's tensor, if these are asked for."""
-        if not moments:
-            return self
-        old = teacher.double()
-        return replace(self, mean=float(old.mean()), std=float(old.std(correction=0)))
-
     def within(self, start: int, stop: int) -> Columns:
         """The same of the entries from `start` to `stop` alone, in their own count."""
         return replace(self, index=self.index[start:stop], original=self.original[start:stop])
@@ -59,6 +52,11 @@ class Columns:
     def count(self) -> int:
         """The number of new entries."""
         return int((~self.original).sum())
+
+    @cached_property
+    def parts(self) -> Tensor:
+        """Of each new entry the number of entries that copy the same old one, including that, int64."""
+        return torch.bincount(self.index)[self.index[~self.original]]
 
     @cached_property
     def new(self) -> Tensor:

@@ -6,11 +6,7 @@ every parameter and statistic are the mean of the old entries.
 
 from __future__ import annotations
 
-from torch import Generator, Tensor
-
-from .arithmetic import fill_new, mean_of_old
-from .columns import Columns
-from .registry import NewRows, register
+from .registry import NewRows, Part, register
 
 
 @register
@@ -20,11 +16,5 @@ class MeanRows(NewRows):
     name = "mean_rows"
     source = "Hewitt, Initializing New Word Embeddings for Pretrained Language Models (2021)"
 
-    def produce(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        return fill_new(weight, columns, mean_of_old(weight, columns))
-
-    def bias(self, bias: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        return fill_new(bias, columns, mean_of_old(bias, columns))
-
-    def carry(self, tensor: Tensor, columns: Columns, generator: Generator, *, shift: bool) -> Tensor:
-        return fill_new(tensor, columns, mean_of_old(tensor, columns))
+    def begins_as_mean(self, part: Part, *, shift: bool = False) -> bool:
+        return True

@@ -1,6 +1,7 @@
-"""Even split, plus noise of 5 % of the standard deviation of the new columns. Does not preserve the function.
+"""Even split, plus noise of 5 % of the standard deviation of the shares. Does not preserve the function.
 
 Public Net2Net scripts add this noise so that replicas get different gradients. Included as a baseline.
+The standard deviation is that of all entries of the teacher's weight, over the number of replicas.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from .arithmetic import divide, normal
 from .columns import Columns
 from .registry import Method, register
 
-RELATIVE_STD = 5e-2  # standard deviation of the noise, relative to that of the new columns
+RELATIVE_STD = 5e-2  # standard deviation of the noise, relative to that of the shares
 
 
 @register
@@ -22,10 +23,14 @@ class Noise(Method):
     name = "noise"
     preserves_function = False
     replicas = True
+    separable = True
+    moments = True
     source = "the noise term of public Net2Wider scripts"
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
         weight = divide(weight, columns, lambda _, parts: (torch.ones(()), 1 / parts))
         part = weight.index_select(columns.dim, columns.new)
-        noise = normal(part.shape, part, generator) * (RELATIVE_STD * part.float().std(correction=0)).to(part)
+        shape = [-1 if dim == columns.dim else 1 for dim in range(part.ndim)]
+        deviations = (RELATIVE_STD * columns.std / columns.parts).to(part).view(shape)
+        noise = normal(part.shape, part, generator) * deviations
         return weight.index_copy_(columns.dim, columns.new, part + noise)

@@ -16,6 +16,7 @@ class RandomInit(Method):
     name = "random_init"
     preserves_function = False
     replicas = False
+    separable = True
     source = "He et al., arXiv 1502.01852"
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:

@@ -18,6 +18,7 @@ class RandomPad(Method):
     name = "random_pad"
     preserves_function = False
     replicas = False
+    separable = True
     source = "the random-pad baseline of a public Keras script"
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:

@@ -7,13 +7,15 @@ the new entries, in each of the two roles of the dimension: produced by the weig
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from torch import Generator, Tensor
 
 from ..errors import PlanError
 from .arithmetic import silence
 from .columns import Columns
+
+Part = Literal["contract", "produce", "bias", "carry"]  # the function of a method that fills a tensor
 
 
 class Method(ABC):
@@ -24,7 +26,7 @@ class Method(ABC):
         preserves_function: Whether the student computes the same function as the teacher.
         replicas: Whether new channels are replicas of old ones, as means, norms and maxima over channels require.
         separable: Whether it fills each index of the other dimensions, and each new index of its own, independently of
-            the others, so that a weight can be filled block by block.
+            the others, so that a weight can be filled block by block. Models that are sharded need it.
         overwrites: Whether it writes new entries without reading them, where it contracts, and where it is not for
             replicas also where it produces; they are then not gathered before.
         moments: Whether it needs the mean and the standard deviation of the teacher's tensor (`Columns.mean`, `.std`).
@@ -92,12 +94,22 @@ class Method(ABC):
         """
         return tensor
 
+    def begins_as_mean(self, part: Part, *, shift: bool = False) -> bool:
+        """Whether each new entry is gathered as the mean of all old ones along the dimension, not as a copy of one.
+
+        Args:
+            part: Which function fills the tensor; never "contract".
+            shift: As for `carry`.
+        """
+        return False
+
 
 class NewRows(Method):
     """Base of methods for new model outputs (`Outputs`): rows that are no replicas, with zero columns in consumers."""
 
     preserves_function = True
     replicas = False
+    separable = True
     carries = True
     offered = False
     zero_columns = True

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
-from .arithmetic import fill_new, mean_of_old, silence
+from .arithmetic import silence
 from .columns import Columns
-from .registry import NewRows, register
+from .registry import NewRows, Part, register
 
 
 @register
@@ -28,6 +28,7 @@ class ZeroRows(NewRows):
         return silence(bias, columns)
 
     def carry(self, tensor: Tensor, columns: Columns, generator: Generator, *, shift: bool) -> Tensor:
-        if shift:
-            return silence(tensor, columns)
-        return fill_new(tensor, columns, mean_of_old(tensor, columns))
+        return silence(tensor, columns) if shift else tensor
+
+    def begins_as_mean(self, part: Part, *, shift: bool = False) -> bool:
+        return part == "carry" and not shift

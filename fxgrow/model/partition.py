@@ -74,7 +74,10 @@ def partition_of(tensor: Any, name: str) -> Partition:
     divided = [(at, one) for at, one in enumerate(placements) if type(one) is dtensors().Shard]
     copied = [one for one in placements if type(one) is dtensors().Replicate]
     if len(divided) > 1 or len(divided) + len(copied) < len(placements):
-        raise GrowError(f"{name!r} is placed as {placements}; what is divided along one dimension of the mesh grows")
+        raise GrowError(
+            f"{name!r} is placed as {placements}; only what is divided along one dimension of the mesh grows: "
+            "with tensor parallelism, grow the model before parallelize_module and fully_shard"
+        )
     if not divided:
         return Partition(mesh, placements, None, None, 0, 1)
     at, shard = divided[0]

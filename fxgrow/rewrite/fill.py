@@ -10,13 +10,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .. import methods
+from ..base.exact_sum import Reduce, alone, exact_mean_and_std
 from ..base.progress import advance
 from ..base.rng import block_generator
 from ..base.roles import SHIFTS
@@ -26,27 +28,11 @@ from ..methods import Columns
 from ..plans.entries import TensorPlan, Width
 from ..plans.growth_plan import Plan
 from .block import Block, in_parts, of_parts
+from .extended import Extension, extended
+from .index_maps import Held, IndexMap, Moments, Run, within
 
 PART = 1 << 20  # entries of a new tensor that are made at a time
-MANY = 64  # runs of an index map, from which on they are no faster than an index
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Which entries of a teacher's tensor are there, where others are not.
-
-    Attributes:
-        dim: The dimension.
-        old: The entries along it that are, sorted, int64, at least one.
-    """
-
-    dim: int
-    old: Tensor
-
-    def positions(self, index: Tensor) -> Tensor:
-        """Where the entries of an index are among those that are there; 0 for one that is not."""
-        at = torch.searchsorted(self.old, index).clamp_(max=len(self.old) - 1)
-        return at.masked_fill_(self.old[at] != index, 0)
+_EXTENSIONS: dict[str, Literal["mean", "size"]] = {"mean": "mean", "gain": "mean", "draw": "size"}  # else zero
 
 
 class Filling:
@@ -54,8 +40,8 @@ class Filling:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self._maps: dict[tuple[Layout, torch.device], IndexMap] = {}
-        self._columns: dict[tuple[Layout, int, str, int, torch.device], Columns] = {}
+        self._maps: dict[tuple[Layout, tuple[str, ...], torch.device], IndexMap] = {}
+        self._columns: dict[tuple[Layout, tuple[str, ...], int, str, int, torch.device], Columns] = {}
         statistics = [planned.layouts[0] for planned in plan.tensors if planned.kind == "running_var"]
         self._normed = {name for layout in statistics for name in atoms(layout)}
 
@@ -85,7 +71,8 @@ class Filling:
 
         Args:
             planned: The tensor's part of the plan.
-            tensor: The teacher's tensor, of the old shape, with data; or those of its entries that are held.
+            tensor: The teacher's tensor, of the old shape, with data; or those of its entries that are held, extended
+                (`extensions`).
             held: Which these are. Only the new entries that copy one of them are right then.
 
         Raises:
@@ -100,20 +87,23 @@ class Filling:
         if not used and held is None:
             yield from copies(tensor)
             return
-        teacher, tensor = tensor, self._extended(planned, tensor)
-        # norms and tables stay gathered, but for what the method says
-        weighs = planned.kind == "bias" or "contract" in planned.roles
-        filled = [(dim, name) for dim, name in used if weighs or methods.method(name).carries]
+        filled = [(dim, name) for dim, name in used if _fills(planned, name)]
+        if held is None:
+            moments = self.moments(planned, tensor)
+            tensor, _ = extended(tensor, self.extensions(planned))
+        else:
+            moments = held.moments
         fan_in = shape[1:].numel() if len(shape) > 1 else 1
         steps = [
-            (how, self._column(planned.layouts[dim], dim, name, fan_in, tensor.device).of(teacher, how.moments))
+            (how, column if moments is None else replace(column, mean=moments[0], std=moments[1]))
             for dim, name in filled
             for how in (methods.method(name),)
+            for column in (self._column(planned, dim, name, fan_in, tensor.device),)
         ]
         along, number = _blocks(planned, shape, steps)
-        maps = {dim: self._map(planned.layouts[dim], tensor.device) for dim, _ in used}
+        maps = {dim: self._map(planned, dim, tensor.device) for dim, _ in used}
         if held is not None:
-            maps[held.dim] = self._map(planned.layouts[held.dim], tensor.device).of(held)
+            maps[held.dim] = self._map(planned, held.dim, tensor.device).of(held)
         sources = [_Source(dim, known, _written_later(planned, dim, steps)) for dim, known in maps.items()]
 
         def fill(block: int, start: int, stop: int, target: Tensor) -> None:
@@ -124,7 +114,7 @@ class Filling:
                 part = _by_method(planned, part, here, how, draws)
             for dim in planned.drawn:
                 draws = block_generator(self.plan.seed, f"{planned.name} means", dim, block)
-                _draw(part, dim, self._width(planned.layouts[dim]).mean_channels, draws)
+                _draw(part, dim, self._width(planned.layouts[dim]), draws)
             if part is not target:
                 target.copy_(part)
             advance(whole * (stop - start) / shape[along])
@@ -145,101 +135,68 @@ class Filling:
                 )
         return used
 
-    # -- channels that carry means ---------------------------------------------------------------
+    # -- what the teacher's tensor says as a whole ------------------------------------------------
+
+    def extensions(self, planned: TensorPlan) -> dict[int, Extension]:
+        """By dimension the entry that is added to the teacher's, because new entries copy it."""
+        found = {}
+        for dim, part in enumerate(planned.mean_fill or [""] * len(planned.layouts)):
+            if part:
+                gain = math.sqrt(self._width(planned.layouts[dim]).variance) if part == "gain" else 1.0
+                found[dim] = Extension(_EXTENSIONS.get(part, "zero"), gain)
+            elif self._means(planned, dim):
+                found[dim] = Extension("mean")
+        return found
+
+    def moments(self, planned: TensorPlan, tensor: Tensor, reduce: Reduce = alone) -> Moments | None:
+        """The mean and the standard deviation of a teacher's tensor, if a method needs them; arguments as for sums."""
+        names = [name for dim in range(len(planned.layouts)) for name in self._methods(planned, dim)]
+        if not any(_fills(planned, name) and methods.method(name).moments for name in names):
+            return None
+        return exact_mean_and_std(tensor, math.prod(map(self.plan.old_size, planned.layouts)), reduce)
+
+    def index(self, planned: TensorPlan, dim: int) -> tuple[Tensor, Tensor]:
+        """As `Plan.index`, where an entry that copies the extension has the dimension's old size, and is no replica."""
+        layout = planned.layouts[dim]
+        index, original = self.plan.index(layout)
+        copies = torch.zeros(len(index), dtype=torch.bool)
+        if only_atom(layout) is not None and (number := self._width(layout).mean_channels):
+            copies[-number:] = True
+        for name in self._means(planned, dim):
+            copies |= ~_of_method(self.plan, layout, name, index, original)[1]
+        return index.masked_fill(copies, self.plan.old_size(layout)), original | copies
+
+    def _means(self, planned: TensorPlan, dim: int) -> tuple[str, ...]:
+        """The methods by which a dimension grows whose new entries are gathered as the mean of the old ones."""
+        part = _part(planned, dim)
+        if part == "contract":
+            return ()
+        used = [methods.method(name) for name in self._methods(planned, dim) if _fills(planned, name)]
+        return tuple([how.name for how in used if how.begins_as_mean(part, shift=planned.kind in SHIFTS)])
 
     def _width(self, layout: Layout) -> Width:
         return self.plan.width(str(only_atom(layout)))
 
-    def _extended(self, planned: TensorPlan, tensor: Tensor) -> Tensor:
-        """The teacher's tensor with one more entry, for channels that carry means, in each dimension that has them."""
-        for dim, part in enumerate(planned.mean_fill):
-            if part == "gain":
-                eta = math.sqrt(self._width(planned.layouts[dim]).variance)
-                tensor = (tensor.double() * eta).to(tensor.dtype)
-            if part in ("mean", "gain"):
-                more = tensor.double().mean(dim, keepdim=True).to(tensor.dtype)
-            elif part:
-                more = torch.zeros_like(tensor.narrow(dim, 0, 1))
-            if part:
-                tensor = torch.cat([tensor, more], dim)
-        return tensor
-
     # -- made once -------------------------------------------------------------------------------
 
-    def _map(self, layout: Layout, device: torch.device) -> IndexMap:
-        key = (layout, device)
+    def _map(self, planned: TensorPlan, dim: int, device: torch.device) -> IndexMap:
+        key = (planned.layouts[dim], self._means(planned, dim), device)
         if key not in self._maps:
-            index, original = self.plan.index(layout)
-            if only_atom(layout) is not None and (number := self._width(layout).mean_channels):
-                index[-number:] = self.plan.old_size(layout)  # the entry that is added to it
-                original[-number:] = True
-            self._maps[key] = IndexMap(index, original, device)
+            self._maps[key] = IndexMap(*self.index(planned, dim), device)
         return self._maps[key]
 
-    def _column(self, layout: Layout, dim: int, name: str, fan_in: int, device: torch.device) -> Columns:
-        key = (layout, dim, name, fan_in, device)
+    def _column(self, planned: TensorPlan, dim: int, name: str, fan_in: int, device: torch.device) -> Columns:
+        layout, means = planned.layouts[dim], self._means(planned, dim)
+        key = (layout, means, dim, name, fan_in, device)
         if key not in self._columns:
-            known = self._map(layout, device)
+            known = self._map(planned, dim, device)
             index, original = _of_method(self.plan, layout, name, known.index, known.original)
-            if only_atom(layout) is not None and (number := self._width(layout).mean_channels):
+            if alike := torch.nonzero(index == self.plan.old_size(layout)).flatten().tolist():
                 index = index.clone()
-                index[-number:] += torch.arange(number)  # nobody's replicas
+                index[alike] += torch.arange(len(alike))  # nobody's replicas
             normed = not self._normed.isdisjoint(atoms(layout))
             self._columns[key] = Columns(dim, index, original, device, normed, fan_in)
         return self._columns[key]
-
-
-class IndexMap:
-    """The index map of one layout, for use on one device.
-
-    Attributes:
-        index: As `Plan.index` gives it, on the CPU.
-        original: The same.
-        there: The index on the device.
-        runs: Which ranges of new entries are which ranges of old ones, as (start, start of the old ones, number);
-            empty where they would be many.
-        old: The same of the original entries alone.
-    """
-
-    def __init__(self, index: Tensor, original: Tensor, device: torch.device) -> None:
-        self.index, self.original, self.there = index, original, index.to(device)
-        positions = torch.arange(len(index))
-        self.runs = _runs(positions, index)
-        self.old = _runs(positions[original], index[original])
-
-    def of(self, held: Held) -> IndexMap:
-        """The same for a tensor of which only some entries are there."""
-        return IndexMap(held.positions(self.index), self.original, self.there.device)
-
-    def gather(self, source: Tensor, dim: int, start: int = 0, stop: int | None = None) -> Tensor:
-        """The new entries from `start` to `stop` along a dimension: a view where they are one range of old ones."""
-        inside = _within(self.runs, start, len(self.index) if stop is None else stop)
-        if len(inside) == 1:
-            return source.narrow(dim, inside[0][1], inside[0][2])
-        return source.index_select(dim, self.there[start:stop])
-
-
-Run = tuple[int, int, int]  # (start among the new entries, start among the old ones, number)
-
-
-def _runs(positions: Tensor, index: Tensor) -> tuple[Run, ...]:
-    if not len(index):
-        return ()
-    seams = torch.nonzero((index.diff() != 1) | (positions.diff() != 1)).flatten().tolist()
-    if len(seams) >= MANY:
-        return ()
-    bounds = itertools.pairwise([0, *(seam + 1 for seam in seams), len(index)])
-    return tuple([(int(positions[a]), int(index[a]), b - a) for a, b in bounds])
-
-
-def _within(runs: Sequence[Run], start: int, stop: int) -> list[Run]:
-    """The parts of runs that lie in a range of new entries, counted from its start."""
-    inside: list[Run] = []
-    for new, old, number in runs:
-        first, last = max(new, start), min(new + number, stop)
-        if first < last:
-            inside.append((first - start, old + first - new, last - first))
-    return inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,15 +216,18 @@ class _Source:
     def runs(self, start: int, stop: int) -> list[Run] | None:
         """The ranges to copy; None where they would be many."""
         runs = self.map.old if self.overwritten else self.map.runs
-        return _within(runs, start, stop) if runs else None
+        return within(runs, start, stop) if runs else None
 
 
-def _draw(weight: Tensor, dim: int, number: int, draws: torch.Generator) -> None:
-    """Columns for channels that are zero now: uniform, between the mean of the others' sizes and its negative."""
-    old = weight.shape[dim] - number
-    size = weight.narrow(dim, 0, old).abs().mean(dim, keepdim=True)
-    place = weight.narrow(dim, old, number)
-    place.copy_((torch.rand(place.shape, generator=draws, dtype=torch.float32) * 2 - 1).to(place) * size)
+def _draw(weight: Tensor, dim: int, width: Width, draws: torch.Generator) -> None:
+    """Columns for channels that are zero now: uniform, between the mean of the others' sizes and its negative.
+
+    They hold the mean size of the teacher's columns, each of which is divided among its copies.
+    """
+    number = width.mean_channels
+    place = weight.narrow(dim, weight.shape[dim] - number, number)
+    drawn = torch.rand(place.shape, generator=draws, dtype=torch.float32) * 2 - 1
+    place.mul_((drawn * (width.old / (width.new - number))).to(place))
 
 
 _Steps = Sequence[tuple[methods.Method, Columns]]
@@ -320,6 +280,20 @@ def _methods(plan: Plan, layout: Layout) -> tuple[str, ...]:
     return tuple(dict.fromkeys(method for n in atoms(layout) if (method := plan.method_of(n))))
 
 
+def _fills(planned: TensorPlan, name: str) -> bool:
+    """Whether a method fills a tensor: norms and tables stay gathered, but for what the method says."""
+    return planned.kind == "bias" or "contract" in planned.roles or methods.method(name).carries
+
+
+def _part(planned: TensorPlan, dim: int) -> methods.Part:
+    """Which function of a method fills a tensor along a dimension."""
+    if planned.roles[dim] == "contract":
+        return "contract"
+    if "contract" in planned.roles:
+        return "produce"
+    return "bias" if planned.kind == "bias" else "carry"
+
+
 def _of_method(plan: Plan, layout: Layout, name: str, index: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
     """The index map for one method: what others grow looks as if it had not grown."""
     if len(_methods(plan, layout)) == 1:
@@ -341,13 +315,11 @@ def _by_method(
     how: methods.Method,
     draws: torch.Generator,
 ) -> Tensor:
-    if planned.roles[column.dim] == "contract":
-        return how.contract(grown, column, draws)
-    if "contract" in planned.roles:
-        return how.produce(grown, column, draws)
-    if planned.kind == "bias":
-        return how.bias(grown, column, draws)
-    return how.carry(grown, column, draws, shift=planned.kind in SHIFTS)
+    part = _part(planned, column.dim)
+    if part == "carry":
+        return how.carry(grown, column, draws, shift=planned.kind in SHIFTS)
+    fill = {"contract": how.contract, "produce": how.produce, "bias": how.bias}[part]
+    return fill(grown, column, draws)
 
 
 def copies(tensor: Tensor) -> Iterator[Block]:

@@ -50,14 +50,14 @@ def check_calibration(plan: Plan, batches: Iterable[Any] | None) -> None:
     Raises:
         PlanError: There are none, or what was given is not iterable.
     """
-    calibrated = _calibrated(plan)
+    calibrated = calibrated_layers(plan)
     if batches is None and calibrated:
         raise PlanError(f"{calibrated[0].path} is to be calibrated: give batches of inputs as calibration")
     if batches is not None:
         check_batches(batches)
 
 
-def _calibrated(plan: Plan) -> list[Insert]:
+def calibrated_layers(plan: Plan) -> list[Insert]:
     """The new layers whose norms are to take their statistics from data."""
     return [one for one in plan.changes if isinstance(one, Insert) and one.calibrated]
 
@@ -75,7 +75,7 @@ def student_of(traced: Traced, plan: Plan, model: nn.Module, batches: Iterable[A
         PlanError: The model has other parameters than the plan, there is no room for the student, or the batches do
             not run.
     """
-    calibrated = _calibrated(plan)
+    calibrated = calibrated_layers(plan)
     if batches is not None:
         check_batches(batches)
     tensors = named_tensors(model)

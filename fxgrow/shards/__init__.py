@@ -4,5 +4,5 @@ In: a sharded model, a specification or a plan, and the optimizer that trains it
 the meta device, alike on each process; the processes tell one another whether they have one (`agreement`). Each then
 knows from the plan which old rows every process needs, sends its own to the others (`exchange`), makes its new rows
 from those alone (`fill_shards`), and grows the optimizer's state in the same way (`moments`). `units` repeats the calls
-of `fully_shard`. Out: the student, sharded as the teacher was.
+of `fully_shard`, and `batches` calibrates new norms. Out: the student, sharded as the teacher was.
 """

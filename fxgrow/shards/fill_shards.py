@@ -13,8 +13,10 @@ from ..errors import GrowError
 from ..model.partition import Partition, Range
 from ..plans.entries import TensorPlan
 from ..plans.growth_plan import Plan
-from ..rewrite.block import Block
-from ..rewrite.fill import Filling, Held, methods_of
+from ..rewrite.block import Block, in_parts
+from ..rewrite.extended import Division, extended
+from ..rewrite.fill import Filling, methods_of
+from ..rewrite.index_maps import Held
 from .exchange import exchanged
 
 
@@ -31,17 +33,12 @@ class ShardFilling:
         Raises:
             GrowError: It cannot; the message says why.
         """
-        dim = partition.dim
-        if dim is None:
-            return
-        if (planned.mean_fill and planned.mean_fill[dim]) or dim in planned.drawn:
-            raise GrowError(
-                f"{planned.name!r} gets channels that carry means of all its rows, which no process has: choose a "
-                "width that its parts divide, or grow the model before it is sharded"
-            )
         odd = [how.name for how in methods_of(self.plan, planned) if not how.separable]
-        if odd:
-            raise GrowError(f"method {odd[0]!r} reads whole tensors, and {planned.name!r} is sharded; choose another")
+        if partition.dim is not None and odd:
+            raise GrowError(
+                f"{planned.name!r} is sharded, and method {odd[0]!r} does not say that it fills parts of tensors "
+                "(separable); choose another method"
+            )
 
     def __call__(self, planned: TensorPlan, local: Tensor, partition: Partition, target: Tensor) -> None:
         """Fill this process's new part; all processes call it for the same parameters in the same order.
@@ -52,16 +49,25 @@ class ShardFilling:
             partition: How both are divided.
             target: This process's part of the student's, written in place.
         """
+        if local.is_complex():
+            self(in_parts(planned), torch.view_as_real(local), partition, torch.view_as_real(target))
+            return
         if partition.dim is None:
             self._fill(planned, local, None, 0, (0, target.shape[0]), target)
             return
-        dim, layout = partition.dim, planned.layouts[partition.dim]
-        index, _ = self.plan.index(layout)
+        dim, old = partition.dim, self.plan.old_size(planned.layouts[partition.dim])
+        moments = self.filling.moments(planned, local, partition.reduce)
+        division = Division(dim, old, partition.reduce)
+        tensor, more = extended(local, self.filling.extensions(planned), division)
+        index, _ = self.filling.index(planned, dim)
         needed = [index[start:stop].unique() for start, stop in partition.ranges(len(index))]
-        rows = exchanged(local, partition, self.plan.old_size(layout), needed)
-        if target.numel():
-            held = Held(dim, needed[partition.rank])
-            self._fill(planned, rows, held, dim, partition.own(len(index)), target)
+        rows = exchanged(tensor, partition, old, [one[one < old] for one in needed])
+        if not target.numel():
+            return
+        if more is not None and bool((needed[partition.rank] == old).any()):
+            rows = torch.cat([rows, more], dim)
+        held = Held(dim, needed[partition.rank], moments)
+        self._fill(planned, rows, held, dim, partition.own(len(index)), target)
 
     def _fill(self, planned: TensorPlan, rows: Tensor, held: Held | None, dim: int, own: Range, target: Tensor) -> None:
         shape = [self.plan.new_size(layout) for layout in planned.layouts]

@@ -24,10 +24,11 @@ from .units import Unit, shard_again, units_of
 WHOLE = Partition(None, (), None, None, 0, 1)  # of a parameter that every process has
 
 
-def mesh_of(model: nn.Module) -> Any:
-    """The mesh of a sharded model's parameters."""
+def mesh_of(model: nn.Module) -> tuple[Any, torch.device]:
+    """The mesh of a sharded model's parameters, and the device of this process in it."""
     parameters: list[Any] = [p for p in named_parameters(model).values() if is_dtensor(p)]
-    return max([p.device_mesh for p in parameters], key=lambda mesh: int(mesh.ndim))
+    widest = max(parameters, key=lambda p: int(p.device_mesh.ndim))
+    return widest.device_mesh, local_part(widest).device
 
 
 def check_units(teacher: nn.Module, plan: Plan) -> list[Unit]:

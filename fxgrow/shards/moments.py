@@ -11,7 +11,7 @@ from ..errors import GrowError
 from ..model.partition import Partition, as_dtensor, local_part, partition_of
 from ..model.sharded import is_dtensor
 from ..plans.entries import TensorPlan
-from ..rewrite.fill import Held
+from ..rewrite.index_maps import Held
 from ..state.moments import Axis, Grow, Moment, MomentFilling, grown, start_of
 from .exchange import exchanged
 

@@ -38,14 +38,3 @@ class Options:
         if self.optimizer is None and (steps or self.reset):
             raise GrowError(f"{'warmup' if steps else 'reset'} is about an optimizer, and none is given: optimizer=...")
         return steps
-
-    def check_by_parts(self) -> None:
-        """Whether they can be met for a model of which each process has a part.
-
-        Raises:
-            GrowError: One cannot.
-        """
-        if self.calibration is not None:
-            raise GrowError("the norms of new layers cannot be calibrated in a sharded model; grow without calibration")
-        if self.steps():
-            raise GrowError("warmup is not there for a sharded model; grow without it")

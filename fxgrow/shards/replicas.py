@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn
@@ -14,7 +14,8 @@ from ..plans.growth_plan import Plan
 from ..rewrite.student import call_resize
 from ..state.hand_over import hand_over
 from ..state.optimizer import moving
-from .agreement import agreed, digest_of
+from .agreement import OPTIMIZERS, Peers, agreed, digest_of, digest_of_ways
+from .batches import BATCHES, Told
 from .options import Options
 
 MIB = 1 << 20
@@ -31,13 +32,13 @@ def is_replicated(model: object) -> bool:
 
 
 def grow_replicated(
-    wrapper: nn.Module, make: Callable[[nn.Module], tuple[nn.Module, Plan]], options: Options
+    wrapper: nn.Module, make: Callable[[nn.Module, Iterable[Any] | None], tuple[nn.Module, Plan]], options: Options
 ) -> nn.Module:
     """The student of a model in a wrapper, in a new wrapper of the same kind; on every process.
 
     Args:
         wrapper: The wrapper. It keeps the teacher, and is not to be used with the student.
-        make: Makes the student of the model inside, without a word to other processes.
+        make: Makes the student of the model inside, with batches for new norms, without a word to other processes.
         options: Those of `grow`.
 
     Raises:
@@ -45,15 +46,21 @@ def grow_replicated(
     """
     inner: nn.Module = wrapper.module  # type: ignore[assignment]
 
+    peers = Peers((wrapper.process_group,), next(inner.parameters()).device)
+    given = options.calibration
+    batches = Told(given, inner) if isinstance(given, Iterable) else given
+
     def prepared() -> tuple[nn.Module, Plan, Any, dict[str, Any]]:
         options.steps()
         again = _arguments(wrapper)
         moved = moving(options.optimizer, inner, reset=options.reset)
-        student, plan = make(inner)
+        student, plan = make(inner, batches)
         call_resize(options.resize, student, plan)
         return student, plan, moved, again
 
-    student, plan, moved, again = agreed([wrapper.process_group], prepared, lambda made: digest_of(made[1]))
+    student, plan, moved, again = agreed(peers, prepared, lambda made: digest_of(made[1]))
+    agreed(peers, lambda: moved, lambda kept: digest_of_ways(kept, options.steps()), OPTIMIZERS)
+    agreed(peers, lambda: batches.digest if isinstance(batches, Told) else "", str, BATCHES)
     hand_over(moved, plan, inner, student, options.steps())
     new = DistributedDataParallel(student, **again, init_sync=False)
     for hook, state in getattr(wrapper, "_comm_hooks", ()):

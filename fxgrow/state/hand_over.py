@@ -41,7 +41,7 @@ def hand_over(
     states = grow_states(moved, plan, filling)
     with all_or_none(moved):
         move(moved, states, plan, student)
-        warm_up(moved, plan, student, warmup)
+        warm_up(moved, plan, teacher, student, warmup, filling)
         watch(teacher, student, moved)
 
 

@@ -42,7 +42,6 @@ class Moving:
         keeper: The one that keeps the states: the same, or that of a rank's part.
         rule: How it grows; None where it is dropped.
         named: The names of the teacher's parameters that it trains, by their `id`.
-        shapes: Of all parameters of the teacher, by name.
         states: Their states, by name; those that have none yet are left out.
     """
 
@@ -50,7 +49,6 @@ class Moving:
     keeper: Optimizer
     rule: Rule | None
     named: dict[int, str]
-    shapes: Mapping[str, torch.Size]
     states: dict[str, State] = field(default_factory=dict)
 
 
@@ -107,7 +105,7 @@ def _moving(optimizer: object, parameters: Mapping[str, Tensor], reset: bool) ->
     keeper = part or inner
     rule = None if reset else needed(keeper)
     check_holdings(layers_of(optimizer), names)
-    moved = Moving(inner, keeper, rule, named, {name: t.shape for name, t in parameters.items()})
+    moved = Moving(inner, keeper, rule, named)
     for parameter in trained if rule is not None else ():
         state = keeper.state.get(parameter)
         if state and id(parameter) in named:

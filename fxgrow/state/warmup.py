@@ -21,10 +21,12 @@ from torch.optim import Optimizer
 from ..base.scalars import as_int
 from ..errors import GrowError
 from ..model.copies import named_parameters
+from ..model.partition import local_part, partition_of
+from ..model.sharded import is_dtensor
 from ..model.supported import HARMLESS
 from ..plans.growth_plan import Plan
-from .moments import Moment
-from .optimizer import Moving, grown_by
+from .moments import Moment, MomentFilling
+from .optimizer import FillingOf, Moving, grown_by
 from .rules import Rule
 
 NEW = "new"
@@ -32,21 +34,31 @@ _RULE = Rule({NEW: Moment(0, "one")})
 _ATTRIBUTE = "_fxgrow_warmup"  # of an optimizer
 
 
-def warm_up(moved: Sequence[Moving], plan: Plan, student: nn.Module, steps: int) -> None:
+def warm_up(
+    moved: Sequence[Moving],
+    plan: Plan,
+    teacher: nn.Module,
+    student: nn.Module,
+    steps: int,
+    filling: FillingOf = MomentFilling,
+) -> None:
     """Begin a warm-up of a student's new entries in its optimizers, and end one of an earlier growth.
 
     Args:
         moved: The optimizers, which train the student by now.
         plan: The plan, or the chain of plans, that made the student.
+        teacher: The teacher.
         student: The student.
         steps: How many steps it takes; 0 for none.
+        filling: What grows the tensors of a state by one plan.
     """
+    new = new_entries(plan, teacher, student, filling) if steps and moved else {}
     for one in moved:
         earlier = vars(one.keeper).get(_ATTRIBUTE)
         if isinstance(earlier, Warmup):
             earlier.end()
         if steps:
-            begin(one.keeper, new_entries(plan, one.shapes, student), student, steps)
+            begin(one.keeper, new, student, steps)
 
 
 def begin(optimizer: Optimizer, new: Mapping[str, Tensor], student: nn.Module, steps: int, done: int = 0) -> None:
@@ -69,23 +81,44 @@ def checked_steps(warmup: object) -> int:
     return steps
 
 
-def new_entries(plan: Plan, shapes: Mapping[str, torch.Size], student: nn.Module) -> dict[str, Tensor]:
+def new_entries(plan: Plan, teacher: nn.Module, student: nn.Module, filling: FillingOf) -> dict[str, Tensor]:
     """Which entries of a student's parameters have no past, bool, by name; parameters without any are left out.
+
+    Of a parameter that is divided among processes, the mask is divided in the same way.
 
     Args:
         plan: The plan, or the chain of plans, that made the student.
-        shapes: Of the teacher's parameters, by name.
+        teacher: The teacher.
         student: The student.
+        filling: What grows the tensors of a state by one plan.
     """
-    states = {name: {NEW: torch.zeros(shape, dtype=torch.uint8)} for name, shape in shapes.items()}
+    states = {name: {NEW: _old(parameter)} for name, parameter in named_parameters(teacher).items()}
     for single in plan.steps:
-        states = grown_by(single, states, _RULE)
+        states = grown_by(single, states, _RULE, filling)
     masks: dict[str, Tensor] = {}
     for name, parameter in named_parameters(student).items():
-        mask = states[name][NEW].bool() if name in states else torch.ones(parameter.shape, dtype=torch.bool)
-        if mask.any():
+        mask = states[name][NEW].bool() if name in states else torch.ones_like(parameter, dtype=torch.bool)
+        if _any(mask):
             masks[name] = mask.to(parameter.device)
     return masks
+
+
+def _old(parameter: Tensor) -> Tensor:
+    """A mask, uint8, of no entry; of a whole parameter on the CPU."""
+    if is_dtensor(parameter):
+        return torch.zeros_like(parameter, dtype=torch.uint8, requires_grad=False)
+    return torch.zeros(parameter.shape, dtype=torch.uint8)
+
+
+def _any(mask: Tensor) -> bool:
+    """Whether an entry of a mask is true, here or on another process."""
+    found = own_part(mask).any().to(torch.int32)
+    return bool(partition_of(mask, "a mask").reduce(found, "max") if is_dtensor(mask) else found)
+
+
+def own_part(tensor: Tensor) -> Tensor:
+    """A tensor without a history, or this process's part of it."""
+    return local_part(tensor) if is_dtensor(tensor) else tensor.detach()
 
 
 class Warmup:
@@ -135,7 +168,7 @@ class Warmup:
         self._masks, self._before = [], []
 
     def _keep(self, *_: Any) -> None:
-        self._before = [] if self.over else [parameter.detach().clone() for parameter, _ in self._masks]
+        self._before = [] if self.over else [own_part(parameter).clone() for parameter, _ in self._masks]
 
     def _shorten(self, *_: Any) -> None:
         if self.over:
@@ -144,8 +177,9 @@ class Warmup:
         part = self.done / self.steps
         with torch.no_grad():
             for (parameter, mask), before in zip(self._masks, self._before, strict=True):
-                new = mask.to(parameter.device)  # the model may have moved since
-                parameter.copy_(torch.where(new, torch.lerp(before, parameter, part), parameter))
+                mine = own_part(parameter)
+                new = own_part(mask).to(mine.device)  # the model may have moved since
+                mine.copy_(torch.where(new, torch.lerp(before, mine, part), mine))
         self._before = []
         if self.over:
             self._masks = []
