@@ -86,9 +86,9 @@ def test_a_resnet_becomes_the_deeper_one_and_loads_into_its_builder(
     ("name", "stages", "size"),
     [
         ("mobilenet_v2", ["features.3", "features.5", "features.8", "features.12", "features.15"], 64),
-        ("efficientnet_b0", [f"features.{i}" for i in (2, 3, 4, 5, 6)], 64),
+        pytest.param("efficientnet_b0", [f"features.{i}" for i in (2, 3, 4, 5, 6)], 64, marks=THOROUGH),
         ("convnext_tiny", [f"features.{i}" for i in (1, 3, 5, 7)], 32),
-        ("swin_t", [f"features.{i}" for i in (1, 3, 5, 7)], 64),
+        pytest.param("swin_t", [f"features.{i}" for i in (1, 3, 5, 7)], 64, marks=THOROUGH),
         ("regnet_y_400mf", [f"trunk_output.block{i}" for i in (2, 3, 4)], 64),
         ("mobilenet_v3_small", ["features.5", "features.8", "features.11"], 64),
     ],

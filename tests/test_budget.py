@@ -21,6 +21,7 @@ from fxgrow import Budget, Deepen, Inputs, Kernel, Outputs, Widen
 from fxgrow.plans.costs import Amount
 from fxgrow.spec.parse import parse, to_json
 from tests.check import randomise
+from tests.thinned import thinned
 
 IMAGES = torch.randn(2, 3, 64, 64)
 X = torch.randn(3, 12)
@@ -76,6 +77,7 @@ def assert_met(plan: fxgrow.Plan, budget: Budget) -> None:
 
 
 @with_torchvision
+@thinned("budgets")
 @pytest.mark.parametrize("name", BUDGETS)
 def test_models_of_torchvision_meet_budgets(name: str) -> None:
     options = {"init_weights": False} if name == "googlenet" else {}

@@ -17,6 +17,7 @@ import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
 from fxgrow import Deepen, Inputs, Kernel, Outputs
 from fxgrow.base import memory
+from fxgrow.base.tables import short, times
 from fxgrow.plans.costs import Amount, Cost
 from fxgrow.report.figures import Figures, figures_after, figures_of
 from tests.analysed import EACH, analysed, planned
@@ -301,3 +302,24 @@ def test_costs_are_plain_values() -> None:
     assert isinstance(cost, Cost)
     with pytest.raises(dataclasses.FrozenInstanceError):
         cost.peak = 0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("figure", "text"),
+    [
+        (7, "7"),
+        (999, "999"),
+        (999_499, "999 k"),
+        (999_500, "1.00 M"),
+        (999_600_000, "1.00 G"),
+        (594_231_296, "594 M"),
+        (4 * 10**17, "400 P"),
+    ],
+)
+def test_figures_have_three_digits_and_a_letter(figure: int, text: str) -> None:
+    assert short(figure) == text
+
+
+def test_ratios_have_no_powers_of_ten() -> None:
+    assert [times(ratio) for ratio in (1.5, 2, 999.6, 2000.4)] == ["1.5x", "2x", "1,000x", "2,000x"]
+    assert [times(ratio, digits=3) for ratio in (1.5, 99.96)] == ["1.50x", "100x"]

@@ -109,10 +109,22 @@ def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def short(figure: int) -> str:
     """A number with three significant digits: 594231296 as "594 M"."""
-    for exponent, letter in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if figure >= 10**exponent:
+    for exponent, letter in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if figure >= 0.9995 * 10**exponent:  # what rounds to it as well
             return f"{figure / 10**exponent:#.3g}".rstrip(".") + f" {letter}"
     return str(figure)
+
+
+def times(ratio: float, *, digits: int = 0) -> str:
+    """A ratio with three significant digits and never in powers of ten: 1.5 as "1.5x", 2000.4 as "2,000x".
+
+    Args:
+        ratio: The ratio.
+        digits: How many significant digits stand there at least.
+    """
+    if ratio >= 999.5:
+        return f"{ratio:,.0f}x"
+    return (f"{ratio:#.{digits}g}".rstrip(".") if digits else f"{ratio:.3g}") + "x"
 
 
 def _is_number(cell: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..base.tables import short, table
+from ..base.tables import short, table, times
 
 Pair = tuple[int, int]  # before and after growth
 SHOWN = 40  # layers in the printed table
@@ -32,7 +32,7 @@ class Amount:
     def __str__(self) -> str:
         if self.before == self.after:
             return short(self.after)
-        return f"{short(self.before)} -> {short(self.after)} ({self.ratio:#.3g}x)"
+        return f"{short(self.before)} -> {short(self.after)} ({times(self.ratio, digits=3)})"
 
 
 @dataclass(frozen=True, slots=True)

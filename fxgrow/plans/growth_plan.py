@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .. import methods
 from ..base.decode import DecodeError, decode, encode
-from ..base.tables import Table, count, fitted, html_table
+from ..base.tables import Table, count, fitted, html_table, times
 from ..base.wording import a_type
 from ..errors import PlanError
 from ..layouts.index_map import index_map
@@ -385,7 +385,7 @@ class Plan:
         )
 
     def _tables(self) -> Iterator[Table]:
-        rows = [(w.name, str(w.old), str(w.new), f"{w.new / w.old:.3g}x", w.method) for w in self.grown_widths]
+        rows = [(w.name, str(w.old), str(w.new), times(w.new / w.old), w.method) for w in self.grown_widths]
         yield ("width", "old", "new", "factor", "method"), rows
         if self.changes:
             changed = [
