@@ -55,7 +55,7 @@ def view(env: Env, x: Value, shape: Sequence[int], *args: Any) -> Outcome:
                 env.declare(unflattened_size=parts)
             if not theirs:
                 env.keep(merged, "a dimension of size 1 is dropped")
-        own = env.shape_of(x.origin) if x.origin and len(source) == len(theirs) else ()
+        own = env.shape_of(x.source) if x.source and len(source) == len(theirs) else ()
         apart = bool(own) and all(own[d] == new[i] for d, i in zip(source, theirs, strict=True))
         dims.extend([(d,) for d in source] if apart else [source] * len(theirs))  # merged before, and now as it was
     return x.derived(layouts, dims)

@@ -26,6 +26,7 @@ from ..methods import Columns
 from ..plans.entries import TensorPlan, Width
 from ..plans.growth_plan import Plan
 from .block import Block, in_parts, of_parts
+from .row_moments import keep_moments
 
 PART = 1 << 20  # entries of a new tensor that are made at a time
 MANY = 64  # runs of an index map, from which on they are no faster than an index
@@ -110,6 +111,9 @@ class Filling:
             for dim, name in filled
             for how in (methods.method(name),)
         ]
+        kept = [(dim, self._map(planned.layouts[dim], tensor.device)) for dim in self._kept(planned)]
+        kept_dims = [dim for dim, _ in kept]
+        steps = [(how, column) for how, column in steps if column.dim not in kept_dims]
         along, number = _blocks(planned, shape, steps)
         maps = {dim: self._map(planned.layouts[dim], tensor.device) for dim, _ in used}
         if held is not None:
@@ -122,6 +126,9 @@ class Filling:
                 here = column.within(start, stop) if column.dim == along else column
                 draws = block_generator(self.plan.seed, planned.name, column.dim, block)
                 part = _by_method(planned, part, here, how, draws)
+            if kept:
+                draws = block_generator(self.plan.seed, f"{planned.name} rows", kept[0][0], block)
+                part = keep_moments(part, kept, planned.rows, planned.correction, draws)
             for dim in planned.drawn:
                 draws = block_generator(self.plan.seed, f"{planned.name} means", dim, block)
                 _draw(part, dim, self._width(planned.layouts[dim]).mean_channels, draws)
@@ -144,6 +151,13 @@ class Filling:
                     f"{planned.name} has a dimension that is a product of widths grown by {' and '.join(inside[0])}"
                 )
         return used
+
+    def _kept(self, planned: TensorPlan) -> list[int]:
+        """The dimensions that grow so that rows keep their moments: those of replicas, where the function stays."""
+        grown = [(d, self._methods(planned, d)) for d in planned.rows if planned.roles[d] == "contract"]
+        used = [methods.method(name) for _, names in grown for name in names]
+        exact = all(how.replicas and how.preserves_function for how in used)
+        return [dim for dim, names in grown if names] if exact else []
 
     # -- channels that carry means ---------------------------------------------------------------
 
@@ -275,9 +289,10 @@ _Steps = Sequence[tuple[methods.Method, Columns]]
 
 def _blocks(planned: TensorPlan, shape: torch.Size, steps: _Steps) -> tuple[int, int]:
     """Along which dimension a tensor is made by blocks, and how many entries of it at a time."""
-    if "carry" not in planned.roles or not all(how.separable for how, _ in steps):
+    beside = [dim for dim, role in enumerate(planned.roles) if role == "carry" and dim not in planned.rows]
+    if not beside or not all(how.separable for how, _ in steps):
         return 0, shape[0]
-    along = planned.roles.index("carry")
+    along = beside[0]
     return along, max(1, PART * shape[along] // shape.numel())
 
 

@@ -39,6 +39,11 @@ class ShardFilling:
                 f"{planned.name!r} gets channels that carry means of all its rows, which no process has: choose a "
                 "width that its parts divide, or grow the model before it is sharded"
             )
+        if dim in planned.rows:
+            raise GrowError(
+                f"{planned.name!r} is standardised over the dimension by which it is sharded, so that no process has "
+                "its rows; grow the model before it is sharded"
+            )
         odd = [how.name for how in methods_of(self.plan, planned) if not how.separable]
         if odd:
             raise GrowError(f"method {odd[0]!r} reads whole tensors, and {planned.name!r} is sharded; choose another")
