@@ -122,6 +122,9 @@ class RuleEnv(Env):
     def kinds(self, sizes: Sequence[int]) -> tuple[Kind, ...]:
         return literals.kinds(self.call.scope.spelling or self.call.scope.node, sizes)
 
+    def is_single(self, layout: Layout) -> bool:
+        return self.unifier.is_single(layout)
+
     def count(self, size: int) -> Layout:
         return of(self.unifier.fresh(f"groups of {self.unifier.site}", size, count=True))
 

@@ -156,6 +156,10 @@ class Env(ABC):
         """For each size of a view in the user's code: "count" if it is a literal, else "width"."""
 
     @abstractmethod
+    def is_single(self, layout: Layout) -> bool:
+        """Whether the dimension is a number of heads, of which there is one and may be more, or holds one last."""
+
+    @abstractmethod
     def count(self, size: int) -> Layout:
         """The layout of a new number of groups."""
 
@@ -246,6 +250,9 @@ def broadcast(env: Env, operands: Sequence[Value]) -> tuple[Layout, ...]:
         here = [layouts[dim] for layouts, _ in shapes if len(layouts) >= -dim]
         sizes = [shape[dim] for _, shape in shapes if len(shape) >= -dim]
         widest = max(sizes) if 0 not in sizes else 0
+        if widest == 1 and any(map(env.is_single, here)):  # one head: what is 1 beside it is broadcast over more
+            here = [layout for layout in here if env.is_single(layout)]
+            sizes = [1] * len(here)
         chosen: Layout | None = None
         for layout, length in zip(here, sizes, strict=True):
             if length != widest:

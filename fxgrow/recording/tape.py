@@ -139,6 +139,12 @@ class Tape(TorchDispatchMode):
             self._read_at[id(tensor)] = self._written.get(storage_of(tensor), 0)
         return self._count
 
+    def stand_for(self, copy: Tensor, original: Tensor) -> None:
+        """A copy is the same value as what it was copied from, though no call made it."""
+        self.keepalive.append(copy)
+        self._value_of[id(copy)] = self._value_of[id(original)]
+        self._digests[id(copy)] = self._digests.get(id(original), 0)
+
     def _reading(self, tensor: Tensor) -> tuple[Key, int]:
         """The value as it reads now (another one if its memory was written through an alias), and its digest."""
         real = self.constant(tensor) if self._real else None
