@@ -251,7 +251,7 @@ class Tape(TorchDispatchMode):
         at = caller()
         name = str(op).rpartition(".")[2]
         self.failure = TraceError(
-            f"torch's {name} at {at or self.site or 'forward'} is given functions, and which of them run, and how often, "
+            f"torch's {name} at {at or self.site or 'forward'} is given functions, and which of them run, how often, "
             "depends on numbers in tensors; write an `if` or a loop of Python in its place, of which the path of "
             "the example inputs is followed, or compute all branches and choose by torch.where"
         )
