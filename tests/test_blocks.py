@@ -18,7 +18,7 @@ from fxgrow import Deepen, Inputs, Kernel, Plan, PlanError, Widen
 from fxgrow.depth import insert as insertion
 from fxgrow.plans.changes import Repeat
 from fxgrow.rewrite.student import student_of
-from tests.check import randomise, relative_error, run
+from tests.check import assert_exact, randomise, relative_error, run
 from tests.depth_cases import REQUESTS as REQUESTS_FOR_LAYERS
 from tests.thinned import THOROUGH, pairs, thinned
 
@@ -533,3 +533,29 @@ def test_students_with_clones_can_be_exported() -> None:
     x = images(2, 3, 8, 8)
     student = deepened(teacher, [Deepen("stage", blocks=1), Deepen("stem")], x)
     assert torch.allclose(torch.export.export(student, (x,)).module()(x), teacher(x), atol=1e-12)
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm])
+def test_a_branch_that_ends_in_a_norm_needs_parameters_of_the_norm(norm: type[nn.Module], output: str) -> None:
+    """Zeros before a norm without any are the identity, which the first step would undo: refused in both forms."""
+
+    class Block(nn.Module):
+        def __init__(self, *, affine: bool) -> None:
+            super().__init__()
+            self.a, self.b, self.norm = nn.Linear(8, 8), nn.Linear(8, 8), norm(8, elementwise_affine=affine)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.norm(self.b(torch.relu(self.a(x))))
+
+    x = torch.randn(5, 8, dtype=torch.float64)
+    for affine in (True, False):
+        stage = nn.Sequential(Block(affine=affine), Block(affine=affine))
+        teacher = randomise(nn.Sequential(stage, nn.Linear(8, 3)).double())
+        if affine:
+            assert_exact(teacher, fxgrow.grow(teacher, Deepen("0", blocks=1), x, output=output), x, 1e-10)
+        else:
+            with pytest.raises(
+                fxgrow.PlanError, match="it is the identity, but not near it: a norm makes small values"
+            ):
+                fxgrow.grow(teacher, Deepen("0", blocks=1), x, output=output)

@@ -43,6 +43,23 @@ def _standardised(w: Tensor) -> Tensor:
     return (w - w.mean((1, 2, 3), keepdim=True)) / (w.std((1, 2, 3), keepdim=True) + 1e-5)
 
 
+def _standardised_step_by_step(w: Tensor) -> Tensor:
+    w = w - w.mean(1, keepdim=True).mean(2, keepdim=True).mean(3, keepdim=True)
+    deviation = w.view(w.shape[0], -1).std(dim=1).view(-1, 1, 1, 1) + 1e-5
+    return w / deviation.expand_as(w)
+
+
+def _by_batch_norm(w: Tensor) -> Tensor:
+    rows = F.batch_norm(w.reshape(1, w.shape[0], -1), None, None, training=True, momentum=0.0, eps=1e-2)
+    return rows.reshape_as(w)
+
+
+def _written_to(w: Tensor) -> Tensor:
+    w = w - w.mean((1, 2, 3), keepdim=True)
+    w.view(-1).add_(0.3)
+    return w
+
+
 def _in_eight_bits(w: Tensor) -> Tensor:
     scale = w.abs().amax((1, 2, 3), keepdim=True) / 127
     return w + ((w / scale).round().clamp(-127, 127) * scale - w).detach()
@@ -79,7 +96,22 @@ LAYERS: dict[str, tuple[Callable[[int, int], nn.Module], str]] = {
     "clamped": (_each(lambda w: w.clamp(-0.1, 0.1)), "zero_out"),
     "clamped above zero": (_each(lambda w: w.clamp(0.01, 0.1)), ""),
     "times a gate of itself": (_each(lambda w: w * w.sigmoid()), ""),
-    "standardised": (_each(_standardised), ""),
+    "standardised": (_each(_standardised), "split"),
+    "standardised step by step": (_each(_standardised_step_by_step), "split"),
+    "standardised by a batch norm": (_each(_by_batch_norm), "split"),
+    "standardised, in columns": (_each(lambda w: (w - w.mean(0)) / (w.var(0, False) + 1e-5).sqrt()), ""),
+    "less its mean": (_each(lambda w: w - w.flatten(1).mean(1)[:, None, None, None]), "split"),
+    "less its mean, in place": (_each(lambda w: w.clone().sub_(w.mean((1, 2, 3), keepdim=True))), ""),
+    "less its mean, twice": (_each(lambda w: w - 2 * w.mean((1, 2, 3), keepdim=True)), ""),
+    "less the mean of its negative": (_each(lambda w: w - (-w).mean((1, 2, 3), keepdim=True)), ""),
+    "less its mean, written to": (_each(_written_to), ""),
+    "less its mean, squared": (_each(lambda w: _standardised(w) ** 2), ""),
+    "standardised, and as it is": (_each(lambda w: _standardised(w) + w), ""),
+    "over its variance": (_each(lambda w: w / (1 + w.var((1, 2, 3), keepdim=True))), ""),
+    "two kinds of variance": (
+        _each(lambda w: _standardised(w) / (1 + w.flatten(1).var(1, False)[:, None, None, None])),
+        "",
+    ),
     "over the largest of signed": (_each(lambda w: w / w.amax((1, 2, 3), keepdim=True)), ""),
     "over its mean size": (_each(lambda w: w / w.abs().mean((1, 2, 3), keepdim=True)), ""),
 }
@@ -195,6 +227,55 @@ def test_more_inputs_of_a_normalised_layer(kind: Callable[[nn.Module], nn.Module
     student = fxgrow.grow(teacher, Inputs("input", 7), x)
     more = torch.cat([x, torch.randn(4, 2, dtype=torch.float64)], 1)
     assert torch.allclose(student(more), teacher(x), 1e-12, 1e-12)
+
+
+class Scaled(nn.Conv2d):
+    """A convolution whose rows a batch norm with a gain standardises, in groups, as in a network without norms."""
+
+    def __init__(self, old: int, new: int, groups: int = 1) -> None:
+        super().__init__(old, new, 3, padding=1, groups=groups)
+        self.gain, self.eps = nn.Parameter(torch.rand(new, 1, 1, 1) + 0.5), 1e-2
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, gain = self.weight.reshape(1, self.out_channels, -1), (self.gain * 0.3).view(-1)
+        weight = F.batch_norm(rows, None, None, gain, training=True, momentum=0.0, eps=self.eps)
+        return F.conv2d(x, weight.reshape_as(self.weight), self.bias, self.stride, self.padding, 1, self.groups)
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("factor", [1.25, 2.0, 3.0])
+def test_standardised_convolutions_grow_in_groups_and_behind_joins(factor: float, output: str) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c, self.d = Scaled(3, 8), Scaled(8, 8, 2), Scaled(16, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.silu(self.a(x))
+            x = F.silu(self.c(torch.cat([x, F.silu(self.b(x))], 1)))
+            return self.d(x.mean((2, 3)))
+
+    torch.manual_seed(0)
+    teacher = randomise(Net().double())
+    student = fxgrow.grow(teacher, factor, X, output=output)
+    assert all(student.get_parameter(f"{name}.weight").shape[1] > 3 for name in "bc")
+    assert student.get_parameter("c.weight").shape[:2] > teacher.c.weight.shape[:2]
+    assert_exact(teacher, student, X, 1e-10)
+    again = fxgrow.apply(fxgrow.Plan.from_json(fxgrow.plan_of(student).to_json()), teacher)
+    assert all(torch.equal(a, b) for a, b in zip(student.parameters(), again.parameters(), strict=True))
+
+
+def test_a_standardised_weight_takes_no_new_inputs() -> None:
+    teacher = nn.Sequential(Scaled(3, 8), nn.ReLU(), Scaled(8, 4)).double()
+    with pytest.raises(fxgrow.PlanError, match=r"standardises the rows of 0\.weight takes all of them together"):
+        fxgrow.grow(teacher, Inputs("input", 6), X)
+    everything = nn.Sequential(
+        Conv(3, 8, lambda w: w - w.mean()), nn.ReLU(), Conv(8, 4, lambda w: w - w.mean())
+    ).double()
+    with pytest.raises(fxgrow.PlanError, match=r"the mean from the rows of 0\.weight, and it is not summed over"):
+        fxgrow.grow(everything, 2.0, X)
+    with pytest.raises(fxgrow.PlanError, match="adds channels that are no replicas"):
+        fxgrow.plan(fxgrow.widths(teacher, X), {"0": 12}, method="zero_out")
 
 
 class Modulated(nn.Module):

@@ -296,3 +296,20 @@ def test_outputs_have_a_hint_at_their_request(spec: fxgrow.Spec) -> None:
 def test_inputs_have_a_hint_at_their_request() -> None:
     with pytest.raises(fxgrow.PlanError, match=r"ask for fxgrow\.Inputs\(ARGUMENT, 8\)"):
         fxgrow.grow(_net(), {"input of 0": 8}, torch.randn(2, 4))
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_operators_that_are_given_functions_are_named_with_their_line(output: str) -> None:
+    class Chooses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.a(x)
+            return self.b(torch.cond(y.sum() > 0, torch.relu, torch.tanh, (y,)))
+
+    with pytest.raises(fxgrow.TraceError, match=r"torch's cond at .*test_messages\.py:\d+ is given functions") as error:
+        fxgrow.grow(nn.Sequential(Chooses(), nn.Linear(2, 2)), 2.0, torch.randn(5, 3), output=output)
+    assert "torch.where" in str(error.value)
+    assert "rule registered" not in str(error.value)

@@ -19,10 +19,18 @@ from ..model.walk import named_modules
 Source = tuple[str, str, int]  # (path of the module, name of the attribute, index in it or -1)
 
 
+COUNTED = "head"  # in the name of an attribute that may be 1 and still a number of parts, as `self.num_heads`
+
+
 class AttributeInt(int):
     """An integer with a source."""
 
     source: Source
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it is a number of heads, of which there is one."""
+        return self == 1 and COUNTED in self.source[1]
 
     @classmethod
     def of(cls, value: int, source: Source) -> AttributeInt:
@@ -66,7 +74,7 @@ def remembered(root: nn.Module) -> Iterator[None]:
 def _stated(value: Any, path: str, name: str) -> Any:
     """An integer, or a tuple or list of integers, with sources; None where it is neither."""
     if type(value) is int:
-        return AttributeInt.of(value, (path, name, -1)) if value > 1 else None
+        return AttributeInt.of(value, (path, name, -1)) if value > 1 or (value == 1 and COUNTED in name) else None
     if type(value) in (tuple, list) and value and all(type(v) is int for v in value):
         return type(value)([AttributeInt.of(v, (path, name, i)) for i, v in enumerate(value)])
     return None

@@ -69,7 +69,7 @@ def flops_of(call: Call, prediction: Prediction, sizes: Sizes) -> int:
 
 def _weight(prediction: Prediction) -> str:
     """The last operand that is a parameter with at least two dimensions; "" if none is."""
-    named = [value.origin for _, value in prediction.flow.ins if value.origin and len(value.layouts) > 1]
+    named = [value.source for _, value in prediction.flow.ins if value.source and len(value.layouts) > 1]
     return named[-1] if named else ""
 
 

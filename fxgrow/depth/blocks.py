@@ -22,7 +22,7 @@ from ..model.provenance import modules_of
 from ..model.tree import Mode
 from ..plans.changes import Region, Repeat
 from .skip import BlockAnalysis, layouts_of
-from .trial import is_identity_on_random_inputs
+from .trial import fault_on_random_inputs
 
 NodeValues = Mapping[Mode, Mapping[fx.Node, Any]]  # per mode: the value of each node on the example inputs
 
@@ -78,11 +78,11 @@ def _check_identity(
         inside = set(nodes)
         outside = {n: known[mode][n] for node in nodes for n in node.all_input_nodes if n not in inside}
         try:
-            is_identity = is_identity_on_random_inputs(traced.root, run_mode, nodes, ends, outside, zeros)
+            fault = fault_on_random_inputs(traced.root, run_mode, nodes, ends, outside, zeros)
         except Exception as error:  # noqa: BLE001 - the user's code may raise anything on random inputs
             raise Unfit(f"it does not run on random inputs: {type(error).__name__}: {error}") from None
-        if not is_identity:
-            raise Unfit(f"with zeros in {', '.join(zeros)} it is not the identity in {run_mode} mode")
+        if fault:
+            raise Unfit(f"with zeros in {', '.join(zeros)} {fault} in {run_mode} mode")
 
 
 def last_blocks(widths: WidthGraph, known: NodeValues, path: str) -> list[Repeat]:

@@ -18,14 +18,10 @@ from ..base.magnitude import is_inexact
 from ..base.torch_private import pytree
 from ..errors import Unfit
 from ..recording.program import ProgramTape, Step
+from .trial import DRAWS, LEAP, NOT_NEAR, SMALL
 
 Values = dict[int, Tensor]  # by the id of the tensor of the run that it stands for
 CPU = torch.device("cpu")
-
-
-SMALL = 1e-3  # of a parameter's size
-LEAP = 0.1  # of the block's own effect
-DRAWS = 8  # of random masks
 
 
 def check_identity(
@@ -64,7 +60,7 @@ def check_identity(
     if not exact:
         raise Unfit(f"with {said} it is not the identity")
     if leaps:
-        raise Unfit(f"with {said} it is the identity, but not near it: a norm makes small values large")
+        raise Unfit(f"with {said} {NOT_NEAR}")
 
 
 @dataclass(slots=True)

@@ -49,15 +49,23 @@ class _Recorder(Runner):
         return self.values[n]
 
 
-def is_identity_on_random_inputs(
+NOT_NEAR = "it is the identity, but not near it: a norm makes small values large"
+SMALL = 1e-3  # of a parameter's size
+LEAP = 0.1  # of the block's own effect
+DRAWS = 8  # of random masks
+
+
+def fault_on_random_inputs(
     root: nn.Module,
     mode: Mode,
     nodes: Sequence[fx.Node],
     ends: tuple[fx.Node, fx.Node],
     outside: Mapping[fx.Node, Any],
     zeros: Sequence[str],
-) -> bool:
-    """Whether a clone of a block maps the block's output to itself, tested with random parameters and inputs.
+) -> str:
+    """Why a clone of a block is not the identity, or not near it, on random parameters and inputs; "" if it is.
+
+    Not near: zeros before a norm without parameters make it the identity, but the first step would undo that.
 
     Args:
         root: The module tree, on the meta device; its parameters and buffers are replaced by random ones.
@@ -79,10 +87,23 @@ def is_identity_on_random_inputs(
         zero = {id(tensors[name]) for name in zeros}  # by identity: a parameter may have several names
         output = _run(tree, nodes, exit_node, values, tensors)
         if not isinstance(output, Tensor) or not bool(output.isfinite().all()):
-            return False
-        zeroed = {name: torch.zeros_like(t) if id(t) in zero else t.clone() for name, t in tensors.items()}
-        of_clone = _run(tree, nodes, exit_node, {**values, entry: output.clone()}, zeroed)
-    return torch.equal(output, of_clone)
+            return "it is not finite"
+
+        def of_clone(part: float) -> Tensor:
+            filled = {name: part * t if id(t) in zero else t.clone() for name, t in tensors.items()}
+            result: Tensor = _run(tree, nodes, exit_node, {**values, entry: output.clone()}, filled)
+            return result
+
+        if not torch.equal(output, of_clone(0.0)):
+            return "it is not the identity"
+        for _ in range(DRAWS):  # both effects with the same random masks
+            state = torch.default_generator.get_state()
+            near = (of_clone(SMALL) - output).abs().max()
+            torch.default_generator.set_state(state)
+            far = (of_clone(1.0) - output).abs().max()
+            if far:
+                return NOT_NEAR if near > LEAP * far else ""
+    return ""
 
 
 def _all_names(tree: nn.Module) -> dict[str, Tensor]:

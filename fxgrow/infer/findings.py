@@ -72,6 +72,23 @@ class Norm:
     literal: tuple[Mode, str, ArgumentPath] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RowMoments:
+    """A mean or a variance of the rows of a parameter, which has to stay the same where these are summed over.
+
+    Attributes:
+        origin: The parameter or buffer.
+        over: The dimensions that a row consists of.
+        reason: What depends on it.
+        correction: That of the variance; None where only the mean has to stay.
+    """
+
+    origin: str
+    over: frozenset[int]
+    reason: str
+    correction: float | None = None
+
+
 KeyedValue = tuple[int | str | None, Value]  # what numbers a value on its tape, and what is known of it
 
 
@@ -143,6 +160,8 @@ class Findings:
         replicas: Layouts in which new channels have to be replicas, and where.
         silent: (layout, parameter, its dimensions, reason) where only new entries of zero are exact.
         nonzero: (layout, parameter, reason) where new rows must not be zero.
+        row_moments: Moments of rows of weights that have to stay the same.
+        plain_sums: Where a (weight, dimension) is summed over as it is, and not less the mean of its rows.
         notes: What a user should know where a layout grows.
         predictions: Per mode and call, what the student's call must look like.
         calls: Per mode, the calls of the teacher.
@@ -166,6 +185,8 @@ class Findings:
     replicas: list[tuple[Layout, str]] = field(default_factory=list)
     silent: list[tuple[Layout, str, tuple[int, ...], str]] = field(default_factory=list)
     nonzero: list[tuple[Layout, str, str]] = field(default_factory=list)
+    row_moments: list[RowMoments] = field(default_factory=list)
+    plain_sums: dict[tuple[str, int], str] = field(default_factory=dict)
     notes: list[tuple[Layout, str]] = field(default_factory=list)
     predictions: dict[Mode, list[Prediction]] = field(default_factory=dict)
     calls: dict[Mode, list[Call]] = field(default_factory=dict)

@@ -24,6 +24,7 @@ from .findings import CARRY, CONTRACT, IS_OUTPUT, Findings, FixedDims, Flow, Lif
 from .groups import Constraint, Constraints, Group, constrain
 from .inference import infer
 from .other_sizes import settle_sizes
+from .row_moments import Standardised, decide_standardised
 from .ties import Ties
 from .unread import pin_unread
 from .width_graph import OtherSizes, TensorWidths, WidthGraph, layouts_of
@@ -57,6 +58,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
     _pin_outputs(findings, lifted)
     pin_unread(findings)
     _decide_roles(findings, traced)
+    standardised = decide_standardised(findings)
     _pin_where_zeros_are_no_choice(findings)
     names = _Names(findings)
     tensors = {
@@ -65,10 +67,11 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
             tuple(names.layout(la) for la in layouts),
             tuple(_role(findings, name, d) for d in range(len(layouts))),
             _kind(findings, name, len(layouts)),
+            kept=standardised.rows.get(name),
         )
         for name, layouts in findings.tensors.items()
     }
-    required = _constraints(findings, names)
+    required = _constraints(findings, names, standardised)
     nodes = {key: _map_values(value, names) for key, value in findings.nodes.items()}
     predictions = {mode: [names.prediction(p) for p in called] for mode, called in findings.predictions.items()}
     literals = tuple(replace(li, layout=names.layout(li.layout)) for li in findings.literals)
@@ -169,7 +172,7 @@ def _own(findings: Findings, layout: Layout, origin: str, dim: int) -> tuple[Lay
     return tuple([of(var) for var in atoms(findings.unifier.resolve(findings.tensors[origin][dim])) if var in here])
 
 
-def _constraints(findings: Findings, names: _Names) -> Constraints:
+def _constraints(findings: Findings, names: _Names, standardised: Standardised) -> Constraints:
     """What has to be true of new channels, in terms of names."""
     columns: list[Constraint] = []
     rows: list[Constraint] = []
@@ -178,8 +181,8 @@ def _constraints(findings: Findings, names: _Names) -> Constraints:
             zero = columns if _role(findings, origin, dim) == CONTRACT else rows
             zero.extend((own, reason) for own in _own(findings, layout, origin, dim))
     return Constraints(
-        names.constraints(findings.uniform),
-        names.constraints(findings.replicas),
+        names.constraints([*findings.uniform, *standardised.uniform]),
+        names.constraints([*findings.replicas, *standardised.replicas]),
         names.constraints(columns),
         names.constraints(rows),
         names.constraints([(layout, reason) for layout, _, reason in findings.nonzero]),

@@ -141,7 +141,10 @@ class Inference(Observer):
         result = run.graph(self.traced.graph(self.mode), partial(ObservedRunner, self), code_is_watched)
         self.findings.calls[self.mode] = run.tape.calls
         self.findings.returned[self.mode] = run.returned(result)
-        self.findings.outputs[self.mode] = [self.values.of(run.tape, leaf).layouts for leaf in leaf_tensors(result)]
+        returned = [self.values.of(run.tape, leaf) for leaf in leaf_tensors(result)]
+        self.findings.outputs[self.mode] = [value.layouts for value in returned]
+        for value in returned:
+            self._use_means(value)
         return result
 
     # -- ATen calls ------------------------------------------------------------------------------
@@ -234,14 +237,26 @@ class Inference(Observer):
 
     def _carry(self, context: CallContext, touched: Sequence[Value], results: Sequence[Value]) -> None:
         """All dimensions of parameters that are neither summed over nor passed on in a view are carried."""
-        derived = {result.origin for result in results}
-        for value in [value for value in touched if value.origin not in derived]:
+        derived = {result.source for result in results}
+        for value in [value for value in touched if value.source not in derived]:
+            self._use_means(value)
             for dim, sources in enumerate(value.dims):
                 if context.contracted[id(value), dim]:  # of an argument that is given twice, only one contracts
                     context.contracted[id(value), dim] -= 1
                     continue
                 for source in sources:
-                    self.findings.roles.setdefault((value.origin, source), set()).add(CARRY)
+                    self.findings.roles.setdefault((value.source, source), set()).add(CARRY)
+
+    def _use_means(self, value: Value) -> None:
+        """A mean that is neither taken from its weight nor averaged further is one over channels."""
+        if value.rows is not None and not value.rows.centred:
+            for dim in sorted(value.rows.over):
+                layout = self.findings.tensors[value.rows.origin][dim]
+                self.findings.roles.setdefault((value.rows.origin, dim), set()).add(CARRY)
+                if not is_fixed(layout):
+                    reason = f"a mean over channels in {self.unifier.site}"
+                    self.findings.uniform.append((layout, reason))
+                    self.findings.replicas.append((layout, reason))
 
     def _prediction(
         self,

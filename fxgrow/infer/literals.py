@@ -106,6 +106,9 @@ def kinds(node: Call | None, sizes: Sequence[int]) -> tuple[Kind, ...]:
     given = [value for _, value in sizes_given(node, 1)] or [value for *_, value in _parts_joined(node, len(sizes))]
     if len(given) == len(sizes):
         return tuple([kind(v) for v in given])
+    joined = [_kind(value) for *_, value in _parts_joined(node, len(sizes))]
+    if "single" in joined:
+        return tuple(joined)
     if node.target in UNFLATTENS:
         dim = argument(node, 1, "dim")[1]
         given = [value for _, value in sizes_given(node, 2)]
@@ -119,12 +122,14 @@ def kinds(node: Call | None, sizes: Sequence[int]) -> tuple[Kind, ...]:
 
 def _kind(size: Any) -> Kind:
     """A literal counts rows; their number grows only if the width beside it cannot."""
+    if type(size) is AttributeInt and size.is_single:
+        return "single"
     return "count" if isinstance(size, int) and size >= 0 else "width"
 
 
 def _kind_in_code(size: Any) -> Kind:
     """In code without a graph only attributes are known to be literals; other integers may be sizes of tensors."""
-    return "count" if type(size) is AttributeInt else "width"
+    return _kind(size) if type(size) is AttributeInt else "width"
 
 
 def _each(node: Call, path: ArgumentPath, layouts: Sequence[Layout]) -> Iterator[tuple[ArgumentPath, Layout]]:

@@ -17,9 +17,10 @@ from ..layouts.unify import Kind, Unifier, size
 from ..model.layer_kinds import LAYER_NORM
 from ..model.tree import Mode, module_at
 from ..ops import Env, Rule, Value
+from ..ops.env import Rows
 from . import literals
 from .attributes import Attribute
-from .findings import CONTRACT, Findings, Norm
+from .findings import CONTRACT, Findings, Norm, RowMoments
 from .spellings import Spelling, argument
 
 
@@ -121,6 +122,9 @@ class RuleEnv(Env):
     def kinds(self, sizes: Sequence[int]) -> tuple[Kind, ...]:
         return literals.kinds(self.call.scope.spelling or self.call.scope.node, sizes)
 
+    def is_single(self, layout: Layout) -> bool:
+        return self.unifier.is_single(layout)
+
     def count(self, size: int) -> Layout:
         return of(self.unifier.fresh(f"groups of {self.unifier.site}", size, count=True))
 
@@ -128,12 +132,18 @@ class RuleEnv(Env):
         return elastic(self.unifier, size)
 
     def contract(self, value: Value, dim: int) -> None:
-        if not value.origin:
+        if not value.weighs:
             self.pin(value.layouts[dim], f"{self.unifier.site} sums over it between two activations")
             return
-        self.findings.contractions.append((value.layouts[dim], value.origin, value.dims[dim], self.unifier.site))
+        self.findings.contractions.append((value.layouts[dim], value.source, value.dims[dim], self.unifier.site))
         for source in value.dims[dim]:
-            self.findings.roles.setdefault((value.origin, source), set()).add(CONTRACT)
+            self.findings.roles.setdefault((value.source, source), set()).add(CONTRACT)
+            if value.rows is None or source not in value.rows.over:
+                self.findings.plain_sums.setdefault((value.source, source), self.unifier.site)
+        if value.rows is not None and not value.rows.over.issuperset(value.dims[dim]):
+            self.pin(
+                value.layouts[dim], f"{value.source}, standardised, is no multiple of itself in {self.unifier.site}"
+            )
         if value.zeros:
             self._silent(value, dim, f"{value.origin} is no multiple of itself in {self.unifier.site}")
         self.call.contracted[id(value), dim % len(value.layouts)] += 1
@@ -184,6 +194,13 @@ class RuleEnv(Env):
         origin, layouts = length
         reason = f"{self.name} in {self.unifier.site}, which {why}"
         self.findings.nonzero.extend((layout, origin, reason) for layout in layouts if not is_fixed(layout))
+
+    def keeps_moments(self, rows: Rows, why: str, correction: float | None = None) -> None:
+        reason = f"{self.name} in {self.unifier.site}, which {why} of {rows.origin}"
+        self.findings.row_moments.append(RowMoments(rows.origin, rows.over, reason, correction))
+
+    def leave_out(self, value: Value, dims: Sequence[int]) -> None:
+        self.call.contracted.update((id(value), dim) for dim in dims)
 
     def is_buffer(self, origin: str) -> bool:
         owner, _, name = origin.rpartition(".")

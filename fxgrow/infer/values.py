@@ -14,7 +14,7 @@ from ..ops import Value
 from ..ops.functions import is_mean
 from ..recording.operators import kind_of, tensors_in
 from ..recording.tape import Tape, is_infinite, is_uniform
-from .findings import Findings, KeyedValue
+from .findings import CARRY, Findings, KeyedValue
 from .rule_env import Arguments, elastic
 
 
@@ -23,6 +23,7 @@ class KnownValues:
 
     def __init__(self, findings: Findings, infinite: frozenset[str] = frozenset()) -> None:
         self.unifier = findings.unifier
+        self._findings = findings
         self._values: dict[int | str, Value] = {name: Value(layouts) for name, layouts in findings.inputs.items()}
         for name, layouts in findings.tensors.items():
             dims = tuple((d,) for d in range(len(layouts)))
@@ -44,6 +45,8 @@ class KnownValues:
         if (value.nonnegative or value.away or value.length or value.zeros) and tape.is_overwritten(tensor):
             origin, dims = ("", ()) if value.zeros else (value.origin, value.dims)
             value = replace(value, origin=origin, dims=dims, away=False, zeros=False, nonnegative=False, length=None)
+        if value.source and tape.is_overwritten(tensor):
+            value = self._overwritten_rows(value)
         for layout in value.invalid:
             self.unifier.pin(layout, f"positions of channels are used in {self.unifier.site}")
         if value.sums and not (call is not None and is_mean(call[0], value, call[1])):
@@ -52,6 +55,16 @@ class KnownValues:
                 self.unifier.pin(layout, reason)
             value = replace(value, sums=())
         return key, value
+
+    def _overwritten_rows(self, value: Value) -> Value:
+        """What is known of a tensor of a parameter's entries, whose memory something else was written into."""
+        if value.rows is None:
+            return replace(value, scaled=True)
+        for dim, layout in enumerate(self._findings.tensors[value.rows.origin]):
+            self._findings.roles.setdefault((value.rows.origin, dim), set()).add(CARRY)
+            if dim in value.rows.over:
+                self.unifier.pin(layout, f"it is written into after {value.rows.origin} was standardised")
+        return replace(value, rows=None, dims=())
 
     def constant(self, real: Tensor) -> Value:
         """What is known of a constant."""

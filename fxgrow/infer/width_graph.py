@@ -25,6 +25,7 @@ from .attributes import Attribute
 from .findings import CARRY, Findings, FixedDims, Prediction
 from .groups import Constraints, Group, can_grow, constrain
 from .literals import Literal
+from .row_moments import KeptRows
 from .ties import Ties
 
 
@@ -38,6 +39,7 @@ class TensorWidths:
         roles: Whether each is carried or contracted.
         kind: What the tensor is.
         made: The dimension that its name means, if that is not the first one that is carried.
+        kept: Which moments of its rows have to stay the same, where it is standardised before it is summed over.
     """
 
     name: str
@@ -45,6 +47,7 @@ class TensorWidths:
     roles: tuple[Role, ...]
     kind: TensorKind = "other"
     made: int | None = None
+    kept: KeptRows | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from .layout import (
 __all__ = ["Inexpressible", "Kind", "Tie", "Unifier", "size"]
 
 T = TypeVar("T")
-Kind = Literal["fixed", "width", "count"]
+Kind = Literal["fixed", "width", "count", "single"]
 
 
 class Unifier(InputBindings):
@@ -234,7 +234,8 @@ class Unifier(InputBindings):
             layout: The layout of the dimension.
             outer: The number of rows; it must divide the size.
             kinds: What a variable that must be split gets for the number of rows and for the size of a row: a
-                "fixed" size (a literal of the model's code), a new "width", or a "count" of groups.
+                "fixed" size (a literal of the model's code), a new "width", or a "count" of groups. In `split_into`
+                also "single": a count that is 1.
 
         Returns:
             The layouts of the number of rows and of one row.
@@ -254,18 +255,41 @@ class Unifier(InputBindings):
             return self._split_block(list(layout[0]), outer, kinds)
         return self._split_blocks(layout, outer, total // outer, kinds)
 
+    def is_single(self, layout: Layout) -> bool:
+        """Whether a dimension is a number of heads or groups, of which there is one, or holds such a number last."""
+        return not is_fixed(self._split_last(layout)[1])
+
+    def _split_last(self, layout: Layout) -> tuple[Layout, Layout]:
+        """A dimension without its last factor, where that is a number of rows that is 1, and this number, or 1."""
+        layout = self.resolve(layout)
+        last = layout[-1][-1] if layout and layout[-1] else 1
+        if len(layout) > 1 or not isinstance(last, Var) or last.size != 1 or not self.is_count(last):
+            return layout, ONE
+        return (layout[0][:-1],), of(last)
+
+    def _split_single(self, layout: Layout) -> tuple[Layout, Layout]:
+        """A number of rows that is 1 and may become larger, and the size of a row, which is all of the dimension."""
+        layout = self.resolve(layout)
+        first = layout[0][0]
+        if len(layout) > 1 or not isinstance(first, Var) or first.input is not None:
+            return ONE, layout
+        if first.size == 1:
+            return (of(first), (layout[0][1:],)) if len(layout[0]) > 1 else (ONE, layout)
+        rows, _ = self._divide(first, 1, ("count", "width"))
+        return rows, self._split_single(layout)[1]
+
     def _split_block(self, factors: list[Factor], outer: int, kinds: tuple[Kind, Kind]) -> tuple[Layout, Layout]:
         rows: list[Layout] = []
         for number, factor in enumerate(factors):
             part = _as_layout(factor)
             length = size(part)
+            rest = [_as_layout(f) for f in factors[number + 1 :]]
+            if outer == 1:
+                return product(rows), product([part, *rest])
             if outer % length == 0:
                 rows.append(part)
                 outer //= length
                 continue
-            rest = [_as_layout(f) for f in factors[number + 1 :]]
-            if outer == 1:
-                return product(rows), product([part, *rest])
             if length % outer:
                 raise Inexpressible(f"{show(((*factors,),))} has no {outer} equal rows")
             first, second = self._split_factor(factor, outer, kinds)
@@ -277,7 +301,10 @@ class Unifier(InputBindings):
             return fixed(outer), fixed(factor // outer)
         if isinstance(factor, tuple):
             return self.split(factor, outer, kinds)
-        var: Var = factor
+        return self._divide(factor, outer, kinds)
+
+    def _divide(self, var: Var, outer: int, kinds: tuple[Kind, Kind]) -> tuple[Layout, Layout]:
+        """Bind a variable to the product of a number of rows and the size of a row."""
         self.divisions += var.input is None
         grouped = kinds[0] == "count"
         names = (
@@ -319,7 +346,14 @@ class Unifier(InputBindings):
             Inexpressible: As for `split`.
         """
         parts: list[Layout] = []
+        if len(sizes) > 1 and kinds[-1] == "single":
+            front, last = self._split_last(layout)
+            return [*self.split_into(front, sizes[:-1], kinds[:-1]), last]
         for number, length in enumerate(sizes[:-1]):
+            if kinds[number] == "single":
+                rows, layout = self._split_single(layout)
+                parts.append(rows)
+                continue
             later: Kind = "width" if any(kind != "fixed" for kind in kinds[number + 1 :]) else "fixed"
             rows, layout = self.split(layout, length, (kinds[number], later))
             parts.append(rows)

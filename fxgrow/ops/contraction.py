@@ -116,7 +116,7 @@ def _transposed(env: Env, channels: Layout, weight: Value, groups: int) -> tuple
 def matrix_product(env: Env, a: Value, b: Value) -> tuple[Layout, ...]:
     """a (*batch, n, k) @ b (*batch, k, m); the operand that is a parameter contracts, b if both or neither are."""
     env.unify(a.layouts[-1], b.layouts[-2])
-    if b.origin or not a.origin:
+    if b.weighs or not a.weighs:
         env.contract(b, len(b.layouts) - 2)
         rows, columns = a.layouts[-2], b.layouts[-1]
         env.declare(in_features=b.layouts[-2], out_features=columns)

@@ -7,6 +7,7 @@ mappings commute with the operator.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,13 +29,28 @@ Outcome = Any  # tuple[Layout, ...] | Value | list[tuple[Layout, ...] | Value | 
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """What a tensor is of the rows of a parameter: their means, or their entries less that.
+
+    Attributes:
+        origin: The parameter or buffer.
+        over: The dimensions of it that a row consists of.
+        centred: Whether it is the entries less the mean of their row, or a multiple of that; else it is the means.
+    """
+
+    origin: str
+    over: frozenset[int]
+    centred: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Value:
     """A tensor in the analysis.
 
     Attributes:
         layouts: One layout per dimension.
         origin: The parameter or buffer that it is a view or a multiple of, or "".
-        dims: With an origin, for each dimension the dimensions of the origin that it consists of.
+        dims: With an origin or rows, for each dimension the dimensions of the parameter that it consists of.
         invalid: Layouts that must be pinned if the value is used, such as the width that it holds indices into.
         constant: Whether it depends on no input and no parameter.
         infinite: Whether it may hold infinities or NaN where all inputs are finite. They are at the same places
@@ -45,6 +61,8 @@ class Value:
         length: (origin, layouts) if it is zero only where all entries of a parameter are zero, as a norm of its rows
             is; the layouts are those of the rows.
         sums: What it is a sum over. A division by the number of terms makes that a mean; in any other use, it stays.
+        scaled: With an origin: its entries may be multiples of those of the origin.
+        rows: What it is of the rows of a parameter, which is not its origin then.
     """
 
     layouts: tuple[Layout, ...]
@@ -58,6 +76,18 @@ class Value:
     nonnegative: bool = False
     length: tuple[str, tuple[Layout, ...]] | None = None
     sums: tuple[Layout, ...] = ()
+    scaled: bool = False
+    rows: Rows | None = None
+
+    @property
+    def source(self) -> str:
+        """The parameter or buffer that `dims` are those of, or ""."""
+        return self.origin or (self.rows.origin if self.rows is not None else "")
+
+    @property
+    def weighs(self) -> bool:
+        """Whether the sum of a product with it can be divided among replicas, by entries of a parameter."""
+        return bool(self.origin) or (self.rows is not None and self.rows.centred)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,11 +98,13 @@ class Value:
         return Value(
             tuple(layouts),
             self.origin,
-            tuple(dims) if self.origin else (),
+            tuple(dims) if self.source else (),
             away=self.away,
             zeros=self.zeros,
             nonnegative=self.nonnegative,
             length=self.length,
+            scaled=self.scaled,
+            rows=self.rows,
         )
 
 
@@ -124,6 +156,10 @@ class Env(ABC):
         """For each size of a view in the user's code: "count" if it is a literal, else "width"."""
 
     @abstractmethod
+    def is_single(self, layout: Layout) -> bool:
+        """Whether the dimension is a number of heads, of which there is one and may be more, or holds one last."""
+
+    @abstractmethod
     def count(self, size: int) -> Layout:
         """The layout of a new number of groups."""
 
@@ -163,6 +199,20 @@ class Env(ABC):
         """Exact only if new rows of a parameter are not zero throughout (`Value.length`); reasons as for `vanish`."""
 
     @abstractmethod
+    def keeps_moments(self, rows: Rows, why: str, correction: float | None = None) -> None:
+        """Exact only if the mean of each row of a parameter, less which it is summed over, stays the same.
+
+        Args:
+            rows: The parameter, and what its rows are.
+            why: What depends on them; the name of the operator is prepended.
+            correction: Their variance with this correction has to stay as well; None where it need not.
+        """
+
+    @abstractmethod
+    def leave_out(self, value: Value, dims: Sequence[int]) -> None:
+        """The operator does not carry these dimensions of a weight: what it gives is the same for all sizes."""
+
+    @abstractmethod
     def is_buffer(self, origin: str) -> bool:
         """Whether `Value.origin` is a buffer, which is not trained."""
 
@@ -200,6 +250,9 @@ def broadcast(env: Env, operands: Sequence[Value]) -> tuple[Layout, ...]:
         here = [layouts[dim] for layouts, _ in shapes if len(layouts) >= -dim]
         sizes = [shape[dim] for _, shape in shapes if len(shape) >= -dim]
         widest = max(sizes) if 0 not in sizes else 0
+        if widest == 1 and any(map(env.is_single, here)):  # one head: what is 1 beside it is broadcast over more
+            here = [layout for layout in here if env.is_single(layout)]
+            sizes = [1] * len(here)
         chosen: Layout | None = None
         for layout, length in zip(here, sizes, strict=True):
             if length != widest:
@@ -215,3 +268,34 @@ def broadcast(env: Env, operands: Sequence[Value]) -> tuple[Layout, ...]:
 def tensors(args: Sequence[Any]) -> list[Value]:
     """The tensor arguments of a call."""
     return [a for a in args if isinstance(a, Value)]
+
+
+def rows_of(env: Env, x: Value, gone: Sequence[int]) -> Rows | None:
+    """The rows of a parameter that dimensions of a tensor are; None where they are none, or not the whole of them."""
+    if not x.source or x.scaled or x.zeros:
+        return None
+    shape = env.shape_of(x.source)
+    if any(x.shape[d] != math.prod(shape[source] for source in x.dims[d]) for d in gone):
+        return None
+    over = frozenset(source for d in gone for source in x.dims[d])
+    kept = {source for d, sources in enumerate(x.dims) if d not in gone for source in sources}
+    return Rows(x.source, over, centred=False) if over and not over & kept else None
+
+
+def less_mean(env: Env, x: Value, mean: Value) -> Rows | None:
+    """What a parameter less a tensor is, if that is the mean of its rows."""
+    rows = mean.rows
+    if rows is None or rows.centred or x.origin != rows.origin or x.scaled or x.zeros or x.shape != env.outs[0]:
+        return None
+    shape, more = env.shape_of(x.origin), len(x.layouts) - len(mean.layouts)
+    found: list[int] = []
+    for d, sources in enumerate(x.dims):
+        theirs = mean.dims[d - more] if d >= more else ()
+        whole = x.shape[d] == math.prod(shape[source] for source in sources)
+        in_row = not theirs and rows.over.issuperset(sources)
+        beside = theirs == sources and rows.over.isdisjoint(sources) and mean.shape[d - more] == x.shape[d]
+        if not whole or not (in_row or beside):
+            return None
+        found.extend(sources)
+    distinct = len(set(found)) == len(found)
+    return Rows(rows.origin, rows.over, centred=True) if distinct and rows.over <= set(found) else None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from ..layouts.layout import Layout, fixed
-from .env import PARTIAL, Env, Outcome, Value
+from .env import PARTIAL, Env, Outcome, Rows, Value, rows_of
 from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
@@ -36,6 +36,18 @@ class _Statistics(nn.Module):
         return out
 
 
+class _Standardised(nn.Module):
+    """x (N, *, 8) -> (N, *, 6), by a weight whose rows a batch norm standardises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = F.batch_norm(self.weight[None], None, None, training=True)
+        return F.linear(x, rows.squeeze(0))
+
+
 @rule(
     aten.native_batch_norm,
     aten._native_batch_norm_legit,
@@ -52,6 +64,7 @@ class _Statistics(nn.Module):
         Sample(lambda: lambda x: F.batch_norm(x, None, None, training=True)),
         Sample(lambda: lambda x: F.batch_norm(x, None, None, training=True), (5, 8), dim=2),
         Sample(lambda: nn.BatchNorm1d(5), (5, 8), grows=False, dim=2),
+        Sample(_Standardised, (5, 8), dim=2),
         Sample(lambda: lambda x: aten._native_batch_norm_legit.no_stats(x, None, None, True, 0.1, 1e-5)[0]),
         Sample(lambda: _Statistics(aten._native_batch_norm_legit.default, True, 0.1, 1e-5)),
         Sample(lambda: _Statistics(aten._native_batch_norm_legit_no_training.default, 0.1, 1e-5)),
@@ -60,7 +73,7 @@ class _Statistics(nn.Module):
     ],
     exact=Exactness(
         any="channels",
-        replicas="those without a parameter or a statistic, or without eps",
+        replicas="those without a parameter or a statistic, or without eps; the rows of a weight that it standardises",
         equal="batch and space, without running statistics",
         pinned="batch and space, with running statistics",
     ),
@@ -73,8 +86,13 @@ def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
         if isinstance(other, Value):
             env.unify(channels, other.layouts[0])
     given = {**dict(zip((a.name for a in env.op._schema.arguments), (x, *args), strict=False)), **kwargs}
-    entries = [layout for dim, layout in enumerate(x.layouts) if dim != 1]
-    if isinstance(given.get("running_var"), Value):
+    beside = [dim for dim in range(len(x.layouts)) if dim != 1]
+    entries = [x.layouts[dim] for dim in beside]
+    plain = all(given.get(name) is None for name in ("bias", "running_mean", "running_var"))
+    rows = rows_of(env, x, beside) if plain and x.origin else None
+    if rows is not None:
+        env.keeps_moments(rows, "standardises the rows", 0)
+    elif isinstance(given.get("running_var"), Value):
         for layout in entries:
             env.keep(layout, "the running variance is unbiased, so it counts the entries of this dimension")
     else:
@@ -85,7 +103,9 @@ def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     if not one_example and not any(isinstance(other, Value) for other in args):
         env.replicas_only(channels, "a batch norm without parameters, which takes inputs of any rank,")
     env.declare(num_features=channels)
-    return [x.layouts, *(((channels if n == x.shape[1] else fixed(n)),) for (n, *_) in env.outs[1:])]
+    of_rows = None if rows is None else Rows(rows.origin, rows.over, centred=True)
+    normed = Value(x.layouts, dims=() if of_rows is None else x.dims, rows=of_rows)
+    return [normed, *(((channels if n == x.shape[1] else fixed(n)),) for (n, *_) in env.outs[1:])]
 
 
 @rule(

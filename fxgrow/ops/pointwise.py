@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..base.magnitude import is_narrower
 from ..layouts.layout import is_fixed, product
-from .env import GIVEN, LARGE, PARTIAL, POSITIONS, Env, Outcome, Value, broadcast, tensors
+from .env import GIVEN, LARGE, PARTIAL, POSITIONS, Env, Outcome, Value, broadcast, less_mean, tensors
 from .functions import (
     FINITE_NEAR_ZERO,
     is_away,
@@ -150,7 +150,14 @@ def _replicas_only(env: Env, given: list[Value], why: str = "") -> None:
 )
 def added(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     """out[i] = x[i] + alpha * y[i]"""
-    return pointwise(env, *args, **kwargs)
+    out = pointwise(env, *args, **kwargs)
+    if env.name != "sub" or kwargs or not all(isinstance(operand, Value) for operand in args):
+        return out
+    rows = less_mean(env, *args)
+    if rows is None:
+        return out
+    env.keeps_moments(rows, "subtracts the mean from the rows")
+    return replace(out, dims=args[0].dims, rows=rows)
 
 
 @rule(
@@ -265,15 +272,18 @@ def _scaled(env: Env, weight: Value, factor: Value | None, out: Value) -> Value 
     A matrix that is scaled along a dimension of its own and one more (for each example apart) is one, too.
     """
     missing = len(env.outs[0]) - len(weight.shape)
-    if not weight.origin or missing or (factor is not None and factor.origin == weight.origin):
+    if not weight.weighs or missing or (factor is not None and factor.source == weight.source):
         return None
     if weight.shape != env.outs[0]:
+        if weight.rows is not None:
+            return None
         is_matrix = sum(n > 1 for n in weight.shape) > 1
         if not is_matrix or factor is None or factor.shape == env.outs[0]:
             return None
     spread = [n != own for n, own in zip(env.outs[0], weight.shape, strict=True)]  # these have no entries in it
     dims = tuple([() if more else own for more, own in zip(spread, weight.dims, strict=True)])
-    return replace(out, origin=weight.origin, dims=dims, zeros=weight.zeros, nonnegative=False)  # a factor may be 0
+    whole = replace(out, origin=weight.origin, dims=dims, zeros=weight.zeros, nonnegative=False)  # a factor may be 0
+    return replace(whole, scaled=True, rows=weight.rows)
 
 
 @rule(
@@ -359,7 +369,7 @@ def glu(env: Env, x: Value, dim: int = -1) -> Outcome:
 def same(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """The same values or their negatives; a weight can still be divided through it."""
     result = x.derived(x.layouts, x.dims)
-    return replace(result, nonnegative=False) if env.name == "neg" else result
+    return replace(result, nonnegative=False, scaled=True) if env.name == "neg" else result
 
 
 @rule(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layouts.layout import ONE, Layout, fixed, is_fixed
-from .env import PARTIAL, Env, Outcome, Value
+from .env import PARTIAL, Env, Outcome, Rows, Value, rows_of
 from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
@@ -48,8 +48,8 @@ class _Weighed(nn.Module):
         return F.linear(x, self.function(self.weight))
 
 
-def _by_weight(function: Callable[[Tensor], Tensor]) -> Sample:
-    return Sample(lambda: _Weighed(function), (5, 8), dim=2)
+def _by_weight(function: Callable[[Tensor], Tensor], *, grows: bool = True) -> Sample:
+    return Sample(lambda: _Weighed(function), (5, 8), dim=2, grows=grows)
 
 
 @rule(
@@ -61,15 +61,34 @@ def _by_weight(function: Callable[[Tensor], Tensor]) -> Sample:
         Sample(lambda: lambda x: x + x.mean()),
         Sample(lambda: nn.RMSNorm(8), (5, 8), dim=2),
         Sample(lambda: nn.RMSNorm((8, 6, 4), elementwise_affine=False)),
+        _by_weight(lambda w: w - w.mean(1, keepdim=True)),
+        _by_weight(lambda w: w - 2 * w.mean(1, keepdim=True), grows=False),
     ],
-    exact=Exactness(any="the other dimensions", equal="the dimensions averaged over"),
+    exact=Exactness(
+        any="the other dimensions",
+        replicas="the rows of a weight that is summed over less their mean",
+        equal="the dimensions averaged over",
+        pinned="the rows of a weight that is used otherwise",
+    ),
     linear="each",
 )
 def mean(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Outcome:
-    """The mean over channels; unchanged if every channel has the same number of replicas."""
+    """The mean over channels; unchanged if every channel has the same number of replicas, or the rows of a weight are
+    filled so that theirs stays the same.
+    """
     gone = reduced(x, dim)
+    rows = rows_of(env, x, gone)
+    if rows is not None and not (x.rows is not None and x.rows.centred):
+        return _means(x, gone, rows, keepdim)
     env.uniform([x.layouts[d] for d in gone], "a mean over channels")
     return left(x, gone, keepdim)
+
+
+def _means(x: Value, gone: Sequence[int], rows: Rows, keepdim: bool) -> Value:
+    """The means of the rows of a weight, or of means of its rows."""
+    over = rows.over | (x.rows.over if x.rows is not None else frozenset())
+    dims = tuple([() if d in gone else own for d, own in enumerate(x.dims) if keepdim or d not in gone])
+    return Value(left(x, gone, keepdim), dims=dims, rows=Rows(rows.origin, over, centred=False))
 
 
 @rule(
@@ -80,10 +99,13 @@ def mean(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: A
         Sample(lambda: lambda x: x * x.var(1, keepdim=True), grows=False),
         Sample(lambda: lambda x: x * x.var((2, 3), keepdim=True)),
         Sample(lambda: lambda x: x * (1 + x.std((2, 3), keepdim=True))),
+        _by_weight(lambda w: (w - w.mean(1, keepdim=True)) / (1 + w.var(1, keepdim=True))),
+        _by_weight(lambda w: w / (1 + w.var(1, keepdim=True)), grows=False),
     ],
     exact=Exactness(
         any="the other dimensions",
-        replicas="those of a standard deviation, whose slope is infinite where all entries are equal",
+        replicas="those of a standard deviation, whose slope is infinite where all entries are equal; the rows of a "
+        "weight that is summed over less their mean",
         equal="the dimensions averaged over",
         pinned="the same with Bessel's correction",
     ),
@@ -91,7 +113,11 @@ def mean(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs: A
 def variance(env: Env, x: Value, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Outcome:
     """The variance; with Bessel's correction it depends on the number of channels."""
     gone = reduced(x, dim)
-    if correction == 0:
+    rows = rows_of(env, x, gone)
+    if rows is not None and (x.rows is None or (x.rows.centred and x.rows.over == rows.over)):
+        env.keeps_moments(rows, "takes the variance of the rows", 1 if correction is None else correction)
+        env.leave_out(x, gone)
+    elif correction == 0:
         env.uniform([x.layouts[d] for d in gone], "a variance over channels")
     else:
         for d in gone:
@@ -100,7 +126,7 @@ def variance(env: Env, x: Value, dim: Any = None, *, correction: float | None = 
     if env.name.startswith("std"):
         for layout in out:
             env.replicas_only(layout, f"a standard deviation, which {PARTIAL},")
-    return out
+    return Value(out, nonnegative=True)
 
 
 @rule(
@@ -110,10 +136,11 @@ def variance(env: Env, x: Value, dim: Any = None, *, correction: float | None = 
         Sample(lambda: lambda x: x - torch.var_mean(x, 1, correction=0, keepdim=True)[1]),
         Sample(lambda: lambda x: x - torch.var_mean(x, (2, 3), keepdim=True)[0]),
         Sample(lambda: lambda x: x - torch.std_mean(x, (2, 3), keepdim=True)[0]),
+        _by_weight(lambda w: (w - (both := torch.var_mean(w, 1, keepdim=True))[1]) / (1 + both[0])),
     ],
     exact=Exactness(
         any="the other dimensions",
-        replicas="those of a standard deviation",
+        replicas="those of a standard deviation; the rows of a weight that is summed over less their mean",
         equal="the dimensions averaged over",
         pinned="the same with Bessel's correction",
     ),
@@ -122,8 +149,7 @@ def variance_and_mean(
     env: Env, x: Value, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
 ) -> Outcome:
     """(variance, mean)"""
-    out = variance(env, x, dim, correction=correction, keepdim=keepdim)
-    return [out, out]
+    return [variance(env, x, dim, correction=correction, keepdim=keepdim), mean(env, x, dim, keepdim)]
 
 
 @rule(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import rnn
 
 from ..base.roles import PASSED_ON
-from ..layouts.layout import ONE, Layout, concat, fixed, product
+from ..layouts.layout import ONE, Layout, concat, fixed, only_atom, product
 from ..layouts.unify import Inexpressible
 from .env import Env, Outcome, Value
 from .registry import Exactness, Sample, rule
@@ -40,32 +40,44 @@ def view(env: Env, x: Value, shape: Sequence[int], *args: Any) -> Outcome:
     kinds = env.kinds(new)
     layouts: list[Layout] = []
     dims: list[tuple[int, ...]] = []
-    for mine, theirs in _aligned(old, new):
+    single = [env.is_single(layout) for layout in x.layouts]
+    if any(one and only_atom(la) is None for la, one in zip(x.layouts, single, strict=True)):  # behind the batch
+        kinds = tuple(["single" if n == 1 else kind for n, kind in zip(new, kinds, strict=True)])
+    for mine, theirs in _aligned(old, new, single, [kind == "single" for kind in kinds]):
         source = tuple(d for i in mine for d in (x.dims[i] if x.dims else ()))
         if len(theirs) == 1 and len(mine) == 1:
             layouts.append(x.layouts[mine[0]])
         else:
             merged = product([x.layouts[i] for i in mine]) if mine else ONE
             sizes, hints = [new[i] for i in theirs], [kinds[i] for i in theirs]
-            if all(h == "count" for h in hints):  # all are literals: other operators determine which one grows
-                hints = ["width"] * len(hints)
+            if all(h in ("count", "single") for h in hints):  # all are literals: other operators tell which one grows
+                hints = ["single" if h == "single" else "width" for h in hints]
             parts = env.split(merged, sizes, hints) if theirs else []
             layouts.extend(parts)
             if len(parts) > 1:
                 env.declare(unflattened_size=parts)
             if not theirs:
                 env.keep(merged, "a dimension of size 1 is dropped")
-        own = env.shape_of(x.origin) if x.origin and len(source) == len(theirs) else ()
+        own = env.shape_of(x.source) if x.source and len(source) == len(theirs) else ()
         apart = bool(own) and all(own[d] == new[i] for d, i in zip(source, theirs, strict=True))
         dims.extend([(d,) for d in source] if apart else [source] * len(theirs))  # merged before, and now as it was
     return x.derived(layouts, dims)
 
 
-def _aligned(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """The shortest runs of old and of new dimensions with equal products, as lists of dimensions."""
+def _aligned(
+    old: tuple[int, ...], new: tuple[int, ...], single_old: Sequence[bool], single_new: Sequence[bool]
+) -> list[tuple[list[int], list[int]]]:
+    """The shortest runs of old and of new dimensions with equal products, as lists of dimensions.
+
+    A number of heads, which is 1, belongs to the last dimension if it stands in front of that, else to the one before.
+    """
     runs: list[tuple[list[int], list[int]]] = []
+    ahead: tuple[list[int], list[int]] = ([], [])
     i = j = 0
     while i < len(old) or j < len(new):
+        if old[i : i + 1] == (1,) and single_old[i] and new[j : j + 2] == (1, 1) and old[i + 1 : i + 2] != (1,):
+            runs.append(([], [j]))  # a batch of 1 was added in front of the heads
+            j += 1
         mine, theirs = [i] if i < len(old) else [], [j] if j < len(new) else []
         a, b = (old[i] if mine else 1), (new[j] if theirs else 1)
         i, j = i + len(mine), j + len(theirs)
@@ -74,8 +86,16 @@ def _aligned(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], li
                 theirs, j = [], j - 1
             else:
                 mine, i = [], i - 1
-            runs.append((mine, theirs))
+            if any(single_old[d] for d in mine) or any(single_new[d] for d in theirs):
+                last = mine == [len(old) - 2] or theirs == [len(new) - 2]
+                if last or not runs:
+                    ahead = ([*ahead[0], *mine], [*ahead[1], *theirs])
+                else:
+                    runs[-1] = ([*runs[-1][0], *mine], [*runs[-1][1], *theirs])
+            else:
+                runs.append((mine, theirs))
             continue
+        mine, theirs, ahead = [*ahead[0], *mine], [*ahead[1], *theirs], ([], [])
         while a != b:
             if a < b and i < len(old):
                 mine.append(i)

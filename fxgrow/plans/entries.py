@@ -101,6 +101,8 @@ class TensorPlan:
         kind: Which kind of argument it is: a weight, a bias, a running variance, ...
         mean_fill: For each dimension how its entries for channels that carry means are made (`MeanChannels`), or "";
             empty where no dimension has such channels.
+        rows: The dimensions that a row consists of whose mean and variance have to stay the same; empty where none has.
+        correction: That of this variance.
     """
 
     name: str
@@ -108,6 +110,8 @@ class TensorPlan:
     roles: tuple[Role, ...]
     kind: TensorKind
     mean_fill: tuple[MeanFill, ...] = ()
+    rows: tuple[int, ...] = ()
+    correction: float = 0.0
 
     @property
     def drawn(self) -> tuple[int, ...]:

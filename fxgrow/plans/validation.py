@@ -66,6 +66,7 @@ def check_tensors(tensors: Sequence[TensorPlan], widths: Mapping[str, Width]) ->
         if math.prod(measure(layout, lambda name: widths[name].new) for layout in t.layouts) > MOST_ENTRIES:
             raise PlanError(f"the plan's {t.name!r} would have more than {MOST_ENTRIES:,} entries")
         _check_mean_fill(t, widths)
+        _check_rows(t, widths)
 
 
 def check_costs(costs: Sequence[LayerCost]) -> None:
@@ -92,6 +93,15 @@ def _check_mean_fill(t: TensorPlan, widths: Mapping[str, Width]) -> None:
     )
     if not fitting:
         raise PlanError(f"the plan's {t.name!r} does not say what its channels are that carry means")
+
+
+def _check_rows(t: TensorPlan, widths: Mapping[str, Width]) -> None:
+    dims = sorted(set(t.rows))
+    entries = math.prod(
+        measure(t.layouts[d], lambda name: widths[name].old) for d in dims if d in range(len(t.layouts))
+    )
+    if list(t.rows) != dims or not all(0 <= d < len(t.layouts) for d in dims) or not 0 <= t.correction < entries:
+        raise PlanError(f"the plan's {t.name!r} does not say what its rows are that keep their mean and variance")
 
 
 def _is_bounded(layout: Layout) -> bool:

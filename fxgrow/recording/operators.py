@@ -96,6 +96,8 @@ def same_operator(a: Any, b: Any) -> bool:
 @cache
 def _plain_name(op: Any) -> tuple[str, str]:
     name: str = op._schema.name
+    if name == "aten::_unsafe_view":  # what reshape() makes of a copy
+        return "aten::view", ""
     if name == "aten::split_with_sizes":  # what chunk() becomes once its parts differ
         return "aten::split", "Tensor"
     return (name[:-1] if name.endswith("_") else name), op._schema.overload_name

@@ -21,6 +21,7 @@ from ..base.magnitude import far_from_zero
 from ..base.structures import leaf_tensors
 from ..base.torch_private import TorchDispatchMode, is_meta, no_dispatch_modes, pytree
 from ..errors import TraceError
+from ..model.provenance import caller
 from .meta_cache import META, Given, on_meta
 from .operators import NUMBER, REVERSED, SELECT, Kind, kind_of, results_of
 from .recall import Recall
@@ -80,6 +81,8 @@ class Tape(TorchDispatchMode):
     Attributes:
         recall: What slow calls on real tensors gave in earlier runs of the same model on the same arguments.
     """
+
+    supports_higher_order_operators = True  # so that they reach it, and are refused with their line
 
     def __init__(self, names: Mapping[str, Tensor], attributes: Iterable[Tensor] = (), *, real: bool = False) -> None:
         super().__init__()
@@ -144,6 +147,12 @@ class Tape(TorchDispatchMode):
             self._read_at[id(tensor)] = self._written.get(storage_of(tensor), 0)
         return self._count
 
+    def stand_for(self, copy: Tensor, original: Tensor) -> None:
+        """A copy is the same value as what it was copied from, though no call made it."""
+        self.keepalive.append(copy)
+        self._value_of[id(copy)] = self._value_of[id(original)]
+        self._digests[id(copy)] = self._digests.get(id(original), 0)
+
     def _reading(self, tensor: Tensor) -> tuple[Key, int]:
         """The value as it reads now (another one if its memory was written through an alias), and its digest."""
         real = self.constant(tensor) if self._real else None
@@ -177,6 +186,8 @@ class Tape(TorchDispatchMode):
         if op is torch.ops.aten.unbind.int:  # FX writes an unpacked tensor as x[0], x[1], ...
             dim = args[1] if len(args) > 1 else 0
             return tuple([self.__torch_dispatch__(SELECT, (), (args[0], dim, i)) for i in range(args[0].shape[dim])])
+        if not hasattr(op, "_schema"):
+            self._refuse_functions(op)
         kind = kind_of(op)
         kwargs = dict(kwargs) if kwargs else {}
         tensors = kind.tensors(args, kwargs)
@@ -241,6 +252,17 @@ class Tape(TorchDispatchMode):
                     "tracing would make a constant; register it as a buffer, or write `x = x + y` for `x += y`"
                 )
                 raise self.failure
+
+    def _refuse_functions(self, op: Any) -> None:
+        """Refuse an operator that is given functions, as `torch.cond` is: no rule sees what is in them."""
+        at = caller()
+        name = str(op).rpartition(".")[2]
+        self.failure = TraceError(
+            f"torch's {name} at {at or self.site or 'forward'} is given functions, and which of them run, how often, "
+            "depends on numbers in tensors; write an `if` or a loop of Python in its place, of which the path of "
+            "the example inputs is followed, or compute all branches and choose by torch.where"
+        )
+        raise self.failure
 
     def _read(self, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
         """The tensors among the arguments, with their keys and digests, and the other arguments."""

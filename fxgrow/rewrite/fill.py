@@ -30,6 +30,7 @@ from ..plans.growth_plan import Plan
 from .block import Block, in_parts, of_parts
 from .extended import Extension, extended
 from .index_maps import Held, IndexMap, Moments, Run, within
+from .row_moments import keep_moments
 
 PART = 1 << 20  # entries of a new tensor that are made at a time
 _EXTENSIONS: dict[str, Literal["mean", "size"]] = {"mean": "mean", "gain": "mean", "draw": "size"}  # else zero
@@ -100,6 +101,9 @@ class Filling:
             for how in (methods.method(name),)
             for column in (self._column(planned, dim, name, fan_in, tensor.device),)
         ]
+        kept = [(dim, self._map(planned, dim, tensor.device)) for dim in self._kept(planned)]
+        kept_dims = [dim for dim, _ in kept]
+        steps = [(how, column) for how, column in steps if column.dim not in kept_dims]
         along, number = _blocks(planned, shape, steps)
         maps = {dim: self._map(planned, dim, tensor.device) for dim, _ in used}
         if held is not None:
@@ -112,6 +116,9 @@ class Filling:
                 here = column.within(start, stop) if column.dim == along else column
                 draws = block_generator(self.plan.seed, planned.name, column.dim, block)
                 part = _by_method(planned, part, here, how, draws)
+            if kept:
+                draws = block_generator(self.plan.seed, f"{planned.name} rows", kept[0][0], block)
+                part = keep_moments(part, kept, planned.rows, planned.correction, draws)
             for dim in planned.drawn:
                 draws = block_generator(self.plan.seed, f"{planned.name} means", dim, block)
                 _draw(part, dim, self._width(planned.layouts[dim]), draws)
@@ -135,6 +142,14 @@ class Filling:
                 )
         return used
 
+    def _kept(self, planned: TensorPlan) -> list[int]:
+        """The dimensions that grow so that rows keep their moments: those of replicas, where the function stays."""
+        grown = [(d, self._methods(planned, d)) for d in planned.rows if planned.roles[d] == "contract"]
+        used = [methods.method(name) for _, names in grown for name in names]
+        exact = all(how.replicas and how.preserves_function for how in used)
+        return [dim for dim, names in grown if names] if exact else []
+
+    # -- channels that carry means ---------------------------------------------------------------
     # -- what the teacher's tensor says as a whole ------------------------------------------------
 
     def extensions(self, planned: TensorPlan) -> dict[int, Extension]:
@@ -235,9 +250,10 @@ _Steps = Sequence[tuple[methods.Method, Columns]]
 
 def _blocks(planned: TensorPlan, shape: torch.Size, steps: _Steps) -> tuple[int, int]:
     """Along which dimension a tensor is made by blocks, and how many entries of it at a time."""
-    if "carry" not in planned.roles or not all(how.separable for how, _ in steps):
+    beside = [dim for dim, role in enumerate(planned.roles) if role == "carry" and dim not in planned.rows]
+    if not beside or not all(how.separable for how, _ in steps):
         return 0, shape[0]
-    along = planned.roles.index("carry")
+    along = beside[0]
     return along, max(1, PART * shape[along] // shape.numel())
 
 

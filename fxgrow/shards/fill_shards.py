@@ -33,6 +33,11 @@ class ShardFilling:
         Raises:
             GrowError: It cannot; the message says why.
         """
+        if partition.dim in planned.rows:
+            raise GrowError(
+                f"{planned.name!r} is standardised over the dimension by which it is sharded, so that no process has "
+                "its rows; grow the model before it is sharded"
+            )
         odd = [how.name for how in methods_of(self.plan, planned) if not how.separable]
         if partition.dim is not None and odd:
             raise GrowError(

@@ -123,7 +123,15 @@ def targets_of(
 def _tensors(widths: WidthGraph, sizes: _Sizes, targets: Targets) -> tuple[TensorPlan, ...]:
     """The parameters and buffers that get another shape."""
     return tuple(
-        TensorPlan(t.name, t.layouts, t.roles, t.kind, _mean_fill(t, sizes.widths, targets))
+        TensorPlan(
+            t.name,
+            t.layouts,
+            t.roles,
+            t.kind,
+            _mean_fill(t, sizes.widths, targets),
+            t.kept.over if t.kept is not None else (),
+            t.kept.correction if t.kept is not None else 0.0,
+        )
         for t in widths.tensors.values()
         if any(sizes.new(layout) != sizes.old(layout) for layout in t.layouts)
     )
