@@ -21,6 +21,7 @@ from ..base.torch_private import TensorBase
 from ..model.provenance import PACKAGES, in_package
 from ..model.walk import Paths
 from .backward import Refuse, apply_with_backward
+from .contents import REPLACED
 
 GRADIENTS = "whether gradients are recorded"
 AUTOCAST = "whether autocast is on"
@@ -242,4 +243,5 @@ _TARGETS: tuple[tuple[Any, str, Any], ...] = (
     *((Tensor, name, _hook(name)) for name in _HOOKS),
     *((torch, name, ask) for name, ask in _ASKS.items()),
     (torch.autograd.Function, "apply", classmethod(_apply)),
+    *REPLACED,
 )  # (owner, name, what is there while the user's code gets answers)

@@ -154,6 +154,12 @@ def _check_own(root: nn.Module, run: TapedRun[Tape], theirs: Mapping[str, Tensor
                 "reference, a global variable), so that a student would compute with the teacher's; let it read "
                 f"self.{name}"
             )
+    if theirs and run.tape.strangers and not run.tape.real:
+        where = run.tape.strangers[0][1]
+        raise TraceError(
+            f"{type(root).__name__} reads a tensor on the meta device that no operation made ({where}), so that its "
+            "numbers are not known"
+        )
 
 
 def _attributes(root: nn.Module) -> dict[tuple[str, str], Any]:

@@ -88,18 +88,23 @@ class Tape(TorchDispatchMode):
         self.called = False  # whether its own code is running, not a graph that its code was inlined into
         self.keepalive: list[Any] = list(names.values())  # keeps ids unique while the tape lives
         self._value_of: dict[int, int | str] = {id(tensor): name for name, tensor in names.items()}
-        self._strangers: list[Tensor] = []  # read, but neither named nor made by a call nor a constant
+        self.strangers: list[tuple[Tensor, str]] = []  # read, but neither named nor made by a call nor a constant
         self._meta_of: dict[int, Tensor] = {}
         self._real: dict[int, Tensor] = {}  # meta tensor: the constant that it stands for
         self._fingerprints: dict[int, tuple[int, str]] = {}  # constant: version of its data, print
         self._digests: dict[int, int] = {id(tensor): hash(name) for name, tensor in names.items()}
         self._last_write: dict[int, int] = {}  # storage: the digest of what was last written to it in place
         self._random_calls = 0
+        self._seed: int | None = None  # of the global generator when the run began
         self._written: dict[int, int] = {}  # storage: how often it was written in place
         self._read_at: dict[int, int] = {}  # tensor: that number when its value was made
         self._unknown: set[int] = set()  # storages of constants that something unknown was written to
         self._count = 0
         self.failure: Exception | None = None  # the first of our own that the model's code met, and may have caught
+
+    def __enter__(self) -> Any:
+        self._seed = torch.initial_seed() if self._seed is None else self._seed
+        return super().__enter__()
 
     def value_of(self, tensor: Tensor) -> int | str:
         """The number (or name) of the value that a tensor holds."""
@@ -108,7 +113,7 @@ class Tape(TorchDispatchMode):
 
     def _stranger(self, tensor: Tensor) -> int:
         """A number for a tensor that no call of this run made."""
-        self._strangers.append(tensor)
+        self.strangers.append((tensor, self.site))
         return self._new_value(tensor)
 
     def known(self, tensor: Tensor) -> int | str | None:
@@ -260,6 +265,8 @@ class Tape(TorchDispatchMode):
                 inputs.append(name)
                 digests.append(digest)
                 given.append(entry)
+        if kind.random and (seed := torch.initial_seed()) != self._seed:  # the code has seeded it
+            constants.append(("global seed", seed))
         return Reading(tuple(inputs), tuple(constants), str(constants), digests, given)
 
     def _digest_call(self, kind: Kind, inputs: list[int], constants: str) -> int:
@@ -299,7 +306,7 @@ class Tape(TorchDispatchMode):
 
     def met(self) -> list[Tensor]:
         """The tensors from outside the run that calls were given: constants, and any that have no name."""
-        return [real for real in self._real.values() if not real.is_meta] + self._strangers
+        return [real for real in self._real.values() if not real.is_meta] + [t for t, _ in self.strangers]
 
     def release(self) -> None:
         """Swap the meta stand-ins of constants for their real tensors in place: user code may have cached them."""
