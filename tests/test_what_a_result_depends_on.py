@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import weakref
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -55,8 +57,10 @@ def same(one: Any, other: Any) -> bool:
 
 
 def _same_leaf(one: Any, other: Any) -> bool:
+    if callable(one):
+        return same(one(), other())
     if not isinstance(one, Tensor):
-        return bool(one == other)
+        return bool(np.array_equal(one, other))
     alike = one.shape == other.shape and one.dtype == other.dtype and one.device == other.device
     return alike and torch.allclose(one.double(), other.double(), 1e-9, 1e-9, equal_nan=True)
 
@@ -122,9 +126,50 @@ def _maybe_none(m: Net, x: Tensor) -> Any:
     return y, (None if h.shape[1] > 10 else h.shape[0])
 
 
+def _closure_over_a_width(m: Net, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+    n = h.shape[1]
+    return y, lambda: y * n
+
+
+def _function_with_a_default(m: Net, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+
+    def function(n: int = h.shape[1]) -> Tensor:
+        return y * n
+
+    return y, function
+
+
+def _partial_with_a_width(m: Net, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+    return y, functools.partial(torch.mul, y, h.shape[1])
+
+
+def _array_of_widths(m: Net, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+    return y, np.arange(h.shape[1])
+
+
+def _whole_number_of_numpy(m: Net, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+    return y, np.int64(h.shape[1])
+
+
+def _slice_and_fraction(m: Net, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+    return y, slice(0, h.shape[1]), Fraction(1, h.shape[1])
+
+
+def _dtype_by_width(m: Net, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+    return y, torch.float16 if h.shape[1] > 10 else torch.float32
+
+
 RETURNED = [
     _picked, _picked_by_layer, _swapped, _named_by_width, _as_many_as_channels, _list_or_tuple, _ordered_by_width,
-    _text_of_a_width, _maybe_none,
+    _text_of_a_width, _maybe_none, _closure_over_a_width, _function_with_a_default, _partial_with_a_width,
+    _array_of_widths, _whole_number_of_numpy, _slice_and_fraction, _dtype_by_width,
 ]  # fmt: skip
 
 
@@ -134,6 +179,21 @@ def test_the_same_values_are_returned_in_the_same_places(forward: Forward, outpu
     teacher = made(forward)
     student = grown(teacher, output)
     assert student is None or same(student(example()), teacher(example()))
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_functions_that_bind_no_width_may_be_returned(output: str) -> None:
+    teacher = made(lambda m, x: (m.b(m.a(x)), lambda: m.b(m.a(x) * 2), functools.partial(torch.mul, x, 2)))
+    student = grown(teacher, output)
+    assert student is not None
+    assert same(student(example()), teacher(example()))
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_results_that_are_made_later_are_refused_by_name(output: Any) -> None:
+    teacher = made(lambda m, x: (m.b(m.a(x)), (m.b(m.a(x * i)) for i in range(m.a.out_channels // 4))))
+    with pytest.raises(fxgrow.GrowError, match=r"the result\[1\] is a generator, .* return a list of them"):
+        fxgrow.grow(teacher, 2.0, example(), output=output)
 
 
 class Assigning(nn.Module):
@@ -247,9 +307,25 @@ def _distribution(m: Net, x: Tensor) -> Any:
     return m.b(h), torch.distributions.Normal(x, h.shape[1] ** -0.5, validate_args=False).log_prob(x * 2)
 
 
+def _view_made_before_a_write(m: Net, x: Tensor) -> Any:
+    h, z = m.a(x), torch.zeros(5, dtype=x.dtype)
+    view = z[h.shape[1] % 5]
+    z.copy_(x[0, 0, 0, :5])
+    return m.b(h) + view
+
+
+def _flat_view_made_before_writes(m: Net, x: Tensor) -> Any:
+    h, z = m.a(x), torch.zeros(4, 5, dtype=x.dtype)
+    view = z.view(-1)[h.shape[1] // 2 :][:2]
+    z[0] = x[0, 0, 0, :5]
+    z[1:] = x[0, 1, :3, :5]
+    return m.b(h) + view.view(2, 1, 1)
+
+
 NUMBERS = [
     _index_by_list, _index_by_nested_list, _index_by_range, _index_by_array, _index_of_a_weight, _written_by_list,
-    _constant_written_by_list, _new_tensor_added, _new_tensor_as_index, _distribution,
+    _constant_written_by_list, _new_tensor_added, _new_tensor_as_index, _distribution, _view_made_before_a_write,
+    _flat_view_made_before_writes,
 ]  # fmt: skip
 
 

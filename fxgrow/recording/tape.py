@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils import swap_tensors
 
-from ..base.content import digest, storage_of
+from ..base.content import digest, region_of, storage_of
 from ..base.magnitude import far_from_zero
 from ..base.structures import leaf_tensors
 from ..base.torch_private import TorchDispatchMode, is_meta, no_dispatch_modes, pytree
@@ -98,7 +98,9 @@ class Tape(TorchDispatchMode):
         self._seed: int | None = None  # of the global generator when the run began
         self._written: dict[int, int] = {}  # storage: how often it was written in place
         self._read_at: dict[int, int] = {}  # tensor: that number when its value was made
-        self._unknown: set[int] = set()  # storages of constants that something unknown was written to
+        self._unknown: dict[
+            int, int
+        ] = {}  # storages of constants that something unknown was written to, and their number
         self._count = 0
         self.failure: Exception | None = None  # the first of our own that the model's code met, and may have caught
 
@@ -115,6 +117,13 @@ class Tape(TorchDispatchMode):
         """A number for a tensor that no call of this run made."""
         self.strangers.append((tensor, self.site))
         return self._new_value(tensor)
+
+    def _aliasing(self, tensor: Tensor, real: Tensor) -> str:
+        """A name for a view that was made while its memory was a constant; something unknown was written there."""
+        name = f"memory {self._unknown[storage_of(real)]}, {region_of(real)}"
+        self._value_of[id(tensor)] = name
+        self._digests[id(tensor)] = hash(name)
+        return name
 
     def known(self, tensor: Tensor) -> int | str | None:
         """The same, if the tensor has one yet."""
@@ -151,7 +160,10 @@ class Tape(TorchDispatchMode):
             text = self._fingerprint(real)
             return text, hash(text)
         known = self._value_of.get(id(tensor))
-        value, own = self._stranger(tensor) if known is None else known, self._digests.get(id(tensor), 0)
+        if not isinstance(known, str) and id(tensor) in self._real:
+            known = self._aliasing(tensor, self._real[id(tensor)])
+        value = self._stranger(tensor) if known is None else known
+        own = self._digests.get(id(tensor), 0)
         if self._written:
             memory = storage_of(tensor)
             written = self._written.get(memory, 0)
@@ -206,7 +218,7 @@ class Tape(TorchDispatchMode):
             self._last_write[memory] = digest
             real = self._real.pop(id(out), None)
             if real is not None:
-                self._unknown.add(storage_of(real))
+                self._unknown.setdefault(storage_of(real), len(self._unknown))
             self._new_value(out)
         for i, o in enumerate(outs):
             if isinstance(o, Tensor):
