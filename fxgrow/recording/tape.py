@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils import swap_tensors
 
-from ..base.content import digest, region_of, storage_of
-from ..base.magnitude import far_from_zero
+from ..base.content import region_of, storage_of
 from ..base.structures import leaf_tensors
 from ..base.torch_private import TorchDispatchMode, is_meta, no_dispatch_modes, pytree
 from ..errors import TraceError
+from .constants import CPU, fingerprint_of, like_on_meta, plain_value
 from .meta_cache import META, Given, on_meta
 from .operators import NUMBER, REVERSED, SELECT, Kind, kind_of, results_of
 
@@ -113,10 +113,29 @@ class Tape(TorchDispatchMode):
         value = self._value_of.get(id(tensor))
         return self._new_value(tensor) if value is None else value
 
-    def _stranger(self, tensor: Tensor) -> int:
-        """A number for a tensor that no call of this run made."""
-        self.strangers.append((tensor, self.site))
-        return self._new_value(tensor)
+    def _stranger(self, tensor: Tensor) -> int | str:
+        """The value of a tensor that no call of this run made: that of an alias, or a new one."""
+        alias = self._alias_of(tensor)
+        if alias is None:
+            self.strangers.append((tensor, self.site))
+            return self._new_value(tensor)
+        self.keepalive.append(tensor)
+        value = self._value_of[id(tensor)] = self._value_of[id(alias)]
+        self._digests[id(tensor)] = self._digests.get(id(alias), 0)
+        self._read_at[id(tensor)] = self._read_at.get(id(alias), 0)
+        return value
+
+    def _alias_of(self, tensor: Tensor) -> Tensor | None:
+        """The tensor that another one is under a new name, as `as_subclass` and `nn.Parameter` make it."""
+        memory, like = storage_of(tensor), _form(tensor)
+        return next(
+            (
+                other
+                for other in reversed(self.keepalive)
+                if id(other) in self._value_of and storage_of(other) == memory and _form(other) == like
+            ),
+            None,
+        )
 
     def _aliasing(self, tensor: Tensor, real: Tensor) -> str:
         """A name for a view that was made while its memory was a constant; something unknown was written there."""
@@ -142,7 +161,7 @@ class Tape(TorchDispatchMode):
         known = self._fingerprints.get(id(real))
         version = 0 if real.is_inference() else real._version
         if known is None or known[0] != version:
-            known = self._fingerprints[id(real)] = (version, _fingerprint(real))
+            known = self._fingerprints[id(real)] = (version, fingerprint_of(real))
         return known[1]
 
     def _new_value(self, tensor: Tensor) -> int:
@@ -270,7 +289,7 @@ class Tape(TorchDispatchMode):
                 entries = value
                 given.append(len(value))
             else:
-                constants.append((key, _plain(value)))
+                constants.append((key, plain_value(value)))
                 continue
             for entry in entries:
                 name, digest = ("", 0) if entry is None else self._reading(entry)
@@ -311,7 +330,7 @@ class Tape(TorchDispatchMode):
             return real
         meta = self._meta_of.get(id(real))
         if meta is None:
-            meta = self._meta_of[id(real)] = _like_on_meta(real)
+            meta = self._meta_of[id(real)] = like_on_meta(real)
             self._real[id(meta)] = real
             self.keepalive += [real, meta]
         return meta
@@ -363,37 +382,5 @@ class Tape(TorchDispatchMode):
         return value
 
 
-CPU = torch.device("cpu")
-
-
-def is_uniform(real: Tensor) -> bool:
-    """Whether all entries of a constant are alike, so that any mapping of its dimensions leaves it as it is."""
-    return real.numel() > 0 and bool((real == real.flatten()[0]).all())
-
-
-def is_infinite(real: Tensor) -> bool:
-    """Whether some entry of a constant is infinite, NaN, or so far from zero that its square is infinite."""
-    if not (real.is_floating_point() or real.is_complex()) or not real.numel():
-        return False
-    return not bool((real.abs() < far_from_zero([real.dtype])).all())
-
-
-def _fingerprint(real: Tensor) -> str:
-    """A constant by its content; one with all entries alike by that entry, whatever its shape."""
-    if is_uniform(real):
-        return f"constant {real.dtype} {real.flatten()[0].item()}"
-    return f"constant {real.dtype} {tuple(real.shape)} {digest(real)}"
-
-
-def _plain(value: Any) -> Any:
-    """A constant argument as one that another run can be compared with: of a generator what it would draw."""
-    if isinstance(value, torch.Generator):
-        return f"generator {digest(value.get_state())}"
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _like_on_meta(real: Tensor) -> Tensor:
-    """A tensor on the meta device with the same strides, also those of what was expanded: views depend on them."""
-    if real.layout != torch.strided or real.is_quantized:
-        return real.detach().to(META)
-    return torch.empty_strided(real.shape, real.stride(), dtype=real.dtype, device=META)
+def _form(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.shape, tensor.stride(), tensor.storage_offset(), tensor.dtype
