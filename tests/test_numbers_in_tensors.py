@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -147,8 +148,16 @@ def _alias_read_after_a_write(m: Net, x: Tensor) -> Any:
     return m.b(alias).as_subclass(Tensor)
 
 
+def _deep_copies(m: Net, x: Tensor) -> Any:
+    h = m.a(x)
+    weight = copy.deepcopy(m.a.weight)
+    return m.b(h + copy.deepcopy(h.detach()) + nn.functional.conv2d(x, weight))
+
+
 @pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("forward", [_as_subclass, _as_parameter, _alias_that_is_written_to, _alias_read_after_a_write])
+@pytest.mark.parametrize(
+    "forward", [_deep_copies, _as_subclass, _as_parameter, _alias_that_is_written_to, _alias_read_after_a_write]
+)
 def test_an_alias_is_the_tensor_itself(forward: Forward, output: str) -> None:
     teacher = made(forward)
     student = grown(teacher, output)

@@ -2,7 +2,7 @@
 
 `x[:, [0, k]]` makes an index, `x.new_tensor([k])` a constant. C++ makes both on the device of `x`, below every dispatch
 mode: on meta, two runs with other numbers could not be told apart. During a run these functions make their tensor on
-the CPU, from where a tape takes it as a constant with a content.
+the CPU, from where a tape takes it as a constant with a content. A deep copy becomes a call, too.
 """
 
 from __future__ import annotations
@@ -69,6 +69,17 @@ def _making(base: Callable[..., Any]) -> Callable[..., Any]:
     return make
 
 
+def _deepcopy(base: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(base)
+    def deepcopy(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+        if not is_meta(tensor) or id(tensor) in memo:
+            return base(tensor, memo)
+        copied = memo[id(tensor)] = tensor.detach().clone().requires_grad_(tensor.requires_grad)
+        return copied
+
+    return deepcopy
+
+
 def _is_meta_device(device: Any) -> bool:
     return device is not None and not isinstance(device, int) and torch.device(device).type == "meta"
 
@@ -81,5 +92,6 @@ def original(function: Callable[..., Any]) -> Callable[..., Any]:
 REPLACED: tuple[tuple[Any, str, Any], ...] = (
     *((Tensor, name, _indexing(getattr(Tensor, name))) for name in ("__getitem__", "__setitem__")),
     (Tensor, "new_tensor", _new_tensor(Tensor.new_tensor)),
+    (Tensor, "__deepcopy__", _deepcopy(Tensor.__deepcopy__)),
     *((torch, name, _making(getattr(torch, name))) for name in ("tensor", "as_tensor", "asarray")),
 )  # (owner, name, what is there during a run)
