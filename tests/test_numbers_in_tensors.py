@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -173,3 +175,38 @@ def test_a_tensor_whose_numbers_no_run_can_know_is_refused() -> None:
     assert student is None or same(student(example()), teacher(example()))
     with pytest.raises(fxgrow.GrowError, match="on the meta device that no operation made"):
         fxgrow.grow(made(lambda m, x: m.b(m.a(x)) + hidden), 2.0, example())
+
+
+def _in_a_thread(make: Callable[[], Tensor]) -> Tensor:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(make).result()
+
+
+def _read_from_a_thread(m: Net, x: Tensor) -> Any:
+    h = m.a(x)
+    return m.b(_in_a_thread(lambda: h * h.shape[1]))
+
+
+def _returned_from_a_thread(m: Net, x: Tensor) -> Any:
+    h, y, z = _two(m, x)
+    return _in_a_thread(lambda: (y if h.shape[1] < 10 else z) * 1.0)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("forward", [_read_from_a_thread, _returned_from_a_thread])
+def test_what_another_thread_computes_is_refused(forward: Forward, output: Any) -> None:
+    with pytest.raises(fxgrow.GrowError, match="on the meta device that no operation made"):
+        fxgrow.grow(made(forward), 2.0, example(), output=output)
+
+
+def _derivative_inside(m: Net, x: Tensor) -> Any:
+    h = m.a(x)
+    value, tangent = torch.func.jvp(m.b, (h,), (torch.ones_like(h),))
+    return value + tangent
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_forward_mode_derivatives_are_exact_or_refused(output: str) -> None:
+    teacher = made(_derivative_inside)
+    student = grown(teacher, output)
+    assert student is None or same(student(example()), teacher(example()))

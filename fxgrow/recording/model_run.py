@@ -134,8 +134,9 @@ def _record_once(
             f"{type(root).__name__} does not run on {inputs} in {mode} mode{where}: "
             f"{in_words(error)}{source_location(error)}{inputs_hint((inputs.args, dict(inputs.kwargs)))}"
         ) from error
+    digests = run.digests(result)  # which also reads what no call has read
     _check_own(root, run, theirs or {})
-    return ModelRun(run.tape.calls, run.digests(result)), run.answers
+    return ModelRun(run.tape.calls, digests), run.answers
 
 
 def _check_own(root: nn.Module, run: TapedRun[Tape], theirs: Mapping[str, Tensor]) -> None:

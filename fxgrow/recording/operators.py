@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 NUMBER = torch.ops.aten._local_scalar_dense.default
+NO_MEMORY = torch.ops.aten._efficientzerotensor.default  # zeros of forward-mode AD; kernels crash on them
 SELECT = torch.ops.aten.select.int
 REVERSED = {  # python reflects `constant > proxy` to `proxy < constant`
     ("aten::gt", "Tensor"): ("aten::lt", "Tensor"),

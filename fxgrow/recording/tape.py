@@ -22,7 +22,7 @@ from ..base.torch_private import TorchDispatchMode, is_meta, no_dispatch_modes, 
 from ..errors import TraceError
 from .constants import CPU, fingerprint_of, like_on_meta, plain_value
 from .meta_cache import META, Given, on_meta
-from .operators import NUMBER, REVERSED, SELECT, Kind, kind_of, results_of
+from .operators import NO_MEMORY, NUMBER, REVERSED, SELECT, Kind, kind_of, results_of
 
 Shape = tuple[int, ...]
 
@@ -311,6 +311,7 @@ class Tape(TorchDispatchMode):
 
     def _fold(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Compute a call on constants alone for real; its result is a meta tensor that stands for the real one."""
+        op = torch.ops.aten.zeros.default if op is NO_MEMORY else op
         real_args, real_kwargs = pytree.tree_map_only(Tensor, self._real_of, (args, kwargs))
         device = real_kwargs.get("device")
         if device is not None and torch.device(device).type == "meta":
