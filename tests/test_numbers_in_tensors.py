@@ -210,3 +210,42 @@ def test_forward_mode_derivatives_are_exact_or_refused(output: str) -> None:
     teacher = made(_derivative_inside)
     student = grown(teacher, output)
     assert student is None or same(student(example()), teacher(example()))
+
+
+def _written_by_numpy(m: Net, x: Tensor) -> Any:
+    h = m.a(x).detach()
+    h.numpy()[:, -1] = 0.5
+    return m.b(h)
+
+
+def _centred_by_numpy(m: Net, x: Tensor) -> Any:
+    h = m.a(x).detach()
+    array = np.asarray(h)
+    array -= array.mean(1, keepdims=True)
+    return m.b(h)
+
+
+def _written_by_python(m: Net, x: Tensor) -> Any:
+    return m.b(m.a(x).detach().apply_(lambda value: 1 / value))
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("forward", [_written_by_numpy, _centred_by_numpy])
+def test_memory_that_is_written_beside_every_operator_is_refused(forward: Forward, output: Any) -> None:
+    with pytest.raises(fxgrow.GrowError, match=r"shares the memory .* numpy \(at .*test_numbers_in_tensors"):
+        fxgrow.grow(made(forward), 2.0, example(), output=output)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_python_functions_of_each_entry_are_refused(output: Any) -> None:
+    with pytest.raises(fxgrow.GrowError, match=r"apply_ calls a Python function for each entry"):
+        fxgrow.grow(made(_written_by_python), 2.0, example(), output=output)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_numpy_may_read_what_follows_no_width(output: str) -> None:
+    teacher = made(lambda m, x: m.b(m.a(x)) * float(np.abs(x.numpy()).max()))
+    student = grown(teacher, output)
+    assert student is not None
+    assert student.a.weight.shape[0] == 16
+    assert same(student(example()), teacher(example()))

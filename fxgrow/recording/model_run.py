@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..base.content import storage_of
+from ..base.content import digest, storage_of
 from ..base.progress import step
 from ..errors import GrowError, TraceError, in_words
 from ..model.copies import clone_to_run, named_tensors
@@ -135,8 +135,23 @@ def _record_once(
             f"{in_words(error)}{source_location(error)}{inputs_hint((inputs.args, dict(inputs.kwargs)))}"
         ) from error
     digests = run.digests(result)  # which also reads what no call has read
+    _check_memory(root, run.answers)
     _check_own(root, run, theirs or {})
     return ModelRun(run.tape.calls, digests), run.answers
+
+
+def _check_memory(root: nn.Module, answers: Answers) -> None:
+    """Check that a run wrote to no tensor beside torch's operators, which a tape would not see.
+
+    Raises:
+        TraceError: It did.
+    """
+    for tensor, before, line in answers.shared:
+        if digest(tensor) != before:
+            raise TraceError(
+                f"{type(root).__name__} shares the memory of a tensor with numpy (at {line}), and writes into it; "
+                "work on a copy"
+            )
 
 
 def _check_own(root: nn.Module, run: TapedRun[Tape], theirs: Mapping[str, Tensor]) -> None:
