@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..base.content import digest
-from ..base.torch_private import TensorBase, no_dispatch_modes
+from ..base.torch_private import TensorBase
 from ..errors import TraceError
 from ..model.provenance import PACKAGES, caller, in_package
 from ..model.walk import Paths
@@ -59,7 +58,6 @@ class Answers:
     Attributes:
         asked: Each question that the user's code asked, and the line that asked it first.
         hooks: The lines that registered hooks on gradients.
-        shared: Tensors whose memory numpy shares, what it held then, and the line.
     """
 
     def __init__(
@@ -75,7 +73,6 @@ class Answers:
         self.refuse = refuse
         self.asked: dict[str, str] = {}
         self.hooks: list[str] = []
-        self.shared: list[tuple[Tensor, str, str]] = []
 
     def place(self, tensor: Tensor, name: str) -> Any:
         """One of `PLACES` of a tensor, as the teacher would answer."""
@@ -218,16 +215,6 @@ def _hook(name: str) -> Callable[..., Any]:
     return method
 
 
-def _numpy(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-    if not _BASE["is_meta"].__get__(tensor):
-        with no_dispatch_modes():
-            _stack[-1].shared.append((tensor, digest(tensor), caller()))
-    return _NUMPY(tensor, *args, **kwargs)
-
-
-_NUMPY = Tensor.numpy
-
-
 def _entry_by_entry(name: str) -> Callable[..., Any]:
     def method(tensor: Tensor, *args: Any) -> Any:
         raise TraceError(f"Tensor.{name} calls a Python function for each entry (at {caller()}), beside every operator")
@@ -265,7 +252,6 @@ _TARGETS: tuple[tuple[Any, str, Any], ...] = (
     *((Tensor, name, _method(name)) for name in _PLACE_METHODS),
     *((Tensor, name, _hook(name)) for name in _HOOKS),
     *((Tensor, name, _entry_by_entry(name)) for name in _ENTRY_BY_ENTRY),
-    (Tensor, "numpy", _numpy),
     *((torch, name, ask) for name, ask in _ASKS.items()),
     (torch.autograd.Function, "apply", classmethod(_apply)),
     *REPLACED,

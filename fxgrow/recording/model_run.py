@@ -20,7 +20,7 @@ from ..model.provenance import NOT_THEIRS, in_package
 from ..model.tree import MODES, Mode
 from ..model.walk import named_modules
 from .answers import GRADIENTS, Answers
-from .failures import failures_noted
+from .failures import Shared, failures_noted
 from .run import ModelRun, TapedRun
 from .tape import Tape
 
@@ -122,7 +122,7 @@ def _record_once(
 ) -> tuple[ModelRun, Answers]:
     run = TapedRun(root, inputs, Tape, real=inputs.real, opposite=opposite, gradients=gradients)
     try:
-        with step(f"recording in {mode} mode"), failures_noted(run.tape):
+        with step(f"recording in {mode} mode"), failures_noted(run.tape) as shared:
             result = run.module()
         if run.tape.failure is not None:  # and the model has caught it
             raise run.tape.failure
@@ -135,18 +135,18 @@ def _record_once(
             f"{in_words(error)}{source_location(error)}{inputs_hint((inputs.args, dict(inputs.kwargs)))}"
         ) from error
     digests = run.digests(result)  # which also reads what no call has read
-    _check_memory(root, run.answers)
+    _check_memory(root, shared)
     _check_own(root, run, theirs or {})
     return ModelRun(run.tape.calls, digests), run.answers
 
 
-def _check_memory(root: nn.Module, answers: Answers) -> None:
+def _check_memory(root: nn.Module, shared: Shared) -> None:
     """Check that a run wrote to no tensor beside torch's operators, which a tape would not see.
 
     Raises:
         TraceError: It did.
     """
-    for tensor, before, line in answers.shared:
+    for tensor, before, line in shared:
         if digest(tensor) != before:
             raise TraceError(
                 f"{type(root).__name__} shares the memory of a tensor with numpy (at {line}), and writes into it; "
