@@ -109,6 +109,18 @@ KEEPING = [
     "{o} = torch.cat([one[None] for one in {u}])",
     "{o} = torch.stack([one * 2 for one in {u}.unbind(0)])",
     "{o} = {u}.view({u}.shape[0], -1)[:, : {u}[0].numel()].view_as({u})",
+    "{o} = {u} + x[:, :1, [{u}.shape[1] % 5]]",
+    "{o} = {u}.clone(); {o}[:, :, [{u}.shape[1] % 4, 1]] *= 2",
+    "{o} = {u} + {u}.new_tensor({u}.shape[1] / 10)",
+    "{o} = {u} + nn.Parameter({u}.detach())",
+    "{o} = {u}.as_subclass(Named).as_subclass(torch.Tensor)",
+    (
+        "with torch.random.fork_rng():\n"
+        "    torch.manual_seed({u}.shape[1])\n"
+        "    noise = torch.rand(1, dtype={u}.dtype)\n"
+        "{o} = {u} + noise"
+    ),
+    "z = torch.zeros(6, dtype={u}.dtype); part = z[{u}.shape[1] % 5]; z.copy_(x[0, 0, 0]); {o} = {u} + part",
 ]
 
 # One image to one of {c} channels, or of as many, by a layer.
@@ -173,5 +185,6 @@ RESULTS = [
     "y = self.head({u}.mean((2, 3)))\nreturn y if {v}.shape[1] < 9 else y * 2",
     "return self.head({u}[..., 0, 0]), x.mean(), torch.arange({v}.shape[0])",
     "return self.head(torch.einsum('nchw->nc', {u}))",
+    "n = {v}.shape[1]\nreturn self.head({u}.mean((2, 3))), slice(0, n), (lambda: n)()",
     "return self.head({u}.permute(0, 2, 3, 1).reshape(-1, {u}.shape[1])).view({u}.shape[0], -1)",
 ]

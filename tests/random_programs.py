@@ -51,6 +51,10 @@ class Centred(torch.autograd.Function):
         return gradient - gradient.mean(1, keepdim=True)
 
 
+class Named(Tensor):
+    """A tensor under another name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """Source code of a model.
@@ -81,7 +85,8 @@ class Program:
 
     def model(self) -> nn.Module:
         """A module of that class, with random parameters."""
-        names: dict[str, Any] = {"torch": torch, "nn": nn, "F": nn.functional, "Doubled": Doubled, "Centred": Centred}
+        names: dict[str, Any] = {"torch": torch, "nn": nn, "F": nn.functional}
+        names |= {"Doubled": Doubled, "Centred": Centred, "Named": Named}
         exec(compile(self.source, "program.py", "exec"), names)
         torch.manual_seed(0)
         model: nn.Module = names["Program"]().double()

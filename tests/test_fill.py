@@ -27,7 +27,14 @@ class Weighted(nn.Module):
         return F.linear(torch.tanh(self.a(x)), self.function(self.w))
 
 
+def _overwritten(w: Tensor) -> Tensor:
+    square = w * w
+    square.view(-1).add_(1.0)
+    return square
+
+
 NO_MULTIPLES: dict[str, Callable[[Tensor], Tensor]] = {
+    "one that a view overwrites": _overwritten,
     "squared": lambda w: w * w,
     "absolute": lambda w: w.abs(),
     "rounded": lambda w: w.to(torch.bfloat16).to(torch.float64),
@@ -118,6 +125,31 @@ class JoinsNothing(nn.Module):
 def test_an_empty_tensor_joins_nothing() -> None:
     teacher, x = JoinsNothing().double(), torch.randn(4, 3, dtype=torch.float64)
     assert_exact(teacher, fxgrow.grow(teacher, 2.0, x), x, 1e-10)
+
+
+class Grouped(nn.Module):
+    """Rows and columns whose entries grow at many places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(3, 40), nn.Linear(40, 40), nn.Linear(40, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.a(x).view(-1, 10, 4)).flatten(1)
+        h = torch.tanh(self.b(h).view(-1, 10, 4)).transpose(1, 2).reshape(len(x), -1)
+        return self.c(h)
+
+
+def test_entries_at_many_places_are_gathered_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    teacher, x = Grouped().double(), torch.randn(5, 3, dtype=torch.float64)
+    student = fxgrow.grow(teacher, 1.5, x, method="even")
+    monkeypatch.setattr(fill, "PART", 64)
+    monkeypatch.setattr(fill, "MANY", 2)
+    again = fxgrow.grow(teacher, 1.5, x, method="even")
+    assert_exact(teacher, again, x, 1e-10)
+    for name, tensor in student.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
 
 
 # -- random numbers by blocks ------------------------------------------------------------------------------

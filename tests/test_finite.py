@@ -217,6 +217,8 @@ BOUNDED: dict[str, Function] = {
     "a clamp": lambda h: h / h.abs().clamp(min=1e-6),
     "a clamp in place": lambda h: h.clone().div_(h.square().clamp_min_(1e-3)),
     "a negative one": lambda h: h / -h.square().clamp_min(1e-3).unsqueeze(0).squeeze(0),
+    "none, compared with a constant": lambda h: h + (h == torch.tensor([0.5], dtype=h.dtype)),
+    "none, whole numbers filled with one": lambda h: h * torch.zeros_like(h, dtype=torch.int64).fill_(2),
 }
 
 
@@ -232,6 +234,42 @@ def test_fresh_channels_where_a_divisor_has_a_lower_bound(name: str) -> None:
 def test_replicas_where_the_bound_of_a_divisor_is_none(bound: float) -> None:
     student = fxgrow.grow(_teacher(lambda h: h / h.abs().clamp(min=bound)), 2.0, X)
     assert _methods(student) == ["split"]
+
+
+def _shifted(h: Tensor, by: float) -> Tensor:
+    """The same memory, written to through a view."""
+    h.view(h.shape).sub_(by)
+    return h
+
+
+OVERWRITTEN: dict[str, Function] = {
+    "a divisor with a lower bound": lambda h: h / _shifted(h.abs().clamp(min=1e-3), 5e-4),
+    "a sum with what was not negative": lambda h: 1 / (_shifted(h.abs(), 1.0) + 1.0),
+    "the root of what was not negative": lambda h: torch.sqrt(_shifted(h.abs() + 1.0, 1.0)),
+}
+
+
+@pytest.mark.parametrize("name", OVERWRITTEN)
+def test_replicas_where_a_view_has_overwritten_what_had_a_bound(name: str) -> None:
+    """Of what is overwritten nothing is known any more."""
+    student = fxgrow.grow(_teacher(OVERWRITTEN[name]), 2.0, X)
+    assert _methods(student) == ["split"]
+
+
+def test_replicas_where_rows_are_divided_by_a_norm_that_a_view_has_overwritten() -> None:
+    """A random row has a norm that is not zero; less a number, it may be zero."""
+    torch.manual_seed(0)
+    x = torch.randn(3, 5, dtype=torch.float64)
+    for norm, method in ((lambda w: w.norm(dim=1, keepdim=True), "zero_out"), (_shorter, "split")):
+        layer = Normed(lambda w, norm=norm: w / norm(w))  # type: ignore[misc]
+        teacher = nn.Sequential(layer, nn.Tanh(), nn.Linear(4, 2)).double()
+        student = fxgrow.grow(teacher, 2.0, x)
+        assert _methods(student) == [method]
+        assert_exact(teacher, student, x, 1e-10)
+
+
+def _shorter(w: Tensor) -> Tensor:
+    return _shifted(w.norm(dim=1, keepdim=True), 0.1)
 
 
 class Scaled(nn.Module):

@@ -6,6 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fxgrow
+from fxgrow.infer.freeze import IS_OUTPUT, _made
+from fxgrow.infer.groups import Group
+from fxgrow.infer.width_graph import TensorWidths
 from fxgrow.layouts.layout import measure
 from tests.nets.registry import Call
 
@@ -130,3 +133,68 @@ def test_modules_without_a_tensor_of_the_width_have_no_corresponding_one() -> No
     found = fxgrow.widths(nn.Sequential(First(4, scaled=True), First(5, scaled=False), First(7, scaled=True)), ROWS)
     assert found.alike("0", (), ["0.up"], ["0.first"]) == [(("2.up",), ("2.first",))]
     assert found.alike("0", (), ["0.first"]) == [(("2.first",),)]
+
+
+class Dot(nn.Module):
+    """A parameter times a vector, and a vector times another: a scalar each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.w = nn.Linear(6, 8), nn.Linear(6, 10), nn.Parameter(torch.rand(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, g = torch.tanh(self.a(x)), torch.tanh(self.b(x))
+        return torch.dot(h[0], self.w) + torch.dot(self.w, h[1]) + torch.dot(g[0], g[1])
+
+
+def test_a_product_of_vectors_sums_over_their_one_dimension() -> None:
+    found = fxgrow.widths(Dot(), ROWS, output="module")
+    assert found.tensors["w"].roles == ("contract",)
+    assert not found.groups_by_name["a"].pinned
+    assert any("two activations" in reason for reason in found.groups_by_name["b"].pinned)
+
+
+def test_the_operator_where_two_layers_meet_is_the_reason_though_others_are_one_width_through_it() -> None:
+    class Meeting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c, self.d = (nn.Linear(6, 8) for _ in range(4))
+            self.last = nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            a, b, c, d = self.a(x), self.b(x), self.c(x), self.d(x)
+            sums, largest = a + b, torch.maximum(c, d)
+            return self.last(torch.minimum(b, d) * sums * largest)
+
+    why = fxgrow.widths(Meeting(), ROWS).why("b", "d")
+    assert why.count(" -- ") == 2
+    assert "minimum" in why
+
+
+class Halved(nn.Module):
+    """Two parts of a layer's result, by bounds behind a new dimension and behind an ellipsis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 12), nn.Linear(4, 3), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.a(x))
+        return self.b(h[None, :, :4])[0] + self.c(h[..., 4:])
+
+
+def test_bounds_behind_a_new_dimension_and_an_ellipsis_follow_the_widths_that_they_cut() -> None:
+    student = fxgrow.grow(Halved().double(), 2.0, ROWS.double())
+    shapes = {name: tuple(p.shape) for name, p in student.named_parameters() if name.endswith("weight")}
+    assert shapes == {"a.weight": (24, 6), "b.weight": (3, 8), "c.weight": (3, 16)}
+
+
+@pytest.mark.parametrize(("first", "dim"), [((), 1), (("an output",), None)])
+def test_a_name_means_the_dimension_that_can_grow_unless_another_is_an_output(
+    first: tuple[str, ...], dim: int | None
+) -> None:
+    """A tensor whose second dimension is made of two widths, of which one may be an output of the model."""
+    tensor = TensorWidths("w", ((("h",),), (("p",), ("q",)), (("i",),)), ("carry", "carry", "contract"))
+    pinned = tuple([IS_OUTPUT for _ in first])
+    groups = {"h": Group("h", 2, pinned=("a number of heads",)), "p": Group("p", 4, pinned=pinned), "q": Group("q", 4)}
+    assert _made(tensor, {**groups, "i": Group("i", 4)}) == dim

@@ -1,8 +1,10 @@
 """Ways to fill new channels: each one that claims to be exact is, in every dtype, and says so if it is not."""
 
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import fxgrow
 from fxgrow import methods
@@ -91,6 +93,33 @@ def test_zero_out_is_refused_where_a_norm_hears_new_channels() -> None:
         fxgrow.PlanError, match=r"nothing of Sequential would grow: 0: .* no replicas, which a layer norm"
     ):
         fxgrow.grow(teacher, 2.0, method="zero_out")
+
+
+class Encoder(nn.Module):
+    """Heads and channels of one size each: the check finds that they grow by one factor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 8)
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True)
+        self.last = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.encoder(self.first(x)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("spec", [1.25, 2.0, {"encoder.self_attn*": 2.0}, fxgrow.Budget(parameters=1.5)], ids=str)
+def test_a_width_that_grows_with_another_needs_a_method_that_fits_both(spec: Any, output: Any) -> None:
+    teacher, x = randomise(Encoder()).double(), torch.randn(2, 4, 6, dtype=torch.float64)
+    try:
+        student = fxgrow.grow(teacher, spec, x, method="zero_out", output=output)
+    except fxgrow.PlanError as error:
+        assert "no replicas, which a layer norm" in str(error)  # noqa: PT017 - either is right
+    else:
+        assert fxgrow.verify(teacher, student, x).exact
+        assert student.get_parameter("encoder.norm1.weight").shape[0] == 8
+        assert student.get_parameter("encoder.linear1.weight").shape[0] > 16
 
 
 def test_zero_out_trains_its_new_channels() -> None:

@@ -83,6 +83,23 @@ def test_a_student_holds_and_runs_what_has_any_name(name: str, kind: Kind) -> No
     assert fxgrow.verify(teacher, student, x).exact
 
 
+class ByMode(Named):
+    """The same, with a graph for each mode."""
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x * 2 if self.training else x)
+
+
+@pytest.mark.parametrize("name", OF_GRAPH_MODULES)
+def test_a_student_with_a_graph_for_each_mode_holds_such_names(name: str) -> None:
+    kind = KINDS[OF_GRAPH_MODULES.index(name) % 2 + 1]
+    teacher, x = ByMode(name, kind).double(), torch.rand(2, 4, dtype=torch.float64)
+    student = fxgrow.grow(teacher, 2.0, x)
+    assert student.get_parameter("a.weight").shape[0] == 16
+    _assert_same(student, teacher, x)
+    _assert_same(_pickled(student), teacher, x)
+
+
 @pytest.mark.parametrize("name", ['say "hi"', "class", "graph", "_graph", "meta", "self"], ids=ascii)
 @pytest.mark.parametrize("kind", ["module", "parameter", "buffer"])
 def test_such_students_are_planned_applied_and_grown_again(name: str, kind: Kind) -> None:

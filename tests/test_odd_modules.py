@@ -365,7 +365,7 @@ REFUSED = {
     CallsItself: "RecursionError",
     HookRaises: "ZeroDivisionError",
     ReturnsNothing: "returns no tensor",
-    Yields: "returns no tensor",
+    Yields: "the result is a generator, whose entries fxgrow cannot compare",
     ChildIsNoModule: "'n' is a int, which is no nn.Module",
 }
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -53,8 +56,10 @@ def same(one: Any, other: Any) -> bool:
 
 
 def _same_leaf(one: Any, other: Any) -> bool:
+    if callable(one):
+        return same(one(), other())
     if not isinstance(one, Tensor):
-        return bool(one == other)
+        return bool(np.array_equal(one, other))
     alike = one.shape == other.shape and one.dtype == other.dtype and one.device == other.device
     return alike and torch.allclose(one.double(), other.double(), 1e-9, 1e-9, equal_nan=True)
 
@@ -120,9 +125,50 @@ def _maybe_none(m: Net, x: Tensor) -> Any:
     return y, (None if h.shape[1] > 10 else h.shape[0])
 
 
+def _closure_over_a_width(m: Net, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+    n = h.shape[1]
+    return y, lambda: y * n
+
+
+def _function_with_a_default(m: Net, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+
+    def function(n: int = h.shape[1]) -> Tensor:
+        return y * n
+
+    return y, function
+
+
+def _partial_with_a_width(m: Net, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+    return y, functools.partial(torch.mul, y, h.shape[1])
+
+
+def _array_of_widths(m: Net, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+    return y, np.arange(h.shape[1])
+
+
+def _whole_number_of_numpy(m: Net, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+    return y, np.int64(h.shape[1])
+
+
+def _slice_and_fraction(m: Net, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+    return y, slice(0, h.shape[1]), Fraction(1, h.shape[1])
+
+
+def _dtype_by_width(m: Net, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+    return y, torch.float16 if h.shape[1] > 10 else torch.float32
+
+
 RETURNED = [
     _picked, _picked_by_layer, _swapped, _named_by_width, _as_many_as_channels, _list_or_tuple, _ordered_by_width,
-    _text_of_a_width, _maybe_none,
+    _text_of_a_width, _maybe_none, _closure_over_a_width, _function_with_a_default, _partial_with_a_width,
+    _array_of_widths, _whole_number_of_numpy, _slice_and_fraction, _dtype_by_width,
 ]  # fmt: skip
 
 
@@ -132,6 +178,21 @@ def test_the_same_values_are_returned_in_the_same_places(forward: Forward, outpu
     teacher = made(forward)
     student = grown(teacher, output)
     assert student is None or same(student(example()), teacher(example()))
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_functions_that_bind_no_width_may_be_returned(output: str) -> None:
+    teacher = made(lambda m, x: (m.b(m.a(x)), lambda: m.b(m.a(x) * 2), functools.partial(torch.mul, x, 2)))
+    student = grown(teacher, output)
+    assert student is not None
+    assert same(student(example()), teacher(example()))
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_results_that_are_made_later_are_refused_by_name(output: Any) -> None:
+    teacher = made(lambda m, x: (m.b(m.a(x)), (m.b(m.a(x * i)) for i in range(m.a.out_channels // 4))))
+    with pytest.raises(fxgrow.GrowError, match=r"the result\[1\] is a generator, .* return a list of them"):
+        fxgrow.grow(teacher, 2.0, example(), output=output)
 
 
 class Assigning(nn.Module):
@@ -450,6 +511,41 @@ def test_seeds_inside_forward_are_kept(forward: Forward, output: str) -> None:
     student = grown(teacher, output)
     assert student is not None
     assert same(student(example()), teacher(example()))
+
+
+def _seeded_by_width(m: Net, x: Tensor) -> Tensor:
+    h = m.a(x)
+    with torch.random.fork_rng():
+        torch.manual_seed(h.shape[1])
+        noise = torch.rand(2, 1, 1, dtype=x.dtype)
+    return m.b(h) + noise
+
+
+def _seeded_where_wide(m: Net, x: Tensor) -> Tensor:
+    h = m.a(x)
+    if h.shape[1] > 10:
+        torch.manual_seed(3)
+    return m.b(h) + torch.rand(2, 1, 1, dtype=x.dtype)
+
+
+def _seeded_where_narrow(m: Net, x: Tensor) -> Tensor:
+    h = m.a(x)
+    if h.shape[1] < 10:
+        torch.default_generator.manual_seed(3)
+    return m.b(h) + torch.empty(2, 1, 1, dtype=x.dtype).uniform_()
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("forward", [_seeded_by_width, _seeded_where_wide, _seeded_where_narrow])
+def test_a_seed_that_follows_a_width_is_the_teachers(forward: Forward, output: str) -> None:
+    teacher = made(forward)
+    student = grown(teacher, output)
+    if student is None:
+        return
+    torch.manual_seed(5)
+    expected = teacher(example())
+    torch.manual_seed(5)
+    assert same(student(example()), expected)
 
 
 # -- the backward pass --------------------------------------------------------------------------------------

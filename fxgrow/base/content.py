@@ -26,3 +26,9 @@ def digest(tensor: Tensor) -> str:
 def storage_of(tensor: Tensor) -> int:
     """Which memory a tensor lies in: the same number for all its views."""
     return int(tensor.untyped_storage()._cdata)
+
+
+def region_of(tensor: Tensor) -> str:
+    """Which part of its memory a tensor is, without the size of the memory where it is all of it."""
+    whole = tensor.is_contiguous() and tensor.nbytes == tensor.untyped_storage().nbytes()
+    return "all of it" if whole else f"from {tensor.storage_offset()} in steps of {tensor.stride()}"

@@ -34,11 +34,12 @@ from ..model.sharded import is_sharded, whole
 from ..model.supported import check_supported
 from ..model.tree import MODE_OVERRIDES, MODES, Mode, Output, graph_for, keep, set_training, skeleton
 from ..model.walk import modules, named_modules
+from ..recording.constants import is_infinite
 from ..recording.model_run import RunError, run_model
 from ..recording.operators import draws
 from ..recording.recall import Recall
 from ..recording.run import ModelRun, TapedRun
-from ..recording.tape import Tape, is_infinite
+from ..recording.tape import Tape
 from .attribute_ints import remembered
 from .notes import NUMBERS, UNSEEN, notes_of
 from .patches import DrawnError

@@ -17,6 +17,7 @@ from ..base.torch_private import pytree
 from ..errors import TraceError
 from ..model.copies import COMMON
 from ..model.provenance import NOT_THEIRS
+from ..recording.contents import original
 from .proxy import VALUE, MetaProxy
 
 _FACTORIES = (
@@ -83,7 +84,7 @@ def patched(tracer: fx.Tracer) -> Iterator[None]:
     """
     targets: list[tuple[Any, str, Any]] = [(builtins, "len", _length), (builtins, "isinstance", _is_instance)]
     targets += [(nn.Module, "training", property(functools.partial(_mode_of, tracer), _set_mode))]
-    targets += [(torch, name, _recorded(tracer, getattr(torch, name))) for name in _FACTORIES]
+    targets += [(torch, name, _recorded(tracer, original(getattr(torch, name)))) for name in _FACTORIES]
     targets += [(torch.autograd.Function, "apply", classmethod(_refuse_proxies))]
     before = [(owner, name, vars(owner).get(name)) for owner, name, _ in targets]
     for owner, name, new in targets:

@@ -174,6 +174,11 @@ class MetaProxy(fx.Proxy):
             raise TraceError(f"the code sets .{name} of a value")
         object.__setattr__(self, name, value)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if not isinstance(self.node.meta[VALUE], Tensor):
+            raise TraceError("the code makes a deep copy of a value that is no tensor")
+        return self.detach().clone()
+
     def __hash__(self) -> int:
         value = self.node.meta[VALUE]
         if isinstance(value, torch.Size | tuple):

@@ -12,8 +12,9 @@ from ..base.structures import mapped
 from ..layouts.layout import fixed
 from ..ops import Value
 from ..ops.functions import is_mean
+from ..recording.constants import is_infinite, is_uniform
 from ..recording.operators import kind_of, tensors_in
-from ..recording.tape import Tape, is_infinite, is_uniform
+from ..recording.tape import Tape
 from .findings import CARRY, Findings, KeyedValue
 from .rule_env import Arguments, elastic
 

@@ -103,7 +103,7 @@ def expression(root: nn.Module, path: str) -> str:
     code = _ROOT
     value: Any = root
     for name in path.split("."):
-        table, attribute = _table_of(value, name), getattr(value, name, _missing)
+        table, attribute = _table_of(value, name), _attribute(value, name)
         following = attribute if table is None else getattr(value, table)[name]
         if is_plain_name(name) and name.isidentifier() and attribute is following:
             code = f"{code}.{name}"
@@ -164,11 +164,19 @@ def _is_odd(root: nn.Module, path: str) -> bool:
         table = _table_of(value, name)
         if not is_plain_name(name):
             return True
-        following = getattr(value, name, _missing)
+        following = _attribute(value, name)
         if table is not None and following is not getattr(value, table)[name]:
             return True
         value = following
     return False
+
+
+def _attribute(value: Any, name: str) -> Any:
+    """An attribute; `_missing` also where a property of that name fails, as those of a graph that is being made do."""
+    try:
+        return getattr(value, name, _missing)
+    except Exception:  # noqa: BLE001 - whatever a property of the user's raises
+        return _missing
 
 
 def _table_of(module: Any, name: str) -> str | None:

@@ -9,27 +9,47 @@ from typing import Any
 
 from torch import Tensor
 
+from ..base.content import digest
+from ..base.torch_private import no_dispatch_modes
+from ..model.provenance import caller
 from .tape import Tape
 
 _OUTSIDE = ("numpy", "tolist")  # what no dispatch sees: it fails on meta tensors alone
 
 
+Shared = list[tuple[Tensor, str, str]]
+
+
 @contextmanager
-def failures_noted(tape: Tape) -> Iterator[None]:
-    """A context in which a tape notes what fails because a tensor is on the meta device."""
-    if tape.real:
-        yield
-        return
-    own = {name: vars(Tensor)[name] for name in _OUTSIDE if name in vars(Tensor)}  # others are of its base class
-    for name in _OUTSIDE:
-        setattr(Tensor, name, _noting(tape, getattr(Tensor, name)))
+def failures_noted(tape: Tape) -> Iterator[Shared]:
+    """A context in which a tape notes what fails because a tensor is on the meta device.
+
+    Yields:
+        For a run on real numbers: tensors whose memory numpy got, what it held then, and the line.
+    """
+    shared: Shared = []
+    names = ("numpy",) if tape.real else _OUTSIDE
+    own = {name: vars(Tensor)[name] for name in names if name in vars(Tensor)}  # others are of its base class
+    for name in names:
+        method = getattr(Tensor, name)
+        setattr(Tensor, name, _sharing(shared, method) if tape.real else _noting(tape, method))
     try:
-        yield
+        yield shared
     finally:
-        for name in _OUTSIDE:
+        for name in names:
             delattr(Tensor, name)
         for name, method in own.items():
             setattr(Tensor, name, method)
+
+
+def _sharing(shared: Shared, method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def numpy(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        with no_dispatch_modes():
+            shared.append((tensor, digest(tensor), caller()))
+        return method(tensor, *args, **kwargs)
+
+    return numpy
 
 
 def _noting(tape: Tape, method: Callable[..., Any]) -> Callable[..., Any]:

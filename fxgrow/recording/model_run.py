@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..base.content import storage_of
+from ..base.content import digest, storage_of
 from ..base.progress import step
 from ..errors import GrowError, TraceError, in_words
 from ..model.copies import clone_to_run, named_tensors
@@ -20,7 +20,7 @@ from ..model.provenance import NOT_THEIRS, in_package
 from ..model.tree import MODES, Mode
 from ..model.walk import named_modules
 from .answers import GRADIENTS, Answers
-from .failures import failures_noted
+from .failures import Shared, failures_noted
 from .recall import Recall
 from .run import ModelRun, TapedRun
 from .tape import Tape
@@ -136,7 +136,7 @@ def _record_once(
 ) -> tuple[ModelRun, Answers]:
     run = TapedRun(root, inputs, Tape, real=inputs.real, opposite=opposite, gradients=gradients, recall=recall)
     try:
-        with step(f"recording in {mode} mode"), failures_noted(run.tape):
+        with step(f"recording in {mode} mode"), failures_noted(run.tape) as shared:
             result = run.module()
         if run.tape.failure is not None:  # and the model has caught it
             raise run.tape.failure
@@ -148,8 +148,24 @@ def _record_once(
             f"{type(root).__name__} does not run on {inputs} in {mode} mode{where}: "
             f"{in_words(error)}{source_location(error)}{inputs_hint((inputs.args, dict(inputs.kwargs)))}"
         ) from error
+    digests = run.digests(result)  # which also reads what no call has read
+    _check_memory(root, shared)
     _check_own(root, run, theirs or {})
-    return ModelRun(run.tape.calls, run.digests(result)), run.answers
+    return ModelRun(run.tape.calls, digests), run.answers
+
+
+def _check_memory(root: nn.Module, shared: Shared) -> None:
+    """Check that a run wrote to no tensor beside torch's operators, which a tape would not see.
+
+    Raises:
+        TraceError: It did.
+    """
+    for tensor, before, line in shared:
+        if digest(tensor) != before:
+            raise TraceError(
+                f"{type(root).__name__} shares the memory of a tensor with numpy (at {line}), and writes into it; "
+                "work on a copy"
+            )
 
 
 def _check_own(root: nn.Module, run: TapedRun[Tape], theirs: Mapping[str, Tensor]) -> None:
@@ -168,6 +184,12 @@ def _check_own(root: nn.Module, run: TapedRun[Tape], theirs: Mapping[str, Tensor
                 "reference, a global variable), so that a student would compute with the teacher's; let it read "
                 f"self.{name}"
             )
+    if theirs and run.tape.strangers and not run.tape.real:
+        where = run.tape.strangers[0][1]
+        raise TraceError(
+            f"{type(root).__name__} reads a tensor on the meta device that no operation made ({where}), so that its "
+            "numbers are not known"
+        )
 
 
 def _attributes(root: nn.Module) -> dict[tuple[str, str], Any]:

@@ -11,7 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import TraceError
+
 NUMBER = torch.ops.aten._local_scalar_dense.default
+NO_MEMORY = torch.ops.aten._efficientzerotensor.default  # zeros of forward-mode AD; kernels crash on them
 SELECT = torch.ops.aten.select.int
 REVERSED = {  # python reflects `constant > proxy` to `proxy < constant`
     ("aten::gt", "Tensor"): ("aten::lt", "Tensor"),
@@ -101,6 +104,15 @@ def _plain_name(op: Any) -> tuple[str, str]:
     if name == "aten::split_with_sizes":  # what chunk() becomes once its parts differ
         return "aten::split", "Tensor"
     return (name[:-1] if name.endswith("_") else name), op._schema.overload_name
+
+
+def refused(op: Any, place: str) -> TraceError:
+    """Why an operator that is given functions, as `torch.cond` is, is refused: no rule sees what is in them."""
+    return TraceError(
+        f"torch's {str(op).rpartition('.')[2]} at {place} is given functions, and which of them run, how often, "
+        "depends on numbers in tensors; write an `if` or a loop of Python in its place, of which the path of "
+        "the example inputs is followed, or compute all branches and choose by torch.where"
+    )
 
 
 def results_of(out: Any) -> tuple[Any, ...]:

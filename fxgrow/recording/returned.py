@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..base.structures import children_of
+from ..errors import TraceError
 from ..model.example_inputs import brief
 from .tape import Tape
 
+LONG = 60  # characters of an array in a message
 PLAIN = (str, bytes, int, float, complex, bool, type(None))
 
 Path = tuple[str, ...]
@@ -76,10 +80,52 @@ def _entries(tape: Tape, result: Any) -> Iterator[tuple[Path, str]]:
         if isinstance(value, PLAIN):
             yield path, repr(value)
             continue
-        yield path, f"a {_kind(value)}" if id(value) not in seen else f"the same {_kind(value)} again"
+        yield path, _described(path, value) if id(value) not in seen else f"the same {_kind(value)} again"
         if id(value) not in seen:
             seen.add(id(value))
-            pending += [((*path, step), child) for step, child in reversed(children_of(value))]
+            pending += [((*path, step), child) for step, child in reversed(_held(value))]
+
+
+def _described(path: Path, value: Any) -> str:
+    """What a value is, without what `_held` finds in it.
+
+    Raises:
+        TraceError: It makes its entries later, so that they cannot be compared.
+    """
+    if isinstance(value, Iterator):
+        raise TraceError(
+            f"the result{''.join(path)} is a {type(value).__name__}, whose entries fxgrow cannot compare; return a "
+            "list of them"
+        )
+    if isinstance(value, FunctionType):
+        return f"a function {value.__qualname__} of {value.__code__.co_filename}:{value.__code__.co_firstlineno}"
+    if type(value).__module__ == "numpy" and hasattr(value, "tobytes"):
+        entries = repr(value.tolist())
+        entries = entries if len(entries) < LONG else f"{entries[:LONG]}... ({hash(entries)})"
+        return f"a {_kind(value)} of {getattr(value, 'shape', ())} {value.dtype} with {entries}"
+    named = isinstance(value, nn.Module) or _held(value)
+    if not named and vars(object)["__repr__"] is not getattr(type(value), "__repr__", None):  # a slice, a dtype, a date
+        text = repr(value)
+        return f"a {_kind(value)}" if " at 0x" in text else text
+    return f"a {_kind(value)}"
+
+
+def _held(value: Any) -> list[tuple[str, Any]]:
+    """What a value of a result holds: entries, attributes, and what a function has bound. A module is one value."""
+    if isinstance(value, nn.Module):
+        return []
+    if isinstance(value, partial):
+        return [("()", value.func), ("(args)", value.args), ("(kwargs)", value.keywords)]
+    if isinstance(value, MethodType):
+        return [("()", value.__func__), (".__self__", value.__self__)]
+    if isinstance(value, FunctionType):
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        bound = [(f"({name})", cell.cell_contents) for name, cell in cells if cell != _EMPTY]
+        return [*bound, ("(defaults)", value.__defaults__), ("(keyword defaults)", value.__kwdefaults__)]
+    return children_of(value)
+
+
+_EMPTY = CellType()
 
 
 def _kind(value: Any) -> str:

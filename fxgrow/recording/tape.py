@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 from torch.utils import swap_tensors
 
-from ..base.content import digest, storage_of
-from ..base.magnitude import far_from_zero
+from ..base.content import region_of, storage_of
 from ..base.structures import leaf_tensors
 from ..base.torch_private import TorchDispatchMode, is_meta, no_dispatch_modes, pytree
 from ..errors import TraceError
 from ..model.provenance import caller
+from .constants import CPU, fingerprint_of, like_on_meta, plain_value
 from .meta_cache import META, Given, on_meta
-from .operators import NUMBER, REVERSED, SELECT, Kind, kind_of, results_of
+from .operators import NO_MEMORY, NUMBER, REVERSED, SELECT, Kind, kind_of, refused, results_of
 from .recall import Recall
 
 Shape = tuple[int, ...]
@@ -96,28 +96,59 @@ class Tape(TorchDispatchMode):
         self.called = False  # whether its own code is running, not a graph that its code was inlined into
         self.keepalive: list[Any] = list(names.values())  # keeps ids unique while the tape lives
         self._value_of: dict[int, int | str] = {id(tensor): name for name, tensor in names.items()}
-        self._strangers: list[Tensor] = []  # read, but neither named nor made by a call nor a constant
+        self.strangers: list[tuple[Tensor, str]] = []  # read, but neither named nor made by a call nor a constant
         self._meta_of: dict[int, Tensor] = {}
         self._real: dict[int, Tensor] = {}  # meta tensor: the constant that it stands for
         self._fingerprints: dict[int, tuple[int, str]] = {}  # constant: version of its data, print
         self._digests: dict[int, int] = {id(tensor): hash(name) for name, tensor in names.items()}
         self._last_write: dict[int, int] = {}  # storage: the digest of what was last written to it in place
         self._random_calls = 0
+        self._seed: int | None = None  # of the global generator when the run began
         self._written: dict[int, int] = {}  # storage: how often it was written in place
         self._read_at: dict[int, int] = {}  # tensor: that number when its value was made
-        self._unknown: set[int] = set()  # storages of constants that something unknown was written to
+        self._unknown: dict[int, int] = {}  # storage of a constant that something unknown was written to: a number
         self._count = 0
         self.failure: Exception | None = None  # the first of our own that the model's code met, and may have caught
+
+    def __enter__(self) -> Any:
+        self._seed = torch.initial_seed() if self._seed is None else self._seed
+        return super().__enter__()
 
     def value_of(self, tensor: Tensor) -> int | str:
         """The number (or name) of the value that a tensor holds."""
         value = self._value_of.get(id(tensor))
         return self._new_value(tensor) if value is None else value
 
-    def _stranger(self, tensor: Tensor) -> int:
-        """A number for a tensor that no call of this run made."""
-        self._strangers.append(tensor)
-        return self._new_value(tensor)
+    def _stranger(self, tensor: Tensor) -> int | str:
+        """The value of a tensor that no call of this run made: that of an alias, or a new one."""
+        alias = self._alias_of(tensor)
+        if alias is None:
+            self.strangers.append((tensor, self.site))
+            return self._new_value(tensor)
+        self.keepalive.append(tensor)
+        value = self._value_of[id(tensor)] = self._value_of[id(alias)]
+        self._digests[id(tensor)] = self._digests.get(id(alias), 0)
+        self._read_at[id(tensor)] = self._read_at.get(id(alias), 0)
+        return value
+
+    def _alias_of(self, tensor: Tensor) -> Tensor | None:
+        """The tensor that another one is under a new name, as `as_subclass` and `nn.Parameter` make it."""
+        memory, like = storage_of(tensor), _form(tensor)
+        return next(
+            (
+                other
+                for other in reversed(self.keepalive)
+                if id(other) in self._value_of and storage_of(other) == memory and _form(other) == like
+            ),
+            None,
+        )
+
+    def _aliasing(self, tensor: Tensor, real: Tensor) -> str:
+        """A name for a view that was made while its memory was a constant; something unknown was written there."""
+        name = f"memory {self._unknown[storage_of(real)]}, {region_of(real)}"
+        self._value_of[id(tensor)] = name
+        self._digests[id(tensor)] = hash(name)
+        return name
 
     def known(self, tensor: Tensor) -> int | str | None:
         """The same, if the tensor has one yet."""
@@ -136,7 +167,7 @@ class Tape(TorchDispatchMode):
         known = self._fingerprints.get(id(real))
         version = 0 if real.is_inference() else real._version
         if known is None or known[0] != version:
-            known = self._fingerprints[id(real)] = (version, _fingerprint(real))
+            known = self._fingerprints[id(real)] = (version, fingerprint_of(real))
         return known[1]
 
     def _new_value(self, tensor: Tensor) -> int:
@@ -160,7 +191,10 @@ class Tape(TorchDispatchMode):
             text = self._fingerprint(real)
             return text, hash(text)
         known = self._value_of.get(id(tensor))
-        value, own = self._stranger(tensor) if known is None else known, self._digests.get(id(tensor), 0)
+        if not isinstance(known, str) and id(tensor) in self._real:
+            known = self._aliasing(tensor, self._real[id(tensor)])
+        value = self._stranger(tensor) if known is None else known
+        own = self._digests.get(id(tensor), 0)
         if self._written:
             memory = storage_of(tensor)
             written = self._written.get(memory, 0)
@@ -187,7 +221,8 @@ class Tape(TorchDispatchMode):
             dim = args[1] if len(args) > 1 else 0
             return tuple([self.__torch_dispatch__(SELECT, (), (args[0], dim, i)) for i in range(args[0].shape[dim])])
         if not hasattr(op, "_schema"):
-            self._refuse_functions(op)
+            self.failure = refused(op, caller() or self.site or "forward")
+            raise self.failure
         kind = kind_of(op)
         kwargs = dict(kwargs) if kwargs else {}
         tensors = kind.tensors(args, kwargs)
@@ -217,7 +252,7 @@ class Tape(TorchDispatchMode):
             self._last_write[memory] = digest
             real = self._real.pop(id(out), None)
             if real is not None:
-                self._unknown.add(storage_of(real))
+                self._unknown.setdefault(storage_of(real), len(self._unknown))
             self._new_value(out)
         for i, o in enumerate(outs):
             if isinstance(o, Tensor):
@@ -229,7 +264,7 @@ class Tape(TorchDispatchMode):
     def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], reading: Reading) -> Any:
         """The result of a call."""
         if self.real:
-            if self.recall is None or self._strangers:  # of these the digests say nothing
+            if self.recall is None or self.strangers:  # of these the digests say nothing
                 return op(*args, **kwargs)
             return self.recall.result(op, args, kwargs, reading.digests, reading.given, reading.text)
         try:
@@ -253,17 +288,6 @@ class Tape(TorchDispatchMode):
                 )
                 raise self.failure
 
-    def _refuse_functions(self, op: Any) -> None:
-        """Refuse an operator that is given functions, as `torch.cond` is: no rule sees what is in them."""
-        at = caller()
-        name = str(op).rpartition(".")[2]
-        self.failure = TraceError(
-            f"torch's {name} at {at or self.site or 'forward'} is given functions, and which of them run, how often, "
-            "depends on numbers in tensors; write an `if` or a loop of Python in its place, of which the path of "
-            "the example inputs is followed, or compute all branches and choose by torch.where"
-        )
-        raise self.failure
-
     def _read(self, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
         """The tensors among the arguments, with their keys and digests, and the other arguments."""
         inputs: list[Key] = []
@@ -282,13 +306,15 @@ class Tape(TorchDispatchMode):
                 entries = value
                 given.append(len(value))
             else:
-                constants.append((key, _plain(value)))
+                constants.append((key, plain_value(value)))
                 continue
             for entry in entries:
                 name, digest = ("", 0) if entry is None else self._reading(entry)
                 inputs.append(name)
                 digests.append(digest)
                 given.append(entry)
+        if kind.random and (seed := torch.initial_seed()) != self._seed:  # the code has seeded it
+            constants.append(("global seed", seed))
         return Reading(tuple(inputs), tuple(constants), str(constants), digests, given)
 
     def _digest_call(self, kind: Kind, inputs: list[int], constants: str) -> int:
@@ -302,6 +328,7 @@ class Tape(TorchDispatchMode):
 
     def _fold(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Compute a call on constants alone for real; its result is a meta tensor that stands for the real one."""
+        op = torch.ops.aten.zeros.default if op is NO_MEMORY else op
         real_args, real_kwargs = pytree.tree_map_only(Tensor, self._real_of, (args, kwargs))
         device = real_kwargs.get("device")
         if device is not None and torch.device(device).type == "meta":
@@ -321,14 +348,14 @@ class Tape(TorchDispatchMode):
             return real
         meta = self._meta_of.get(id(real))
         if meta is None:
-            meta = self._meta_of[id(real)] = _like_on_meta(real)
+            meta = self._meta_of[id(real)] = like_on_meta(real)
             self._real[id(meta)] = real
             self.keepalive += [real, meta]
         return meta
 
     def met(self) -> list[Tensor]:
         """The tensors from outside the run that calls were given: constants, and any that have no name."""
-        return [real for real in self._real.values() if not real.is_meta] + self._strangers
+        return [real for real in self._real.values() if not real.is_meta] + [t for t, _ in self.strangers]
 
     def release(self) -> None:
         """Swap the meta stand-ins of constants for their real tensors in place: user code may have cached them."""
@@ -373,37 +400,5 @@ class Tape(TorchDispatchMode):
         return value
 
 
-CPU = torch.device("cpu")
-
-
-def is_uniform(real: Tensor) -> bool:
-    """Whether all entries of a constant are alike, so that any mapping of its dimensions leaves it as it is."""
-    return real.numel() > 0 and bool((real == real.flatten()[0]).all())
-
-
-def is_infinite(real: Tensor) -> bool:
-    """Whether some entry of a constant is infinite, NaN, or so far from zero that its square is infinite."""
-    if not (real.is_floating_point() or real.is_complex()) or not real.numel():
-        return False
-    return not bool((real.abs() < far_from_zero([real.dtype])).all())
-
-
-def _fingerprint(real: Tensor) -> str:
-    """A constant by its content; one with all entries alike by that entry, whatever its shape."""
-    if is_uniform(real):
-        return f"constant {real.dtype} {real.flatten()[0].item()}"
-    return f"constant {real.dtype} {tuple(real.shape)} {digest(real)}"
-
-
-def _plain(value: Any) -> Any:
-    """A constant argument as one that another run can be compared with: of a generator what it would draw."""
-    if isinstance(value, torch.Generator):
-        return f"generator {digest(value.get_state())}"
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _like_on_meta(real: Tensor) -> Tensor:
-    """A tensor on the meta device with the same strides, also those of what was expanded: views depend on them."""
-    if real.layout != torch.strided or real.is_quantized:
-        return real.detach().to(META)
-    return torch.empty_strided(real.shape, real.stride(), dtype=real.dtype, device=META)
+def _form(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.shape, tensor.stride(), tensor.storage_offset(), tensor.dtype

@@ -27,7 +27,7 @@ from ..spec.requests import Inputs, Request
 from .io_growth import IoGrowth
 from .io_widths import check_io_growths
 from .solved import solved_widths
-from .targets import Targets, resolve
+from .targets import Targets, check_fit, resolve
 
 
 def plan_widths(
@@ -56,6 +56,7 @@ def plan_widths(
     check_io_growths(widths, io_growths)
     targets = targets_of(widths, wider, method, io_growths, budgets)
     grown = {name: new for name, new in targets.new.items() if new > widths.width(name)}
+    check_fit(widths, targets, method, grown.keys() - {growth.group for growth in io_growths})
     filled = _methods(widths, grown, targets, method)
     all_widths = {
         name: _width(group, grown.get(name, group.size), targets, seed, filled.get(name, ""))

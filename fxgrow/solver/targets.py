@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -131,9 +131,26 @@ def resolve(
 
 
 def _unfit_groups(widths: WidthGraph, method: Method) -> dict[str, str]:
-    """The groups that need what the method does not make, and where."""
-    reasons = {name: _unfit(group, method) for name, group in widths.groups_by_name.items()}
+    """The groups that need what the method does not make, and where; with those that grow by one factor with them."""
+    own = {name: _unfit(group, method) for name, group in widths.groups_by_name.items()}
+    reasons = dict(own)
+    for name, group in widths.groups_by_name.items():
+        other = next((other for other in sorted(group.ratio) if own[other]), None)
+        if not own[name] and other is not None:
+            reasons[name] = f"it grows by one factor with {other}, and {own[other]}"
     return {name: reason for name, reason in reasons.items() if reason}
+
+
+def check_fit(widths: WidthGraph, targets: Targets, method: str, names: Iterable[str]) -> None:
+    """Check that the method of each of these widths makes what it needs, however it came to grow.
+
+    Raises:
+        PlanError: Some width needs something else.
+    """
+    for name in names:
+        how = targets.request[name].method or method
+        if reason := _unfit(widths.groups_by_name[name], methods.method(how)):
+            raise PlanError(f"{name} has to grow, and {reason}; use another method than {how!r} for it")
 
 
 def _unfit(group: Group, named: Method) -> str:
