@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import fxgrow
 from fxgrow import Outputs, Widen, methods
 from fxgrow.base.rng import sixteen_bits
-from fxgrow.rewrite import fill
+from fxgrow.rewrite import fill, index_maps
 from fxgrow.rewrite.fill import IndexMap
 from tests.check import assert_exact
 
@@ -145,7 +145,7 @@ def test_entries_at_many_places_are_gathered_by_blocks(monkeypatch: pytest.Monke
     teacher, x = Grouped().double(), torch.randn(5, 3, dtype=torch.float64)
     student = fxgrow.grow(teacher, 1.5, x, method="even")
     monkeypatch.setattr(fill, "PART", 64)
-    monkeypatch.setattr(fill, "MANY", 2)
+    monkeypatch.setattr(index_maps, "MANY", 2)
     again = fxgrow.grow(teacher, 1.5, x, method="even")
     assert_exact(teacher, again, x, 1e-10)
     for name, tensor in student.state_dict().items():

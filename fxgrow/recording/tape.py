@@ -134,14 +134,8 @@ class Tape(TorchDispatchMode):
     def _alias_of(self, tensor: Tensor) -> Tensor | None:
         """The tensor that another one is under a new name, as `as_subclass` and `nn.Parameter` make it."""
         memory, like = storage_of(tensor), _form(tensor)
-        return next(
-            (
-                other
-                for other in reversed(self.keepalive)
-                if id(other) in self._value_of and storage_of(other) == memory and _form(other) == like
-            ),
-            None,
-        )
+        ours = (other for other in reversed(self.keepalive) if id(other) in self._value_of)
+        return next((other for other in ours if storage_of(other) == memory and _form(other) == like), None)
 
     def _aliasing(self, tensor: Tensor, real: Tensor) -> str:
         """A name for a view that was made while its memory was a constant; something unknown was written there."""
