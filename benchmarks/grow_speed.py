@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/grow_speed.py --markdown docs/speed.md
 
-Five questions, a table each:
+Seven questions, a table each:
 
 - stages: each stage of `fxgrow.grow` against `copy.deepcopy` of the student and a forward pass of the teacher;
 - calls: microseconds per ATen call in recording, inference and check, the trace against FX's own, and how often one
@@ -12,6 +12,8 @@ Five questions, a table each:
   all widths away, against the whole of `grow` by 1.5;
 - nodes: milliseconds per node on generated chains, residual and dense nets;
 - memory: the most that `fxgrow.apply` holds, from the allocations that torch's profiler reports;
+- real: detectors and other models that decide by the numbers in tensors (`real_speed.py`; each once, and not with
+  `--quick`);
 - import: what `import fxgrow` takes beyond `import torch` (`import_speed.py`).
 
 Seconds depend on the machine and on what else it does. So it is processor time on one thread, the things that are
@@ -43,11 +45,13 @@ from benchmarks.call_costs import call_costs
 from benchmarks.import_speed import imports
 from benchmarks.page import Table, processor
 from benchmarks.peers_measure import PEERS
+from benchmarks.real_speed import real_speed
 from benchmarks.torchvision_shim import import_torchvision
 from fxgrow.model.copies import named_tensors
 from fxgrow.plans.growth_plan import example_of
 
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/grow_speed.py --markdown docs/speed.md"
+QUESTIONS = ("stages", "calls", "pruning", "nodes", "memory", "real", "import")
 FACTOR = 1.5
 STAGES = ("resnet50", "resnet152")
 CALLS = ("resnet50", "mobilenet_v3_large", "efficientnet_b0", "densenet121", "vit_b_16")
@@ -334,7 +338,7 @@ def write_markdown(path: Path, tables: Sequence[Table]) -> None:
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=("stages", "calls", "pruning", "nodes", "memory", "import"))
+    parser.add_argument("--only", nargs="+", choices=QUESTIONS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="small models, once: shows that it runs, measures nothing")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
@@ -353,6 +357,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "pruning": lambda: pruning(small if options.quick else PRUNED, repeats),
         "nodes": lambda: nodes((20, 40) if options.quick else NODES, repeats),
         "memory": lambda: memory(small if options.quick else STAGES),
+        "real": lambda: real_speed([] if options.quick else None, FACTOR),
         "import": lambda: imports(1 if options.quick else 10),
     }
     fxgrow.grow(Residual(20), FACTOR, torch.randn(1, 2, 2, 2))  # what is imported or cached at the first call

@@ -83,6 +83,7 @@ class Row:
     tolerance: float = TOLERANCE
     kept: str = ""  # "name: why" of what was kept as a call, one a line
     repairs: int = 0  # sizes that the check of the student found wrong
+    forward: float = 0.0  # seconds of the teacher's two forward passes, one in each mode, before it grew
 
     @property
     def key(self) -> tuple[str, str, float, str]:
@@ -305,6 +306,7 @@ class Teacher:
     device: str
     dtype: torch.dtype
     outputs: dict[str, list[Tensor]] = field(default_factory=dict)
+    seconds: float = 0.0  # that these took
 
     def run(self, model: nn.Module, mode: str, seed: int = 0, jitter: int = 0) -> list[Tensor]:
         """All outputs of a model on this teacher's inputs."""
@@ -354,7 +356,9 @@ def _prepared(entry: Entry, limit: float, skip: float, seed: int, dtype: torch.d
         model.to("meta")
     else:
         calibrated(randomise(model, seed), teacher.inputs("train"), seed)
+    start = time.perf_counter()
     teacher.outputs = {mode: teacher.run(model, mode) for mode in MODES}
+    teacher.seconds = time.perf_counter() - start
     if not any(teacher.outputs.values()):
         raise Skip("its outputs hold no tensor")
     if teacher.device == "cpu" and not all(bool(t.isfinite().all()) for ts in teacher.outputs.values() for t in ts):
@@ -372,6 +376,7 @@ def measured(row: Row, teacher: Teacher, seed: int) -> None:
         # where nothing can grow, which is refused, the row is the student of the same size
         student = grown_or_left(model, DEEPER.get(row.output, row.factor), inputs, seed=seed, **options)
     row.seconds, row.repairs = time.perf_counter() - start, len(repairs)
+    row.forward = teacher.seconds
     row.traced = "yes"
     row.nodes = len(student.graph.nodes) if isinstance(student, torch.fx.GraphModule) else 0
     row.parameters_grown = parameters(student)

@@ -57,6 +57,7 @@ TIMM = (
 
 
 SLOW = 20  # seconds
+LONG = (5, 20)  # what takes longer than so many seconds and so many forward passes
 
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
@@ -231,6 +232,14 @@ def findings(rows: Sequence[Row]) -> Iterator[str]:
         yield from ("", f"### Slower than {SLOW} s", "")
         yield from (
             f"- {r.zoo}/{r.model} x{r.factor:g} {r.output}: {r.seconds:.0f} s, {r.repairs} repairs" for r in slow
+        )
+    seconds, times = LONG
+    long = [row for row in rows if row.forward and row.seconds > max(seconds, times * row.forward / 2)]
+    if long:
+        yield from ("", f"### Slower than {times} forward passes and {seconds} s", "")
+        yield from (
+            f"- {r.zoo}/{r.model} x{r.factor:g} {r.output}: {r.seconds:.0f} s, {2 * r.seconds / r.forward:.0f} passes"
+            for r in sorted(long, key=lambda row: -row.seconds / row.forward)
         )
     stayed: dict[str, list[Row]] = collections.defaultdict(list)
     for row in rows:

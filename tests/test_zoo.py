@@ -299,6 +299,15 @@ def test_what_is_kept_as_a_call_is_grouped_by_reason_and_place() -> None:
     assert "models/net.py:12" in text
 
 
+def test_what_takes_longer_than_20_forward_passes_and_5_seconds_is_found() -> None:
+    times = {"long": (30.0, 2.0), "few passes": (30.0, 4.0), "short": (4.0, 0.01), "not measured": (30.0, 0.0)}
+    rows = [measure.Row("zoo", name, 2.0, seconds=grow, forward=both) for name, (grow, both) in times.items()]
+    text = "\n".join(zoo.findings(rows))
+    assert "### Slower than 20 forward passes and 5 s\n\n- zoo/long x2 graph: 30 s, 30 passes" in text
+    assert "zoo/few passes x2 graph: 30 s, 15 passes" not in text
+    assert text.count(" passes\n") + text.endswith(" passes") == 1
+
+
 def test_a_model_whose_process_dies_is_a_row() -> None:
     def build() -> nn.Module:
         os.kill(os.getpid(), signal.SIGKILL)
