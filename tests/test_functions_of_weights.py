@@ -382,3 +382,24 @@ def test_rows_that_a_relu_turns_off_are_not_divided_by_their_norm() -> None:
 class _RowsOverTheirPositivePart(nn.Module):
     def forward(self, w: Tensor) -> Tensor:
         return w / torch.relu(w).norm(dim=1, keepdim=True)
+
+
+class Doubled(nn.Module):
+    """A layer whose weight is twice its parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.w = nn.Linear(5, 8), nn.Parameter(torch.randn(4, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(torch.relu(self.a(x)), 2.0 * self.w)
+
+
+@pytest.mark.parametrize("method", ["auto", "split"])
+def test_verify_compares_no_function_of_weights_alone(method: str) -> None:
+    """The columns of a student are halved, for one, and its outputs are the same."""
+    teacher, x = Doubled().double(), torch.randn(2, 5, dtype=torch.float64)
+    student = fxgrow.grow(teacher, 2.0, x, method=method)
+    report = fxgrow.verify(teacher, student, x)
+    assert {node.node for node in report.nodes if node.mode == "eval"} >= {"relu", "linear"}
+    assert max(node.error for node in report.nodes) < 1e-12

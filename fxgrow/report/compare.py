@@ -177,18 +177,26 @@ def _node_errors(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: M
     root = traced.tree(teacher)
     arguments = bind(teacher, inputs)
     larger = padded(plan, arguments)
-    gains = {tensor.name for tensor in plan.tensors if "gain" in tensor.mean_fill}  # intended to differ
     numbers = [2 * len(traced.graph(mode).nodes) + len(graph_for(student.graphs, mode).nodes) for mode in MODES]
     with step("comparing nodes", sum(numbers)):  # each is run, and compared
         for mode in MODES:
             graph = traced.graph(mode)
             theirs = run_graph(root, graph, arguments, mode)
             ours = run_graph(student, graph_for(student.graphs, mode), larger, mode)
+            computed = _computed(graph)
             for node in graph.nodes:
-                # inputs are not computed
-                if node.op != "placeholder" and not (node.op == "get_attr" and node.target in gains):
+                if node in computed:
                     yield from _node_error(plan, widths, node, mode, theirs.get(node.name), ours.get(node.name))
                 advance()
+
+
+def _computed(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes that follow from inputs: parameters, and functions of them alone, are meant to be other ones."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        if any(given.op == "placeholder" or given in found for given in node.all_input_nodes):
+            found.add(node)
+    return found
 
 
 def _node_error(
