@@ -249,7 +249,7 @@ def test_a_budget_that_is_met_already_grows_nothing() -> None:
     [
         (Budget(parameters=2), r"has 1,\d\d\d parameters already; fxgrow only grows; for a factor, write 2\.0"),
         (Budget(flops=1001.0), r"FLOPs already; fxgrow only grows$"),
-        (Budget(parameters=1e15), r"the student takes .*TB on cpu"),
+        (Budget(parameters=1e15), r"the student takes .*[TP]B on cpu"),
         (Budget(parameters=1e18), r"cannot be met within 1 %: the nearest that was found is"),
         ([Budget(parameters=1.2), {"0": 400}], r"the other requests alone take"),
         ([Budget(parameters=1.02), Deepen("0", kind="residual")], r"the other requests alone take"),
