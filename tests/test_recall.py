@@ -47,6 +47,41 @@ class Counting(nn.Module):
         return self.b(self.last) if first else self.c(self.last)
 
 
+class Normed(nn.Module):
+    """Decides by statistics and by memory that are written to without a sign to the digests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.b, self.c = nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.a(x))
+        is_new = self.norm.running_mean.mul(2).abs().sum().item() == 0  # in eval mode
+        z = y.detach().clone()
+        first = z.mul(2)
+        self.write(z)
+        unchanged = torch.equal(first, z.mul(2))
+        return self.b(y) if is_new or unchanged else self.c(y)
+
+    def write(self, z: Tensor) -> None:
+        raise NotImplementedError
+
+
+class ByForeach(Normed):
+    def write(self, z: Tensor) -> None:
+        torch._foreach_mul_([z], 0.0)
+
+
+class ByStorage(Normed):
+    def write(self, z: Tensor) -> None:
+        z.untyped_storage().fill_(0)
+
+
+class ByData(Normed):
+    def write(self, z: Tensor) -> None:
+        z.data = z * 0
+
+
 @pytest.fixture
 def recalls(monkeypatch: pytest.MonkeyPatch) -> list[Recall]:
     """Those of all analyses of a test, which recall every call."""
@@ -99,6 +134,52 @@ def test_other_values_shapes_dtypes_and_strides_are_other_calls(
     other = _result(recall, ATEN.mm.default, *args, digests=digests)
     assert recall.recalled == 0
     assert (other.shape, other.dtype) == ((2, args[1].shape[1]), args[0].dtype)
+
+
+def test_a_value_that_was_written_to_unseen_is_another_one() -> None:
+    recall, x = Recall(slow=-1), torch.randn(3, 3)
+    for times in (1, 2):
+        x.mul_(times)
+        assert torch.equal(_result(recall, ATEN.mm.default, x, x, digests=(1, 1)), x @ x)
+    assert recall.recalled == 0
+
+
+def test_the_default_dtype_is_a_part_of_a_call() -> None:
+    recall, x = Recall(slow=-1), torch.ones(3, dtype=torch.int64)
+    for dtype in (torch.float32, torch.float64):
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            assert _result(recall, ATEN.div.Tensor, x, x, digests=(1, 1)).dtype == dtype
+        finally:
+            torch.set_default_dtype(before)
+
+
+def test_running_statistics_are_updated_each_time() -> None:
+    recall, x, mean, var = Recall(slow=-1), torch.randn(4, 3), torch.zeros(3), torch.ones(3)
+    args = (x, None, None, mean, var, True, 0.5, 1e-5)
+    for _ in range(2):
+        before = mean.clone()
+        recall.result(ATEN.native_batch_norm.default, args, {}, [1, 2, 3], [x, mean.clone(), var.clone()], "")
+        assert not torch.equal(mean, before)
+    assert recall.recalled == 0
+
+
+def test_sparse_arguments_are_no_obstacle() -> None:
+    recall, x = Recall(slow=-1), torch.eye(3)
+    for _ in range(2):
+        assert torch.equal(_result(recall, ATEN._sparse_mm.default, x.to_sparse(), x, digests=(1, 2)), x)
+    assert recall.recalled == 0
+
+
+@pytest.mark.parametrize("kind", [ByForeach, ByStorage, ByData])
+def test_writes_that_the_digests_do_not_see_are_followed(kind: type[Normed], recalls: list[Recall]) -> None:
+    torch.manual_seed(0)
+    model, x = kind().double(), torch.randn(5, 4, dtype=torch.float64)
+    tapes = fxgrow.trace(model, x).tapes
+    assert sum(recall.recalled for recall in recalls) > 5
+    layers = {mode: {call.module for call in tape.calls} - {"", "a", "norm"} for mode, tape in tapes.items()}
+    assert layers == {"eval": {"b"}, "train": {"c"}}
 
 
 @pytest.mark.parametrize(

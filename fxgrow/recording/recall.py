@@ -1,8 +1,9 @@
 """Slow calls on real numbers, remembered: a model that is run again on the same arguments makes them again.
 
 A model that decides by the numbers in tensors is recorded in each mode, again where it asks about global state, and
-again as a graph. The digest of a value says how it was computed from parameters and arguments. So an operator that is
-a function of its arguments gives the same again where their digests are the same, and all else about them.
+again as a graph. An operator that is a function of its arguments gives the same again where these are the same: the
+digests that say how they were computed, all else about them, and the numbers in them. The digests alone would not do:
+there are writes that they do not see (to running statistics, to storages, by `torch._foreach_mul_`).
 
 What runs have to show is left alone: the model's own code, which operators it calls, every write, and every draw.
 """
@@ -17,12 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..base.content import digest
 from .meta_cache import Given
 from .operators import kind_of, results_of
 
-SLOW = 0.5e-3  # seconds: a call that takes longer is remembered
+SLOW = 0.5e-3  # seconds: a call that takes longer is remembered,
+READING = 1.5e-9  # if it takes this much longer per byte of its arguments, which are compared in about 1e-9
 MOST = 1 << 30  # bytes that are remembered
 FUNCTIONS = ("aten", "prims", "torchvision")  # whose operators have no state of their own
+STATISTICS = ("running_mean", "running_var")  # arguments that are written to, which not every schema says
 
 
 class Recall:
@@ -31,7 +35,7 @@ class Recall:
     Every run must start from the same parameters, buffers and arguments.
 
     Args:
-        slow: Seconds; a call that takes longer is remembered.
+        slow: Seconds; a call that takes longer is remembered, if its arguments are compared sooner than it runs.
         most: Bytes that are remembered in all.
 
     Attributes:
@@ -41,7 +45,7 @@ class Recall:
     def __init__(self, slow: float = SLOW, most: int = MOST) -> None:
         self._slow = slow
         self._left = most
-        self._given: dict[tuple[Any, ...], Any] = {}
+        self._given: dict[tuple[Any, ...], tuple[list[str], Any]] = {}
         self.recalled = 0
 
     def result(
@@ -63,26 +67,44 @@ class Recall:
             given: The tensors among them in order; before those of a list, how many these are.
             others: All arguments that are no tensors, with their places, in words.
         """
-        if not _is_function(op):
+        if not (_is_function(op) and all(map(_is_readable, given))):
             return op(*args, **kwargs)
-        key = (op, others, tuple(digests), *map(_like, given))
+        key = (op, others, torch.get_default_dtype(), tuple(digests), *map(_like, given))
         known = self._given.get(key)
         if known is not None:
+            contents, out = known
+            if _contents(given) != contents:
+                return op(*args, **kwargs)
             self.recalled += 1
-            return _copied(known)
+            return _copied(out)
         before = time.perf_counter()
         out = op(*args, **kwargs)
-        if time.perf_counter() - before > self._slow and _is_plain(out):
-            size = sum(o.nbytes for o in results_of(out))
+        taken = time.perf_counter() - before
+        if taken > self._slow + READING * _size(given) and _is_plain(out):
+            size = _size(results_of(out))
             if size <= self._left:
                 self._left -= size
-                self._given[key] = _copied(out)  # the model may write to what it was given
+                self._given[key] = _contents(given), _copied(out)  # the model may write to what it was given
         return out
+
+
+def _is_readable(value: Given) -> bool:
+    """Whether the numbers in it, if it is a tensor, can be compared."""
+    return not isinstance(value, Tensor) or (value.layout is torch.strided and not value.is_quantized)
+
+
+def _contents(given: Sequence[Given]) -> list[str]:
+    return [digest(value) for value in given if isinstance(value, Tensor)]
+
+
+def _size(values: Sequence[Any]) -> int:
+    """The bytes of the tensors among values."""
+    return sum(value.nbytes for value in values if isinstance(value, Tensor))
 
 
 def _like(value: Given) -> Any:
     """All of a tensor but its numbers."""
-    return (value.shape, value.stride(), value.dtype) if isinstance(value, Tensor) else value
+    return (value.shape, value.stride(), value.dtype, value.device) if isinstance(value, Tensor) else value
 
 
 def _is_plain(out: Any) -> bool:
@@ -99,7 +121,7 @@ def _copied(out: Any) -> Any:
 def _is_function(op: Any) -> bool:
     """Whether an operator gives new tensors that depend on its arguments alone."""
     schema = op._schema
-    own = all(a.alias_info is None for a in (*schema.arguments, *schema.returns))
+    own = all(a.alias_info is None and a.name not in STATISTICS for a in (*schema.arguments, *schema.returns))
     tensors = bool(schema.returns) and all(
         str(r.type) in ("Tensor", "List[Tensor]", "Tensor[]") for r in schema.returns
     )
