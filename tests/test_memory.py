@@ -192,3 +192,37 @@ def test_arrays_that_are_only_read_and_sizes_of_storages_are_no_reason_to_stay(o
     assert student is not None
     assert student.get_parameter("a.weight").shape[0] == 16
     assert same(student(example()), teacher(example()))
+
+
+def _by_mark(m: nn.Module, x: Tensor) -> Any:
+    return m.b(m.a(x)) * sum(getattr(p, "gain", 0.0) for p in m.parameters())
+
+
+def _by_tensor_mark(m: nn.Module, x: Tensor) -> Any:
+    mask = getattr(m.a.weight, "mask", None)
+    return m.b(m.a(x) if mask is None else m.a(x) * mask)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("forward", [_by_mark, _by_tensor_mark])
+def test_attributes_of_parameters_are_read_as_the_teacher_has_them(forward: Forward, output: str) -> None:
+    teacher = made(forward)
+    teacher.a.weight.gain, teacher.b.weight.gain = 2.0, 3.0
+    teacher.a.weight.mask = torch.arange(8.0, dtype=torch.float64).view(8, 1, 1)
+    student = grown(teacher, output)
+    assert student is None or same(student(example()), teacher(example()))
+    assert forward is _by_tensor_mark or student is not None
+
+
+def _marking(m: nn.Module, x: Tensor) -> Any:
+    if not hasattr(m.a.weight, "number"):
+        m.a.weight.number = m.a.weight.shape[0]
+    return m.b(m.a(x)) * m.a.weight.number
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_attributes_that_forward_puts_on_parameters_are_refused(output: Any) -> None:
+    teacher = made(_marking)
+    with pytest.raises(fxgrow.GrowError, match=r"changes the attribute 'number' of the tensor 'a\.weight'"):
+        fxgrow.grow(teacher, 2.0, example(), output=output)
+    assert not vars(teacher.a.weight)
