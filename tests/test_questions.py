@@ -40,11 +40,6 @@ def _in_place(model: Any, x: Tensor, y: Tensor) -> Tensor:
     return y
 
 
-def _data(model: Any, x: Tensor, y: Tensor) -> Tensor:
-    y.data = y.data * 2
-    return y
-
-
 def _rows(model: Any, y: Tensor) -> Tensor:
     return y.reshape(y.shape[0], model.dim, y.shape[2], y.shape[3])
 
@@ -62,7 +57,6 @@ QUESTIONS: dict[str, Question] = {
     "an attribute as a bound in space": lambda m, x, y: _rows(m, y)[:, :, : min(y.shape[2], m.dim)],
     "a width alone": lambda m, x, y: y * 2 if y.shape[1] == 8 else y,
     "a dtype": lambda m, x, y: y if x.dtype != torch.uint8 else y * 2,
-    "data": _data,
     "calls in a list": _calls,
     "the input written in place": _in_place,
     "a random number": lambda m, x, y: y * 2 if torch.rand(1).item() < 0.5 else y,

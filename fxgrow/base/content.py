@@ -28,6 +28,11 @@ def storage_of(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
+def form_of(tensor: Tensor) -> tuple[object, ...]:
+    """How a tensor lies in its memory, and its dtype."""
+    return tensor.shape, tensor.stride(), tensor.storage_offset(), tensor.dtype
+
+
 def region_of(tensor: Tensor) -> str:
     """Which part of its memory a tensor is, without the size of the memory where it is all of it."""
     whole = tensor.is_contiguous() and tensor.nbytes == tensor.untyped_storage().nbytes()

@@ -12,6 +12,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+
+# Where `torch.utils.swap_tensors` looks up the function that it calls, and `swap_name` is its name.
+from torch import _C as BINDINGS
 from torch import Tensor
 
 # Where the attributes of tensors are defined. `Tensor` derives from it and defines none of them again.
@@ -39,6 +42,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._python_dispatch import _disable_current_modes as no_dispatch_modes
 
 __all__ = [
+    "BINDINGS",
     "InstanceNormBase",
     "OpOverload",
     "OpOverloadPacket",
@@ -52,6 +56,7 @@ __all__ = [
     "no_dispatch_modes",
     "pytree",
     "queued_seeds",
+    "swap_name",
 ]
 
 
@@ -84,3 +89,7 @@ def place_in_file(tensor: Tensor) -> int:
     """Where in its file a tensor begins that `torch.load` made in `fake_mode`, bytes."""
     begin: Any = tensor.untyped_storage()._checkpoint_offset
     return int(begin + tensor.storage_offset() * tensor.itemsize)
+
+
+# The name of the function that `torch.utils.swap_tensors` calls.
+swap_name = "_swap_tensor_impl"

@@ -199,8 +199,7 @@ def on_meta(model: nn.Module) -> nn.Module:
 
 
 def _meta_like(tensor: Tensor) -> Tensor:
-    meta = tensor.detach() if tensor.device.type == "meta" else tensor.detach().to("meta")
-    return nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
+    return _in_place_of(tensor, tensor.detach() if tensor.device.type == "meta" else tensor.detach().to("meta"))
 
 
 def clone_owned(model: nn.Module, shared: Mapping[int, Any] | None = None) -> nn.Module:
@@ -224,5 +223,10 @@ def clone_to_run(model: nn.Module, *, real: bool) -> nn.Module:
 
 
 def _copy_of(tensor: Tensor) -> Tensor:
-    data = tensor.detach().clone()
-    return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
+    return _in_place_of(tensor, tensor.detach().clone())
+
+
+def _in_place_of(tensor: Tensor, data: Tensor) -> Tensor:
+    made = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
+    made.__dict__.update(tensor.__dict__)  # attributes that users put on it
+    return made

@@ -135,6 +135,7 @@ def _record_once(
     recall: Recall | None = None,
 ) -> tuple[ModelRun, Answers]:
     run = TapedRun(root, inputs, Tape, real=inputs.real, opposite=opposite, gradients=gradients, recall=recall)
+    marked = [(name, tensor, dict(vars(tensor))) for name, tensor in named_tensors(root).items()]
     try:
         with step(f"recording in {mode} mode"), failures_noted(run.tape) as shared:
             result = run.module()
@@ -150,6 +151,7 @@ def _record_once(
         ) from error
     digests = run.digests(result)  # which also reads what no call has read
     _check_memory(root, shared)
+    _check_marks(marked)
     _check_own(root, run, theirs or {})
     return ModelRun(run.tape.calls, digests), run.answers
 
@@ -166,6 +168,21 @@ def _check_memory(root: nn.Module, shared: Shared) -> None:
                 f"{type(root).__name__} shares the memory of a tensor with numpy (at {line}), and writes into it; "
                 "work on a copy"
             )
+
+
+def _check_marks(marked: list[tuple[str, Tensor, dict[str, Any]]]) -> None:
+    """Check that a run put no attributes on parameters and buffers, which a student would not have, or another.
+
+    Raises:
+        TraceError: It did.
+    """
+    for name, tensor, before in marked:
+        new = [key for key, value in vars(tensor).items() if value is not before.get(key, marked)]
+        if new or len(before) != len(vars(tensor)):
+            vars(tensor).clear()
+            vars(tensor).update(before)
+            what = f"the attribute {new[0]!r}" if new else "an attribute"
+            raise TraceError(f"forward changes {what} of the tensor {name!r}, which is state that no state_dict holds")
 
 
 def _check_own(root: nn.Module, run: TapedRun[Tape], theirs: Mapping[str, Tensor]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from ..base.generators import same_randomness
 from ..base.torch_private import pytree
+from ..errors import TraceError
 from ..model.call_args import bind
 from ..model.copies import DEVICE, named_tensors, plain_tensors
 from ..model.example_inputs import ModelInputs, copied_arguments
@@ -19,6 +20,7 @@ from ..model.tree import Mode, set_mode
 from ..model.walk import named_modules
 from .answers import Answers, answering
 from .difference import first_difference
+from .memory import memory_refused
 from .recall import Recall
 from .returned import Returned, describe
 from .runner import Runner, watched
@@ -134,9 +136,15 @@ class TapedRun(Generic[T]):
     def _recording(self, inside: Sequence[AbstractContextManager[Any]]) -> Iterator[None]:
         gradients = torch.set_grad_enabled(self._gradients)
         with same_randomness(), gradients, answering(self.answers, self._paths), self.tape, ExitStack() as contexts:
+            contexts.enter_context(memory_refused(self.tape))
             for context in inside:
                 contexts.enter_context(context)
             yield
+        if self.tape.has_stale_constants():
+            raise TraceError(
+                f"{type(self.root).__name__} shares the memory of a tensor with numpy or a buffer (torch.from_numpy, "
+                "torch.frombuffer), and writes into it after an operator has read it; work on a copy"
+            )
 
     def digests(self, result: Any) -> tuple[tuple[int, Shape], ...]:
         """The digests of a result of the run, and of the named tensors after it."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils import swap_tensors
 
-from ..base.content import region_of, storage_of
+from ..base.content import form_of, region_of, storage_of
 from ..base.structures import leaf_tensors
 from ..base.torch_private import TorchDispatchMode, is_meta, no_dispatch_modes, pytree
 from ..errors import TraceError
@@ -133,9 +133,9 @@ class Tape(TorchDispatchMode):
 
     def _alias_of(self, tensor: Tensor) -> Tensor | None:
         """The tensor that another one is under a new name, as `as_subclass` and `nn.Parameter` make it."""
-        memory, like = storage_of(tensor), _form(tensor)
+        memory, like = storage_of(tensor), form_of(tensor)
         ours = (other for other in reversed(self.keepalive) if id(other) in self._value_of)
-        return next((other for other in ours if storage_of(other) == memory and _form(other) == like), None)
+        return next((other for other in ours if storage_of(other) == memory and form_of(other) == like), None)
 
     def _aliasing(self, tensor: Tensor, real: Tensor) -> str:
         """A name for a view that was made while its memory was a constant; something unknown was written there."""
@@ -160,9 +160,15 @@ class Tape(TorchDispatchMode):
     def _fingerprint(self, real: Tensor) -> str:
         known = self._fingerprints.get(id(real))
         version = 0 if real.is_inference() else real._version
-        if known is None or known[0] != version:
+        if known is None or known[0] != version or real.is_inference():
             known = self._fingerprints[id(real)] = (version, fingerprint_of(real))
         return known[1]
+
+    def has_stale_constants(self) -> bool:
+        """Whether a constant was written to beside every operator since a call has read it."""
+        read = [(real, *self._fingerprints[id(real)]) for real in self._real.values() if id(real) in self._fingerprints]
+        tracked = [(real, text) for real, version, text in read if not real.is_inference() and real._version == version]
+        return any(fingerprint_of(real) != text for real, text in tracked)
 
     def _new_value(self, tensor: Tensor) -> int:
         self.keepalive.append(tensor)
@@ -392,7 +398,3 @@ class Tape(TorchDispatchMode):
         if isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
             return [self._to_meta(v) for v in value]
         return value
-
-
-def _form(tensor: Tensor) -> tuple[Any, ...]:
-    return tensor.shape, tensor.stride(), tensor.storage_offset(), tensor.dtype

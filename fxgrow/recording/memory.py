@@ -1,0 +1,99 @@
+"""Ways to a tensor's memory that pass every operator by, and which a run therefore cannot follow.
+
+`y.data = z` and `swap_tensors` give a tensor another content, a storage can be written to, `data_ptr` tells an address
+(0 for every tensor on meta), and a tensor that is pickled on meta comes back without its numbers. During a run these
+are refused with the line of the user's code. Code of torch and of this package may use them.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..base.torch_private import BINDINGS, TensorBase, swap_name
+from ..errors import TraceError
+from ..model.provenance import PACKAGES, caller
+from .tape import Tape
+
+_POINTER = "asks for the address of a tensor's memory"
+_STORAGE = "reads or writes the memory of a tensor as a storage"
+_PICKLED = "pickles or copies a tensor beside torch's operators (use clone)"
+_SHARED = "shares the memory of a tensor by DLPack"
+_SWAPPED = "swaps two tensors"
+_REPLACED = "assigns to the data of a tensor (use copy_)"
+
+_ENTRIES = ("__getitem__", "__setitem__", "fill_", "copy_", "resize_", "tolist", "clone", "data_ptr")
+_WAYS: tuple[tuple[Any, str, str, bool], ...] = (
+    (Tensor, "data_ptr", _POINTER, False),
+    *((kind, name, _STORAGE, False) for kind in (torch.UntypedStorage, torch.TypedStorage) for name in _ENTRIES),
+    *((kind, "__reduce_ex__", _PICKLED, True) for kind in (Tensor, nn.Parameter)),
+    (Tensor, "__dlpack__", _SHARED, True),
+    (torch.utils.dlpack, "to_dlpack", _SHARED, True),
+    (torch, "to_dlpack", _SHARED, True),
+)  # (owner, name, what it does, whether code of torch does it for the user's)
+
+
+@contextmanager
+def memory_refused(tape: Tape) -> Iterator[None]:
+    """A context in which the user's code reaches no memory beside torch's operators."""
+    with ExitStack() as stack:
+        for owner, name, what, always in _WAYS:
+            _replace(stack, owner, name, _refusing(tape, getattr(owner, name), what, always))
+        _replace(stack, Tensor, "data", _data(tape))
+        _replace(stack, BINDINGS, swap_name, _swapping(tape, getattr(BINDINGS, swap_name)))
+        yield
+
+
+def _replace(stack: ExitStack, owner: Any, name: str, new: Any) -> None:
+    if name in vars(owner):
+        stack.callback(setattr, owner, name, vars(owner)[name])
+    else:
+        stack.callback(delattr, owner, name)
+    setattr(owner, name, new)
+
+
+def _is_theirs(depth: int) -> bool:
+    """Whether a frame further out is of code that is neither torch's nor of this package."""
+    return not sys._getframe(depth + 1).f_code.co_filename.startswith(PACKAGES)
+
+
+def _refuse(tape: Tape, what: str) -> None:
+    error = TraceError(f"forward {what}, beside every operator (at {caller()})")
+    tape.failure = tape.failure or error
+    raise error
+
+
+def _refusing(tape: Tape, base: Callable[..., Any], what: str, always: bool) -> Callable[..., Any]:
+    @functools.wraps(base)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if always or _is_theirs(1):
+            _refuse(tape, what)
+        return base(*args, **kwargs)
+
+    return call
+
+
+def _data(tape: Tape) -> property:
+    base: Any = vars(TensorBase)["data"]
+
+    def put(tensor: Tensor, value: Tensor) -> None:
+        if _is_theirs(1):
+            _refuse(tape, _REPLACED)
+        base.__set__(tensor, value)
+
+    return property(base.__get__, put)
+
+
+def _swapping(tape: Tape, base: Callable[..., Any]) -> Callable[..., Any]:
+    def swap(one: Tensor, other: Tensor) -> None:
+        if _is_theirs(2):  # the frame between is that of `torch.utils.swap_tensors`
+            _refuse(tape, _SWAPPED)
+        base(one, other)
+
+    return swap
