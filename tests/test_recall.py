@@ -72,16 +72,6 @@ class ByForeach(Normed):
         torch._foreach_mul_([z], 0.0)
 
 
-class ByStorage(Normed):
-    def write(self, z: Tensor) -> None:
-        z.untyped_storage().fill_(0)
-
-
-class ByData(Normed):
-    def write(self, z: Tensor) -> None:
-        z.data = z * 0
-
-
 @pytest.fixture
 def recalls(monkeypatch: pytest.MonkeyPatch) -> list[Recall]:
     """Those of all analyses of a test, which recall every call."""
@@ -172,10 +162,9 @@ def test_sparse_arguments_are_no_obstacle() -> None:
     assert recall.recalled == 0
 
 
-@pytest.mark.parametrize("kind", [ByForeach, ByStorage, ByData])
-def test_writes_that_the_digests_do_not_see_are_followed(kind: type[Normed], recalls: list[Recall]) -> None:
+def test_writes_that_the_digests_do_not_see_are_followed(recalls: list[Recall]) -> None:
     torch.manual_seed(0)
-    model, x = kind().double(), torch.randn(5, 4, dtype=torch.float64)
+    model, x = ByForeach().double(), torch.randn(5, 4, dtype=torch.float64)
     tapes = fxgrow.trace(model, x).tapes
     assert sum(recall.recalled for recall in recalls) > 5
     layers = {mode: {call.module for call in tape.calls} - {"", "a", "norm"} for mode, tape in tapes.items()}
