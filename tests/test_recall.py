@@ -59,17 +59,9 @@ class Normed(nn.Module):
         is_new = self.norm.running_mean.mul(2).abs().sum().item() == 0  # in eval mode
         z = y.detach().clone()
         first = z.mul(2)
-        self.write(z)
+        torch._foreach_mul_([z], 0.0)
         unchanged = torch.equal(first, z.mul(2))
         return self.b(y) if is_new or unchanged else self.c(y)
-
-    def write(self, z: Tensor) -> None:
-        raise NotImplementedError
-
-
-class ByForeach(Normed):
-    def write(self, z: Tensor) -> None:
-        torch._foreach_mul_([z], 0.0)
 
 
 @pytest.fixture
@@ -164,7 +156,7 @@ def test_sparse_arguments_are_no_obstacle() -> None:
 
 def test_writes_that_the_digests_do_not_see_are_followed(recalls: list[Recall]) -> None:
     torch.manual_seed(0)
-    model, x = ByForeach().double(), torch.randn(5, 4, dtype=torch.float64)
+    model, x = Normed().double(), torch.randn(5, 4, dtype=torch.float64)
     tapes = fxgrow.trace(model, x).tapes
     assert sum(recall.recalled for recall in recalls) > 5
     layers = {mode: {call.module for call in tape.calls} - {"", "a", "norm"} for mode, tape in tapes.items()}
