@@ -138,6 +138,47 @@ def test_the_search_answers_states_sizes_and_types(reader: Reader) -> None:
     assert _hits(reader, "grows")
 
 
+def test_the_search_finds_the_width_of_a_new_layer(reader: Reader) -> None:
+    """At groups a new layer is an arrow; the width that it belongs to answers, and only after growth."""
+    found = _hits(reader, "new")
+    loops = reader.page.locator("#picture .edge", has_text="new:")
+    assert len(found) == loops.count() > 0
+    reader.page.locator("#search").fill("")
+    reader.page.get_by_label("before").check()
+    reader.wait("groups before")
+    assert _hits(reader, "new") == []
+    assert reader.page.locator("#hits").inner_text() == "0 found"
+
+
+def test_the_search_says_where_else_it_would_find_something(reader: Reader) -> None:
+    assert _hits(reader, "Linear") == []  # types are those of modules
+    assert reader.page.locator("#hits").inner_text() == "0 found; 1 at blocks"
+    _to(reader, "layers")
+    assert _hits(reader, "Linear") == ["fc"]
+    assert reader.page.locator("#hits").inner_text() == "1 found"
+    assert _hits(reader, "nothing of this name") == []
+    assert reader.page.locator("#hits").inner_text() == "0 found"
+
+
+def test_the_hint_in_the_search_fits(reader: Reader) -> None:
+    over = """() => { const box = document.querySelector("#search"), style = getComputedStyle(box);
+      const pen = document.createElement("canvas").getContext("2d");
+      pen.font = `${style.fontSize} ${style.fontFamily}`;
+      const room = box.clientWidth - 2 * parseFloat(style.paddingLeft) - 20; // its cross
+      return pen.measureText(box.placeholder).width - room; }"""
+    assert reader.page.evaluate(over) <= 0
+
+
+def test_large_numbers_of_the_user_read_as_powers(browser: Any, tmp_path: Path) -> None:
+    data = {"blocks.0.conv1": -3e30, "fc": 2.5e12}
+    for found in _opened(
+        browser, fxgrow.draw(Small(), tmp_path / "a.html", level="groups", example_inputs=IMAGES, data=data)
+    ):
+        said = found.page.locator("#scale").inner_text()
+        assert "\N{MINUS SIGN}3.00e30" in said
+        assert "2.50 T" in said
+
+
 def test_only_what_changes_leaves_out_the_rest_and_arrows_lead_past_it(reader: Reader) -> None:
     _to(reader, "layers")
     whole = reader.count("#picture .node")
