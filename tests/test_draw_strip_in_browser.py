@@ -12,7 +12,7 @@ import pytest
 import fxgrow
 
 from .test_draw import DEEPER, IMAGES, Small
-from .test_draw_in_browser import VIEWPORT, Reader, browser, playwright, pytestmark
+from .test_draw_in_browser import KEEP, VIEWPORT, Reader, browser, playwright, pytestmark
 
 __all__ = ["browser", "pytestmark"]  # the fixture and the marks apply here, too
 
@@ -36,9 +36,24 @@ def _opened(browser: Any, path: Path) -> Iterator[Reader]:
     context.close()
 
 
+@pytest.fixture(scope="module")
+def kept(browser: Any, drawn: Path) -> Iterator[Reader]:
+    for found in _opened(browser, drawn):
+        found.page.evaluate(KEEP)
+        yield found
+
+
 @pytest.fixture
-def reader(browser: Any, drawn: Path) -> Iterator[Reader]:
-    yield from _opened(browser, drawn)
+def reader(kept: Reader, drawn: Path) -> Iterator[Reader]:
+    """The page as it opens: one for all tests, as it was; opened anew where it cannot be made so."""
+    kept.page.mouse.move(2, 2)
+    if "#" in kept.page.url or not kept.page.evaluate("restored()"):
+        kept.page.goto("about:blank")
+        kept.page.goto(drawn.as_uri())
+        kept.wait("groups after")
+        kept.page.evaluate(KEEP)
+    yield kept
+    assert kept.complaints == []
 
 
 @pytest.fixture
