@@ -261,12 +261,21 @@ def test_a_link_leads_to_the_view_that_it_was_made_of(browser: Any, drawn: Path,
     context.close()
 
 
+@pytest.fixture(scope="module")
+def stray(browser: Any) -> Iterator[Reader]:
+    context = browser.new_context(offline=True)
+    found = Reader(context.new_page())
+    found.page.on("pageerror", lambda error: found.complaints.append(str(error)))
+    yield found
+    context.close()
+
+
 @pytest.mark.parametrize(
     "asked", ["level=nowhere", "select=nothing", "level=layers&select=%3Cimg%3E", "%%%", "__proto__=1"]
 )
-def test_a_link_to_what_is_not_there_opens_the_page_all_the_same(browser: Any, drawn: Path, asked: str) -> None:
-    found = Reader(browser.new_context(offline=True).new_page())
-    found.page.on("pageerror", lambda error: found.complaints.append(str(error)))
+def test_a_link_to_what_is_not_there_opens_the_page_all_the_same(stray: Reader, drawn: Path, asked: str) -> None:
+    found = stray
+    found.page.goto("about:blank")
     found.page.goto(f"{drawn.as_uri()}#{asked}")
     found.page.wait_for_selector("body[data-shown]")
     assert found.count("#picture .node") > 1
