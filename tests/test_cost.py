@@ -147,6 +147,7 @@ def test_a_chain_of_plans_states_the_first_teacher_and_the_last_student() -> Non
 def test_amounts_say_both_numbers_and_the_factor() -> None:
     assert str(Amount(11_689_512, 46_300_000)) == "11.7 M -> 46.3 M (3.96x)"
     assert str(Amount(40, 40)) == "40"
+    assert str(Amount(0, 2320)) == "0 -> 2.32 k", "what is new has no factor"
     assert Amount(0, 5).ratio == float("inf")
     assert Amount(0, 0).ratio == 1.0
 

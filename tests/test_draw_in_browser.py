@@ -101,9 +101,16 @@ KEEP = """() => {
     $("#search").value = "";
     $("#search").dispatchEvent(new Event("input"));
     document.activeElement.blur();
-    document.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
+    document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
     if ($("#theme").textContent !== light) $("#theme").click();
     $("#signs").open = false;
+    if ($("#only input").checked) $("#only input").click();
+    for (const [select, value] of [["#colour", "width"], ["#order", "model"]]) {
+      if (!$(select) || $(select).value === value) continue;
+      $(select).value = value;
+      $(select).dispatchEvent(new Event("change"));
+    }
+    $("#strip [aria-pressed=true]:not([data-list=changes])")?.click(); // a second click gives the list back
     const collapsed = () => $("#modules [aria-expanded=false]");
     if (collapsed() && $("#modules").hidden) return false; // at another level
     if (collapsed()) $("#expand").click();

@@ -12,7 +12,7 @@ import pytest
 import fxgrow
 
 from .test_draw import DEEPER, IMAGES, Small
-from .test_draw_in_browser import VIEWPORT, Reader, browser, playwright, pytestmark
+from .test_draw_in_browser import KEEP, VIEWPORT, Reader, browser, playwright, pytestmark
 
 __all__ = ["browser", "pytestmark"]  # the fixture and the marks apply here, too
 
@@ -36,9 +36,24 @@ def _opened(browser: Any, path: Path) -> Iterator[Reader]:
     context.close()
 
 
+@pytest.fixture(scope="module")
+def kept(browser: Any, drawn: Path) -> Iterator[Reader]:
+    for found in _opened(browser, drawn):
+        found.page.evaluate(KEEP)
+        yield found
+
+
 @pytest.fixture
-def reader(browser: Any, drawn: Path) -> Iterator[Reader]:
-    yield from _opened(browser, drawn)
+def reader(kept: Reader, drawn: Path) -> Iterator[Reader]:
+    """The page as it opens: one for all tests, as it was; opened anew where it cannot be made so."""
+    kept.page.mouse.move(2, 2)
+    if "#" in kept.page.url or not kept.page.evaluate("restored()"):
+        kept.page.goto("about:blank")
+        kept.page.goto(drawn.as_uri())
+        kept.wait("groups after")
+        kept.page.evaluate(KEEP)
+    yield kept
+    assert kept.complaints == []
 
 
 @pytest.fixture
@@ -138,6 +153,47 @@ def test_the_search_answers_states_sizes_and_types(reader: Reader) -> None:
     assert _hits(reader, "grows")
 
 
+def test_the_search_finds_the_width_of_a_new_layer(reader: Reader) -> None:
+    """At groups a new layer is an arrow; the width that it belongs to answers, and only after growth."""
+    found = _hits(reader, "new")
+    loops = reader.page.locator("#picture .edge", has_text="new:")
+    assert len(found) == loops.count() > 0
+    reader.page.locator("#search").fill("")
+    reader.page.get_by_label("before").check()
+    reader.wait("groups before")
+    assert _hits(reader, "new") == []
+    assert reader.page.locator("#hits").inner_text() == "0 found"
+
+
+def test_the_search_says_where_else_it_would_find_something(reader: Reader) -> None:
+    assert _hits(reader, "Linear") == []  # types are those of modules
+    assert reader.page.locator("#hits").inner_text() == "0 found; 1 at blocks"
+    _to(reader, "layers")
+    assert _hits(reader, "Linear") == ["fc"]
+    assert reader.page.locator("#hits").inner_text() == "1 found"
+    assert _hits(reader, "nothing of this name") == []
+    assert reader.page.locator("#hits").inner_text() == "0 found"
+
+
+def test_the_hint_in_the_search_fits(reader: Reader) -> None:
+    over = """() => { const box = document.querySelector("#search"), style = getComputedStyle(box);
+      const pen = document.createElement("canvas").getContext("2d");
+      pen.font = `${style.fontSize} ${style.fontFamily}`;
+      const room = box.clientWidth - 2 * parseFloat(style.paddingLeft) - 20; // its cross
+      return pen.measureText(box.placeholder).width - room; }"""
+    assert reader.page.evaluate(over) <= 0
+
+
+def test_large_numbers_of_the_user_read_as_powers(browser: Any, tmp_path: Path) -> None:
+    data = {"blocks.0.conv1": -3e30, "fc": 2.5e12}
+    for found in _opened(
+        browser, fxgrow.draw(Small(), tmp_path / "a.html", level="groups", example_inputs=IMAGES, data=data)
+    ):
+        said = found.page.locator("#scale").inner_text()
+        assert "\N{MINUS SIGN}3.00e30" in said
+        assert "2.50 T" in said
+
+
 def test_only_what_changes_leaves_out_the_rest_and_arrows_lead_past_it(reader: Reader) -> None:
     _to(reader, "layers")
     whole = reader.count("#picture .node")
@@ -205,12 +261,21 @@ def test_a_link_leads_to_the_view_that_it_was_made_of(browser: Any, drawn: Path,
     context.close()
 
 
+@pytest.fixture(scope="module")
+def stray(browser: Any) -> Iterator[Reader]:
+    context = browser.new_context(offline=True)
+    found = Reader(context.new_page())
+    found.page.on("pageerror", lambda error: found.complaints.append(str(error)))
+    yield found
+    context.close()
+
+
 @pytest.mark.parametrize(
     "asked", ["level=nowhere", "select=nothing", "level=layers&select=%3Cimg%3E", "%%%", "__proto__=1"]
 )
-def test_a_link_to_what_is_not_there_opens_the_page_all_the_same(browser: Any, drawn: Path, asked: str) -> None:
-    found = Reader(browser.new_context(offline=True).new_page())
-    found.page.on("pageerror", lambda error: found.complaints.append(str(error)))
+def test_a_link_to_what_is_not_there_opens_the_page_all_the_same(stray: Reader, drawn: Path, asked: str) -> None:
+    found = stray
+    found.page.goto("about:blank")
     found.page.goto(f"{drawn.as_uri()}#{asked}")
     found.page.wait_for_selector("body[data-shown]")
     assert found.count("#picture .node") > 1

@@ -32,7 +32,8 @@ class Amount:
     def __str__(self) -> str:
         if self.before == self.after:
             return short(self.after)
-        return f"{short(self.before)} -> {short(self.after)} ({times(self.ratio, digits=3)})"
+        ratio = f" ({times(self.ratio, digits=3)})" if self.before else ""
+        return f"{short(self.before)} -> {short(self.after)}{ratio}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,30 @@ function sized(node) { // the widths of a box, before and after; of a whole bloc
 
 function fits(node, word) { // whether a box answers to "new", "pinned", "grows" or "stays"
   const whole = node.kind === "block" || node.kind === "module";
-  if (word === "new") return node.new || (whole && news().some((path) => node.paths.some((one) => under(one, path))));
+  if (word === "new") return node.new || (whole && news().some((path) => node.paths.some((one) => under(one, path)))) || looped(node);
   return node.state === word || (whole && node.groups.some((name) => legend.get(name)?.state === word));
 }
 
 const news = () => data.changes.filter((entry) => entry.new).map((entry) => entry.name);
 
+function looped(node) { // whether a width has new layers, which are an arrow there and no box
+  return shown.edges.some((edge) => edge.when === "after" && edge.label.startsWith("new: ") && edge.source === node.key);
+}
+
 function answers(node, query) {
   if (!node.segment && STATES.includes(query) && fits(node, query)) return true;
   if (!node.segment && /^\d+(→\d+)?$/.test(query) && sized(node).includes(query)) return true;
   if (node.segment) return false; // of a spine, its first box
-  return arrows([node.key, node.path, node.what, ...node.inside, ...node.paths].join("\n").toLowerCase()).includes(query);
+  return arrows([node.key, node.path, node.what, ...(node.inside ?? []), ...node.paths].join("\n").toLowerCase()).includes(query);
+}
+
+function elsewhere(query) { // the first other level with boxes that answer: "; 20 at layers"
+  for (const [level, { nodes }] of Object.entries(data.levels)) {
+    if (level === state.level) continue;
+    const number = nodes.filter((node) => (after() || !node.new) && answers(node, query)).length;
+    if (number) return `; ${number.toLocaleString("en")} at ${level}`;
+  }
+  return "";
 }
 
 function search() {
@@ -31,7 +44,7 @@ function search() {
   hits = query ? shown.nodes.map((node, i) => (answers(node, query) ? i : -1)).filter((i) => i >= 0) : [];
   const found = new Set(hits);
   shown.nodes.forEach((_, i) => element(i)?.classList.toggle("hit", found.has(i)));
-  $("hits").textContent = query ? `${hits.length} found` : "";
+  $("hits").textContent = query ? `${hits.length} found${hits.length ? "" : elsewhere(query)}` : "";
   next = -1;
   if (query && hits.length) reveal(hits[0]);
 }

@@ -12,6 +12,7 @@ const units = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]];
 
 function brief(number) { // 1038090240 as "1.04 G"
   const sign = number < 0 ? "−" : "", size = Math.abs(number);
+  if (size >= 999.5e12) return sign + size.toExponential(2).replace("e+", "e"); // of data of a user
   for (const [unit, letter] of units) if (size >= unit * 0.9995) return `${sign}${(size / unit).toPrecision(3)} ${letter}`;
   return sign + (Number.isInteger(size) ? String(size) : String(Number(size.toPrecision(3))));
 }
