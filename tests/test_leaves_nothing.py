@@ -63,7 +63,7 @@ def process_state() -> dict[str, Any]:
         "warnings": (id(warnings.filters), list(warnings.filters), warnings.showwarning),
         "gc": gc.isenabled(),
         "threads": torch.get_num_threads(),
-        "tracing": torch.fx._symbolic_trace._is_fx_tracing_flag,
+        "tracing": torch.fx._symbolic_trace.is_fx_symbolic_tracing(),
     }
     return state
 
