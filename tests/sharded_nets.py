@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import fxgrow
 from tests.decoders import Config, Decoder
@@ -123,6 +124,19 @@ class Stream(nn.Module):
         return self.head(self.last(x))
 
 
+class Standardised(nn.Module):
+    """A convolution whose rows are standardised."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.up, self.head = nn.Conv2d(3, 12, 3), nn.Conv2d(12, 7, 3), nn.Linear(7, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.up.weight
+        weight = (weight - weight.mean((1, 2, 3), keepdim=True)) / (weight.std((1, 2, 3), keepdim=True) + 1e-5)
+        return self.head(torch.relu(F.conv2d(torch.relu(self.stem(x)), weight, self.up.bias)).mean((2, 3)))
+
+
 @dataclass(frozen=True)
 class Case:
     """A network and what it is to become.
@@ -206,5 +220,7 @@ WHOLE = {  # those whose new entries depend on all of a teacher's tensor
     "means in columns": Case(
         lambda: Stream(12), IDS, fxgrow.Widen("embed", 20, indivisible="average"), (), _columns_of_up
     ),
+    "standardised rows": Case(Standardised, IMAGES, 1.5),
+    "rows that stay by columns": Case(Standardised, IMAGES, {"up": 11}, (), _columns_of_up),
 }
 ALL = {**CASES, **WHOLE}

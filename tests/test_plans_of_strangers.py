@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from torch import nn
 
 import fxgrow
 from tests.golden_net import golden_inputs, golden_net
+from tests.sharded_nets import Standardised
 
 DATA: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "plan-1.0.json").read_text())
 NET = golden_net()
@@ -106,3 +108,28 @@ def test_an_altered_plan_is_applied_or_refused_and_leaves_the_teacher(text: str)
         assert isinstance(fxgrow.apply(plan, NET, golden_inputs()), nn.Module)
     assert NET.state_dict().keys() == before.keys()
     assert all(torch.equal(tensor, before[name]) for name, tensor in NET.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        {"rows": [1, 2, 4]},
+        {"rows": [-1, 2, 3]},
+        {"rows": [1, 1, 2, 3]},
+        {"rows": [2, 1, 3]},
+        {"rows": [0]},  # its outputs, which grow
+        {"rows": []},  # of which there is no variance with a correction
+        {"correction": -1.0},
+        {"correction": 1e9},
+        {"correction": 108},  # as many as a row has entries
+    ],
+    ids=str,
+)
+def test_rows_that_a_tensor_does_not_have_are_refused(altered: dict[str, Any]) -> None:
+    net = Standardised().eval()
+    data = json.loads(fxgrow.plan_of(fxgrow.grow(net, 2.0, torch.randn(2, 3, 6, 6))).to_json())
+    tensor = next(tensor for tensor in data["tensors"] if tensor["name"] == "up.weight")
+    assert (tensor["rows"], tensor["correction"]) == ([1, 2, 3], 1)
+    tensor.update(altered)
+    with pytest.raises(fxgrow.PlanError, match=r"'up.weight' does not say what its rows are"):
+        fxgrow.Plan.from_json(json.dumps(data))

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
+import fxgrow
 from fxgrow import methods
 from fxgrow.rewrite import fill
 from tests.ranks import TOGETHER, in_processes
-from tests.sharded_nets import WHOLE
-from tests.test_grow_sharded import assert_bits_of_memory, both_ways
+from tests.sharded_nets import ALL, WHOLE
+from tests.test_grow_sharded import assert_bits_of_memory, both_ways, sharded
 from tests.thinned import THOROUGH
 
 pytestmark = TOGETHER
@@ -41,6 +43,20 @@ def test_new_outputs_and_channels_that_carry_means(
     names = [name for name in WHOLE if number in (2, 4) or ("by columns" not in name and name != "means in columns")]
     found = in_processes(by_small_blocks, tmp_path, number, names, ["auto"], mesh, dtype)
     assert_bits_of_memory([results for (results,) in found], names)
+
+
+def grown_rows_by_columns(rank: int, number: int) -> str:
+    """What the growth of standardised rows says that no process has whole."""
+    case = ALL["rows that stay by columns"]
+    model = sharded(case.make(), dist.init_device_mesh("cpu", (number,)), case)
+    with pytest.raises(fxgrow.GrowError) as caught:
+        fxgrow.grow(model, {"stem": 18}, case.example)
+    return str(caught.value)
+
+
+def test_rows_that_grow_and_that_no_process_has_are_refused(tmp_path: Path) -> None:
+    for reason in in_processes(grown_rows_by_columns, tmp_path, 2):
+        assert "'up.weight' is standardised over the dimension by which it is sharded" in reason
 
 
 @pytest.mark.parametrize(("number", "mesh", "dtype"), RUNS, ids=str)

@@ -96,11 +96,16 @@ def _check_mean_fill(t: TensorPlan, widths: Mapping[str, Width]) -> None:
 
 
 def _check_rows(t: TensorPlan, widths: Mapping[str, Width]) -> None:
+    """Rows are dimensions, of which those that are summed over may grow, and have entries for a variance."""
     dims = sorted(set(t.rows))
-    entries = math.prod(
-        measure(t.layouts[d], lambda name: widths[name].old) for d in dims if d in range(len(t.layouts))
-    )
-    if list(t.rows) != dims or not all(0 <= d < len(t.layouts) for d in dims) or not 0 <= t.correction < entries:
+    fitting = list(t.rows) == dims and all(0 <= d < len(t.layouts) for d in dims)
+    if fitting:
+        old = [measure(t.layouts[d], lambda name: widths[name].old) for d in dims]
+        new = [measure(t.layouts[d], lambda name: widths[name].new) for d in dims]
+        fitting = 0 <= t.correction < math.prod(old) and all(
+            t.roles[d] == "contract" or before == after for d, before, after in zip(dims, old, new, strict=True)
+        )
+    if not fitting:
         raise PlanError(f"the plan's {t.name!r} does not say what its rows are that keep their mean and variance")
 
 

@@ -101,7 +101,7 @@ class Filling:
             for how in (methods.method(name),)
             for column in (self._column(planned, dim, name, fan_in, tensor.device),)
         ]
-        kept = [(dim, self._map(planned, dim, tensor.device)) for dim in self._kept(planned)]
+        kept = [(dim, self._map(planned, dim, tensor.device)) for dim in self.kept(planned)]
         kept_dims = [dim for dim, _ in kept]
         steps = [(how, column) for how, column in steps if column.dim not in kept_dims]
         along, number = _blocks(planned, shape, steps)
@@ -142,14 +142,13 @@ class Filling:
                 )
         return used
 
-    def _kept(self, planned: TensorPlan) -> list[int]:
+    def kept(self, planned: TensorPlan) -> list[int]:
         """The dimensions that grow so that rows keep their moments: those of replicas, where the function stays."""
         grown = [(d, self._methods(planned, d)) for d in planned.rows if planned.roles[d] == "contract"]
         used = [methods.method(name) for _, names in grown for name in names]
         exact = all(how.replicas and how.preserves_function for how in used)
         return [dim for dim, names in grown if names] if exact else []
 
-    # -- channels that carry means ---------------------------------------------------------------
     # -- what the teacher's tensor says as a whole ------------------------------------------------
 
     def extensions(self, planned: TensorPlan) -> dict[int, Extension]:

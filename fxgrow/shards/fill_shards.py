@@ -33,7 +33,7 @@ class ShardFilling:
         Raises:
             GrowError: It cannot; the message says why.
         """
-        if partition.dim in planned.rows:
+        if partition.dim in planned.rows and self.filling.kept(planned):
             raise GrowError(
                 f"{planned.name!r} is standardised over the dimension by which it is sharded, so that no process has "
                 "its rows; grow the model before it is sharded"
