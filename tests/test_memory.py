@@ -153,6 +153,15 @@ def _array_written_later(m: nn.Module, x: Tensor) -> Any:
     return y + shared
 
 
+def _array_written_later_as_a_tensor(m: nn.Module, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+    array = np.zeros((2, 1, 1))
+    shared = torch.as_tensor(array)
+    y = y + shared
+    array += h.shape[1]
+    return y + shared
+
+
 def _buffer_written_later(m: nn.Module, x: Tensor) -> Any:
     h, y, _ = _two(m, x)
     buffer = bytearray(8)
@@ -163,7 +172,7 @@ def _buffer_written_later(m: nn.Module, x: Tensor) -> Any:
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("forward", [_array_written_later, _buffer_written_later])
+@pytest.mark.parametrize("forward", [_array_written_later, _array_written_later_as_a_tensor, _buffer_written_later])
 def test_a_constant_that_is_written_to_by_numpy_or_a_buffer_is_refused(forward: Forward, output: Any) -> None:
     with pytest.raises(fxgrow.GrowError, match="shares the memory of a tensor with numpy or a buffer"):
         fxgrow.grow(made(forward), 2.0, example(), output=output)
