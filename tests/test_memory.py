@@ -199,7 +199,7 @@ def _alias_written(m: nn.Module, x: Tensor) -> Any:
     y, c = m.b(m.a(x)), torch.zeros(2, 1, 1, dtype=x.dtype)
     y = y + c
     c.detach().add_(3)
-    m.b.to(x.dtype)
+    m.b.to(x.dtype).to(x.device)
     return y + c
 
 

@@ -32,6 +32,7 @@ _SHARED = "shares the memory of a tensor by DLPack"
 _SWAPPED = "swaps two tensors"
 _REPLACED = "assigns to the data of a tensor (use copy_)"
 
+_MOVES = ("to", "cpu", "cuda", "float", "double")
 _ENTRIES = ("__getitem__", "__setitem__", "fill_", "copy_", "resize_", "tolist", "clone", "data_ptr")
 _WAYS: tuple[tuple[Any, str, str, bool], ...] = (
     (Tensor, "data_ptr", _POINTER, False),
@@ -101,12 +102,22 @@ def _text(tape: Tape, base: Callable[..., str]) -> Callable[..., str]:
     return text
 
 
+def _is_moved() -> bool:
+    """Whether the code of torch two frames further out works for `Module.to`, which keeps the numbers."""
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGES[1]):
+        if frame.f_code.co_name in _MOVES:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
 def _data(tape: Tape) -> property:
     base: Any = vars(TensorBase)["data"]
 
     def put(tensor: Tensor, value: Tensor) -> None:
         ours = sys._getframe(1).f_code.co_filename.startswith(PACKAGES[0])
-        if not ours and (_is_theirs(1) or storage_of(tensor) != storage_of(value)):  # `to` of torch may change nothing
+        if not ours and (_is_theirs(1) or not (storage_of(tensor) == storage_of(value) or _is_moved())):
             _refuse(tape, _REPLACED)
         base.__set__(tensor, value)
 
