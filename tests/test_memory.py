@@ -79,7 +79,13 @@ def _dlpack(m: nn.Module, x: Tensor) -> Any:
     return m.b(h)
 
 
+def _applied(m: nn.Module, x: Tensor) -> Any:
+    m.b._apply(lambda tensor: tensor * 2)
+    return m.b(m.a(x))
+
+
 REFUSED = {
+    _applied: "assigns to the data of a tensor",
     _assigned_data: "assigns to the data of a tensor",
     _swapped_content: "swaps two tensors",
     _same_address: "asks for the address",
@@ -147,6 +153,15 @@ def _array_written_later(m: nn.Module, x: Tensor) -> Any:
     return y + shared
 
 
+def _array_written_later_as_a_tensor(m: nn.Module, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+    array = np.zeros((2, 1, 1))
+    shared = torch.as_tensor(array)
+    y = y + shared
+    array += h.shape[1]
+    return y + shared
+
+
 def _buffer_written_later(m: nn.Module, x: Tensor) -> Any:
     h, y, _ = _two(m, x)
     buffer = bytearray(8)
@@ -157,7 +172,7 @@ def _buffer_written_later(m: nn.Module, x: Tensor) -> Any:
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("forward", [_array_written_later, _buffer_written_later])
+@pytest.mark.parametrize("forward", [_array_written_later, _array_written_later_as_a_tensor, _buffer_written_later])
 def test_a_constant_that_is_written_to_by_numpy_or_a_buffer_is_refused(forward: Forward, output: Any) -> None:
     with pytest.raises(fxgrow.GrowError, match="shares the memory of a tensor with numpy or a buffer"):
         fxgrow.grow(made(forward), 2.0, example(), output=output)
@@ -178,6 +193,30 @@ def test_a_constant_that_only_a_student_would_write_to_is_the_teachers(output: s
     teacher = made(_array_written_where_wide)
     student = grown(teacher, output)
     assert student is None or same(student(example()), teacher(example()))
+
+
+def _alias_written(m: nn.Module, x: Tensor) -> Any:
+    y, c = m.b(m.a(x)), torch.zeros(2, 1, 1, dtype=x.dtype)
+    y = y + c
+    c.detach().add_(3)
+    m.b.to(x.dtype).to(x.device)
+    return y + c
+
+
+def _alias_written_by_width(m: nn.Module, x: Tensor) -> Any:
+    h, c = m.a(x), torch.zeros(2, 1, 1, dtype=x.dtype)
+    y = m.b(h) + c
+    c.detach().add_(h.shape[1])
+    return y + c
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("forward", [_alias_written, _alias_written_by_width])
+def test_constants_are_written_to_by_their_aliases(forward: Forward, output: str) -> None:
+    teacher = made(forward)
+    student = grown(teacher, output)
+    assert student is None or same(student(example()), teacher(example()))
+    assert student is not None or forward is _alias_written_by_width
 
 
 def _from_numpy(m: nn.Module, x: Tensor) -> Any:

@@ -24,6 +24,7 @@ from ..base.torch_private import pytree
 from ..base.wording import a_type, with_article
 from ..errors import GrowError, TraceError
 from ..model.example_inputs import brief
+from ..model.provenance import NOT_THEIRS
 from ..model.recorded import recorded
 from ..recording.answers import PLACES, told, type_name
 
@@ -272,7 +273,14 @@ class MetaProxy(fx.Proxy):
 
     def __format__(self, spec: str) -> str:
         value = self.node.meta[VALUE]
-        return repr(self) if isinstance(value, Tensor) else format(value, spec)
+        return self._text() if isinstance(value, Tensor) else format(value, spec)
+
+    def __repr__(self) -> str:
+        theirs = not sys._getframe(1).f_code.co_filename.startswith(NOT_THEIRS)
+        return self._text() if theirs and isinstance(self.node.meta.get(VALUE), Tensor) else super().__repr__()
+
+    def _text(self) -> str:
+        raise TraceError("the code asks for the text of a tensor, which is its numbers")
 
     def answer(self, convert: Callable[[Any], Any]) -> Any:
         """The plain value, with a guard beside it.

@@ -233,7 +233,8 @@ def im2col(env: Env, x: Value, kernel: Sequence[int], *args: Any) -> Outcome:
 def col2im(env: Env, x: Value, size: Sequence[int], kernel: Sequence[int], *args: Any) -> Outcome:
     """(N, C*k*k, positions) -> (N, C, *S): overlapping windows are summed per channel."""
     area = math.prod(kernel)
-    channels, _ = env.split(x.layouts[-2], (x.shape[-2] // area, area), ("width", "fixed"))
+    channels, block = env.split(x.layouts[-2], (x.shape[-2] // area, area), ("width", "fixed"))
+    env.keep(block, "it is a size of space that the call states")
     return (*x.layouts[:-2], channels, *(fixed(n) for n in env.outs[0][-2:]))
 
 

@@ -291,6 +291,7 @@ def stack(env: Env, parts: Sequence[Value], dim: int = 0) -> Outcome:
 def channel_shuffle(env: Env, x: Value, groups: int) -> Outcome:
     """(g, k) -> (k, g) along the channels, with g a literal."""
     count, own = env.split(x.layouts[1], (groups, x.shape[1] // groups), ("fixed", "width"))
+    env.keep(count, "it is a number of groups that the call states")
     return (x.layouts[0], product([own, count]), *x.layouts[2:])
 
 
@@ -302,7 +303,8 @@ def channel_shuffle(env: Env, x: Value, groups: int) -> Outcome:
 def pixel_shuffle(env: Env, x: Value, factor: int) -> Outcome:
     """(N, c*r*r, H, W) -> (N, c, H*r, W*r)"""
     area = factor * factor
-    channels, _ = env.split(x.layouts[-3], (x.shape[-3] // area, area), ("width", "fixed"))
+    channels, block = env.split(x.layouts[-3], (x.shape[-3] // area, area), ("width", "fixed"))
+    env.keep(block, "it is a size of space that the call states")
     for layout in x.layouts[-2:]:
         env.keep(layout, "it is a spatial dimension")
     return (*x.layouts[:-3], channels, *(fixed(n) for n in env.outs[0][-2:]))

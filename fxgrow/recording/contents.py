@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ..base.torch_private import is_meta
 
-_make, _INTEGERS = torch.tensor, (torch.int8, torch.int16, torch.int32)
+_make, _as_tensor = torch.tensor, torch.as_tensor
+_INTEGERS = (torch.int8, torch.int16, torch.int32)
 
 
 def _positions(index: Any) -> Any:
@@ -63,6 +64,8 @@ def _making(base: Callable[..., Any]) -> Callable[..., Any]:
     def make(data: Any, *args: Any, **options: Any) -> Tensor:
         if not isinstance(data, Tensor) and _is_meta_device(options.get("device")):
             options["device"] = "cpu"
+        if base is _as_tensor and type(data).__name__ == "ndarray" and not args and not options:
+            return torch.from_numpy(data)  # else a copy, as the stand-in for what shares the array's memory is on meta
         return base(data, *args, **options)
 
     make.original = base  # type: ignore[attr-defined]

@@ -3,6 +3,9 @@
 `y.data = z` and `swap_tensors` give a tensor another content, a storage can be written to, `data_ptr` tells an address
 (0 for every tensor on meta), and a tensor that is pickled on meta comes back without its numbers. During a run these
 are refused with the line of the user's code. Code of torch and of this package may use them.
+
+The text of a tensor is its numbers, too: that of a constant is the real one's, and that of any other tensor on meta
+fails as `tolist` does, so that the model is run on real numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..base.torch_private import BINDINGS, TensorBase, swap_name
+from ..base.content import storage_of
+from ..base.torch_private import BINDINGS, TensorBase, is_meta, no_dispatch_modes, swap_name
 from ..errors import TraceError
 from ..model.provenance import PACKAGES, caller
 from .tape import Tape
@@ -28,6 +32,7 @@ _SHARED = "shares the memory of a tensor by DLPack"
 _SWAPPED = "swaps two tensors"
 _REPLACED = "assigns to the data of a tensor (use copy_)"
 
+_MOVES = ("to", "cpu", "cuda", "float", "double")
 _ENTRIES = ("__getitem__", "__setitem__", "fill_", "copy_", "resize_", "tolist", "clone", "data_ptr")
 _WAYS: tuple[tuple[Any, str, str, bool], ...] = (
     (Tensor, "data_ptr", _POINTER, False),
@@ -45,6 +50,8 @@ def memory_refused(tape: Tape) -> Iterator[None]:
     with ExitStack() as stack:
         for owner, name, what, always in _WAYS:
             _replace(stack, owner, name, _refusing(tape, getattr(owner, name), what, always))
+        for name in ("__repr__", "__format__"):
+            _replace(stack, Tensor, name, _text(tape, getattr(Tensor, name)))
         _replace(stack, Tensor, "data", _data(tape))
         _replace(stack, BINDINGS, swap_name, _swapping(tape, getattr(BINDINGS, swap_name)))
         yield
@@ -79,11 +86,38 @@ def _refusing(tape: Tape, base: Callable[..., Any], what: str, always: bool) -> 
     return call
 
 
+def _text(tape: Tape, base: Callable[..., str]) -> Callable[..., str]:
+    @functools.wraps(base)
+    def text(tensor: Tensor, *args: Any, **kwargs: Any) -> str:
+        if not is_meta(tensor) or not _is_theirs(1):
+            return base(tensor, *args, **kwargs)
+        real = tape.constant(tensor)
+        if real is None:
+            error = NotImplementedError("Cannot copy out of meta tensor; no data! The code asks for its text.")
+            tape.failure = tape.failure or error
+            raise error
+        with no_dispatch_modes():
+            return base(real, *args, **kwargs)
+
+    return text
+
+
+def _is_moved() -> bool:
+    """Whether the code of torch two frames further out works for `Module.to`, which keeps the numbers."""
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGES[1]):
+        if frame.f_code.co_name in _MOVES:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
 def _data(tape: Tape) -> property:
     base: Any = vars(TensorBase)["data"]
 
     def put(tensor: Tensor, value: Tensor) -> None:
-        if _is_theirs(1):
+        ours = sys._getframe(1).f_code.co_filename.startswith(PACKAGES[0])
+        if not ours and (_is_theirs(1) or not (storage_of(tensor) == storage_of(value) or _is_moved())):
             _refuse(tape, _REPLACED)
         base.__set__(tensor, value)
 

@@ -99,7 +99,7 @@ class Tape(TorchDispatchMode):
         self.strangers: list[tuple[Tensor, str]] = []  # read, but neither named nor made by a call nor a constant
         self._meta_of: dict[int, Tensor] = {}
         self._real: dict[int, Tensor] = {}  # meta tensor: the constant that it stands for
-        self._fingerprints: dict[int, tuple[int, str]] = {}  # constant: version of its data, print
+        self._fingerprints: dict[int, tuple[int, str, Tensor]] = {}  # constant: version of its data, print, itself
         self._digests: dict[int, int] = {id(tensor): hash(name) for name, tensor in names.items()}
         self._last_write: dict[int, int] = {}  # storage: the digest of what was last written to it in place
         self._random_calls = 0
@@ -161,14 +161,13 @@ class Tape(TorchDispatchMode):
         known = self._fingerprints.get(id(real))
         version = 0 if real.is_inference() else real._version
         if known is None or known[0] != version or real.is_inference():
-            known = self._fingerprints[id(real)] = (version, fingerprint_of(real))
+            known = self._fingerprints[id(real)] = (version, fingerprint_of(real), real)
         return known[1]
 
     def has_stale_constants(self) -> bool:
         """Whether a constant was written to beside every operator since a call has read it."""
-        read = [(real, *self._fingerprints[id(real)]) for real in self._real.values() if id(real) in self._fingerprints]
-        tracked = [(real, text) for real, version, text in read if not real.is_inference() and real._version == version]
-        return any(fingerprint_of(real) != text for real, text in tracked)
+        read = [known for known in self._fingerprints.values() if not known[2].is_inference()]
+        return any(real._version == version and fingerprint_of(real) != text for version, text, real in read)
 
     def _new_value(self, tensor: Tensor) -> int:
         self.keepalive.append(tensor)
@@ -335,6 +334,8 @@ class Tape(TorchDispatchMode):
             real_kwargs["device"] = CPU
         out = op(*real_args, **real_kwargs)
         if op._schema.is_mutable and args and isinstance(args[0], Tensor):
+            memory = storage_of(real_args[0])  # of its aliases, too
+            self._fingerprints = {k: known for k, known in self._fingerprints.items() if storage_of(known[2]) != memory}
             return args[0]
         return pytree.tree_map_only(Tensor, self._stand_in, out)
 
