@@ -265,3 +265,43 @@ def test_attributes_that_forward_puts_on_parameters_are_refused(output: Any) -> 
     with pytest.raises(fxgrow.GrowError, match=r"changes the attribute 'number' of the tensor 'a\.weight'"):
         fxgrow.grow(teacher, 2.0, example(), output=output)
     assert not vars(teacher.a.weight)
+
+
+def _moved_then_written(m: nn.Module, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+    c = torch.zeros(1, 1, 1, dtype=x.dtype)
+    d = c.to(x.device)
+    d.add_(h.shape[1])
+    return y + c
+
+
+def _written_then_moved(m: nn.Module, x: Tensor) -> Any:
+    h, y, _ = _two(m, x)
+    c = torch.zeros(1, 1, 1, dtype=x.dtype)
+    d = c.cpu().to(x.device)
+    c += h.shape[1]
+    return y + d
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("forward", [_moved_then_written, _written_then_moved])
+def test_a_constant_is_not_read_after_a_write_to_what_to_made_of_it(forward: Forward, output: Any) -> None:
+    with pytest.raises(fxgrow.GrowError, match=r"reads a constant after a write to what `\.to` made of it"):
+        fxgrow.grow(made(forward), 1.5, example(), output=output)
+
+
+def _moved_alone(m: nn.Module, x: Tensor) -> Any:
+    _, y, _ = _two(m, x)
+    c = torch.zeros(2, 1, 1, dtype=x.dtype).to(x.device)
+    c[1:] = 2
+    d = torch.ones(1, 1, 1).to(x.dtype)  # a copy on every device
+    d += 1
+    return y + c[:1] + d
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_constant_that_is_moved_and_written_to_under_one_name_grows(output: Any) -> None:
+    teacher = made(_moved_alone)
+    student = grown(teacher, output)
+    assert student is not None
+    assert same(student(example()), teacher(example()))

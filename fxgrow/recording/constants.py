@@ -9,7 +9,9 @@ from torch import Tensor
 
 from ..base.content import digest
 from ..base.magnitude import far_from_zero
+from ..errors import TraceError
 from .meta_cache import META
+from .operators import NO_MEMORY
 
 CPU = torch.device("cpu")
 
@@ -45,3 +47,19 @@ def like_on_meta(real: Tensor) -> Tensor:
     if real.layout != torch.strided or real.is_quantized:
         return real.detach().to(META)
     return torch.empty_strided(real.shape, real.stride(), dtype=real.dtype, device=META)
+
+
+def computed(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a call on constants alone gives, computed for real."""
+    device = kwargs.get("device")
+    if device is not None and torch.device(device).type == "meta":
+        kwargs["device"] = CPU
+    return (torch.ops.aten.zeros.default if op is NO_MEMORY else op)(*args, **kwargs)
+
+
+def written(site: str) -> TraceError:
+    """Why a write to a constant that outlives the call is refused."""
+    return TraceError(
+        f"{site or 'forward'} writes into a tensor that is neither a parameter nor a buffer, or that "
+        "tracing would make a constant; register it as a buffer, or write `x = x + y` for `x += y`"
+    )

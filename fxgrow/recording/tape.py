@@ -19,12 +19,12 @@ from torch.utils import swap_tensors
 from ..base.content import form_of, region_of, storage_of
 from ..base.structures import leaf_tensors
 from ..base.torch_private import TorchDispatchMode, is_meta, no_dispatch_modes, pytree
-from ..errors import TraceError
 from ..model.provenance import caller
-from .constants import CPU, fingerprint_of, like_on_meta, plain_value
+from .constants import computed, fingerprint_of, like_on_meta, plain_value, written
 from .meta_cache import META, Given, on_meta
-from .operators import NO_MEMORY, NUMBER, REVERSED, SELECT, Kind, kind_of, refused, results_of
+from .operators import NUMBER, REVERSED, SELECT, Kind, kind_of, refused, results_of
 from .recall import Recall
+from .twins import Twins
 
 Shape = tuple[int, ...]
 
@@ -99,6 +99,7 @@ class Tape(TorchDispatchMode):
         self.strangers: list[tuple[Tensor, str]] = []  # read, but neither named nor made by a call nor a constant
         self._meta_of: dict[int, Tensor] = {}
         self._real: dict[int, Tensor] = {}  # meta tensor: the constant that it stands for
+        self._twins = Twins()
         self._fingerprints: dict[int, tuple[int, str, Tensor]] = {}  # constant: version of its data, print, itself
         self._digests: dict[int, int] = {id(tensor): hash(name) for name, tensor in names.items()}
         self._last_write: dict[int, int] = {}  # storage: the digest of what was last written to it in place
@@ -155,7 +156,10 @@ class Tape(TorchDispatchMode):
     def constant(self, tensor: Tensor) -> Tensor | None:
         """The real value of a constant, or None."""
         real = self._real.get(id(tensor))
-        return None if real is None or (self._unknown and storage_of(real) in self._unknown) else real
+        if real is None or (self._unknown and storage_of(real) in self._unknown):
+            return None
+        self._twins.check(real, self)
+        return real
 
     def _fingerprint(self, real: Tensor) -> str:
         known = self._fingerprints.get(id(real))
@@ -278,13 +282,11 @@ class Tape(TorchDispatchMode):
         return all(self.constant(tensor) is not None for tensor in tensors) if self._real else not tensors
 
     def _refuse_state(self, args: tuple[Any, ...]) -> None:
-        if self._attributes and args and isinstance(args[0], Tensor):
+        if self._real and args and isinstance(args[0], Tensor):
             real = self._real.get(id(args[0]))
+            self._twins.written(real)
             if real is not None and storage_of(real) in self._attributes:
-                self.failure = TraceError(
-                    f"{self.site or 'forward'} writes into a tensor that is neither a parameter nor a buffer, or that "
-                    "tracing would make a constant; register it as a buffer, or write `x = x + y` for `x += y`"
-                )
+                self.failure = written(self.site)
                 raise self.failure
 
     def _read(self, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading:
@@ -327,12 +329,9 @@ class Tape(TorchDispatchMode):
 
     def _fold(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Compute a call on constants alone for real; its result is a meta tensor that stands for the real one."""
-        op = torch.ops.aten.zeros.default if op is NO_MEMORY else op
         real_args, real_kwargs = pytree.tree_map_only(Tensor, self._real_of, (args, kwargs))
-        device = real_kwargs.get("device")
-        if device is not None and torch.device(device).type == "meta":
-            real_kwargs["device"] = CPU
-        out = op(*real_args, **real_kwargs)
+        out = computed(op, real_args, real_kwargs)
+        self._twins.note(op, real_args, out)
         if op._schema.is_mutable and args and isinstance(args[0], Tensor):
             memory = storage_of(real_args[0])  # of its aliases, too
             self._fingerprints = {k: known for k, known in self._fingerprints.items() if storage_of(known[2]) != memory}
