@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ..base.replacing import replaced
 from ..base.torch_private import pytree
 from ..errors import TraceError
 from ..model.copies import COMMON
@@ -86,17 +87,8 @@ def patched(tracer: fx.Tracer) -> Iterator[None]:
     targets += [(nn.Module, "training", property(functools.partial(_mode_of, tracer), _set_mode))]
     targets += [(torch, name, _recorded(tracer, original(getattr(torch, name)))) for name in _FACTORIES]
     targets += [(torch.autograd.Function, "apply", classmethod(_refuse_proxies))]
-    before = [(owner, name, vars(owner).get(name)) for owner, name, _ in targets]
-    for owner, name, new in targets:
-        setattr(owner, name, new)
-    try:
+    with replaced(targets):
         yield
-    finally:
-        for owner, name, old in before:
-            if old is None:  # modules have their mode each for itself
-                delattr(owner, name)
-            else:
-                setattr(owner, name, old)
 
 
 class unpatched:  # noqa: N801 - a context, as a function is

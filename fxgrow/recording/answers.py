@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..base.replacing import Target, replaced
 from ..base.torch_private import TensorBase
 from ..errors import TraceError
 from ..model.provenance import PACKAGES, caller, in_package
@@ -94,7 +95,6 @@ class Answers:
 
 _BASE: dict[str, Any] = {name: getattr(TensorBase, name) for name in (*PLACES, *_OF_GRADIENTS)}
 _stack: list[Answers] = []
-_ABSENT = object()
 
 
 def told(tensor: Tensor, name: str) -> Any:
@@ -118,24 +118,12 @@ def answering(answers: Answers, paths: Paths) -> Iterator[None]:
         paths: The modules of the tree whose code runs. Their source files may have imported the functions by name.
     """
     _stack.append(answers)
-    before = _install(paths) if len(_stack) == 1 else []
+    imported = ((space, name, _ASKS[flag]) for space, name, flag in _imported(paths))
     try:
-        yield
+        with replaced([*_TARGETS, *imported] if len(_stack) == 1 else []):
+            yield
     finally:
         _stack.pop()
-        for owner, name, old in before:
-            if old is _ABSENT:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, old)
-
-
-def _install(paths: Paths) -> list[tuple[Any, str, Any]]:
-    targets = [*_TARGETS, *((space, name, _ASKS[flag]) for space, name, flag in _imported(paths))]
-    before = [(owner, name, vars(owner).get(name, _ABSENT)) for owner, name, _ in targets]
-    for owner, name, new in targets:
-        setattr(owner, name, new)
-    return before
 
 
 def _imported(paths: Paths) -> Iterator[tuple[Any, str, str]]:
@@ -246,7 +234,7 @@ def _apply(cls: type, *args: Any, **kwargs: Any) -> Any:
 
 
 _ASKS = {name: _flag(name, question) for name, question in _FLAGS.items()}
-_TARGETS: tuple[tuple[Any, str, Any], ...] = (
+_TARGETS: tuple[Target, ...] = (
     *((Tensor, name, _place(name)) for name in PLACES),
     *((Tensor, name, _of_gradients(name)) for name in _OF_GRADIENTS),
     *((Tensor, name, _method(name)) for name in _PLACE_METHODS),

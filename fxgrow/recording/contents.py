@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..base.replacing import Target
 from ..base.torch_private import is_meta
 
 _make, _as_tensor = torch.tensor, torch.as_tensor
@@ -92,7 +93,7 @@ def original(function: Callable[..., Any]) -> Callable[..., Any]:
     return getattr(function, "original", function)
 
 
-REPLACED: tuple[tuple[Any, str, Any], ...] = (
+REPLACED: tuple[Target, ...] = (
     *((Tensor, name, _indexing(getattr(Tensor, name))) for name in ("__getitem__", "__setitem__")),
     (Tensor, "new_tensor", _new_tensor(Tensor.new_tensor)),
     (Tensor, "__deepcopy__", _deepcopy(Tensor.__deepcopy__)),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from ..base.content import digest
+from ..base.replacing import replaced
 from ..base.torch_private import no_dispatch_modes
 from ..model.provenance import caller
 from .tape import Tape
@@ -29,17 +31,10 @@ def failures_noted(tape: Tape) -> Iterator[Shared]:
     """
     shared: Shared = []
     names = ("numpy",) if tape.real else _OUTSIDE
-    own = {name: vars(Tensor)[name] for name in names if name in vars(Tensor)}  # others are of its base class
-    for name in names:
-        method = getattr(Tensor, name)
-        setattr(Tensor, name, _sharing(shared, method) if tape.real else _noting(tape, method))
-    try:
+    methods = [(name, getattr(Tensor, name)) for name in names]
+    watched = partial(_sharing, shared) if tape.real else partial(_noting, tape)
+    with replaced((Tensor, name, watched(method)) for name, method in methods):
         yield shared
-    finally:
-        for name in names:
-            delattr(Tensor, name)
-        for name, method in own.items():
-            setattr(Tensor, name, method)
 
 
 def _sharing(shared: Shared, method: Callable[..., Any]) -> Callable[..., Any]:

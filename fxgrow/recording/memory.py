@@ -13,13 +13,14 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..base.content import storage_of
+from ..base.replacing import Target, replaced
 from ..base.torch_private import BINDINGS, TensorBase, is_meta, no_dispatch_modes, swap_name
 from ..errors import TraceError
 from ..model.provenance import PACKAGES, caller
@@ -47,22 +48,14 @@ _WAYS: tuple[tuple[Any, str, str, bool], ...] = (
 @contextmanager
 def memory_refused(tape: Tape) -> Iterator[None]:
     """A context in which the user's code reaches no memory beside torch's operators."""
-    with ExitStack() as stack:
-        for owner, name, what, always in _WAYS:
-            _replace(stack, owner, name, _refusing(tape, getattr(owner, name), what, always))
-        for name in ("__repr__", "__format__"):
-            _replace(stack, Tensor, name, _text(tape, getattr(Tensor, name)))
-        _replace(stack, Tensor, "data", _data(tape))
-        _replace(stack, BINDINGS, swap_name, _swapping(tape, getattr(BINDINGS, swap_name)))
+    targets: list[Target] = [
+        (owner, name, _refusing(tape, getattr(owner, name), what, always)) for owner, name, what, always in _WAYS
+    ]
+    targets += [(Tensor, name, _text(tape, getattr(Tensor, name))) for name in ("__repr__", "__format__")]
+    targets += [(Tensor, "data", _data(tape))]
+    targets += [(BINDINGS, swap_name, _swapping(tape, getattr(BINDINGS, swap_name)))]
+    with replaced(targets):
         yield
-
-
-def _replace(stack: ExitStack, owner: Any, name: str, new: Any) -> None:
-    if name in vars(owner):
-        stack.callback(setattr, owner, name, vars(owner)[name])
-    else:
-        stack.callback(delattr, owner, name)
-    setattr(owner, name, new)
 
 
 def _is_theirs(depth: int) -> bool:
