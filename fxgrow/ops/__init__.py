@@ -11,6 +11,7 @@ with (docs/extending.md).
 from ..layouts.layout import ONE, Layout, concat, fixed, product
 from ..layouts.unify import Inexpressible
 from . import (  # noqa: F401 - each file registers its rules
+    along,
     attention,
     contraction,
     factory,

@@ -270,6 +270,20 @@ def tensors(args: Sequence[Any]) -> list[Value]:
     return [a for a in args if isinstance(a, Value)]
 
 
+def reduced(x: Value, dims: int | Sequence[int] | None) -> tuple[int, ...]:
+    """The dimensions that a reduction runs over, as sorted non-negative indices."""
+    rank = len(x.layouts)
+    if dims is None or (not isinstance(dims, int) and not dims):
+        return tuple(range(rank))
+    chosen = (dims,) if isinstance(dims, int) else dims
+    return tuple(sorted(d % rank for d in chosen)) if rank else ()
+
+
+def left(x: Value, gone: Sequence[int], keep: bool) -> tuple[Layout, ...]:
+    """The layouts of the result of a reduction over the dimensions `gone`."""
+    return tuple(ONE if d in gone else layout for d, layout in enumerate(x.layouts) if keep or d not in gone)
+
+
 def rows_of(env: Env, x: Value, gone: Sequence[int]) -> Rows | None:
     """The rows of a parameter that dimensions of a tensor are; None where they are none, or not the whole of them."""
     if not x.source or x.scaled or x.zeros:
