@@ -26,7 +26,7 @@ def _fill(weight: Tensor, copies: dict[int, list[int]], correction: float) -> tu
     for dim, known in maps.items():
         part = part.index_select(dim, known.index)
     generator = torch.Generator().manual_seed(0)
-    return keep_moments(part, list(maps.items()), (1, 2, 3), correction, generator), maps
+    return keep_moments(part, maps, (1, 2, 3), correction, generator), maps
 
 
 @pytest.mark.parametrize("correction", [0, 1])

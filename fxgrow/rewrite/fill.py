@@ -101,9 +101,8 @@ class Filling:
             for how in (methods.method(name),)
             for column in (self._column(planned, dim, name, fan_in, tensor.device),)
         ]
-        kept = [(dim, self._map(planned, dim, tensor.device)) for dim in self.kept(planned)]
-        kept_dims = [dim for dim, _ in kept]
-        steps = [(how, column) for how, column in steps if column.dim not in kept_dims]
+        kept = {dim: self._map(planned, dim, tensor.device) for dim in self.kept(planned)}
+        steps = [(how, column) for how, column in steps if column.dim not in kept]
         along, number = _blocks(planned, shape, steps)
         maps = {dim: self._map(planned, dim, tensor.device) for dim, _ in used}
         if held is not None:
@@ -117,7 +116,7 @@ class Filling:
                 draws = block_generator(self.plan.seed, planned.name, column.dim, block)
                 part = _by_method(planned, part, here, how, draws)
             if kept:
-                draws = block_generator(self.plan.seed, f"{planned.name} rows", kept[0][0], block)
+                draws = block_generator(self.plan.seed, f"{planned.name} rows", next(iter(kept)), block)
                 part = keep_moments(part, kept, planned.rows, planned.correction, draws)
             for dim in planned.drawn:
                 draws = block_generator(self.plan.seed, f"{planned.name} means", dim, block)

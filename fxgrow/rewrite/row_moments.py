@@ -15,7 +15,7 @@ Source: fxgrow's docs/design.md, "Functions of weights".
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -31,7 +31,7 @@ class Replicas(Protocol):
 
 def keep_moments(
     part: Tensor,
-    grown: Sequence[tuple[int, Replicas]],
+    grown: Mapping[int, Replicas],
     over: Sequence[int],
     correction: float,
     generator: Generator,
@@ -40,19 +40,19 @@ def keep_moments(
 
     Args:
         part: Whole rows, gathered.
-        grown: The dimensions of a row that are summed over and that grow, each with its index map.
+        grown: The dimensions of a row that are summed over and that grow, with their index maps.
         over: All dimensions of a row.
         correction: That of the variance.
         generator: A CPU generator.
     """
     rows = list(over)
     old = part.double()
-    for dim, known in grown:
+    for dim, known in grown.items():
         places = torch.nonzero(known.original).flatten()
         old = old.index_select(dim, places[torch.argsort(known.index[places])].to(part.device))
     mean = old.mean(rows, keepdim=True)
     count = torch.ones((), dtype=torch.float64, device=part.device)
-    for dim, known in grown:
+    for dim, known in grown.items():
         shape = [-1 if d == dim else 1 for d in range(part.ndim)]
         count = count * torch.bincount(known.index).to(old).view(shape)
     shares = _gathered((old - mean) / count, grown)
@@ -69,15 +69,15 @@ def _entries(tensor: Tensor, rows: Sequence[int]) -> int:
     return math.prod(tensor.shape[dim] for dim in rows)
 
 
-def _gathered(tensor: Tensor, grown: Sequence[tuple[int, Replicas]]) -> Tensor:
-    for dim, known in grown:
+def _gathered(tensor: Tensor, grown: Mapping[int, Replicas]) -> Tensor:
+    for dim, known in grown.items():
         tensor = tensor.index_select(dim, known.index.to(tensor.device))
     return tensor
 
 
-def _summed(tensor: Tensor, grown: Sequence[tuple[int, Replicas]]) -> Tensor:
+def _summed(tensor: Tensor, grown: Mapping[int, Replicas]) -> Tensor:
     """The sums over the replicas of each channel."""
-    for dim, known in grown:
+    for dim, known in grown.items():
         shape = list(tensor.shape)
         shape[dim] = int(known.index.max()) + 1
         tensor = tensor.new_zeros(shape).index_add_(dim, known.index.to(tensor.device), tensor)
