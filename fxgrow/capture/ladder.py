@@ -148,8 +148,8 @@ def _trace(model: nn.Module, inputs: ModelInputs, leaves: frozenset[str], output
         model = on_meta(model)
     with same_randomness(), nullcontext() if inputs.real else no_collection():
         recall = Recall() if inputs.real else None
-        tapes, used = run_model(model, inputs, theirs, recall)
-        drawn = _Draft(model, used, tapes, leaves, infinite, recall if used is inputs else None)
+        tapes, inputs = run_model(model, inputs, theirs, recall)
+        drawn = _Draft(model, inputs, tapes, leaves, infinite, recall)
         for run in tapes.values():
             leaves |= run.stateful
         if output == "module":

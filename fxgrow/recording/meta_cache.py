@@ -85,11 +85,11 @@ def _remembered(out: Any) -> tuple[type, Any]:
 
 @cache
 def _facts(op: Any) -> tuple[str, bool]:
-    """What an operator returns, as `_makes` says, and whether it contracts tensors, which have to be of one kind."""
-    return _makes(op), op._overloadpacket.__name__ in _CONTRACTIONS
+    """What an operator returns, as `makes` says, and whether it contracts tensors, which have to be of one kind."""
+    return makes(op), op._overloadpacket.__name__ in _CONTRACTIONS
 
 
-def _makes(op: Any) -> str:
+def makes(op: Any) -> str:
     """What an operator returns: new tensors, or its first argument, which alone it writes to, or something else."""
     schema = op._schema
     if not schema.returns or any(str(r.type) not in ("Tensor", "List[Tensor]", "Tensor[]") for r in schema.returns):

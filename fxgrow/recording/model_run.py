@@ -39,7 +39,7 @@ def run_model(
         model: A copy of the model.
         inputs: The example inputs.
         theirs: The parameters and buffers of the model itself, which no run of the copy may read.
-        recall: Of runs of the model on these inputs.
+        recall: Of runs of the model.
 
     Raises:
         RunError: It runs in no mode.
@@ -52,7 +52,7 @@ def run_model(
             tapes: dict[Mode, ModelRun] = {}
             for mode in MODES:
                 with suppress(RunError):
-                    tapes[mode] = record(model, mode, candidate, theirs, recall if candidate is inputs else None)
+                    tapes[mode] = record(model, mode, candidate, theirs, recall)
             if len(tapes) == 2 or (tapes and candidate is inputs and not inputs.guessed):
                 return tapes, candidate
         raise error from None
@@ -72,8 +72,7 @@ def record(
     before = _attributes(root)
     run, answers = _record_once(root, mode, inputs, theirs, recall=recall)
     changed = [key for key, value in _attributes(root).items() if not _same(before.get(key, root), value)]
-    # The second run of one tree finds in it what the first left there, so nothing is recalled.
-    if changed and _record_once(root, mode, inputs)[0].result != run.result:
+    if changed and _record_once(root, mode, inputs, recall=recall)[0].result != run.result:
         run = replace(run, stateful=frozenset(path for path, _ in changed))
     for question, line in answers.asked.items():
         _check_answer(model, mode, inputs, run, question, line, recall)
@@ -135,7 +134,7 @@ def _record_once(
     recall: Recall | None = None,
 ) -> tuple[ModelRun, Answers]:
     run = TapedRun(root, inputs, Tape, real=inputs.real, opposite=opposite, gradients=gradients, recall=recall)
-    marked = [(name, tensor, dict(vars(tensor))) for name, tensor in named_tensors(root).items()]
+    marked = [(name, tensor, dict(vars(tensor))) for name, tensor in run.tensors.items()]
     try:
         with step(f"recording in {mode} mode"), failures_noted(run.tape) as shared:
             result = run.module()

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..base.content import digest
-from .meta_cache import Given
+from .meta_cache import NEW, Given, makes
 from .operators import kind_of, results_of
 
 SLOW = 0.5e-3  # seconds: a call that takes longer is remembered,
@@ -30,9 +30,7 @@ STATISTICS = ("running_mean", "running_var")  # arguments that are written to, w
 
 
 class Recall:
-    """What slow calls gave in the runs of one model on one set of arguments.
-
-    Every run must start from the same parameters, buffers and arguments.
+    """What slow calls gave in the runs of one model. Which arguments a run is given does not matter: they are compared.
 
     Args:
         slow: Seconds; a call that takes longer is remembered, if its arguments are compared sooner than it runs.
@@ -120,9 +118,5 @@ def _copied(out: Any) -> Any:
 @cache
 def _is_function(op: Any) -> bool:
     """Whether an operator gives new tensors that depend on its arguments alone."""
-    schema = op._schema
-    own = all(a.alias_info is None and a.name not in STATISTICS for a in (*schema.arguments, *schema.returns))
-    tensors = bool(schema.returns) and all(
-        str(r.type) in ("Tensor", "List[Tensor]", "Tensor[]") for r in schema.returns
-    )
-    return op.namespace in FUNCTIONS and own and tensors and not kind_of(op).random
+    unseen = any(argument.name in STATISTICS for argument in op._schema.arguments)
+    return op.namespace in FUNCTIONS and makes(op) == NEW and not unseen and not kind_of(op).random

@@ -59,11 +59,12 @@ class TapedRun(Generic[T]):
         opposite: Questions of `answers` to which the user's code gets the opposite of the fact.
         gradients: Whether gradients are recorded.
         backward: Whether the backwards of the user's autograd Functions run beside them.
-        recall: Of runs on real numbers that began with the same tree, in all but the mode, and the same arguments.
+        recall: Of runs on real numbers of the same model.
 
     Attributes:
         root: The tree.
         arguments: The copies of the arguments, by the names of `forward`.
+        tensors: The parameters and buffers of the tree by name, as they were before the run.
         tape: The tape.
         answers: What the user's code is told, and what it asked.
     """
@@ -91,8 +92,8 @@ class TapedRun(Generic[T]):
         else:
             self.arguments = copied_arguments(arguments)
         self._paths = list(named_modules(root))
-        self._tensors = named_tensors(root, self._paths)
-        self._named = {**self._tensors, **named_inputs(self.arguments)}
+        self.tensors = named_tensors(root, self._paths)
+        self._named = {**self.tensors, **named_inputs(self.arguments)}
         self.tape = tape(self._named, plain_tensors(self._paths), real=real)
         self.tape.recall = recall
         self.answers = Answers(
@@ -152,7 +153,7 @@ class TapedRun(Generic[T]):
 
     def returned(self, result: Any) -> Returned:
         """What the run left behind, value by value."""
-        return describe(self.tape, result, self._tensors, named_tensors(self.root))
+        return describe(self.tape, result, self.tensors, named_tensors(self.root))
 
     def difference(self, result: Any, model: ModelRun) -> tuple[str, str] | None:
         """Where the run departs from the model's own, in words and as the path of a module; None: nowhere."""
