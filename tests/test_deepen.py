@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow import Deepen, Kernel, Plan, PlanError, Widen
-from fxgrow.depth import new_layers
+from fxgrow.depth import initial
 from fxgrow.plans.changes import Insert
 from fxgrow.rewrite.student import student_of
 from tests.analysed import EACH, analysed, teacher_and_inputs
@@ -778,26 +778,24 @@ def test_every_net_deepens_or_says_why_not(net: Net) -> None:
 # -- a check that passes what is wrong is worse than none ---------------------------------------------------
 
 
-def _one_pixel_off(layer: Any) -> None:
-    with torch.no_grad():
-        layer.weight.zero_()
-        layer.bias.zero_()
-        layer.weight[..., 0, 0].fill_diagonal_(1.0)
+def _one_pixel_off(start: Any, rows: torch.Tensor, *given: Any) -> None:
+    rows.zero_()
+    rows[..., 0, 0].fill_diagonal_(1.0)
 
 
-MUTANTS: dict[str, tuple[str, Any, dict[str, Any]]] = {
-    "identity one pixel off": ("_identity", _one_pixel_off, {"kind": "identity"}),
-    "identity not made": ("_identity", lambda layer: None, {"kind": "identity"}),
-    "branch not zeroed": ("fill", lambda tensor, value: None, {"kind": "residual"}),
+MUTANTS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "identity one pixel off": (initial.Identity, _one_pixel_off, {"kind": "identity"}),
+    "identity not made": (initial.Identity, lambda start, rows, *given: rows.fill_(0.5), {"kind": "identity"}),
+    "branch not zeroed": (initial.Constant, lambda start, rows, *given: rows.fill_(0.5), {"kind": "residual"}),
 }
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_mutants_are_noticed(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    name, damaged, options = MUTANTS[mutant]
+    start, damaged, options = MUTANTS[mutant]
     teacher, x = teacher_of(Functional()), images(2, 3, 9, 8)
     assert fxgrow.verify(teacher, fxgrow.grow(teacher, Deepen("a", **options), x), x).exact
-    monkeypatch.setattr(new_layers, name, damaged)
+    monkeypatch.setattr(start, "write", damaged)
     report = fxgrow.verify(teacher, fxgrow.grow(teacher, Deepen("a", **options), x), x)
     assert not report.exact
     assert min(report.errors.values()) > 1e-3

@@ -214,6 +214,7 @@ class Largest(TorchDispatchMode):
 LARGE: list[Any] = [
     ({"0": 4500, "2": 4100}, "auto"),
     ([{"0": 4500}, fxgrow.Outputs(4000, new="mean")], "noise"),
+    ([{"2": 3600}, fxgrow.Deepen("2", kind="residual")], "auto"),
 ]
 
 
@@ -241,9 +242,9 @@ def measured(rank: int, number: int, spec: Any, method: str, outputs: int) -> tu
     return largest.largest, max(shards), received, sum(shards)
 
 
-@pytest.mark.parametrize(("spec", "method"), LARGE, ids=["widths", "outputs"])
+@pytest.mark.parametrize(("spec", "method"), LARGE, ids=["widths", "outputs", "a new layer"])
 def test_no_process_makes_a_large_tensor_or_receives_more_than_its_own(spec: Any, method: str, tmp_path: Path) -> None:
-    """The largest weight has 74 or 72 MB, its part on four processes 18 MB."""
+    """The largest weight has 74, 72 or 52 MB, its part on four processes a fourth of it."""
     outputs = 8 if method == "auto" else 3000
     for largest, shard, received, all_shards in in_processes(measured, tmp_path, 4, spec, method, outputs):
         assert largest <= 2 * shard + 16 * MIB

@@ -117,7 +117,8 @@ def _blocks(plan: Plan, made: Mapping[str, Made], source: Source, target: Target
                 blocks = copies(old) if known is None else filling.blocks(known, old)
                 calls = (partial(_fill, target, name, one, block) for block in blocks)
         else:
-            calls = iter([partial(target.write, name, 0, new(one).contiguous())])
+            row = torch.Size(one.info.shape[1:]).numel()
+            calls = (partial(target.write, name, first * row, rows) for first, rows in new.blocks(one))
         touched = 2 * min(one.info.numel, PART) * one.info.dtype.itemsize
         for call in calls:
             yield touched, call

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..base.rng import named_generator
 from ..depth.kept_shape import new_value
 from ..depth.new_layers import build_new_layer
 from ..errors import PlanError
@@ -246,7 +245,7 @@ def _insert(made: dict[str, Made], new: Insert) -> None:
     if not inside:
         raise PlanError(f"{new.after} has no parameters, so no new layer follows it")
     dtype = inside[0].info.dtype
-    layer = build_new_layer(new, named_generator(0, new.path), torch.device("meta"), dtype)
+    layer = build_new_layer(new, 0, torch.device("meta"), dtype)
     buffers = {name for name, _ in layer.named_buffers()}
     for key, tensor in layer.state_dict().items():
         info = Info(tuple(tensor.shape), tensor.dtype)

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from ..base.magnitude import is_inexact
-from ..base.rng import named_generator
 from ..capture.traced import Traced
 from ..errors import PlanError
 from ..model.copies import clone_owned
@@ -83,7 +82,7 @@ def _built(root: nn.Module, new: Insert, seed: int) -> nn.Module:
     like = next(_module(root, new.after).parameters(), None)  # any parameter: with a parametrization the weight is none
     if like is None:
         raise PlanError(f"{new.after} has no parameters, so no new layer follows it")
-    return build_new_layer(new, named_generator(seed, new.path), like.device, like.dtype).train(root.training)
+    return build_new_layer(new, seed, like.device, like.dtype).train(root.training)
 
 
 def _rewrite(root: nn.Module, path: str, traced: Traced, changes: Sequence[Insert], seed: int) -> None:

@@ -7,18 +7,17 @@ others are copies.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..base.rng import named_generator
 from ..errors import PlanError
 from ..model.layer_kinds import BATCH_NORM, CONVOLUTION, LINEAR, is_a, is_layer_class
 from ..model.walk import named_modules
 from ..plans.changes import KeptShape
+from .initial import drawn
 
 NO_FLAGS = ("training",)
 POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
@@ -237,12 +236,3 @@ def _widen_map(layer: Any, width: int, name: str, seed: int) -> None:
         layer.in_features = width
     else:
         layer.in_channels = width
-
-
-def drawn(shape: tuple[int, ...], seed: int, name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A new weight as `torch.nn` initialises it, shape (results, inputs, *kernel), drawn by its name."""
-    if device.type == "meta":
-        return torch.empty(shape, device=device, dtype=dtype)
-    weight = torch.empty(shape, dtype=torch.float32, device="cpu")
-    nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=named_generator(seed, name))
-    return weight.to(device, dtype)

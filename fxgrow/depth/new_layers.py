@@ -8,13 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from ..model.activations import Activation, ParametricActivation
-from ..model.layer_kinds import BATCH_NORM, is_a
+from ..model.layer_kinds import BATCH_NORM
 from ..plans.changes import Insert
+from .initial import Constant, Identity, Start, Uniform
 
 MAX_GROUPS = 32  # of a new group norm
+ROLES = ("weight", "bias")
 
 
 class Residual(nn.Sequential):
@@ -28,68 +30,65 @@ class Residual(nn.Sequential):
         return result
 
 
-def build_new_layer(new: Insert, draw: Generator, device: torch.device, dtype: torch.dtype) -> nn.Sequential:
+def build_new_layer(new: Insert, seed: int, device: torch.device, dtype: torch.dtype) -> nn.Sequential:
     """The modules of a new layer in the order in which they are called.
 
     Args:
         new: The layer's entry in the plan.
-        draw: The generator for random weights.
+        seed: The seed for random weights.
         device: The device of its parameters.
         dtype: The dtype of its parameters.
 
     Returns:
         A sequence of modules; a `Residual` one if `new.kind` is "residual".
     """
-    parts: dict[str, nn.Module] = {"linear" if new.layer == "Linear" else "conv": _layer(new, draw)}
-    if new.norm:
-        parts["norm"] = _norm(new)
-    if new.activation is not None:
-        parts["act"] = _activation(new.activation, new.parametric, new.channels)
+    parts: dict[str, nn.Module] = {"linear" if new.layer == "Linear" else "conv": _layer(new, device, dtype)}
+    parts.update(small_modules(new, device, dtype))
     if new.kind == "residual":
-        parts["last"] = _layer(new, draw)
-    kind = Residual if new.kind == "residual" else nn.Sequential
-    block = kind(OrderedDict(parts)).to(device, dtype)
-    _init_as_identity(new, parts)
+        parts["last"] = _layer(new, device, dtype)
+    block = (Residual if new.kind == "residual" else nn.Sequential)(OrderedDict(parts))
+    if device.type != "meta":
+        tensors = dict(block.named_parameters())
+        with torch.no_grad():
+            for key, start in starts(new).items():
+                start.write(tensors[key], tuple(tensors[key].shape), 0, seed)
     return block
 
 
-def _init_as_identity(new: Insert, parts: dict[str, nn.Module]) -> None:
-    """Initialise the parts so that the layer is the identity; a "random" layer is left as it is."""
-    if new.kind == "residual":
-        for tensor in parts["last"].parameters():
-            fill(tensor, 0)
-    elif new.kind == "identity":
-        _identity(next(iter(parts.values())))
-        norm: Any = parts.get("norm")
-        if norm is not None and is_a(norm, BATCH_NORM):  # the inverse of its running variance of 1
-            nn.init.constant_(norm.weight, math.sqrt(1 + norm.eps))
+def small_modules(new: Insert, device: torch.device, dtype: torch.dtype) -> dict[str, nn.Module]:
+    """The modules of a new layer that have one value a channel or less: its norm and activation."""
+    parts: dict[str, Any] = {}
+    if new.norm:
+        parts["norm"] = _norm(new).to(device, dtype)
+    if new.activation is not None:
+        parts["act"] = _activation(new.activation, new.parametric, new.channels).to(device, dtype)
+    if new.norm == "batch" and new.kind == "identity":  # the inverse of its running variance of 1
+        nn.init.constant_(parts["norm"].weight, math.sqrt(1 + parts["norm"].eps))
+    return parts
 
 
-def _layer(new: Insert, draw: Generator) -> Any:
-    """A linear or convolution layer with torch.nn's default initialisation, drawn from the generator."""
+def starts(new: Insert) -> dict[str, Start]:
+    """What the weights and biases of a new layer's linear or convolution layers begin with, by their names in it.
+
+    An "identity" layer returns its input, a "residual" one adds 0 to it, and a "random" one is as `torch.nn` draws it.
+    """
+    first = "linear" if new.layer == "Linear" else "conv"
+    if new.kind == "identity":
+        return {f"{first}.weight": Identity(), f"{first}.bias": Constant(0)}
+    fan_in = math.prod((new.channels // new.groups, *new.kernel))
+    drawn: dict[str, Start] = {f"{first}.{key}": Uniform(f"{new.path}.{first}.{key}", fan_in) for key in ROLES}
+    return drawn | ({f"last.{key}": Constant(0) for key in ROLES} if new.kind == "residual" else {})
+
+
+def _layer(new: Insert, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """A linear or convolution layer whose parameters are still to be written."""
+    options: dict[str, Any] = {"device": device, "dtype": dtype}
     if new.layer == "Linear":
-        layer: Any = nn.utils.skip_init(nn.Linear, new.channels, new.channels)
-    else:
-        even = any(size % 2 == 0 for size in new.kernel)
-        padding = "same" if even else tuple(size // 2 for size in new.kernel)
-        layer = nn.utils.skip_init(
-            getattr(nn, new.layer), new.channels, new.channels, new.kernel, padding=padding, groups=new.groups
-        )
-    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=draw)
-    bound = 1 / math.sqrt(layer.weight[0].numel())
-    nn.init.uniform_(layer.bias, -bound, bound, generator=draw)
-    return layer
-
-
-def _identity(layer: Any) -> None:
-    """Make a linear or convolution layer the identity; of a grouped one each group."""
-    middle = tuple((size - 1) // 2 for size in layer.weight.shape[2:])
-    with torch.no_grad():
-        layer.weight.zero_()
-        layer.bias.zero_()
-        taps = layer.weight[(slice(None), slice(None), *middle)]
-        channels = torch.arange(len(taps))
-        taps[channels, channels % taps.shape[1]] = 1.0  # the same channel within its group
+        return nn.utils.skip_init(nn.Linear, new.channels, new.channels, **options)
+    even = any(size % 2 == 0 for size in new.kernel)
+    options["padding"] = "same" if even else tuple(size // 2 for size in new.kernel)
+    options["groups"] = new.groups
+    return nn.utils.skip_init(getattr(nn, new.layer), new.channels, new.channels, new.kernel, **options)
 
 
 def _norm(new: Insert) -> nn.Module:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..base.progress import step
 from ..checkpoints.new_tensors import NewTensors
-from ..checkpoints.outline import Filled, Grown, Info, Made, inside, outline
+from ..checkpoints.outline import Grown, Info, Made, inside, outline
+from ..depth.initial import row_blocks
 from ..errors import GrowError
 from ..model.copies import named_parameters, stored
 from ..model.partition import Partition, as_dtensor, local_part, partition_of
@@ -99,7 +100,7 @@ def _fill_buffers(student: nn.Module, plan: Plan, made: Mapping[str, Made]) -> N
         for key, buffer in module._buffers.items():
             one = made.get(f"{path}.{key}".lstrip("."))
             if buffer is not None and buffer.is_meta and one is not None and not isinstance(one.how, Grown):
-                module._buffers[key] = new(one)
+                module._buffers[key] = new.rows(one, 0, one.info.shape[0] if one.info.shape else 1)
 
 
 class _Parameters:
@@ -135,15 +136,8 @@ class _Parameters:
         return as_dtensor(local, partition, parameter.shape) if is_dtensor(parameter) else local
 
     def _write(self, name: str, one: Made, partition: Partition, local: Tensor) -> None:
-        if isinstance(one.how, Filled):
-            local.fill_(one.how.value)
-            return
         if not isinstance(one.how, Grown):
-            value, dim = self._new_tensors(one), partition.dim
-            if dim is not None:
-                start, stop = partition.own(value.shape[dim])
-                value = value.narrow(dim, start, stop - start)
-            local.copy_(value)
+            self._write_new(one, partition, local)
             return
         old = self._given[one.how.source]
         before = partition_of(old, one.how.source) if is_dtensor(old) else WHOLE
@@ -157,3 +151,15 @@ class _Parameters:
             target.copy_(part)
         else:
             self._filling(known, part, partition, target)
+
+    def _write_new(self, one: Made, partition: Partition, local: Tensor) -> None:
+        """Write this process's part of a tensor that comes from none of the teacher's, a block at a time."""
+        shape, dim = one.info.shape, partition.dim
+        start, stop = (0, shape[0] if shape else 1) if dim is None else partition.own(shape[dim])
+        if not dim:
+            for first, last in row_blocks((stop - start, *shape[1:])):
+                rows = self._new_tensors.rows(one, start + first, start + last)
+                (local[first:last] if shape else local).copy_(rows)
+            return
+        for first, rows in self._new_tensors.blocks(one):
+            local[first : first + len(rows)].copy_(rows.narrow(dim, start, stop - start))
