@@ -64,7 +64,9 @@ def flops_of(call: Call, prediction: Prediction, sizes: Sizes) -> int:
     args, kwargs = _arguments(call, prediction, sizes)
     shapes = [_shape(layouts, sizes) for layouts in prediction.outs]
     out = shapes[0] if len(shapes) == 1 else tuple(shapes)
-    return int(flop_registry[call.op.overloadpacket](*args, **kwargs, out_val=out))
+    registered = flop_registry[call.op.overloadpacket]
+    of_shapes = getattr(registered, "__wrapped__", None)  # torch's formula; what wraps it looks for tensors
+    return int(of_shapes(*args, **kwargs, out_shape=out) if of_shapes else registered(*args, **kwargs, out_val=out))
 
 
 def _weight(prediction: Prediction) -> str:
