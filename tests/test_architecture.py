@@ -155,6 +155,7 @@ def test_what_a_layer_is_stands_in_one_file() -> None:
 
 LATE = {
     "import networkx as nx",  # takes as long as all of fxgrow, and only drawings and `why` use it
+    "import torch._dynamo",  # takes a second, and only runs need it
     "from torch._subclasses.fake_tensor import FakeTensorMode",  # only files of torch.save need it
 }
 

@@ -3,7 +3,10 @@
 import builtins
 import contextlib
 import gc
+import os
 import random
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -174,3 +177,47 @@ def test_an_interrupt_in_any_run_leaves_nothing_behind(output: Any, number: int)
 def test_a_model_compiles_without_warnings_after_growth() -> None:
     fxgrow.grow(NETS["res_net"].make(), 2.0, X)
     assert not hooks._has_any_global_hook()
+
+
+IMPORTED_LATE = """
+import sys, types, torch, fxgrow
+
+class Late(torch.nn.Linear):
+    def forward(self, x):
+        import late_module
+        return super().forward(x + late_module.arange(1))
+
+model = Late(3, 4)
+fxgrow.grow(torch.nn.Sequential(model, torch.nn.Linear(4, 2)), 2.0, torch.randn(2, 3))
+
+def found(owner):
+    for name, value in list(vars(owner).items()):
+        yield name, value
+        if type(value) in (dict, list, tuple, set, frozenset):
+            yield from ((name, entry) for entry in list(value))
+        if type(value) is dict:
+            yield from ((name, entry) for entry in list(value.values()))
+        if type(value) is type and value.__module__ == owner.__name__:
+            yield from vars(value).items()
+
+ALLOWED = ("_side_effectful_functions",)  # of `torch.fx`, where the guards of graphs are registered
+for name, module in list(sys.modules.items()):
+    if module is not None and name.split(".")[0] not in ("fxgrow", "__main__"):
+        for own, value in found(module):
+            ours = isinstance(value, types.FunctionType) and "fxgrow/" in value.__code__.co_filename
+            if ours and own not in ALLOWED:
+                print(name, own, value)
+import late_module
+assert late_module.arange is torch.arange and late_module.Own.text is torch.Tensor.__repr__
+print("looked at", len(sys.modules) > 500, "torch._dynamo.variables.tensor" in sys.modules)
+"""
+
+
+def test_modules_that_are_imported_in_a_run_keep_nothing_of_it(tmp_path: Path) -> None:
+    """`torch._dynamo` is one: its first use copies all methods of `Tensor`."""
+    late = "import torch\nfrom torch import arange\n\nclass Own:\n    text = torch.Tensor.__repr__\n"
+    (tmp_path / "late_module.py").write_text(late, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parent.parent)])}
+    words = [sys.executable, "-W", "ignore", "-c", IMPORTED_LATE]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    assert (done.stdout, done.returncode) == ("looked at True True\n", 0), done.stdout + done.stderr

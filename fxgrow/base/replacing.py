@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+from .torch_private import load_lazy_modules
 
 Target = tuple[Any, str, Any]  # owner, name, what is there for the time
 _ABSENT = object()  # what the owner has only from its base classes, or not at all
@@ -12,9 +15,15 @@ _ABSENT = object()  # what the owner has only from its base classes, or not at a
 
 @contextmanager
 def replaced(targets: Iterable[Target]) -> Iterator[None]:
-    """A context in which these attributes are other ones; each owner then has its own again, or none of its own."""
+    """A context in which these attributes are other ones; each owner then has its own again, or none of its own.
+
+    A module that is imported meanwhile may keep what it finds (`from torch import arange`): it gets the right ones, too.
+    """
+    load_lazy_modules()
     targets = list(targets)
     before = [(owner, name, vars(owner).get(name, _ABSENT)) for owner, name, _ in targets]
+    right = {id(new): getattr(owner, name, new) for owner, name, new in targets}
+    known = set(sys.modules)
     try:
         for owner, name, new in targets:
             setattr(owner, name, new)
@@ -25,3 +34,16 @@ def replaced(targets: Iterable[Target]) -> Iterator[None]:
                 setattr(owner, name, old)
             elif name in vars(owner):
                 delattr(owner, name)
+        if len(sys.modules) > len(known):
+            _put_right([module for name, module in sys.modules.items() if name not in known], right)
+
+
+def _put_right(modules: Iterable[Any], right: Mapping[int, Any]) -> None:
+    """Let modules, and classes that were made in them, have the right objects where they have replacements."""
+    for module in modules:
+        held = list(getattr(module, "__dict__", {}).values())
+        made = [one for one in held if isinstance(one, type) and one.__module__ == getattr(module, "__name__", None)]
+        for owner in (module, *made):
+            for name, value in list(getattr(owner, "__dict__", {}).items()):
+                if id(value) in right:
+                    setattr(owner, name, right[id(value)])

@@ -52,6 +52,7 @@ __all__ = [
     "hooks_with_kwargs",
     "is_composite",
     "is_meta",
+    "load_lazy_modules",
     "names_in_generated_code",
     "no_dispatch_modes",
     "pytree",
@@ -93,3 +94,8 @@ def place_in_file(tensor: Tensor) -> int:
 
 # The name of the function that `torch.utils.swap_tensors` calls.
 swap_name = "_swap_tensor_impl"
+
+
+def load_lazy_modules() -> None:
+    """Import what torch imports when a dispatch mode is first used, and what keeps all that it finds in `Tensor`."""
+    import torch._dynamo  # noqa: F401, PLC0415 - it takes 1 s, once
