@@ -17,7 +17,7 @@ _ABSENT = object()  # what the owner has only from its base classes, or not at a
 def replaced(targets: Iterable[Target]) -> Iterator[None]:
     """A context in which these attributes are other ones; each owner then has its own again, or none of its own.
 
-    A module that is imported meanwhile may keep what it finds (`from torch import arange`): it gets the right ones, too.
+    A module that is imported meanwhile may keep what it finds (`from torch import arange`). It then has the right ones.
     """
     load_lazy_modules()
     targets = list(targets)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..base.generators import same_randomness
+from ..base.isolation import without_fused_attention
 from ..base.torch_private import pytree
 from ..errors import TraceError
 from ..model.call_args import bind
@@ -138,6 +139,8 @@ class TapedRun(Generic[T]):
         gradients = torch.set_grad_enabled(self._gradients)
         with same_randomness(), gradients, answering(self.answers, self._paths), self.tape, ExitStack() as contexts:
             contexts.enter_context(memory_refused(self.tape))
+            if self.tape.real:
+                contexts.enter_context(without_fused_attention())
             for context in inside:
                 contexts.enter_context(context)
             yield
