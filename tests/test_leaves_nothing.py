@@ -23,6 +23,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 import fxgrow
+from fxgrow.recording.tape import Tape
 from tests.check import randomise
 from tests.nets import NETS
 
@@ -221,3 +222,38 @@ def test_modules_that_are_imported_in_a_run_keep_nothing_of_it(tmp_path: Path) -
     words = [sys.executable, "-W", "ignore", "-c", IMPORTED_LATE]
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     assert (done.stdout, done.returncode) == ("looked at True True\n", 0), done.stdout + done.stderr
+
+
+class DecidesByNumbers(nn.Module):
+    """Runs on real tensors, whose activations take memory; its code mixes sizes of the input with widths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 1), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 1e9:
+            x = x + 1
+        h = self.first(x).relu().flatten(2)
+        h = self.second(h.view(len(x), -1, *x.shape[2:]))
+        return self.last(torch.cat([h, h], 1).chunk(2, 1)[0].mean((2, 3)))
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_recordings_of_runs_are_freed_without_the_garbage_collector(output: Any) -> None:
+    """Cycles would keep all activations of all runs of a large model, which are few objects and much memory."""
+    model = DecidesByNumbers()
+    fxgrow.grow(model, 2.0, X, output=output)  # torch keeps some of its first call
+    gc.collect()
+    gc.disable()
+    try:
+        before = tapes()
+        student = fxgrow.grow(model, 2.0, X, output=output)
+        assert tapes() == before
+    finally:
+        gc.enable()
+    assert student.get_parameter("first.weight").shape[0] == 16
+
+
+def tapes() -> int:
+    return sum(issubclass(type(one), Tape) for one in gc.get_objects())

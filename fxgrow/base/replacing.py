@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from .torch_private import load_lazy_modules
+from .torch_private import settle
 
 Target = tuple[Any, str, Any]  # owner, name, what is there for the time
 _ABSENT = object()  # what the owner has only from its base classes, or not at all
@@ -19,7 +19,7 @@ def replaced(targets: Iterable[Target]) -> Iterator[None]:
 
     A module that is imported meanwhile may keep what it finds (`from torch import arange`). It then has the right ones.
     """
-    load_lazy_modules()
+    settle()
     targets = list(targets)
     before = [(owner, name, vars(owner).get(name, _ABSENT)) for owner, name, _ in targets]
     right = {id(new): getattr(owner, name, new) for owner, name, new in targets}

@@ -7,6 +7,7 @@ used directly.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -52,11 +53,11 @@ __all__ = [
     "hooks_with_kwargs",
     "is_composite",
     "is_meta",
-    "load_lazy_modules",
     "names_in_generated_code",
     "no_dispatch_modes",
     "pytree",
     "queued_seeds",
+    "settle",
     "swap_name",
 ]
 
@@ -96,6 +97,12 @@ def place_in_file(tensor: Tensor) -> int:
 swap_name = "_swap_tensor_impl"
 
 
-def load_lazy_modules() -> None:
-    """Import what torch imports when a dispatch mode is first used, and what keeps all that it finds in `Tensor`."""
-    import torch._dynamo  # noqa: F401, PLC0415 - it takes 1 s, once
+@functools.cache
+def settle() -> None:
+    """Import and compute what torch does when it is first asked, and what keeps all that it then finds in `Tensor`."""
+    import torch._dynamo  # noqa: PLC0415 - it takes 1 s, once
+
+    torch.overrides.get_ignored_functions()
+    torch.overrides.get_default_nowrap_functions()
+    torch.overrides.get_testing_overrides()
+    torch.overrides.is_tensor_method_or_property(torch.add)

@@ -35,7 +35,7 @@ from ..model.supported import check_supported
 from ..model.tree import MODE_OVERRIDES, MODES, Mode, Output, graph_for, keep, set_training, skeleton
 from ..model.walk import modules, named_modules
 from ..recording.constants import is_infinite
-from ..recording.model_run import RunError, run_model
+from ..recording.model_run import RunError, explain, run_model
 from ..recording.operators import draws
 from ..recording.recall import Recall
 from ..recording.run import ModelRun, TapedRun
@@ -45,7 +45,7 @@ from .notes import NUMBERS, UNSEEN, notes_of
 from .patches import DrawnError
 from .proxy import VALUE
 from .traced import Traced, any_code
-from .tracer import Attempt, explain, symbolic_trace
+from .tracer import Attempt, symbolic_trace
 
 ROUNDS = 12  # of tracing with more leaves; after that the whole model is one call
 
@@ -104,12 +104,12 @@ def _trace_example(model: nn.Module, example: ExampleInputs, leaves: frozenset[s
     Raises:
         TraceError: It runs on neither.
     """
-    why: RunError | None = None
+    why: tuple[str, BaseException | None] = "", None  # not the error itself, whose traceback holds all of its frames
     meta_trace: Traced | None = None
     try:
         meta_trace = _trace(model, as_inputs(example), leaves, output)
     except RunError as error:
-        why = error
+        why = str(error), error.__cause__
     if meta_trace is not None and len(meta_trace.tapes) == len(MODES):
         return meta_trace
     inputs = as_real_inputs(example)
@@ -120,11 +120,11 @@ def _trace_example(model: nn.Module, example: ExampleInputs, leaves: frozenset[s
             if meta_trace is None or len(real.tapes) > len(meta_trace.tapes):
                 return replace(real, notes=(*real.notes, NUMBERS))
         except RunError as error:
-            why = error
+            why = str(error), error.__cause__
     if meta_trace is not None:
         return meta_trace
     advice = "; if it asks for the numbers in a tensor, give real example_inputs" if on_meta else ""
-    raise TraceError(f"{why}{advice}") from why and why.__cause__
+    raise TraceError(f"{why[0]}{advice}") from why[1]
 
 
 def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[str]:

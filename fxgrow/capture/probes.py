@@ -9,11 +9,13 @@ answer waits until then for a call by the same instruction of the same frame.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from torch import fx
 
+from ..errors import TraceError
 from ..model.provenance import caller
 
 
@@ -28,6 +30,10 @@ class Probes:
         self._commit = commit
         self._waiting: dict[fx.Node, tuple[Any, str]] = {}
         self._asker: tuple[FrameType, int] | None = None  # the frame, and its instruction
+
+    def close(self, reason: str) -> None:
+        """Let go of the tracer, whose trace is finished; what is asked from now on is refused."""
+        self._waiting, self._asker, self._commit = {}, None, partial(_refused, reason)
 
     def asked(self, node: fx.Node, value: Any, frame: FrameType) -> None:
         """An instruction of a frame asks for the number of a node."""
@@ -52,3 +58,7 @@ class Probes:
     def forget(self) -> None:
         """Drop all that waits: what asked for it has failed, and its nodes are erased."""
         self._waiting, self._asker = {}, None
+
+
+def _refused(reason: str, *asked: Any) -> None:
+    raise TraceError(reason)

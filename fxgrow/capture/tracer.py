@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..base.content import storage_of
-from ..errors import TraceError, in_words
+from ..errors import TraceError
 from ..model.call_args import CONSTANT, PLAIN, default_in_code, parameters_of, stars_of
 from ..model.copies import DEVICE, named_tensors
 from ..model.generated_code import check_arguments, check_written, value_at
@@ -28,7 +28,7 @@ from ..model.layer_kinds import is_hooked
 from ..model.provenance import SOURCE_LINE, caller
 from ..model.walk import modules, named_modules, submodule
 from ..recording.answers import PLACES, Answers, answering, told
-from ..recording.model_run import source_location
+from ..recording.model_run import explain
 from ..recording.runner import thawed
 from ..recording.tape import Tape
 from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, patched, unpatched
@@ -82,6 +82,12 @@ class Tracer(fx.Tracer):
         self.finished = False  # its proxies may live on in a cache of the user's code
         self.form_matters = False  # whether the code asks how many dimensions a tensor has
         self.mode_matters = False  # whether it asks for the mode that it is in
+
+    def close(self) -> None:
+        """Let go of the values of a finished trace: functions of `fx.Tracer` that call themselves hold the tracer."""
+        self.finished = True
+        self.probes.close(STALE)
+        del self.tape
 
     # -- nodes and their values ------------------------------------------------------------------
 
@@ -339,7 +345,7 @@ def symbolic_trace(
             raise
         raise TraceError(explain(error)) from error
     finally:
-        tracer.finished = True
+        tracer.close()
         tape.release()
     (output,) = (node for node in graph.nodes if node.op == "output")
     result = fx.node.map_arg(output.args[0], lambda node: node.meta[VALUE])
@@ -376,13 +382,6 @@ def _guard_form(graph: fx.Graph) -> None:
 def _is_plain(node: fx.Node) -> bool:
     """Whether a node only asks for a size: nothing is lost with it where nobody wants to know."""
     return node.target in (getattr, operator.getitem) and not isinstance(node.meta[VALUE], Tensor)
-
-
-def explain(error: BaseException) -> str:
-    """An exception in one line, with the place in the user's code."""
-    reason = in_words(error)
-    told = reason.partition(": ")[2] if isinstance(error, TraceError) else reason
-    return f"{told}{source_location(error)}"
 
 
 def _has_extra_state(module: nn.Module) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -92,16 +93,7 @@ class KnownValues:
     def arguments(self, tape: Tape, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """The arguments of a call as rules take them."""
         keys: list[int | str | None] = []
-        plain = kind_of(op).plain
-
-        def given(argument: Any) -> Any:
-            if isinstance(argument, Tensor):
-                key, value = self._keyed(tape, argument, (op, args))
-                keys.append(key)
-                return value
-            several = isinstance(argument, (list, tuple)) and any(isinstance(a, Tensor) for a in argument)
-            return [given(a) for a in argument] if several else argument
-
+        plain, given = kind_of(op).plain, partial(self._given, tape, (op, args), keys)
         tensors = [a for place, a in enumerate(args) if place not in plain]
         return Arguments(
             [a if place in plain else given(a) for place, a in enumerate(args)],
@@ -110,6 +102,15 @@ class KnownValues:
             tuple([a.stride() for a in tensors if isinstance(a, Tensor)]),
             tuple([t.dtype for a in tensors for t in tensors_in(a)]),
         )
+
+    def _given(self, tape: Tape, call: tuple[Any, tuple[Any, ...]], keys: list[int | str | None], argument: Any) -> Any:
+        """What a rule is given for an argument; the keys of the tensors in it are added."""
+        if isinstance(argument, Tensor):
+            key, value = self._keyed(tape, argument, call)
+            keys.append(key)
+            return value
+        several = isinstance(argument, (list, tuple)) and any(isinstance(a, Tensor) for a in argument)
+        return [self._given(tape, call, keys, a) for a in argument] if several else argument
 
     def if_known(self, tape: Tape, argument: Any) -> Value | None:
         """What is known of an argument, if it is a tensor of this run that depends on inputs or parameters."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 from torch import Tensor, fx, nn
@@ -73,18 +73,19 @@ def skeleton(model: nn.Module, leaves: Iterable[str]) -> nn.Module:
 
     Containers of torch.nn keep their class, so that `net.layer1[0]` works.
     """
-    leaf_ids = {id(submodule(model, path)) for path in leaves}  # by identity: a module may have several paths
-    built: dict[int, nn.Module] = {}  # a module with several paths is built once
+    return _built(model, {id(submodule(model, path)) for path in leaves}, {})  # by identity: one may have several paths
 
-    def build(module: nn.Module) -> nn.Module:
-        if id(module) in leaf_ids:
-            return module
-        if id(module) in built:
-            return built[id(module)]
-        tree = built[id(module)] = as_tree(module)
-        if type(module) in CONTAINERS:
-            tree.__class__ = type(module)
-        tree._modules = {name: child if child is None else build(child) for name, child in module._modules.items()}
-        return tree
 
-    return build(model)
+def _built(module: nn.Module, leaves: Collection[int], built: dict[int, nn.Module]) -> nn.Module:
+    """The tree of a module; one with several paths is built once."""
+    if id(module) in leaves:
+        return module
+    if id(module) in built:
+        return built[id(module)]
+    tree = built[id(module)] = as_tree(module)
+    if type(module) in CONTAINERS:
+        tree.__class__ = type(module)
+    tree._modules = {
+        name: child if child is None else _built(child, leaves, built) for name, child in module._modules.items()
+    }
+    return tree

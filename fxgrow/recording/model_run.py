@@ -148,6 +148,8 @@ def _record_once(
             f"{type(root).__name__} does not run on {inputs} in {mode} mode{where}: "
             f"{in_words(error)}{source_location(error)}{inputs_hint((inputs.args, dict(inputs.kwargs)))}"
         ) from error
+    finally:
+        run.tape.failure = None  # its traceback holds the tape
     digests = run.digests(result)  # which also reads what no call has read
     _check_memory(root, shared)
     _check_marks(marked)
@@ -242,6 +244,13 @@ def _same(before: Any, after: Any) -> bool:
     if before.entries is None or after.entries is None:
         return False
     return len(before.entries) == len(after.entries) and all(map(operator.is_, before.entries, after.entries))
+
+
+def explain(error: BaseException) -> str:
+    """An exception in one line, with the place in the user's code."""
+    reason = in_words(error)
+    told = reason.partition(": ")[2] if isinstance(error, TraceError) else reason
+    return f"{told}{source_location(error)}"
 
 
 def source_location(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
@@ -94,14 +95,13 @@ class MomentFilling:
 
     def of(self, planned: TensorPlan) -> Grow:
         """The function that grows the state of one parameter."""
+        return partial(self._grown, planned)
 
-        def grow(tensor: Tensor, moment: Moment, reduced: Collection[int] = ()) -> Tensor:
-            if tensor.is_complex():  # torch keeps the moments of the real and of the imaginary part in it
-                return torch.view_as_complex(grow(torch.view_as_real(tensor), moment, reduced).contiguous())
-            axes = {dim: axis for dim, axis in self.axes(planned).items() if dim not in reduced}
-            return grown(tensor, moment, axes, self.gain(planned), start_of(tensor, moment, axes))
-
-        return grow
+    def _grown(self, planned: TensorPlan, tensor: Tensor, moment: Moment, reduced: Collection[int] = ()) -> Tensor:
+        if tensor.is_complex():  # torch keeps the moments of the real and of the imaginary part in it
+            return torch.view_as_complex(self._grown(planned, torch.view_as_real(tensor), moment, reduced).contiguous())
+        axes = {dim: axis for dim, axis in self.axes(planned).items() if dim not in reduced}
+        return grown(tensor, moment, axes, self.gain(planned), start_of(tensor, moment, axes))
 
     def parts(self, planned: TensorPlan, tensor: Tensor, moment: Moment, most: int) -> Iterator[tuple[int, Tensor]]:
         """The same, part by part: the first new row of each, and its rows; so many entries, or one row."""

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from torch import fx, nn
 
 from ..base.structures import leaf_tensors
-from ..capture.tracer import explain
 from ..errors import PlanError
 from ..infer.width_graph import WidthGraph
 from ..model.copies import clone_to_run
 from ..model.tree import Mode, graph_for
 from ..plans.changes import StructuralChange
 from ..plans.growth_plan import Plan
+from ..recording.model_run import explain
 from ..recording.run import TapedRun
 from ..recording.tape import Call, Shape, Tape
 from ..rewrite.student_inputs import padded

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ..base.structures import children_of, leaf_tensors
 from ..base.wording import a_type
-from ..capture.tracer import explain
 from ..depth.recorded_skip import Carried, carried
 from ..depth.replay import check_identity
 from ..errors import PlanError, Unfit
@@ -26,6 +25,7 @@ from ..plans.changes import StructuralChange
 from ..plans.entries import CloneOutput
 from ..plans.growth_plan import Plan
 from ..plans.numbering import Numbering
+from ..recording.model_run import explain
 from ..recording.operators import same_operator
 from ..recording.program import Program, ProgramTape, Visit, program_of
 from ..recording.run import TapedRun

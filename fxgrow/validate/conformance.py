@@ -19,7 +19,6 @@ from torch import Tensor, fx, nn
 from ..base.progress import advance, step
 from ..base.structures import children_of
 from ..capture.proxy import ASKED, guard
-from ..capture.tracer import explain
 from ..infer.findings import Prediction
 from ..infer.groups import can_grow
 from ..infer.width_graph import WidthGraph
@@ -32,6 +31,7 @@ from ..model.walk import named_modules
 from ..ops import Value
 from ..plans.growth_plan import Plan
 from ..recording import runner as interpret
+from ..recording.model_run import explain
 from ..recording.operators import kind_of, results_of, same_operator
 from ..recording.returned import Returned
 from ..recording.run import TapedRun
