@@ -24,10 +24,10 @@ def test_all_sizes_change_at_once_to_larger_ones_and_to_much_larger_ones_on_meta
     assert _shapes(_first(all_at_once(_meta(4, 12), (), ()))) == [(9, 36), (5, 14), (37, 48)]
 
 
-def test_where_a_run_costs_something_every_other_later_size_is_half_and_larger_ones_stand_in() -> None:
+def test_where_a_run_costs_something_later_sizes_are_twice_and_half_and_larger_ones_stand_in() -> None:
     halved, larger = next(all_at_once({"x": torch.zeros(2, 3, 8, 12)}, (), [("input 0", 1)]))
-    assert _shapes([halved, larger]) == [(5, 3, 24, 6), (5, 3, 24, 24)]
-    assert _shapes(_first(all_at_once({"x": torch.zeros(4, 12)}, (), ()))) == [(9, 36), (5, 14)]
+    assert _shapes([halved, larger]) == [(3, 3, 16, 6), (5, 3, 24, 24)]
+    assert _shapes(_first(all_at_once({"x": torch.zeros(4, 12)}, (), ()))) == [(5, 24), (5, 14)]
 
 
 def test_both_sides_of_an_image_change_to_different_sizes() -> None:

@@ -48,8 +48,9 @@ def all_at_once(
 ) -> Iterator[tuple[Variant, ...]]:
     """Variants in which every size is another one: larger ones, a little larger ones, and much larger ones.
 
-    Where running on large inputs costs something, every other later size is half of the example's instead of twice
-    it. Not every model takes these: in each tuple, a variant stands in for those before it that it does not take.
+    Where running on large inputs costs something, the later sizes are twice and half of the example's in turns, and the
+    batch is hardly larger. Not every model takes these: in each tuple, a variant stands in for those before it that it
+    does not take.
 
     Args:
         arguments: The example's.
@@ -64,10 +65,11 @@ def all_at_once(
     def variant(times: tuple[int, int], *, halved: bool = False) -> Variant:
         new: dict[tuple[int, int], int] = {}
         for number, (d, n) in enumerate(keys):
-            if halved and d and not number % 2 and n > 3:
-                new[d, n] = n // 2
+            if halved and d and n > 3:
+                new[d, n] = n // 2 if not number % 2 else 2 * n
                 continue
             start = n * times[number % 2] + (number + 1 if times == (1, 1) or not d else 0)
+            start = n + 1 if halved and not d else start
             new[d, n] = next(m for m in itertools.count(start) if d or m not in avoided)
 
         def change(name: str, x: Tensor) -> Tensor:
