@@ -13,6 +13,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from ..capture.traced import Traced
 from ..layouts.layout import InputDim, Layout, Var, atoms, of
@@ -54,7 +55,7 @@ def _agrees(traced: Traced, findings: Findings, variants: Iterable[Variant]) -> 
         if trial is not None:
             if _news(findings, trial):
                 return False
-            findings.trials.append(Trial(variant.arguments, variant.changed, trial))
+            findings.trials.append(Trial(replace(traced, arguments=variant.arguments), variant.changed, trial))
             return True
     return False
 
@@ -72,7 +73,7 @@ def _look(traced: Traced, findings: Findings, variant: Variant) -> bool:
         reason = f"the code mixes it with widths{next(iter(news.values()))}"
         findings.fixed.append(FixedDims(tuple(sorted(variant.changed)), tuple(map(of, news)), reason))
     else:
-        findings.trials.append(Trial(variant.arguments, variant.changed, trial))
+        findings.trials.append(Trial(replace(traced, arguments=variant.arguments), variant.changed, trial))
     return True
 
 

@@ -42,8 +42,37 @@ class ModelInputs:
         return ModelInputs(args, kwargs, self.guessed, self.real)
 
 
-ExampleInputs: TypeAlias = Tensor | Sequence[object] | Mapping[str, object] | ModelInputs
-"""A tensor, a tuple or list of positional arguments, a mapping of keyword arguments, or the `inputs` of a `Traced`."""
+class Forms:
+    """Several forms of inputs that a model takes, each as example inputs of its own: with labels and without them.
+
+    A student with `output="module"` that is grown with them computes the teacher's function in each. Of figures that
+    need a run, such as FLOPs, the first form is meant.
+
+    Args:
+        examples: A tensor, a tuple of positional arguments or a mapping of keyword arguments for each form.
+
+    Raises:
+        TraceError: There is none, or one is of another type.
+
+    Example:
+        >>> import torch, fxgrow
+        >>> images, labels = torch.randn(2, 4), torch.tensor([0, 1])
+        >>> fxgrow.Forms(images, {"x": images, "labels": labels})
+        Forms(float[2, 4]; x=float[2, 4], labels=int64[2])
+    """
+
+    def __init__(self, *examples: Tensor | Sequence[object] | Mapping[str, object] | ModelInputs) -> None:
+        if not examples:
+            raise TraceError("Forms takes example inputs, one argument for each form, and got none")
+        self.examples = tuple([ModelInputs(*arguments_of(example)) for example in examples])
+
+    def __repr__(self) -> str:
+        return f"Forms({'; '.join(map(str, self.examples))})"
+
+
+ExampleInputs: TypeAlias = Tensor | Sequence[object] | Mapping[str, object] | ModelInputs | Forms
+"""A tensor, a tuple or list of positional arguments, a mapping of keyword arguments, the `inputs` of a `Traced`, or
+several of these as `Forms`."""
 
 
 def copied_arguments(arguments: Any) -> Any:
@@ -79,6 +108,8 @@ def arguments_of(example: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any
     Raises:
         TraceError: `example` is none of these.
     """
+    if isinstance(example, Forms):
+        raise TraceError(f"{example!r:.200}: one form of inputs is taken here at a time; give each by itself")
     if isinstance(example, ModelInputs):
         return example.args, dict(example.kwargs)
     if isinstance(example, Tensor):

@@ -30,7 +30,8 @@ from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe
 from ..model.tree import MODES, Mode, graph_for
-from ..plans.growth_plan import Plan, example_of
+from ..plans.examples import example_of
+from ..plans.growth_plan import Plan
 from ..rewrite.lineage import plan_between
 from ..rewrite.student_inputs import old_outputs, padded, padded_inputs
 from ..solver.io_widths import free_io_dims
