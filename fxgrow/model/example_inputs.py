@@ -128,11 +128,21 @@ def inputs_hint(arguments: Any) -> str:
     """What to give where a shape or an array stands for a tensor; empty where neither does."""
     leaves = pytree.tree_leaves(arguments)
     if any(isinstance(leaf, Tensor) for leaf in leaves):
-        return ""
+        return _forms_hint(arguments)
     if any(type(leaf).__name__ == "ndarray" for leaf in leaves):
         return ". For a NumPy array give torch.from_numpy(array)"
     shape = _shape_in(arguments)
     return f". For a tensor of this shape give torch.randn{tuple(shape)}" if shape else ""
+
+
+def _forms_hint(arguments: Any) -> str:
+    """What to give where each argument looks like those of a whole call; empty where one does not."""
+    given = arguments[0] if isinstance(arguments, tuple) and arguments[1:] == ({},) else arguments
+    each = list(given) if isinstance(given, tuple | list) and len(given) > 1 else []
+    tensors = [any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(one)) for one in each]
+    calls = [isinstance(one, tuple | Mapping) for one in each]
+    several = ". For several forms of inputs, such as with labels and without, give fxgrow.Forms(first, second)"
+    return several if all(tensors) and any(calls) else ""
 
 
 def _shape_in(value: Any) -> Sequence[int]:
