@@ -347,3 +347,21 @@ def test_a_layer_that_fails_on_inputs_of_another_rank_raises_no_warning() -> Non
         warnings.simplefilter("always")
         fxgrow.widths(Attends(), torch.zeros(2, 5, dtype=torch.int64))
     assert not [str(one.message) for one in raised]
+
+
+def test_what_a_model_warns_of_on_sizes_that_the_user_has_not_given_is_not_shown() -> None:
+    class Warns(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if x.ndim != 2 or x.shape[0] not in (3, 5):
+                warnings.warn(f"unusual: {tuple(x.shape)}", stacklevel=1)
+            hidden = self.a(x)
+            return self.b(hidden.reshape(x.shape[0], -1))  # of the user's own code: other batches are tried
+
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        fxgrow.grow(Warns(), 2.0, torch.ones(3, 4), output="module")
+    assert not [str(one.message) for one in raised]

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
+from ..base.isolation import silent
 from ..capture.traced import Traced
 from ..layouts.layout import InputDim, Layout, Var, atoms, of
 from ..recording.run import named_inputs
@@ -83,7 +84,7 @@ def _trial(traced: Traced, findings: Findings, variant: Variant) -> Findings | N
     inputs = input_layouts(unifier, variant.arguments, findings.inputs)
     trial = Findings(unifier, findings.tensors, inputs)
     for mode in traced.modes:
-        with suppress(Exception):  # whatever the model raises where it does not take them
+        with suppress(Exception), silent():  # whatever the model raises where it does not take them
             inference = Inference(traced, mode, trial, AttributeSizes(unifier), variant.arguments)
             inference.run_graph(inference.start())
             continue

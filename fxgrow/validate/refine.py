@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
-from ..base.isolation import no_collection
+from ..base.isolation import no_collection, silent
 from ..base.progress import step
 from ..depth.owners import Owners
 from ..depth.plan_depth import plan_depth
@@ -209,7 +209,8 @@ def _accepted(widths: WidthGraph, proposal: Plan, repairs: _Repairs, verdict: Ve
     edits = (*proposal.edits, *(Edit(mode, node, (DROP,), 0) for mode, node in verdict.obsolete))
 
     def departs(other: WidthGraph) -> bool:
-        return bool(check_conformance(*_on_meta(other, proposal), other, proposal).mismatches)
+        with silent():
+            return bool(check_conformance(*_on_meta(other, proposal), other, proposal).mismatches)
 
     sizes = fixed_sizes(widths, proposal, departs)
     notes = (*proposal.notes, *[KEPT_SIZES] * bool(sizes))
