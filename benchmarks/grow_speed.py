@@ -48,7 +48,7 @@ from benchmarks.peers_measure import PEERS
 from benchmarks.real_speed import real_speed
 from benchmarks.torchvision_shim import import_torchvision
 from fxgrow.model.copies import named_tensors
-from fxgrow.plans.growth_plan import example_of
+from fxgrow.plans.examples import example_of
 
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/grow_speed.py --markdown docs/speed.md"
 QUESTIONS = ("stages", "calls", "pruning", "nodes", "memory", "real", "import")

@@ -4,7 +4,8 @@
     python examples/auto_widen.py resnet18 --parameters 2.0       # widths that give twice as many parameters
     python examples/auto_widen.py resnet18 --like resnet34        # into the shape of a larger one
     python examples/auto_widen.py bert --factor 2                 # a model type of transformers, a small one
-    python examples/auto_widen.py net.py:Net --input 2,1,8,8      # a class or function of yours
+    python examples/auto_widen.py net.py:Net --input 2,1,8,8      # a class or function of yours, in a file
+    python examples/auto_widen.py package.net:make                # or in a module
 
 Weights are random: what is compared is whether the student computes what the model computes, which does not depend on
 them. The script ends with an error if it does not. A ResNet-50 takes less than a minute on one core.
@@ -94,11 +95,13 @@ def built(name: str) -> tuple[nn.Module, Any]:
     """
     if ":" in name:
         return _own(name), None
+    _use_torchvision()
     for library in (_torchvision, _timm, _transformers):
         found = library(name)
         if found is not None:
             return found
-    raise LookupError(f"none of torchvision, timm and transformers, as installed here, has a model {name!r}")
+    broken = "".join(f"; {library} cannot be imported: {why}" for library, why in BROKEN.items())
+    raise LookupError(f"none of torchvision, timm and transformers, as installed here, has a model {name!r}{broken}")
 
 
 def _own(name: str) -> nn.Module:
@@ -111,6 +114,7 @@ def _own(name: str) -> nn.Module:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     else:
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
         module = importlib.import_module(place)
     if not hasattr(module, attribute):
         raise LookupError(f"{place} has no {attribute!r}")
@@ -118,11 +122,30 @@ def _own(name: str) -> nn.Module:
     return made
 
 
+BROKEN: dict[str, str] = {}  # libraries that are installed and cannot be imported, such as one for another torch
+
+
 def _imported(library: str) -> Any:
     try:
         return importlib.import_module(library)
-    except (ImportError, RuntimeError):  # not installed, or not for this torch
-        return None
+    except ModuleNotFoundError as error:
+        if error.name != library.partition(".")[0]:
+            BROKEN[library] = str(error)
+    except (ImportError, RuntimeError) as error:
+        BROKEN[library] = str(error)
+    return None
+
+
+def _use_torchvision() -> None:
+    """Let torchvision be imported where it is for another build of torch, as the README's commands may install it."""
+    if importlib.util.find_spec("torchvision") is None:
+        return
+    shim = Path(__file__).parent.parent / "benchmarks" / "torchvision_shim.py"
+    spec = importlib.util.spec_from_file_location("torchvision_shim", shim)
+    if spec is not None and spec.loader is not None and shim.exists():
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        module.import_torchvision()
 
 
 def _torchvision(name: str) -> tuple[nn.Module, Any] | None:

@@ -18,7 +18,7 @@ with no_collection():  # what is imported stays; a full collection here would go
     from .errors import DrawError, EquivalenceError, FxgrowError, GrowError, PlanError, TraceError, WidthError
     from .infer.width_graph import WidthGraph
     from .model.activations import ParametricActivation
-    from .model.example_inputs import ExampleInputs
+    from .model.example_inputs import ExampleInputs, Forms
     from .plans.growth_plan import Plan
     from .rewrite.lineage import plan_of
     from .scoring import Scores, scores
@@ -55,6 +55,7 @@ __all__ = [
     "Epoch",
     "EquivalenceError",
     "ExampleInputs",
+    "Forms",
     "FxgrowError",
     "GrowError",
     "GrowthSchedule",

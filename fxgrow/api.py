@@ -17,7 +17,7 @@ from .base.isolation import isolated
 from .base.progress_bar import shown
 from .base.scalars import as_int
 from .base.wording import a_type
-from .capture.ladder import trace_model
+from .capture.forms import trace_forms
 from .capture.traced import Traced
 from .errors import FxgrowError, GrowError, PlanError, in_words
 from .infer.freeze import freeze
@@ -70,7 +70,8 @@ def trace(
     Args:
         model: Any module with real floating-point parameters, on any device, in either mode.
         example_inputs: A tensor, a tuple of positional arguments or a dict of keyword arguments; only shapes and
-            dtypes count, of any batch size. None: guessed from the first layer, trying usual sizes.
+            dtypes count, of any batch size. Several forms of inputs, such as with labels and without, are `Forms`.
+            None: guessed from the first layer, trying usual sizes.
         output: "graph" takes the model's code into a graph as far as it can be; "module" runs it as it is.
         leaf_modules: Names or classes of submodules that stay calls in the graph.
         progress: A bar on standard error, if it takes more than 2 s and rich is installed (the extra `cli`). None: on a
@@ -90,7 +91,7 @@ def trace(
     Source: torch.fx (Reed et al., arXiv 2112.08429).
     """
     with reasons("trace", progress):
-        return trace_model(model, example_inputs, output=output, leaf_modules=leaf_references(leaf_modules))
+        return trace_forms(model, example_inputs, output=output, leaf_modules=leaf_references(leaf_modules))
 
 
 def widths(

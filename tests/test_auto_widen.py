@@ -60,3 +60,20 @@ def test_what_cannot_be_grown_is_said_in_a_line(
 ) -> None:
     assert run(*words) == 2
     assert capsys.readouterr().err.strip()
+
+
+def test_a_model_of_a_module_in_this_folder_is_found(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "net_in_this_folder.py").write_text(NET)
+    assert run("net_in_this_folder:small") == 0
+
+
+def test_a_library_that_cannot_be_imported_is_named_with_its_reason(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(library: str) -> None:
+        raise RuntimeError(f"no operator of {library} exists")
+
+    monkeypatch.setattr(auto_widen, "_use_torchvision", lambda: None)
+    monkeypatch.setattr(auto_widen.importlib, "import_module", fails)
+    assert run("resnet18") == 2
+    assert "; timm cannot be imported: no operator of timm exists" in capsys.readouterr().err

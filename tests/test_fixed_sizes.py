@@ -207,4 +207,4 @@ def test_the_student_is_checked_on_other_sizes_too() -> None:
 
 def test_inputs_of_other_ranks_are_looked_at_where_the_model_takes_them() -> None:
     found = fxgrow.widths(nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)), torch.randn(4, 5))
-    assert [tuple(trial.arguments["input"].shape) for trial in found.trials] == [(5,), (1, 4, 5)]
+    assert [tuple(trial.traced.arguments["input"].shape) for trial in found.trials] == [(5,), (1, 4, 5)]

@@ -1,5 +1,6 @@
 """What users read when something cannot be done: short, and with the way on."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -313,3 +314,54 @@ def test_operators_that_are_given_functions_are_named_with_their_line(output: st
         fxgrow.grow(nn.Sequential(Chooses(), nn.Linear(2, 2)), 2.0, torch.randn(5, 3), output=output)
     assert "torch.where" in str(error.value)
     assert "rule registered" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "several", [[(torch.ones(2, 4),), (torch.ones(2, 4), torch.ones(2))], [{"x": torch.ones(2)}] * 3]
+)
+def test_several_calls_in_the_place_of_one_are_pointed_to_forms(several: list[object]) -> None:
+    with pytest.raises(fxgrow.TraceError, match=r"give fxgrow\.Forms"):
+        fxgrow.grow(Optional(), 2.0, several)
+
+
+def test_verify_says_what_to_give_for_a_shape() -> None:
+    net = _net()
+    with pytest.raises(fxgrow.GrowError, match=r"give torch\.randn\(2, 4\)"):
+        fxgrow.verify(net, fxgrow.grow(net, 2.0), (2, 4))
+
+
+def test_a_layer_that_fails_on_inputs_of_another_rank_raises_no_warning() -> None:
+    """Runs on other numbers of dimensions may fail inside an attention; that is no news for the user."""
+
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.rnn = nn.Embedding(9, 6), nn.GRU(6, 6, batch_first=True)
+            self.attn, self.head = nn.MultiheadAttention(6, 3, batch_first=True), nn.Linear(6, 2)
+
+        def forward(self, words: Tensor) -> Tensor:
+            hidden, _ = self.rnn(self.embed(words))
+            return self.head(hidden + self.attn(hidden, hidden, hidden)[0])
+
+    with warnings.catch_warnings(record=True) as raised:  # as an error it would be taken for the model's own
+        warnings.simplefilter("always")
+        fxgrow.widths(Attends(), torch.zeros(2, 5, dtype=torch.int64))
+    assert not [str(one.message) for one in raised]
+
+
+def test_what_a_model_warns_of_on_sizes_that_the_user_has_not_given_is_not_shown() -> None:
+    class Warns(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if x.ndim != 2 or x.shape[0] not in (3, 5):
+                warnings.warn(f"unusual: {tuple(x.shape)}", stacklevel=1)
+            hidden = self.a(x)
+            return self.b(hidden.reshape(x.shape[0], -1))  # of the user's own code: other batches are tried
+
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        fxgrow.grow(Warns(), 2.0, torch.ones(3, 4), output="module")
+    assert not [str(one.message) for one in raised]

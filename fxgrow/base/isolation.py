@@ -30,6 +30,14 @@ def isolated() -> Iterator[None]:
                     _SETTERS[name](value)
 
 
+@contextmanager
+def silent() -> Iterator[None]:
+    """Without warnings, where the user's code runs on what the user has not given."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _settings() -> dict[str, Any]:
     return {
         "dtype": torch.get_default_dtype(),

@@ -43,6 +43,7 @@ class Traced:
         overrides: Per mode, the modules that `train()` and `eval()` leave in another mode.
         infinite: The parameters and buffers of the model that hold infinities or NaN.
         notes: What a user should know of the tracing.
+        forms: The same model on further forms of inputs.
     """
 
     root: nn.Module
@@ -62,6 +63,7 @@ class Traced:
     overrides: Mapping[Mode, Mapping[str, bool]] | None = None
     infinite: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    forms: tuple[Traced, ...] = ()
 
     def graph(self, mode: Mode) -> fx.Graph:
         """The graph that runs in a mode."""
@@ -103,9 +105,14 @@ class Traced:
             lines += [f"{c.op} {c.inputs} {c.constants} {c.shapes}" for run in self.tapes.values() for c in run.calls]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
+    @property
+    def inputs_in_words(self) -> str:
+        """The example inputs, of every form."""
+        return " or ".join(str(form.inputs) for form in (self, *self.forms))
+
     def __str__(self) -> str:
         if self.opaque:
-            return f"Traced {self.class_name}: as one call, inputs {self.inputs}"
+            return f"Traced {self.class_name}: as one call, inputs {self.inputs_in_words}"
         nodes = sum(1 for _ in self.graphs["eval"].nodes)
         both = "one graph for both modes" if len(self.graphs) == 1 else "a graph for each mode"
         return f"Traced {self.class_name}: {nodes} nodes, {both}, inputs {self.inputs}"

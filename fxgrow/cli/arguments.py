@@ -20,7 +20,8 @@ from ..base.torch_private import pytree
 from ..base.wording import a_type
 from ..methods.registry import offered
 from ..model.example_inputs import ModelInputs
-from ..plans.growth_plan import Plan, example_of
+from ..plans.examples import example_of
+from ..plans.growth_plan import Plan
 from ..spec.budget import Budget
 from ..spec.parse import Widen, parse
 from ..spec.requests import Request

@@ -49,7 +49,8 @@ def _check_use(widths: WidthGraph, path: str, conv: Any) -> None:
     name = next((name for name, tensor in named_tensors(widths.traced.root).items() if tensor is conv.weight), "")
     if not name:
         raise Unfit("its weight is computed from other parameters (a parametrization)")
-    users = [call for run in widths.traced.tapes.values() for call in run.calls if name in call.inputs]
+    runs = [run for form in (widths.traced, *widths.traced.forms) for run in form.tapes.values()]
+    users = [call for run in runs for call in run.calls if name in call.inputs]
     if not users:
         raise Unfit("its weight is not used in the run on the example inputs")
     other = next((call for call in users if call.module != path or call.op._schema.name != CONVOLUTION), None)

@@ -13,7 +13,8 @@ from ..infer.width_graph import WidthGraph
 from ..model.copies import named_tensors
 from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
 from ..model.walk import named_modules
-from ..plans.growth_plan import Plan, example_of
+from ..plans.examples import example_of
+from ..plans.growth_plan import Plan
 from ..report.report import Report
 from ..rewrite.lineage import plan_of
 from ..rewrite.student import check_code

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..base.roles import Role
 from ..base.structures import ArgumentPath
+from ..capture.traced import Traced
 from ..layouts.layout import InputDim, Layout
 from ..layouts.unify import Tie, Unifier
 from ..model.tree import Mode
@@ -135,12 +135,12 @@ class Trial:
     """What an inference with other sizes of the inputs finds, where it agrees with the example's.
 
     Attributes:
-        arguments: The arguments of `forward` by name.
+        traced: The model with these inputs.
         changed: The dimensions of inputs that differ from the example's.
         findings: What it finds, in terms of the same variables for parameters.
     """
 
-    arguments: Mapping[str, Any]
+    traced: Traced
     changed: frozenset[InputDim]
     findings: Findings
 
@@ -173,6 +173,7 @@ class Findings:
         mixed: Layouts of widths in calls whose meaning could depend on the sizes of the inputs.
         fixed: Dimensions of inputs whose sizes must stay if some widths grow.
         trials: The same for other sizes of the inputs.
+        forms: The same for further forms of inputs; all but what a run leaves is shared with these.
     """
 
     unifier: Unifier
@@ -198,6 +199,14 @@ class Findings:
     mixed: dict[Layout, None] = field(default_factory=dict)
     fixed: list[FixedDims] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
+    forms: list[Findings] = field(default_factory=list)
+
+    def of_form(self, inputs: dict[str, tuple[Layout, ...]]) -> Findings:
+        """Findings for another form of inputs, which add to the same roles and constraints."""
+        own = replace(self, inputs=inputs, outputs={}, predictions={}, calls={}, returned={}, nodes={})
+        own.literals, own.fixed, own.trials, own.forms = [], [], [], []
+        self.forms.append(own)
+        return own
 
     @property
     def ties(self) -> list[Tie]:

@@ -21,13 +21,13 @@ from ..model.copies import named_tensors
 from ..ops import KERNEL, Value
 from .attributes import of_weights
 from .findings import CARRY, CONTRACT, IS_OUTPUT, Findings, FixedDims, Flow, Lifted, Prediction, Trial
+from .forms import settle_forms
 from .groups import Constraint, Constraints, Group, constrain
 from .inference import infer
-from .other_sizes import settle_sizes
 from .row_moments import Standardised, decide_standardised
 from .ties import Ties
 from .unread import pin_unread
-from .width_graph import OtherSizes, TensorWidths, WidthGraph, layouts_of
+from .width_graph import OtherRun, TensorWidths, WidthGraph, layouts_of
 
 INPUT_OF = "input of "  # before the name of a layer: the width that it reads
 
@@ -41,7 +41,7 @@ def freeze(traced: Traced) -> WidthGraph:
     with nullcontext() if traced.inputs.real else no_collection():
         findings = infer(traced)
         with step("inference on other sizes"):
-            settle_sizes(traced, findings)
+            settle_forms(traced, findings)
         return _frozen(findings, traced, Lifted())
 
 
@@ -86,6 +86,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
     }
     fixed_dims = tuple(names.fixed(one, lifted) for one in findings.fixed)
     trials = tuple(_frozen_trial(one, names, lifted) for one in findings.trials)
+    forms = tuple(_frozen_form(form, own, names) for form, own in zip(traced.forms, findings.forms, strict=True))
     # last, when every width has a name
     groups = _groups(findings, names, tensors)
     groups = constrain(_pinned_without_bias(groups, required, tensors), required, layouts_of(tensors))
@@ -105,25 +106,34 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
         _named_ties(findings),
         fixed=fixed_dims,
         trials=trials,
+        forms=forms,
         findings=inferred,
     )
 
 
-def _frozen_trial(trial: Trial, names: _Names, lifted: Lifted) -> OtherSizes:
+def _frozen_form(traced: Traced, found: Findings, names: _Names) -> OtherRun:
+    """What the calls on another form of inputs are."""
+    predictions = {mode: [names.prediction(p) for p in called] for mode, called in found.predictions.items()}
+    nodes = {key: _map_values(value, names) for key, value in found.nodes.items()}
+    return OtherRun(traced, frozenset(), {}, found.calls, found.returned, predictions, nodes)
+
+
+def _frozen_trial(trial: Trial, names: _Names, lifted: Lifted) -> OtherRun:
     """What the calls of a run on other sizes are, in terms of the same names."""
     theirs = names.in_terms_of(trial.findings.unifier.with_inputs(lifted.inputs).resolve)
     predictions = {mode: [theirs.prediction(p) for p in called] for mode, called in trial.findings.predictions.items()}
     sizes = {name: var.size for var, name in theirs.of.items()}
     found = trial.findings
     changed = trial.changed - lifted.inputs
-    return OtherSizes(trial.arguments, changed, sizes, found.calls, found.returned, predictions)
+    return OtherRun(trial.traced, changed, sizes, found.calls, found.returned, predictions)
 
 
 def _pin_outputs(findings: Findings, lifted: Lifted) -> None:
     """Pin what the model returns, but for the widths that some outputs are asked for by."""
     resolve = findings.unifier.resolve
     may_grow = {var for name, dim in lifted.outputs for var in atoms(resolve(findings.tensors[name][dim]))}
-    for layout in (layout for leaves in findings.outputs.values() for layouts in leaves for layout in layouts):
+    leaves = [layouts for one in (findings, *findings.forms) for some in one.outputs.values() for layouts in some]
+    for layout in (layout for layouts in leaves for layout in layouts):
         for var in atoms(resolve(layout)):
             if var not in may_grow:
                 findings.unifier.pin(of(var), IS_OUTPUT)

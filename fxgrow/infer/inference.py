@@ -51,6 +51,10 @@ def infer(traced: Traced) -> Findings:
     with step("inference", sum(len(traced.graph(mode).nodes) for mode in traced.modes)):
         for mode in traced.modes:
             Inference(traced, mode, findings, sizes).run()
+        for form in traced.forms:
+            own = findings.of_form(input_layouts(findings.unifier, form.arguments, findings.inputs))
+            for mode in form.modes:
+                Inference(form, mode, own, sizes).run()
     sizes.add_to(findings, traced)
     return findings
 

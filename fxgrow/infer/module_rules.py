@@ -22,7 +22,7 @@ def entered(tape: Tape, module: nn.Module, values: KnownValues) -> Iterator[Attr
     if not isinstance(module, ATTENTIONS):
         return
     sizes: list[int] = [module.num_heads, module.head_dim]
-    kinds: list[Kind] = ["count", "fixed"]
+    kinds: list[Kind] = ["count" if module.num_heads > 1 else "single", "fixed"]
     if module.in_proj_weight is not None:
         sizes, kinds = [3, *sizes], ["fixed", *kinds]
     rows = module.in_proj_weight if module.in_proj_weight is not None else module.q_proj_weight

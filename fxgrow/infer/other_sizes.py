@@ -13,7 +13,9 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 
+from ..base.isolation import silent
 from ..capture.traced import Traced
 from ..layouts.layout import InputDim, Layout, Var, atoms, of
 from ..recording.run import named_inputs
@@ -54,7 +56,7 @@ def _agrees(traced: Traced, findings: Findings, variants: Iterable[Variant]) -> 
         if trial is not None:
             if _news(findings, trial):
                 return False
-            findings.trials.append(Trial(variant.arguments, variant.changed, trial))
+            findings.trials.append(Trial(replace(traced, arguments=variant.arguments), variant.changed, trial))
             return True
     return False
 
@@ -72,7 +74,7 @@ def _look(traced: Traced, findings: Findings, variant: Variant) -> bool:
         reason = f"the code mixes it with widths{next(iter(news.values()))}"
         findings.fixed.append(FixedDims(tuple(sorted(variant.changed)), tuple(map(of, news)), reason))
     else:
-        findings.trials.append(Trial(variant.arguments, variant.changed, trial))
+        findings.trials.append(Trial(replace(traced, arguments=variant.arguments), variant.changed, trial))
     return True
 
 
@@ -82,7 +84,7 @@ def _trial(traced: Traced, findings: Findings, variant: Variant) -> Findings | N
     inputs = input_layouts(unifier, variant.arguments, findings.inputs)
     trial = Findings(unifier, findings.tensors, inputs)
     for mode in traced.modes:
-        with suppress(Exception):  # whatever the model raises where it does not take them
+        with suppress(Exception), silent():  # whatever the model raises where it does not take them
             inference = Inference(traced, mode, trial, AttributeSizes(unifier), variant.arguments)
             inference.run_graph(inference.start())
             continue

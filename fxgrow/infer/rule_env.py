@@ -14,7 +14,7 @@ from ..base.structures import ArgumentPath
 from ..capture.traced import Traced
 from ..layouts.layout import Layout, fixed, is_fixed, of, product
 from ..layouts.unify import Kind, Unifier, size
-from ..model.layer_kinds import LAYER_NORM
+from ..model.layer_kinds import ATTENTIONS, LAYER_NORM
 from ..model.tree import Mode, module_at
 from ..ops import Env, Rule, Value
 from ..ops.env import Rows
@@ -124,6 +124,11 @@ class RuleEnv(Env):
 
     def is_single(self, layout: Layout) -> bool:
         return self.unifier.is_single(layout)
+
+    def in_one_head(self) -> bool:
+        called = self.call.module
+        module = None if called is None else module_at(self.traced.root, called)
+        return isinstance(module, ATTENTIONS) and module.num_heads == 1
 
     def count(self, size: int) -> Layout:
         return of(self.unifier.fresh(f"groups of {self.unifier.site}", size, count=True))

@@ -119,6 +119,15 @@ def _unflatten(node: Call, x: Value, out: Value) -> Iterator[Found]:
                 yield path, layout
 
 
+@_finder("repeat_interleave", torch.repeat_interleave)
+def _repeat_interleave(node: Call, x: Value, out: Value) -> Iterator[Found]:
+    """The copies of a key head that all query heads share; of more heads, they are a part of the dimension."""
+    path, times = argument(node, 1, "repeats")
+    dim = argument(node, 2, "dim")[1]
+    if isinstance(times, int) and isinstance(dim, int) and x.shape[dim] == 1:
+        yield path, out.layouts[dim]
+
+
 # -- literals of norms -------------------------------------------------------------------------------
 
 

@@ -36,8 +36,9 @@ def _read(findings: Findings) -> set[Var]:
             found |= own
         return found
 
-    read = of_all([la for leaves in findings.outputs.values() for leaf in leaves for la in leaf])
-    for prediction in [p for called in findings.predictions.values() for p in called]:
+    forms = (findings, *findings.forms)
+    read = of_all([la for one in forms for leaves in one.outputs.values() for leaf in leaves for la in leaf])
+    for prediction in [p for one in forms for called in one.predictions.values() for p in called]:
         given = of_all(prediction.ins)
         if prediction.flow.mutates:
             read |= given

@@ -51,24 +51,26 @@ class TensorWidths:
 
 
 @dataclass(frozen=True, slots=True)
-class OtherSizes:
-    """What the model does for inputs of other sizes than the example's.
+class OtherRun:
+    """What the model does for other inputs than the first example's: of other sizes, or of another form.
 
     Attributes:
-        arguments: The arguments of `forward` by name.
+        traced: The model with these inputs.
         changed: The dimensions of inputs that differ.
         sizes: The size of each width, also of those that only occur there.
         calls: Per mode, the calls of the teacher.
         returned: Per mode, what it leaves behind.
         predictions: Per mode and call, what the student's must look like.
+        nodes: Of another form, the layouts of each node's result.
     """
 
-    arguments: Mapping[str, Any]
+    traced: Traced
     changed: frozenset[InputDim]
     sizes: Mapping[str, int]
     calls: Mapping[Mode, list[Call]]
     returned: Mapping[Mode, Returned]
     predictions: Mapping[Mode, list[Prediction]]
+    nodes: Mapping[tuple[Mode, str], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -94,6 +96,7 @@ class WidthGraph:
         ties: Which dimensions operators tied, and which operators.
         fixed: Dimensions of inputs whose sizes must stay if some widths grow.
         trials: What the model does for other sizes of the inputs, where one was looked at.
+        forms: What it does for each further form of inputs.
         equal: Sizes that the code makes equal, whatever grows.
         findings: What inference found, from which `freeze.lift` makes the graph with other inputs and outputs; None
             where no model was run.
@@ -113,7 +116,8 @@ class WidthGraph:
     outputs: Mapping[Mode, tuple[tuple[Layout, ...], ...]]
     ties: Ties
     fixed: tuple[FixedDims, ...] = ()
-    trials: tuple[OtherSizes, ...] = field(default=(), compare=False)
+    trials: tuple[OtherRun, ...] = field(default=(), compare=False)
+    forms: tuple[OtherRun, ...] = field(default=(), compare=False)
     equal: tuple[Equality, ...] = ()
     findings: Findings | None = field(default=None, compare=False)
 
@@ -141,16 +145,21 @@ class WidthGraph:
         """What is known of a node's result in a mode, or in the mode that was run for both; None where nothing is."""
         return next((v for m in (mode, *self.traced.modes) if (v := self.nodes.get((m, node))) is not None), None)
 
-    def elsewhere(self, other: OtherSizes) -> WidthGraph:
-        """The same widths with what the model does for other sizes of the inputs."""
+    def each_form(self) -> tuple[WidthGraph, ...]:
+        """This graph, and the same widths on each further form of inputs."""
+        return (self, *map(self.elsewhere, self.forms))
+
+    def elsewhere(self, other: OtherRun) -> WidthGraph:
+        """The same widths with what the model does for other inputs."""
         more = {name: Group(name, size, (), ()) for name, size in other.sizes.items()}
         return replace(
             self,
-            traced=replace(self.traced, arguments=other.arguments),
+            traced=other.traced,
             groups_by_name={**more, **self.groups_by_name},
             calls=other.calls,
             returned=other.returned,
             predictions=other.predictions,
+            nodes=self.nodes if other.nodes is None else other.nodes,
         )
 
     def pin(self, names: Iterable[str], reason: str) -> WidthGraph:
@@ -331,7 +340,8 @@ class WidthGraph:
 
     def _title(self) -> str:
         grow = sum(can_grow(g) for g in self.groups)
-        return f"{self.traced.class_name}: {len(self.groups)} widths, {grow} can grow; inputs {self.traced.inputs}"
+        inputs = self.traced.inputs_in_words
+        return f"{self.traced.class_name}: {len(self.groups)} widths, {grow} can grow; inputs {inputs}"
 
     def _rows(self) -> list[tuple[str, ...]]:
         rows: list[tuple[str, ...]] = []

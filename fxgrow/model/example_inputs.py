@@ -42,8 +42,37 @@ class ModelInputs:
         return ModelInputs(args, kwargs, self.guessed, self.real)
 
 
-ExampleInputs: TypeAlias = Tensor | Sequence[object] | Mapping[str, object] | ModelInputs
-"""A tensor, a tuple or list of positional arguments, a mapping of keyword arguments, or the `inputs` of a `Traced`."""
+class Forms:
+    """Several forms of inputs that a model takes, each as example inputs of its own: with labels and without them.
+
+    A student with `output="module"` that is grown with them computes the teacher's function in each. Of figures that
+    need a run, such as FLOPs, the first form is meant.
+
+    Args:
+        examples: A tensor, a tuple of positional arguments or a mapping of keyword arguments for each form.
+
+    Raises:
+        TraceError: There is none, or one is of another type.
+
+    Example:
+        >>> import torch, fxgrow
+        >>> images, labels = torch.randn(2, 4), torch.tensor([0, 1])
+        >>> fxgrow.Forms(images, {"x": images, "labels": labels})
+        Forms(float[2, 4]; x=float[2, 4], labels=int64[2])
+    """
+
+    def __init__(self, *examples: Tensor | Sequence[object] | Mapping[str, object] | ModelInputs) -> None:
+        if not examples:
+            raise TraceError("Forms takes example inputs, one argument for each form, and got none")
+        self.examples = tuple([ModelInputs(*arguments_of(example)) for example in examples])
+
+    def __repr__(self) -> str:
+        return f"Forms({'; '.join(map(str, self.examples))})"
+
+
+ExampleInputs: TypeAlias = Tensor | Sequence[object] | Mapping[str, object] | ModelInputs | Forms
+"""A tensor, a tuple or list of positional arguments, a mapping of keyword arguments, the `inputs` of a `Traced`, or
+several of these as `Forms`."""
 
 
 def copied_arguments(arguments: Any) -> Any:
@@ -79,6 +108,8 @@ def arguments_of(example: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any
     Raises:
         TraceError: `example` is none of these.
     """
+    if isinstance(example, Forms):
+        raise TraceError(f"{example!r:.200}: one form of inputs is taken here at a time; give each by itself")
     if isinstance(example, ModelInputs):
         return example.args, dict(example.kwargs)
     if isinstance(example, Tensor):
@@ -97,11 +128,21 @@ def inputs_hint(arguments: Any) -> str:
     """What to give where a shape or an array stands for a tensor; empty where neither does."""
     leaves = pytree.tree_leaves(arguments)
     if any(isinstance(leaf, Tensor) for leaf in leaves):
-        return ""
+        return _forms_hint(arguments)
     if any(type(leaf).__name__ == "ndarray" for leaf in leaves):
         return ". For a NumPy array give torch.from_numpy(array)"
     shape = _shape_in(arguments)
     return f". For a tensor of this shape give torch.randn{tuple(shape)}" if shape else ""
+
+
+def _forms_hint(arguments: Any) -> str:
+    """What to give where each argument looks like those of a whole call; empty where one does not."""
+    given = arguments[0] if isinstance(arguments, tuple) and arguments[1:] == ({},) else arguments
+    each = list(given) if isinstance(given, tuple | list) and len(given) > 1 else []
+    tensors = [any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(one)) for one in each]
+    calls = [isinstance(one, tuple | Mapping) for one in each]
+    several = ". For several forms of inputs, such as with labels and without, give fxgrow.Forms(first, second)"
+    return several if all(tensors) and any(calls) else ""
 
 
 def _shape_in(value: Any) -> Sequence[int]:

@@ -160,6 +160,10 @@ class Env(ABC):
         """Whether the dimension is a number of heads, of which there is one and may be more, or holds one last."""
 
     @abstractmethod
+    def in_one_head(self) -> bool:
+        """Whether the call is one of an `nn.MultiheadAttention` with one head, which may become more."""
+
+    @abstractmethod
     def count(self, size: int) -> Layout:
         """The layout of a new number of groups."""
 

@@ -37,6 +37,8 @@ aten = torch.ops.aten
 def view(env: Env, x: Value, shape: Sequence[int], *args: Any) -> Outcome:
     """Dimensions are merged and split in row-major order."""
     old, new = x.shape, env.outs[0]
+    if env.in_one_head() and (joined := _head_moved(env, x, new)):
+        return x.derived(joined, ())
     kinds = env.kinds(new)
     layouts: list[Layout] = []
     dims: list[tuple[int, ...]] = []
@@ -62,6 +64,30 @@ def view(env: Env, x: Value, shape: Sequence[int], *args: Any) -> Outcome:
         apart = bool(own) and all(own[d] == new[i] for d, i in zip(source, theirs, strict=True))
         dims.extend([(d,) for d in source] if apart else [source] * len(theirs))  # merged before, and now as it was
     return x.derived(layouts, dims)
+
+
+def _head_moved(env: Env, x: Value, new: tuple[int, ...]) -> list[Layout]:
+    """The layouts of views of `nn.MultiheadAttention` whose shapes say nothing of the heads, where there is one.
+
+    (T, N, heads * E) -> (T, N * heads, E), and back to (T * N, heads * E); (N * heads, T, E) -> (N, heads, T, E), and
+    back. For other views: none.
+    """
+    old = x.shape
+    if x.source or len(old) not in (3, 4):
+        return []
+    if len(old) == 4:
+        batch, heads, *rest = x.layouts
+        return [product([batch, heads]), *rest] if new == (old[0], *old[2:]) and env.is_single(heads) else []
+    if new == (old[0], 1, *old[1:]) and env.is_single(x.layouts[0]):
+        return [*env.split(x.layouts[0], [old[0], 1], ["width", "single"]), *x.layouts[1:]]
+    steps, batch, last = x.layouts
+    if new == old and not env.is_single(steps):
+        heads, row = env.split(last, [1, old[2]], ["single", "width"])
+        return [steps, product([batch, heads]), row]
+    if new == (old[0] * old[1], old[2]) and env.is_single(batch):
+        batch, heads = env.split(batch, [old[1], 1], ["width", "single"])
+        return [product([steps, batch]), product([heads, last])]
+    return []
 
 
 def _aligned(
@@ -222,6 +248,9 @@ def expand(env: Env, x: Value, shape: Sequence[int], **kwargs: Any) -> Outcome:
     new = env.outs[0]
     added = len(new) - len(x.layouts)
     layouts: list[Layout] = [env.elastic(n) for n in new[:added]]
+    if env.in_one_head() and new == x.shape and len(new) == 4 and new[1] == 1 and x.layouts[1] == ONE:
+        batch, _, *rest = x.layouts  # a mask for all heads
+        return x.derived([batch, env.count(1), *rest], ())
     for layout, before, after in zip(x.layouts, x.shape, new[added:], strict=True):
         if before != after:
             env.keep(layout, "one value is broadcast over all channels")

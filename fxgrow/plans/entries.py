@@ -14,6 +14,7 @@ from ..base.roles import Role, TensorKind
 from ..base.structures import ArgumentPath
 from ..base.version import __version__
 from ..layouts.layout import Layout
+from ..model.example_data import CallData
 from ..model.tree import Mode
 
 DROP = "drop"
@@ -29,6 +30,19 @@ class MadeWith:
     fxgrow: str = __version__
     torch: str = torch.__version__.partition("+")[0]
     python: str = platform.python_version()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanForm:
+    """A further form of inputs that a plan was made with.
+
+    Attributes:
+        example: The inputs as data, tensors by shape and dtype; None where they hold something else.
+        code: A fingerprint of what the model computes for them.
+    """
+
+    example: CallData | None
+    code: str
 
 
 def decode_layouts(data: Any, path: str) -> tuple[Layout, ...]:

@@ -23,8 +23,8 @@ from ..base.wording import a_type
 from ..errors import PlanError
 from ..layouts.index_map import index_map
 from ..layouts.layout import Layout, atoms, measure
-from ..model.example_data import CallData, call_from_data, why_invalid
-from ..model.example_inputs import ModelInputs, brief
+from ..model.example_data import CallData, why_invalid
+from ..model.example_inputs import brief
 from ..model.fixed_sizes import FixedSize
 from ..model.tree import Output
 from ..spec.parse import parse
@@ -36,6 +36,7 @@ from .entries import (
     Edit,
     IoDimPlan,
     MadeWith,
+    PlanForm,
     Recount,
     Resize,
     Skipped,
@@ -82,6 +83,7 @@ class Plan:
         stored: The tensors of the teacher's `state_dict`; empty in plans of versions before 1.3.
         order: Where the student has new modules, its parameters, each once, in the order of `named_parameters()`. Empty
             in plans of versions before 1.6.
+        forms: Further forms of inputs that it was made with; empty in plans of versions before 1.8.
         next: The plan for the student that this one makes.
         sizes: The sizes that inputs of the student must have, because its code mixes them with widths that grow.
         costs: What each module costs before and after growth; empty in plans of versions before 1.5. Comparisons of
@@ -112,6 +114,7 @@ class Plan:
     sizes: tuple[FixedSize, ...] = ()
     stored: tuple[Stored, ...] = ()
     order: tuple[str, ...] = ()
+    forms: tuple[PlanForm, ...] = ()
     next: Plan | None = None
     costs: tuple[LayerCost, ...] = field(default=(), compare=False)
     made_with: MadeWith = field(default_factory=MadeWith, compare=False)
@@ -354,7 +357,8 @@ class Plan:
             validation.check_stated(step.stated)
             validation.check_costs(step.costs)
             validation.check_order(step.order)
-            reason = why_invalid(step.example) if step.example is not None else ""
+            examples = [one for one in (step.example, *[form.example for form in step.forms]) if one is not None]
+            reason = next(filter(None, map(why_invalid, examples)), "")
             if reason:
                 raise PlanError(f"the plan's example inputs are none: {reason}")
 
@@ -395,16 +399,3 @@ class Plan:
             yield ("changed", "how", "exact in"), changed
         if self.skipped:
             yield ("left as it is", "why"), [(w.name, w.reason) for w in self.skipped]
-
-
-def example_of(plan: Plan, tensors: Iterable[Tensor]) -> ModelInputs | None:
-    """The example inputs that a plan was made with, on the meta device; None where it could not hold them.
-
-    Args:
-        plan: The plan.
-        tensors: Those of the model, which say the dtype.
-    """
-    if plan.example is None:
-        return None
-    dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.get_default_dtype())
-    return call_from_data(plan.example, dtype)

@@ -96,12 +96,12 @@ def watched(root: nn.Module, tape: Tape, modules: Paths) -> Iterator[None]:
 
     def leave(module: nn.Module, args: Any, *more: Any) -> None:
         *named, result = more  # torch leaves the keywords out where the module failed
-        kwargs = named[0] if named else {}
-        if id(module) in paths:
-            tape.left(module, _by_position(module, args, kwargs), result)
         before = stack.pop()
-        if sys.exc_info()[1] is outer:  # else the place where it failed is what counts
-            tape.site, tape.inside, tape.module, tape.called = before
+        if sys.exc_info()[1] is not outer:  # it failed: it returns nothing, and the place is what counts
+            return
+        if id(module) in paths:
+            tape.left(module, _by_position(module, args, named[0] if named else {}), result)
+        tape.site, tape.inside, tape.module, tape.called = before
 
     handles: list[RemovableHandle] = []
     try:

@@ -25,12 +25,13 @@ from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, only_atom
 from ..model.call_args import bind
 from ..model.copies import clone_shared, named_parameters, named_tensors
-from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of, brief
+from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of, brief, inputs_hint
 from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe
 from ..model.tree import MODES, Mode, graph_for
-from ..plans.growth_plan import Plan, example_of
+from ..plans.examples import example_of
+from ..plans.growth_plan import Plan
 from ..rewrite.lineage import plan_between
 from ..rewrite.student_inputs import old_outputs, padded, padded_inputs
 from ..solver.io_widths import free_io_dims
@@ -132,7 +133,8 @@ def _result(who: str, model: nn.Module, inputs: ModelInputs, mode: Mode) -> Any:
     except GrowError:
         raise
     except Exception as error:
-        raise GrowError(f"the {who} does not run on {inputs} in {mode} mode: {in_words(error)}") from error
+        hint = inputs_hint((inputs.args, dict(inputs.kwargs)))
+        raise GrowError(f"the {who} does not run on {inputs} in {mode} mode: {in_words(error)}{hint}") from error
 
 
 def _rounding(teacher: nn.Module, inputs: ModelInputs, modes: Sequence[Mode]) -> dict[str, float]:

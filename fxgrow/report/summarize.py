@@ -20,7 +20,8 @@ from ..layouts.layout import atoms, show
 from ..model.copies import named_tensors
 from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
 from ..plans.entries import TensorPlan
-from ..plans.growth_plan import Plan, example_of
+from ..plans.examples import example_of
+from ..plans.growth_plan import Plan
 from ..rewrite.lineage import plan_between, plan_of
 from ..rewrite.student import check_code
 from ..rewrite.student_inputs import padded_inputs

@@ -10,9 +10,10 @@ from ..base.progress import step
 from ..capture.ladder import trace_model
 from ..errors import PlanError
 from ..model.copies import named_tensors
-from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
+from ..model.example_inputs import ExampleInputs, Forms, ModelInputs, arguments_of
 from ..model.supported import check_supported
-from ..plans.growth_plan import Plan, example_of
+from ..plans.examples import examples_of
+from ..plans.growth_plan import Plan
 from .student import check_code, student_of
 from .student_inputs import padded_inputs
 from .tensors import check_tensors
@@ -47,7 +48,8 @@ def apply_plans(
         with step(f"plan {number} of {len(chain.steps)}" if chain.next is not None else "applying"):
             larger = (one or apply_one)(plan, student, example, calibration)
         if example is not None and plan.io_dims:
-            example = padded_inputs([plan], student, ModelInputs(*arguments_of(example)))
+            forms = [padded_inputs([plan], student, form) for form in _forms(example)]
+            example = Forms(*forms)
         student = larger
     return student
 
@@ -62,9 +64,19 @@ def apply_one(
     check_supported(model)
     tensors = named_tensors(model)
     check_tensors(plan, tensors)
-    example = example_inputs if example_inputs is not None else example_of(plan, tensors.values())
-    if example is None:
+    planned = examples_of(plan, tensors.values())
+    given = planned if example_inputs is None else [*_forms(example_inputs), *planned[len(_forms(example_inputs)) :]]
+    if len(given) > len(planned):
+        raise PlanError(f"example_inputs have {len(given)} forms; the plan was made with {len(planned)}")
+    examples = [example for example in given if example is not None]
+    if len(examples) < len(given):
         raise PlanError("the plan could not hold its example inputs, which are no plain data: give example_inputs")
-    traced = trace_model(model, example, leaf_modules=plan.leaf_modules, output=plan.output)
-    check_code(plan, traced)
-    return student_of(traced, plan, model, calibration)
+    first, *others = [
+        trace_model(model, example, leaf_modules=plan.leaf_modules, output=plan.output) for example in examples
+    ]
+    check_code(plan, first, others)
+    return student_of(first, plan, model, calibration)
+
+
+def _forms(example: ExampleInputs) -> tuple[ModelInputs, ...]:
+    return example.examples if isinstance(example, Forms) else (ModelInputs(*arguments_of(example)),)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,13 +29,19 @@ from .student_inputs import padded
 from .tensors import check_tensors, replacements
 
 
-def check_code(plan: Plan, traced: Traced) -> None:
+def check_code(plan: Plan, traced: Traced, forms: Sequence[Traced] | None = None) -> None:
     """Whether a model runs the code that a plan was made for.
+
+    Args:
+        plan: The plan.
+        traced: The model on the first form of inputs.
+        forms: The same on all further ones; None: these are not looked at.
 
     Raises:
         PlanError: It does not.
     """
-    if traced.fingerprint() != plan.code:
+    codes = [plan.code] if forms is None else [plan.code, *[form.code for form in plan.forms]]
+    if [one.fingerprint() for one in (traced, *(forms or ()))] != codes:
         here, there = MadeWith().torch, plan.made_with.torch
         versions = f" (or torch {here} computes it by other calls than {there}, which the plan was made with)"
         raise PlanError(

@@ -40,6 +40,10 @@ def free_io_dims(graph: WidthGraph, requests: Iterable[object]) -> tuple[WidthGr
     asked = [request for request in requests if isinstance(request, Inputs | Outputs)]
     if not asked:
         return graph, ()
+    if graph.forms and any(isinstance(request, Outputs) for request in asked):
+        raise PlanError(
+            "Outputs takes one form of inputs: in each form the model may return other tensors; give that one alone"
+        )
     inputs = [(request, find_input(graph, request)) for request in asked if isinstance(request, Inputs)]
     lifted = Lifted(frozenset((channels.name, channels.dim) for _, channels in inputs))
     if inputs:

@@ -86,13 +86,14 @@ class _Following:
                     raise _Reason(f"it is a part of a larger dimension of {tensor.name}")
                 if self.name in atoms(layout) and not kinds[tensor.name].is_floating_point():
                     raise _Reason(f"{tensor.name} holds integers, which have no mean")
-        for mode in self.widths.traced.modes:
-            self._run(mode)
+        for form in self.widths.each_form():
+            for mode in form.traced.modes:
+                self._run(form, mode)
         return MeanChannels(self._parts(), tuple(dict.fromkeys(self.norms)))
 
-    def _run(self, mode: Mode) -> None:
+    def _run(self, form: WidthGraph, mode: Mode) -> None:
         self.states = {}
-        for call, prediction in zip(self.widths.calls[mode], self.widths.predictions[mode], strict=True):
+        for call, prediction in zip(form.calls[mode], form.predictions[mode], strict=True):
             flow = prediction.flow
             if any(self.name in atoms(la) for _, value in (*flow.ins, *flow.outs) for la in value.layouts):
                 operator = call.op._schema.name.partition("::")[2]

@@ -19,7 +19,7 @@ from ..methods.registry import chosen, offered
 from ..model.copies import stored
 from ..model.example_data import call_to_data
 from ..model.tree import Mode, module_at
-from ..plans.entries import Edit, IoDimPlan, MeanFill, Resize, Skipped, Stored, TensorPlan, Width
+from ..plans.entries import Edit, IoDimPlan, MeanFill, PlanForm, Resize, Skipped, Stored, TensorPlan, Width
 from ..plans.growth_plan import Plan
 from ..spec.budget import Budget
 from ..spec.parse import Widen, to_json
@@ -67,8 +67,9 @@ def plan_widths(
     named = {name for t in tensors for layout in t.layouts for name in atoms(layout)}
     return Plan(
         model=widths.traced.class_name,
-        inputs=str(widths.traced.inputs),
+        inputs=widths.traced.inputs_in_words,
         example=call_to_data(widths.traced.inputs),
+        forms=tuple(PlanForm(call_to_data(form.inputs), form.fingerprint()) for form in widths.traced.forms),
         leaf_modules=tuple(sorted(widths.traced.asked)),
         output=widths.traced.output,
         code=widths.traced.fingerprint(),

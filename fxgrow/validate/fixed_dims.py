@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from torch import Tensor
+
+from ..errors import PlanError
+from ..infer.forms import dims_apart
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import atoms
 from ..model.call_args import labelled
@@ -21,10 +25,14 @@ def fixed_sizes(widths: WidthGraph, plan: Plan, departs: Callable[[WidthGraph], 
         widths: Of the teacher.
         plan: For these.
         departs: Whether the student departs from the plan on the inputs of other widths.
+
+    Raises:
+        PlanError: It would have to keep to two sizes of one dimension.
     """
-    arguments = widths.traced.arguments
-    given = zip(named_inputs(arguments).items(), labelled(arguments), strict=True)
-    inputs = {name: (label, tensor) for (name, tensor), label in given}
+    inputs: dict[str, tuple[str, Tensor]] = {}
+    for form in (widths.traced, *widths.traced.forms):
+        given = zip(named_inputs(form.arguments).items(), labelled(form.arguments), strict=True)
+        inputs = {name: (label, tensor) for (name, tensor), label in given} | inputs
     growing = {width.name for width in plan.grown_widths}
     found: dict[FixedSize, None] = {}
     dims = [
@@ -34,7 +42,13 @@ def fixed_sizes(widths: WidthGraph, plan: Plan, departs: Callable[[WidthGraph], 
         for dim in one.dims
     ]
     dims += [dim for one in widths.trials if growing and departs(widths.elsewhere(one)) for dim in sorted(one.changed)]
+    apart = dims_apart(widths.traced)
     for name, dim in dims:
+        if (name, dim) in apart:
+            raise PlanError(
+                f"the code mixes sizes of {inputs[name][0]} with widths, and the forms of inputs differ in these: give "
+                "forms of equal sizes"
+            )
         label, tensor = inputs[name]
         size = tensor.ndim if dim == NUMBER_OF_DIMENSIONS else tensor.shape[dim]
         found[FixedSize(label, dim, size)] = None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
-from ..base.isolation import no_collection
+from ..base.isolation import no_collection, silent
 from ..base.progress import step
 from ..depth.owners import Owners
 from ..depth.plan_depth import plan_depth
@@ -181,7 +181,7 @@ def plan_until_valid(
             repaired = repairs.on(widths)
             asked = requests if sized is None else sized(repaired, io_growths)
             proposal = plan_widths(repaired, asked, seed=seed, method=method, io_growths=io_growths)
-            verdict = check_conformance(*_on_meta(widths, proposal), widths, proposal)
+            verdict = _verdict(widths, proposal)
             if not verdict.mismatches:
                 return _complete(_accepted(widths, proposal, repairs, verdict), widths, requests)
             _repair(repairs, repaired, proposal, verdict)
@@ -209,7 +209,8 @@ def _accepted(widths: WidthGraph, proposal: Plan, repairs: _Repairs, verdict: Ve
     edits = (*proposal.edits, *(Edit(mode, node, (DROP,), 0) for mode, node in verdict.obsolete))
 
     def departs(other: WidthGraph) -> bool:
-        return bool(check_conformance(*_on_meta(widths, proposal), other, proposal).mismatches)
+        with silent():
+            return bool(check_conformance(*_on_meta(other, proposal), other, proposal).mismatches)
 
     sizes = fixed_sizes(widths, proposal, departs)
     notes = (*proposal.notes, *[KEPT_SIZES] * bool(sizes))
@@ -275,10 +276,13 @@ def _with_depth(proposal: Plan, widths: WidthGraph, requests: Sequence[Widen | R
         check_changes(_on_meta(widths, proposal), _on_meta(widths, complete), widths, complete)
         return complete
     kernels = replace(proposal, changes=tuple([change for change in complete.changes if not change.new_paths]))
-    check_changes(_on_meta(widths, proposal), _on_meta(widths, kernels), widths, kernels)
+    for form in widths.each_form():
+        check_changes(_on_meta(form, proposal), _on_meta(form, kernels), form, kernels)
     if kernels.changes == complete.changes:
         return complete
-    outputs = check_clones(_on_meta(widths, kernels), _on_meta(widths, complete), widths, complete)
+    outputs, *_ = [
+        check_clones(_on_meta(form, kernels), _on_meta(form, complete), form, complete) for form in widths.each_form()
+    ]
     return replace(complete, clone_outputs=outputs)
 
 
@@ -291,7 +295,7 @@ def _with_stated_sizes(plan: Plan, widths: WidthGraph) -> Plan:
 
     def departs(chosen: tuple[StatedSize, ...]) -> bool:
         proposal = replace(wider, stated=chosen)
-        return bool(check_conformance(*_on_meta(widths, proposal), widths, proposal).mismatches)
+        return bool(_verdict(widths, proposal).mismatches)
 
     if stated and departs(stated):  # the forward reads one of them after all
         kept = tuple([size for size in stated if not departs((size,))])
@@ -299,6 +303,16 @@ def _with_stated_sizes(plan: Plan, widths: WidthGraph) -> Plan:
         stale += tuple([f"{s.module}.{s.name} ({s.old})".lstrip(".") for s in stated if s not in kept])
         stated = kept
     return with_stated_sizes(plan, stated, stale)
+
+
+def _verdict(widths: WidthGraph, plan: Plan) -> Verdict:
+    """The check of the plan's student on every form of inputs."""
+    verdicts = [check_conformance(*_on_meta(form, plan), form, plan) for form in widths.each_form()]
+    return Verdict(
+        tuple(dict.fromkeys(mismatch for one in verdicts for mismatch in one.mismatches)),
+        tuple(dict.fromkeys(guard for one in verdicts for guard in one.obsolete)),
+        frozenset().union(*[one.reached for one in verdicts]),
+    )
 
 
 def _on_meta(widths: WidthGraph, plan: Plan) -> Student:
