@@ -209,6 +209,20 @@ def test_the_arrow_keys_reach_every_box(name: str, level: str, pages: Any, scree
     assert len(reached) == screen.count("#picture .node")
 
 
+WHOLE = """() => { // boxes that are whole in a part of the picture, parts
+  const parts = [...document.querySelectorAll("#print svg")]
+    .map((svg) => svg.getAttribute("viewBox").split(" ").map(Number));
+  const { e, f } = document.querySelector("#picture g.graph").transform.baseVal.consolidate().matrix;
+  const within = (low, size, from, length) => low >= from && low + size <= from + length;
+  const whole = [...document.querySelectorAll("#picture .node")].filter((node) => {
+    const box = node.querySelector("path, polygon, ellipse").getBBox();
+    return parts.some(([x, y, width, height]) =>
+      within(box.x + e, box.width, x, width) && within(box.y + f, box.height, y, height));
+  });
+  return [whole.length, parts.length];
+}"""
+
+
 def test_a_dark_page_prints_light(pages: Any, screen: Reader) -> None:
     _open(screen, pages("swin")[0])
     colours = """() => [document.body, document.querySelector("#picture .node.grows path")].map((one) => {
@@ -219,6 +233,9 @@ def test_a_dark_page_prints_light(pages: Any, screen: Reader) -> None:
     assert screen.page.evaluate(colours) != light
     screen.page.emulate_media(media="print")
     assert screen.page.evaluate(colours) == light
+    screen.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert screen.page.evaluate(WHOLE) == [screen.count("#picture .node"), 2]
+    screen.page.evaluate("dispatchEvent(new Event('afterprint'))")
     screen.page.emulate_media(media="screen")
 
 
