@@ -93,8 +93,8 @@ def summary(
         progress: As for `trace`.
 
     Returns:
-        A table, also for notebooks and for `rich.print`; its `rows` are data. `to_text(80)` fits a terminal;
-        `to_markdown()` and `to_csv()` are for other programs.
+        A table, also for notebooks and for `rich.print`; its `rows` are data. Printed it fits 80 columns;
+        `to_text(120)` fits 120, and `to_markdown()` and `to_csv()` are for other programs.
 
     Raises:
         GrowError: `model` is none of these, or the teacher is not the plan's, or a model does not run.
@@ -103,7 +103,7 @@ def summary(
         >>> import torch, fxgrow
         >>> teacher = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
         >>> student = fxgrow.grow(teacher, {"0": 12}, torch.randn(2, 4))
-        >>> print(fxgrow.summary(student, teacher=teacher))
+        >>> print(fxgrow.summary(student, teacher=teacher).to_text(100))
         Sequential: 1 width grows; inputs float[2, 4]
         layer  type    width group  width    parameters  FLOPs       why it stays
         -----  ------  -----------  -------  ----------  ----------  ----------------------------

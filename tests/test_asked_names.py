@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxgrow
+from fxgrow.base.rng import named_generator
+from fxgrow.drawing.html import data_of
 from fxgrow.infer.groups import can_grow
+from fxgrow.infer.names import part_name
+from fxgrow.infer.renamed import in_names_of, renamed
 from fxgrow.infer.width_graph import WidthGraph
 from tests.check import assert_exact, randomise
 from tests.nets import NETS
@@ -251,7 +255,10 @@ def test_any_layer_of_a_width_takes_the_heads_along(attention: type[nn.Module], 
 
 def test_what_is_taken_along_is_said() -> None:
     plan = fxgrow.plan(fxgrow.widths(_around_attention(), torch.randn(2, 5, 3)), {"0": 16})
-    assert "groups of 1 grows to 4 with 0: the model's code states a size" in str(plan)
+    assert any(
+        note.startswith("num_heads of 1.layers.0.self_attn grows to 4 with 0: the model's code states a size")
+        for note in plan.notes
+    )
 
 
 # -- containers ---------------------------------------------------------------------------------------
@@ -283,7 +290,7 @@ def test_a_glob_over_modules_means_the_widths_inside(pattern: str) -> None:
     _exact(Transformer, {pattern: 1.5}, _tokens(*TOKENS), shapes)
     plan = fxgrow.plan(fxgrow.widths(Transformer(), _tokens(*TOKENS)), {pattern: 1.5})
     (left,) = plan.skipped
-    assert left.name == "place #3", "by which name it can be asked for"
+    assert left.name == "embed", "by which name it can be asked for"
     assert "place, embed, blocks.0.attn.proj and 1 more make this one, too" in left.reason
 
 
@@ -368,5 +375,97 @@ def test_groups_of_a_convolution_can_be_asked_for_by_their_name() -> None:
 
 def test_a_width_with_another_name_is_close() -> None:
     widths = fxgrow.widths(nn.Sequential(nn.Embedding(10, 8), nn.Linear(8, 4)), _tokens(*TOKENS))
-    with pytest.raises(fxgrow.PlanError, match=r"'0 #3' matches no layer or parameter; close: 0 #2"):
-        fxgrow.plan(widths, {"0 #3": 2.0})
+    with pytest.raises(fxgrow.PlanError, match=r"'rows of O' matches no layer or parameter; close: rows of 0"):
+        fxgrow.plan(widths, {"rows of O": 2.0})
+
+
+# -- what widths are called ---------------------------------------------------------------------------
+
+
+def _named(widths: WidthGraph) -> dict[str, int]:
+    return {group.name: group.size for group in widths.groups}
+
+
+def test_widths_of_a_transformer_have_names_that_a_person_gives_them() -> None:
+    names = _named(fxgrow.widths(Transformer(), _tokens(*TOKENS)))
+    expected = {"embed": 8, "rows of embed": 10, "heads of blocks.0.attn.qkv": 2, "blocks.1.attn.qkv per head": 4}
+    assert expected.items() <= names.items()
+    assert {"blocks.0.mlp.fc1": 12, "head": 3}.items() <= names.items()
+
+
+def test_the_stream_is_named_after_the_layer_that_makes_it_and_not_after_a_token() -> None:
+    names = _named(fxgrow.widths(Tokens(), _numbers((2, 5, 3))[0].float()))
+    assert names["stem"] == 8
+    assert not any(name.startswith("cls_token #") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("place", "size", "name"),
+    [
+        ("attn.qkv.weight[1][8:][:4]", 4, "attn.qkv[8:12]"),
+        ("attn.qkv.weight[0][4:][4:]", 8, "attn.qkv[8:16]"),
+        ("c_attn.weight[1][:8]", 8, "c_attn[0:8]"),
+        ("qkv[:3]", 3, ""),
+        ("pos_embed[1]", 7, ""),
+        ("conv.weight[2]", 3, ""),
+    ],
+)
+def test_parts_of_a_layer_are_named_by_their_channels(place: str, size: int, name: str) -> None:
+    assert part_name(place, size) == name
+
+
+FORMER = {
+    "tokens": (Tokens, ((2, 5, 3),), {"cls_token #3": "stem"}),
+    "transformer": (
+        Transformer,
+        None,
+        {"place #3": "embed", "groups of reshape at blocks.0.attn #2": "heads of blocks.0.attn.qkv"},
+    ),
+    "attention": (_around_attention, ((2, 5, 3),), {"groups of 1": "num_heads of 1.layers.0.self_attn"}),
+}
+
+
+@pytest.mark.parametrize("what", FORMER)
+def test_the_names_that_earlier_versions_printed_mean_the_same(what: str) -> None:
+    make, shapes, names = FORMER[what]
+    inputs = _tokens(*TOKENS) if shapes is None else tuple(x.float() for x in _numbers(*shapes))
+    widths = fxgrow.widths(make(), inputs)
+    for former, name in names.items():
+        assert widths.named(former) == name
+        assert widths.width(former) == widths.width(name)
+        assert widths.state(former) == widths.state(name)
+        assert widths.why(former) == widths.why(name)
+        plans = [fxgrow.plan(widths, {one: 2.0}) for one in (former, name)]
+        assert plans[0].tensors == plans[1].tensors
+        assert plans[0].groups == plans[1].groups
+        assert any(width.name == name for width in plans[0].grown_widths)
+    every = {group.former: group.name for group in widths.groups if group.former}
+    assert names.items() <= every.items()
+    for former in every:
+        assert "matches no" not in _refusal(widths, former)
+
+
+def test_new_channels_are_drawn_as_under_the_former_name() -> None:
+    free = nn.Sequential(nn.Embedding(10, 8), nn.Linear(8, 4))
+    (grown,) = fxgrow.plan(fxgrow.widths(free, _tokens(3, 6)), {"0": 13}, seed=3).grown_widths
+    start = int(torch.randint(8, (), generator=named_generator(3, "0 #2")))
+    assert grown.copies == tuple((start + i) % 8 for i in range(5))
+
+
+def test_a_plan_of_an_earlier_version_is_read_in_the_names_of_this_one() -> None:
+    torch.manual_seed(0)
+    teacher, inputs = randomise(Transformer().double()), _tokens(*TOKENS)
+    widths = fxgrow.widths(teacher, inputs)
+    plan = fxgrow.plan(widths, {"*mlp*": 1.5, "embed": 2.0})
+    formerly = {group.name: group.former or group.name for group in widths.groups_by_name.values()}
+    older = fxgrow.Plan.from_json(renamed(plan, formerly).to_json())
+    assert {width.name for width in older.grown_widths} != {width.name for width in plan.grown_widths}
+    assert in_names_of(widths, older).groups == plan.groups
+    student = fxgrow.apply(older, teacher, inputs)
+    assert_exact(teacher, student, inputs, 1e-10)
+    report = fxgrow.verify(teacher, student, inputs)
+    assert len(report.nodes) == len(fxgrow.verify(teacher, fxgrow.apply(plan, teacher, inputs), inputs).nodes) > 20
+    assert fxgrow.summary(older, teacher=widths).rows == fxgrow.summary(plan, teacher=widths).rows
+    pages = [fxgrow.draw((widths, one)).page for one in (older, plan)]
+    assert data_of(pages[0])["changes"] == data_of(pages[1])["changes"]
+    assert data_of(pages[0])["title"] == data_of(pages[1])["title"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
 import runpy
 import shutil
+from collections import Counter
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +16,7 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import fxgrow
@@ -517,6 +519,28 @@ def test_without_a_path_a_drawing_is_an_object(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_said_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none/a\.html"):
         fxgrow.draw(nn.Linear(2, 2), tmp_path / "none" / "a.html", example_inputs="nothing is run on this")
+
+
+def test_mermaid_draws_a_width_that_many_layers_share_as_a_spine(tmp_path: Path) -> None:
+    class Stream(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.ModuleList(nn.Linear(8, 9 + i) for i in range(12))
+            self.b = nn.ModuleList(nn.Linear(9 + i, 8) for i in range(12))
+
+        def forward(self, x: Tensor) -> Tensor:
+            for a, b in zip(self.a, self.b, strict=True):
+                x = x + b(torch.relu(a(x)))
+            return x
+
+    model = nn.Sequential(nn.Linear(4, 8), Stream(), nn.Linear(8, 2))
+    drawn = fxgrow.draw(model, tmp_path / "a.mmd", level="groups", example_inputs=torch.zeros(2, 4))
+    lines = drawn.read_text(encoding="utf-8").splitlines()
+    thick = [line.split() for line in lines if " === " in line]
+    assert len(thick) >= 3
+    assert all(one[2] == other[0] for one, other in itertools.pairwise(thick)), "one column"
+    readers = Counter(line.split()[0] for line in lines if " --> " in line or " -->|" in line)
+    assert max(readers.values()) <= 4
 
 
 def test_more_than_mermaid_shows_is_refused(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_box_of_many_opens_into_a_spine_and_closes(pages: Any, screen: Reader)
     assert seen["text"] >= LEAST
     assert screen.page.evaluate("document.activeElement.closest('#picture') !== null"), "the focus is on what opened"
     opened = screen.page.evaluate("document.activeElement.dataset.path")
-    assert opened == "groups of encoder.layers.encoder_layer_0.self_attention"
+    assert opened == "num_heads of encoder.layers.encoder_layer_0.self_attention"
     screen.page.keyboard.press("e")
     _until(screen, f"document.querySelectorAll('#picture .node').length === {folded}")
     assert "×12" in screen.page.evaluate("document.activeElement.textContent")
@@ -209,6 +209,20 @@ def test_the_arrow_keys_reach_every_box(name: str, level: str, pages: Any, scree
     assert len(reached) == screen.count("#picture .node")
 
 
+WHOLE = """() => { // boxes that are whole in a part of the picture, parts
+  const parts = [...document.querySelectorAll("#print svg")]
+    .map((svg) => svg.getAttribute("viewBox").split(" ").map(Number));
+  const { e, f } = document.querySelector("#picture g.graph").transform.baseVal.consolidate().matrix;
+  const within = (low, size, from, length) => low >= from && low + size <= from + length;
+  const whole = [...document.querySelectorAll("#picture .node")].filter((node) => {
+    const box = node.querySelector("path, polygon, ellipse").getBBox();
+    return parts.some(([x, y, width, height]) =>
+      within(box.x + e, box.width, x, width) && within(box.y + f, box.height, y, height));
+  });
+  return [whole.length, parts.length];
+}"""
+
+
 def test_a_dark_page_prints_light(pages: Any, screen: Reader) -> None:
     _open(screen, pages("swin")[0])
     colours = """() => [document.body, document.querySelector("#picture .node.grows path")].map((one) => {
@@ -219,6 +233,9 @@ def test_a_dark_page_prints_light(pages: Any, screen: Reader) -> None:
     assert screen.page.evaluate(colours) != light
     screen.page.emulate_media(media="print")
     assert screen.page.evaluate(colours) == light
+    screen.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert screen.page.evaluate(WHOLE) == [screen.count("#picture .node"), 2]
+    screen.page.evaluate("dispatchEvent(new Event('afterprint'))")
     screen.page.emulate_media(media="screen")
 
 
@@ -357,6 +374,25 @@ ENDS = """() => {
   const ends = paths.flatMap((path) => [point(path, 0), point(path, path.getTotalLength())]);
   return { number: paths.length, far: ends.filter((one) => !near(one)).length };
 }"""
+
+
+def test_arrows_that_pass_many_boxes_are_drawn_beside_the_layout_of_a_notebook(cell: Any, screen: Reader) -> None:
+    """Each layer of a DenseNet reads all before it."""
+    screen.complaints.clear()
+    cell("densenet")
+    frame = screen.page.frames[1]
+    frame.locator("#title").click()
+    for key in "4x":
+        screen.page.keyboard.press(key)
+        frame.wait_for_selector("body[data-shown='ops after']", timeout=60_000)
+    frame.wait_for_selector("#n434", timeout=60_000)
+    seen, ends = frame.evaluate(READ), frame.evaluate(ENDS)
+    assert (seen["overlap"], seen["outside"], ends["far"]) == (0, [], 0)
+    assert ends["number"] == frame.evaluate("document.querySelectorAll('#picture .edge').length") > 900
+    view = frame.evaluate("document.querySelector('#picture svg').viewBox.baseVal.width")
+    reach = frame.evaluate("document.querySelector('#picture g.graph').getBBox().width")
+    assert reach <= view < 4000
+    assert screen.complaints == []
 
 
 FAILS = (

@@ -165,6 +165,28 @@ def test_the_search_finds_the_width_of_a_new_layer(reader: Reader) -> None:
     assert reader.page.locator("#hits").inner_text() == "0 found"
 
 
+def test_the_search_answers_kernels(reader: Reader) -> None:
+    """At groups a layer is an arrow; the width that it makes answers."""
+    assert _hits(reader, "kernel") == _hits(reader, "3x3 -> 5x5") == _hits(reader, "5×5") == ["blocks.0.conv1"]
+    assert len(_hits(reader, "3x3")) > 1
+    assert _hits(reader, "7x7") == []
+    _to(reader, "layers")
+    assert _hits(reader, "kernel") == _hits(reader, "3x3->5x5") == ["blocks.0.conv1"]
+    assert len(_hits(reader, "conv2d 3*3")) > 1
+    _to(reader, "blocks")
+    (block,) = _hits(reader, "kernel")
+    assert "blocks.0.conv1".startswith(block.partition("…")[0])
+
+
+def test_the_row_of_a_larger_kernel_has_its_sign(reader: Reader) -> None:
+    sign = reader.page.locator("#rows button[data-kind=kernel] .sign.kernel")
+    assert sign.count() == 1
+    assert sign.bounding_box() is not None
+    boxes = [sign.bounding_box(), reader.page.locator("#rows button[data-kind=width] .swatch").first.bounding_box()]
+    assert boxes[0]["width"] == boxes[1]["width"]
+    assert boxes[0]["x"] == boxes[1]["x"]
+
+
 def test_the_search_says_where_else_it_would_find_something(reader: Reader) -> None:
     assert _hits(reader, "Linear") == []  # types are those of modules
     assert reader.page.locator("#hits").inner_text() == "0 found; 1 at blocks"

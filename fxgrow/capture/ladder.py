@@ -123,7 +123,7 @@ def _trace_example(model: nn.Module, example: ExampleInputs, leaves: frozenset[s
             why = str(error), error.__cause__
     if meta_trace is not None:
         return meta_trace
-    advice = "; if it asks for the numbers in a tensor, give real example_inputs" if on_meta else ""
+    advice = "; if its control flow depends on tensor values, give real example_inputs" if on_meta else ""
     raise TraceError(f"{why[0]}{advice}") from why[1]
 
 

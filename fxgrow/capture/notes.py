@@ -13,10 +13,10 @@ from ..model.walk import named_modules
 from .proxy import guard
 
 NUMBERS = (
-    "the model asks for the numbers in tensors, so it was run for real; what it does for other numbers than the "
-    "example's was not looked at"
+    "control flow depends on tensor values, so the model was run on the example inputs; other values may take a path "
+    "that was not analysed"
 )
-UNSEEN = " (what it does for other kinds of input was not looked at)"
+UNSEEN = " (only the path taken by the example inputs was analysed)"
 
 
 def notes_of(

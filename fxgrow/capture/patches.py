@@ -1,4 +1,4 @@
-"""Beside the tracer: what a graph would lose is refused, and what gives no proxy a chance is replaced."""
+"""Patches active while tracing (`len`, `isinstance`, factories), and checks for side effects no graph can hold."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FACTORIES = (
 )  # fmt: skip
 
 
-# -- what a graph would lose ---------------------------------------------------------------------------
+# -- side effects that a graph cannot hold -------------------------------------------------------------
 
 
 FROZEN = "forward draws a random number that a graph would freeze"
@@ -74,7 +74,7 @@ def _python_random_state() -> tuple[Any, ...]:
     return random.getstate(), bytes(state[1]), state[2]
 
 
-# -- what Python gives no proxy a chance to see --------------------------------------------------------
+# -- calls that Python does not hand to a proxy ---------------------------------------------------------
 
 
 @contextmanager

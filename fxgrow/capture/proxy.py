@@ -302,7 +302,7 @@ class MetaProxy(fx.Proxy):
         """The plain value, where it does not depend on the numbers in a tensor."""
         value = self.node.meta[VALUE]
         if isinstance(value, Tensor):
-            raise TraceError("the code asks for the numbers in a tensor")
+            raise TraceError("the code reads the values in a tensor")
         if depends_on_numbers(self.node):
             raise TraceError("the code asks for a number that was taken out of a tensor")
         return value

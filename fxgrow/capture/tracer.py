@@ -380,7 +380,7 @@ def _guard_form(graph: fx.Graph) -> None:
 
 
 def _is_plain(node: fx.Node) -> bool:
-    """Whether a node only asks for a size: nothing is lost with it where nobody wants to know."""
+    """Whether a node reads a size only; it is removable where it has no users."""
     return node.target in (getattr, operator.getitem) and not isinstance(node.meta[VALUE], Tensor)
 
 

@@ -15,6 +15,8 @@ from typing import Any
 from torch import nn
 
 from .. import api, checkpoint, examine
+from ..base.fitted import paragraph
+from ..base.tables import COLUMNS
 from ..checkpoints.files import opened
 from ..drawing.given import source_of
 from ..drawing.registry import writer
@@ -51,15 +53,16 @@ def widths(args: argparse.Namespace) -> int:
     ]
     traced = graph.traced
     data = {"model": traced.class_name, "inputs": str(traced.inputs), "widths": groups, "notes": traced.notes}
-    return _say(args, "\n\n".join([str(graph), *(f"note: {note}" for note in traced.notes)]), data)
+    notes = [paragraph(f"note: {note}", _room()) for note in traced.notes]
+    return _say(args, "\n\n".join([graph.to_text(_room()), *notes]), data)
 
 
 def why(args: argparse.Namespace) -> int:
     """Print why a width must stay, or why two layers share one."""
     if len(args.names) > 2:
         raise UsageError("why takes one name (why must it stay?) or two (why do they share one width?)")
-    answer = _widths(args).why(*args.names)
-    return _say(args, answer, {"asked": args.names, "answer": answer.splitlines()})
+    answer = _widths(args).explanation(*args.names)
+    return _say(args, paragraph(answer, _room()), {"asked": args.names, "answer": answer.splitlines()})
 
 
 def _asked(args: argparse.Namespace) -> tuple[Widen | Request, ...]:
@@ -81,7 +84,7 @@ def plan(args: argparse.Namespace) -> int:
     made = api.plan(_widths(args, model), requests, seed=args.seed, method=method)
     if args.out:
         Path(args.out).write_text(made.to_json(indent=1) + "\n", encoding="utf-8")
-    return _say(args, f"{made}\n\n{made.cost().totals}", made.to_json(indent=2))
+    return _say(args, f"{made.to_text(_room())}\n\n{made.cost().totals}", made.to_json(indent=2))
 
 
 def summary(args: argparse.Namespace) -> int:
@@ -99,8 +102,7 @@ def summary(args: argparse.Namespace) -> int:
     if not args.json and sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
         importlib.import_module("rich.console").Console().print(layers)
         return FINE
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    return _say(args, layers.to_text(room), layers.data())
+    return _say(args, layers.to_text(_room()), layers.data())
 
 
 def draw(args: argparse.Namespace) -> int:
@@ -248,8 +250,7 @@ def ops(args: argparse.Namespace) -> int:
             f"no operator, rule or family is named {args.pattern!r}; "
             "an operator without a rule pins the widths that reach it"
         )
-    columns = shutil.get_terminal_size((100, 24)).columns
-    text = "\n\n".join(entry.text(columns) for entry in wanted)
+    text = "\n\n".join(entry.text(_room()) for entry in wanted)
     data = [
         {
             "family": entry.family,
@@ -283,6 +284,11 @@ def _widths(args: argparse.Namespace, model: nn.Module | None = None) -> WidthGr
     model = _model(args) if model is None else model
     output: Output = "module" if args.module else "graph"
     return api.widths(model, inputs_of(args.input, model), output=output, leaf_modules=args.leaf)
+
+
+def _room() -> int:
+    """The columns of the terminal; 80 where it is not known."""
+    return shutil.get_terminal_size((COLUMNS, 24)).columns
 
 
 def _say(args: argparse.Namespace, text: str, data: Any) -> int:

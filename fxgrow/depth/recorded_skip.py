@@ -25,7 +25,7 @@ from ..recording.program import ProgramTape, Step, Visit
 from .memo import found_once
 from .replay import Values, copies, replay, stand_in
 
-Place = tuple[int, int]  # the id of a tensor, and the number of calls before which it is looked at
+Place = tuple[int, int]  # the id of a tensor, and the number of calls before which it is read
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ NODE = {"shape": "box", "style": "rounded,filled", "fontname": FONT, "fontsize":
 NODE |= {"margin": "0.12,0.06", "height": "0.3", "width": "0.5"}
 GREY, LIGHT_GREY, NEW = "#59636e", "#8a929c", "#1a7f37"
 LINE, WIDE = 64, 0.6  # letters in a line of the head; the width of one, of its height, in the widest usual font
+WORDED, LEAST_PATH = 27, 14  # letters of a name that has words, and of the path in it at least
 SIGN = 20  # the side of the sign of a larger kernel, points
 EDGE = {"fontname": FONT, "fontsize": "9", "color": GREY, "fontcolor": GREY, "arrowsize": "0.6"}
 
@@ -127,8 +128,18 @@ def _sides(width: float, height: float) -> str:
     return f"FIXEDSIZE='TRUE' WIDTH='{width:.0f}' HEIGHT='{height:.0f}'"
 
 
-def short(path: str, limit: int = 34) -> str:
-    """A path shortened to `limit` characters: the last steps of a long one; a number keeps the step before it."""
+def short(name: str, limit: int = 34) -> str:
+    """A name in about `limit` characters: the words around a path ("heads of", "per head") and the end of the path."""
+    before, of, rest = name.rpartition(" of ")
+    path, _, after = rest.partition(" ")
+    words = len(before + of) + len(after) + bool(after)
+    if not words:
+        return _short_path(name, limit)
+    return f"{before}{of}{_short_path(path, max(min(limit, WORDED) - words, LEAST_PATH))}{' ' if after else ''}{after}"
+
+
+def _short_path(path: str, limit: int) -> str:
+    """The last steps of a long path; a number keeps the step before it."""
     if len(path) <= limit:
         return path
     steps = path.split(".")
@@ -140,7 +151,8 @@ def short(path: str, limit: int = 34) -> str:
     if len(first) > room:  # both its ends may tell it from others
         end = (room - 1) // 2
         first = f"{first[: room - 1 - end]}…{first[len(first) - end :]}"
-    return f"{dropped}{first}{rest}"[:limit]
+    found = f"{dropped}{first}{rest}"
+    return found if len(found) <= limit else f"…{path[1 - limit :]}"
 
 
 def tip(node: Node) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Container, Iterator
 from ..errors import DrawError
 from .colours import colour
 from .registry import LEGEND, Picture, output
+from .spine import spine_of
 from .view import PINNED, SIGNS, Drawing, Edge, Node, arrow, own
 
 MAX_EDGES, MAX_TEXT = 500, 50_000  # the default limits of Mermaid: arrows, characters
@@ -23,7 +24,7 @@ def write(picture: Picture) -> bytes:
     Raises:
         DrawError: The drawing exceeds the limits of Mermaid.
     """
-    drawing = picture.drawing
+    drawing = picture.drawing if picture.drawing.level != "groups" else spine_of(picture.drawing)
     text = mermaid(drawing)
     if len(drawing.edges) > MAX_EDGES or len(text) > MAX_TEXT:
         raise DrawError(
@@ -51,11 +52,13 @@ def mermaid(drawing: Drawing) -> str:
 def _node(node: Node, number: str) -> str:
     words = ["new:" if node.new else "", node.what, f"×{node.times}" if node.times > 1 else ""]
     lines = [f"<b>{arrow(node.size)}</b>" if any(node.size) else "", _escaped(" ".join(filter(None, words)))]
-    label = "<br/>".join(filter(None, [*lines, _escaped(own(node))])) or _escaped(node.key)
+    label = "<br/>".join(filter(None, [*lines, "" if node.segment else _escaped(own(node))])) or _escaped(node.key)
     return f'{number}(["{label}"])' if node.kind == "join" else f'{number}("{label}")'
 
 
 def _arrow(edge: Edge) -> str:
+    if edge.spine:
+        return "==="
     label = edge.label or edge.shapes[1]
     line = "-.->" if edge.skip or edge.back else "-->"
     return f'{line}|"{_escaped(label)}"|' if label else line

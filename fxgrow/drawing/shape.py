@@ -104,6 +104,6 @@ def _size(node: Node) -> tuple[float, float]:
     """The width and the height of a box, in points."""
     what = " ".join(filter(None, ["new:" * node.new, node.what, f"×{node.times}" * (node.times > 1)]))
     name = "" if node.segment else own(node)
-    lines = [(BOLD, arrow(node.size)), (PLAIN, what), (SMALL, name[:34])]
+    lines = [(BOLD, arrow(node.size)), (PLAIN, what), (SMALL, name[: 30 if " " in name else 34])]
     shown = [(letter, text) for letter, text in lines if text] or [(PLAIN, node.key)]
     return max(letter * len(text) for letter, text in shown) + GAP, 14.0 * len(shown) + 6

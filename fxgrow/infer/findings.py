@@ -21,6 +21,7 @@ from .tensor_kinds import TensorKinds
 CARRY: Role = "carry"
 CONTRACT: Role = "contract"
 IS_OUTPUT = "it is an output of the model"
+BETWEEN = "sums over it between two activations"  # why the size of a head must stay
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,11 @@
 """Findings to `WidthGraph`: variables become names.
 
-A width is named after the layer that makes it, or else after the place where it first occurs.
+Which name each width has is said by `names`.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -16,20 +15,19 @@ from ..base.magnitude import is_inexact
 from ..base.progress import step
 from ..base.roles import Role, TensorKind
 from ..capture.traced import Traced
-from ..layouts.layout import Layout, Var, atoms, is_fixed, of, only_atom, substitute
+from ..layouts.layout import Layout, Var, atoms, of
 from ..model.copies import named_tensors
-from ..ops import KERNEL, Value
+from ..ops import Value
 from .attributes import of_weights
-from .findings import CARRY, CONTRACT, IS_OUTPUT, Findings, FixedDims, Flow, Lifted, Prediction, Trial
+from .findings import CARRY, CONTRACT, IS_OUTPUT, Findings, Lifted, Trial
 from .forms import settle_forms
 from .groups import Constraint, Constraints, Group, constrain
 from .inference import infer
+from .names import Names
 from .row_moments import Standardised, decide_standardised
 from .ties import Ties
 from .unread import pin_unread
 from .width_graph import OtherRun, TensorWidths, WidthGraph, layouts_of
-
-INPUT_OF = "input of "  # before the name of a layer: the width that it reads
 
 
 def freeze(traced: Traced) -> WidthGraph:
@@ -60,7 +58,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
     _decide_roles(findings, traced)
     standardised = decide_standardised(findings)
     _pin_where_zeros_are_no_choice(findings)
-    names = _Names(findings)
+    names = Names(findings, traced.root, traced.classes)
     tensors = {
         name: TensorWidths(
             name,
@@ -111,14 +109,14 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
     )
 
 
-def _frozen_form(traced: Traced, found: Findings, names: _Names) -> OtherRun:
+def _frozen_form(traced: Traced, found: Findings, names: Names) -> OtherRun:
     """What the calls on another form of inputs are."""
     predictions = {mode: [names.prediction(p) for p in called] for mode, called in found.predictions.items()}
     nodes = {key: _map_values(value, names) for key, value in found.nodes.items()}
     return OtherRun(traced, frozenset(), {}, found.calls, found.returned, predictions, nodes)
 
 
-def _frozen_trial(trial: Trial, names: _Names, lifted: Lifted) -> OtherRun:
+def _frozen_trial(trial: Trial, names: Names, lifted: Lifted) -> OtherRun:
     """What the calls of a run on other sizes are, in terms of the same names."""
     theirs = names.in_terms_of(trial.findings.unifier.with_inputs(lifted.inputs).resolve)
     predictions = {mode: [theirs.prediction(p) for p in called] for mode, called in trial.findings.predictions.items()}
@@ -182,7 +180,7 @@ def _own(findings: Findings, layout: Layout, origin: str, dim: int) -> tuple[Lay
     return tuple([of(var) for var in atoms(findings.unifier.resolve(findings.tensors[origin][dim])) if var in here])
 
 
-def _constraints(findings: Findings, names: _Names, standardised: Standardised) -> Constraints:
+def _constraints(findings: Findings, names: Names, standardised: Standardised) -> Constraints:
     """What has to be true of new channels, in terms of names."""
     columns: list[Constraint] = []
     rows: list[Constraint] = []
@@ -237,89 +235,7 @@ def _made(tensor: TensorWidths, groups: Mapping[str, Group]) -> int | None:
     return None
 
 
-class _Names:
-    """The names of the variables."""
-
-    def __init__(self, findings: Findings) -> None:
-        self.resolve: Callable[[Layout], Layout] = findings.unifier.resolve
-        self.of: dict[Var, str] = {}
-        self._taken: set[str] = set()
-        self._named: dict[Layout, Layout] = {}
-        self._known: dict[int, tuple[Value, Value]] = {}  # by the id of what is named, which is kept
-        for produced in (True, False):
-            for tensor, layouts in findings.tensors.items():
-                for dim, layout in enumerate(layouts):
-                    var = only_atom(self.resolve(layout))
-                    if isinstance(var, Var) and KERNEL in findings.unifier.reasons(var):
-                        continue
-                    makes = len(layouts) > 1 and CARRY in findings.roles.get((tensor, dim), set())
-                    if isinstance(var, Var) and var not in self.of and makes is produced:
-                        role = findings.roles.get((tensor, dim), set())
-                        self.give(var, _name(tensor, dim, produced=produced, contracted=CONTRACT in role))
-
-    def in_terms_of(self, resolve: Callable[[Layout], Layout]) -> _Names:
-        """The same names for what another unifier makes of the same variables."""
-        twin = copy.copy(self)
-        twin.resolve, twin.of, twin._taken = resolve, dict(self.of), set(self._taken)
-        twin._named, twin._known = {}, {}
-        return twin
-
-    def give(self, var: Var, name: str) -> str:
-        unique = name
-        number = 2
-        while unique in self._taken:
-            unique, number = f"{name} #{number}", number + 1
-        self._taken.add(unique)
-        self.of[var] = unique
-        return unique
-
-    def layout(self, layout: Layout) -> Layout:
-        """The layout in terms of names."""
-        named = self._named.get(layout)
-        if named is None:
-            named = self._named[layout] = substitute(self.resolve(layout), self._atom)
-        return named
-
-    def _atom(self, var: Var) -> Layout:
-        return of(self.of.get(var) or self.give(var, var.name.replace(".weight[0]", "")))
-
-    def fixed(self, one: FixedDims, lifted: Lifted) -> FixedDims:
-        """In terms of names, without the dimensions that may grow."""
-        dims = tuple([dim for dim in one.dims if dim not in lifted.inputs])
-        return FixedDims(dims, tuple(map(self.layout, one.layouts)), one.reason)
-
-    def constraints(self, stated: list[Constraint]) -> tuple[Constraint, ...]:
-        named = dict.fromkeys((self.layout(layout), reason) for layout, reason in stated)
-        return tuple((layout, reason) for layout, reason in named if not is_fixed(layout))
-
-    def prediction(self, prediction: Prediction) -> Prediction:
-        outs = tuple(tuple(self.layout(la) for la in layouts) for layouts in prediction.outs)
-        expected = tuple(
-            (arg, self.layout(front), back and self.layout(back)) for arg, front, back in prediction.expected
-        )
-        ins = tuple(layout for la in prediction.ins if not is_fixed(layout := self.layout(la)))
-        flow = self._flow(prediction.flow)
-        return Prediction(ins, outs, expected, prediction.sized, flow, decided=prediction.decided)
-
-    def _flow(self, flow: Flow) -> Flow:
-        ins, outs = (tuple([(key, self._value(v)) for key, v in known]) for known in (flow.ins, flow.outs))
-        return Flow(flow.linear, ins, outs, flow.contracts, flow.norm, flow.mutates, flow.numbers, flow.floating)
-
-    def _value(self, value: Value) -> Value:
-        known = self._known.get(id(value))
-        if known is None:
-            layouts = tuple([self.layout(la) for la in value.layouts])
-            named = replace(value, layouts=layouts)
-            known = self._known[id(value)] = (value, named)
-        return known[1]
-
-
-def _name(tensor: str, dim: int, *, produced: bool, contracted: bool) -> str:
-    layer = tensor.rpartition(".")[0] or tensor
-    return layer if produced else f"{INPUT_OF}{layer}" if contracted else f"{tensor}[{dim}]"
-
-
-def _map_values(known: Any, names: _Names) -> Any:
+def _map_values(known: Any, names: Names) -> Any:
     if isinstance(known, Value):
         return Value(tuple(names.layout(la) for la in known.layouts))
     if isinstance(known, list | tuple):
@@ -327,7 +243,7 @@ def _map_values(known: Any, names: _Names) -> Any:
     return None
 
 
-def _groups(findings: Findings, names: _Names, tensors: Mapping[str, TensorWidths]) -> dict[str, Group]:
+def _groups(findings: Findings, names: Names, tensors: Mapping[str, TensorWidths]) -> dict[str, Group]:
     members: dict[str, list[tuple[str, int]]] = {}
     for tensor in tensors.values():
         for dim, layout in enumerate(tensor.layouts):
@@ -341,6 +257,7 @@ def _groups(findings: Findings, names: _Names, tensors: Mapping[str, TensorWidth
             findings.unifier.reasons(var),
             count=findings.unifier.is_count(var),
             constant=findings.unifier.is_elastic(var),
+            former=names.former[var] if names.former[var] != name else "",
         )
         for var, name in names.of.items()
     }

@@ -30,6 +30,7 @@ class Group:
         deferred_to: The group that grows instead, where both are factors of one dimension.
         count: Whether it is a number of rows: groups of a convolution, heads, or what a literal says.
         constant: Whether it is a dimension of constant values that meets no other.
+        former: Its name in earlier versions, which can still be asked for; empty where that is its name.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Group:
     deferred_to: str = ""
     count: bool = False
     constant: bool = False
+    former: str = ""
 
 
 Constraint = tuple[Layout, str]  # dimensions, and where or why

@@ -20,7 +20,7 @@ from ..ops import Env, Rule, Value
 from ..ops.env import Rows
 from . import literals
 from .attributes import Attribute
-from .findings import CONTRACT, Findings, Norm, RowMoments
+from .findings import BETWEEN, CONTRACT, Findings, Norm, RowMoments
 from .spellings import Spelling, argument
 
 
@@ -138,7 +138,7 @@ class RuleEnv(Env):
 
     def contract(self, value: Value, dim: int) -> None:
         if not value.weighs:
-            self.pin(value.layouts[dim], f"{self.unifier.site} sums over it between two activations")
+            self.pin(value.layouts[dim], f"{self.unifier.site} {BETWEEN}")
             return
         self.findings.contractions.append((value.layouts[dim], value.source, value.dims[dim], self.unifier.site))
         for source in value.dims[dim]:

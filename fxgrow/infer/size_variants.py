@@ -25,7 +25,7 @@ class Variant:
 
     Attributes:
         kind: What differs: "batch", "rank", or the dimensions.
-        enough: Of this kind so many that the model takes are looked at.
+        enough: Of this kind so many that the model takes are analysed.
         arguments: The arguments of `forward` by name.
         changed: The dimensions of inputs that differ.
     """

@@ -10,8 +10,9 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..base.fitted import fitted_text, paragraph
 from ..base.roles import Role, TensorKind
-from ..base.tables import html_table, table
+from ..base.tables import COLUMNS, html_table
 from ..capture.traced import Traced
 from ..errors import WidthError
 from ..layouts.layout import Equality, InputDim, Layout, atoms
@@ -77,8 +78,8 @@ class OtherRun:
 class WidthGraph:
     """Every width of a model, which `fxgrow.widths` gives and `fxgrow.plan` takes.
 
-    Public are `groups` (each with `name`, `size`, `members` and `pinned`), `why()`, `state()`, `width()`, `traced` and
-    `str()`. All else is opaque: the later stages read it, and it may change in any version.
+    Public are `groups` (each with `name`, `size`, `members` and `pinned`), `why()`, `state()`, `width()`, `traced`,
+    `to_text()` and `str()`. All else is opaque: the later stages read it, and it may change in any version.
 
     Attributes:
         traced: The model as graphs. The attributes from here on are opaque.
@@ -95,7 +96,7 @@ class WidthGraph:
         outputs: Per mode, the layouts of each tensor that the model returns.
         ties: Which dimensions operators tied, and which operators.
         fixed: Dimensions of inputs whose sizes must stay if some widths grow.
-        trials: What the model does for other sizes of the inputs, where one was looked at.
+        trials: What the model does for other sizes of the inputs, where one was analysed.
         forms: What it does for each further form of inputs.
         equal: Sizes that the code makes equal, whatever grows.
         findings: What inference found, from which `freeze.lift` makes the graph with other inputs and outputs; None
@@ -134,9 +135,15 @@ class WidthGraph:
         """
         return self._group(name).size
 
+    def named(self, name: str) -> str:
+        """The name of a width, from that or from the one that it had in earlier versions; else as it is."""
+        if name in self.groups_by_name:
+            return name
+        return next((group.name for group in self.groups_by_name.values() if name and group.former == name), name)
+
     def _group(self, name: str) -> Group:
         try:
-            return self.groups_by_name[name]
+            return self.groups_by_name[self.named(name)]
         except (KeyError, TypeError):
             close = difflib.get_close_matches(str(name), self.groups_by_name, 3)
             raise WidthError(f"no width group {name!r:.80}{'; close: ' if close else ''}{', '.join(close)}") from None
@@ -246,12 +253,20 @@ class WidthGraph:
             a: A module or parameter name, a width group, or a glob over these.
             b: Another one, or None.
 
+        Returns:
+            A line for each width or each operator, wrapped at 80 columns.
+
         Raises:
             WidthError: There is no such name.
         """
+        return paragraph(self.explanation(a, b))
+
+    def explanation(self, a: str, b: str | None = None) -> str:
+        """What `why` says, with a line for each width or each operator, however long."""
         for name in (a,) if b is None else (a, b):
             if not is_pattern(name):
                 raise WidthError(f"why takes names of layers, not {name!r:.80}")
+        a, b = self.named(a), None if b is None else self.named(b)
         if b is None:
             return "\n".join(dict.fromkeys(line for name in self._meant(a) for line in self._lines(name))) or (
                 f"{a} has a fixed size"
@@ -301,7 +316,7 @@ class WidthGraph:
         if group.pinned:
             return "must stay: " + "; ".join(group.pinned)
         if group.deferred_to:
-            return f"stays, because {group.deferred_to} is the factor of the same dimension that grows"
+            return f"fixed: this dimension is a product with {group.deferred_to}, which grows instead"
         if group.uniform:
             return "grows by whole multiples: " + "; ".join(group.uniform)
         return "can grow to any width"
@@ -331,7 +346,11 @@ class WidthGraph:
         return tensors[0]
 
     def __str__(self) -> str:
-        return "\n".join([self._title(), table(_HEADINGS, self._rows())])
+        return self.to_text()
+
+    def to_text(self, columns: int = COLUMNS) -> str:
+        """The widths as text in so many columns of a terminal."""
+        return f"{paragraph(self._title(), columns)}\n{fitted_text((_HEADINGS, self._rows()), columns)}"
 
     __repr__ = __str__
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..base.tables import short, table, times
+from ..base.fitted import fitted_text
+from ..base.tables import short, times
 
 Pair = tuple[int, int]  # before and after growth
 SHOWN = 40  # layers in the printed table
@@ -76,7 +77,7 @@ class Cost:
         rows = [_row(layer) for layer in self.layers[:SHOWN]]
         if len(self.layers) > SHOWN:
             rows.append((f"{len(self.layers) - SHOWN} more", *_figures(total(self.layers[SHOWN:]))))
-        return f"{self.totals}\n\n{table(('module', 'parameters', 'FLOPs'), rows)}"
+        return f"{self.totals}\n\n{fitted_text((('module', 'parameters', 'FLOPs'), rows))}"
 
     @property
     def totals(self) -> str:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from .. import methods
 from ..base.decode import DecodeError, decode, encode
-from ..base.tables import Table, count, fitted, html_table, times
+from ..base.fitted import page
+from ..base.tables import COLUMNS, Table, count, html_table, times
 from ..base.wording import a_type
 from ..errors import PlanError
 from ..layouts.index_map import index_map
@@ -56,8 +57,8 @@ class Plan:
 
     Public are `to_json()`, `from_json()`, `then()`, `steps`, `renumbered()`, `grown_widths` (each with `name`, `old`,
     `new` and `method`), `width()`, `parameters`, `flops`, `cost()`, `preserves_function`, `skipped` (each with `name`
-    and `reason`), `model`, `inputs`, `spec`, `seed`, `method`, `output`, `leaf_modules`, `notes`, `made_with` and
-    `str()`. All else is opaque: the later stages read it, and it may change in any version.
+    and `reason`), `model`, `inputs`, `spec`, `seed`, `method`, `output`, `leaf_modules`, `notes`, `made_with`,
+    `to_text()` and `str()`. All else is opaque: the later stages read it, and it may change in any version.
 
     Attributes:
         model: The class of the teacher.
@@ -365,14 +366,25 @@ class Plan:
     # -- for readers -----------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return f"<{self._title()}>"
+        return f"<{self._title()}; {self._filling}>"
 
     def __str__(self) -> str:
-        text = fitted(self._title(), list(self._tables()), self.notes, MOST_LINES)
-        return f"{text}\n\nthen {self.next}" if self.next is not None else text
+        return self.to_text()
+
+    def to_text(self, columns: int = COLUMNS) -> str:
+        """The plan as text of under 60 lines, with the rest counted.
+
+        Args:
+            columns: Of the terminal: longer sentences are wrapped, and names shortened in their middle.
+        """
+        text = page(f"{self._title()}\n{self._filling}", self._tables(), self.notes, MOST_LINES, columns)
+        return f"{text}\n\nthen {self.next.to_text(columns)}" if self.next is not None else text
 
     def _repr_html_(self) -> str:
-        parts = [f"<p><b>{html.escape(self._title())}</b></p>", *(html_table(*found) for found in self._tables())]
+        parts = [
+            f"<p><b>{html.escape(self._title())}</b>; {html.escape(self._filling)}</p>",
+            *(html_table(*found) for found in self._tables()),
+        ]
         parts += [f"<p>note: {html.escape(note)}</p>" for note in self.notes]
         return "".join([*parts, f"<p>then</p>{self.next._repr_html_()}"] if self.next is not None else parts)
 
@@ -383,10 +395,11 @@ class Plan:
         grow = "grows" if len(self.grown_widths) == 1 else "grow"
         tensors = f"{count(len(self.tensors), 'tensor')} {'changes' if len(self.tensors) == 1 else 'change'}"
         changes = f"{count(self.other_changes, 'other change')}; " if self.changes else ""
-        return (
-            f"Plan for {self.model}: {count(len(self.grown_widths), 'width')} {grow}, {tensors}; "
-            f"{changes}{kind}; method {self.method}, seed {self.seed}"
-        )
+        return f"Plan for {self.model}: {count(len(self.grown_widths), 'width')} {grow}, {tensors}; {changes}{kind}"
+
+    @property
+    def _filling(self) -> str:
+        return f"method {self.method}, seed {self.seed}"
 
     def _tables(self) -> Iterator[Table]:
         rows = [(w.name, str(w.old), str(w.new), times(w.new / w.old), w.method) for w in self.grown_widths]

@@ -1,4 +1,4 @@
-"""Calls on the meta device, remembered: what comes out depends on shapes, strides and dtypes alone.
+"""Cache of meta-kernel results, which depend on shapes, strides and dtypes alone.
 
 A network repeats itself, and each of its runs repeats the one before. PyTorch's own meta kernels are Python for
 some operators (a batch norm takes a millisecond); a second call with the same arguments takes a few microseconds.

@@ -93,7 +93,7 @@ class ProgramTape(Tape):
 
     def passed(self, structure: Any) -> tuple[Passed, ...]:
         """The tensors in a structure, as those of the run, with their values now."""
-        with no_dispatch_modes():  # a constant is looked at, which is no call of the run
+        with no_dispatch_modes():  # reading a constant is no call of the run
             ours = [self._to_meta(tensor) for tensor in leaf_tensors(structure)]
             return tuple([Passed(tensor, self.content(tensor)) for tensor in ours])
 

@@ -21,6 +21,7 @@ from ..capture.traced import Traced
 from ..costs.flops import total_flops
 from ..errors import GrowError, TraceError, in_words
 from ..infer.freeze import freeze
+from ..infer.renamed import in_names_of
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, only_atom
 from ..model.call_args import bind
@@ -172,6 +173,7 @@ def _traced_again(teacher: nn.Module, plan: Plan, inputs: ModelInputs) -> Traced
 def _node_errors(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: ModelInputs) -> Iterator[NodeError]:
     traced = _traced_again(teacher, plan, inputs)
     widths, _ = free_io_dims(freeze(traced), parse(plan.spec))
+    plan = in_names_of(widths, plan)
     if plan.code != traced.fingerprint() or any(
         w.name not in widths.groups_by_name or widths.width(w.name) != w.old for w in plan.groups
     ):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..base.tables import columns, cut, shortened
 
 GAP = 2  # spaces between columns
-LEAST_NAME, LEAST_REASON = 12, 10
+LEAST_NAME, LEAST_REASON, LEAST_TYPE = 12, 10, 16
 DROPPED = ("width group", "type")  # in this order, where there is too little room
 
 
@@ -34,8 +34,16 @@ def fit(
     cells = [list(row) for row in rows]
     for name in DROPPED:
         rest = missing() - (widths()[why] - LEAST_REASON if why in kept else 0)
-        if rest > max(widths()[0] - LEAST_NAME * 2, 0) and headings.index(name) in kept:
-            kept.remove(headings.index(name))
+        at = headings.index(name)
+        if at not in kept or rest <= max(widths()[0] - LEAST_NAME * 2, 0):
+            continue
+        left = widths()[at] - rest
+        if name == "type" and left >= LEAST_TYPE:  # that of a new layer is a sentence
+            for row in cells:
+                row[at] = cut(row[at], left)
+            rows = cells
+        else:
+            kept.remove(at)
     if why in kept and missing() > 0:
         left = max(widths()[why] - missing(), LEAST_REASON)
         for row in cells:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..base.fitted import fitted_text, paragraph
 from ..base.tables import table
 from ..errors import EquivalenceError
 
@@ -90,10 +91,10 @@ class Report:
         worst = sorted(self.nodes, key=lambda n: -n.error)[:5]
         if worst and not self.exact:
             shown = [(n.site, n.mode, "x".join(map(str, n.shape)), f"{n.error:.1e}") for n in worst]
-            parts.append(table(("largest at", "mode", "shape", "error"), shown))
+            parts.append(fitted_text((("largest at", "mode", "shape", "error"), shown)))
         if self.skipped:
-            parts.append(table(("left as it is", "why"), self.skipped, limit=140))
-        return "\n\n".join([*parts, *(f"note: {note}" for note in self.notes)])
+            parts.append(fitted_text((("left as it is", "why"), self.skipped)))
+        return "\n\n".join([*parts, *(paragraph(f"note: {note}") for note in self.notes)])
 
     __repr__ = __str__
 

@@ -15,6 +15,7 @@ from ..errors import GrowError
 from ..infer.findings import CARRY
 from ..infer.freeze import freeze
 from ..infer.groups import Group, can_grow
+from ..infer.renamed import in_names_of
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import atoms, show
 from ..model.copies import named_tensors
@@ -96,7 +97,7 @@ def _why(group: Group) -> str:
     if group.pinned:
         return "; ".join(group.pinned)
     if group.deferred_to:
-        return f"{group.deferred_to} is the factor of the same dimension that grows"
+        return f"this dimension is a product with {group.deferred_to}, which grows instead"
     return f"by whole multiples only: {'; '.join(group.uniform)}" if group.uniform else ""
 
 
@@ -134,7 +135,7 @@ def _compared(
     named: Callable[[str], str] | None = None,
 ) -> Summary:
     """The table of a student; `named` says how it calls a tensor of the width graph."""
-    skipped = {entry.name: entry.reason for step in plan.steps for entry in step.skipped}
+    skipped = {entry.name: entry.reason for step in in_names_of(widths, plan).steps for entry in step.skipped}
 
     def why(name: str) -> str:
         return skipped.get(name, "") or "; ".join(widths.groups_by_name[name].pinned)

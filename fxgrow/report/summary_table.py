@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..base.fitted import paragraph
+from ..base.tables import COLUMNS, short, table
 from ..base.tables import columns as width_of
-from ..base.tables import short, table
 from .fit import fit
 
 Pair = tuple[int | None, int | None]  # before and after growth; None: the layer does not exist, or not known
@@ -93,7 +94,7 @@ class Summary:
         ]
 
     def __str__(self) -> str:
-        return self.to_text()
+        return self.to_text(COLUMNS)
 
     def to_text(self, columns: int | None = None) -> str:
         """The summary as text.
@@ -107,7 +108,9 @@ class Summary:
         shown = table([HEADINGS[n] for n in used], [[row[n] for n in used] for row in cells], limit=60)
         if columns is not None and max(map(width_of, shown.splitlines())) > columns:
             shown = table(*fit(HEADINGS, self.cells(short), columns), limit=60)
-        return "\n\n".join([f"{self.title}\n{shown}", *(f"note: {note}" for note in self.notes)])
+        said = [self.title, *(f"note: {note}" for note in self.notes)]
+        title, *notes = said if columns is None else [paragraph(text, columns) for text in said]
+        return "\n\n".join([f"{title}\n{shown}", *notes])
 
     def to_markdown(self) -> str:
         """The table as Markdown."""

@@ -6,7 +6,8 @@ import html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ..base.tables import html_table, table
+from ..base.fitted import fitted_text, paragraph
+from ..base.tables import html_table
 
 _HEADINGS = ("width", "size", "score", "made by", "read by", "not counted")
 _PLACES = ("new layer or block", "follows", "score")
@@ -90,9 +91,9 @@ class Scores(Mapping[str, float]):
         raise KeyError(f"{name!r:.80} has no score: {self.left_out.get(name, 'there is no such width')}")
 
     def __str__(self) -> str:
-        notes = [f"note: {name} has no score: {reason}" for name, reason in self.left_out.items()]
-        shown = [table(_HEADINGS[: self._columns()], self._cells())]
-        shown += [f"\n{table(_PLACES, self._of_places())}"] * bool(self.places)
+        notes = [paragraph(f"note: {name} has no score: {reason}") for name, reason in self.left_out.items()]
+        shown = [fitted_text((_HEADINGS[: self._columns()], self._cells()))]
+        shown += [f"\n{fitted_text((_PLACES, self._of_places()))}"] * bool(self.places)
         return "\n\n".join(["\n".join([self._title(), *shown]), *notes])
 
     __repr__ = __str__

@@ -70,28 +70,29 @@ def solve(
     others = targets_of(widths, [r for r in requests if isinstance(r, Widen)], method, io_growths)
     asked = targets_of(widths, [as_widen(budget)], method, io_growths)
     free = [n for n, new in asked.new.items() if new > widths.width(n) and n not in others.new]
-    _check_scores(widths, budget, free)
+    scores = None if budget.scores is None else {widths.named(name): score for name, score in budget.scores.items()}
+    _check_scores(widths, budget, scores, free)
     search = Search(terms, {name: others.new.get(name, widths.width(name)) for name in widths.groups_by_name}, goal)
     together = units(widths, as_widen(budget), free)
     if search.total >= goal or search.is_near():
         pass
     elif not any(map(search.matters, together)):
         raise PlanError(_nothing(budget, free, others.new, asked.skipped))
-    elif budget.scores is None:
+    elif scores is None:
         _grow_uniformly(search, together)
     else:
-        grow_by_score(search, together, budget.scores)
+        grow_by_score(search, together, scores)
     above = _nearest(search, together, widths)
     new = {name: search.sizes[name] for name in free if search.sizes[name] > widths.width(name)}
     return Solution(budget.solved(new), search.total, above, above is None and search.is_far)
 
 
-def _check_scores(widths: WidthGraph, budget: Budget, free: Sequence[str]) -> None:
-    if budget.scores is None:
+def _check_scores(widths: WidthGraph, budget: Budget, scores: Mapping[str, float] | None, free: Sequence[str]) -> None:
+    if scores is None:
         return
-    for name in budget.scores:
+    for name in scores:
         widths.width(name)  # raises, with close names
-    if not any(budget.scores.get(name) for name in free):
+    if not any(scores.get(name) for name in free):
         raise PlanError(f"{budget!r}: no width with a score above 0 can grow; those that can: {', '.join(free[:8])}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..infer.findings import IS_OUTPUT
-from ..infer.freeze import INPUT_OF
+from ..infer.names import INPUT_OF
 from ..infer.width_graph import WidthGraph
 from ..spec.parse import Widen
 from .meant_widths import Meant, names_of

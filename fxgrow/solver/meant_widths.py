@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ..errors import PlanError
-from ..infer.freeze import INPUT_OF
+from ..infer.names import INPUT_OF
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms
 from ..spec.patterns import is_literal, match, module_of
@@ -46,6 +46,8 @@ def meant(widths: WidthGraph, pattern: str, *, channels: bool = False) -> list[M
     Raises:
         PlanError: It means nothing; close names are given.
     """
+    if not _is_of_model(widths, pattern):
+        pattern = widths.named(pattern)
     if pattern in widths.groups_by_name and not _is_of_model(widths, pattern):
         return [_of_width(pattern)]
     if (read := _read_by(widths, pattern)) is not None:
@@ -54,7 +56,11 @@ def meant(widths: WidthGraph, pattern: str, *, channels: bool = False) -> list[M
     try:
         tensors = match(pattern, widths.tensors, widths.traced.classes, names)
     except PlanError:
-        found = [_of_width(name) for name in names if fnmatchcase(name, pattern)]
+        found = [
+            _of_width(group.name)
+            for group in widths.groups
+            if fnmatchcase(group.name, pattern) or fnmatchcase(group.former, pattern)
+        ]
         if not found:
             raise
         return found

@@ -173,7 +173,7 @@ def _width(group: Group, new: int, targets: Targets, seed: int, method: str) -> 
         return Width(group.name, group.size, new, nominal, method, rest)
     copies = list(range(group.size)) * (full - 1)  # replicas spread as evenly as they can be
     if rest:  # neighbours from a random one on: which channels they are does not matter, and runs are copied fast
-        start = int(torch.randint(group.size, (), generator=named_generator(seed, group.name)))
+        start = int(torch.randint(group.size, (), generator=named_generator(seed, group.former or group.name)))
         copies += [(start + i) % group.size for i in range(rest)]
     return Width(group.name, group.size, new, tuple(copies), method)
 

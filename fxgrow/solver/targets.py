@@ -50,7 +50,7 @@ class Targets:
                 mine, theirs = (_first_layer(widths, w, name) for w in (request, other))
                 raise PlanError(
                     f"{other.pattern!r} and {request.pattern!r} meet in one width, {name}, but ask for "
-                    f"{self.new[name]} and {width}. Give both one width.\n{widths.why(theirs, mine)}"
+                    f"{self.new[name]} and {width}. Give both one width.\n{widths.explanation(theirs, mine)}"
                 )
         grown = {name for name, width in decision.new.items() if width > widths.width(name)}
         return Targets(

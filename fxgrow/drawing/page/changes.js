@@ -44,7 +44,7 @@ function row(entry) {
   const item = make("li");
   const button = make("button", "", { type: "button", "data-kind": entry.kind, "data-name": entry.name });
   const swatch = legend.get(entry.group);
-  const box = make("span", "", { class: `swatch ${swatch ? swatch.state : entry.new ? "added" : "plain"}` });
+  const box = make("span", "", { class: entry.kind === "kernel" ? "sign kernel" : `swatch ${swatch ? swatch.state : entry.new ? "added" : "plain"}` });
   if (swatch) paint(box, swatch);
   const name = make("span", "", { class: "named" });
   name.append(...entry.name.split(/(?<=\.)/).flatMap((step) => [step, make("wbr")])); // broken at its dots

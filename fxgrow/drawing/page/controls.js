@@ -2,8 +2,8 @@
 
 let hits = [], next = -1; // the hit that was gone to last
 
-const STATES = ["new", "pinned", "grows", "stays"];
-const arrows = (text) => text.replace(/\s*(->|→|=>)\s*/g, "→");
+const STATES = ["new", "pinned", "grows", "stays", "kernel"];
+const arrows = (text) => text.replace(/\s*(->|→|=>)\s*/g, "→").replace(/(\d)\s*[x*]\s*(?=\d)/g, "$1×");
 
 function sized(node) { // the widths of a box, before and after; of a whole block all those inside
   const whole = node.kind === "block" || node.kind === "module";
@@ -11,29 +11,37 @@ function sized(node) { // the widths of a box, before and after; of a whole bloc
   return sizes.flatMap((size) => [String(size[0]), String(size[1]), `${size[0]}→${size[1]}`]).filter((text) => text !== "0");
 }
 
-function fits(node, word) { // whether a box answers to "new", "pinned", "grows" or "stays"
+function fits(node, word, edges) { // whether a box answers to "new", "pinned", "grows", "stays" or "kernel"
   const whole = node.kind === "block" || node.kind === "module";
-  if (word === "new") return node.new || (whole && news().some((path) => node.paths.some((one) => under(one, path)))) || looped(node);
+  const holds = (paths) => whole && paths.some((path) => node.paths.some((one) => under(one, path)));
+  if (word === "new") return node.new || holds(news()) || looped(node, edges);
+  if (word === "kernel") return Boolean(node.kernel) || holds(enlarged()) || edges.some((edge) => edge.target === node.key && edge.label.includes("→"));
   return node.state === word || (whole && node.groups.some((name) => legend.get(name)?.state === word));
 }
 
 const news = () => data.changes.filter((entry) => entry.new).map((entry) => entry.name);
+const enlarged = () => data.changes.filter((entry) => entry.kind === "kernel").map((entry) => entry.name);
 
-function looped(node) { // whether a width has new layers, which are an arrow there and no box
-  return shown.edges.some((edge) => edge.when === "after" && edge.label.startsWith("new: ") && edge.source === node.key);
+function looped(node, edges) { // whether a width has new layers, which are an arrow there and no box
+  return edges.some((edge) => edge.when === "after" && edge.label.startsWith("new: ") && edge.source === node.key);
 }
 
-function answers(node, query) {
-  if (!node.segment && STATES.includes(query) && fits(node, query)) return true;
+function made(node, query, edges) { // whether a layer with such a kernel makes a width: it is an arrow there and no box
+  return query.includes("×") && edges.some((edge) => edge.target === node.key && edge.label.includes(query));
+}
+
+function answers(node, query, edges = shown.edges) {
+  if (!node.segment && STATES.includes(query) && fits(node, query, edges)) return true;
+  if (made(node, query, edges)) return true;
   if (!node.segment && /^\d+(→\d+)?$/.test(query) && sized(node).includes(query)) return true;
   if (node.segment) return false; // of a spine, its first box
   return arrows([node.key, node.path, node.what, ...(node.inside ?? []), ...node.paths].join("\n").toLowerCase()).includes(query);
 }
 
 function elsewhere(query) { // the first other level with boxes that answer: "; 20 at layers"
-  for (const [level, { nodes }] of Object.entries(data.levels)) {
+  for (const [level, { nodes, edges }] of Object.entries(data.levels)) {
     if (level === state.level) continue;
-    const number = nodes.filter((node) => (after() || !node.new) && answers(node, query)).length;
+    const number = nodes.filter((node) => (after() || !node.new) && answers(node, query, edges)).length;
     if (number) return `; ${number.toLocaleString("en")} at ${level}`;
   }
   return "";

@@ -103,6 +103,7 @@ const tipped = (box, text) => {
 
 function dress() {
   const shapes = boxes.map((box) => box?.querySelector("path, polygon, ellipse").getBBox()); // all read before any is written
+  const frames = [...$("picture").querySelectorAll(".cluster")].map((box) => [box, box.querySelector("path, polygon").getBBox()]);
   shown.nodes.forEach((node, i) => {
     const box = boxes[i];
     if (!box) return;
@@ -141,8 +142,10 @@ function dress() {
     if (edge.tip) tipped(line, edge.tip);
   });
   const names = document.createElementNS("http://www.w3.org/2000/svg", "g"); // of modules, above the arrows
-  $("picture").querySelectorAll(".cluster").forEach((box) => {
+  frames.forEach(([box, frame]) => {
     const text = box.querySelector("text"), home = text?.textContent.trim();
+    text?.setAttribute("text-anchor", "start"); // Graphviz guesses how wide it is
+    text?.setAttribute("x", frame.x + 8);
     box.setAttribute("data-module", home);
     box.addEventListener("click", () => { if (!moved) foldHome(home); });
     const name = document.createElementNS("http://www.w3.org/2000/svg", "g");

@@ -3,16 +3,19 @@
 const PAGE = [186, 245].map((mm) => mm * 72 / 25.4); // of A4 and of Letter within margins of 12 mm, less a caption
 const LEAST = 7 / 9; // the smallest text of a picture has 9 points, on paper at least 7
 
-// Where to cut a length into parts of a limit: before what would be cut through, unless that leaves hardly anything.
+// A length in parts of a limit: each ends before what would be cut through. Where that leaves hardly anything, the next
+// part begins with what this one cuts, so that each box is whole in one of them.
 function cuts(spans, length, first, limit) {
-  const found = [0];
-  for (let room = first; length - found.at(-1) > room; room = limit) {
-    const start = found.at(-1), end = start + room;
-    const clear = (at) => !spans.some(([from, to]) => from < at && at < to);
-    const gaps = spans.map(([from]) => from - 1).filter((at) => at > start + room / 3 && at <= end && clear(at));
-    found.push(gaps.length ? Math.max(...gaps) : end);
+  const found = [];
+  let start = 0;
+  for (let room = first; length - start > room; room = limit) {
+    const end = start + room, least = start + room / 3;
+    const cut = (at) => spans.filter(([from, to]) => from < at && at < to);
+    const gaps = spans.map(([from]) => from - 1).filter((at) => at > least && at <= end && !cut(at).length);
+    found.push([start, gaps.length ? Math.max(...gaps) : end]);
+    start = gaps.length ? Math.max(...gaps) : Math.min(end, ...cut(end).map(([from]) => from - 1).filter((from) => from > least));
   }
-  return [...found, length];
+  return [...found, [start, length]];
 }
 
 function tiles() {
@@ -23,8 +26,8 @@ function tiles() {
   const across = cuts(spans.map(({ x, width }) => [x + at.e - 2, x + at.e + width + 2]), width, PAGE[0] / scale, PAGE[0] / scale);
   const down = cuts(spans.map(({ y, height }) => [y + at.f - 2, y + at.f + height + 2]), height, PAGE[1] / scale * 0.85, PAGE[1] / scale); // the first page has the title
   const found = [];
-  for (let i = 1; i < across.length; i += 1) for (let j = 1; j < down.length; j += 1) {
-    const [x, y, w, h] = [across[i - 1], down[j - 1], across[i] - across[i - 1], down[j] - down[j - 1]];
+  for (const [i, [x, right]] of across.entries()) for (const [j, [y, low]] of down.entries()) {
+    const [w, h] = [right - x, low - y];
     const tile = make("figure");
     const part = picture().cloneNode(true);
     part.setAttribute("viewBox", `${x} ${y} ${w} ${h}`);
@@ -32,7 +35,7 @@ function tiles() {
     part.setAttribute("height", `${h * scale}pt`);
     part.classList.remove("lit");
     tile.append(part);
-    if (across.length > 2) tile.prepend(make("figcaption", `column ${i} of ${across.length - 1}, page ${j} of ${down.length - 1}`));
+    if (across.length > 1) tile.prepend(make("figcaption", `column ${i + 1} of ${across.length}, page ${j + 1} of ${down.length}`));
     found.push(tile);
   }
   return found;

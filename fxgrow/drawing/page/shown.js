@@ -106,7 +106,14 @@ const escapes = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&
 const html = (text) => String(text).replace(/[&<>"']/g, (c) => escapes[c]);
 const quoted = (text) => `"${String(text).replace(/\\/g, "\\\\").replace(/"/g, '\\"')}"`;
 
-function short(path, limit = 34) { // of a long path the last steps; a number keeps the step before it
+const WORDED = 27, LEAST_PATH = 14; // letters of a name that has words, and of the path in it at least
+
+function short(name, limit = 34) { // the words around a path ("heads of", "per head") and the end of the path
+  const [, before, path, after] = name.match(/^(.* of )?(\S*)(.*)$/s), words = (before ?? "").length + after.length;
+  return words ? `${before ?? ""}${shortPath(path, Math.max(Math.min(limit, WORDED) - words, LEAST_PATH))}${after}` : shortPath(name, limit);
+}
+
+function shortPath(path, limit) { // of a long path the last steps; a number keeps the step before it
   if (path.length <= limit) return path;
   const steps = path.split(".");
   while (steps.length > 1 && steps.join(".").length >= limit && !/^\d+$/.test(steps[1])) steps.shift();
@@ -118,7 +125,8 @@ function short(path, limit = 34) { // of a long path the last steps; a number ke
     const end = Math.floor((room - 1) / 2);
     first = `${first.slice(0, room - 1 - end)}…${first.slice(first.length - end)}`;
   }
-  return `${dropped}${first}${rest}`.slice(0, limit);
+  const found = `${dropped}${first}${rest}`;
+  return found.length <= limit ? found : `…${path.slice(1 - limit)}`;
 }
 
 function named(node) { // the second line of a box

@@ -2,7 +2,7 @@
 
 globalThis.fxgrowGraphviz = { load: async () => ({ layout: (text) => laidOut(JSON.parse(text)) }) };
 
-const MANY_ARROWS = 400, LINE = { 11: 13.5, 9: 11 };
+const MANY_ARROWS = 400, LONG = 8, ALL = 4000, LINE = { 11: 13.5, 9: 11 };
 
 function laidOut({ boxes, homes, below, arrows, sign, colour }) {
   const many = arrows.length > MANY_ARROWS; // then without the frames of modules, which take most of the time
@@ -15,8 +15,9 @@ function laidOut({ boxes, homes, below, arrows, sign, colour }) {
   if (!many) homes.forEach((home, i) => graph.setNode(`c${i}`, {}));
   boxes.forEach((box, i) => { if (box.home >= 0 && !many) graph.setParent(`n${i}`, `c${box.home}`); });
   below.forEach(([a, b], i) => graph.setEdge(`n${a}`, `n${b}`, { weight: 0 }, `below ${i}`));
+  besideOthers(boxes.length, arrows);
   arrows.forEach((arrow, i) => {
-    if (arrow.free) return;
+    if (arrow.free || arrow.beside) return;
     const ends = [`n${arrow.from}`, `n${arrow.to}`];
     arrow.turned = (arrow.back || arrow.up) && arrow.from !== arrow.to; // from the upper box, so that it does not affect the ranks
     if (arrow.turned) ends.reverse();
@@ -27,19 +28,50 @@ function laidOut({ boxes, homes, below, arrows, sign, colour }) {
   return written(graph, { boxes, homes, arrows, sign, colour });
 }
 
+// Dagre bends an arrow at each row that it passes: the concatenations of a DenseNet pass 40,000. Where all arrows pass more
+// than ALL, the long ones are left out of the layout, and drawn beside it.
+function besideOthers(number, arrows) {
+  const into = Array.from({ length: number }, () => []), from = Array.from({ length: number }, () => []);
+  for (const arrow of arrows) {
+    if (arrow.free || arrow.back || arrow.up || arrow.from === arrow.to) continue;
+    into[arrow.to].push(arrow);
+    from[arrow.from].push(arrow);
+  }
+  const row = Array(number).fill(0), missing = into.map((some) => some.length);
+  const ready = missing.flatMap((some, i) => (some ? [] : [i]));
+  while (ready.length) {
+    const at = ready.pop();
+    for (const { to } of from[at]) {
+      row[to] = Math.max(row[to], row[at] + 1);
+      if (!(missing[to] -= 1)) ready.push(to);
+    }
+  }
+  const long = from.flat().map((arrow) => [arrow, row[arrow.to] - row[arrow.from]]).filter(([, passed]) => passed > LONG);
+  if (long.reduce((sum, [, passed]) => sum + passed, 0) < ALL) return;
+  const left = [from.map((some) => some.length), into.map((some) => some.length)];
+  for (const [arrow] of long) {
+    if (left[0][arrow.from] < 2 || left[1][arrow.to] < 2) continue; // it alone says where its box is
+    left[0][arrow.from] -= 1;
+    left[1][arrow.to] -= 1;
+    arrow.beside = true;
+  }
+}
+
 const xml = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 const fixed = (number) => Number(number.toFixed(2));
 
 function written(graph, { boxes, homes, arrows, sign, colour }) {
   const place = (key) => graph.node(key), { width, height } = graph.graph();
+  let right = width; // of the picture
   const parts = homes.flatMap((home, i) => (place(`c${i}`) ? cluster(place(`c${i}`), home, i) : []));
   const edges = new Map(graph.edges().map((edge) => [edge.name, graph.edge(edge)]));
   arrows.forEach((arrow, i) => {
-    const found = arrow.from === arrow.to ? loop(place(`n${arrow.from}`), arrow.wide) : edges.get(`e${i}`) ?? { points: straight(place(`n${arrow.from}`), place(`n${arrow.to}`)) };
+    const found = arrow.from === arrow.to ? loop(place(`n${arrow.from}`), arrow.wide) : edges.get(`e${i}`) ?? { points: (arrow.beside ? around : straight)(place(`n${arrow.from}`), place(`n${arrow.to}`)) };
+    if (arrow.beside) right = Math.max(right, found.points[1].x + 8);
     parts.push(line(arrow, i, arrow.turned ? [...found.points].reverse() : found.points, found));
   });
   boxes.forEach((box, i) => parts.push(node(box, i, place(`n${i}`), sign, colour)));
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${fixed(width || 16)} ${fixed(height || 16)}"><g class="graph" transform="translate(0 0)">${parts.join("")}</g></svg>`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${fixed(right || 16)} ${fixed(height || 16)}"><g class="graph" transform="translate(0 0)">${parts.join("")}</g></svg>`;
 }
 
 function frame(x, y, width, height, radius, attributes = "") {
@@ -77,6 +109,11 @@ function straight(a, b) { // between the borders of two boxes
     return { x: from.x + dx * part, y: from.y + dy * part };
   };
   return [cut(a, b), cut(b, a)];
+}
+
+function around(a, b) { // from the right border of a box to that of one far below
+  const [from, to] = [a, b].map(({ x, y, width }) => ({ x: x + width / 2, y })), out = Math.max(from.x, to.x) + 14 + Math.abs(to.y - from.y) / 24;
+  return [from, { x: out, y: from.y + 8 }, { x: out, y: to.y - 8 }, to];
 }
 
 function loop({ x, y, width }, wide) { // from a box to itself, at its right
