@@ -19,12 +19,14 @@ from ..model.example_inputs import ModelInputs, copied_arguments
 from ..model.tree import Mode, set_mode
 from ..model.walk import named_modules
 from .answers import Answers, answering
+from .call import Call, Shape
 from .difference import first_difference
+from .gradients import gradients_followed
 from .memory import memory_refused
 from .recall import Recall
 from .returned import Returned, describe
 from .runner import Runner, watched
-from .tape import Call, Shape, Tape
+from .tape import Tape
 
 T = TypeVar("T", bound=Tape)
 
@@ -138,6 +140,7 @@ class TapedRun(Generic[T]):
         gradients = torch.set_grad_enabled(self._gradients)
         with same_randomness(), gradients, answering(self.answers, self._paths), self.tape, ExitStack() as contexts:
             contexts.enter_context(memory_refused(self.tape))
+            contexts.enter_context(gradients_followed(self.tape))
             for context in inside:
                 contexts.enter_context(context)
             yield
