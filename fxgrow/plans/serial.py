@@ -15,7 +15,7 @@ from typing import Any
 from ..base.decode import DecodeError, Leniency, parse_json
 
 FORMAT = "fxgrow.plan"
-MAJOR, MINOR = 1, 7
+MAJOR, MINOR = 1, 8
 OLD = "fxgrow"  # the key of the version before there was a header
 
 Data = dict[str, Any]

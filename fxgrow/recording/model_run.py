@@ -294,8 +294,11 @@ def _held(value: Any) -> Iterable[Any] | None:
         return [value.func, *value.args, *value.keywords.values()]
     if hasattr(type(value), "__next__"):
         return ()
-    own = type(value).__module__.partition(".")[0] not in _NOT_THEIRS and getattr(value, "__dict__", None)
-    return [*own.keys(), *own.values()] if isinstance(own, dict) else None
+    if type(value).__module__.partition(".")[0] in _NOT_THEIRS:
+        return None
+    slots = [key for kind in type(value).__mro__ for key in vars(kind).get("__slots__", ())]
+    own = {key: getattr(value, key, None) for key in slots} | dict(getattr(value, "__dict__", {}))
+    return [*own.keys(), *own.values()] if own else None
 
 
 def _same(before: Any, after: Any) -> bool:

@@ -349,6 +349,9 @@ class Tape(TorchDispatchMode):
     def refuse_gradient(self, why: str, call: Any) -> None:
         """The gradients of these tensors may be other ones at other widths; for subclasses."""
 
+    def read_outside(self, how: str, tensor: Tensor) -> None:
+        """Python or numpy reads the numbers of a tensor; for subclasses."""
+
     def reading(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a subclass wants of the arguments of a call, before its results get their numbers."""
 

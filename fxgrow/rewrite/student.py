@@ -42,6 +42,11 @@ def check_code(plan: Plan, traced: Traced) -> None:
             f"the plan was made for another forward of {plan.model} than this model's"
             f"{versions if here != there else ''}; plan again for it"
         )
+    if plan.layers and plan.made_with.torch == MadeWith().torch and traced.layers() != plan.layers:
+        raise PlanError(
+            f"the plan was made for a {plan.model} whose layers of torch.nn are of other classes, or were made with "
+            "other arguments; plan again for this model"
+        )
 
 
 def check_calibration(plan: Plan, batches: Iterable[Any] | None) -> None:
