@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..base.isolation import users_device
 from ..base.replacing import Target, replaced
 from ..base.torch_private import TensorBase
 from ..errors import TraceError
@@ -121,7 +122,7 @@ def answering(answers: Answers, paths: Paths) -> Iterator[None]:
     _stack.append(answers)
     imported = ((space, name, _ASKS[flag]) for space, name, flag in _imported(paths))
     try:
-        with replaced([*_TARGETS, *imported] if len(_stack) == 1 else []):
+        with replaced([*_TARGETS, *imported] if len(_stack) == 1 else []), users_device():
             yield
     finally:
         _stack.pop()

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from ..base.isolation import own_device
 from ..base.wording import a_type
 from ..capture.traced import Traced
 from ..depth.calibrate import calibrate, check_batches
@@ -86,8 +87,9 @@ def student_of(traced: Traced, plan: Plan, model: nn.Module, batches: Iterable[A
     tensors = named_tensors(model)
     check_tensors(plan, tensors)
     check_memory(plan, tensors)
-    root = traced.tree(model, replacements(plan, model))
-    student = assemble(root, traced, plan, type(model).__name__)
+    with own_device():
+        root = traced.tree(model, replacements(plan, model))
+        student = assemble(root, traced, plan, type(model).__name__)
     if calibrated and batches is not None:
         calibrate(student, [plan.numbering(one.path) for one in calibrated], batches)
     made: nn.Module = student if plan.output == "graph" else root.__dict__[OPAQUE_MODEL]
