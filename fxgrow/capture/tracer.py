@@ -35,7 +35,16 @@ from ..recording.model_run import source_location
 from ..recording.runner import thawed
 from ..recording.tape import Tape
 from .caught import Caught, check_caught
-from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, nothing_lost_in_all, patched, unpatched
+from .patches import (
+    FROZEN,
+    DrawnError,
+    check_unchanged,
+    draws_privately,
+    nothing_lost,
+    nothing_lost_in_all,
+    patched,
+    unpatched,
+)
 from .positions import counts_dimensions
 from .probes import Probes
 from .proxy import ARGUMENTS, VALUE, MetaProxy, guard, guard_form, guards, is_symbolic, kinds_asked, or_default
@@ -85,7 +94,7 @@ class Tracer(fx.Tracer):
         self._hooked: set[int] = set()  # not those that forward hooks for itself, and that run on proxies
         self._caught = Caught(Tracer.call_module.__code__)
         self.caught: dict[str, str] = {}  # modules whose code catches errors of torch, and the line
-        self.frozen: list[tuple[str, Any, Any]] = []  # arguments that hold no tensors: name, value, what it is to be
+        self.frozen: list[tuple[str, Any, Any]] = []  # arguments without tensors: name, value, as it was
         self.finished = False  # its proxies may live on in a cache of the user's code
         self.form_matters = False  # whether the code asks how many dimensions a tensor has
         self.mode_matters = False  # whether it asks for the mode that it is in
@@ -227,8 +236,9 @@ class Tracer(fx.Tracer):
                 expected = held if left_out else value
                 if not _is_data(expected):
                     raise TraceError(f"the argument {name!r} is a {type(value).__name__}, which a graph would freeze")
-                frozen[name] = (node, copy.deepcopy(expected))
-                self.frozen.append((name, value, frozen[name][1]))
+                before = copy.deepcopy(value) if _is_data(value) else value
+                self.frozen += [(name, value, before)] if before is not value else []
+                frozen[name] = (node, held if left_out else before)
             if parameter.kind is parameter.VAR_POSITIONAL:
                 args += list(passed)
             elif parameter.kind is parameter.VAR_KEYWORD:
@@ -344,8 +354,7 @@ def symbolic_trace(
             with answering(answers, paths), nothing_lost_in_all(root, real=tape.real), patched(tracer):
                 graph = tracer.trace(root)
                 check_caught(tracer.caught, "")
-                if changed := [name for name, value, expected in tracer.frozen if value != expected]:
-                    raise TraceError(f"forward changes its argument {changed[0]!r}, which a graph would not")
+                check_unchanged(tracer.frozen)
     except Restart:
         return Attempt(tracer.graph, tracer.new_leaves)
     except Exception as error:
