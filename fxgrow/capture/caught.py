@@ -1,4 +1,4 @@
-"""Code that catches what torch says about a size, and goes on: a graph holds one way, and would raise on the other.
+"""What code does that a graph would not: it catches errors of torch and goes on, or changes its arguments.
 
 ``try: h = h.view(2, -1) except RuntimeError: ...`` takes another path where the sizes do not fit, without a question
 that a guard could keep. So a module whose code does that stays a call.
@@ -11,6 +11,7 @@ import functools
 import linecache
 from collections.abc import Iterator, Mapping, Sequence
 from types import CodeType, FrameType
+from typing import Any
 
 from ..errors import TraceError
 from ..model.provenance import NOT_THEIRS, in_package
@@ -72,6 +73,17 @@ def check_caught(caught: Mapping[str, str], path: str) -> None:
         raise TraceError(
             f"forward goes on where torch raises an error (at {caught[path]}), where a graph would raise it"
         )
+
+
+def check_unchanged(arguments: Sequence[tuple[str, Any, Any]]) -> None:
+    """Check that a run has left its arguments as they were; of each its name, its value and what that was.
+
+    Raises:
+        TraceError: It has not.
+    """
+    for name, value, before in arguments:
+        if value != before:
+            raise TraceError(f"forward changes its argument {name!r}, which a graph would not")
 
 
 def _caught_in(file: str) -> Lines:

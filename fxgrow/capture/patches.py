@@ -6,7 +6,7 @@ import builtins
 import functools
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -77,17 +77,6 @@ def nothing_lost_in_all(root: nn.Module, *, real: bool) -> Iterator[None]:
         tensor.requires_grad_(flag)
     if switched:
         raise TraceError("forward switches requires_grad of parameters, which a graph would lose")
-
-
-def check_unchanged(arguments: Sequence[tuple[str, Any, Any]]) -> None:
-    """Check that a run has left its arguments as they were; of each its name, its value and what that was.
-
-    Raises:
-        TraceError: It has not.
-    """
-    for name, value, before in arguments:
-        if value != before:
-            raise TraceError(f"forward changes its argument {name!r}, which a graph would not")
 
 
 def draws_privately(module: nn.Module) -> bool:

@@ -34,17 +34,8 @@ from ..recording.answers import PLACES, Answers, answering, told
 from ..recording.model_run import source_location
 from ..recording.runner import thawed
 from ..recording.tape import Tape
-from .caught import Caught, check_caught
-from .patches import (
-    FROZEN,
-    DrawnError,
-    check_unchanged,
-    draws_privately,
-    nothing_lost,
-    nothing_lost_in_all,
-    patched,
-    unpatched,
-)
+from .caught import Caught, check_caught, check_unchanged
+from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, nothing_lost_in_all, patched, unpatched
 from .positions import counts_dimensions
 from .probes import Probes
 from .proxy import ARGUMENTS, VALUE, MetaProxy, guard, guard_form, guards, is_symbolic, kinds_asked, or_default
