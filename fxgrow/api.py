@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias, TypeVar, cast, overload
 from torch import fx, nn
 
 from . import methods
-from .base.isolation import isolated
+from .base.isolation import isolated, own_device
 from .base.progress_bar import shown
 from .base.scalars import as_int
 from .base.wording import a_type
@@ -178,7 +178,7 @@ def plan(
     number = as_int(seed)
     if number is None:
         raise PlanError(f"seed is an int, not {seed!r}")
-    with reasons("plan", progress):
+    with reasons("plan", progress), own_device():
         return plan_to_budget(widths, parse(spec), seed=number, method=method)
 
 

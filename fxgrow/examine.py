@@ -15,6 +15,7 @@ from typing import overload
 from torch import nn
 
 from .api import reasons
+from .base.isolation import own_device
 from .base.scalars import as_int
 from .drawing.given import Drawable
 from .drawing.inline import HEIGHT, Inline
@@ -66,7 +67,7 @@ def verify(
         >>> fxgrow.verify(teacher, fxgrow.grow(teacher, 2.0), torch.randn(5, 4)).exact
         True
     """
-    with reasons("verify", progress):
+    with reasons("verify", progress), own_device():
         if is_sharded(teacher) or is_sharded(student):
             raise GrowError("each process has a part of the model; compare what teacher and student return instead")
         return compare(teacher, student, example_inputs, tolerance=tolerance)

@@ -37,3 +37,16 @@ def region_of(tensor: Tensor) -> str:
     """Which part of its memory a tensor is, without the size of the memory where it is all of it."""
     whole = tensor.is_contiguous() and tensor.nbytes == tensor.untyped_storage().nbytes()
     return "all of it" if whole else f"from {tensor.storage_offset()} in steps of {tensor.stride()}"
+
+
+def overlap(one: Tensor, other: Tensor) -> bool:
+    """Whether the parts of one memory from the first to the last entry of two tensors overlap."""
+    (start, end), (begin, stop) = _span(one), _span(other)
+    return start < stop and begin < end
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    """From which byte of its memory to which a tensor reaches."""
+    size, first = tensor.element_size(), tensor.storage_offset()
+    last = first + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return int(first * size), int((last + 1) * size)

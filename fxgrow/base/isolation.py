@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -35,6 +36,31 @@ def silent() -> Iterator[None]:
     """Without warnings, where the user's code runs on what the user has not given."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        yield
+
+
+_users: ContextVar[torch.device | None] = ContextVar("the user's default device", default=None)
+
+
+@contextmanager
+def own_device() -> Iterator[None]:
+    """Make tensors on the CPU, as generators and index maps are there, whatever `torch.set_default_device` says."""
+    device = torch.get_default_device()
+    if device.type == "cpu":
+        yield
+        return
+    token = _users.set(device)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        _users.reset(token)
+
+
+@contextmanager
+def users_device() -> Iterator[None]:
+    """Make tensors where the user's code expects them, inside of `own_device`."""
+    with _users.get() or nullcontext():
         yield
 
 

@@ -34,6 +34,9 @@ from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNormBase
 from torch.nn.modules.module import _global_forward_hooks_always_called as always_called_hooks
 from torch.nn.modules.module import _global_forward_hooks_with_kwargs as hooks_with_kwargs
 
+# The modes that see each call of a function of torch, such as the one of `with torch.device("cuda")`.
+from torch.overrides import _get_current_function_mode_stack as function_modes
+
 # Nested containers of tensors. There is no public `torch.utils.pytree`.
 from torch.utils import _pytree as pytree
 
@@ -50,6 +53,8 @@ __all__ = [
     "TensorBase",
     "TorchDispatchMode",
     "always_called_hooks",
+    "entered_modes",
+    "function_modes",
     "hooks_with_kwargs",
     "is_composite",
     "is_meta",
@@ -64,6 +69,14 @@ __all__ = [
 
 # Whether a tensor is on the meta device, whatever `Tensor.is_meta` tells the user's code in its place.
 is_meta: Callable[[torch.Tensor], bool] = vars(TensorBase)["is_meta"].__get__
+
+
+def entered_modes() -> int:
+    """How many modes of torch see each call now: those for operators and for functions, without `torch.device`."""
+    modes: int = torch._C._len_torch_dispatch_stack()
+    if torch._C._len_torch_function_stack():
+        modes += sum(type(mode).__name__ != "DeviceContext" for mode in function_modes())
+    return modes
 
 
 def queued_seeds() -> list[Any]:

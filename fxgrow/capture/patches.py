@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from ..base.replacing import replaced
 from ..base.torch_private import pytree
 from ..errors import TraceError
-from ..model.copies import COMMON
+from ..model.copies import COMMON, named_tensors
 from ..model.provenance import NOT_THEIRS
 from ..recording.contents import original
 from .proxy import VALUE, MetaProxy
@@ -59,6 +59,24 @@ def nothing_lost(module: nn.Module, *, real: bool, draws: bool) -> Iterator[None
     for key, value in (*module._buffers.items(), *module._parameters.items()):
         if issubclass(type(value), fx.Proxy):
             raise TraceError(f"forward assigns to {key!r}; a graph keeps only changes in place, as in {key}.copy_(...)")
+
+
+@contextmanager
+def nothing_lost_in_all(root: nn.Module, *, real: bool) -> Iterator[None]:
+    """The same for a whole model, which may also make parameters trainable or freeze them.
+
+    Raises:
+        DrawnError: As `nothing_lost`.
+        TraceError: As `nothing_lost`, or it does that.
+    """
+    before = [(tensor, tensor.requires_grad) for tensor in named_tensors(root).values()]
+    with nothing_lost(root, real=real, draws=True):
+        yield
+    switched = [(tensor, flag) for tensor, flag in before if tensor.requires_grad != flag]
+    for tensor, flag in switched:
+        tensor.requires_grad_(flag)
+    if switched:
+        raise TraceError("forward switches requires_grad of parameters, which a graph would lose")
 
 
 def draws_privately(module: nn.Module) -> bool:

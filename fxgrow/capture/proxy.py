@@ -370,3 +370,15 @@ def _is_number_of(node: fx.Node) -> bool:
     if node.op == "call_method" and node.target in ("item", "tolist", "numpy", "__int__", "__float__", "__bool__"):
         return True
     return node.op == "call_function" and node.target in (torch.equal, torch.allclose, torch.is_nonzero)
+
+
+def guard_form(graph: fx.Graph) -> None:
+    """Refuse inputs with other numbers of dimensions, and None where a tensor was given."""
+    placeholders = [n for n in graph.nodes if n.op == "placeholder"]
+    inputs = [n for n in placeholders if is_symbolic(n.meta[VALUE])]
+    place = FORMS + ", ".join(str(n.target).lstrip("*") for n in inputs)
+    with graph.inserting_after(placeholders[-1]):
+        asked = graph.call_function(form, (inputs,))
+    asked.meta[VALUE] = form([n.meta[VALUE] for n in inputs])
+    with graph.inserting_after(asked):
+        graph.call_function(guard, (asked, asked.meta[VALUE], place)).meta[VALUE] = None

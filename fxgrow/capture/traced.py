@@ -11,9 +11,9 @@ from torch import Tensor, fx, nn
 
 from ..model.copies import clone_shared, clone_to_run
 from ..model.example_inputs import ModelInputs
-from ..model.layer_kinds import is_layer
+from ..model.layer_kinds import is_layer, is_layer_class, settings_of
 from ..model.tree import MODE_OVERRIDES, Mode, Output, graph_for, keep, skeleton
-from ..model.walk import submodule
+from ..model.walk import named_modules, submodule
 from ..recording.run import ModelRun
 from .proxy import guard
 
@@ -109,6 +109,14 @@ class Traced:
     def inputs_in_words(self) -> str:
         """The example inputs, of every form."""
         return " or ".join(str(form.inputs) for form in (self, *self.forms))
+
+    def layers(self) -> str:
+        """A hash of what the layers of torch.nn in the graphs were made with, which `fingerprint` does not see."""
+        if self.opaque:
+            return ""
+        layers = [(path, module) for path, module in named_modules(self.root) if is_layer_class(type(module))]
+        lines = [f"{path} {settings_of(module)}" for path, module in layers]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
         if self.opaque:

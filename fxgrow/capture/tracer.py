@@ -9,7 +9,9 @@ numbers, buffers that are assigned.
 from __future__ import annotations
 
 import collections
+import copy
 import operator
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -20,6 +22,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..base.content import storage_of
+from ..base.torch_private import entered_modes
 from ..errors import TraceError
 from ..model.call_args import CONSTANT, PLAIN, default_in_code, parameters_of, stars_of
 from ..model.copies import DEVICE, named_tensors
@@ -31,10 +34,11 @@ from ..recording.answers import PLACES, Answers, answering, told
 from ..recording.model_run import explain
 from ..recording.runner import thawed
 from ..recording.tape import Tape
-from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, patched, unpatched
+from .caught import Caught, check_caught, check_unchanged
+from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, nothing_lost_in_all, patched, unpatched
 from .positions import counts_dimensions
 from .probes import Probes
-from .proxy import ARGUMENTS, FORMS, VALUE, MetaProxy, form, guard, guards, is_symbolic, kinds_asked, or_default
+from .proxy import ARGUMENTS, VALUE, MetaProxy, guard, guard_form, guards, is_symbolic, kinds_asked, or_default
 
 STALE = "a cache outside the model holds what an earlier attempt to trace put there"
 
@@ -79,6 +83,9 @@ class Tracer(fx.Tracer):
         self._in_forward = False
         self._drawn: Tensor | None = None  # torch's random state after the last value that was computed for real
         self._hooked: set[int] = set()  # not those that forward hooks for itself, and that run on proxies
+        self._caught = Caught(Tracer.call_module.__code__)
+        self.caught: dict[str, str] = {}  # modules whose code catches errors of torch, and the line
+        self.frozen: list[tuple[str, Any, Any]] = []  # arguments without tensors: name, value, as it was
         self.finished = False  # its proxies may live on in a cache of the user's code
         self.form_matters = False  # whether the code asks how many dimensions a tensor has
         self.mode_matters = False  # whether it asks for the mode that it is in
@@ -95,8 +102,8 @@ class Tracer(fx.Tracer):
         """A node, unless the user's code has switched to a context that the graph would lose."""
         if _context() != self._context:
             raise TraceError(
-                "forward switches gradients or autocast or seeds random numbers (torch.no_grad(), torch.autocast(), "
-                "torch.manual_seed()), which a graph loses"
+                "forward switches gradients or autocast, enters a mode of torch or seeds random numbers "
+                "(torch.no_grad(), torch.autocast(), torch.manual_seed()), which a graph loses"
             )
         if self._drawn is not None and not torch.equal(torch.get_rng_state(), self._drawn):
             raise TraceError(FROZEN)
@@ -110,6 +117,8 @@ class Tracer(fx.Tracer):
             return node
         self.form_matters |= counts_dimensions(node, self.root)
         node.meta[SOURCE_LINE] = caller()
+        if kind.startswith("call") and (at := self._caught.around(sys._getframe())):
+            self.caught.setdefault(*at)
         if kind != "output":
             value = node.meta[VALUE] = self._compute(node)
             self._remember(value, node)
@@ -224,7 +233,9 @@ class Tracer(fx.Tracer):
                 expected = held if left_out else value
                 if not _is_data(expected):
                     raise TraceError(f"the argument {name!r} is a {type(value).__name__}, which a graph would freeze")
-                frozen[name] = (node, expected)
+                before = copy.deepcopy(value) if _is_data(value) else value
+                self.frozen += [(name, value, before)] if before is not value else []
+                frozen[name] = (node, held if left_out else before)
             if parameter.kind is parameter.VAR_POSITIONAL:
                 args += list(passed)
             elif parameter.kind is parameter.VAR_KEYWORD:
@@ -242,6 +253,7 @@ class Tracer(fx.Tracer):
             self._drawn = torch.get_rng_state() if self.tape.real else None
             return root.forward(*args, **kwargs)
 
+        self._caught.root = forward.__code__
         return forward, []
 
     # -- leaves ----------------------------------------------------------------------------------
@@ -274,7 +286,9 @@ class Tracer(fx.Tracer):
         last, stack, counts, asked = self._last(), self.module_stack.copy(), dict(self.num_calls), len(self._answered)
         try:
             with nothing_lost(m, real=self.tape.real, draws=self.find_draws):
-                return super().call_module(m, forward, args, kwargs)
+                result = super().call_module(m, forward, args, kwargs)
+                check_caught(self.caught, path)
+                return result
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises when it meets a proxy
             self.new_leaves[path] = explain(error)
         self._drawn = None
@@ -334,8 +348,10 @@ def symbolic_trace(
             if draws_privately(root):
                 raise TraceError("it holds a generator of random numbers of its own")
             answers, paths = Answers(root.__dict__.get(DEVICE), stand_in=tracer.device_of), list(named_modules(root))
-            with answering(answers, paths), nothing_lost(root, real=tape.real, draws=True), patched(tracer):
+            with answering(answers, paths), nothing_lost_in_all(root, real=tape.real), patched(tracer):
                 graph = tracer.trace(root)
+                check_caught(tracer.caught, "")
+                check_unchanged(tracer.frozen)
     except Restart:
         return Attempt(tracer.graph, tracer.new_leaves)
     except Exception as error:
@@ -350,7 +366,7 @@ def symbolic_trace(
     (output,) = (node for node in graph.nodes if node.op == "output")
     result = fx.node.map_arg(output.args[0], lambda node: node.meta[VALUE])
     if tracer.form_matters:
-        _guard_form(graph)
+        guard_form(graph)
     for node in reversed(graph.nodes):
         node.type = None  # annotations of the user's module, which its source code alone could resolve
         if not node.users and _is_plain(node):
@@ -367,18 +383,6 @@ def _is_data(value: Any) -> bool:
     return isinstance(value, CONSTANT) or (type(value) in (tuple, list) and all(map(_is_data, value)))
 
 
-def _guard_form(graph: fx.Graph) -> None:
-    """Refuse inputs with other numbers of dimensions, and None where a tensor was given."""
-    placeholders = [n for n in graph.nodes if n.op == "placeholder"]
-    inputs = [n for n in placeholders if is_symbolic(n.meta[VALUE])]
-    place = FORMS + ", ".join(str(n.target).lstrip("*") for n in inputs)
-    with graph.inserting_after(placeholders[-1]):
-        asked = graph.call_function(form, (inputs,))
-    asked.meta[VALUE] = form([n.meta[VALUE] for n in inputs])
-    with graph.inserting_after(asked):
-        graph.call_function(guard, (asked, asked.meta[VALUE], place)).meta[VALUE] = None
-
-
 def _is_plain(node: fx.Node) -> bool:
     """Whether a node reads a size only; it is removable where it has no users."""
     return node.target in (getattr, operator.getitem) and not isinstance(node.meta[VALUE], Tensor)
@@ -392,4 +396,4 @@ _grad, _autocast = torch.is_grad_enabled, torch.is_autocast_enabled  # not what 
 
 
 def _context() -> tuple[int, ...]:
-    return (_grad(), _autocast("cpu"), _autocast("cuda"), torch.initial_seed())
+    return (_grad(), _autocast("cpu"), _autocast("cuda"), entered_modes(), torch.initial_seed())

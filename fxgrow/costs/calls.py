@@ -18,7 +18,7 @@ from torch.utils.flop_counter import flop_registry
 from ..infer.findings import Prediction
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, measure
-from ..recording.tape import Call
+from ..recording.call import Call
 
 Sizes = Callable[[str], int]  # the width of a group
 

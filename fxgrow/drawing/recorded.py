@@ -16,8 +16,8 @@ from ..infer.findings import Prediction
 from ..model.call_args import labelled
 from ..ops import Value
 from ..plans.changes import Insert, Region, Repeat
+from ..recording.call import Call
 from ..recording.run import named_inputs
-from ..recording.tape import Call
 from .additions import cloned, inserted
 from .folding import Flow, total
 from .graph import folds, graph_of, shown

@@ -12,8 +12,8 @@ from ..layouts.layout import InputDim, Layout
 from ..layouts.unify import Tie, Unifier
 from ..model.tree import Mode
 from ..ops import Linear, Value
+from ..recording.call import Call
 from ..recording.returned import Returned
-from ..recording.tape import Call
 from .attributes import Attribute
 from .literals import Literal
 from .tensor_kinds import TensorKinds

@@ -304,8 +304,8 @@ class Inference(Observer):
                 for real, result in zip(reals, self._by_rule(rule.function, context), strict=True):
                     self.values.set_constant(real, result)
 
-    def handles_gradient(self, tape: Tape, what: str, tensors: Iterable[Tensor]) -> None:
-        """Code that is given a gradient may look at its size, or over its channels: what is known of these stays."""
+    def handles(self, tape: Tape, what: str, tensors: Iterable[Tensor]) -> None:
+        """Code that no rule is for may look at sizes, or over channels: what is known of these stays."""
         for tensor in tensors:
             for layout in self.values.of(tape, tensor).layouts:
                 self.unifier.pin(layout, f"{what} (in {self.unifier.site})")

@@ -53,8 +53,8 @@ class Observer(ABC):
         """A module returns."""
 
     @abstractmethod
-    def handles_gradient(self, tape: Tape, what: str, tensors: Iterable[Tensor]) -> None:
-        """Code of the user's is given the gradients of some tensors."""
+    def handles(self, tape: Tape, what: str, tensors: Iterable[Tensor]) -> None:
+        """Code beside every operator is given some tensors, or their gradients."""
 
     @abstractmethod
     def entered_node(self, node: fx.Node) -> None:
@@ -85,10 +85,13 @@ class ObservedTape(Tape):
         self.observer.left_module(self, module, args, result)
         if module._backward_hooks or module._backward_pre_hooks:
             what = f"a backward hook of {self.module or 'the model'} is given its gradient"
-            self.observer.handles_gradient(self, what, leaf_tensors((args, result)))
+            self.observer.handles(self, what, leaf_tensors((args, result)))
 
     def refuse_gradient(self, why: str, call: Any) -> None:
-        self.observer.handles_gradient(self, why, leaf_tensors(call))
+        self.observer.handles(self, why, leaf_tensors(call))
+
+    def read_outside(self, how: str, tensor: Tensor) -> None:
+        self.observer.handles(self, f"{how} reads its numbers", [tensor])
 
     def _fold(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = super()._fold(op, args, kwargs)

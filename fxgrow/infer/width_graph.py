@@ -19,8 +19,8 @@ from ..layouts.layout import Equality, InputDim, Layout, atoms
 from ..model.layer_kinds import named_size
 from ..model.tree import Mode
 from ..ops import KERNEL
+from ..recording.call import Call
 from ..recording.returned import Returned
-from ..recording.tape import Call
 from ..spec.patterns import is_pattern
 from .attributes import Attribute
 from .findings import CARRY, Findings, FixedDims, Prediction

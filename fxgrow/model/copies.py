@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TraceError, in_words
-from .rebinding import rebound
+from .rebinding import WEAK, rebound, rebound_weakly
 from .walk import Paths, modules, named_modules
 from .wrapped_class import own_attributes, own_class
 
@@ -127,7 +127,7 @@ def _copy_modules(tree: Iterable[nn.Module], memo: dict[int, Any]) -> bool:
         for name, value in attributes.items():
             kind = type(value)
             if kind in _IMMUTABLE:
-                state[name] = value
+                state[name] = value if kind is not int else _number(value, memo)
             elif kind in _TABLES and not value and id(value) not in memo:  # most tables of a module are empty
                 state[name] = memo[id(value)] = kind()
             else:
@@ -149,7 +149,9 @@ def _copied_plainly(kind: type[nn.Module]) -> bool:
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
     kind = type(value)
-    if kind in _IMMUTABLE or (kind is tuple and _IMMUTABLE.issuperset(map(type, value))):
+    if kind is int:
+        return _number(value, memo)
+    if kind in _IMMUTABLE or (kind is tuple and not value):
         return value
     twin = memo.get(id(value), memo)
     if twin is not memo:
@@ -163,8 +165,8 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     elif kind is list:
         twin = memo[id(value)] = []
         twin.extend([_copied(v, memo) for v in value])
-    elif kind is set and not value:
-        twin = memo[id(value)] = set()
+    elif kind is set:
+        twin = memo[id(value)] = {_copied(v, memo) for v in value}
     elif kind is tuple:
         twin = tuple([_copied(v, memo) for v in value])
         twin = memo[id(value)] = value if all(map(operator.is_, twin, value)) else twin
@@ -172,6 +174,8 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
         twin = memo[id(value)] = value.detach().clone()
     elif kind is FunctionType:
         twin = rebound(value, memo, _copied)
+    elif kind in WEAK:
+        twin = memo[id(value)] = rebound_weakly(value, memo)
     elif kind is functools.partial:
         twin = memo[id(value)] = functools.partial(
             _copied(value.func, memo), *_copied(value.args, memo), **_copied(value.keywords, memo)
@@ -181,6 +185,15 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
             _copy_modules(modules(value), memo)
         twin = copy.deepcopy(value, memo)
     return twin
+
+
+_LEAST_ID = 1 << 20  # no object of Python is at a lower address
+
+
+def _number(value: int, memo: dict[int, Any]) -> int:
+    """A number; where it is the `id` of a module or tensor that is copied, the `id` of the copy."""
+    twin = memo.get(value) if value > _LEAST_ID else None
+    return id(twin) if isinstance(twin, nn.Module | Tensor) else value
 
 
 _HOOKS = [name for name in vars(nn.Module()) if re.fullmatch(r"_(forward|backward)(_pre)?_hooks(_\w+)?", name)]

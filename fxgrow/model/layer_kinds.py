@@ -154,13 +154,23 @@ def is_layer_class(kind: type) -> bool:
 
 
 def is_layer(module: nn.Module) -> bool:
-    """Whether a module is of torch.nn, runs no hooks and holds no modules of a user's class."""
+    """Whether a module is of torch.nn, runs no hooks and no patched forward, and holds no modules of a user's class."""
     return _is_torchs(module) and (not module._modules or all(_is_torchs(child) for child in modules(module)))
 
 
 def _is_torchs(module: nn.Module) -> bool:
-    hooked = module._forward_hooks or module._forward_pre_hooks
+    hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
     return type(module).__module__.startswith("torch.nn.") and type(module) not in CONTAINERS and not hooked
+
+
+def settings_of(layer: nn.Module) -> str:
+    """What a layer of torch.nn was made with besides numbers with a fraction: its class, and its plain attributes."""
+    plain = {k: v for k, v in sorted(vars(layer).items()) if not k.startswith("_") and k != "training"}
+    told = {k: "" if isinstance(v, float) else v for k, v in plain.items() if isinstance(v, (*_SETTINGS, float))}
+    return f"{type(layer).__qualname__} {told}"
+
+
+_SETTINGS = (type(None), bool, int, str, tuple)
 
 
 def is_hooked(module: nn.Module) -> bool:

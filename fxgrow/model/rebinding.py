@@ -8,6 +8,7 @@ new cells and defaults, which hold the copy's modules, tensors and containers.
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable
 from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
 from typing import Any
@@ -75,3 +76,25 @@ def _content(value: Any, memo: dict[int, Any], copied: Copy) -> Any:
 def _is_a_tool(value: Any) -> bool:
     """Whether a value is an object of torch that is no tensor and no module: an optimizer, a loader, a stream."""
     return type(value).__module__.partition(".")[0] == "torch" and not isinstance(value, Tensor | nn.Module)
+
+
+WEAK = (weakref.ReferenceType, weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet)
+
+
+def rebound_weakly(value: Any, memo: dict[int, Any]) -> Any:
+    """A weak reference, or a container of them, to the copies of what it refers to.
+
+    Args:
+        value: It; its type is one of `WEAK`.
+        memo: As of `copy.deepcopy`. What is not in it is not copied.
+    """
+
+    def twin(target: Any) -> Any:
+        return memo.get(id(target), target)
+
+    if isinstance(value, weakref.WeakSet):
+        return weakref.WeakSet(map(twin, value))
+    if isinstance(value, weakref.ReferenceType):
+        target = value()
+        return value if twin(target) is target else weakref.ref(twin(target))
+    return type(value)([(twin(key), twin(entry)) for key, entry in value.items()])

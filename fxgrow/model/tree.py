@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, fx, nn
 
-from .copies import DEVICE
+from .copies import DEVICE, without_hooks
 from .layer_kinds import CONTAINERS
 from .opaque import OPAQUE_MODEL
 from .walk import submodule
@@ -62,8 +62,8 @@ def module_at(root: nn.Module, path: str) -> nn.Module:
 
 
 def keep(model: nn.Module) -> nn.Module:
-    """A tree that shares everything with a model and has it as its opaque model."""
-    tree = as_tree(model)
+    """A tree that shares everything with a model but its hooks, which run inside, and has it as its opaque model."""
+    tree = without_hooks(as_tree(model))
     tree.__dict__[OPAQUE_MODEL] = model
     return tree
 

@@ -25,7 +25,7 @@ PARTS: tuple[Part, ...] = ("mean", "gain", "shift", "zero", "draw")
 
 @dataclass(frozen=True, slots=True)
 class MadeWith:
-    """The versions that a plan was made with. For readers; nothing depends on it."""
+    """The versions that a plan was made with. For readers; only `Plan.layers` is compared with the same torch alone."""
 
     fxgrow: str = __version__
     torch: str = torch.__version__.partition("+")[0]

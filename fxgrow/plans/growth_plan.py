@@ -67,6 +67,7 @@ class Plan:
         leaf_modules: The modules that the user asked to keep as calls.
         output: What the student is: a graph, or a module of the model's own class.
         code: A fingerprint of the model's graphs.
+        layers: A fingerprint of the settings of the layers that they call; empty in plans of versions before 1.8.
         spec: The requests, as plain data.
         seed: The seed of every random draw.
         method: The default method.
@@ -117,6 +118,7 @@ class Plan:
     order: tuple[str, ...] = ()
     forms: tuple[PlanForm, ...] = ()
     next: Plan | None = None
+    layers: str = field(default="", compare=False)
     costs: tuple[LayerCost, ...] = field(default=(), compare=False)
     made_with: MadeWith = field(default_factory=MadeWith, compare=False)
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..base.isolation import users_device
 from ..base.replacing import Target, replaced
 from ..base.torch_private import TensorBase
 from ..errors import TraceError
@@ -41,6 +42,7 @@ _FLAGS: Mapping[str, str] = MappingProxyType(
 )  # functions of torch that tell a global state
 _OF_GRADIENTS = ("requires_grad", "is_leaf", "grad_fn")
 _HOOKS = ("register_hook", "register_post_accumulate_grad_hook")
+_NODE_HOOKS = ("register_hook", "register_prehook")
 _ENTRY_BY_ENTRY = ("apply_", "map_", "map2_")
 PLACES = ("device", "is_cuda", "is_cpu", "is_meta")  # attributes that tell where a tensor is
 _PLACE_METHODS = ("get_device", "type")
@@ -120,7 +122,7 @@ def answering(answers: Answers, paths: Paths) -> Iterator[None]:
     _stack.append(answers)
     imported = ((space, name, _ASKS[flag]) for space, name, flag in _imported(paths))
     try:
-        with replaced([*_TARGETS, *imported] if len(_stack) == 1 else []):
+        with replaced([*_TARGETS, *imported] if len(_stack) == 1 else []), users_device():
             yield
     finally:
         _stack.pop()
@@ -158,6 +160,21 @@ def _place(name: str) -> property:
     return property(get)
 
 
+class _Node:
+    """A node of the autograd graph, which notes the line where the user's code hooks it."""
+
+    def __init__(self, node: Any, answers: Answers) -> None:
+        self._node, self._answers = node, answers
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._node, name)
+        if name in _NODE_HOOKS and (line := _asker()):
+            self._answers.hooks.append(line)
+        if name == "next_functions":
+            return tuple([(None if node is None else _Node(node, self._answers), place) for node, place in found])
+        return found
+
+
 def _of_gradients(name: str) -> property:
     base = _BASE[name]
 
@@ -167,7 +184,7 @@ def _of_gradients(name: str) -> property:
             return fact
         answer = _stack[-1].flag(GRADIENTS, bool(fact), line)
         if answer == bool(fact):
-            return fact
+            return fact if name != "grad_fn" or fact is None else _Node(fact, _stack[-1])
         return None if name == "grad_fn" else answer
 
     def put(tensor: Tensor, value: Any) -> None:
@@ -242,5 +259,6 @@ _TARGETS: tuple[Target, ...] = (
     *((Tensor, name, _entry_by_entry(name)) for name in _ENTRY_BY_ENTRY),
     *((torch, name, ask) for name, ask in _ASKS.items()),
     (torch.autograd.Function, "apply", classmethod(_apply)),
+    (torch.backends.mha, "get_fastpath_enabled", lambda: False),  # which leaves gradients, as a student's call may not
     *REPLACED,
 )  # (owner, name, what is there while the user's code gets answers)

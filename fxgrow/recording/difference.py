@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from .tape import Call
+from .call import Call
 
 
 def first_difference(ours: Sequence[Call], theirs: Sequence[Call]) -> tuple[str, str]:

@@ -52,6 +52,8 @@ def memory_refused(tape: Tape) -> Iterator[None]:
         (owner, name, _refusing(tape, getattr(owner, name), what, always)) for owner, name, what, always in _WAYS
     ]
     targets += [(Tensor, name, _text(tape, getattr(Tensor, name))) for name in ("__repr__", "__format__")]
+    targets += [(nn.Parameter, "__repr__", _text(tape, nn.Parameter.__repr__))]
+    targets += [(Tensor, name, _reading(tape, getattr(Tensor, name))) for name in ("numpy", "tolist")]
     targets += [(Tensor, "data", _data(tape))]
     targets += [(BINDINGS, swap_name, _swapping(tape, getattr(BINDINGS, swap_name)))]
     with replaced(targets):
@@ -79,10 +81,23 @@ def _refusing(tape: Tape, base: Callable[..., Any], what: str, always: bool) -> 
     return call
 
 
+def _reading(tape: Tape, base: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(base)
+    def read(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if not is_meta(tensor) and not sys._getframe(1).f_code.co_filename.startswith(PACKAGES[0]):
+            tape.read_outside(base.__name__, tensor)
+        return base(tensor, *args, **kwargs)
+
+    return read
+
+
 def _text(tape: Tape, base: Callable[..., str]) -> Callable[..., str]:
     @functools.wraps(base)
     def text(tensor: Tensor, *args: Any, **kwargs: Any) -> str:
-        if not is_meta(tensor) or not _is_theirs(1):
+        if not _is_theirs(1):
+            return base(tensor, *args, **kwargs)
+        if not is_meta(tensor):
+            tape.read_outside("a text", tensor)
             return base(tensor, *args, **kwargs)
         real = tape.constant(tensor)
         if real is None:

@@ -19,9 +19,10 @@ from ..base.torch_private import no_dispatch_modes
 from ..model.copies import named_tensors
 from ..model.supported import HARMLESS
 from ..model.walk import submodule
+from .call import Call, Key
 from .operators import tensors_in
 from .run import TapedRun
-from .tape import Call, Key, Tape
+from .tape import Tape
 
 
 class Step(NamedTuple):

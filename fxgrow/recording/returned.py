@@ -34,7 +34,7 @@ class Returned:
     Attributes:
         entries: Every place of the result with what is there, in order: containers by their type, tensors by their
             value, all else by itself.
-        written: The parameters and buffers that hold another value than before, and which.
+        written: The parameters and buffers that hold another value than before, and which; those that were frozen.
     """
 
     entries: tuple[tuple[Path, str], ...]
@@ -54,7 +54,9 @@ class Returned:
         return None
 
 
-def describe(tape: Tape, result: Any, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Returned:
+def describe(
+    tape: Tape, result: Any, before: Mapping[str, Tensor], after: Mapping[str, Tensor], trained: Mapping[str, bool]
+) -> Returned:
     """What a run left behind.
 
     Args:
@@ -62,10 +64,12 @@ def describe(tape: Tape, result: Any, before: Mapping[str, Tensor], after: Mappi
         result: What it returned.
         before: The parameters and buffers by name, as they were found.
         after: The same after the run, which may have assigned others.
+        trained: Those that the run made trainable or froze, and which.
     """
     kept = [*before.items(), *((name, tensor) for name, tensor in after.items() if tensor is not before.get(name))]
     holds = [(name, _tensor(tape, tensor)) for name, tensor in kept]
     written = [(name, what) for name, what in holds if what != f"value {name!r}"]
+    written += [(f"{name}.requires_grad", str(flag)) for name, flag in trained.items()]
     return Returned(tuple(_entries(tape, result)), tuple(written))
 
 

@@ -20,12 +20,14 @@ from ..model.example_inputs import ModelInputs, copied_arguments
 from ..model.tree import Mode, set_mode
 from ..model.walk import named_modules
 from .answers import Answers, answering
+from .call import Call, Shape
 from .difference import first_difference
+from .gradients import gradients_followed
 from .memory import memory_refused
 from .recall import Recall
 from .returned import Returned, describe
 from .runner import Runner, watched
-from .tape import Call, Shape, Tape
+from .tape import Tape
 
 T = TypeVar("T", bound=Tape)
 
@@ -94,6 +96,7 @@ class TapedRun(Generic[T]):
             self.arguments = copied_arguments(arguments)
         self._paths = list(named_modules(root))
         self.tensors = named_tensors(root, self._paths)
+        self._trained: dict[str, bool] = {}  # the parameters that the run made trainable or froze, for its time
         self._named = {**self.tensors, **named_inputs(self.arguments)}
         self.tape = tape(self._named, plain_tensors(self._paths), real=real)
         self.tape.recall = recall
@@ -135,12 +138,26 @@ class TapedRun(Generic[T]):
             return self.root(*args, **kwargs)
 
     @contextmanager
+    def _flags_restored(self) -> Iterator[None]:
+        """A context after which parameters require gradients as before: other copies share them."""
+        before = [(name, tensor, tensor.requires_grad) for name, tensor in self.tensors.items()]
+        try:
+            yield
+        finally:
+            for name, tensor, flag in before:
+                if tensor.requires_grad != flag:
+                    self._trained[name] = tensor.requires_grad
+                    tensor.requires_grad_(flag)
+
+    @contextmanager
     def _recording(self, inside: Sequence[AbstractContextManager[Any]]) -> Iterator[None]:
         gradients = torch.set_grad_enabled(self._gradients)
         with same_randomness(), gradients, answering(self.answers, self._paths), self.tape, ExitStack() as contexts:
+            contexts.enter_context(self._flags_restored())
             contexts.enter_context(memory_refused(self.tape))
             if self.tape.real:
                 contexts.enter_context(without_fused_attention())
+            contexts.enter_context(gradients_followed(self.tape))
             for context in inside:
                 contexts.enter_context(context)
             yield
@@ -156,7 +173,7 @@ class TapedRun(Generic[T]):
 
     def returned(self, result: Any) -> Returned:
         """What the run left behind, value by value."""
-        return describe(self.tape, result, self.tensors, named_tensors(self.root))
+        return describe(self.tape, result, self.tensors, named_tensors(self.root), self._trained)
 
     def difference(self, result: Any, model: ModelRun) -> tuple[str, str] | None:
         """Where the run departs from the model's own, in words and as the path of a module; None: nowhere."""

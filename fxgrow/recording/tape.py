@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,49 +20,12 @@ from ..base.content import form_of, region_of, storage_of
 from ..base.structures import leaf_tensors
 from ..base.torch_private import TorchDispatchMode, is_meta, no_dispatch_modes, pytree
 from ..model.provenance import caller
+from .call import WITHOUT_GRADIENTS, Call, Key, Reading, Shape
 from .constants import computed, fingerprint_of, like_on_meta, plain_value, written
 from .meta_cache import META, Given, on_meta
 from .operators import NUMBER, REVERSED, SELECT, Kind, kind_of, refused, results_of
 from .recall import Recall
 from .twins import Twins
-
-Shape = tuple[int, ...]
-
-
-Constants = tuple[tuple[int | str, Any], ...]
-Key = int | str | tuple[int | str, int]  # a value's number or name; with a version once an alias overwrote it
-
-
-class Call(NamedTuple):
-    """One ATen call.
-
-    Attributes:
-        op: The overload.
-        inputs: The values that go in, by number or name.
-        constants: The other arguments, by position or name.
-        shapes: Of the results.
-        digest: Of the first result.
-        site: Where it stands in the user's code.
-        module: The path of the innermost module at work.
-    """
-
-    op: Any
-    inputs: tuple[Key, ...]
-    constants: Constants
-    shapes: tuple[Shape, ...]
-    digest: int
-    site: str = ""
-    module: str = ""
-
-
-class Reading(NamedTuple):
-    """What a call reads."""
-
-    inputs: tuple[Key, ...]
-    constants: Constants
-    text: str  # the constants as text
-    digests: list[int]  # of the inputs
-    given: list[Given]  # the tensors, as `on_meta` takes them
 
 
 class Tape(TorchDispatchMode):
@@ -109,6 +72,7 @@ class Tape(TorchDispatchMode):
         self._read_at: dict[int, int] = {}  # tensor: that number when its value was made
         self._unknown: dict[int, int] = {}  # storage of a constant that something unknown was written to: a number
         self._count = 0
+        self.gradients = True  # whether the user's code wants them for what it computes now
         self.failure: Exception | None = None  # the first of our own that the model's code met, and may have caught
 
     def __enter__(self) -> Any:
@@ -316,7 +280,10 @@ class Tape(TorchDispatchMode):
                 given.append(entry)
         if kind.random and (seed := torch.initial_seed()) != self._seed:  # the code has seeded it
             constants.append(("global seed", seed))
-        return Reading(tuple(inputs), tuple(constants), str(constants), digests, given)
+        text = str(constants)
+        if not self.gradients:
+            constants.append(WITHOUT_GRADIENTS)
+        return Reading(tuple(inputs), tuple(constants), text, digests, given)
 
     def _digest_call(self, kind: Kind, inputs: list[int], constants: str) -> int:
         name = kind.name
@@ -381,6 +348,9 @@ class Tape(TorchDispatchMode):
 
     def refuse_gradient(self, why: str, call: Any) -> None:
         """The gradients of these tensors may be other ones at other widths; for subclasses."""
+
+    def read_outside(self, how: str, tensor: Tensor) -> None:
+        """Python or numpy reads the numbers of a tensor; for subclasses."""
 
     def reading(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a subclass wants of the arguments of a call, before its results get their numbers."""

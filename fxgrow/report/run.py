@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..base.generators import same_randomness
+from ..base.isolation import users_device
 from ..base.progress import advance
 from ..base.torch_private import TorchDispatchMode
 from ..model.example_inputs import ModelInputs
@@ -50,7 +51,7 @@ def run_graph(root: nn.Module, graph: fx.Graph, arguments: Mapping[str, Any], mo
 @contextmanager
 def _comparable(model: nn.Module, mode: Mode) -> Iterator[None]:
     """A context with equal random numbers in each run, no gradients, a mode, no dropout, and buffers of its own."""
-    with same_randomness(), torch.no_grad(), _in_mode(model, mode), DropoutOff(), own_buffers(model):
+    with users_device(), same_randomness(), torch.no_grad(), _in_mode(model, mode), DropoutOff(), own_buffers(model):
         yield
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from ..base.isolation import own_device
 from ..base.wording import a_type
 from ..capture.traced import Traced
 from ..depth.calibrate import calibrate, check_batches
@@ -48,6 +49,11 @@ def check_code(plan: Plan, traced: Traced, forms: Sequence[Traced] | None = None
             f"the plan was made for another forward of {plan.model} than this model's"
             f"{versions if here != there else ''}; plan again for it"
         )
+    if plan.layers and plan.made_with.torch == MadeWith().torch and traced.layers() != plan.layers:
+        raise PlanError(
+            f"the plan was made for a {plan.model} whose layers of torch.nn are of other classes, or were made with "
+            "other arguments; plan again for this model"
+        )
 
 
 def check_calibration(plan: Plan, batches: Iterable[Any] | None) -> None:
@@ -87,8 +93,9 @@ def student_of(traced: Traced, plan: Plan, model: nn.Module, batches: Iterable[A
     tensors = named_tensors(model)
     check_tensors(plan, tensors)
     check_memory(plan, tensors)
-    root = traced.tree(model, replacements(plan, model))
-    student = assemble(root, traced, plan, type(model).__name__)
+    with own_device():
+        root = traced.tree(model, replacements(plan, model))
+        student = assemble(root, traced, plan, type(model).__name__)
     if calibrated and batches is not None:
         calibrate(student, [plan.numbering(one.path) for one in calibrated], batches)
     made: nn.Module = student if plan.output == "graph" else root.__dict__[OPAQUE_MODEL]

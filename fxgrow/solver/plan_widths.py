@@ -73,6 +73,7 @@ def plan_widths(
         leaf_modules=tuple(sorted(widths.traced.asked)),
         output=widths.traced.output,
         code=widths.traced.fingerprint(),
+        layers=widths.traced.layers(),
         spec=to_json(requests),
         seed=seed,
         method=method,

@@ -17,9 +17,10 @@ from ..model.copies import clone_to_run
 from ..model.tree import Mode, graph_for
 from ..plans.changes import StructuralChange
 from ..plans.growth_plan import Plan
+from ..recording.call import Call, Shape
 from ..recording.model_run import explain
 from ..recording.run import TapedRun
-from ..recording.tape import Call, Shape, Tape
+from ..recording.tape import Tape
 from ..rewrite.student_inputs import padded
 
 Student = tuple[nn.Module, Mapping[Mode, fx.Graph]]  # a tree of our own, and the graphs that run on it

@@ -25,11 +25,11 @@ from ..plans.changes import StructuralChange
 from ..plans.entries import CloneOutput
 from ..plans.growth_plan import Plan
 from ..plans.numbering import Numbering
+from ..recording.call import Key
 from ..recording.model_run import explain
 from ..recording.operators import same_operator
 from ..recording.program import Program, ProgramTape, Visit, program_of
 from ..recording.run import TapedRun
-from ..recording.tape import Key
 from ..rewrite.student_inputs import padded
 from .changes import Student
 

@@ -31,12 +31,13 @@ from ..model.walk import named_modules
 from ..ops import Value
 from ..plans.growth_plan import Plan
 from ..recording import runner as interpret
+from ..recording.call import WITHOUT_GRADIENTS, Reading
 from ..recording.model_run import explain
 from ..recording.operators import kind_of, results_of, same_operator
 from ..recording.returned import Returned
 from ..recording.run import TapedRun
 from ..recording.runner import Runner
-from ..recording.tape import Reading, Tape
+from ..recording.tape import Tape
 from ..rewrite.student_inputs import padded
 from .verdict import Mismatch, Verdict
 
@@ -156,6 +157,9 @@ class _CheckedTape(Tape):
         if number >= len(self.teacher):
             raise _Departure(f"{op} is one operation more than the teacher runs")
         theirs, prediction = self.teacher[number], self.predictions[number]
+        if (WITHOUT_GRADIENTS in reading.constants) != (WITHOUT_GRADIENTS in theirs.constants):
+            both = ("without", "with") if WITHOUT_GRADIENTS in reading.constants else ("with", "without")
+            raise _Departure(f"{op} runs {both[0]} gradients where the teacher runs it {both[1]} them")
         alike = same_operator(op, theirs.op) and len(reading.constants) == len(theirs.constants)
         if not alike or reading.inputs != theirs.inputs:
             raise _Departure(f"{op} runs where the teacher runs {theirs.op}")

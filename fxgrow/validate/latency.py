@@ -10,6 +10,7 @@ import logging
 import math
 from dataclasses import replace
 
+from ..base.isolation import users_device
 from ..base.scalars import as_number
 from ..capture.traced import Traced
 from ..errors import PlanError, in_words
@@ -67,7 +68,8 @@ def _measured(traced: Traced, budget: Budget, plan: Plan) -> float:
     if budget.measure is None:
         raise PlanError(f"{budget!r}: there is no function that measures; give measure")
     try:
-        returned = budget.measure(student)
+        with users_device():
+            returned = budget.measure(student)
     except Exception as error:
         raise PlanError(f"{budget!r}: measure fails: {in_words(error)}") from error
     taken = as_number(returned)

@@ -1,0 +1,126 @@
+"""What code does that a graph would not: it catches errors of torch and goes on, or changes its arguments.
+
+``try: h = h.view(2, -1) except RuntimeError: ...`` takes another path where the sizes do not fit, without a question
+that a guard could keep. So a module whose code does that stays a call.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import linecache
+from collections.abc import Iterator, Mapping, Sequence
+from types import CodeType, FrameType
+from typing import Any
+
+from ..errors import TraceError
+from ..model.provenance import NOT_THEIRS, in_package
+
+Lines = tuple[tuple[int, int], ...]  # first and last line of each block
+
+# Errors that no operator raises because of a size. All others may be meant, and those that are not known here.
+_OTHERS = frozenset((
+    "AssertionError", "AttributeError", "FileNotFoundError", "ImportError", "KeyError", "KeyboardInterrupt",
+    "LookupError", "ModuleNotFoundError", "NameError", "OSError", "OutOfMemoryError", "OverflowError",
+    "StopIteration", "UnicodeError", "Warning", "ZeroDivisionError",
+))  # fmt: skip
+
+
+class Caught:
+    """Finds out whether code of the user's is inside of a `try` that may catch an error of torch.
+
+    Args:
+        call: The code of the function that calls a module, in which a variable `path` names it.
+
+    Attributes:
+        root: The code of the function that calls the root.
+    """
+
+    def __init__(self, call: CodeType) -> None:
+        self._call = call
+        self.root: CodeType | None = None
+        self._lines: dict[CodeType, Lines] = {}
+
+    def around(self, frame: FrameType | None) -> tuple[str, str] | None:
+        """The module whose code catches what is raised at a frame, and the line; None: none does.
+
+        Args:
+            frame: Of the tracer, below all frames of the user's.
+        """
+        line = ""
+        while frame is not None:
+            code = frame.f_code
+            if code is self.root:
+                return ("", line) if line else None
+            if code is self._call and line:
+                return str(frame.f_locals["path"]), line
+            if not line and not code.co_filename.startswith(NOT_THEIRS):
+                if code not in self._lines:
+                    self._lines[code] = _caught_in(code.co_filename)
+                if any(first <= frame.f_lineno <= last for first, last in self._lines[code]):
+                    line = f"{in_package(code.co_filename)}:{frame.f_lineno}"
+            frame = frame.f_back
+        return None
+
+
+def check_caught(caught: Mapping[str, str], path: str) -> None:
+    """Check that the code of a module, which became a graph, catches no errors of torch.
+
+    Raises:
+        TraceError: It does.
+    """
+    if path in caught:
+        raise TraceError(
+            f"forward goes on where torch raises an error (at {caught[path]}), where a graph would raise it"
+        )
+
+
+def check_unchanged(arguments: Sequence[tuple[str, Any, Any]]) -> None:
+    """Check that a run has left its arguments as they were; of each its name, its value and what that was.
+
+    Raises:
+        TraceError: It has not.
+    """
+    for name, value, before in arguments:
+        if value != before:
+            raise TraceError(f"forward changes its argument {name!r}, which a graph would not")
+
+
+def _caught_in(file: str) -> Lines:
+    return _blocks("".join(linecache.getlines(file)))
+
+
+@functools.lru_cache(maxsize=64)
+def _blocks(source: str) -> Lines:
+    """The lines of a source file whose errors the code may catch."""
+    if "except" not in source and "suppress" not in source:
+        return ()
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # a cell of a notebook with a command in it
+        return ()
+    bodies = [body for node in ast.walk(tree) for body in _caught_bodies(node)]
+    return tuple([(body[0].lineno, body[-1].end_lineno or body[-1].lineno) for body in bodies])
+
+
+def _caught_bodies(node: ast.AST) -> Iterator[Sequence[ast.stmt]]:
+    if isinstance(node, ast.Try):
+        types = [handler.type for handler in node.handlers]
+        if any(kind is None or _may_be_of_torch(kind) for kind in types):
+            yield node.body
+    elif isinstance(node, ast.With):
+        calls = [item.context_expr for item in node.items if isinstance(item.context_expr, ast.Call)]
+        suppressing = [call.args for call in calls if _name(call.func) == "suppress"]
+        if any(_may_be_of_torch(kind) for kinds in suppressing for kind in kinds):
+            yield node.body
+
+
+def _may_be_of_torch(kind: ast.expr) -> bool:
+    """Whether an expression for a class of errors may mean one that an operator raises because of a size."""
+    if isinstance(kind, ast.Tuple):
+        return any(map(_may_be_of_torch, kind.elts))
+    return _name(kind) not in _OTHERS
+
+
+def _name(kind: ast.expr) -> str:
+    return kind.attr if isinstance(kind, ast.Attribute) else getattr(kind, "id", "")
