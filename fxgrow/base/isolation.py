@@ -98,20 +98,6 @@ _SETTERS: dict[str, Callable[[Any], None]] = {
 
 
 @contextmanager
-def without_fused_attention() -> Iterator[None]:
-    """Let `nn.MultiheadAttention` and `nn.TransformerEncoderLayer` call the operators that their code is made of.
-
-    In eval mode they call one kernel for all on real tensors, and not on the meta device or in a trace.
-    """
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextmanager
 def no_collection() -> Iterator[None]:
     """Disable the garbage collector: for work on meta tensors, whose many small objects are nearly all kept."""
     enabled = gc.isenabled()

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..base.generators import same_randomness
-from ..base.isolation import without_fused_attention
 from ..base.torch_private import pytree
 from ..errors import TraceError
 from ..model.call_args import bind
@@ -155,8 +154,6 @@ class TapedRun(Generic[T]):
         with same_randomness(), gradients, answering(self.answers, self._paths), self.tape, ExitStack() as contexts:
             contexts.enter_context(self._flags_restored())
             contexts.enter_context(memory_refused(self.tape))
-            if self.tape.real:
-                contexts.enter_context(without_fused_attention())
             contexts.enter_context(gradients_followed(self.tape))
             for context in inside:
                 contexts.enter_context(context)
