@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import html
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +17,7 @@ from torch import Tensor
 
 from .. import methods
 from ..base.decode import DecodeError, decode, encode
-from ..base.fitted import page
-from ..base.tables import COLUMNS, Table, count, html_table, times
+from ..base.tables import COLUMNS
 from ..base.wording import a_type
 from ..errors import PlanError
 from ..layouts.index_map import index_map
@@ -29,7 +27,7 @@ from ..model.example_inputs import brief
 from ..model.fixed_sizes import FixedSize
 from ..model.tree import Output
 from ..spec.parse import parse
-from . import serial, validation
+from . import serial, text, validation
 from .changes import StructuralChange, renumbered
 from .costs import Amount, Cost, LayerCost, cost_of, joined
 from .entries import (
@@ -47,8 +45,6 @@ from .entries import (
     Width,
 )
 from .numbering import Numbering
-
-MOST_LINES = 58  # of a printed plan
 
 
 @dataclass(frozen=True, repr=False)
@@ -368,7 +364,7 @@ class Plan:
     # -- for readers -----------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return f"<{self._title()}; {self._filling}>"
+        return f"<{text.title(self)}; {text.filling(self)}>"
 
     def __str__(self) -> str:
         return self.to_text()
@@ -379,38 +375,7 @@ class Plan:
         Args:
             columns: Of the terminal: longer sentences are wrapped, and names shortened in their middle.
         """
-        text = page(f"{self._title()}\n{self._filling}", self._tables(), self.notes, MOST_LINES, columns)
-        return f"{text}\n\nthen {self.next.to_text(columns)}" if self.next is not None else text
+        return text.as_text(self, columns)
 
     def _repr_html_(self) -> str:
-        parts = [
-            f"<p><b>{html.escape(self._title())}</b>; {html.escape(self._filling)}</p>",
-            *(html_table(*found) for found in self._tables()),
-        ]
-        parts += [f"<p>note: {html.escape(note)}</p>" for note in self.notes]
-        return "".join([*parts, f"<p>then</p>{self.next._repr_html_()}"] if self.next is not None else parts)
-
-    def _title(self) -> str:
-        kind = "same function" if self.preserves_function else "NOT function-preserving"
-        if self.preserves_function and not all("train" in change.exact_modes for change in self.changes):
-            kind = "same function in eval mode"
-        grow = "grows" if len(self.grown_widths) == 1 else "grow"
-        tensors = f"{count(len(self.tensors), 'tensor')} {'changes' if len(self.tensors) == 1 else 'change'}"
-        changes = f"{count(self.other_changes, 'other change')}; " if self.changes else ""
-        return f"Plan for {self.model}: {count(len(self.grown_widths), 'width')} {grow}, {tensors}; {changes}{kind}"
-
-    @property
-    def _filling(self) -> str:
-        return f"method {self.method}, seed {self.seed}"
-
-    def _tables(self) -> Iterator[Table]:
-        rows = [(w.name, str(w.old), str(w.new), times(w.new / w.old), w.method) for w in self.grown_widths]
-        yield ("width", "old", "new", "factor", "method"), rows
-        if self.changes:
-            changed = [
-                (self.numbering(change.path), str(change), " and ".join(change.exact_modes) or "no")
-                for change in self.changes
-            ]
-            yield ("changed", "how", "exact in"), changed
-        if self.skipped:
-            yield ("left as it is", "why"), [(w.name, w.reason) for w in self.skipped]
+        return text.as_html(self)
