@@ -111,6 +111,7 @@ def methods_of(of: Settings) -> dict[str, Method]:
     """All methods of a track, by name."""
     big, narrow, shallow, small = of.big, of.narrow, of.shallow, of.small
     wide, deep = f"width {narrow.width} → {big.width}", f"depth 1 → {big.depth}"
+    between = f"{of.middle.width} wide, {of.middle.depth} deep → {big.width} wide, {big.depth} deep"
     found = {
         "scratch": fixed(big, f"from scratch: {big.width} wide, {big.depth} deep"),
         "narrow": fixed(narrow, f"narrow net alone: {narrow.width} wide, {narrow.depth} deep"),
@@ -135,6 +136,10 @@ def methods_of(of: Settings) -> dict[str, Method]:
                 )
     found |= {
         "two-jumps": grown((small, narrow, big), 0.4, f"{deep}, then {wide}, 40 % at the end", 1),
+        **{
+            f"middle-{percent}": grown((of.middle, big), percent / 100, f"{between}, {percent} % after growth", 1)
+            for percent in (40, 60, 20)
+        },
         "small-steps": grown(steps_of(of), 0.4, f"{len(steps_of(of)) - 1} small steps, 40 % at the end", 1),
     }
     for name, change in (("width-40", wide), ("depth-40", deep)):
