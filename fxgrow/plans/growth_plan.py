@@ -362,7 +362,7 @@ class Plan:
     # -- for readers -----------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return f"<{self._title()}; {self._filling}>"
+        return f"<{self._title()}; {self._how}>"
 
     def __str__(self) -> str:
         return self.to_text()
@@ -373,29 +373,29 @@ class Plan:
         Args:
             columns: Of the terminal: longer sentences are wrapped, and names shortened in their middle.
         """
-        text = page(f"{self._title()}\n{self._filling}", self._tables(), self.notes, MOST_LINES, columns)
+        text = page(f"{self._title()}\n{self._how}", self._tables(), self.notes, MOST_LINES, columns)
         return f"{text}\n\nthen {self.next.to_text(columns)}" if self.next is not None else text
 
     def _repr_html_(self) -> str:
         parts = [
-            f"<p><b>{html.escape(self._title())}</b>; {html.escape(self._filling)}</p>",
+            f"<p><b>{html.escape(self._title())}</b>; {html.escape(self._how)}</p>",
             *(html_table(*found) for found in self._tables()),
         ]
         parts += [f"<p>note: {html.escape(note)}</p>" for note in self.notes]
         return "".join([*parts, f"<p>then</p>{self.next._repr_html_()}"] if self.next is not None else parts)
 
     def _title(self) -> str:
+        grow = "grows" if len(self.grown_widths) == 1 else "grow"
+        tensors = f"{count(len(self.tensors), 'tensor')} {'changes' if len(self.tensors) == 1 else 'change'}"
+        changes = f"; {count(self.other_changes, 'other change')}" if self.changes else ""
+        return f"Plan for {self.model}: {count(len(self.grown_widths), 'width')} {grow}, {tensors}{changes}"
+
+    @property
+    def _how(self) -> str:
         kind = "same function" if self.preserves_function else "NOT function-preserving"
         if self.preserves_function and not all("train" in change.exact_modes for change in self.changes):
             kind = "same function in eval mode"
-        grow = "grows" if len(self.grown_widths) == 1 else "grow"
-        tensors = f"{count(len(self.tensors), 'tensor')} {'changes' if len(self.tensors) == 1 else 'change'}"
-        changes = f"{count(self.other_changes, 'other change')}; " if self.changes else ""
-        return f"Plan for {self.model}: {count(len(self.grown_widths), 'width')} {grow}, {tensors}; {changes}{kind}"
-
-    @property
-    def _filling(self) -> str:
-        return f"method {self.method}, seed {self.seed}"
+        return f"{kind}; method {self.method}, seed {self.seed}"
 
     def _tables(self) -> Iterator[Table]:
         rows = [(w.name, str(w.old), str(w.new), times(w.new / w.old), w.method) for w in self.grown_widths]
