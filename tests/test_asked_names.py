@@ -439,6 +439,7 @@ def test_the_names_that_earlier_versions_printed_mean_the_same(what: str) -> Non
         assert plans[0].tensors == plans[1].tensors
         assert plans[0].groups == plans[1].groups
         assert any(width.name == name for width in plans[0].grown_widths)
+        assert data_of(fxgrow.draw(widths, data={former: 1.0}).page)["data"]["values"] == {name: 1.0}
     every = {group.former: group.name for group in widths.groups if group.former}
     assert names.items() <= every.items()
     for former in every:

@@ -104,7 +104,7 @@ def test_short_names_keep_what_tells_them_apart() -> None:
 
 def test_short_names_keep_the_words_around_a_path() -> None:
     path = "features.1.0…1.attn.qkv"
-    assert short(f"heads of {path}") == "heads of f…s.1.0…1.attn.qkv"
+    assert short(f"heads of {path}") == "heads of …1.0…1.attn.qkv"
     assert short(f"{path} per head").endswith(".attn.qkv per head")
     assert short("num_heads of encoder.layers.encoder_layer_0…11.self_attention").startswith("num_heads of ")
     assert short("input of features.0.0") == "input of features.0.0"

@@ -157,7 +157,7 @@ class MetaProxy(fx.Proxy):
         if not hasattr(value, name):
             raise AttributeError(f"{type(value).__name__!r} object has no attribute {name!r}")
         if isinstance(value, Tensor) and name in _OF_THE_RUN:
-            raise TraceError(f"the code asks for {name}, which another run may answer otherwise")
+            raise TraceError(f"the code asks for {name}, which may have another value in another run")
         if isinstance(value, Tensor) and name in _ANSWERED:
             self.tracer.form_matters |= name in _RANK  # type: ignore[attr-defined]
             return told(value, name) if name in PLACES else getattr(value, name)

@@ -22,6 +22,7 @@ NODE |= {"margin": "0.12,0.06", "height": "0.3", "width": "0.5"}
 GREY, LIGHT_GREY, NEW = "#59636e", "#8a929c", "#1a7f37"
 LINE, WIDE = 64, 0.6  # letters in a line of the head; the width of one, of its height, in the widest usual font
 WORDED, LEAST_PATH = 27, 14  # letters of a name that has words, and of the path in it at least
+LEAST_STEP = 6  # letters of a step of a path that is shortened
 SIGN = 20  # the side of the sign of a larger kernel, points
 EDGE = {"fontname": FONT, "fontsize": "9", "color": GREY, "fontcolor": GREY, "arrowsize": "0.6"}
 
@@ -148,6 +149,8 @@ def _short_path(path: str, limit: int) -> str:
     first, rest = steps[0], "".join(f".{step}" for step in steps[1:])
     dropped = "…" * (path != ".".join(steps))
     room = max(2, limit - len(dropped) - len(rest))
+    if len(first) > room < LEAST_STEP and 1 < len(rest) <= limit:
+        return f"…{rest[1:]}"
     if len(first) > room:  # both its ends may tell it from others
         end = (room - 1) // 2
         first = f"{first[: room - 1 - end]}…{first[len(first) - end :]}"

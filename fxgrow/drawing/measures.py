@@ -28,7 +28,7 @@ def checked_data(data: object, source: Source) -> Mapping[str, float]:
     if not isinstance(data, Mapping):
         raise DrawError(f'data is {a_type(data)}; expected numbers by the names of layers: {{"layer3.0": 0.25}}')
     known = dict.fromkeys(_names(source))
-    return {_name(name, known): _number(name, value) for name, value in data.items()}
+    return {_name(name, known, source): _number(name, value) for name, value in data.items()}
 
 
 def _names(source: Source) -> Iterable[str]:
@@ -40,9 +40,10 @@ def _names(source: Source) -> Iterable[str]:
     yield from source.new_paths
 
 
-def _name(name: object, known: Mapping[str, None]) -> str:
-    if isinstance(name, str) and name in known:
-        return name
+def _name(name: object, known: Mapping[str, None], source: Source) -> str:
+    for one in (name, source.widths.named(name)) if isinstance(name, str) else ():
+        if one in known:
+            return one
     close = difflib.get_close_matches(str(name), known, 3, 0.5) or [*known][:3]
     raise DrawError(f"data names {brief(name)}, which is no layer or width of the drawing, as {', '.join(close)}")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +30,9 @@ MAPS = tuple(kind for layer in LINEAR_MAPS for kind in layer.classes)
 ROWS_OF = "rows of "  # before the name of an embedding: the number of its vectors
 
 
+Dimension = tuple[str, int, Var]  # a parameter or buffer, its dimension, and the variable that this is
+
+
 class Names:
     """The names of the variables.
 
@@ -44,11 +47,12 @@ class Names:
         self.former: dict[Var, str] = {}
         self._taken: set[str] = set()
         self._formerly_taken: set[str] = set()
-        self._meant = _Meant(findings, root, classes)
+        dimensions = list(_dimensions(findings))
+        self._meant = _Meant(findings, dimensions, root, classes)
         self._named: dict[Layout, Layout] = {}
         self._known: dict[int, tuple[Value, Value]] = {}  # by the id of what is named, which is kept
         for produced in (True, False):
-            for tensor, dim, var in _dimensions(findings):
+            for tensor, dim, var in dimensions:
                 roles = findings.roles.get((tensor, dim), set())
                 if var not in self.of and (len(findings.tensors[tensor]) > 1 and CARRY in roles) is produced:
                     self.give(var, _place(tensor, dim, produced=produced, contracted=CONTRACT in roles))
@@ -114,7 +118,7 @@ class Names:
         return known[1]
 
 
-def _dimensions(findings: Findings) -> Iterator[tuple[str, int, Var]]:
+def _dimensions(findings: Findings) -> Iterator[Dimension]:
     """The (parameter or buffer, dimension) that are one variable, which is no kernel size."""
     for tensor, layouts in findings.tensors.items():
         for dim, layout in enumerate(layouts):
@@ -146,8 +150,12 @@ class _Meant:
     changes with that.
     """
 
-    def __init__(self, findings: Findings, root: nn.Module, classes: Mapping[str, type]) -> None:
+    def __init__(
+        self, findings: Findings, dimensions: Sequence[Dimension], root: nn.Module, classes: Mapping[str, type]
+    ) -> None:
         self._findings = findings
+        self._dimensions = dimensions
+        self._mains: dict[str, int | None] = {}
         self._root = root
         self._classes = classes
         self._names: dict[Var, str] = {}
@@ -165,7 +173,7 @@ class _Meant:
     def _of_layers(self, but: Container[Var]) -> None:
         """The widths that layers make; then the numbers of vectors of embeddings."""
         for made in (True, False):
-            for tensor, dim, var in _dimensions(self._findings):
+            for tensor, dim, var in self._dimensions:
                 main = self._main(tensor)
                 if main is not None and dim == main and made:
                     if not (self._is_embedding(tensor) and var in but):
@@ -175,7 +183,7 @@ class _Meant:
 
     def _of_attributes(self) -> None:
         """The sizes that the user's code reads from attributes: numbers of heads and their sizes."""
-        read = {var for tensor, dim, var in _dimensions(self._findings) if self._only_contracted(tensor, dim)}
+        read = {var for tensor, dim, var in self._dimensions if self._only_contracted(tensor, dim)}
         for attribute in self._findings.attributes:
             kind = self._classes.get(attribute.module, object)
             if is_layer_class(kind) and kind not in ATTENTIONS:
@@ -219,13 +227,18 @@ class _Meant:
 
     def _of_bare_parameters(self) -> None:
         """The dimensions of parameters that are no weights of a layer, such as tokens and position tables."""
-        for tensor, dim, var in _dimensions(self._findings):
+        for tensor, dim, var in self._dimensions:
             bare = len(self._findings.tensors[tensor]) > 1 and self._main(tensor) is None
             if bare and not self._is_of(tensor, MAPS) and not self._only_contracted(tensor, dim):
                 self._names.setdefault(var, f"{tensor}[{dim}]")
 
     def _main(self, tensor: str) -> int | None:
         """The dimension that the name of a weight means; None for what is summed over nowhere and is no embedding's."""
+        if tensor not in self._mains:
+            self._mains[tensor] = self._meant_dimension(tensor)
+        return self._mains[tensor]
+
+    def _meant_dimension(self, tensor: str) -> int | None:
         if self._is_embedding(tensor):
             return EMBEDDING.weight_sizes["embedding_dim"]
         roles = [self._findings.roles.get((tensor, dim), set()) for dim in range(len(self._findings.tensors[tensor]))]

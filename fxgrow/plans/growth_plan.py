@@ -364,7 +364,7 @@ class Plan:
     # -- for readers -----------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return f"<{text.title(self)}; {text.filling(self)}>"
+        return f"<{text.title(self)}; {text.how(self)}>"
 
     def __str__(self) -> str:
         return self.to_text()

@@ -45,19 +45,19 @@ class Shown(Protocol):
 
 
 def title(plan: Shown) -> str:
-    """What a plan changes, in numbers, and whether the function stays the same."""
+    """What a plan changes, in numbers."""
+    grow = "grows" if len(plan.grown_widths) == 1 else "grow"
+    tensors = f"{count(len(plan.tensors), 'tensor')} {'changes' if len(plan.tensors) == 1 else 'change'}"
+    changes = f"; {count(plan.other_changes, 'other change')}" if plan.changes else ""
+    return f"Plan for {plan.model}: {count(len(plan.grown_widths), 'width')} {grow}, {tensors}{changes}"
+
+
+def how(plan: Shown) -> str:
+    """Whether the function stays the same, and how new entries are filled."""
     kind = "same function" if plan.preserves_function else "NOT function-preserving"
     if plan.preserves_function and not all("train" in change.exact_modes for change in plan.changes):
         kind = "same function in eval mode"
-    grow = "grows" if len(plan.grown_widths) == 1 else "grow"
-    tensors = f"{count(len(plan.tensors), 'tensor')} {'changes' if len(plan.tensors) == 1 else 'change'}"
-    changes = f"{count(plan.other_changes, 'other change')}; " if plan.changes else ""
-    return f"Plan for {plan.model}: {count(len(plan.grown_widths), 'width')} {grow}, {tensors}; {changes}{kind}"
-
-
-def filling(plan: Shown) -> str:
-    """How new entries are filled."""
-    return f"method {plan.method}, seed {plan.seed}"
+    return f"{kind}; method {plan.method}, seed {plan.seed}"
 
 
 def tables(plan: Shown) -> Iterator[Table]:
@@ -76,14 +76,14 @@ def tables(plan: Shown) -> Iterator[Table]:
 
 def as_text(plan: Shown, columns: int) -> str:
     """A plan and those that follow it as text, a page each; see `Plan.to_text`."""
-    own = page(f"{title(plan)}\n{filling(plan)}", tables(plan), plan.notes, MOST_LINES, columns)
+    own = page(f"{title(plan)}\n{how(plan)}", tables(plan), plan.notes, MOST_LINES, columns)
     return f"{own}\n\nthen {as_text(plan.next, columns)}" if plan.next is not None else own
 
 
 def as_html(plan: Shown) -> str:
     """The same as HTML."""
     parts = [
-        f"<p><b>{html.escape(title(plan))}</b>; {html.escape(filling(plan))}</p>",
+        f"<p><b>{html.escape(title(plan))}</b>; {html.escape(how(plan))}</p>",
         *(html_table(*found) for found in tables(plan)),
         *(f"<p>note: {html.escape(note)}</p>" for note in plan.notes),
     ]

@@ -106,7 +106,7 @@ const escapes = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&
 const html = (text) => String(text).replace(/[&<>"']/g, (c) => escapes[c]);
 const quoted = (text) => `"${String(text).replace(/\\/g, "\\\\").replace(/"/g, '\\"')}"`;
 
-const WORDED = 27, LEAST_PATH = 14; // letters of a name that has words, and of the path in it at least
+const WORDED = 27, LEAST_PATH = 14, LEAST_STEP = 6; // letters of a name that has words, of the path in it, and of a step at least
 
 function short(name, limit = 34) { // the words around a path ("heads of", "per head") and the end of the path
   const [, before, path, after] = name.match(/^(.* of )?(\S*)(.*)$/s), words = (before ?? "").length + after.length;
@@ -121,6 +121,7 @@ function shortPath(path, limit) { // of a long path the last steps; a number kee
   const dropped = steps.join(".") === path ? "" : "…";
   const room = Math.max(2, limit - dropped.length - rest.length);
   let first = steps[0];
+  if (first.length > room && room < LEAST_STEP && rest.length > 1 && rest.length <= limit) return `…${rest.slice(1)}`;
   if (first.length > room) { // both its ends may tell it from others
     const end = Math.floor((room - 1) / 2);
     first = `${first.slice(0, room - 1 - end)}…${first.slice(first.length - end)}`;
