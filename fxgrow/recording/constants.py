@@ -11,6 +11,7 @@ from torch.nn.utils import rnn
 
 from ..base.content import digest
 from ..base.magnitude import far_from_zero
+from ..base.torch_private import native_pad_packed_sequence
 from ..errors import TraceError
 from .meta_cache import META
 from .operators import NO_MEMORY
@@ -18,7 +19,7 @@ from .operators import NO_MEMORY
 CPU = torch.device("cpu")
 FULL = torch.ops.aten.full.default
 PADDED = rnn.pad_packed_sequence.__code__
-NATIVE_PADDED, CALLED = torch._VF._pad_packed_sequence, fx.Interpreter.call_function.__name__
+CALLED = fx.Interpreter.call_function.__name__
 
 
 def is_uniform(real: Tensor) -> bool:
@@ -71,7 +72,7 @@ def is_filled_later(op: Any) -> bool:
     frame = sys._getframe(1) if op is FULL else None
     while frame is not None:
         code = frame.f_code
-        if code is PADDED or (code.co_name == CALLED and frame.f_locals.get("target") is NATIVE_PADDED):
+        if code is PADDED or (code.co_name == CALLED and frame.f_locals.get("target") is native_pad_packed_sequence):
             return True
         frame = frame.f_back
     return False
