@@ -732,3 +732,10 @@ def test_the_commands_of_the_documentation_run(run: Run, tmp_path: Path) -> None
         status, text, error = run(*words)
         assert (status, error) == (0, ""), words
         assert text
+
+
+def test_a_name_that_a_file_does_not_have_is_close_to_one_that_it_has(run: Run) -> None:
+    status, _, error = run("widths", "net.py:Nett", *SHAPE)
+    assert status == 2
+    assert "net.py has no 'Nett'; close: " in error
+    assert "Net" in error.rpartition("close: ")[2]

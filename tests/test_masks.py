@@ -81,3 +81,75 @@ def test_a_mask_over_channels_pins_them() -> None:
     net = randomise(Masked(_by_channel).double()).eval()
     with pytest.raises(PlanError, match="first"):
         fxgrow.grow(net, {"first": 12}, (X, WORDS))
+
+
+def _each(net: Any, x: Tensor, mask: Tensor) -> None:
+    x[mask] = torch.tanh(x[mask])
+
+
+def _each_behind(net: Any, x: Tensor, mask: Tensor) -> None:
+    x[:, mask[0]] = x[:, mask[0]] * net.token
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("write", [_each, _each_behind], ids=lambda write: write.__name__)
+def test_entries_that_a_mask_selects_are_read_and_written(write: Any, output: Any) -> None:
+    net = randomise(Masked(write).double()).eval()
+    student = fxgrow.grow(net, {"first": 12}, (X, WORDS), output=output)
+    assert fxgrow.plan_of(student).width("first").new == 12
+    for mask in (WORDS, ~WORDS, WORDS.flip(0)):
+        assert relative_error(student(X, mask), net(X, mask)) <= 1e-10
+
+
+class Selects(nn.Module):
+    """Works on some rows, words or channels."""
+
+    def __init__(self, select: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.select, self.first, self.last = select, nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.select(torch.relu(self.first(x)), x))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize(
+    "select",
+    [
+        lambda h, x: h[WORDS],
+        lambda h, x: h[WORDS.any(1)],
+        lambda h, x: h[:, WORDS[0]],
+        lambda h, x: h[x[..., 0] > 0],
+        lambda h, x: torch.cat([h[x[..., 0] > 0], h[x[..., 0] <= 0]]),
+    ],
+    ids=["words", "batch", "behind the batch", "by numbers", "in two parts"],
+)
+def test_widths_behind_what_a_mask_selects_grow(select: Any, output: Any) -> None:
+    net = randomise(Selects(select).double()).eval()
+    student = fxgrow.grow(net, {"first": 12}, X, output=output)
+    for x in (X, X.flip(0), -X * torch.linspace(1, 2, 4)):
+        assert student(x).shape == net(x).shape
+        assert relative_error(student(x), net(x)) <= 1e-10
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize(
+    "select", [lambda h, x: h[..., :4] + h[..., CHANNELS], lambda h, x: h + h[h > 0.1].mean()], ids=["channels", "own"]
+)
+def test_what_a_mask_selects_from_channels_pins_them(select: Any, output: Any) -> None:
+    net = Selects(select).double()
+    net.last = nn.LazyLinear(2).double()
+    net(X)
+    with pytest.raises(PlanError, match="first"):
+        fxgrow.grow(net, {"first": 12}, X, output=output)
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_the_student_takes_another_number_of_selected_entries(output: Any) -> None:
+    net = randomise(Selects(lambda h, x: h[x[..., 0] > 0]).double()).eval()
+    student = fxgrow.grow(net, {"first": 12}, X, output=output)
+    x = X.clone()
+    for number in range(1, 6):
+        x[..., 0].view(-1)[:] = torch.arange(6) - 5 + number - 0.5
+        assert student(x).shape[0] == number
+        assert relative_error(student(x), net(x)) <= 1e-10

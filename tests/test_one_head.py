@@ -205,6 +205,23 @@ def test_one_head_of_an_attention_of_torch_becomes_more(form: str, output: str) 
 
 
 @pytest.mark.parametrize("output", ["graph", "module"])
+def test_an_attention_over_one_channel_is_exact_or_stays(output: str) -> None:
+    class OneChannel(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.attention = nn.Linear(6, 1), nn.MultiheadAttention(1, 1, batch_first=True)
+            self.last = nn.Sequential(nn.Linear(1, 4), nn.ReLU(), nn.Linear(4, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            return self.last(x + self.attention(x, x, x)[0])  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    teacher, x = randomise(OneChannel().double()), torch.randn(2, 5, 6, dtype=torch.float64)
+    assert_exact(teacher, fxgrow.grow(teacher, 2.0, x, output=output), x, 1e-10)
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
 def test_layers_of_transformers_with_one_head_grow(output: str) -> None:
     torch.manual_seed(0)
     layers = [nn.TransformerEncoderLayer(8, 1, 12, batch_first=True, dropout=0.0) for _ in range(2)]

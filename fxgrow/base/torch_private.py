@@ -24,6 +24,9 @@ from torch._C import TensorBase
 # The classes of the operators in `torch.ops`, which a rule is registered for. They have no public name.
 from torch._ops import OpOverload, OpOverloadPacket
 
+# What `pad_packed_sequence` calls, and what a node of a graph for it is. It has no public name.
+from torch._VF import _pad_packed_sequence as native_pad_packed_sequence
+
 # The names beside Python's own that the code which FX generates may use (`torch`, `inf`, `device`).
 from torch.fx.graph import _custom_builtins as names_in_generated_code
 
@@ -59,6 +62,7 @@ __all__ = [
     "is_composite",
     "is_meta",
     "names_in_generated_code",
+    "native_pad_packed_sequence",
     "no_dispatch_modes",
     "pytree",
     "queued_seeds",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import json
@@ -53,7 +54,8 @@ def model_of(reference: str, kwargs: str | None = None) -> nn.Module:
     factory: Any = _imported(where)
     for step in path.split("."):
         if not hasattr(factory, step):
-            raise UsageError(f"{where} has no {path!r}")
+            close = difflib.get_close_matches(step, dir(factory), 3)
+            raise UsageError(f"{where} has no {path!r}{'; close: ' if close else ''}{', '.join(close)}")
         factory = getattr(factory, step)
     arguments = _json_object("--kwargs", kwargs) if kwargs is not None else {}
     if isinstance(factory, nn.Module):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
 from ..layouts.unify import Kind
 from ..model.layer_kinds import ATTENTION_SIZES, ATTENTIONS
@@ -37,6 +38,9 @@ def left(tape: Tape, module: nn.Module, args: tuple[Any, ...], result: Any, valu
             read = values.if_known(tape, given)
             if read is not None:
                 yield Attribute(tape.module, name, read.layouts[-1:])
-    value = values.if_known(tape, args[0]) if args else None
+    first = args[0] if args else None
+    if isinstance(first, PackedSequence):  # of a recurrent layer: what each step holds, and the states
+        first, result = first.data, (result[0].data, *result[1:])
+    value = values.if_known(tape, first)
     if value is not None:
         yield from of_module(tape.module, module, value, values.of_structure(tape, result))

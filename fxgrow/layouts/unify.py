@@ -270,7 +270,7 @@ class Unifier(InputBindings):
     def _split_single(self, layout: Layout) -> tuple[Layout, Layout]:
         """A number of rows that is 1 and may become larger, and the size of a row, which is all of the dimension."""
         layout = self.resolve(layout)
-        first = layout[0][0]
+        first = layout[0][0] if layout[0] else 1
         if len(layout) > 1 or not isinstance(first, Var) or first.input is not None:
             return ONE, layout
         if first.size == 1:

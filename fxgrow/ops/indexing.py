@@ -67,11 +67,15 @@ def index_select(env: Env, x: Value, dim: int, index: Value) -> Outcome:
         Sample(lambda: lambda x: x[:, :, torch.tensor([2, 0])]),
         Sample(lambda: lambda x: x[:, torch.tensor([2, 0, 5])], grows=False),
         Sample(lambda: lambda x: torch.tensor([0.5, -2.0], dtype=x.dtype)[(x > 0).long()]),
+        Sample(lambda: lambda x: x[:, torch.tensor([True, False, True])], (3, 8), dim=2),
+        Sample(lambda: lambda x: x[:, torch.arange(8) % 3 == 0], grows=False),
     ],
     exact=Exactness(any="the other dimensions", replicas="the index", pinned="the dimensions indexed"),
 )
 def index(env: Env, x: Value, indices: Sequence[Value | None]) -> Outcome:
-    """x[:, i, j]: index tensors of adjacent dimensions replace these dimensions."""
+    """x[:, i, j]: index tensors of adjacent dimensions replace these dimensions; so does a mask of their sizes."""
+    if torch.bool in env.dtypes[1:]:
+        return _selected(env, x, indices)
     used = [d for d, i in enumerate(indices) if i is not None]
     for d in used:
         env.keep(x.layouts[d], PICKED)
@@ -81,6 +85,21 @@ def index(env: Env, x: Value, indices: Sequence[Value | None]) -> Outcome:
     _positions(env, *chosen)
     picked = broadcast(env, chosen)
     return (*x.layouts[: used[0]], *picked, *x.layouts[used[-1] + 1 :])
+
+
+def _selected(env: Env, x: Value, indices: Sequence[Value | None]) -> Outcome:
+    """x[:, mask]: the entries that a mask selects, as one dimension."""
+    given = [(at, one) for at, one in enumerate(indices) if one is not None]
+    if len(given) != 1:
+        raise Inexpressible("a mask beside another index")
+    [(first, mask)] = given
+    end = first + len(mask.layouts)
+    if mask.shape != x.shape[first:end]:
+        raise Inexpressible("a mask has another shape than what it selects from")
+    for mine, its in zip(x.layouts[first:end], mask.layouts, strict=True):
+        env.unify(mine, its)
+        env.keep(mine, PICKED)
+    return (*x.layouts[:first], fixed(env.outs[0][first]), *x.layouts[end:])
 
 
 def _first(x: Tensor) -> Tensor:
@@ -97,6 +116,17 @@ def _filled(x: Tensor) -> Tensor:
 def _rows_filled(x: Tensor) -> Tensor:
     x = x.clone()
     x[torch.tensor([[True, False, True], [False, False, True]])] = 0.1
+    return x
+
+
+def _rows_written(x: Tensor) -> Tensor:
+    mask = torch.tensor([[True, False, True], [False, False, True]])
+    return x.index_put((mask,), x[mask].tanh())
+
+
+def _channels_written(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[:, torch.arange(8) > 3] = x[:, 4:].tanh()
     return x
 
 
@@ -120,11 +150,13 @@ class _Masked(nn.Module):
         Sample(lambda: _filled),
         Sample(lambda: lambda x: x.index_put((x > 0.5,), torch.tensor(0.1, dtype=x.dtype))),
         Sample(lambda: _rows_filled, (3, 8), dim=2),
+        Sample(lambda: _rows_written, (3, 8), dim=2),
+        Sample(lambda: _channels_written, grows=False),
         Sample(_Masked, (3, 8), dim=2),
     ],
     exact=Exactness(
         any="all dimensions, if one mask selects entries, and one value or one for each index behind it is written",
-        pinned="otherwise",
+        pinned="those that the mask selects from, if a value is written for each of its entries; all otherwise",
     ),
 )
 def index_put(env: Env, x: Value, indices: Sequence[Value | None], source: Value, *args: object) -> Outcome:
@@ -142,10 +174,11 @@ def index_put(env: Env, x: Value, indices: Sequence[Value | None], source: Value
     if len(source.layouts) > len(places):
         raise Inexpressible("more is written than the mask selects")
     for size, layout, place in zip(source.shape[::-1], source.layouts[::-1], places[::-1], strict=False):
-        if size != 1 and place is None:
-            raise Inexpressible("a value is written for each entry that a mask selects")
         if size != 1 and place is not None:
             env.unify(layout, place)
+        elif size != 1:  # of what grows there are more entries to select
+            for each in (layout, *x.layouts[first:end]):
+                env.keep(each, "a value is written for each entry that a mask selects")
         elif size == 1:
             env.keep(layout, "it is broadcast")
     return x.layouts

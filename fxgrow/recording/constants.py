@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
+from torch.nn.utils import rnn
 
 from ..base.content import digest
 from ..base.magnitude import far_from_zero
+from ..base.torch_private import native_pad_packed_sequence
 from ..errors import TraceError
 from .meta_cache import META
 from .operators import NO_MEMORY
 
 CPU = torch.device("cpu")
+FULL = torch.ops.aten.full.default
+PADDED = rnn.pad_packed_sequence.__code__
+CALLED = fx.Interpreter.call_function.__name__
 
 
 def is_uniform(real: Tensor) -> bool:
@@ -55,6 +61,21 @@ def computed(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if device is not None and torch.device(device).type == "meta":
         kwargs["device"] = CPU
     return (torch.ops.aten.zeros.default if op is NO_MEMORY else op)(*args, **kwargs)
+
+
+def is_filled_later(op: Any) -> bool:
+    """Whether a call makes the memory that `pad_packed_sequence` writes the steps of sequences into.
+
+    It is made from numbers alone, as constants are; but who reads it reads what was written, and its sizes are those of
+    what is written. The function is in C++, so what tells is who called it: that of torch.nn, or a node of a graph.
+    """
+    frame = sys._getframe(1) if op is FULL else None
+    while frame is not None:
+        code = frame.f_code
+        if code is PADDED or (code.co_name == CALLED and frame.f_locals.get("target") is native_pad_packed_sequence):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def written(site: str) -> TraceError:

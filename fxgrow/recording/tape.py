@@ -21,7 +21,7 @@ from ..base.structures import leaf_tensors
 from ..base.torch_private import TorchDispatchMode, is_meta, no_dispatch_modes, pytree
 from ..model.provenance import caller
 from .call import WITHOUT_GRADIENTS, Call, Key, Reading, Shape
-from .constants import computed, fingerprint_of, like_on_meta, plain_value, written
+from .constants import computed, fingerprint_of, is_filled_later, like_on_meta, plain_value, written
 from .meta_cache import META, Given, on_meta
 from .operators import NUMBER, REVERSED, SELECT, Kind, kind_of, refused, results_of
 from .recall import Recall
@@ -199,7 +199,7 @@ class Tape(TorchDispatchMode):
             tensors = kind.tensors(args, kwargs)
         if kind.mutable:
             self._refuse_state(args)
-        if not kind.random and self._all_constant(tensors):
+        if not kind.random and self._all_constant(tensors) and not is_filled_later(op):
             return self._fold(op, args, kwargs)
         if op is NUMBER and self.called and self.inside is None and not self.real:
             return 1.0 if args[0].is_floating_point() else 1  # a layer of torch.nn asks how often it ran: say once
