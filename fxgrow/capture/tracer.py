@@ -34,7 +34,7 @@ from ..recording.answers import PLACES, Answers, answering, told
 from ..recording.model_run import source_location
 from ..recording.runner import thawed
 from ..recording.tape import Tape
-from .caught import Caught, check_caught, check_unchanged
+from .lost_in_graphs import Caught, check_caught, check_result, check_unchanged, plain
 from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, nothing_lost_in_all, patched, unpatched
 from .positions import counts_dimensions
 from .probes import Probes
@@ -195,7 +195,7 @@ class Tracer(fx.Tracer):
         if is_dataclass(a) and not isinstance(a, type):
             given = {f.name: self.create_arg(getattr(a, f.name)) for f in fields(a) if f.init}
             return self.create_node("call_function", type(a), (), given)
-        return super().create_arg(a)
+        return super().create_arg(plain(a))
 
     # -- the root --------------------------------------------------------------------------------
 
@@ -245,7 +245,7 @@ class Tracer(fx.Tracer):
         def forward() -> Any:
             self._in_forward = True
             self._drawn = torch.get_rng_state() if self.tape.real else None
-            return root.forward(*args, **kwargs)
+            return check_result(root.forward(*args, **kwargs))
 
         self._caught.root = forward.__code__
         return forward, []

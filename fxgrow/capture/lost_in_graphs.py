@@ -1,4 +1,4 @@
-"""What code does that a graph would not: it catches errors of torch and goes on, or changes its arguments.
+"""What code does that a graph would not: catch errors of torch and go on, change arguments, return numbers of numpy.
 
 ``try: h = h.view(2, -1) except RuntimeError: ...`` takes another path where the sizes do not fit, without a question
 that a guard could keep. So a module whose code does that stays a call.
@@ -24,6 +24,9 @@ _OTHERS = frozenset((
     "LookupError", "ModuleNotFoundError", "NameError", "OSError", "OutOfMemoryError", "OverflowError",
     "StopIteration", "UnicodeError", "Warning", "ZeroDivisionError",
 ))  # fmt: skip
+
+
+_LEAVING = (ast.Return, ast.Break, ast.Continue)  # in a `finally`, where they drop the error
 
 
 class Caught:
@@ -86,6 +89,33 @@ def check_unchanged(arguments: Sequence[tuple[str, Any, Any]]) -> None:
             raise TraceError(f"forward changes its argument {name!r}, which a graph would not")
 
 
+def plain(value: Any) -> Any:
+    """A number or text as generated code can hold it: of Python's own class, where it is one of numpy or of an enum."""
+    kind = next((kind for kind in _PLAIN if isinstance(value, kind)), None)
+    if kind is None or type(value) in _PLAIN or type(value).__module__.startswith("fxgrow."):
+        return value
+    return kind.__str__(value) if kind is str else kind(value)
+
+
+def check_result(result: Any) -> Any:
+    """The result of a model, if generated code can return it.
+
+    Raises:
+        TraceError: It holds a number or text of a class of its own, also as a key.
+    """
+    pending = [result]
+    while pending:
+        value = pending.pop()
+        pending += [*value.keys(), *value.values()] if isinstance(value, dict) else []
+        pending += value if isinstance(value, list | tuple) else []
+        if plain(value) is not value:
+            raise TraceError(f"forward returns a {type(value).__name__}, which a graph would not")
+    return result
+
+
+_PLAIN = (bool, int, float, complex, str)
+
+
 def _caught_in(file: str) -> Lines:
     return _blocks("".join(linecache.getlines(file)))
 
@@ -93,7 +123,7 @@ def _caught_in(file: str) -> Lines:
 @functools.lru_cache(maxsize=64)
 def _blocks(source: str) -> Lines:
     """The lines of a source file whose errors the code may catch."""
-    if "except" not in source and "suppress" not in source:
+    if not any(word in source for word in ("except", "suppress", "finally")):
         return ()
     try:
         tree = ast.parse(source)
@@ -106,7 +136,8 @@ def _blocks(source: str) -> Lines:
 def _caught_bodies(node: ast.AST) -> Iterator[Sequence[ast.stmt]]:
     if isinstance(node, ast.Try):
         types = [handler.type for handler in node.handlers]
-        if any(kind is None or _may_be_of_torch(kind) for kind in types):
+        leaves = any(isinstance(entry, _LEAVING) for last in node.finalbody for entry in ast.walk(last))
+        if leaves or any(kind is None or _may_be_of_torch(kind) for kind in types):
             yield node.body
     elif isinstance(node, ast.With):
         calls = [item.context_expr for item in node.items if isinstance(item.context_expr, ast.Call)]
