@@ -10,9 +10,11 @@ import ast
 import functools
 import linecache
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from types import CodeType, FrameType
 from typing import Any
 
+from ..base.scalars import plain
 from ..errors import TraceError
 from ..model.provenance import NOT_THEIRS, in_package
 
@@ -89,14 +91,6 @@ def check_unchanged(arguments: Sequence[tuple[str, Any, Any]]) -> None:
             raise TraceError(f"forward changes its argument {name!r}, which a graph would not")
 
 
-def plain(value: Any) -> Any:
-    """A number or text as generated code can hold it: of Python's own class, where it is one of numpy or of an enum."""
-    kind = next((kind for kind in _PLAIN if isinstance(value, kind)), None)
-    if kind is None or type(value) in _PLAIN or type(value).__module__.startswith("fxgrow."):
-        return value
-    return kind.__str__(value) if kind is str else kind(value)
-
-
 def check_result(result: Any) -> Any:
     """The result of a model, if generated code can return it.
 
@@ -108,12 +102,10 @@ def check_result(result: Any) -> Any:
         value = pending.pop()
         pending += [*value.keys(), *value.values()] if isinstance(value, dict) else []
         pending += value if isinstance(value, list | tuple) else []
+        pending += vars(value).values() if is_dataclass(value) and hasattr(value, "__dict__") else []
         if plain(value) is not value:
             raise TraceError(f"forward returns a {type(value).__name__}, which a graph would not")
     return result
-
-
-_PLAIN = (bool, int, float, complex, str)
 
 
 def _caught_in(file: str) -> Lines:

@@ -1,9 +1,9 @@
 """The tracer: FX's, with proxies that carry values, and leaves where Python defeats it.
 
-A submodule whose code cannot be traced stays a call in the graph (a *leaf*): the smallest one, because the
-innermost module whose forward fails is the first to see the failure. What a graph would silently lose counts as
-a failure too: gradients or autocast switched inside `forward`, autograd Functions, draws from Python's random
-numbers, buffers that are assigned.
+A submodule whose code cannot be traced stays a call in the graph (a *leaf*): the smallest one, because the innermost
+module whose forward fails is the first to see the failure. What a graph would silently lose counts as a failure too:
+gradients or autocast switched inside `forward`, modes of torch, autograd Functions, draws from Python's random numbers,
+buffers that are assigned, errors that are caught.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..base.content import storage_of
+from ..base.scalars import plain
 from ..base.torch_private import entered_modes
 from ..errors import TraceError, in_words
-from ..model.call_args import CONSTANT, PLAIN, default_in_code, parameters_of, stars_of
+from ..model.call_args import PLAIN, default_in_code, is_constant, parameters_of, stars_of
 from ..model.copies import DEVICE, named_tensors
 from ..model.generated_code import check_arguments, check_written, value_at
 from ..model.layer_kinds import is_hooked
@@ -34,7 +35,7 @@ from ..recording.answers import PLACES, Answers, answering, told
 from ..recording.model_run import source_location
 from ..recording.runner import thawed
 from ..recording.tape import Tape
-from .lost_in_graphs import Caught, check_caught, check_result, check_unchanged, plain
+from .lost_in_graphs import Caught, check_caught, check_result, check_unchanged
 from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, nothing_lost_in_all, patched, unpatched
 from .positions import counts_dimensions
 from .probes import Probes
@@ -374,7 +375,7 @@ def _is_data(value: Any) -> bool:
     """Whether an argument is a plain value, or a sequence or mapping of them: one that a guard can compare."""
     if type(value) is dict:
         return all(isinstance(key, str) and _is_data(entry) for key, entry in value.items())
-    return isinstance(value, CONSTANT) or (type(value) in (tuple, list) and all(map(_is_data, value)))
+    return is_constant(value) or (type(value) in (tuple, list) and all(map(_is_data, value)))
 
 
 def _is_plain(node: fx.Node) -> bool:
