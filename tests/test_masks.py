@@ -81,3 +81,27 @@ def test_a_mask_over_channels_pins_them() -> None:
     net = randomise(Masked(_by_channel).double()).eval()
     with pytest.raises(PlanError, match="first"):
         fxgrow.grow(net, {"first": 12}, (X, WORDS))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("factor", [1.5, 2.0])
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_an_encoder_with_a_mask_over_padding_grows(output: Any, factor: float) -> None:
+    """Without gradients torch computes it in nested tensors, which no run on meta can."""
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.encoder = nn.Embedding(20, 8), nn.TransformerEncoder(layer, 2)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            return self.encoder(self.embed(tokens), src_key_padding_mask=tokens == 0)  # type: ignore[no-any-return]
+
+    teacher = Encoder().double().eval()
+    tokens = torch.tensor([[3, 5, 7, 0], [4, 2, 0, 0]])
+    student = fxgrow.grow(teacher, factor, tokens, output=output).eval()
+    assert student.get_parameter("encoder.layers.0.linear1.weight").shape[0] == 16 * factor
+    torch.testing.assert_close(student(tokens), teacher(tokens))
+    with torch.no_grad():
+        torch.testing.assert_close(student(tokens), teacher(tokens))

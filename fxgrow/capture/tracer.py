@@ -2,8 +2,7 @@
 
 A submodule whose code cannot be traced stays a call in the graph (a *leaf*): the smallest one, because the innermost
 module whose forward fails is the first to see the failure. What a graph would silently lose counts as a failure too:
-gradients or autocast switched inside `forward`, modes of torch, autograd Functions, draws from Python's random numbers,
-buffers that are assigned, errors that are caught.
+gradients or autocast switched inside `forward`, autograd Functions, draws from Python's random numbers, errors caught.
 """
 
 from __future__ import annotations

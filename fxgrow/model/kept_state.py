@@ -122,7 +122,8 @@ def counts(first: Any, second: Any) -> bool:
     if isinstance(first, Content) and isinstance(second, Content):
         ours, theirs = first.entries or (), second.entries or ()
         return len(ours) != len(theirs) or any(map(counts, ours, theirs))
-    return isinstance(first, _NUMBERS) and isinstance(second, _NUMBERS) and first != second
+    kinds = (*_NUMBERS, bytes)
+    return isinstance(first, kinds) and isinstance(second, kinds) and first != second
 
 
 def who_keeps(root: nn.Module, path: str, key: str) -> str:
