@@ -23,8 +23,9 @@ def as_number(value: object) -> int | float | None:
 
 def plain(value: Any) -> Any:
     """A number or text as generated code can hold it: of Python's own class, where it is one of numpy or of an enum."""
-    kind = next((kind for kind in _PLAIN if isinstance(value, kind)), None)
-    if kind is None or type(value) in _PLAIN or type(value).__module__.startswith("fxgrow."):
+    own = type(value)  # and not `isinstance`, to which a proxy pretends to be its value
+    kind = next((kind for kind in _PLAIN if issubclass(own, kind)), None)
+    if kind is None or own in _PLAIN or own.__module__.startswith("fxgrow."):
         return value
     return kind.__str__(value) if kind is str else kind(value)
 

@@ -100,9 +100,13 @@ def check_result(result: Any) -> Any:
     pending = [result]
     while pending:
         value = pending.pop()
-        pending += [*value.keys(), *value.values()] if isinstance(value, dict) else []
-        pending += value if isinstance(value, list | tuple) else []
-        pending += vars(value).values() if is_dataclass(value) and hasattr(value, "__dict__") else []
+        kind = type(value)  # and not `isinstance`, to which a proxy pretends to be its value
+        if issubclass(kind, dict):
+            pending += [*value.keys(), *value.values()]
+        elif issubclass(kind, list | tuple):
+            pending += value
+        elif is_dataclass(kind) and hasattr(value, "__dict__"):
+            pending += vars(value).values()
         if plain(value) is not value:
             raise TraceError(f"forward returns a {type(value).__name__}, which a graph would not")
     return result

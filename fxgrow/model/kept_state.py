@@ -5,7 +5,6 @@ A counter may be a number, an entry of a list in an object, or a variable of a c
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -49,7 +48,6 @@ _TORCHS = vars(nn.Module()).keys()  # the attributes that every module has: its 
 _IMMUTABLE = {type(None), bool, int, float, str, torch.dtype, torch.device, torch.Size}
 _NOT_THEIRS = ("torch", "builtins")  # packages whose objects and classes are tools, and no state of a model
 _NUMBERS = (bool, int, float)
-_BYTES = (bytearray, array)
 _MOST_BYTES = 1 << 20  # of an array that is compared
 _DEPTH = 8  # how deep state is looked for in containers of containers
 
@@ -99,8 +97,10 @@ def held_by(value: Any) -> Iterable[Any] | None:
         return [value.func, *value.args, *value.keywords.values()]
     if hasattr(type(value), "__next__"):
         return ()
-    if isinstance(value, _BYTES) or type(value).__module__ == "numpy":
-        return [bytes(value)] if getattr(value, "nbytes", 0) < _MOST_BYTES else [value]
+    if isinstance(value, bytearray):
+        return [bytes(value)]
+    if type(value).__module__ in ("array", "numpy") and hasattr(value, "tobytes"):
+        return [value.tobytes()] if getattr(value, "nbytes", 0) < _MOST_BYTES else [value]
     if type(value).__module__.partition(".")[0] in _NOT_THEIRS:
         return None
     slots = [key for kind in type(value).__mro__ for key in vars(kind).get("__slots__", ())]
