@@ -127,7 +127,7 @@ def _copy_modules(tree: Iterable[nn.Module], memo: dict[int, Any]) -> bool:
         for name, value in attributes.items():
             kind = type(value)
             if kind in _IMMUTABLE:
-                state[name] = value if kind is not int else _number(value, memo)
+                state[name] = value if kind is not int or value < _LEAST_ID else _number(value, memo)
             elif kind in _TABLES and not value and id(value) not in memo:  # most tables of a module are empty
                 state[name] = memo[id(value)] = kind()
             else:
@@ -208,7 +208,7 @@ _LEAST_ID = 1 << 20  # no object of Python is at a lower address
 
 def _number(value: int, memo: dict[int, Any]) -> int:
     """A number; where it is the `id` of a module or tensor that is copied, the `id` of the copy."""
-    twin = memo.get(value) if value > _LEAST_ID else None
+    twin = memo.get(value) if value >= _LEAST_ID else None
     return id(twin) if isinstance(twin, nn.Module | Tensor) else value
 
 

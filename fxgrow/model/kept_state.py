@@ -23,20 +23,29 @@ def attributes_of(root: nn.Module) -> dict[tuple[str, str], Any]:
     known: dict[int, Any] = {}
     paths = list(named_modules(root))
     found = {
-        (path, key): value if type(value) in _IMMUTABLE else content_of(value, known)
+        (path, key): value if _is_immutable(value) else content_of(value, known)
         for path, module in paths
         for key, value in vars(module).items()
         if key not in _TORCHS and not key.startswith("_fxgrow")
     }
-    for path, module in paths:
+    for path, module in [(path, module) for path, module in paths if _is_theirs(type(module))]:
         found.update({(path, f"class {key}"): value for key, value in _of_class(type(module), known).items()})
     return found
+
+
+def _is_immutable(value: Any) -> bool:
+    kind = type(value)
+    return kind in _IMMUTABLE or (kind is tuple and _IMMUTABLE.issuperset(map(type, value)))
+
+
+def _is_theirs(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] not in _NOT_THEIRS
 
 
 def _of_class(kind: type, known: dict[int, Any]) -> dict[str, Any]:
     """What a class of the user's holds in plain numbers and containers, which `forward` may count in."""
     if id(kind) not in known:
-        own = [base for base in reversed(kind.__mro__) if base.__module__.partition(".")[0] not in _NOT_THEIRS]
+        own = [base for base in reversed(kind.__mro__) if _is_theirs(base)]
         held = {key: value for base in own for key, value in vars(base).items() if not key.startswith("__")}
         plain = {key: value for key, value in held.items() if isinstance(value, (*_NUMBERS, list, dict, deque))}
         known[id(kind)] = {key: content_of(value, known) for key, value in plain.items()}
@@ -70,7 +79,7 @@ def content_of(value: Any, known: dict[int, Any], depth: int = _DEPTH) -> Any:
         known: By `id`: the contents so far.
         depth: How deep to go.
     """
-    if type(value) in _IMMUTABLE or isinstance(value, nn.Module | Tensor | type) or not depth:
+    if _is_immutable(value) or isinstance(value, nn.Module | Tensor | type) or not depth:
         return value
     if id(value) in known:
         return known[id(value)]
@@ -101,7 +110,7 @@ def held_by(value: Any) -> Iterable[Any] | None:
         return [bytes(value)]
     if type(value).__module__ in ("array", "numpy") and hasattr(value, "tobytes"):
         return [value.tobytes()] if getattr(value, "nbytes", 0) < _MOST_BYTES else [value]
-    if type(value).__module__.partition(".")[0] in _NOT_THEIRS:
+    if not _is_theirs(type(value)):
         return None
     slots = [key for kind in type(value).__mro__ for key in vars(kind).get("__slots__", ())]
     own = {key: getattr(value, key, None) for key in slots} | dict(getattr(value, "__dict__", {}))
