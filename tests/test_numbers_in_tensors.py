@@ -278,3 +278,27 @@ def test_a_tensor_whose_numbers_python_reads_keeps_its_widths(kind: str, method:
     teacher = made(forward)
     with pytest.raises(fxgrow.GrowError, match=r"reads its numbers|would not compute what"):
         fxgrow.grow(teacher, {"a": 16}, example(), output=output, method=method)
+
+
+@torch.library.custom_op("fxgrow_tests::times", mutates_args=("t",))
+def _times(t: Tensor, n: int) -> None:
+    t.mul_(n)
+
+
+@_times.register_fake
+def _times_on_meta(t: Tensor, n: int) -> None:
+    pass
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("by_width", [False, True])
+def test_an_operator_of_the_users_that_writes_to_a_constant_is_computed(by_width: bool, output: Any) -> None:
+    def forward(m: Net, x: Tensor) -> Any:
+        h, factor = m.a(x), torch.ones(2, 1, 1, dtype=x.dtype)
+        _times(factor, h.shape[1] if by_width else 3)
+        return m.b(h) * factor
+
+    teacher = made(forward)
+    student = grown(teacher, output)
+    assert (student is None) == by_width
+    assert student is None or same(student(example()), teacher(example()))
