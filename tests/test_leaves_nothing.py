@@ -257,3 +257,19 @@ def test_recordings_of_runs_are_freed_without_the_garbage_collector(output: Any)
 
 def tapes() -> int:
     return sum(issubclass(type(one), Tape) for one in gc.get_objects())
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_the_default_device_of_the_process_is_the_models_code_s(output: Any) -> None:
+    """`torch.set_default_device("cuda")` is common; "meta" stands for it, as it is in every build."""
+    model, x = (
+        randomise(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).double()),
+        torch.randn(3, 4).double(),
+    )
+    with torch.device("meta"):
+        for spec in (2.0, fxgrow.Widen("0", 12, method="split"), fxgrow.Deepen("0"), fxgrow.Outputs(5)):
+            student = fxgrow.grow(model, spec, x, output=output)
+            again = fxgrow.apply(fxgrow.Plan.from_json(fxgrow.plan_of(student).to_json()), model, x)
+            assert fxgrow.verify(model, again, x).exact
+            assert {tensor.device.type for tensor in student.state_dict().values()} == {"cpu"}
+        assert torch.get_default_device().type == "meta"

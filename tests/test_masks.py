@@ -153,3 +153,27 @@ def test_the_student_takes_another_number_of_selected_entries(output: Any) -> No
         x[..., 0].view(-1)[:] = torch.arange(6) - 5 + number - 0.5
         assert student(x).shape[0] == number
         assert relative_error(student(x), net(x)) <= 1e-10
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("factor", [1.5, 2.0])
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_an_encoder_with_a_mask_over_padding_grows(output: Any, factor: float) -> None:
+    """Without gradients torch computes it in nested tensors, which no run on meta can."""
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.encoder = nn.Embedding(20, 8), nn.TransformerEncoder(layer, 2)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            return self.encoder(self.embed(tokens), src_key_padding_mask=tokens == 0)  # type: ignore[no-any-return]
+
+    teacher = Encoder().double().eval()
+    tokens = torch.tensor([[3, 5, 7, 0], [4, 2, 0, 0]])
+    student = fxgrow.grow(teacher, factor, tokens, output=output).eval()
+    assert student.get_parameter("encoder.layers.0.linear1.weight").shape[0] == 16 * factor
+    torch.testing.assert_close(student(tokens), teacher(tokens))
+    with torch.no_grad():
+        torch.testing.assert_close(student(tokens), teacher(tokens))

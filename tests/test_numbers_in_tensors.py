@@ -249,3 +249,56 @@ def test_numpy_may_read_what_follows_no_width(output: str) -> None:
     assert student is not None
     assert student.a.weight.shape[0] == 16
     assert same(student(example()), teacher(example()))
+
+
+# Of a wide tensor, whatever Python computes of its numbers may be another thing for more channels.
+READ_BY_PYTHON: dict[str, Callable[[Any, Tensor], Any]] = {
+    "a mean of numpy": lambda m, h: h.detach().numpy().mean() > 0,
+    "numpy on the CPU": lambda m, h: np.asarray(h.detach().cpu()).std() > 0.7,
+    "numbers in a list": lambda m, h: len(set(h.flatten().tolist())) % 3 > 0,
+    "a hash of a list": lambda m, h: hash(tuple(h[0, :, 0, 0].tolist())) % 2,
+    "the text of a tensor": lambda m, h: len(str(h.detach())) % 2,
+    "a text with a tensor": lambda m, h: len(f"{h.detach()}") % 2,
+    "the text of a parameter": lambda m, h: len(repr(m.a.bias)) % 2,
+    "a weight in a list": lambda m, h: sum(m.b.weight.flatten().tolist()) > 0,
+    "a weight as an array": lambda m, h: m.b.weight.detach().numpy().std() > 0.2,
+}
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("method", ["zero_out", "split"])
+@pytest.mark.parametrize("kind", READ_BY_PYTHON)
+def test_a_tensor_whose_numbers_python_reads_keeps_its_widths(kind: str, method: str, output: Any) -> None:
+    read = READ_BY_PYTHON[kind]
+
+    def forward(m: Net, x: Tensor) -> Any:
+        h = m.a(x)
+        return m.b(h) * (2.0 if read(m, h) else 3.0)
+
+    teacher = made(forward)
+    with pytest.raises(fxgrow.GrowError, match=r"reads its numbers|would not compute what"):
+        fxgrow.grow(teacher, {"a": 16}, example(), output=output, method=method)
+
+
+@torch.library.custom_op("fxgrow_tests::times", mutates_args=("t",))
+def _times(t: Tensor, n: int) -> None:
+    t.mul_(n)
+
+
+@_times.register_fake
+def _times_on_meta(t: Tensor, n: int) -> None:
+    pass
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("by_width", [False, True])
+def test_an_operator_of_the_users_that_writes_to_a_constant_is_computed(by_width: bool, output: Any) -> None:
+    def forward(m: Net, x: Tensor) -> Any:
+        h, factor = m.a(x), torch.ones(2, 1, 1, dtype=x.dtype)
+        _times(factor, h.shape[1] if by_width else 3)
+        return m.b(h) * factor
+
+    teacher = made(forward)
+    student = grown(teacher, output)
+    assert (student is None) == by_width
+    assert student is None or same(student(example()), teacher(example()))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import fxgrow
 from fxgrow.plans import serial
@@ -213,3 +214,58 @@ def test_long_chains_and_deep_texts_are_refused() -> None:
 def test_what_is_no_plan_at_all_is_a_plan_error(text: Any) -> None:
     with pytest.raises(fxgrow.PlanError):
         fxgrow.Plan.from_json(text)
+
+
+# -- a plan for a model that is another one inside of its layers -----------------------------------------
+
+
+class Tokens(nn.Module):
+    """Layers of torch.nn that compute something else with other settings, at the same shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(20, 8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Dropout(0.1))
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        h = self.embed(tokens)
+        return self.head(self.norm(h + self.attention(h, h, h)[0] + self.mlp(h)))  # type: ignore[no-any-return]
+
+
+def _patch_forward(model: Any) -> None:
+    model.mlp[0].forward = lambda x: nn.functional.linear(x, model.mlp[0].weight) * model.mlp[0].out_features
+
+
+OTHERS: dict[str, Any] = {
+    "another class": lambda model: model.mlp.__setitem__(1, nn.Softmax(-1)),
+    "more heads": lambda model: vars(model.attention).update(num_heads=4, head_dim=2),
+    "rows with a largest norm": lambda model: setattr(model.embed, "max_norm", 0.5),
+    "a patched forward": _patch_forward,
+}
+
+
+def _tokens() -> Tensor:
+    return torch.randint(20, (2, 5), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_plan_is_not_applied_to_a_model_with_other_layers(other: str) -> None:
+    plan = fxgrow.plan(fxgrow.widths(Tokens(), _tokens()), 2.0)
+    model = Tokens()
+    OTHERS[other](model)
+    with pytest.raises(fxgrow.PlanError, match="plan again for"):
+        fxgrow.apply(fxgrow.Plan.from_json(plan.to_json()), model)
+    older = json.loads(plan.to_json()) | {"layers": ""}  # as a plan of another torch, whose settings do not compare
+    del older["next"]
+    assert fxgrow.Plan.from_json(json.dumps({**older, "version": "1.7"})).layers == ""
+
+
+def test_numbers_with_a_fraction_may_be_other_ones() -> None:
+    plan = fxgrow.plan(fxgrow.widths(Tokens(), _tokens()), 2.0)
+    model = Tokens().double()
+    model.norm.eps, model.mlp[2].p = 0.3, 0.2  # type: ignore[assignment]
+    student = fxgrow.apply(plan, model)
+    assert fxgrow.verify(model, student, _tokens()).exact

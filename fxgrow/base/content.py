@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 
 import torch
 from torch import Tensor
@@ -39,14 +40,18 @@ def region_of(tensor: Tensor) -> str:
     return "all of it" if whole else f"from {tensor.storage_offset()} in steps of {tensor.stride()}"
 
 
-def overlap(one: Tensor, other: Tensor) -> bool:
-    """Whether the parts of one memory from the first to the last entry of two tensors overlap."""
-    (start, end), (begin, stop) = _span(one), _span(other)
-    return start < stop and begin < end
-
-
-def _span(tensor: Tensor) -> tuple[int, int]:
-    """From which byte of its memory to which a tensor reaches."""
-    size, first = tensor.element_size(), tensor.storage_offset()
-    last = first + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
-    return int(first * size), int((last + 1) * size)
+def memory_span(value: object) -> tuple[int, int] | None:
+    """From which address to which the entries of a tensor or of an array of numpy lie; None: it has none."""
+    array = getattr(type(value), "__module__", "") == "numpy" and getattr(value, "__array_interface__", None)
+    if isinstance(array, dict):
+        first, sizes = int(array["data"][0]), tuple(array["shape"])
+        size: int = value.itemsize  # type: ignore[attr-defined]
+        steps = tuple(value.strides)  # type: ignore[attr-defined]
+    elif isinstance(value, Tensor) and value.layout == torch.strided and value.device.type != "meta":
+        size, sizes = value.element_size(), tuple(value.shape)
+        first, steps = value.data_ptr(), tuple([size * step for step in value.stride()])
+    else:
+        return None
+    if not math.prod(sizes) or any(step < 0 for step in steps):
+        return None
+    return first, first + sum((n - 1) * step for n, step in zip(sizes, steps, strict=True)) + size

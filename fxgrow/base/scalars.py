@@ -6,6 +6,7 @@ numpy's numbers count as Python's of the same kind. A bool is no number.
 from __future__ import annotations
 
 import numbers
+from typing import Any
 
 
 def as_int(value: object) -> int | None:
@@ -18,3 +19,15 @@ def as_number(value: object) -> int | float | None:
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
         return float(value)
     return as_int(value)
+
+
+def plain(value: Any) -> Any:
+    """A number or text as generated code can hold it: of Python's own class, where it is one of numpy or of an enum."""
+    own = type(value)  # and not `isinstance`, to which a proxy pretends to be its value
+    kind = next((kind for kind in _PLAIN if issubclass(own, kind)), None)
+    if kind is None or own in _PLAIN or own.__module__.startswith("fxgrow."):
+        return value
+    return kind.__str__(value) if kind is str else kind(value)
+
+
+_PLAIN = (bool, int, float, complex, str)

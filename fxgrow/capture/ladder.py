@@ -31,6 +31,7 @@ from ..model.layer_kinds import CONTAINERS, is_hooked, is_layer
 from ..model.opaque import opaque_graph, unsupported_mode_graph
 from ..model.provenance import copy_module_stacks, module_stacks
 from ..model.sharded import is_sharded, whole
+from ..model.shared_memory import buffers_that_share, check_written
 from ..model.supported import check_supported
 from ..model.tree import MODE_OVERRIDES, MODES, Mode, Output, graph_for, keep, set_training, skeleton
 from ..model.walk import modules, named_modules
@@ -144,6 +145,7 @@ def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[s
 def _trace(model: nn.Module, inputs: ModelInputs, leaves: frozenset[str], output: Output) -> Traced:
     theirs = named_tensors(model)
     infinite = _infinite(theirs)
+    shared = buffers_that_share(model)
     if not inputs.real:
         model = on_meta(model)
     with same_randomness(), nullcontext() if inputs.real else no_collection():
@@ -151,6 +153,7 @@ def _trace(model: nn.Module, inputs: ModelInputs, leaves: frozenset[str], output
         tapes, inputs = run_model(model, inputs, theirs, recall)
         drawn = _Draft(model, inputs, tapes, leaves, infinite, recall)
         for run in tapes.values():
+            check_written(shared, run.written)
             leaves |= run.stateful
         if output == "module":
             own = drawn.as_opaque("")

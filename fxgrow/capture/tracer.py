@@ -1,9 +1,8 @@
 """The tracer: FX's, with proxies that carry values, and leaves where Python defeats it.
 
-A submodule whose code cannot be traced stays a call in the graph (a *leaf*): the smallest one, because the
-innermost module whose forward fails is the first to see the failure. What a graph would silently lose counts as
-a failure too: gradients or autocast switched inside `forward`, autograd Functions, draws from Python's random
-numbers, buffers that are assigned.
+A submodule whose code cannot be traced stays a call in the graph (a *leaf*): the smallest one, because the innermost
+module whose forward fails is the first to see the failure. What a graph would silently lose counts as a failure too:
+gradients or autocast switched inside `forward`, autograd Functions, draws from Python's random numbers, errors caught.
 """
 
 from __future__ import annotations
@@ -22,9 +21,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..base.content import storage_of
+from ..base.scalars import plain
 from ..base.torch_private import entered_modes
 from ..errors import TraceError
-from ..model.call_args import CONSTANT, PLAIN, default_in_code, parameters_of, stars_of
+from ..model.call_args import PLAIN, default_in_code, is_constant, parameters_of, stars_of
 from ..model.copies import DEVICE, named_tensors
 from ..model.generated_code import check_arguments, check_written, value_at
 from ..model.layer_kinds import is_hooked
@@ -34,7 +34,7 @@ from ..recording.answers import PLACES, Answers, answering, told
 from ..recording.model_run import explain
 from ..recording.runner import thawed
 from ..recording.tape import Tape
-from .caught import Caught, check_caught, check_unchanged
+from .lost_in_graphs import Caught, check_caught, check_result, check_unchanged
 from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, nothing_lost_in_all, patched, unpatched
 from .positions import counts_dimensions
 from .probes import Probes
@@ -201,7 +201,7 @@ class Tracer(fx.Tracer):
         if is_dataclass(a) and not isinstance(a, type):
             given = {f.name: self.create_arg(getattr(a, f.name)) for f in fields(a) if f.init}
             return self.create_node("call_function", type(a), (), given)
-        return super().create_arg(a)
+        return super().create_arg(plain(a))
 
     # -- the root --------------------------------------------------------------------------------
 
@@ -251,7 +251,7 @@ class Tracer(fx.Tracer):
         def forward() -> Any:
             self._in_forward = True
             self._drawn = torch.get_rng_state() if self.tape.real else None
-            return root.forward(*args, **kwargs)
+            return check_result(root.forward(*args, **kwargs))
 
         self._caught.root = forward.__code__
         return forward, []
@@ -380,7 +380,7 @@ def _is_data(value: Any) -> bool:
     """Whether an argument is a plain value, or a sequence or mapping of them: one that a guard can compare."""
     if type(value) is dict:
         return all(isinstance(key, str) and _is_data(entry) for key, entry in value.items())
-    return isinstance(value, CONSTANT) or (type(value) in (tuple, list) and all(map(_is_data, value)))
+    return is_constant(value) or (type(value) in (tuple, list) and all(map(_is_data, value)))
 
 
 def _is_plain(node: fx.Node) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..base.scalars import plain
 from ..base.torch_private import pytree
 from ..errors import TraceError
 from .example_inputs import ModelInputs, arguments_of, inputs_hint
@@ -45,6 +46,11 @@ PLAIN = (bool, int, float, str, type(None))
 CONSTANT = (*PLAIN, torch.dtype, torch.device, torch.layout, torch.memory_format)  # what generated code can state
 
 
+def is_constant(value: Any) -> bool:
+    """Whether generated code can state a value, which for one of an enum or of numpy it cannot."""
+    return isinstance(value, CONSTANT) and plain(value) is value
+
+
 def stars_of(parameter: inspect.Parameter) -> str:
     """The prefix of a parameter in the signature: "*", "**" or ""."""
     return (
@@ -55,7 +61,7 @@ def stars_of(parameter: inspect.Parameter) -> str:
 def default_in_code(parameter: inspect.Parameter) -> Any:
     """The default of a parameter if it can be written as a literal, else None."""
     default = parameter.default
-    return default if isinstance(default, CONSTANT) or (type(default) is tuple and not default) else None
+    return default if is_constant(default) or (type(default) is tuple and not default) else None
 
 
 def bind(model: nn.Module, inputs: ModelInputs) -> dict[str, Any]:

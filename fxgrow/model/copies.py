@@ -127,7 +127,7 @@ def _copy_modules(tree: Iterable[nn.Module], memo: dict[int, Any]) -> bool:
         for name, value in attributes.items():
             kind = type(value)
             if kind in _IMMUTABLE:
-                state[name] = value if kind is not int else _number(value, memo)
+                state[name] = value if kind is not int or value < _LEAST_ID else _number(value, memo)
             elif kind in _TABLES and not value and id(value) not in memo:  # most tables of a module are empty
                 state[name] = memo[id(value)] = kind()
             else:
@@ -165,8 +165,8 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     elif kind is list:
         twin = memo[id(value)] = []
         twin.extend([_copied(v, memo) for v in value])
-    elif kind is set:
-        twin = memo[id(value)] = {_copied(v, memo) for v in value}
+    elif kind is set or kind is frozenset:
+        twin = memo[id(value)] = kind([_copied(v, memo) for v in value])
     elif kind is tuple:
         twin = tuple([_copied(v, memo) for v in value])
         twin = memo[id(value)] = value if all(map(operator.is_, twin, value)) else twin
@@ -180,6 +180,9 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
         twin = memo[id(value)] = functools.partial(
             _copied(value.func, memo), *_copied(value.args, memo), **_copied(value.keywords, memo)
         )
+    elif _is_plain_object(value):
+        twin = memo[id(value)] = object.__new__(kind)
+        twin.__dict__.update({key: _copied(entry, memo) for key, entry in vars(value).items()})
     else:
         if isinstance(value, nn.Module):  # one that is held, but not registered
             _copy_modules(modules(value), memo)
@@ -187,12 +190,25 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     return twin
 
 
+def _is_plain_object(value: Any) -> bool:
+    """Whether an object of a class of the user's is copied by copying its attributes."""
+    kind = type(value)
+    if kind.__module__.partition(".")[0] in ("torch", "builtins") or not hasattr(value, "__dict__"):
+        return False
+    own = {name for base in kind.__mro__ if base is not object for name in vars(base)}
+    return kind.__base__ is object and own.isdisjoint(_COPYING)
+
+
+_COPYING = (
+    "__copy__", "__deepcopy__", "__getattr__", "__getattribute__", "__getnewargs__", "__getnewargs_ex__",
+    "__getstate__", "__new__", "__reduce__", "__reduce_ex__", "__setstate__", "__slots__",
+)  # fmt: skip
 _LEAST_ID = 1 << 20  # no object of Python is at a lower address
 
 
 def _number(value: int, memo: dict[int, Any]) -> int:
     """A number; where it is the `id` of a module or tensor that is copied, the `id` of the copy."""
-    twin = memo.get(value) if value > _LEAST_ID else None
+    twin = memo.get(value) if value >= _LEAST_ID else None
     return id(twin) if isinstance(twin, nn.Module | Tensor) else value
 
 

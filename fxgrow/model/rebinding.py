@@ -62,7 +62,7 @@ _FIXED = (bool, int, float, complex, str, bytes, type(None), type, ModuleType, B
 
 def _content(value: Any, memo: dict[int, Any], copied: Copy) -> Any:
     """A copy of what a function holds; the value itself where it cannot be copied, or is a tool of torch."""
-    if isinstance(value, _FIXED) or (id(value) not in memo and _is_a_tool(value)):
+    if type(value) is not int and (isinstance(value, _FIXED) or (id(value) not in memo and _is_a_tool(value))):
         return value
     if isinstance(value, nn.Module):  # one outside the tree: its tensors stay shared, its modules and containers not
         own = [t for m in modules(value) for t in (*m._parameters.values(), *m._buffers.values()) if t is not None]

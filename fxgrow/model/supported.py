@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
-from ..base.content import overlap, storage_of
 from ..base.magnitude import is_inexact
 from ..base.wording import a_type
 from ..errors import TraceError
-from .copies import named_tensors, plain_tensors
+from .copies import named_tensors
 from .example_inputs import brief
 from .walk import named_modules
 
@@ -86,35 +84,11 @@ def check_supported(model: nn.Module) -> None:
             kind = "has hooks, which may not work on its grown shape; remove them and add them to the student"
         if kind:
             raise TraceError(f"{name!r} {kind}; fxgrow grows plain floating-point tensors")
-    _check_own_memory(model)
     for name, module in named_modules(model):
         if type(module).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic")):
             raise TraceError(
                 f"{name!r} is a quantized {type(module).__name__}; grow the float model and convert it again"
             )
-
-
-def _check_own_memory(model: nn.Module) -> None:
-    """Check that no buffer shares memory with another tensor.
-
-    A copy has memory of its own for each, so what `forward` writes to one would no longer be read in the other.
-    Parameters may share theirs, as `forward` does not write to them.
-
-    Raises:
-        TraceError: Some do.
-    """
-    names = {id(tensor): name for name, tensor in named_tensors(model).items()}
-    attributes = [t for t in plain_tensors(list(named_modules(model))) if t.layout == torch.strided]
-    at: dict[int, dict[int, Tensor]] = {}
-    for tensor in (*named_tensors(model).values(), *attributes):
-        if tensor.numel() and tensor.device.type != "meta":
-            at.setdefault(storage_of(tensor), {})[id(tensor)] = tensor
-    for one, other in (pair for sharing in at.values() for pair in itertools.combinations(sharing.values(), 2)):
-        known = {name: t for t in (one, other) if (name := names.get(id(t)))}
-        buffer = next((name for name, t in known.items() if not isinstance(t, nn.Parameter)), "")
-        if buffer and overlap(one, other):
-            what = next((repr(name) for name in known if name != buffer), "an attribute of the model")
-            raise TraceError(f"{what} shares memory with {buffer!r}, which a copy would not do; give it a clone")
 
 
 def _check_tree(model: nn.Module) -> None:

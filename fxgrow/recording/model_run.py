@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import traceback
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import partial
-from types import CellType, FunctionType, MethodType
+from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..base.content import digest, storage_of
@@ -19,9 +15,9 @@ from ..base.progress import step
 from ..errors import GrowError, TraceError, in_words
 from ..model.copies import clone_to_run, named_tensors
 from ..model.example_inputs import ModelInputs, inputs_hint
+from ..model.kept_state import attributes_of, counts, is_same, who_keeps
 from ..model.provenance import NOT_THEIRS, in_package
 from ..model.tree import MODES, Mode
-from ..model.walk import named_modules
 from .answers import GRADIENTS, Answers
 from .failures import Shared, failures_noted
 from .recall import Recall
@@ -72,17 +68,17 @@ def record(
     """
     root = clone_to_run(model, real=inputs.real)
     _switch(root, mode)
-    before = _attributes(root)
+    before = attributes_of(root)
     run, answers = _record_once(root, mode, inputs, theirs, recall=recall)
     if answers.hooks:
         raise TraceError(f"{type(model).__name__} registers a hook on a gradient (at {answers.hooks[0]})")
-    first = _attributes(root)
-    changed = [key for key, value in first.items() if not _same(before.get(key, root), value)]
+    first = attributes_of(root)
+    changed = [key for key, value in first.items() if not is_same(before.get(key, root), value)]
     if changed:
         again = _record_once(root, mode, inputs, recall=recall)[0].result != run.result
-        second = {} if again else _attributes(root)
-        state = [key for key in changed if again or _counts(first[key], second.get(key))]
-        run = replace(run, stateful=frozenset(path for path, _ in state))
+        second = {} if again else attributes_of(root)
+        state = [key for key in changed if again or counts(first[key], second.get(key))]
+        run = replace(run, stateful=frozenset(who_keeps(root, path, key) for path, key in state))
     for question, line in answers.asked.items():
         _check_answer(model, mode, inputs, run, question, line, recall)
     return run
@@ -163,7 +159,7 @@ def _record_once(
     _check_memory(root, shared)
     _check_marks(marked)
     _check_own(root, run, theirs or {})
-    return ModelRun(run.tape.calls, digests), run.answers
+    return ModelRun(run.tape.calls, digests, written=run.written()), run.answers
 
 
 def _check_memory(root: nn.Module, shared: Shared) -> None:
@@ -217,105 +213,6 @@ def _check_own(root: nn.Module, run: TapedRun[Tape], theirs: Mapping[str, Tensor
             f"{type(root).__name__} reads a tensor on the meta device that no operation made ({where}), so that its "
             "numbers are not known"
         )
-
-
-def _attributes(root: nn.Module) -> dict[tuple[str, str], Any]:
-    known: dict[int, Any] = {}
-    paths = list(named_modules(root))
-    found = {
-        (path, key): value if type(value) in _IMMUTABLE else _content(value, known)
-        for path, module in paths
-        for key, value in vars(module).items()
-        if key not in _TORCHS and not key.startswith("_fxgrow")
-    }
-    for path, module in paths:
-        found.update({(path, f"class {key}"): value for key, value in _of_class(type(module), known).items()})
-    return found
-
-
-def _of_class(kind: type, known: dict[int, Any]) -> dict[str, Any]:
-    """What a class of the user's holds in plain numbers and containers, which `forward` may count in."""
-    if id(kind) not in known:
-        own = [base for base in reversed(kind.__mro__) if base.__module__.partition(".")[0] not in _NOT_THEIRS]
-        held = {key: value for base in own for key, value in vars(base).items() if not key.startswith("__")}
-        plain = {key: value for key, value in held.items() if isinstance(value, (*_NUMBERS, list, dict, deque))}
-        known[id(kind)] = {key: _content(value, known) for key, value in plain.items()}
-    kept: dict[str, Any] = known[id(kind)]
-    return kept
-
-
-_TORCHS = vars(nn.Module()).keys()  # the attributes that every module has: its mode and its tables
-_IMMUTABLE = {type(None), bool, int, float, str, torch.dtype, torch.device, torch.Size}
-_NOT_THEIRS = ("torch", "builtins")  # packages whose objects and classes are tools, and no state of a model
-_NUMBERS = (bool, int, float)
-_DEPTH = 8  # how deep state is looked for in containers of containers
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """What a container, a closure or an object holds, kept so that its entries stay themselves.
-
-    An iterator is never what it was.
-    """
-
-    entries: tuple[Any, ...] | None
-
-
-def _content(value: Any, known: dict[int, Any], depth: int = _DEPTH) -> Any:
-    """A value, or what it holds where that may change.
-
-    Args:
-        value: The value.
-        known: By `id`: the contents so far.
-        depth: How deep to go.
-    """
-    if type(value) in _IMMUTABLE or isinstance(value, nn.Module | Tensor | type) or not depth:
-        return value
-    if id(value) in known:
-        return known[id(value)]
-    known[id(value)] = value  # it may hold itself
-    held = _held(value)
-    if held is not None:
-        entries = None if hasattr(type(value), "__next__") else tuple([_content(v, known, depth - 1) for v in held])
-        known[id(value)] = _Content(entries)
-    return known[id(value)]
-
-
-def _held(value: Any) -> Iterable[Any] | None:
-    """What a value holds; None: nothing that may change."""
-    if isinstance(value, dict):
-        return [*value.keys(), *value.values()]
-    if isinstance(value, list | tuple | set | deque):
-        return list(value)
-    if isinstance(value, FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]
-        return [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *vars(value).values()]
-    if isinstance(value, MethodType):
-        return [value.__self__]
-    if isinstance(value, partial):
-        return [value.func, *value.args, *value.keywords.values()]
-    if hasattr(type(value), "__next__"):
-        return ()
-    if type(value).__module__.partition(".")[0] in _NOT_THEIRS:
-        return None
-    slots = [key for kind in type(value).__mro__ for key in vars(kind).get("__slots__", ())]
-    own = {key: getattr(value, key, None) for key in slots} | dict(getattr(value, "__dict__", {}))
-    return [*own.keys(), *own.values()] if own else None
-
-
-def _same(before: Any, after: Any) -> bool:
-    if not isinstance(before, _Content) or not isinstance(after, _Content):
-        return before is after
-    if before.entries is None or after.entries is None:
-        return False
-    return len(before.entries) == len(after.entries) and all(map(_same, before.entries, after.entries))
-
-
-def _counts(first: Any, second: Any) -> bool:
-    """Whether a number is another one after each of two runs: what it decides may be another thing in the next."""
-    if isinstance(first, _Content) and isinstance(second, _Content):
-        return any(map(_counts, first.entries or (), second.entries or ()))
-    return isinstance(first, _NUMBERS) and isinstance(second, _NUMBERS) and first != second
 
 
 def explain(error: BaseException) -> str:

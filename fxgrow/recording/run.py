@@ -39,11 +39,13 @@ class ModelRun:
         calls: Its calls.
         result: The digests of its results and of the named tensors that it changed.
         stateful: The modules that keep something in attributes which the next run sees.
+        written: The parameters and buffers that hold another value than before.
     """
 
     calls: list[Call]
     result: tuple[tuple[int, Shape], ...]
     stateful: frozenset[str] = frozenset()
+    written: frozenset[str] = frozenset()
 
 
 class TapedRun(Generic[T]):
@@ -167,6 +169,12 @@ class TapedRun(Generic[T]):
     def digests(self, result: Any) -> tuple[tuple[int, Shape], ...]:
         """The digests of a result of the run, and of the named tensors after it."""
         return self.tape.result(result, self._named)
+
+    def written(self) -> frozenset[str]:
+        """The parameters and buffers that hold another value than before the run, or statistics that it may update."""
+        changed = {name for name, tensor in self.tensors.items() if self.tape.content(tensor) != name}
+        norms = [call for call in self.tape.calls if "batch_norm" in call.op._schema.name]
+        return frozenset(changed.union(str(key) for call in norms for key in call.inputs if key in self.tensors))
 
     def returned(self, result: Any) -> Returned:
         """What the run left behind, value by value."""

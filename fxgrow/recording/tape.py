@@ -302,7 +302,7 @@ class Tape(TorchDispatchMode):
         if op._schema.is_mutable and args and isinstance(args[0], Tensor):
             memory = storage_of(real_args[0])  # of its aliases, too
             self._fingerprints = {k: known for k, known in self._fingerprints.items() if storage_of(known[2]) != memory}
-            return args[0]
+            return args[0] if op._schema.returns else None
         return pytree.tree_map_only(Tensor, self._stand_in, out)
 
     def _real_of(self, tensor: Tensor) -> Tensor:

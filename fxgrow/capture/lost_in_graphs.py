@@ -1,4 +1,4 @@
-"""What code does that a graph would not: it catches errors of torch and goes on, or changes its arguments.
+"""What code does that a graph would not: catch errors of torch and go on, change arguments, return numbers of numpy.
 
 ``try: h = h.view(2, -1) except RuntimeError: ...`` takes another path where the sizes do not fit, without a question
 that a guard could keep. So a module whose code does that stays a call.
@@ -10,9 +10,11 @@ import ast
 import functools
 import linecache
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from types import CodeType, FrameType
 from typing import Any
 
+from ..base.scalars import plain
 from ..errors import TraceError
 from ..model.provenance import NOT_THEIRS, in_package
 
@@ -24,6 +26,9 @@ _OTHERS = frozenset((
     "LookupError", "ModuleNotFoundError", "NameError", "OSError", "OutOfMemoryError", "OverflowError",
     "StopIteration", "UnicodeError", "Warning", "ZeroDivisionError",
 ))  # fmt: skip
+
+
+_LEAVING = (ast.Return, ast.Break, ast.Continue)  # in a `finally`, where they drop the error
 
 
 class Caught:
@@ -86,6 +91,27 @@ def check_unchanged(arguments: Sequence[tuple[str, Any, Any]]) -> None:
             raise TraceError(f"forward changes its argument {name!r}, which a graph would not")
 
 
+def check_result(result: Any) -> Any:
+    """The result of a model, if generated code can return it.
+
+    Raises:
+        TraceError: It holds a number or text of a class of its own, also as a key.
+    """
+    pending = [result]
+    while pending:
+        value = pending.pop()
+        kind = type(value)  # and not `isinstance`, to which a proxy pretends to be its value
+        if issubclass(kind, dict):
+            pending += [*value.keys(), *value.values()]
+        elif issubclass(kind, list | tuple):
+            pending += value
+        elif is_dataclass(kind) and hasattr(value, "__dict__"):
+            pending += vars(value).values()
+        if plain(value) is not value:
+            raise TraceError(f"forward returns a {type(value).__name__}, which a graph would not")
+    return result
+
+
 def _caught_in(file: str) -> Lines:
     return _blocks("".join(linecache.getlines(file)))
 
@@ -93,7 +119,7 @@ def _caught_in(file: str) -> Lines:
 @functools.lru_cache(maxsize=64)
 def _blocks(source: str) -> Lines:
     """The lines of a source file whose errors the code may catch."""
-    if "except" not in source and "suppress" not in source:
+    if not any(word in source for word in ("except", "suppress", "finally")):
         return ()
     try:
         tree = ast.parse(source)
@@ -106,7 +132,8 @@ def _blocks(source: str) -> Lines:
 def _caught_bodies(node: ast.AST) -> Iterator[Sequence[ast.stmt]]:
     if isinstance(node, ast.Try):
         types = [handler.type for handler in node.handlers]
-        if any(kind is None or _may_be_of_torch(kind) for kind in types):
+        leaves = any(isinstance(entry, _LEAVING) for last in node.finalbody for entry in ast.walk(last))
+        if leaves or any(kind is None or _may_be_of_torch(kind) for kind in types):
             yield node.body
     elif isinstance(node, ast.With):
         calls = [item.context_expr for item in node.items if isinstance(item.context_expr, ast.Call)]

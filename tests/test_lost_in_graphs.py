@@ -1,0 +1,205 @@
+"""What a graph would not do as the model's code does it: it stays a call, or its values are written plainly."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fxgrow
+from tests.test_what_a_result_depends_on import OUTPUTS, Forward, example, made, same
+
+# -- errors of torch that code catches -------------------------------------------------------------------
+
+
+def _caught(m: nn.Module, x: Tensor) -> Tensor:
+    h = m.a(x)
+    try:
+        h = F.avg_pool2d(h, 5)
+    except RuntimeError:
+        h = h * 3
+    return m.b(h)
+
+
+def _suppressed(m: nn.Module, x: Tensor) -> Tensor:
+    h = m.a(x)
+    y = h * 3
+    with contextlib.suppress(RuntimeError, ValueError):
+        y = F.avg_pool2d(h, 5)
+    return m.b(y)
+
+
+def _left(m: nn.Module, x: Tensor) -> Tensor:
+    def doubled(h: Tensor) -> Tensor:
+        y = h * 3
+        try:
+            y = F.avg_pool2d(h, 5)
+        finally:
+            return y  # noqa: B012 - as users do
+
+    return m.b(doubled(m.a(x)))
+
+
+def _in_a_function(m: nn.Module, x: Tensor) -> Tensor:
+    def attempt(function: Callable[[Tensor], Tensor], h: Tensor) -> Tensor:
+        try:
+            return function(h)
+        except Exception:  # noqa: BLE001 - as users do
+            return h * 3
+
+    return m.b(attempt(lambda h: F.avg_pool2d(h, 5), m.a(x)))
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("forward", [_caught, _suppressed, _left, _in_a_function])
+def test_code_that_catches_an_error_goes_on_in_the_student(forward: Forward, output: Any) -> None:
+    teacher = made(forward)
+    student = fxgrow.grow(teacher, {"a": 16}, example(), output=output)
+    for x in (example(), example()[:, :, :4, :4]):
+        assert same(student(x), teacher(x))
+
+
+class Inner(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            return F.avg_pool2d(self.layer(x), 5)
+        except RuntimeError:
+            return self.layer(x)
+
+
+def test_the_module_that_catches_stays_a_call_and_no_other() -> None:
+    teacher = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Sequential(Inner(), nn.ReLU()), nn.Conv2d(8, 2, 1)).double()
+    student = fxgrow.grow(teacher, 2.0, example())
+    assert [n.target for n in student.graph.nodes if n.op == "call_module"] == ["0", "1.0", "1.1", "2"]
+    assert student.get_parameter("1.0.layer.weight").shape == (16, 16, 1, 1)
+    for x in (example(), example()[:, :, :4, :4]):
+        assert same(student(x), teacher(x))
+
+
+def _imports(m: nn.Module, x: Tensor) -> Tensor:
+    h = m.a(x)
+    try:
+        import no_such_package  # noqa: F401
+
+        h = h * 5
+    except ImportError:
+        h = h * 2
+    return m.b(h)
+
+
+def _looks_up(m: nn.Module, x: Tensor) -> Tensor:
+    try:
+        y = m.a(x) * {"k": 2.0}["z"]
+    except KeyError:
+        y = m.a(x)
+    return m.b(y)
+
+
+@pytest.mark.parametrize("forward", [_imports, _looks_up])
+def test_code_that_catches_what_no_size_raises_is_traced(forward: Forward) -> None:
+    student = fxgrow.grow(made(forward), {"a": 16}, example())
+    assert any(node.target == "a" for node in student.graph.nodes)
+
+
+# -- numbers that are of no class of Python's ------------------------------------------------------------
+
+
+class Dim(enum.IntEnum):
+    CHANNELS = 1
+
+
+class Mode(str, enum.Enum):
+    MEAN = "mean"
+
+
+class Count(int):
+    pass
+
+
+NUMBERS: list[Forward] = [
+    lambda m, x: m.b(m.a(x)) / np.sqrt(6),
+    lambda m, x: np.float64(2.0) * m.b(m.a(x)),
+    lambda m, x: torch.add(m.b(m.a(x)), 1, alpha=np.float64(0.5)),
+    lambda m, x: (m.b(m.a(x)) * np.complex128(1 + 2j)).real,
+    lambda m, x: m.b(m.a(x)) / np.sqrt(m.b.in_channels),
+    lambda m, x: m.b(m.a(x)).softmax(Dim.CHANNELS),
+    lambda m, x: m.b(m.a(x))[:, : Dim.CHANNELS],
+    lambda m, x: F.mse_loss(m.b(m.a(x)), x[:, :2], reduction=Mode.MEAN),
+    lambda m, x: m.b(m.a(x)) * Count(3),
+]
+
+
+@pytest.mark.parametrize("forward", NUMBERS)
+def test_numbers_of_other_classes_are_written_plainly(forward: Forward) -> None:
+    teacher = made(forward)
+    student = fxgrow.grow(teacher, {"a": 16}, example())
+    assert same(student(example()), teacher(example()))
+
+
+RESULTS: list[Forward] = [
+    lambda m, x: (m.b(m.a(x)), np.float64(2.0)),
+    lambda m, x: {"y": m.b(m.a(x)), "n": Dim.CHANNELS},
+    lambda m, x: {Mode.MEAN: m.b(m.a(x))},
+    lambda m, x: [[m.b(m.a(x)), Count(3)]],
+]
+
+
+@pytest.mark.parametrize("forward", RESULTS)
+def test_numbers_of_other_classes_are_returned_as_they_are(forward: Forward) -> None:
+    teacher = made(forward)
+    ours, theirs = (model(example()) for model in (fxgrow.grow(teacher, {"a": 16}, example()), teacher))
+    plain = [v for r in (ours, theirs) for v in torch.utils._pytree.tree_leaves(r) if not isinstance(v, Tensor)]
+    assert [type(v) for v in plain[: len(plain) // 2]] == [type(v) for v in plain[len(plain) // 2 :]]
+    assert same(ours, theirs)
+
+
+TWO = np.float64(2.0)
+
+
+class HasDefaults(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor, scale: Any = TWO, dim: Any = Dim.CHANNELS, *, mode: Any = Mode.MEAN) -> Tensor:
+        return (self.b(self.a(x)) * scale).softmax(dim) * (2 if mode is Mode.MEAN else 3)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_defaults_of_other_classes_can_be_left_out_or_given(output: Any) -> None:
+    teacher = HasDefaults().double()
+    student = fxgrow.grow(teacher, {"a": 16}, example(), output=output)
+    assert same(student(example()), teacher(example()))
+    given = {"x": example(), "scale": np.float64(3.0), "dim": Dim.CHANNELS, "mode": Mode.MEAN}
+    student = fxgrow.grow(teacher, {"a": 16}, given, output=output)
+    assert same(student(**given), teacher(**given))
+
+
+# -- arguments that forward changes ----------------------------------------------------------------------
+
+
+class ChangesItsArguments(HasDefaults):
+    def forward(self, x: Tensor, seen: list[int], told: dict[str, Any]) -> Tensor:  # type: ignore[override]
+        seen.append(len(seen))
+        told["a"]["n"] = told["a"].pop("k")
+        return self.b(self.a(x)) * told["a"]["n"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_student_changes_the_arguments_that_its_teacher_changes(output: Any) -> None:
+    teacher = ChangesItsArguments().double()
+    student = fxgrow.grow(teacher, {"a": 16}, (example(), [5], {"a": {"k": 2}}), output=output)
+    ours, theirs = ([5], {"a": {"k": 2}}), ([5], {"a": {"k": 2}})
+    assert same(student(example(), *ours), teacher(example(), *theirs))
+    assert ours == theirs == ([5, 1], {"a": {"n": 2}})
