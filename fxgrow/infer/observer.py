@@ -148,7 +148,13 @@ class _SpelledCalls(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         named = kwargs or {}
-        of_tensors = isinstance(func, MethodDescriptorType) or is_tensor_method_or_property(func)
-        target = func.__name__ if of_tensors else func
+        target = func.__name__ if _is_of_tensors(func) else func
         target = {"__getitem__": operator.getitem, "__setitem__": operator.setitem}.get(target, target)
         return self.observer.spelled(self.tape, Spelling(target, args, named), lambda: func(*args, **named))
+
+
+def _is_of_tensors(function: Any) -> bool:
+    """Whether a function is a method of tensors, or the getter of a property, or what stands for one in a run."""
+    if isinstance(function, MethodDescriptorType) or is_tensor_method_or_property(function):
+        return True
+    return getattr(Tensor, getattr(function, "__name__", ""), None) is function
