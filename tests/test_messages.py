@@ -284,7 +284,7 @@ def test_a_layer_may_be_called_widen() -> None:
 def test_a_number_in_quotes_has_a_hint() -> None:
     with pytest.raises(fxgrow.PlanError, match=r"without quotes: 2\.0"):
         fxgrow.grow(_net(), {"0": "2.0"}, torch.randn(2, 4))
-    with pytest.raises(fxgrow.PlanError, match=r"write \{'0': 2.0\}"):
+    with pytest.raises(fxgrow.PlanError, match=r'write \{"0": 2.0\}'):
         fxgrow.grow(_net(), "0=2.0", torch.randn(2, 4))
 
 
