@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.input:
             inputs = (torch.randn([int(size) for size in args.input.split(",")]),)
         elif inputs is None:  # what fxgrow guesses from the first layer
-            inputs = tuple(torch.randn(tensor.shape) for tensor in fxgrow.trace(model).inputs.args)
+            inputs = tuple(map(_random, fxgrow.trace(model).inputs.args))
         if args.double:
             model, inputs = model.double(), _doubled(inputs)
         model.eval()
@@ -72,6 +72,11 @@ def main(argv: list[str] | None = None) -> int:
     page = fxgrow.draw((model, plan), args.out / "plan.html", example_inputs=inputs)
     print(f"\n{args.name}: {plan.parameters}; {page} and {args.out / 'plan.json'}; {time.perf_counter() - start:.0f} s")
     return 0 if report.exact else 1
+
+
+def _random(guessed: Tensor) -> Tensor:
+    """Random numbers; zeros where the model takes whole numbers, such as tokens."""
+    return torch.randn(guessed.shape) if guessed.is_floating_point() else torch.zeros_like(guessed, device="cpu")
 
 
 def _number(word: str) -> int | float:

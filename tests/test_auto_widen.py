@@ -15,6 +15,7 @@ NET = """
 from torch import nn
 def small(): return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
 def large(): return nn.Sequential(nn.Linear(4, 20), nn.ReLU(), nn.Linear(20, 2))
+def words(): return nn.Sequential(nn.Embedding(7, 8), nn.Linear(8, 2))
 """
 
 Run = Callable[..., int]
@@ -43,6 +44,12 @@ def test_a_model_in_a_file_is_grown_compared_and_drawn(run: Run, words: tuple[st
     plan = fxgrow.Plan.from_json(Path("out/plan.json").read_text())
     assert [width.new for width in plan.grown_widths] == [new]
     assert "<svg" in Path("out/plan.html").read_text() or "<script" in Path("out/plan.html").read_text()
+
+
+@pytest.mark.parametrize("words", [(), ("--double",)])
+def test_a_model_in_a_file_may_take_whole_numbers(run: Run, words: tuple[str, ...]) -> None:
+    assert run("net.py:words", *words) == 0
+    assert [width.new for width in fxgrow.Plan.from_json(Path("out/plan.json").read_text()).grown_widths] == [12]
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "shufflenet_v2_x0_5", "bert"])

@@ -338,6 +338,13 @@ def test_a_budget_is_json_both_ways(budget: Budget) -> None:
     assert parse(text)[0].data() == budget.data()  # type: ignore[union-attr]
 
 
+def test_a_message_counts_many_scores() -> None:
+    scores = {f"{at}": 1.0 for at in range(4)}
+    assert repr(Budget(parameters=2.0, scores=scores)) == "Budget(parameters=2.0, scores=<4 widths>)"
+    del scores["3"]
+    assert repr(Budget(parameters=2.0, scores=scores)) == f"Budget(parameters=2.0, scores={scores})"
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [

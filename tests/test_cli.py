@@ -542,6 +542,7 @@ def test_named_and_integer_inputs_reach_the_model(run: Run) -> None:
         (["why", "net.py:Net", "d"], 1, "no layer or parameter 'd'"),
         (["plan", "net.py:Net", "--spec", '{"c": 9}'], 1, "output of the model"),
         (["plan", "net.py:Net", "--spec", "wide"], 2, "is not JSON"),
+        (["plan", "net.py:Net", "--spec", "a=1.5"], 2, 'write {"a": 1.5}'),
         (["plan", "net.py:Net", "--spec", "2"], 2, "write 2.0"),
         (["plan", "net.py:Net", "--spec", "[2]"], 2, "write 2.0"),
         (["plan", "net.py:Net", "--spec", '{"a": 2}'], 1, "write 2.0"),

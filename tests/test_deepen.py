@@ -347,6 +347,9 @@ def test_batches_that_are_none_are_refused_when_a_plan_is_applied() -> None:
     plan = fxgrow.plan(fxgrow.widths(teacher, x), Deepen("a"))
     with pytest.raises(PlanError, match=r"calibration is an? .*int.*expected an iterable of batches"):
         fxgrow.apply(plan, teacher, calibration=3)
+    calibrated = Deepen("a", norm="batch", calibrated=True)
+    with pytest.raises(PlanError, match="on the meta device and has no values"):
+        fxgrow.grow(teacher, calibrated, x, calibration=[x.to("meta")])
 
 
 def test_calibration_keeps_the_modes_of_single_modules() -> None:

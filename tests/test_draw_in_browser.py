@@ -635,6 +635,22 @@ def test_at_groups_a_box_shows_the_operators_that_tie_its_layers(reader: Reader)
     assert "it is an output of the model" in reader.page.locator("#details").inner_text()
 
 
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [({"0": 8}, "stays\nin this plan; can grow to any width"), (None, "growth\ncan grow to any width")],
+)
+def test_a_width_that_could_grow_says_that_only_this_plan_leaves_it(
+    browser: Any, tmp_path: Path, spec: Any, said: str
+) -> None:
+    found = fxgrow.widths(torch.nn.Sequential(*[torch.nn.Linear(4, 4) for _ in range(3)]), torch.randn(2, 4))
+    shown = found if spec is None else (found, fxgrow.plan(found, spec))
+    page = Reader(browser.new_context(offline=True).new_page())
+    page.open(fxgrow.draw(shown, tmp_path / "plan.html", level="groups"), "groups")
+    page.node("1").click()
+    assert said in page.page.locator("#details").inner_text()
+    page.page.context.close()
+
+
 def test_a_width_of_the_legend_leads_to_its_first_box_and_stays_lit(
     browser: Any, by_size: Callable[[int, str], Path]
 ) -> None:

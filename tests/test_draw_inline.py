@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import pytest
@@ -16,6 +18,7 @@ import fxgrow
 from fxgrow import DrawError
 from fxgrow.drawing import drawing, render, source_of
 from fxgrow.drawing.dot import short
+from fxgrow.drawing.inline import slim
 
 graphviz = pytest.mark.skipif(find_spec("pygraphviz") is None and shutil.which("dot") is None, reason="needs Graphviz")
 
@@ -32,6 +35,56 @@ def test_a_notebook_gets_a_page_a_picture_and_a_text() -> None:
     assert bundle["text/html"].startswith("<iframe")
     assert bundle["image/svg+xml"].startswith("<svg")
     assert "8→16" in bundle["text/plain"]
+
+
+class Kept(HTMLParser):
+    """What is left of HTML where iframes and styles are taken out, as JupyterLab does in a cell that is not trusted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images: list[dict[str, str | None]] = []
+        self.styles: list[str] = []
+        self._in_style = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._in_style = tag == "style"
+        if tag == "img":
+            self.images.append(dict(attrs))
+
+    def handle_data(self, data: str) -> None:
+        if self._in_style:
+            self.styles.append(data)
+
+
+@graphviz
+def test_the_html_holds_the_picture_for_where_iframes_and_styles_are_taken_out() -> None:
+    shown = fxgrow.draw(planned())
+    kept = Kept()
+    kept.feed(shown._repr_html_())
+    (image,) = kept.images
+    kind, _, svg = str(image["src"]).partition(",")
+    assert kind == "data:image/svg+xml"
+    assert "8→16" in "".join(ElementTree.fromstring(unquote(svg)).itertext())
+    assert f".{image['class']} {{" in "".join(kept.styles), "hidden beside the page"
+
+
+@graphviz
+def test_the_picture_of_a_cell_shows_what_the_file_shows(tmp_path: Path) -> None:
+    path = fxgrow.draw(planned(), tmp_path / "plan.svg")
+    whole = path.read_text(encoding="utf-8")
+    whole = whole[whole.index("<svg") :]
+    small = slim(whole)
+    assert len(small) < 0.8 * len(whole)
+    assert _seen(whole) == _seen(small) != []
+
+
+def _seen(svg: str) -> list[tuple[str, str, str | None, str | None]]:
+    """The shapes and words of a picture."""
+    return [
+        (one.tag, "".join(one.itertext()), one.get("fill"), one.get("stroke"))
+        for one in ElementTree.fromstring(svg).iter()
+        if one.tag.rpartition("}")[2] in ("text", "path", "polygon")
+    ]
 
 
 def test_without_graphviz_the_text_stays(monkeypatch: pytest.MonkeyPatch) -> None:

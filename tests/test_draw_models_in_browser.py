@@ -332,6 +332,7 @@ def cell(pages: Any, screen: Reader, tmp_path: Path) -> Callable[[str], None]:
 def test_a_network_reads_in_a_notebook(name: str, cell: Any, screen: Reader) -> None:
     screen.complaints.clear()
     cell(name)
+    assert screen.page.locator("img").is_hidden(), "the picture is for where no page may run"
     frame = screen.page.frames[1]
     seen = frame.evaluate(READ)
     assert seen["outside"] == []

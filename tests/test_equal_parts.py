@@ -13,7 +13,7 @@ from fxgrow.layouts.layout import Equality
 from fxgrow.solver.equal_parts import GroupGain, solve_equal_parts
 from fxgrow.solver.mean_channels import MeanChannels
 from fxgrow.solver.plan_widths import _equal_parts, _notes
-from fxgrow.solver.targets import Targets, _gains
+from fxgrow.solver.targets import Targets, _gains, _with_equal_parts
 from fxgrow.spec.parse import Widen
 from tests.check import assert_exact, grown, randomise
 from tests.nets.registry import IMAGE
@@ -95,6 +95,23 @@ def test_a_plan_notes_how_many_channels_carry_means_where_some_do() -> None:
     assert noted(16) == []
     (note,) = noted(18)
     assert note.startswith("0: 2 of 18 channels carry the mean of the 8")
+
+
+def test_a_width_that_stays_beside_equal_parts_says_what_it_grows_with() -> None:
+    found = fxgrow.widths(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3)))
+    both = frozenset(["0", "2"])
+    groups = {
+        name: replace(one, uniform=("a test ties them",), ratio=both) if name in both else one
+        for name, one in found.groups_by_name.items()
+    }
+    found = replace(found, groups_by_name=groups, equal=(Equality((("2",),), ((4,),), "equal parts"),))
+    request = Widen("*", 2.0)
+    targets = _with_equal_parts(found, Targets({"0": 16, "2": 8}, {"0": request, "2": request}), set(), "auto")
+    assert targets.new == {"0": 8, "2": 4}
+    assert targets.skipped == {
+        "0": "a test ties them; it grows by one factor with 2: equal parts, and other parts of it must stay",
+        "2": "equal parts, and other parts of it must stay",
+    }
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,11 @@ def test_the_large_model_may_be_on_meta_or_a_checkpoint(tmp_path: Path) -> None:
 
 # -- what growth cannot bridge ---------------------------------------------------------------------
 
+
+def normed(width: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, width, 3), nn.GroupNorm(4, width), nn.ReLU(), nn.Conv2d(width, 5, 3))
+
+
 REFUSED: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], str]] = {
     "other groups": (
         lambda: Net(8, 8),
@@ -191,6 +196,11 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], str]]
         lambda: Net(kernel=3),
         lambda: Net(kernel=4),
         "stem: equal zeros are added on both sides: 3 can become 5, 7, ..., not 4",
+    ),
+    "larger groups of a norm": (
+        lambda: normed(8),
+        lambda: normed(16),
+        r"\(1 difference;.*\n +0.weight\[0\]: parts of 2 -> 4; of this dimension, growth changes 0/rows instead$",
     ),
     "no norms": (lambda: chain((4, 6), (1,)), lambda: chain((4, 6), (1,), norm=True), "features"),
 }

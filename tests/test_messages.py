@@ -284,7 +284,7 @@ def test_a_layer_may_be_called_widen() -> None:
 def test_a_number_in_quotes_has_a_hint() -> None:
     with pytest.raises(fxgrow.PlanError, match=r"without quotes: 2\.0"):
         fxgrow.grow(_net(), {"0": "2.0"}, torch.randn(2, 4))
-    with pytest.raises(fxgrow.PlanError, match=r"write \{'0': 2.0\}"):
+    with pytest.raises(fxgrow.PlanError, match=r'write \{"0": 2.0\}'):
         fxgrow.grow(_net(), "0=2.0", torch.randn(2, 4))
 
 
@@ -328,6 +328,22 @@ def test_verify_says_what_to_give_for_a_shape() -> None:
     net = _net()
     with pytest.raises(fxgrow.GrowError, match=r"give torch\.randn\(2, 4\)"):
         fxgrow.verify(net, fxgrow.grow(net, 2.0), (2, 4))
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_verify_refuses_inputs_without_values(named: bool) -> None:
+    """An embedding on the CPU reads memory of no meaning for indices on the meta device."""
+    net = nn.Sequential(nn.Embedding(7, 8), nn.Linear(8, 2))
+    ids = torch.zeros(2, 3, dtype=torch.long, device="meta")
+    student = fxgrow.grow(net, 2.0, ids)
+    with pytest.raises(fxgrow.GrowError, match="on the meta device and have no values"):
+        fxgrow.verify(net, student, {"input": ids} if named else ids)
+    assert fxgrow.verify(net, student, torch.zeros_like(ids, device="cpu")).exact
+
+
+def test_inputs_that_forward_does_not_take_are_told_what_it_takes() -> None:
+    with pytest.raises(fxgrow.TraceError, match=r"do not match Optional\.forward\(x, labels, kind, scale\): "):
+        fxgrow.grow(Optional(), 2.0, {"images": torch.ones(2, 4)})
 
 
 def test_a_layer_that_fails_on_inputs_of_another_rank_raises_no_warning() -> None:

@@ -513,6 +513,7 @@ def broken() -> Iterator[tuple[Tensor, Tensor]]:
         ({"batches": torch.randn(4, 4)}, "batches is a DataLoader"),
         ({"batches": 3}, "batches is a DataLoader"),
         ({"batches": broken()}, "the disk is gone"),
+        ({"batches": [tuple(one.to("meta") for one in data(4)[0])]}, "batch 0 is on the meta device"),
         ({"loss": 3}, "loss is a function"),
         ({"kind": "fisher"}, "kind is one of 'gradmax', 'tiny', 'firefly'"),
         ({"model": 3}, "expected an nn.Module"),

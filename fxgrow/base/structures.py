@@ -13,6 +13,11 @@ from .torch_private import pytree
 ArgumentPath = tuple[int | str, ...]  # a position in (args, kwargs) of a call: ("args", 1) or ("kwargs", "shape", 0)
 
 
+def has_values(structure: Any) -> bool:
+    """Whether no tensor in a structure is on the meta device, where an operator may read memory of no meaning."""
+    return not any(tensor.is_meta for tensor in leaf_tensors(structure))
+
+
 def leaf_tensors(structure: Any) -> list[Tensor]:
     """All tensors in a structure of sequences, mappings, dataclasses and plain objects, in order."""
     tensors: list[Tensor] = []

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.progress import advance, step
+from ..base.structures import has_values
 from ..base.wording import a_type
 from ..errors import PlanError, in_words
 from ..model.call_args import taken
@@ -132,6 +133,8 @@ def _run_on_all(student: nn.Module, batches: Iterable[Any]) -> None:
         with torch.no_grad():
             for batch in batches:
                 args, kwargs = taken(student, batch)
+                if not has_values((args, kwargs)):
+                    raise PlanError("a batch of the calibration is on the meta device and has no values; give others")
                 student(*args, **kwargs)
                 advance()
     except PlanError:

@@ -13,7 +13,7 @@ from ..base.wording import a_type
 from ..errors import DrawError
 from ..model.example_inputs import ExampleInputs
 from .given import Drawable, source_of
-from .inline import Inline
+from .inline import Inline, slim
 from .measures import checked_data
 from .registry import MANY, PAGES, Picture, drawing, opening, shows_data, writer
 from .source import Source
@@ -87,7 +87,7 @@ def _picture(shown: Drawing, source: Source) -> str:
         drawn = writer(".svg")(Picture(shown, source, ".svg")).decode()
     except DrawError:
         return ""
-    return drawn[drawn.index("<svg") :]
+    return slim(drawn[drawn.index("<svg") :])
 
 
 def target_of(path: object) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 from ..api import plan
 from ..errors import PlanError
@@ -17,6 +18,7 @@ from ..spec.requests import Deepen, Inputs, Kernel, Outputs, Request
 from .names import Correspondence, NewLayer, Shapes
 from .sizes import Difference, Sizes
 
+T = TypeVar("T")
 Requests = list[Widen | Request]
 
 
@@ -28,7 +30,11 @@ def wider(graph: WidthGraph, sizes: Sizes, differences: list[Difference]) -> Ite
         made, read = _layers_of(graph, name, CARRY), _layers_of(graph, name, CONTRACT)
         if new <= group.size:
             continue  # one that would shrink is a difference of its tensors
-        if not group.pinned:
+        place = next((f"{tensor}[{dim}]" for tensor, dim in group.members), name)
+        if group.deferred_to and not group.count and not _inside(graph.tensors, name):  # no name of a layer
+            why = f"parts of {group.size} -> {new}; of this dimension, growth changes {group.deferred_to} instead"
+            differences.append(Difference(place, why))
+        elif not group.pinned:
             divisible = new % group.size == 0 or not group.uniform
             width = _named_size(graph, sizes, name)
             yield Widen(name, width) if divisible else Widen(name, width, indivisible="average")
@@ -37,7 +43,6 @@ def wider(graph: WidthGraph, sizes: Sizes, differences: list[Difference]) -> Ite
         elif read and _is_entered(graph, inputs := Inputs(read[0], new)):
             yield inputs
         else:
-            place = next((f"{tensor}[{dim}]" for tensor, dim in group.members), name)
             differences.append(Difference(place, f"{group.size} -> {new}, and it {graph.state(name)}"))
     for path, kernel in sizes.kernels.items():
         yield Kernel(path, kernel)
@@ -80,9 +85,9 @@ def deeper(found: Correspondence, large: Shapes) -> Iterator[Request]:
     yield from map(_layer, found.layers)
 
 
-def _inside(shapes: Shapes, path: str) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors in a module, by their names in it."""
-    return {name.removeprefix(f"{path}."): shape for name, shape in shapes.items() if name.startswith(f"{path}.")}
+def _inside(tensors: Mapping[str, T], path: str) -> dict[str, T]:
+    """What is stated of the tensors in a module, by their names in it."""
+    return {name.removeprefix(f"{path}."): one for name, one in tensors.items() if name.startswith(f"{path}.")}
 
 
 def _layer(new: NewLayer) -> Deepen:

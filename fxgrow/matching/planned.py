@@ -136,9 +136,9 @@ def _refusal(name: str, target: Target, differences: Sequence[Difference]) -> st
     lines = [f"\n  {difference}" for difference in differences[:SHOWN]]
     more = len(differences) - SHOWN
     rest = f"\n  and {more} more" if more > 0 else ""
+    number = f"{len(differences)} difference{'s' * (len(differences) > 1)}"
     return (
-        f"{name} does not become {target.name} by growth ({len(differences)} differences; partial=True plans the rest):"
-        f"{''.join(lines)}{rest}"
+        f"{name} does not become {target.name} by growth ({number}; partial=True plans the rest):{''.join(lines)}{rest}"
     )
 
 

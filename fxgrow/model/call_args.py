@@ -125,4 +125,8 @@ def _bound(model: nn.Module, inputs: ModelInputs) -> inspect.BoundArguments:
         return _signature(model).bind(*inputs.args, **inputs.kwargs)
     except TypeError as error:
         hint = inputs_hint(inputs.args or inputs.kwargs)
-        raise TraceError(f"example_inputs do not match {type(model).__name__}.forward: {error}{hint}") from None
+        called = f"{type(model).__name__}.forward"
+        names = ", ".join(
+            p.name if not stars_of(p) else f"{stars_of(p)}{p.name}" for p in parameters_of(model).values()
+        )
+        raise TraceError(f"example_inputs do not match {called}({names}): {error}{hint}") from None

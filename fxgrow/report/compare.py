@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..base.magnitude import is_inexact
 from ..base.progress import advance, step
 from ..base.scalars import as_number
-from ..base.structures import leaf_tensors
+from ..base.structures import has_values, leaf_tensors
 from ..base.torch_private import pytree
 from ..base.wording import a_type
 from ..capture.ladder import trace_model
@@ -56,13 +56,17 @@ def compare(
         tolerance: The largest relative error that counts as equal; None: the one for the dtype (report.TOLERANCE).
 
     Raises:
-        GrowError: One is no model or does not run on the inputs, or their outputs differ in structure or shape, or the
-            tolerance is no number.
+        GrowError: One is no model or does not run on the inputs, or these have no values, or their outputs differ in
+            structure or shape, or the tolerance is no number.
     """
     _check_models(teacher, student)
     largest = _allowed(tolerance, teacher)
     args, kwargs = arguments_of(example_inputs)
     given = ModelInputs(args, kwargs)
+    if not has_values((args, kwargs)):
+        raise GrowError(
+            "the example inputs are on the meta device and have no values to compare; give ones with values"
+        )
     plan = plan_between(teacher, student)
     steps = plan.steps if plan is not None else ()
     larger = padded_inputs(steps, teacher, given)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..base.structures import has_values
 from ..base.wording import a_type
 from ..errors import GrowError
 from .layers import Layer
@@ -63,8 +64,10 @@ def run(model: nn.Module, layers: Sequence[Layer], batch: Any, loss: Loss, numbe
         number: The batch's number, for messages.
 
     Raises:
-        GrowError: The loss is not one finite number that depends on the model.
+        GrowError: The loss is not one finite number that depends on the model, or the batch has no values.
     """
+    if not has_values(batch):
+        raise GrowError(f"batch {number} is on the meta device and has no values; give batches with values")
     with _recording(layers) as calls, torch.enable_grad():
         value = loss(model, batch)
         _check(value, calls, number)

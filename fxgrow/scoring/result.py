@@ -108,7 +108,7 @@ class Scores(Mapping[str, float]):
         return [(place.path, place.follows, f"{place.value:.3g}") for place in self.places]
 
     def _title(self) -> str:
-        return f"Scores ({self.kind}): {len(self.rows)} widths"
+        return f"Scores ({self.kind}): {len(self.rows)} width{'s' * (len(self.rows) != 1)}"
 
     def _columns(self) -> int:
         return len(_HEADINGS) - (not any(row.not_counted for row in self.rows))

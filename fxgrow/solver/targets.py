@@ -216,7 +216,7 @@ def _with_equal_parts(widths: WidthGraph, targets: Targets, excluded: set[str], 
         return targets
     solved = solve_equal_parts(widths.equal, widths.groups_by_name, _gains(widths, targets, excluded))
     for name, width in solved.items():
-        before, reason = targets.new.get(name, widths.width(name)), reasons.get(name, "")
+        before, reason = targets.new.get(name, widths.width(name)), _reason_of_parts(widths, reasons, name)
         how = targets.request.get(name, some).method or method
         if width == before:
             continue
@@ -227,6 +227,15 @@ def _with_equal_parts(widths: WidthGraph, targets: Targets, excluded: set[str], 
             note = f"{name} grows to {width} rather than {before}: {reason}"
             targets = targets.changed({name: width}, some, notes=[note])
     return targets
+
+
+def _reason_of_parts(widths: WidthGraph, reasons: Mapping[str, str], name: str) -> str:
+    """Why a width depends on equal parts: it is in one, or it grows by one factor with a width that is."""
+    if name in reasons:
+        return reasons[name]
+    group = widths.groups_by_name[name]
+    other = min(group.ratio & reasons.keys())
+    return f"{_in_common(group, widths.groups_by_name[other])}; it grows by one factor with {other}: {reasons[other]}"
 
 
 def _cut_names(widths: WidthGraph) -> list[str]:

@@ -17,6 +17,7 @@ from .patterns import EVERYTHING
 from .requests import Request, check_pattern, patterns
 
 MOST_RATIO = 1000.0  # a float below is a factor, one from here on a number
+MOST_SCORES = 3  # that a message lists
 
 What = Literal["parameters", "flops", "latency"]
 KINDS: tuple[What, ...] = ("parameters", "flops", "latency")
@@ -113,7 +114,7 @@ class Budget(Request):
 
     def __repr__(self) -> str:
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("measure", "widths")}
-        said = [f"{name}={value!r}" for name, value in given.items() if value != _DEFAULTS[name]]
+        said = [f"{name}={_brief(value)}" for name, value in given.items() if value != _DEFAULTS[name]]
         return f"Budget({', '.join(said)})"
 
     @classmethod
@@ -145,6 +146,12 @@ class Budget(Request):
 
 
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Budget)}
+
+
+def _brief(value: object) -> str:
+    """A value as a message has it: of many scores only their number."""
+    many = isinstance(value, Mapping) and len(value) > MOST_SCORES
+    return f"<{len(value)} widths>" if many else repr(value)  # type: ignore[arg-type]
 
 
 def _number(name: str, value: object) -> int | float:

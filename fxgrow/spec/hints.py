@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import PlanError
 
+LONGEST = 80  # characters of a text that a message repeats
 KIND = "widen"  # the kind of request that has no key in JSON
 
 
@@ -43,10 +45,11 @@ def as_number_hint(value: object) -> str:
 
 
 def one_layer(text: str) -> str:
-    """A mapping for a text such as `conv1` or `conv1=2.0`."""
+    """JSON for a text such as `conv1` or `conv1=2.0`."""
     name, sign, width = text.partition("=")
     number = _number(width) if sign else None
-    return f"{{{name!r:.80}: {width.strip()}}}" if number is not None else f"{{{text!r:.80}: 1.5}}"
+    named, wanted = (name, width.strip()) if number is not None else (text, "1.5")
+    return f"{{{json.dumps(named[:LONGEST])}: {wanted}}}"
 
 
 def _number(text: str) -> float | None:

@@ -61,7 +61,8 @@ function describe(node, whole) {
   const swatch = legend.get(node.group);
   if (swatch) {
     row("width", `${swatch.name} (${arrow(swatch.size)})`);
-    row(swatch.state, swatch.reason);
+    const free = swatch.state === "stays"; // nothing pins it
+    row(free && !data.grows ? "growth" : swatch.state, (free && data.grows ? "in this plan; " : "") + swatch.reason);
     row("layers", swatch.layers.slice(0, whole ? 60 : 8).join(", ") + (swatch.layers.length > (whole ? 60 : 8) ? ", …" : ""));
   }
   const others = (node.groups || []).filter((name) => name !== node.group);
