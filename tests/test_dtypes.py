@@ -224,3 +224,32 @@ def test_a_graph_that_is_cast_refuses_where_its_teacher_takes_another_path(scale
     assert_exact(teacher, student, x, 1e-10)
     with pytest.raises(fxgrow.GrowError, match="would take another path"):
         student.float()(x.float())
+
+
+@pytest.mark.parametrize(
+    "lowest",
+    [
+        lambda h: torch.finfo(h.dtype).min,
+        lambda h: torch.finfo(h.dtype).min / 2,
+        lambda h: -torch.finfo(h.dtype).max,
+        lambda h: float(torch.iinfo(h.long().dtype).min),
+    ],
+)
+def test_a_graph_asks_for_the_limits_of_a_dtype_when_it_runs(lowest: Callable[[Tensor], Any]) -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.k, self.v, self.last = (nn.Linear(6, 6) for _ in range(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            scores = self.q(x) @ self.k(x).transpose(-1, -2)
+            scores = scores.masked_fill(x[:, None, :, 0] > 0.5, lowest(scores))
+            return self.last(scores.softmax(-1) @ self.v(x))
+
+    teacher, x = Masked().double(), torch.randn(2, 5, 6, dtype=torch.float64)
+    student = fxgrow.grow(teacher, {"v": 12}, x)
+    assert {"q", "k", "v", "last"} <= {str(node.target) for node in student.graph.nodes}
+    assert_exact(teacher, student, x, 1e-10)
+    plan = fxgrow.Plan.from_json(fxgrow.plan(fxgrow.widths(teacher, x), {"v": 12}).to_json())
+    assert_exact(teacher, fxgrow.apply(plan, teacher), x, 1e-10)
+    assert relative_error(run(teacher.float(), x.float()), run(student.float(), x.float())) < 1e-5
