@@ -1,6 +1,7 @@
 """Low precision grows within its rounding; what cannot be grown is refused by name."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -178,3 +179,77 @@ def test_grad_mode_does_not_matter(context: type) -> None:
     assert_exact(teacher, student, inputs, 1e-5)
     student(*inputs).sum().backward()
     assert all(p.grad is not None for p in student.parameters())
+
+
+class ByDtype(nn.Module):
+    """A layer whose result is scaled by what its code asks about dtypes."""
+
+    def __init__(self, scale: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.scale, self.a, self.b = scale, nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        return self.b(h) * self.scale(h, self.a.weight)
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize(
+    "scale",
+    [
+        lambda h, w: 2.0 if h.dtype == w.dtype else 3.0,
+        lambda h, w: 1.0 if h.dtype == torch.float16 else 2.0,
+        lambda h, w: h.element_size(),
+        lambda h, w: torch.finfo(h.dtype).bits,
+    ],
+)
+def test_a_student_that_is_cast_does_what_its_teacher_does(scale: Any, output: Literal["graph", "module"]) -> None:
+    teacher, x = ByDtype(scale).double(), torch.randn(2, 6, dtype=torch.float64)
+    student = fxgrow.grow(teacher, 2.0, x, output=output)
+    assert relative_error(run(teacher.float(), x.float()), run(student.float(), x.float())) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        lambda h, w: 2.0 if h.dtype == torch.float64 else 3.0,
+        lambda h, w: 2.0 if w.dtype == torch.float64 else 3.0,
+        lambda h, w: 2.0 if h.dtype in (torch.int8, torch.float64) else 3.0,
+        lambda h, w: {torch.float64: 2.0, torch.float32: 3.0}[h.dtype],
+    ],
+)
+def test_a_graph_that_is_cast_refuses_where_its_teacher_takes_another_path(scale: Any) -> None:
+    teacher, x = ByDtype(scale).double(), torch.randn(2, 6, dtype=torch.float64)
+    student = fxgrow.grow(teacher, 2.0, x)
+    assert_exact(teacher, student, x, 1e-10)
+    with pytest.raises(fxgrow.GrowError, match="would take another path"):
+        student.float()(x.float())
+
+
+@pytest.mark.parametrize(
+    "lowest",
+    [
+        lambda h: torch.finfo(h.dtype).min,
+        lambda h: torch.finfo(h.dtype).min / 2,
+        lambda h: -torch.finfo(h.dtype).max,
+        lambda h: float(torch.iinfo(h.long().dtype).min),
+    ],
+)
+def test_a_graph_asks_for_the_limits_of_a_dtype_when_it_runs(lowest: Callable[[Tensor], Any]) -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.k, self.v, self.last = (nn.Linear(6, 6) for _ in range(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            scores = self.q(x) @ self.k(x).transpose(-1, -2)
+            scores = scores.masked_fill(x[:, None, :, 0] > 0.5, lowest(scores))
+            return self.last(scores.softmax(-1) @ self.v(x))
+
+    teacher, x = Masked().double(), torch.randn(2, 5, 6, dtype=torch.float64)
+    student = fxgrow.grow(teacher, {"v": 12}, x)
+    assert {"q", "k", "v", "last"} <= {str(node.target) for node in student.graph.nodes}
+    assert_exact(teacher, student, x, 1e-10)
+    plan = fxgrow.Plan.from_json(fxgrow.plan(fxgrow.widths(teacher, x), {"v": 12}).to_json())
+    assert_exact(teacher, fxgrow.apply(plan, teacher), x, 1e-10)
+    assert relative_error(run(teacher.float(), x.float()), run(student.float(), x.float())) < 1e-5

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -273,3 +274,13 @@ def test_the_default_device_of_the_process_is_the_models_code_s(output: Any) -> 
             assert fxgrow.verify(model, again, x).exact
             assert {tensor.device.type for tensor in student.state_dict().values()} == {"cpu"}
         assert torch.get_default_device().type == "meta"
+
+
+def test_no_thread_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has threads warns when it forks, as the workers of a loader do."""
+    bar = vars(torch.hub)["tqdm"]
+    if hasattr(bar, "monitor"):
+        monkeypatch.setattr(bar, "monitor", None)
+    before = set(threading.enumerate())
+    fxgrow.grow(NETS["conv2d"].make(), 2.0, NETS["conv2d"].inputs())
+    assert set(threading.enumerate()) == before

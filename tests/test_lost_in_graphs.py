@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import sys
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fxgrow
+from fxgrow.capture.lost_in_graphs import _blocks
 from tests.test_what_a_result_depends_on import OUTPUTS, Forward, example, made, same
 
 # -- errors of torch that code catches -------------------------------------------------------------------
@@ -110,6 +113,90 @@ def _looks_up(m: nn.Module, x: Tensor) -> Tensor:
 def test_code_that_catches_what_no_size_raises_is_traced(forward: Forward) -> None:
     student = fxgrow.grow(made(forward), {"a": 16}, example())
     assert any(node.target == "a" for node in student.graph.nodes)
+
+
+def _divided(m: nn.Module, x: Tensor) -> Tensor:
+    try:
+        scale = 24 / (x.shape[3] - 4)
+    except ZeroDivisionError:
+        scale = 5.0
+    return m.b(m.a(x)) * scale
+
+
+def _out_of_range(m: nn.Module, x: Tensor) -> Tensor:
+    try:
+        scale = 1 / 10.0 ** (400 // x.shape[3])
+    except OverflowError:
+        scale = 0.5
+    return m.b(m.a(x)) * scale
+
+
+def _beyond_the_end(m: nn.Module, x: Tensor) -> Tensor:
+    h = m.a(x)
+    try:
+        h = h * x[0, 0, 0, 4]
+    except LookupError:
+        h = h * 3
+    return m.b(h)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("forward", [_divided, _out_of_range, _beyond_the_end])
+def test_errors_that_the_sizes_of_inputs_raise_are_caught_as_in_the_teacher(forward: Forward, output: Any) -> None:
+    teacher = made(forward)
+    student = fxgrow.grow(teacher, {"a": 16}, example(), output=output)
+    for x in (example(), example()[:, :, :, :1], example()[:, :, :, :4]):
+        assert same(student(x), teacher(x))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with Python 3.11")
+def test_a_group_of_errors_that_code_catches_is_seen() -> None:
+    source = "try:\n    y = f(x)\nexcept* RuntimeError:\n    y = x\n"
+    assert _blocks(source) == ((2, 2),)
+
+
+def _tries_a_view(m: nn.Module, x: Tensor) -> Tensor:
+    h = m.a(x)
+    try:
+        h = h.view(len(h), 7, -1).view_as(h) * 2
+    except Exception:  # noqa: BLE001 - as users do
+        h = h * 3
+    return m.b(h)
+
+
+def _drops_what_fails(m: nn.Module, x: Tensor) -> Tensor:
+    h = m.a(x)
+    outcome: Future[Tensor] = Future()
+    try:
+        outcome.set_result(h.view(len(h), 16, -1))
+    except BaseException as error:  # noqa: BLE001 - as executors do
+        outcome.set_exception(error)
+    return m.b(h) * (2.0 if outcome.exception() else 3.0)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize(("forward", "size"), [(_tries_a_view, 14), (_drops_what_fails, 16)])
+def test_code_that_catches_errors_does_not_hide_that_the_student_takes_another_path(
+    forward: Forward, size: int, output: Any
+) -> None:
+    teacher, x = made(forward), example()[:, :, :3, :3]  # in which the view fails at 8 channels
+    with pytest.raises(fxgrow.GrowError, match="runs where the teacher runs"):
+        fxgrow.grow(teacher, {"a": size}, x, output=output)
+
+
+def _applies_and_goes_on(m: nn.Module, x: Tensor) -> Tensor:
+    h = m.a(x)
+    try:
+        scale = h.detach().clone().apply_(lambda value: value * 2).sum()
+    except Exception:  # noqa: BLE001 - as users do
+        scale = 3.0
+    return m.b(h) * scale
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_code_that_catches_errors_does_not_hide_what_is_refused(output: Any) -> None:
+    with pytest.raises(fxgrow.GrowError, match="a Python function for each entry"):
+        fxgrow.grow(made(_applies_and_goes_on), {"a": 16}, example(), output=output)
 
 
 # -- numbers that are of no class of Python's ------------------------------------------------------------

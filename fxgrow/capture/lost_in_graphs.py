@@ -20,14 +20,14 @@ from ..model.provenance import NOT_THEIRS, in_package
 
 Lines = tuple[tuple[int, int], ...]  # first and last line of each block
 
-# Errors that no operator raises because of a size. All others may be meant, and those that are not known here.
+# Errors that neither torch nor arithmetic raises because of a size. All others may be meant, and those not known here.
 _OTHERS = frozenset((
     "AssertionError", "AttributeError", "FileNotFoundError", "ImportError", "KeyError", "KeyboardInterrupt",
-    "LookupError", "ModuleNotFoundError", "NameError", "OSError", "OutOfMemoryError", "OverflowError",
-    "StopIteration", "UnicodeError", "Warning", "ZeroDivisionError",
+    "ModuleNotFoundError", "NameError", "OSError", "OutOfMemoryError", "StopIteration", "UnicodeError", "Warning",
 ))  # fmt: skip
 
 
+_TRIES = (ast.Try, ast.TryStar) if hasattr(ast, "TryStar") else (ast.Try,)
 _LEAVING = (ast.Return, ast.Break, ast.Continue)  # in a `finally`, where they drop the error
 
 
@@ -130,7 +130,7 @@ def _blocks(source: str) -> Lines:
 
 
 def _caught_bodies(node: ast.AST) -> Iterator[Sequence[ast.stmt]]:
-    if isinstance(node, ast.Try):
+    if isinstance(node, _TRIES):
         types = [handler.type for handler in node.handlers]
         leaves = any(isinstance(entry, _LEAVING) for last in node.finalbody for entry in ast.walk(last))
         if leaves or any(kind is None or _may_be_of_torch(kind) for kind in types):

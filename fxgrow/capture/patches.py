@@ -104,6 +104,7 @@ def patched(tracer: fx.Tracer) -> Iterator[None]:
     targets: list[tuple[Any, str, Any]] = [(builtins, "len", _length), (builtins, "isinstance", _is_instance)]
     targets += [(nn.Module, "training", property(functools.partial(_mode_of, tracer), _set_mode))]
     targets += [(torch, name, _recorded(tracer, original(getattr(torch, name)))) for name in _FACTORIES]
+    targets += [(torch, name, _recorded(tracer, getattr(torch, name))) for name in ("finfo", "iinfo")]  # of a dtype
     targets += [(torch.autograd.Function, "apply", classmethod(_refuse_proxies))]
     with replaced(targets):
         yield

@@ -33,7 +33,7 @@ VALUE = "fxgrow_value"  # in node.meta while tracing: what the node gives on the
 # What does not depend on sizes: answered at once, without a node or a guard.
 _ANSWERED = frozenset((
     "ndim", "is_cuda", "is_cpu", "is_meta", "is_mps", "is_xpu", "is_quantized", "is_sparse", "is_mkldnn", "is_nested",
-    "layout", "names", "dim", "ndimension", "is_complex", "is_inference", "get_device", "element_size",
+    "layout", "names", "dim", "ndimension", "is_complex", "is_inference", "get_device",
 ))  # fmt: skip
 _OF_THE_RUN = ("is_leaf", "requires_grad", "grad_fn", "grad", "is_contiguous", "register_hook", "retain_grad")
 _MAPPING_METHODS: dict[str, Callable[..., Any]] = {  # a proxy per entry, under its real key
@@ -47,7 +47,6 @@ _COUNTED = (  # give as many tensors as sizes say
     "unsafe_split_with_sizes", "nonzero",
 )  # fmt: skip
 _RANK = ("ndim", "dim", "ndimension")
-_PLACEMENT = ("device", "dtype")  # whether a model is moved or cast decides no guard
 
 ARGUMENTS = "arguments"  # as the place of a guard: that of their values, by name
 FORMS = "forms of arguments: "  # before the names of arguments, as the place of a guard on what `form` says of each
@@ -326,10 +325,13 @@ def depends_on_numbers(node: fx.Node) -> bool:
 
 
 def guards(node: fx.Node) -> bool:
-    """Whether a plain value could be another one for other inputs; devices and dtypes do not count."""
+    """Whether a plain value could be another one for other inputs, or where the model is cast; devices do not count."""
     sources = [n for a in _plain_ancestors(node) for n in (a, *a.all_input_nodes)]
-    if any(n.target is getattr and n.args[1] in _PLACEMENT for n in sources):
+    asked = {n.args[1] for n in sources if n.target is getattr}
+    if "device" in asked:
         return False
+    if "dtype" in asked:
+        return True
     return any(n.op != "get_attr" and (n.op == "placeholder" or isinstance(n.meta[VALUE], Tensor)) for n in sources)
 
 

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from ..base.isolation import users_device
 from ..base.replacing import Target, replaced
 from ..base.torch_private import TensorBase
-from ..errors import TraceError
-from ..model.provenance import PACKAGES, caller, in_package
+from ..model.provenance import PACKAGES, in_package
 from ..model.walk import Paths
 from .backward import Refuse, apply_with_backward
 from .contents import REPLACED
@@ -43,7 +42,6 @@ _FLAGS: Mapping[str, str] = MappingProxyType(
 _OF_GRADIENTS = ("requires_grad", "is_leaf", "grad_fn")
 _HOOKS = ("register_hook", "register_post_accumulate_grad_hook")
 _NODE_HOOKS = ("register_hook", "register_prehook")
-_ENTRY_BY_ENTRY = ("apply_", "map_", "map2_")
 PLACES = ("device", "is_cuda", "is_cpu", "is_meta")  # attributes that tell where a tensor is
 _PLACE_METHODS = ("get_device", "type")
 
@@ -220,14 +218,6 @@ def _hook(name: str) -> Callable[..., Any]:
     return method
 
 
-def _entry_by_entry(name: str) -> Callable[..., Any]:
-    def method(tensor: Tensor, *args: Any) -> Any:
-        raise TraceError(f"Tensor.{name} calls a Python function for each entry (at {caller()}), beside every operator")
-
-    method.__name__ = name
-    return method
-
-
 def _flag(name: str, question: str) -> Callable[..., bool]:
     base = getattr(torch, name)
 
@@ -256,7 +246,6 @@ _TARGETS: tuple[Target, ...] = (
     *((Tensor, name, _of_gradients(name)) for name in _OF_GRADIENTS),
     *((Tensor, name, _method(name)) for name in _PLACE_METHODS),
     *((Tensor, name, _hook(name)) for name in _HOOKS),
-    *((Tensor, name, _entry_by_entry(name)) for name in _ENTRY_BY_ENTRY),
     *((torch, name, ask) for name, ask in _ASKS.items()),
     (torch.autograd.Function, "apply", classmethod(_apply)),
     (torch.backends.mha, "get_fastpath_enabled", lambda: False),  # which leaves gradients, as a student's call may not

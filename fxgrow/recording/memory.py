@@ -1,7 +1,8 @@
 """Ways to a tensor's memory that pass every operator by, and which a run therefore cannot follow.
 
 `y.data = z` and `swap_tensors` give a tensor another content, a storage can be written to, `data_ptr` tells an address
-(0 for every tensor on meta), and a tensor that is pickled on meta comes back without its numbers. During a run these
+(0 for every tensor on meta), a tensor that is pickled on meta comes back without its numbers, and `apply_`
+calls a Python function for each entry. During a run these
 are refused with the line of the user's code. Code of torch and of this package may use them.
 
 The text of a tensor is its numbers, too: that of a constant is the real one's, and that of any other tensor on meta
@@ -30,6 +31,7 @@ _POINTER = "asks for the address of a tensor's memory"
 _STORAGE = "reads or writes the memory of a tensor as a storage"
 _PICKLED = "pickles or copies a tensor beside torch's operators (use clone)"
 _SHARED = "shares the memory of a tensor by DLPack"
+_CALLED = "calls a Python function for each entry of a tensor (apply_, map_)"
 _SWAPPED = "swaps two tensors"
 _REPLACED = "assigns to the data of a tensor (use copy_)"
 
@@ -39,6 +41,7 @@ _WAYS: tuple[tuple[Any, str, str, bool], ...] = (
     (Tensor, "data_ptr", _POINTER, False),
     *((kind, name, _STORAGE, False) for kind in (torch.UntypedStorage, torch.TypedStorage) for name in _ENTRIES),
     *((kind, "__reduce_ex__", _PICKLED, True) for kind in (Tensor, nn.Parameter)),
+    *((Tensor, name, _CALLED, True) for name in ("apply_", "map_", "map2_")),
     (Tensor, "__dlpack__", _SHARED, True),
     (torch.utils.dlpack, "to_dlpack", _SHARED, True),
     (torch, "to_dlpack", _SHARED, True),

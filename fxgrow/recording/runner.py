@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules import module as torch_module
 from torch.utils.hooks import RemovableHandle
 
+from ..base.replacing import Target, replaced
 from ..base.torch_private import always_called_hooks, hooks_with_kwargs
 from ..model.generated_code import value_at
 from ..model.layer_kinds import is_layer
@@ -21,6 +23,10 @@ from ..model.provenance import describe, module_path
 from ..model.walk import Paths, named_modules, submodule
 from .answers import PLACES, told
 from .tape import Tape
+
+# FX makes a progress bar that it does not show, and tqdm starts a thread that stays for the first one of a process.
+_BAR: Any = vars(torch.hub)["tqdm"]
+_NO_MONITOR: list[Target] = [(_BAR, "monitor_interval", 0)] if hasattr(_BAR, "monitor_interval") else []
 
 
 class Runner(fx.Interpreter):
@@ -41,7 +47,7 @@ class Runner(fx.Interpreter):
     def run_on(self, arguments: Mapping[str, Any], paths: Paths) -> Any:
         """The graph's result for arguments, on a tree of these modules."""
         self._arguments = arguments
-        with watched(self.module, self.tape, paths):
+        with watched(self.module, self.tape, paths), replaced(_NO_MONITOR):
             return self.run()
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:

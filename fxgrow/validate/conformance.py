@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..base.progress import advance, step
-from ..base.structures import children_of
 from ..capture.proxy import ASKED, guard
 from ..infer.findings import Prediction
 from ..infer.groups import can_grow
@@ -39,6 +38,7 @@ from ..recording.run import TapedRun
 from ..recording.runner import Runner
 from ..recording.tape import Tape
 from ..rewrite.student_inputs import padded
+from .asked import asked_of, is_shape, returned_at
 from .verdict import Mismatch, Verdict
 
 
@@ -70,28 +70,28 @@ def _layers(student: nn.Module) -> frozenset[str]:
 
 def _compare(run: TapedRun[_CheckedTape], graph: fx.Graph) -> None:
     """Run a student's graph; its tape notes where it departs from the plan."""
+    tape = run.tape
     try:
         result = run.graph(graph, _Runner)
-    except _Departure as departure:
-        run.tape.mismatch(str(departure).splitlines()[0])
     except Exception as error:  # noqa: BLE001 - whatever the model raises where a size is not what it expects
-        run.tape.mismatch(explain(error))
-    else:
-        run.tape.finish(run.returned(result), graph)
-
-
-# Questions about a tensor whose answer depends on no size of it.
-OF_NO_SIZE = frozenset((
-    "dim", "element_size", "get_device", "is_complex", "is_conj", "is_floating_point", "is_inference", "is_neg",
-    "is_signed", "is_tensor", "ndimension", "type",
-))  # fmt: skip
+        if not tape.departed:
+            tape.mismatch(explain(error))
+        return
+    if tape.failure is not None:  # and the model has caught it
+        tape.mismatch(explain(tape.failure))
+        tape.failure = None  # its traceback holds the tape
+    elif not tape.departed:
+        tape.finish(run.returned(result), graph)
 
 
 COPY, VIEW = torch.ops.aten.clone.default, torch.ops.aten.view.default
 
 
 class _Departure(Exception):
-    """The student runs another operator than the teacher, so that later calls cannot be compared."""
+    """The student runs another operator than the teacher, so that later calls cannot be compared.
+
+    Code of the user's may catch it and go on.
+    """
 
 
 class _CheckedTape(Tape):
@@ -127,6 +127,7 @@ class _CheckedTape(Tape):
         self.variance = variance
         self.node: fx.Node | None = None
         self.mismatches: list[Mismatch] = []
+        self.departed = False  # whether the student has run another operator than the teacher
         self.obsolete: list[str] = []
         self.reached: set[str] = set()
 
@@ -149,20 +150,22 @@ class _CheckedTape(Tape):
             self.mismatch("the student stops early")
         elif difference := returned.difference(self.widths.returned[self.mode]):
             what, path = difference
-            self.mismatch(what, measured=self._measured(_returned_at(graph, path)))
+            self.mismatch(what, measured=self._measured(returned_at(graph, path)))
 
     def execute(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], reading: Reading) -> Any:
         number = len(self.calls)
+        if self.departed:
+            raise _Departure
         self.reached.add(self._code())
         if number >= len(self.teacher):
-            raise _Departure(f"{op} is one operation more than the teacher runs")
+            raise self._departure(f"{op} is one operation more than the teacher runs")
         theirs, prediction = self.teacher[number], self.predictions[number]
         if (WITHOUT_GRADIENTS in reading.constants) != (WITHOUT_GRADIENTS in theirs.constants):
             both = ("without", "with") if WITHOUT_GRADIENTS in reading.constants else ("with", "without")
-            raise _Departure(f"{op} runs {both[0]} gradients where the teacher runs it {both[1]} them")
+            raise self._departure(f"{op} runs {both[0]} gradients where the teacher runs it {both[1]} them")
         alike = same_operator(op, theirs.op) and len(reading.constants) == len(theirs.constants)
         if not alike or reading.inputs != theirs.inputs:
-            raise _Departure(f"{op} runs where the teacher runs {theirs.op}")
+            raise self._departure(f"{op} runs where the teacher runs {theirs.op}")
         shapes = tuple([tuple([self._size(la) for la in layouts]) for layouts in prediction.outs])
         if prediction.decided is not None and all(is_fixed(la) for layouts in prediction.outs for la in layouts):
             return self._as_decided(op, prediction.decided)  # rounding must not take another path than the teacher
@@ -192,6 +195,11 @@ class _CheckedTape(Tape):
             if value != expected:
                 self.mismatch(f"{op} gets {value} where the widths say {expected}")
         return out
+
+    def _departure(self, problem: str) -> _Departure:
+        self.mismatch(problem)
+        self.departed = True
+        return _Departure(problem)
 
     def _scaled(self, prediction: Prediction) -> dict[int | str, float]:
         """The constants that the plan changes: eps of a layer norm over channels of which some carry means."""
@@ -312,8 +320,8 @@ class _CheckedTape(Tape):
                 value = self.widths.nodes.get((self.mode, source.name))
                 layouts: Sequence[Layout] = ()
                 if isinstance(value, Value):
-                    layouts = _asked_of(current, value)
-                elif _is_shape(source) and current.target is operator.getitem:
+                    layouts = asked_of(current, value)
+                elif is_shape(source) and current.target is operator.getitem:
                     layouts = self._part_of_shape(source, current.args[1])
                 else:
                     pending.append(source)
@@ -349,32 +357,6 @@ class _CheckedTape(Tape):
             else:
                 pending += node.all_input_nodes
         return layouts
-
-
-def _returned_at(graph: fx.Graph, path: Sequence[str]) -> list[fx.Node]:
-    """The nodes that a place of a graph's result is made of."""
-    output = next(iter(reversed(graph.nodes)))
-    found: Any = output.args[0]
-    for key in path:
-        found = dict(children_of(found)).get(key, found)
-    return [found] if isinstance(found, fx.Node) else output.all_input_nodes
-
-
-def _is_shape(node: fx.Node) -> bool:
-    return (node.target is getattr and node.args[1] == "shape") or (node.target == "size" and len(node.args) == 1)
-
-
-def _name(node: fx.Node) -> str:
-    return str(getattr(node.target, "__name__", node.target))
-
-
-def _asked_of(node: fx.Node, tensor: Value) -> Sequence[Layout]:
-    """The dimensions of a tensor that a node which gives plain values asks about."""
-    if (node.target is getattr and node.args[1] not in ("shape", "nbytes")) or _name(node) in OF_NO_SIZE:
-        return ()
-    if node.target == "size" and len(node.args) > 1 and isinstance(node.args[1], int):
-        return (tensor.layouts[node.args[1]],)
-    return tensor.layouts
 
 
 class _Runner(Runner):
