@@ -134,6 +134,7 @@ class ObservedRunner(Runner):
 
 
 _KNOWN = ("torch", "_operator", "builtins", "math", "fxgrow")
+_ENTRIES: Mapping[str, Any] = {"__getitem__": operator.getitem, "__setitem__": operator.setitem}
 
 
 class _SpelledCalls(TorchFunctionMode):
@@ -148,7 +149,8 @@ class _SpelledCalls(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         named = kwargs or {}
-        of_tensors = isinstance(func, MethodDescriptorType) or is_tensor_method_or_property(func)
-        target = func.__name__ if of_tensors else func
-        target = {"__getitem__": operator.getitem, "__setitem__": operator.setitem}.get(target, target)
+        target = _ENTRIES.get(func.__name__)  # which something else stands in for during a run
+        if target is None:
+            of_tensors = isinstance(func, MethodDescriptorType) or is_tensor_method_or_property(func)
+            target = func.__name__ if of_tensors else func
         return self.observer.spelled(self.tape, Spelling(target, args, named), lambda: func(*args, **named))
