@@ -226,3 +226,23 @@ def test_arguments_reach_a_model_as_they_are_written(kind: type[nn.Module], inpu
     student = fxgrow.grow(teacher, 2.0, inputs, output=output)
     assert torch.allclose(student(*args, **kwargs), teacher(*args, **kwargs), atol=1e-12)
     assert student.get_parameter("a.weight").shape == (12, 5)
+
+
+class TakesAsManyAs(nn.Module):
+    """Of all channels it returns as many as an attribute says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out, self.a, self.b = 6, nn.Linear(4, 5), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        return self.b(torch.cat([h, h.tanh()], 1)[:, : self.out])
+
+
+def test_entries_that_code_takes_by_an_attribute_follow_it() -> None:
+    teacher, x = TakesAsManyAs().double(), torch.randn(2, 4, dtype=torch.float64)
+    student = fxgrow.grow(teacher, 2.0, x, output="module")
+    assert student.a.out_features > 5
+    assert student.out == student.b.in_features > 6
+    assert_exact(teacher, student, x, 1e-10)
