@@ -134,7 +134,6 @@ class ObservedRunner(Runner):
 
 
 _KNOWN = ("torch", "_operator", "builtins", "math", "fxgrow")
-_ENTRIES: Mapping[str, Any] = {"__getitem__": operator.getitem, "__setitem__": operator.setitem}
 
 
 class _SpelledCalls(TorchFunctionMode):
