@@ -121,6 +121,23 @@ KEEPING = [
         "{o} = {u} + noise"
     ),
     "z = torch.zeros(6, dtype={u}.dtype); part = z[{u}.shape[1] % 5]; z.copy_(x[0, 0, 0]); {o} = {u} + part",
+    # what Python does beside operators: gradients, errors, numbers of numpy, state
+    "with torch.no_grad():\n    t = {u} * 0.5\n{o} = {u} + t",
+    "with torch.set_grad_enabled({u}.shape[1] > {c}):\n    t = {u} * 0.5\n{o} = {u} + t",
+    "with torch.set_grad_enabled({u}.shape[2] > 4):\n    t = {u} * 0.5\n{o} = {u} + t",
+    "{o} = {u}.detach() * {u}",
+    "{o} = torch.utils.checkpoint.checkpoint(torch.tanh, {u}, use_reentrant=False)",
+    "{o} = {u} / np.sqrt({u}.shape[1])",
+    "{o} = {u} * np.float64(0.5)",
+    "{o} = {u}.softmax(np.int64(2))",
+    "{o} = {u} + {u}.new_tensor(np.arange({u}.shape[3]))",
+    "try:\n    {o} = {u}.view(len({u}), {c}, -1).flip(1).view({u}.shape)\nexcept RuntimeError:\n    {o} = -{u}",
+    "try:\n    {o} = {u} + {u}.shape[4]\nexcept IndexError:\n    {o} = {u} * 2",
+    "try:\n    {o} = {u} + {u}[:, {c}:{c} + 1].view(len({u}), 1, *{u}.shape[2:])\nexcept Exception:\n    {o} = {u} * 3",
+    "with contextlib.suppress(RuntimeError):\n    {u} = {u} + {u}.reshape(2, -1).sum()\n{o} = {u}.relu()",
+    "self.seen = getattr(self, 'seen', 0) + 1\n{o} = {u} * (1 if self.seen else 2)",
+    "self.last = {u}.shape[1]\n{o} = {u} * (self.last > {c}) + {u}",
+    "self.gain.requires_grad_({u}.shape[1] > {c})\n{o} = {u} * self.gain",
 ]
 
 # One image to one of {c} channels, or of as many, by a layer.

@@ -8,6 +8,7 @@ another batch size, with the gradient of its input, or growing has to be refused
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 import traceback
@@ -15,7 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
@@ -85,7 +88,7 @@ class Program:
 
     def model(self) -> nn.Module:
         """A module of that class, with random parameters."""
-        names: dict[str, Any] = {"torch": torch, "nn": nn, "F": nn.functional}
+        names: dict[str, Any] = {"torch": torch, "nn": nn, "F": nn.functional, "np": np, "contextlib": contextlib}
         names |= {"Doubled": Doubled, "Centred": Centred, "Named": Named}
         exec(compile(self.source, "program.py", "exec"), names)
         torch.manual_seed(0)

@@ -31,6 +31,15 @@ def _caught(m: nn.Module, x: Tensor) -> Tensor:
     return m.b(h)
 
 
+def _asked(m: nn.Module, x: Tensor) -> Tensor:
+    h = m.a(x)
+    try:
+        h = h + h.shape[7]
+    except IndexError:
+        h = h * 3
+    return m.b(h)
+
+
 def _suppressed(m: nn.Module, x: Tensor) -> Tensor:
     h = m.a(x)
     y = h * 3
@@ -61,10 +70,11 @@ def _in_a_function(m: nn.Module, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("forward", [_caught, _suppressed, _left, _in_a_function])
+@pytest.mark.parametrize("forward", [_caught, _asked, _suppressed, _left, _in_a_function])
 def test_code_that_catches_an_error_goes_on_in_the_student(forward: Forward, output: Any) -> None:
     teacher = made(forward)
     student = fxgrow.grow(teacher, {"a": 16}, example(), output=output)
+    assert "KeyError" not in str(fxgrow.plan_of(student))
     for x in (example(), example()[:, :, :4, :4]):
         assert same(student(x), teacher(x))
 

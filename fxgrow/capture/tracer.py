@@ -24,7 +24,7 @@ from ..base.content import storage_of
 from ..base.scalars import plain
 from ..base.torch_private import entered_modes
 from ..errors import TraceError
-from ..model.call_args import PLAIN, default_in_code, is_constant, parameters_of, stars_of
+from ..model.call_args import PLAIN, default_in_code, is_data, parameters_of, stars_of
 from ..model.copies import DEVICE, named_tensors
 from ..model.generated_code import check_arguments, check_written, value_at
 from ..model.layer_kinds import is_hooked
@@ -139,9 +139,9 @@ class Tracer(fx.Tracer):
         self._computing = True
         try:
             with torch.no_grad(), self.tape, unpatched():
+                if node.target is getattr and isinstance(args[0], Tensor) and args[1] in PLACES:
+                    return told(*args)
                 if node.op == "call_function":
-                    if node.target is getattr and isinstance(args[0], Tensor) and args[1] in PLACES:
-                        return told(*args)
                     function: Any = node.target
                     return function(*args, **kwargs)
                 if node.op == "call_method":
@@ -149,6 +149,9 @@ class Tracer(fx.Tracer):
                 if node.op == "call_module":
                     return submodule(self.root, str(node.target))(*args, **kwargs)
                 return value_at(self.root, str(node.target))
+        except BaseException:
+            self.graph.erase_node(node)  # the user's code may catch the error and go on, without a value
+            raise
         finally:
             self._computing = False
             self._drawn = torch.get_rng_state() if self.tape.real else None
@@ -231,9 +234,9 @@ class Tracer(fx.Tracer):
             passed: Any = self.proxy(node) if symbolic else value
             if not symbolic:
                 expected = held if left_out else value
-                if not _is_data(expected):
+                if not is_data(expected):
                     raise TraceError(f"the argument {name!r} is a {type(value).__name__}, which a graph would freeze")
-                before = copy.deepcopy(value) if _is_data(value) else value
+                before = copy.deepcopy(value) if is_data(value) else value
                 self.frozen += [(name, value, before)] if before is not value else []
                 frozen[name] = (node, held if left_out else before)
             if parameter.kind is parameter.VAR_POSITIONAL:
@@ -374,13 +377,6 @@ def symbolic_trace(
     graph.lint()
     check_arguments(root, graph)
     return Attempt(graph, tracer.new_leaves, result, tracer.mode_matters)
-
-
-def _is_data(value: Any) -> bool:
-    """Whether an argument is a plain value, or a sequence or mapping of them: one that a guard can compare."""
-    if type(value) is dict:
-        return all(isinstance(key, str) and _is_data(entry) for key, entry in value.items())
-    return is_constant(value) or (type(value) in (tuple, list) and all(map(_is_data, value)))
 
 
 def _is_plain(node: fx.Node) -> bool:

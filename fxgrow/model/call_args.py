@@ -130,3 +130,10 @@ def _bound(model: nn.Module, inputs: ModelInputs) -> inspect.BoundArguments:
             p.name if not stars_of(p) else f"{stars_of(p)}{p.name}" for p in parameters_of(model).values()
         )
         raise TraceError(f"example_inputs do not match {called}({names}): {error}{hint}") from None
+
+
+def is_data(value: Any) -> bool:
+    """Whether an argument is a plain value, or a sequence or mapping of them: one that a guard can compare."""
+    if type(value) is dict:
+        return all(isinstance(key, str) and is_data(entry) for key, entry in value.items())
+    return is_constant(value) or (type(value) in (tuple, list) and all(map(is_data, value)))
