@@ -98,12 +98,13 @@ MISUSE = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def complaints(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What mypy says of both programs; it reads torch once for them."""
+@pytest.fixture(scope="session")
+def complaints() -> str:
+    """What mypy says of both programs; it reads torch once for them, and its cache wants them where they were."""
     pytest.importorskip("mypy", reason="mypy is an extra")
     assert "strict = true" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    folder = tmp_path_factory.mktemp("programs")
+    folder = ROOT / ".mypy_cache" / "programs"
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "use.py").write_text(USE, encoding="utf-8")
     (folder / "misuse.py").write_text(
         "\n".join([*BEFORE, *(f"    {call}" for call in MISUSE)]) + "\n", encoding="utf-8"
