@@ -22,7 +22,6 @@ def replaced(targets: Iterable[Target]) -> Iterator[None]:
     settle()
     targets = list(targets)
     before = [(owner, name, vars(owner).get(name, _ABSENT)) for owner, name, _ in targets]
-    right = {id(new): getattr(owner, name, new) for owner, name, new in targets}
     known = set(sys.modules)
     try:
         for owner, name, new in targets:
@@ -35,7 +34,8 @@ def replaced(targets: Iterable[Target]) -> Iterator[None]:
             elif name in vars(owner):
                 delattr(owner, name)
         if len(sys.modules) > len(known):
-            _put_right([module for name, module in sys.modules.items() if name not in known], right)
+            imported = [module for name, module in sys.modules.items() if name not in known]
+            _put_right(imported, {id(new): getattr(owner, name, new) for owner, name, new in targets})
 
 
 def _put_right(modules: Iterable[Any], right: Mapping[int, Any]) -> None:
