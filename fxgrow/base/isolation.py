@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
@@ -95,6 +95,27 @@ _SETTERS: dict[str, Callable[[Any], None]] = {
     "autocast": _set_autocast,
     "anomalies": _set_anomalies,
 }
+
+
+@contextmanager
+def flags_restored(tensors: Mapping[str, torch.Tensor]) -> Iterator[dict[str, bool]]:
+    """A context after which tensors require gradients as before: other copies of a model share its parameters.
+
+    Args:
+        tensors: By name.
+
+    Yields:
+        At its end it holds the names of those that the context had switched, and whether they required gradients then.
+    """
+    before = [(name, tensor, tensor.requires_grad) for name, tensor in tensors.items()]
+    switched: dict[str, bool] = {}
+    try:
+        yield switched
+    finally:
+        for name, tensor, flag in before:
+            if tensor.requires_grad != flag:
+                switched[name] = tensor.requires_grad
+                tensor.requires_grad_(flag)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ..base.isolation import flags_restored
 from ..base.replacing import replaced
 from ..base.torch_private import pytree
 from ..errors import TraceError
@@ -69,12 +70,8 @@ def nothing_lost_in_all(root: nn.Module, *, real: bool) -> Iterator[None]:
         DrawnError: As `nothing_lost`.
         TraceError: As `nothing_lost`, or it does that.
     """
-    before = [(tensor, tensor.requires_grad) for tensor in named_tensors(root).values()]
-    with nothing_lost(root, real=real, draws=True):
+    with flags_restored(named_tensors(root)) as switched, nothing_lost(root, real=real, draws=True):
         yield
-    switched = [(tensor, flag) for tensor, flag in before if tensor.requires_grad != flag]
-    for tensor, flag in switched:
-        tensor.requires_grad_(flag)
     if switched:
         raise TraceError("forward switches requires_grad of parameters, which a graph would lose")
 

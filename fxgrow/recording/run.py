@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..base.generators import same_randomness
+from ..base.isolation import flags_restored
 from ..base.torch_private import pytree
 from ..errors import TraceError
 from ..model.call_args import bind
@@ -139,22 +140,10 @@ class TapedRun(Generic[T]):
             return self.root(*args, **kwargs)
 
     @contextmanager
-    def _flags_restored(self) -> Iterator[None]:
-        """A context after which parameters require gradients as before: other copies share them."""
-        before = [(name, tensor, tensor.requires_grad) for name, tensor in self.tensors.items()]
-        try:
-            yield
-        finally:
-            for name, tensor, flag in before:
-                if tensor.requires_grad != flag:
-                    self._trained[name] = tensor.requires_grad
-                    tensor.requires_grad_(flag)
-
-    @contextmanager
     def _recording(self, inside: Sequence[AbstractContextManager[Any]]) -> Iterator[None]:
         gradients = torch.set_grad_enabled(self._gradients)
         with same_randomness(), gradients, answering(self.answers, self._paths), self.tape, ExitStack() as contexts:
-            contexts.enter_context(self._flags_restored())
+            self._trained = contexts.enter_context(flags_restored(self.tensors))
             contexts.enter_context(memory_refused(self.tape))
             contexts.enter_context(gradients_followed(self.tape))
             for context in inside:
