@@ -225,6 +225,61 @@ def test_modules_that_are_imported_in_a_run_keep_nothing_of_it(tmp_path: Path) -
     assert (done.stdout, done.returncode) == ("looked at True True\n", 0), done.stdout + done.stderr
 
 
+KEPT: dict[str, Any] = {}  # what a cache outside the model keeps of torch
+CALLED: dict[str, tuple[object, str, Callable[[Any, Tensor], object]]] = {
+    **{name: (torch, name, lambda ask, _: ask()) for name in ("is_grad_enabled", "is_autocast_enabled")},
+    **{name: (torch, name, lambda make, x: make(x.tolist())) for name in ("tensor", "as_tensor")},
+    **{name: (torch, name, lambda make, x: make(len(x)).tolist()) for name in ("zeros", "arange", "eye")},
+    **{name: (Tensor, name, lambda read, x: read(x)) for name in ("tolist", "numpy", "__repr__", "type", "get_device")},
+    "__getitem__": (Tensor, "__getitem__", lambda read, x: read(x, [0, 1])),
+    "apply_": (Tensor, "apply_", lambda write, x: write(x, lambda number: 2 * number)),
+    "data_ptr": (Tensor, "data_ptr", lambda ask, x: ask(x) == x.untyped_storage().data_ptr()),
+    "register_hook": (Tensor, "register_hook", lambda hook, x: hook(x.clone().requires_grad_(), abs).id > 0),
+    "__enter__": (torch.no_grad, "__enter__", lambda enter, _: enter(torch.no_grad())),
+    "__exit__": (torch.no_grad, "__exit__", lambda leave, _: leave(_entered(), None, None, None)),
+    "get_fastpath_enabled": (torch.backends.mha, "get_fastpath_enabled", lambda ask, _: ask()),
+    "len": (builtins, "len", lambda ask, x: ask(x)),
+    "isinstance": (builtins, "isinstance", lambda ask, x: ask(x, Tensor)),
+}  # (owner, name, a call)
+
+
+def _entered() -> torch.no_grad:
+    context = torch.no_grad()
+    context.__enter__()
+    return context
+
+
+def called() -> dict[str, str]:
+    """What the functions that were kept give."""
+    given: dict[str, str] = {}
+    for name, (_, _, call) in CALLED.items():
+        with torch.enable_grad():
+            given[name] = str(call(KEPT[name], X[0, 0, 0].clone()))
+    return given
+
+
+class KeepsFunctions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 6), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name, (owner, attribute, _) in CALLED.items():
+            KEPT.setdefault(name, getattr(owner, attribute))
+        return self.b(self.a(x).relu())
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_functions_of_torch_that_code_keeps_from_a_run_do_afterwards_what_torch_s_do(output: Any) -> None:
+    model = KeepsFunctions().eval()
+    KEPT.clear()
+    model(X)
+    expected = called()
+    KEPT.clear()
+    fxgrow.grow(model, 2.0, X, output=output)
+    assert called() == expected
+
+
 class DecidesByNumbers(nn.Module):
     """Runs on real tensors, whose activations take memory; its code mixes sizes of the input with widths."""
 

@@ -22,7 +22,7 @@ def replaced(targets: Iterable[Target]) -> Iterator[None]:
     settle()
     targets = list(targets)
     before = [(owner, name, vars(owner).get(name, _ABSENT)) for owner, name, _ in targets]
-    known = set(sys.modules)
+    known = list(sys.modules)
     try:
         for owner, name, new in targets:
             setattr(owner, name, new)
@@ -34,7 +34,7 @@ def replaced(targets: Iterable[Target]) -> Iterator[None]:
             elif name in vars(owner):
                 delattr(owner, name)
         if len(sys.modules) > len(known):
-            imported = [module for name, module in sys.modules.items() if name not in known]
+            imported = [sys.modules[name] for name in sys.modules.keys() - known]
             _put_right(imported, {id(new): getattr(owner, name, new) for owner, name, new in targets})
 
 

@@ -100,8 +100,8 @@ def patched(tracer: fx.Tracer) -> Iterator[None]:
     """
     targets: list[tuple[Any, str, Any]] = [(builtins, "len", _length), (builtins, "isinstance", _is_instance)]
     targets += [(nn.Module, "training", property(functools.partial(_mode_of, tracer), _set_mode))]
-    targets += [(torch, name, _recorded(tracer, original(getattr(torch, name)))) for name in _FACTORIES]
-    targets += [(torch, name, _recorded(tracer, getattr(torch, name))) for name in ("finfo", "iinfo")]  # of a dtype
+    targets += [(torch, name, _recorded(original(getattr(torch, name)))) for name in _FACTORIES]
+    targets += [(torch, name, _recorded(getattr(torch, name))) for name in ("finfo", "iinfo")]  # of a dtype
     targets += [(torch.autograd.Function, "apply", classmethod(_refuse_proxies))]
     with replaced(targets):
         yield
@@ -149,13 +149,15 @@ def _is_instance(value: Any, kinds: Any) -> bool:
     return _isinstance(value, kinds) and sys._getframe(1).f_code.co_filename.startswith(NOT_THEIRS)
 
 
-def _recorded(tracer: fx.Tracer, function: Callable[..., Any]) -> Callable[..., Any]:
+@functools.cache
+def _recorded(function: Callable[..., Any]) -> Callable[..., Any]:
     """A factory of torch that becomes a node where its arguments hold proxies, which C++ would not recognise."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if any(issubclass(type(leaf), fx.Proxy) for leaf in pytree.tree_leaves((args, kwargs))):
-            return tracer.create_proxy("call_function", function, args, kwargs)
+        for leaf in pytree.tree_leaves((args, kwargs)):
+            if issubclass(type(leaf), fx.Proxy):
+                return leaf.tracer.create_proxy("call_function", function, args, kwargs)
         return function(*args, **kwargs)
 
     return call

@@ -139,7 +139,12 @@ def _imported(paths: Paths) -> Iterator[tuple[Any, str, str]]:
 
 
 def _asker() -> str:
-    """The line of the user's code that called what called this; "" where that is code of torch or of this package."""
+    """The line of the user's code that called what called this.
+
+    "" where that is code of torch or of this package, or where no run goes on: code may have kept what it called.
+    """
+    if not _stack:
+        return ""
     frame = sys._getframe(2)
     file = frame.f_code.co_filename
     return "" if file.startswith(PACKAGES) else f"{in_package(file)}:{frame.f_lineno}"
@@ -195,8 +200,8 @@ def _method(name: str) -> Callable[..., Any]:
     base = getattr(TensorBase, name)
 
     def method(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-        line, device = _asker(), _stack[-1].device
-        if not line or args or kwargs or device is None or not _BASE["is_meta"].__get__(tensor):
+        device = _stack[-1].device if _asker() else None
+        if args or kwargs or device is None or not _BASE["is_meta"].__get__(tensor):
             return base(tensor, *args, **kwargs)
         if name == "get_device":
             return -1 if device.type == "cpu" else device.index or 0
@@ -234,10 +239,18 @@ _FUNCTION_APPLY = torch.autograd.Function.__dict__["apply"]
 
 
 def _apply(cls: type, *args: Any, **kwargs: Any) -> Any:
-    refuse = _stack[-1].refuse
+    refuse = _stack[-1].refuse if _stack else None
     if refuse is None or torch.is_grad_enabled() or cls.__module__.startswith("torch."):
         return _FUNCTION_APPLY.__get__(None, cls)(*args, **kwargs)
     return apply_with_backward(cls, args, kwargs, refuse)
+
+
+_fastpath = torch.backends.mha.get_fastpath_enabled
+
+
+def _fastpath_enabled() -> bool:
+    """The fast path leaves gradients, as the call of a student may not."""
+    return not _stack and _fastpath()
 
 
 _ASKS = {name: _flag(name, question) for name, question in _FLAGS.items()}
@@ -248,6 +261,6 @@ _TARGETS: tuple[Target, ...] = (
     *((Tensor, name, _hook(name)) for name in _HOOKS),
     *((torch, name, ask) for name, ask in _ASKS.items()),
     (torch.autograd.Function, "apply", classmethod(_apply)),
-    (torch.backends.mha, "get_fastpath_enabled", lambda: False),  # which leaves gradients, as a student's call may not
+    (torch.backends.mha, "get_fastpath_enabled", _fastpath_enabled),
     *REPLACED,
 )  # (owner, name, what is there while the user's code gets answers)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -31,29 +30,39 @@ def failures_noted(tape: Tape) -> Iterator[Shared]:
     """
     shared: Shared = []
     names = ("numpy",) if tape.real else _OUTSIDE
-    methods = [(name, getattr(Tensor, name)) for name in names]
-    watched = partial(_sharing, shared) if tape.real else partial(_noting, tape)
-    with replaced((Tensor, name, watched(method)) for name, method in methods):
-        yield shared
+    watched = _sharing if tape.real else _noting
+    _running.append((tape, shared))
+    try:
+        with replaced([(Tensor, name, watched(getattr(Tensor, name))) for name in names]):
+            yield shared
+    finally:
+        _running.pop()
 
 
-def _sharing(shared: Shared, method: Callable[..., Any]) -> Callable[..., Any]:
+_running: list[tuple[Tape, Shared]] = []  # of the runs that go on, the innermost last
+
+
+@functools.cache
+def _sharing(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def numpy(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-        with no_dispatch_modes():
-            shared.append((tensor, digest(tensor), caller()))
+        for _, shared in _running[-1:]:
+            with no_dispatch_modes():
+                shared.append((tensor, digest(tensor), caller()))
         return method(tensor, *args, **kwargs)
 
     return numpy
 
 
-def _noting(tape: Tape, method: Callable[..., Any]) -> Callable[..., Any]:
+@functools.cache
+def _noting(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(tensor, *args, **kwargs)
         except Exception as error:
-            if tensor.is_meta:
+            if tensor.is_meta and _running:
+                tape, _ = _running[-1]
                 tape.failure = tape.failure or error
             raise
 

@@ -48,19 +48,26 @@ _WAYS: tuple[tuple[Any, str, str, bool], ...] = (
 )  # (owner, name, what it does, whether code of torch does it for the user's)
 
 
+_running: list[Tape] = []  # the tapes of the runs that go on, the innermost last
+
+
 @contextmanager
 def memory_refused(tape: Tape) -> Iterator[None]:
     """A context in which the user's code reaches no memory beside torch's operators."""
     targets: list[Target] = [
-        (owner, name, _refusing(tape, getattr(owner, name), what, always)) for owner, name, what, always in _WAYS
+        (owner, name, _refusing(getattr(owner, name), what, always)) for owner, name, what, always in _WAYS
     ]
-    targets += [(Tensor, name, _text(tape, getattr(Tensor, name))) for name in ("__repr__", "__format__")]
-    targets += [(nn.Parameter, "__repr__", _text(tape, nn.Parameter.__repr__))]
-    targets += [(Tensor, name, _reading(tape, getattr(Tensor, name))) for name in ("numpy", "tolist")]
-    targets += [(Tensor, "data", _data(tape))]
-    targets += [(BINDINGS, swap_name, _swapping(tape, getattr(BINDINGS, swap_name)))]
-    with replaced(targets):
-        yield
+    targets += [(Tensor, name, _text(getattr(Tensor, name))) for name in ("__repr__", "__format__")]
+    targets += [(nn.Parameter, "__repr__", _text(nn.Parameter.__repr__))]
+    targets += [(Tensor, name, _reading(getattr(Tensor, name))) for name in ("numpy", "tolist")]
+    targets += [(Tensor, "data", _DATA)]
+    targets += [(BINDINGS, swap_name, _swapping(getattr(BINDINGS, swap_name)))]
+    _running.append(tape)
+    try:
+        with replaced(targets):
+            yield
+    finally:
+        _running.pop()
 
 
 def _is_theirs(depth: int) -> bool:
@@ -68,37 +75,45 @@ def _is_theirs(depth: int) -> bool:
     return not sys._getframe(depth + 1).f_code.co_filename.startswith(PACKAGES)
 
 
-def _refuse(tape: Tape, what: str) -> None:
+def _refuse(what: str) -> None:
     error = TraceError(f"forward {what}, beside every operator (at {caller()})")
-    tape.failure = tape.failure or error
+    _running[-1].failure = _running[-1].failure or error
     raise error
 
 
-def _refusing(tape: Tape, base: Callable[..., Any], what: str, always: bool) -> Callable[..., Any]:
+# What stands for a function of torch is made once, and speaks to the tape of the run that goes on. Code may keep it
+# (`self.read = x.tolist`): after the run it is the function itself.
+
+
+@functools.cache
+def _refusing(base: Callable[..., Any], what: str, always: bool) -> Callable[..., Any]:
     @functools.wraps(base)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if always or _is_theirs(1):
-            _refuse(tape, what)
+        if _running and (always or _is_theirs(1)):
+            _refuse(what)
         return base(*args, **kwargs)
 
     return call
 
 
-def _reading(tape: Tape, base: Callable[..., Any]) -> Callable[..., Any]:
+@functools.cache
+def _reading(base: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(base)
     def read(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if not is_meta(tensor) and not sys._getframe(1).f_code.co_filename.startswith(PACKAGES[0]):
-            tape.read_outside(base.__name__, tensor)
+        if _running and not is_meta(tensor) and not sys._getframe(1).f_code.co_filename.startswith(PACKAGES[0]):
+            _running[-1].read_outside(base.__name__, tensor)
         return base(tensor, *args, **kwargs)
 
     return read
 
 
-def _text(tape: Tape, base: Callable[..., str]) -> Callable[..., str]:
+@functools.cache
+def _text(base: Callable[..., str]) -> Callable[..., str]:
     @functools.wraps(base)
     def text(tensor: Tensor, *args: Any, **kwargs: Any) -> str:
-        if not _is_theirs(1):
+        if not _running or not _is_theirs(1):
             return base(tensor, *args, **kwargs)
+        tape = _running[-1]
         if not is_meta(tensor):
             tape.read_outside("a text", tensor)
             return base(tensor, *args, **kwargs)
@@ -123,22 +138,26 @@ def _is_moved() -> bool:
     return False
 
 
-def _data(tape: Tape) -> property:
+def _data() -> property:
     base: Any = vars(TensorBase)["data"]
 
     def put(tensor: Tensor, value: Tensor) -> None:
-        ours = sys._getframe(1).f_code.co_filename.startswith(PACKAGES[0])
+        ours = not _running or sys._getframe(1).f_code.co_filename.startswith(PACKAGES[0])
         if not ours and (_is_theirs(1) or not (storage_of(tensor) == storage_of(value) or _is_moved())):
-            _refuse(tape, _REPLACED)
+            _refuse(_REPLACED)
         base.__set__(tensor, value)
 
     return property(base.__get__, put)
 
 
-def _swapping(tape: Tape, base: Callable[..., Any]) -> Callable[..., Any]:
+_DATA = _data()
+
+
+@functools.cache
+def _swapping(base: Callable[..., Any]) -> Callable[..., Any]:
     def swap(one: Tensor, other: Tensor) -> None:
-        if _is_theirs(2):  # the frame between is that of `torch.utils.swap_tensors`
-            _refuse(tape, _SWAPPED)
+        if _running and _is_theirs(2):  # the frame between is that of `torch.utils.swap_tensors`
+            _refuse(_SWAPPED)
         base(one, other)
 
     return swap
