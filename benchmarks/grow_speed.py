@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/grow_speed.py --markdown docs/speed.md
 
-Seven questions, a table each:
+Nine questions, a table each:
 
 - stages: each stage of `fxgrow.grow` against `copy.deepcopy` of the student and a forward pass of the teacher;
 - calls: microseconds per ATen call in recording, inference and check, the trace against FX's own, and how often one
@@ -10,6 +10,8 @@ Seven questions, a table each:
 - pruning: against torch_pruning, which analyses the same dependencies in order to remove channels (skipped where
   it is not installed): `build_dependency` against trace + widths, and its pruner, which does that and takes a third of
   all widths away, against the whole of `grow` by 1.5;
+- fill, floors: filling against a clone of the student, and the analysis against the steps that it cannot do without
+  (`speed_floors.py`);
 - nodes: milliseconds per node on generated chains, residual and dense nets;
 - memory: the most that `fxgrow.apply` holds, from the allocations that torch's profiler reports;
 - real: detectors and other models that decide by the numbers in tensors (`real_speed.py`; each once, and not with
@@ -22,13 +24,11 @@ compared take turns, and each is the median of its repeats.
 
 import argparse
 import copy
-import gc
 import importlib.util
 import itertools
 import platform
 import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,18 +42,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import fxgrow
 from benchmarks.call_costs import call_costs
+from benchmarks.checkpoint import Decoder
 from benchmarks.import_speed import imports
+from benchmarks.node_speed import Residual, nodes
 from benchmarks.page import Table, processor
 from benchmarks.peers_measure import PEERS
 from benchmarks.real_speed import real_speed
+from benchmarks.speed_clock import Clock
+from benchmarks.speed_floors import fill_costs, floors
 from benchmarks.torchvision_shim import import_torchvision
 from fxgrow.model.copies import named_tensors
 from fxgrow.plans.examples import example_of
 
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/grow_speed.py --markdown docs/speed.md"
-QUESTIONS = ("stages", "calls", "pruning", "nodes", "memory", "real", "import")
+QUESTIONS = ("stages", "calls", "pruning", "fill", "floors", "nodes", "memory", "real", "import")
 FACTOR = 1.5
-STAGES = ("resnet50", "resnet152")
+STAGES = ("resnet50", "resnet152", "vit_b_16")
+FILLED = ("resnet50", "vit_b_16")
 CALLS = ("resnet50", "mobilenet_v3_large", "efficientnet_b0", "densenet121", "vit_b_16")
 PRUNED = (
     "alexnet", "vgg16_bn", "resnet18", "resnet50", "resnet101", "wide_resnet50_2", "resnext50_32x4d", "densenet121",
@@ -62,24 +67,6 @@ PRUNED = (
     "regnet_x_800mf", "regnet_y_400mf", "convnext_tiny",
 )  # fmt: skip
 NODES = (100, 300, 1000, 3000, 10000)
-
-
-class Clock:
-    """Processor times of several things that take turns."""
-
-    def __init__(self) -> None:
-        self.times: dict[str, list[float]] = {}
-
-    def __call__(self, name: str, action: Callable[[], Any]) -> Any:
-        gc.collect()
-        start = time.process_time()
-        result = action()
-        self.times.setdefault(name, []).append(time.process_time() - start)
-        return result
-
-    def median(self, *names: str) -> float:
-        """The sum of the medians."""
-        return sum(statistics.median(self.times[name]) for name in names)
 
 
 def built(name: str) -> tuple[nn.Module, Tensor]:
@@ -91,6 +78,11 @@ def built(name: str) -> tuple[nn.Module, Tensor]:
     return model, torch.randn(1, 3, *(2 * [299 if name == "inception_v3" else 224]))
 
 
+def named(name: str) -> tuple[str, nn.Module, Tensor]:
+    """The same, with its name."""
+    return name, *built(name)
+
+
 # -- stages ----------------------------------------------------------------------------------------
 
 
@@ -100,16 +92,20 @@ def stages(names: Sequence[str], repeats: int) -> Table:
     columns = [_stages(name, repeats) for name in names]
     table = Table("Stages", head)
     for label in columns[0]:
-        cells = [(f"{column[label] * 1e3:.0f}", f"{column[label] / column[COPY]:.2f}") for column in columns]
+        base = COLD_COPY if label.endswith(COLD) else COPY
+        cells = [(f"{column[label] * 1e3:.0f}", f"{column[label] / column[base]:.2f}") for column in columns]
         table.rows.append((label, *(cell for pair in cells for cell in pair)))
     table.remarks.append(
         f"By {FACTOR}, batch of one at 224 x 224. Rewriting is `apply` without the tracing of the model: new tensors, "
-        "literals, attributes, assembly."
+        "literals, attributes, assembly. The last two rows: the allocator has given all free memory back to the system "
+        "before, as in a process that grows its first student, and growing is compared with such a copy."
     )
     return table
 
 
 COPY = "copy.deepcopy(student)"
+COLD = ", cold heap"
+COLD_COPY = COPY + COLD
 
 
 def _stages(name: str, repeats: int) -> dict[str, float]:
@@ -118,6 +114,7 @@ def _stages(name: str, repeats: int) -> dict[str, float]:
     clock = Clock()
     for _ in range(repeats):
         clock("copy", lambda: copy.deepcopy(student))
+        clock("cold copy", lambda: copy.deepcopy(student), cold=True)
         with torch.no_grad():
             clock("forward", lambda: model(x))
         traced = clock("trace", lambda: fxgrow.trace(model, x))
@@ -126,6 +123,7 @@ def _stages(name: str, repeats: int) -> dict[str, float]:
         clock("apply", lambda plan=plan: fxgrow.apply(plan, model))
         clock("retrace", lambda plan=plan: tracing_of(plan, model))
         clock("grow", lambda: fxgrow.grow(model, FACTOR, x))
+        clock("cold grow", lambda: fxgrow.grow(model, FACTOR, x), cold=True)
     return {
         COPY: clock.median("copy"),
         "forward pass of the teacher": clock.median("forward"),
@@ -135,6 +133,8 @@ def _stages(name: str, repeats: int) -> dict[str, float]:
         "apply": clock.median("apply"),
         "rewriting alone": clock.median("apply") - clock.median("retrace"),
         "grow": clock.median("grow"),
+        COLD_COPY: clock.median("cold copy"),
+        "grow" + COLD: clock.median("cold grow"),
     }
 
 
@@ -204,82 +204,13 @@ def _pruning(name: str, repeats: int) -> tuple[Clock, str]:
     return clock, failure
 
 
-# -- nodes -----------------------------------------------------------------------------------------
+# -- floors ----------------------------------------------------------------------------------------
 
 
-class Chain(nn.Module):
-    """A sequence of convolutions, batch norms and activations of two channels."""
-
-    def __init__(self, nodes: int) -> None:
-        super().__init__()
-        kinds = (lambda: nn.Conv2d(2, 2, 1), lambda: nn.BatchNorm2d(2), nn.ReLU)
-        self.body = nn.Sequential(*(kinds[i % 3]() for i in range(nodes - 3)))
-        self.head = nn.Conv2d(2, 2, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(x))
-
-
-class Residual(nn.Module):
-    """Blocks of five nodes whose results are added up, so that one width runs through all of them."""
-
-    def __init__(self, nodes: int) -> None:
-        super().__init__()
-        self.stem, self.head = nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 2, 1))
-            for _ in range((nodes - 4) // 5)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for block in self.blocks:
-            x = x + block(x)
-        return self.head(x)
-
-
-class Dense(nn.Module):
-    """Blocks of six convolutions, each of which sees all before it, and a transition after each block."""
-
-    def __init__(self, nodes: int) -> None:
-        super().__init__()
-        self.stem, self.head = nn.Conv2d(3, 2, 1), nn.Conv2d(2, 2, 1)
-        self.blocks = nn.ModuleList(
-            nn.ModuleList([*(nn.Conv2d(2 + i, 1, 1) for i in range(6)), nn.Conv2d(8, 2, 1)])
-            for _ in range((nodes - 4) // 19)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(torch.cat([x, x[:, :1]], 1))
-        for *layers, transition in self.blocks:
-            for layer in layers:
-                x = torch.cat([x, layer(x).relu()], 1)
-            x = transition(x)
-        return self.head(x)
-
-
-def nodes(sizes: Sequence[int], repeats: int) -> Table:
-    """Milliseconds per node by the size of the graph."""
-    head = ("net", "nodes", "trace", "widths", "plan", "apply", "in all", "/ smallest")
-    table = Table("Milliseconds per node", head)
-    for kind, channels in ((Chain, 2), (Residual, 2), (Dense, 2)):
-        smallest = None
-        for size in sizes:
-            model, x = kind(size).eval(), torch.randn(1, channels, 2, 2)
-            clock = Clock()
-            for _ in range(repeats if size < 3000 else 1):
-                traced = clock("trace", lambda model=model, x=x: fxgrow.trace(model, x))
-                found = clock("widths", lambda traced=traced: fxgrow.widths(traced))
-                plan = clock("plan", lambda found=found: fxgrow.plan(found, 2.0))
-                clock("apply", lambda plan=plan, model=model: fxgrow.apply(plan, model))
-            number = len(traced.graph("eval").nodes)
-            per_node = [clock.median(stage) / number * 1e3 for stage in ("trace", "widths", "plan", "apply")]
-            smallest = smallest or sum(per_node)
-            cells = [f"{ms:.2f}" for ms in (*per_node, sum(per_node))]
-            table.rows.append((kind.__name__.lower(), str(number), *cells, f"{sum(per_node) / smallest:.2f}"))
-            print(" | ".join(table.rows[-1]), file=sys.stderr, flush=True)
-    table.remarks.append("Two channels and images of 2 x 2, so that neither weights nor activations matter.")
-    return table
+def decoder(*, quick: bool) -> tuple[str, nn.Module, Tensor]:
+    """A decoder of half a billion parameters in bfloat16, whose student has a billion."""
+    model = Decoder(64, 2) if quick else Decoder(1024, 32)
+    return "decoder, bfloat16", model.to(torch.bfloat16).eval(), torch.zeros(1, 8, dtype=torch.int64)
 
 
 # -- memory ----------------------------------------------------------------------------------------
@@ -355,6 +286,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "stages": lambda: stages(small if options.quick else STAGES, repeats),
         "calls": lambda: calls(() if options.quick else CALLS, repeats),
         "pruning": lambda: pruning(small if options.quick else PRUNED, repeats),
+        "fill": lambda: fill_costs(
+            [*map(named, small if options.quick else FILLED), decoder(quick=options.quick)], FACTOR, repeats
+        ),
+        "floors": lambda: floors(map(named, small if options.quick else CALLS), repeats),
         "nodes": lambda: nodes((20, 40) if options.quick else NODES, repeats),
         "memory": lambda: memory(small if options.quick else STAGES),
         "real": lambda: real_speed([] if options.quick else None, FACTOR),

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("torchvision") is None,
 
 def test_speed_benchmark_runs_and_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "speed.md"
-    only = ["stages", "calls", "nodes", "memory", "import"]
+    only = ["stages", "calls", "fill", "floors", "nodes", "memory", "import"]
     assert grow_speed.main(["--quick", "--only", *only, "--markdown", str(page)]) == 0
     text = page.read_text()
     assert grow_speed.COMMAND in text

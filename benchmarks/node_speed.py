@@ -1,0 +1,89 @@
+"""Milliseconds per node on generated nets of 100 to 10,000 nodes.
+
+`grow_speed.py --only nodes` prints it.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+import fxgrow
+from benchmarks.page import Table
+from benchmarks.speed_clock import Clock
+
+
+class Chain(nn.Module):
+    """A sequence of convolutions, batch norms and activations of two channels."""
+
+    def __init__(self, nodes: int) -> None:
+        super().__init__()
+        kinds = (lambda: nn.Conv2d(2, 2, 1), lambda: nn.BatchNorm2d(2), nn.ReLU)
+        self.body = nn.Sequential(*(kinds[i % 3]() for i in range(nodes - 3)))
+        self.head = nn.Conv2d(2, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+
+class Residual(nn.Module):
+    """Blocks of five nodes whose results are added up, so that one width runs through all of them."""
+
+    def __init__(self, nodes: int) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 2, 1))
+            for _ in range((nodes - 4) // 5)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(x)
+
+
+class Dense(nn.Module):
+    """Blocks of six convolutions, each of which sees all before it, and a transition after each block."""
+
+    def __init__(self, nodes: int) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 2, 1), nn.Conv2d(2, 2, 1)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList([*(nn.Conv2d(2 + i, 1, 1) for i in range(6)), nn.Conv2d(8, 2, 1)])
+            for _ in range((nodes - 4) // 19)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(torch.cat([x, x[:, :1]], 1))
+        for *layers, transition in self.blocks:
+            for layer in layers:
+                x = torch.cat([x, layer(x).relu()], 1)
+            x = transition(x)
+        return self.head(x)
+
+
+def nodes(sizes: Sequence[int], repeats: int) -> Table:
+    """Milliseconds per node by the size of the graph."""
+    head = ("net", "nodes", "trace", "widths", "plan", "apply", "in all", "/ smallest")
+    table = Table("Milliseconds per node", head)
+    for kind, channels in ((Chain, 2), (Residual, 2), (Dense, 2)):
+        smallest = None
+        for size in sizes:
+            model, x = kind(size).eval(), torch.randn(1, channels, 2, 2)
+            clock = Clock()
+            for _ in range(repeats if size < 3000 else 1):
+                traced = clock("trace", lambda model=model, x=x: fxgrow.trace(model, x))
+                found = clock("widths", lambda traced=traced: fxgrow.widths(traced))
+                plan = clock("plan", lambda found=found: fxgrow.plan(found, 2.0))
+                clock("apply", lambda plan=plan, model=model: fxgrow.apply(plan, model))
+            number = len(traced.graph("eval").nodes)
+            per_node = [clock.median(stage) / number * 1e3 for stage in ("trace", "widths", "plan", "apply")]
+            smallest = smallest or sum(per_node)
+            cells = [f"{ms:.2f}" for ms in (*per_node, sum(per_node))]
+            table.rows.append((kind.__name__.lower(), str(number), *cells, f"{sum(per_node) / smallest:.2f}"))
+            print(" | ".join(table.rows[-1]), file=sys.stderr, flush=True)
+    table.remarks.append("Two channels and images of 2 x 2, so that neither weights nor activations matter.")
+    return table
