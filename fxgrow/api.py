@@ -192,6 +192,7 @@ def apply(
     reset: bool = False,
     warmup: int = 0,
     resize: Resize | None = None,
+    release: bool = False,
     progress: bool | None = None,
 ) -> fx.GraphModule | Model:
     """The student that a plan makes of a model: the one it was made for, or another with the same shapes.
@@ -213,6 +214,8 @@ def apply(
         reset: Drop the optimizer's state of these parameters instead of growing it.
         resize: A function of the student and its plan, called before the student is returned: it can set sizes that the
             code states, which the plan's notes name.
+        release: Of a model sharded by `fully_shard`: give back the memory of its parts and of the optimizer's old state
+            as the student's are made. The model cannot be used afterwards, whatever comes of the growth.
         warmup: For so many steps of the optimizer new entries take a growing part of their steps, from 1 / `warmup` on.
         progress: As for `trace`.
 
@@ -232,9 +235,10 @@ def apply(
         Linear(in_features=4, out_features=16, bias=True)
     """
     with reasons("apply", progress):
-        options = Options(optimizer, reset, calibration, warmup, resize)
+        options = Options(optimizer, reset, calibration, warmup, resize, release)
         if is_sharded(model):
             return cast("Model", apply_sharded(plan, model, example_inputs, options))
+        options.check_keeps()
 
         def applied(inner: nn.Module, batches: Iterable[ExampleInputs] | None) -> tuple[nn.Module, Plan]:
             chain = chained(plan)
@@ -265,6 +269,7 @@ def grow(
     reset: bool = False,
     warmup: int = 0,
     resize: Resize | None = None,
+    release: bool = False,
     progress: bool | None = None,
 ) -> fx.GraphModule: ...
 
@@ -284,6 +289,7 @@ def grow(
     reset: bool = False,
     warmup: int = 0,
     resize: Resize | None = None,
+    release: bool = False,
     progress: bool | None = None,
 ) -> Model: ...
 
@@ -303,6 +309,7 @@ def grow(
     reset: bool = False,
     warmup: int = 0,
     resize: Resize | None = None,
+    release: bool = False,
     progress: bool | None = None,
 ) -> fx.GraphModule | Model: ...
 
@@ -321,6 +328,7 @@ def grow(
     reset: bool = False,
     warmup: int = 0,
     resize: Resize | None = None,
+    release: bool = False,
     progress: bool | None = None,
 ) -> fx.GraphModule | Model:
     """A larger model that computes the same function and trains on.
@@ -339,6 +347,7 @@ def grow(
         reset: As for `apply`.
         warmup: As for `apply`.
         resize: As for `apply`.
+        release: As for `apply`.
         progress: As for `trace`.
 
     Returns:
@@ -368,9 +377,10 @@ def grow(
         return student_of(traced, proposal, model, batches), proposal
 
     with reasons("grow", progress):
-        options = Options(optimizer, reset, calibration, warmup, resize)
+        options = Options(optimizer, reset, calibration, warmup, resize, release)
         if is_sharded(model):
             return cast("Model", grow_sharded(model, lambda: proposed(model, "module"), options))
+        options.check_keeps()
         if is_replicated(model):
             return cast("Model", grow_replicated(model, made, options))
         steps = options.steps()

@@ -252,6 +252,63 @@ def test_no_process_makes_a_large_tensor_or_receives_more_than_its_own(spec: Any
         assert sum(received) <= 3.25 * all_shards  # weights, both moments, and a byte for each that says what is new
 
 
+Contents = tuple[dict[str, Tensor], State]
+
+
+def releases(rank: int, number: int, plans: int) -> tuple[list[int], int, Contents, Contents]:
+    """Bytes of the old parts as each new one is made, and at the end; what is made so, and otherwise."""
+    from fxgrow.shards import growth
+
+    given: list[Contents] = []
+    held: list[int] = []
+    made = growth._Parameters._new
+    for release in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(*(layer for _ in range(6) for layer in (nn.Linear(64, 64), nn.ReLU())))
+        case = Case(lambda model=model: model, torch.randn(2, 64), 1.5)
+        chain = fxgrow.plan(fxgrow.widths(model, case.example, output="module"), case.spec)
+        for _ in range(plans - 1):
+            larger = fxgrow.apply(chain, model, case.example)
+            chain = chain.then(fxgrow.plan(fxgrow.widths(larger, case.example, output="module"), case.spec))
+        sharded(model, dist.init_device_mesh("cpu", (number,)), case)
+        optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+        trained(model, optimizer, case.example, 1)
+        states = [one for state in optimizer.state.values() for key, one in state.items() if key != "step"]
+        old = [one.to_local().untyped_storage() for one in [*model.parameters(), *states]]
+
+        def watched(*args: Any, old: Any = old) -> Tensor:
+            held.append(sum(one.nbytes() for one in old))
+            return made(*args)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(growth._Parameters, "_new", watched)
+            student = fxgrow.apply(chain, model, case.example, optimizer=optimizer, warmup=3, release=release)
+        if not release:
+            assert set(held) == {sum(one.nbytes() for one in old)}
+            model(case.example)
+            held.clear()
+        trained(student, optimizer, case.example, 2)
+        given.append(contents(student, optimizer))
+    return held, sum(one.nbytes() for one in old), given[0], given[1]
+
+
+@pytest.mark.parametrize("plans", [1, 2])
+def test_the_teacher_s_parts_are_given_back_one_by_one_where_that_is_asked_for(plans: int, tmp_path: Path) -> None:
+    for held, left, kept, released in in_processes(releases, tmp_path, 2, plans):
+        assert held == sorted(held, reverse=True)
+        assert held[0] - held[11] >= 11 / 12 * (
+            held[0] / 3
+        )  # of weights and two moments, all weights but the last bias
+        assert left == 0
+        torch.testing.assert_close(released, kept, rtol=0, atol=0)
+
+
+def test_the_parts_of_a_model_that_is_not_sharded_are_not_given_back() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    with pytest.raises(fxgrow.GrowError, match="fully_shard, and this one is not"):
+        fxgrow.grow(model, 2.0, torch.randn(2, 4), release=True)
+
+
 def fails(student: nn.Module, plan: fxgrow.Plan) -> None:
     """A `resize=` that does."""
     raise ValueError("no such size")

@@ -145,7 +145,7 @@ def test_one_thing_has_one_name_in_all_functions() -> None:
     assert names == {
         "model", "example_inputs", "output", "leaf_modules", "spec", "seed", "method", "calibration", "plan", "widths",
         "teacher", "student", "tolerance", "path", "level", "progress", "optimizer", "reset", "factory",
-        "device", "extra", "warmup", "resize", "source", "target", "threads", "changed_only", "depth",
+        "device", "extra", "warmup", "resize", "release", "source", "target", "threads", "changed_only", "depth",
         "small", "large", "partial", "height", "batches", "loss", "kind", "data", "groups", "deeper",
     }  # fmt: skip
 

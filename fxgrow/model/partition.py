@@ -92,6 +92,11 @@ def local_part(tensor: Any) -> Tensor:
     return part
 
 
+def give_back(tensor: Any) -> None:
+    """Give the memory of this process's part back. The tensor and its views cannot be read afterwards."""
+    local_part(tensor).untyped_storage().resize_(0)
+
+
 def as_dtensor(local: Tensor, partition: Partition, shape: torch.Size) -> Tensor:
     """The DTensor of this process's part; nothing is sent."""
     stride = torch.empty(shape, device="meta").stride()

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..capture.traced import Traced
 from ..model.example_inputs import ExampleInputs
+from ..model.partition import give_back
 from ..model.sharded import whole
 from ..plans.chain import chained
 from ..plans.growth_plan import Plan
@@ -45,7 +46,7 @@ def grow_sharded(model: nn.Module, propose: Callable[[], tuple[Traced, Plan]], o
 
     moved = _optimizers(model, options, peers)
     plan, student, units = agreed(peers, prepared, lambda made: digest_of(made[0]))
-    sharded_student(plan, model, units, student)
+    sharded_student(plan, model, units, student, release=options.release)
     calibrate_by_parts(student, plan, options.calibration, peers)
     return _handed_over(plan, model, student, moved, options, peers)
 
@@ -62,7 +63,8 @@ def apply_sharded(
             return apply_one(plan, whole(teacher), example, None), units
 
         student, units = agreed(peers, prepared)
-        student = sharded_student(plan, teacher, units, student)
+        release = options.release or teacher is not model  # those between are nobody's
+        student = sharded_student(plan, teacher, units, student, release=release)
         calibrate_by_parts(student, plan, batches, peers)
         return student
 
@@ -87,5 +89,5 @@ def _handed_over(
 ) -> nn.Module:
     """The student, once the user's code has seen it on all processes and the optimizers train it."""
     agreed(peers, lambda: call_resize(options.resize, student, plan))
-    hand_over(moved, plan, model, student, options.steps(), ShardMoments)
+    hand_over(moved, plan, model, student, options.steps(), ShardMoments, give_back if options.release else None)
     return student

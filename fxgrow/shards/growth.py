@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..checkpoints.outline import Grown, Info, Made, inside, outline
 from ..depth.initial import row_blocks
 from ..errors import GrowError
 from ..model.copies import named_parameters, stored
-from ..model.partition import Partition, as_dtensor, local_part, partition_of
+from ..model.partition import Partition, as_dtensor, give_back, local_part, partition_of
 from ..model.sharded import is_dtensor
 from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
@@ -57,16 +58,20 @@ def _partitions(teacher: nn.Module) -> dict[str, Partition]:
     return {name: partition_of(p, name) for name, p in named_parameters(teacher).items() if is_dtensor(p)}
 
 
-def sharded_student(plan: Plan, teacher: nn.Module, units: list[Unit], student: nn.Module) -> nn.Module:
+def sharded_student(
+    plan: Plan, teacher: nn.Module, units: list[Unit], student: nn.Module, *, release: bool = False
+) -> nn.Module:
     """The student of a sharded model, sharded in the same way and filled, in place.
 
-    Every process calls it with the same plan; the teacher is not touched.
+    Every process calls it with the same plan.
 
     Args:
         plan: One plan, of `output="module"`.
         teacher: The model.
         units: From `check_units`.
         student: The student of the teacher's copy on the meta device.
+        release: Whether to give the memory of the teacher's parts back as the student's are made; else the teacher is
+            not touched.
 
     Raises:
         GrowError: torch does not shard the student as its teacher was.
@@ -76,7 +81,7 @@ def sharded_student(plan: Plan, teacher: nn.Module, units: list[Unit], student: 
     _fill_buffers(student, plan, made)
     shard_again(student, units, plan)
     with torch.no_grad(), step("filling", sum(size(local_part(t) if is_dtensor(t) else t) for t in given.values())):
-        _Parameters(plan, given, made).fill(student)
+        _Parameters(plan, given, made, release=release).fill(student)
     return student
 
 
@@ -106,10 +111,11 @@ def _fill_buffers(student: nn.Module, plan: Plan, made: Mapping[str, Made]) -> N
 class _Parameters:
     """Makes the parameters of a student, one after the other."""
 
-    def __init__(self, plan: Plan, given: Mapping[str, Tensor], made: Mapping[str, Made]) -> None:
+    def __init__(self, plan: Plan, given: Mapping[str, Tensor], made: Mapping[str, Made], *, release: bool) -> None:
         self._planned = {one.name: one for one in plan.tensors}
         self._given, self._made = given, made
         self._filling, self._new_tensors = ShardFilling(plan), NewTensors(plan.seed)
+        self._release = release
         self._device = next(local_part(tensor).device for tensor in given.values() if is_dtensor(tensor))
 
     def fill(self, student: nn.Module) -> None:
@@ -119,15 +125,25 @@ class _Parameters:
             for key, parameter in module._parameters.items():
                 places.setdefault(id(parameter), []).append((module, key))
         held: dict[str, Any] = dict(_all(student))
-        done: set[int] = set()
-        for name, one in self._made.items():
+        first: dict[int, str] = {}  # names, one for each parameter
+        for name in [name for name, one in self._made.items() if not one.buffer]:
+            first.setdefault(id(held[name]), name)
+        sources = {name: self._source(name) for name in first.values()}
+        uses = Counter(sources.values())
+        for name, source in sources.items():
             parameter = held[name]
-            if one.buffer or id(parameter) in done:
-                continue
-            done.add(id(parameter))
-            new = nn.Parameter(self._new(name, one, parameter), parameter.requires_grad)
+            new = nn.Parameter(self._new(name, self._made[name], parameter), parameter.requires_grad)
             for module, key in places[id(parameter)]:
                 module._parameters[key] = new
+            uses[source] -= 1
+            if self._release and source is not None and not uses[source]:
+                give_back(self._given[source])
+
+    def _source(self, name: str) -> str | None:
+        """The first name of the teacher's parameter that one of the student's is made from, if it is a DTensor."""
+        how = self._made[name].how
+        old = self._given[how.source] if isinstance(how, Grown) else None
+        return next(key for key, one in self._given.items() if one is old) if is_dtensor(old) else None
 
     def _new(self, name: str, one: Made, parameter: Any) -> Tensor:
         partition = partition_of(parameter, name) if is_dtensor(parameter) else WHOLE

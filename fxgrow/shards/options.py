@@ -20,6 +20,7 @@ class Options:
         calibration: Batches for the statistics of new norms.
         warmup: The steps of the warm-up of new entries.
         resize: A function that sets what the plan left.
+        release: Whether the teacher's memory is given back meanwhile.
     """
 
     optimizer: Any = None
@@ -27,6 +28,19 @@ class Options:
     calibration: Iterable[Any] | None = None
     warmup: object = 0
     resize: Any = None
+    release: bool = False
+
+    def check_keeps(self) -> None:
+        """Check that the teacher of a model that is not sharded is to be kept.
+
+        Raises:
+            GrowError: It is not.
+        """
+        if self.release:
+            raise GrowError(
+                "release=True gives back the parts of a model sharded by fully_shard, and this one is not; where "
+                "memory is short, a checkpoint grows file to file: fxgrow.grow_checkpoint"
+            )
 
     def steps(self) -> int:
         """The steps of the warm-up.

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from ..plans.growth_plan import Plan
 from .misuse import watch
 from .moments import MomentFilling
-from .optimizer import FillingOf, Moving, grow_states, move
+from .optimizer import FillingOf, Moving, Release, grow_states, move
 from .warmup import warm_up, warmup_of
 from .zero import rank_parts
 
@@ -24,6 +24,7 @@ def hand_over(
     student: nn.Module,
     warmup: int,
     filling: FillingOf = MomentFilling,
+    release: Release | None = None,
 ) -> None:
     """Let the optimizers of a teacher train its student, and look out for one that was left.
 
@@ -34,11 +35,12 @@ def hand_over(
         student: The student.
         warmup: The number of steps of the warm-up of new entries; 0 for none.
         filling: What grows the tensors of a state by one plan.
+        release: Gives back the memory of a tensor of the old state; None: the old state stays until the end.
 
     Raises:
         GrowError: The student lacks a parameter that an optimizer trains; nothing was changed.
     """
-    states = grow_states(moved, plan, filling)
+    states = grow_states(moved, plan, filling, release)
     with all_or_none(moved):
         move(moved, states, plan, student)
         warm_up(moved, plan, teacher, student, warmup, filling)

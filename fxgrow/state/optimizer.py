@@ -17,7 +17,7 @@ from ..base.progress import step
 from ..base.wording import a_type
 from ..errors import GrowError
 from ..model.copies import named_parameters
-from ..model.sharded import is_sharded
+from ..model.sharded import is_dtensor, is_sharded
 from ..model.supported import check_supported
 from ..plans.changes import Enlarge, Repeat, in_order
 from ..plans.growth_plan import Plan
@@ -31,6 +31,7 @@ from .zero import local_part, repartition
 Optimizers = Optimizer | Sequence[Optimizer]
 State = dict[str, Any]  # of one parameter, by the names in optimizer.state
 FillingOf = Callable[[Plan], MomentFilling]
+Release = Callable[[Tensor], None]  # gives the memory of a tensor back
 
 
 @dataclass
@@ -122,34 +123,46 @@ def _moving(optimizer: object, parameters: Mapping[str, Tensor], reset: bool) ->
 # -- growing ---------------------------------------------------------------------------------------
 
 
-def grow_states(moved: Sequence[Moving], plan: Plan, filling: FillingOf = MomentFilling) -> list[dict[str, State]]:
-    """The states for the student of a chain of plans, by the names of its parameters. Nothing is changed.
+def grow_states(
+    moved: Sequence[Moving], plan: Plan, filling: FillingOf = MomentFilling, release: Release | None = None
+) -> list[dict[str, State]]:
+    """The states for the student of a chain of plans, by the names of its parameters.
 
     Args:
         moved: The optimizers.
         plan: The chain.
         filling: What grows the tensors of a state by one plan.
+        release: Gives back the memory of a tensor that has grown; None: nothing is changed.
     """
     grown = []
     with step("optimizer", sum(len(one.states) for one in moved)):
         for one in moved:
             states = one.states
             for single in plan.steps if one.rule is not None and states else ():
-                states = grown_by(single, states, one.rule, filling)  # type: ignore[arg-type]
+                states = grown_by(single, states, one.rule, filling, release)  # type: ignore[arg-type]
             grown.append(states)
     return grown
 
 
 @torch.no_grad()
 def grown_by(
-    plan: Plan, states: Mapping[str, State], rule: Rule, filling_of: FillingOf = MomentFilling
+    plan: Plan,
+    states: Mapping[str, State],
+    rule: Rule,
+    filling_of: FillingOf = MomentFilling,
+    release: Release | None = None,
 ) -> dict[str, State]:
-    """The states of the parameters of one plan's student, from those of its teacher; new memory."""
+    """The states of the parameters of one plan's student, from those of its teacher; new memory.
+
+    Where `release` is given, what a DTensor of the old states takes is given back once it has grown.
+    """
     filling, planned = filling_of(plan), {one.name: one for one in plan.tensors}
-    larger = {
-        name: rule.grown(state, filling.of(planned[name]) if name in planned else copied)
-        for name, state in states.items()
-    }
+    larger: dict[str, State] = {}
+    for name, state in states.items():
+        larger[name] = rule.grown(state, filling.of(planned[name]) if name in planned else copied)
+        for key, value in state.items() if release is not None else ():
+            if is_dtensor(value) and larger[name].get(key) is not value:
+                release(value)  # type: ignore[misc]
     for change in sorted(plan.changes, key=in_order):
         if isinstance(change, Enlarge):
             _replace(larger, f"{change.path}.weight", rule, around(change))
