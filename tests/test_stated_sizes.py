@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
@@ -288,3 +288,26 @@ def test_a_grown_model_of_timm_gets_another_classifier(name: str) -> None:
     student.reset_classifier(7)
     assert student(x).shape == (2, 7)
     assert student.get_classifier().in_features == 2 * teacher.get_classifier().in_features
+
+
+class StatesASizeAndDecides(nn.Module):
+    """Decides by the numbers in a tensor, so that it is run for real, and spells the sizes of one width out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.d = nn.Linear(4, 8), nn.Linear(8, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 1e9:
+            x = x + 1
+        h = self.a(x).view(len(x), 2, 4).flatten(1)
+        return self.d(self.c(self.b(h).relu()).relu())
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_size_that_the_code_states_keeps_its_own_width_alone_in_a_model_that_runs_for_real(output: Any) -> None:
+    teacher, x = StatesASizeAndDecides().double(), torch.randn(2, 4, dtype=torch.float64)
+    student = fxgrow.grow(teacher, 2.0, x, output=output)
+    shapes = [tuple(student.get_parameter(f"{name}.weight").shape) for name in "abcd"]
+    assert shapes == [(8, 4), (12, 8), (12, 12), (3, 12)]
+    torch.testing.assert_close(student(x), teacher(x))

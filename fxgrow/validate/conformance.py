@@ -215,8 +215,9 @@ class _CheckedTape(Tape):
         return outs if len(returns) != 1 or "[]" in str(returns[0].type) else outs[0]
 
     def _predicted(self, op: Any, shapes: Sequence[Sequence[int]], args: tuple[Any, ...]) -> Any:
-        dtype = next((a.dtype for a in args if isinstance(a, Tensor)), torch.get_default_dtype())
-        outs = [torch.empty(tuple(shape), dtype=dtype, device="meta") for shape in shapes]
+        """What a call would give by the plan, so that the run goes on and meets what else there is."""
+        given = next((a for a in args if isinstance(a, Tensor)), torch.empty(0, device="meta"))
+        outs = [torch.zeros(tuple(shape), dtype=given.dtype, device=given.device) for shape in shapes]
         returns = op._schema.returns
         return outs[0] if len(returns) == 1 and str(returns[0].type) == "Tensor" else tuple(outs)
 
