@@ -41,8 +41,21 @@ def _positions(env: Env, *indices: Value) -> None:
 def select(env: Env, x: Value, dim: int, index: int) -> Outcome:
     """x[..., index, ...]"""
     env.keep(x.layouts[dim], PICKED)
-    at = dim % len(x.layouts)
-    return (*x.layouts[:at], *x.layouts[at + 1 :])
+    return _in_place_of(x, dim, ())
+
+
+def _in_place_of(x: Value, dim: int, new: Sequence[Layout], last: int | None = None) -> Value:
+    """Some entries of x, with these dimensions in place of one, or of those up to another; of a weight, still weights.
+
+    What is left of rows that are standardised is no row.
+    """
+    first = dim % len(x.layouts)
+    end = (first if last is None else last) + 1
+    layouts = (*x.layouts[:first], *new, *x.layouts[end:])
+    picked = {source for sources in x.dims[first:end] for source in sources}
+    if x.rows is not None and picked & x.rows.over:
+        return Value(layouts)
+    return x.derived(layouts, (*x.dims[:first], *[()] * len(new), *x.dims[end:]) if x.dims else ())
 
 
 @rule(
@@ -56,9 +69,8 @@ def select(env: Env, x: Value, dim: int, index: int) -> Outcome:
 def index_select(env: Env, x: Value, dim: int, index: Value) -> Outcome:
     """x[..., index, ...]"""
     env.keep(x.layouts[dim], PICKED)
-    at = dim % len(x.layouts)
     _positions(env, index)
-    return (*x.layouts[:at], *index.layouts, *x.layouts[at + 1 :])
+    return _in_place_of(x, dim, index.layouts)
 
 
 @rule(
@@ -83,8 +95,7 @@ def index(env: Env, x: Value, indices: Sequence[Value | None]) -> Outcome:
         raise Inexpressible("index tensors of dimensions that are not adjacent")
     chosen = [i for i in indices if i is not None]
     _positions(env, *chosen)
-    picked = broadcast(env, chosen)
-    return (*x.layouts[: used[0]], *picked, *x.layouts[used[-1] + 1 :])
+    return _in_place_of(x, used[0], broadcast(env, chosen), used[-1])
 
 
 def _selected(env: Env, x: Value, indices: Sequence[Value | None]) -> Outcome:

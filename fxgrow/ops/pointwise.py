@@ -272,7 +272,7 @@ def _scaled(env: Env, weight: Value, factor: Value | None, out: Value) -> Value 
     A matrix that is scaled along a dimension of its own and one more (for each example apart) is one, too.
     """
     missing = len(env.outs[0]) - len(weight.shape)
-    if not weight.weighs or missing or (factor is not None and factor.source == weight.source):
+    if not weight.weighs or (factor is not None and factor.source == weight.source):
         return None
     if weight.shape != env.outs[0]:
         if weight.rows is not None:
@@ -280,8 +280,9 @@ def _scaled(env: Env, weight: Value, factor: Value | None, out: Value) -> Value 
         is_matrix = sum(n > 1 for n in weight.shape) > 1
         if not is_matrix or factor is None or factor.shape == env.outs[0]:
             return None
-    spread = [n != own for n, own in zip(env.outs[0], weight.shape, strict=True)]  # these have no entries in it
-    dims = tuple([() if more else own for more, own in zip(spread, weight.dims, strict=True)])
+    own_shape, own_dims = (1,) * missing + weight.shape, ((),) * missing + weight.dims
+    spread = [n != own for n, own in zip(env.outs[0], own_shape, strict=True)]  # these have no entries in it
+    dims = tuple([() if more else own for more, own in zip(spread, own_dims, strict=True)])
     whole = replace(out, origin=weight.origin, dims=dims, zeros=weight.zeros, nonnegative=False)  # a factor may be 0
     return replace(whole, scaled=True, rows=weight.rows)
 

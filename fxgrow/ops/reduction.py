@@ -5,6 +5,7 @@ replicas, a sum for none.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -259,6 +260,9 @@ def total(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     sums = tuple([x.layouts[d] for d in gone])
     if not x.origin and not all(map(is_fixed, sums)):
         return Value(left(x, gone, keep), nonnegative=x.nonnegative, sums=sums)
+    if x.origin and not x.zeros and all(map(is_fixed, sums)):  # a mixture of weights is one
+        dims = [() if d in gone else own for d, own in enumerate(x.dims) if keep or d not in gone]
+        return replace(x.derived(left(x, gone, keep), dims), scaled=True, away=False)
     out = _total(env, x, args, kwargs, ignores_zeros=True)
     return _length(x, out) if x.nonnegative else out
 

@@ -102,7 +102,7 @@ def flip(env: Env, x: Value, dims: Sequence[int]) -> Outcome:
     """Reversed along dims, which are pinned: the mapping of channels is not symmetric."""
     for d in dims:
         env.keep(x.layouts[d], "channels are reversed")
-    return x.layouts
+    return x.derived(x.layouts, x.dims)
 
 
 @rule(
@@ -115,10 +115,11 @@ def flip(env: Env, x: Value, dims: Sequence[int]) -> Outcome:
 )
 def rot90(env: Env, x: Value, times: int = 1, dims: Sequence[int] = (0, 1)) -> Outcome:
     """Rotated by multiples of 90 degrees in the plane of two dimensions, which are pinned."""
-    out = list(flip(env, x, dims))
+    flip(env, x, dims)
+    order = list(range(len(x.layouts)))
     if times % 2:
-        out[dims[0]], out[dims[1]] = out[dims[1]], out[dims[0]]
-    return tuple(out)
+        order[dims[0]], order[dims[1]] = order[dims[1]], order[dims[0]]
+    return x.derived([x.layouts[d] for d in order], [x.dims[d] for d in order if x.dims])
 
 
 @rule(
@@ -131,7 +132,7 @@ def roll(env: Env, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) ->
     """Shifted cyclically along dims, which are pinned."""
     for d in dims or range(len(x.layouts)):
         env.keep(x.layouts[d], "channels are rolled")
-    return x.layouts
+    return x.derived(x.layouts, x.dims)
 
 
 @rule(
