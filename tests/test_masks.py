@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow import PlanError
-from tests.check import randomise, relative_error
+from tests.check import assert_exact, randomise, relative_error
 
 WORDS = torch.tensor([[True, False, True], [False, False, True]])
 X = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -177,3 +177,28 @@ def test_an_encoder_with_a_mask_over_padding_grows(output: Any, factor: float) -
     torch.testing.assert_close(student(tokens), teacher(tokens))
     with torch.no_grad():
         torch.testing.assert_close(student(tokens), teacher(tokens))
+
+
+class BlocksOfAMask(nn.Module):
+    """A mask over the steps that is written block by block, then expanded, as that of Pixtral's attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.q, self.up, self.down = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, steps = self.a(x), x.shape[1]
+        mask = torch.full((steps, steps), torch.finfo(h.dtype).min, dtype=h.dtype, device=h.device)
+        for start in range(0, steps, 3):
+            mask[start : start + 3, start : start + 3] = 0
+        mask = mask[None, None, :, :].expand(len(x), 1, -1, -1)
+        weights = (self.q(h) @ h.transpose(1, 2) + mask[:, 0]).softmax(-1)
+        return self.down(self.up(weights @ h).relu())
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_mask_that_is_written_block_by_block_may_be_expanded(output: str) -> None:
+    teacher, x = randomise(BlocksOfAMask().double()), torch.randn(2, 6, 4, dtype=torch.float64)
+    student = fxgrow.grow(teacher, 2.0, x, output=output)
+    assert student.get_parameter("up.weight").shape == (24, 8)
+    assert_exact(teacher, student, x, 1e-10)
