@@ -255,7 +255,7 @@ class _Draft:
         with remembered(tree), same_randomness():
             attempt = symbolic_trace(tree, run.arguments, given, run.tape, leaves, find_draws=find_draws)
         _keep_places(attempt.graph, tree, mode)
-        return tree, attempt, not attempt.new_leaves and run.digests(attempt.result) == self.tapes[mode].result
+        return tree, attempt, not attempt.new_leaves and run.is_alike(attempt.result, self.tapes[mode])
 
     def _serves_both_modes(self, attempt: Attempt, tree: nn.Module) -> bool:
         """Whether tracing in the other mode would give the same graph.

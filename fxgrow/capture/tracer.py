@@ -39,6 +39,7 @@ from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, nothing_
 from .positions import counts_dimensions
 from .probes import Probes
 from .proxy import ARGUMENTS, VALUE, MetaProxy, guard, guard_form, guards, is_symbolic, kinds_asked, or_default
+from .texts import Texts
 
 STALE = "a cache outside the model holds what an earlier attempt to trace put there"
 
@@ -78,6 +79,7 @@ class Tracer(fx.Tracer):
         self._made: dict[int, tuple[fx.Node, int | None]] = {}
         self._answered: dict[fx.Node, None] = {}
         self.probes = Probes(self.answered)
+        self.texts = Texts()
         self._context = _context()
         self._computing = False
         self._in_forward = False
@@ -254,7 +256,9 @@ class Tracer(fx.Tracer):
         def forward() -> Any:
             self._in_forward = True
             self._drawn = torch.get_rng_state() if self.tape.real else None
-            return check_result(root.forward(*args, **kwargs))
+            result = check_result(root.forward(*args, **kwargs))
+            self.texts.guard_returned(result)
+            return result
 
         self._caught.root = forward.__code__
         return forward, []

@@ -21,6 +21,7 @@ from ..model.tree import MODES, Mode
 from .answers import GRADIENTS, Answers
 from .failures import Shared, failures_noted
 from .recall import Recall
+from .returned import plain_values
 from .run import ModelRun, TapedRun
 from .tape import Tape
 
@@ -159,7 +160,7 @@ def _record_once(
     _check_memory(root, shared)
     _check_marks(marked)
     _check_own(root, run, theirs or {})
-    return ModelRun(run.tape.calls, digests, written=run.written()), run.answers
+    return ModelRun(run.tape.calls, digests, plain_values(result), written=run.written()), run.answers
 
 
 def _check_memory(root: nn.Module, shared: Shared) -> None:
