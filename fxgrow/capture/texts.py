@@ -6,6 +6,7 @@ sizes. Those that are part of the result are guarded: a graph returns them as th
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -50,7 +51,7 @@ def _guard(proxy: MetaProxy, value: Any) -> None:
             if type(entry) is MetaProxy:
                 _guard(entry, held)
     elif isinstance(value, torch.dtype):
-        bool(proxy == value)
+        bool(operator.eq(proxy, value))
     else:
         proxy.answer(lambda plain: plain)
 

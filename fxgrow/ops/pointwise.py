@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..base.magnitude import is_narrower
+from ..base.magnitude import holds, is_narrower
 from ..layouts.layout import is_fixed, product
 from .env import GIVEN, LARGE, PARTIAL, POSITIONS, Env, Outcome, Value, broadcast, less_mean, tensors
 from .functions import (
@@ -389,7 +389,7 @@ def cast(env: Env, x: Value, *args: Any, dtype: torch.dtype | None = None, **kwa
     before = env.dtypes[0]
     if dtype is not None and is_rounded((dtype, before)):
         _replicas_only(env, [x], POSITIONS)
-    if dtype is None or (dtype.is_floating_point and torch.promote_types(before, dtype) == dtype):
+    if dtype is None or holds(dtype, before):
         return x.derived(x.layouts, x.dims)
     env.rounds()
     if is_narrower(dtype, before) and not x.origin:

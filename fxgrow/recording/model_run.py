@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..base.content import digest, storage_of
@@ -69,7 +70,7 @@ def record(
     """
     root = clone_to_run(model, real=inputs.real)
     _switch(root, mode)
-    before = attributes_of(root)
+    before, kinds = attributes_of(root), _dtypes(root)
     run, answers = _record_once(root, mode, inputs, theirs, recall=recall)
     if answers.hooks:
         raise TraceError(f"{type(model).__name__} registers a hook on a gradient (at {answers.hooks[0]})")
@@ -80,9 +81,15 @@ def record(
         second = {} if again else attributes_of(root)
         state = [key for key in changed if again or counts(first[key], second.get(key))]
         run = replace(run, stateful=frozenset(who_keeps(root, path, key) for path, key in state))
+    if _dtypes(root) != kinds:  # as after `self.layer.float()(x)`
+        run = replace(run, stateful=run.stateful | {""})
     for question, line in answers.asked.items():
         _check_answer(model, mode, inputs, run, question, line, recall)
     return run
+
+
+def _dtypes(root: nn.Module) -> dict[str, torch.dtype]:
+    return {name: tensor.dtype for name, tensor in named_tensors(root).items()}
 
 
 def _switch(root: nn.Module, mode: Mode) -> None:
