@@ -24,7 +24,7 @@ from ..base.torch_private import pytree
 from ..base.wording import a_type, with_article
 from ..errors import GrowError, TraceError
 from ..model.example_inputs import brief
-from ..model.provenance import NOT_THEIRS
+from ..model.provenance import PACKAGES
 from ..model.recorded import recorded
 from ..recording.answers import PLACES, told, type_name
 
@@ -280,7 +280,7 @@ class MetaProxy(fx.Proxy):
         return self._text(str) if self._is_theirs() else super().__str__()
 
     def _is_theirs(self) -> bool:
-        return VALUE in self.node.meta and not sys._getframe(2).f_code.co_filename.startswith(NOT_THEIRS)
+        return VALUE in self.node.meta and not sys._getframe(2).f_code.co_filename.startswith(PACKAGES)
 
     def _text(self, convert: Callable[[Any], str], *, formatted: bool = False) -> str:
         if leaf_tensors(self.node.meta[VALUE]):
