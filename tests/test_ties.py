@@ -46,6 +46,8 @@ DECIDE: dict[str, Callable[[Tensor], Tensor]] = {
     "whole": lambda h: h + ((h - _low(h)) / (_high(h) - _low(h))).long(),
     "truth": lambda h: h * (h - _high(h)).bool(),
     "sign": lambda h: h + (h - _high(h)).sign(),
+    "pairs": lambda h: h * (h[:, :, None] > h[:, None]).any(2),
+    "rank": lambda h: h * (h[:, :, None] - h[:, None] >= 0).double().amax(1),
 }
 
 
@@ -57,7 +59,7 @@ def _inputs() -> Tensor:
 @pytest.mark.parametrize("name", DECIDE)
 def test_channels_that_are_compared_with_the_largest_stay(name: str, output: Literal["graph", "module"]) -> None:
     teacher = randomise(Net(DECIDE[name])).double()
-    with pytest.raises(fxgrow.PlanError, match="to which replicas are equal up to rounding only"):
+    with pytest.raises(fxgrow.PlanError, match="replicas are equal up to rounding only"):
         fxgrow.grow(teacher, {"a": 2.0}, _inputs(), output=output)
     student = fxgrow.grow(teacher, 2.0, _inputs(), method="even", output=output)
     assert student.get_parameter("b.weight").shape == (24, 8)

@@ -19,6 +19,7 @@ from ..model.example_inputs import ModelInputs, inputs_hint
 from ..model.kept_state import attributes_of, counts, is_same, who_keeps
 from ..model.provenance import NOT_THEIRS, in_package
 from ..model.tree import MODES, Mode
+from ..model.walk import modules
 from .answers import GRADIENTS, Answers
 from .failures import Shared, failures_noted
 from .recall import Recall
@@ -70,7 +71,7 @@ def record(
     """
     root = clone_to_run(model, real=inputs.real)
     _switch(root, mode)
-    before, kinds = attributes_of(root), _dtypes(root)
+    before, kinds = attributes_of(root), _kinds(root)
     run, answers = _record_once(root, mode, inputs, theirs, recall=recall)
     if answers.hooks:
         raise TraceError(f"{type(model).__name__} registers a hook on a gradient (at {answers.hooks[0]})")
@@ -81,15 +82,16 @@ def record(
         second = {} if again else attributes_of(root)
         state = [key for key in changed if again or counts(first[key], second.get(key))]
         run = replace(run, stateful=frozenset(who_keeps(root, path, key) for path, key in state))
-    if _dtypes(root) != kinds:  # as after `self.layer.float()(x)`
+    if _kinds(root) != kinds:  # as after `self.layer.float()(x)` or `self.norm.eval()(x)`
         run = replace(run, stateful=run.stateful | {""})
     for question, line in answers.asked.items():
         _check_answer(model, mode, inputs, run, question, line, recall)
     return run
 
 
-def _dtypes(root: nn.Module) -> dict[str, torch.dtype]:
-    return {name: tensor.dtype for name, tensor in named_tensors(root).items()}
+def _kinds(root: nn.Module) -> tuple[dict[str, torch.dtype], list[bool]]:
+    """The dtypes of the tensors and the modes of the modules, which a call in a graph would not change."""
+    return {name: t.dtype for name, t in named_tensors(root).items()}, [m.training for m in modules(root)]
 
 
 def _switch(root: nn.Module, mode: Mode) -> None:
