@@ -264,15 +264,6 @@ class _Converts(nn.Module):
         return self.c(self.b.float()(self.a(x).float()).to(x.dtype))
 
 
-@pytest.mark.parametrize("output", ["graph", "module"])
-def test_a_model_that_converts_its_own_layer_still_does(output: Literal["graph", "module"]) -> None:
-    teacher, x = randomise(_Converts()).double(), torch.randn(4, 6, dtype=torch.float64)
-    student = fxgrow.grow(teacher, 2.0, x, output=output)
-    assert student.get_parameter("b.weight").shape == (16, 16)
-    assert_exact(teacher, student, x, 1e-5)
-    assert student.get_parameter("b.weight").dtype == teacher.get_parameter("b.weight").dtype == torch.float32
-
-
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
 @pytest.mark.parametrize("output", ["graph", "module"])
 def test_what_is_rounded_to_eight_bits_grows_by_replicas(

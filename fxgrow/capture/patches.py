@@ -18,10 +18,13 @@ from ..base.replacing import replaced
 from ..base.torch_private import pytree
 from ..errors import TraceError
 from ..model.copies import COMMON, named_tensors
+from ..model.layer_kinds import is_layer
 from ..model.provenance import NOT_THEIRS
 from ..recording.contents import original
 from .proxy import VALUE, MetaProxy
 
+_HOOKS = ("register_forward_hook", "register_forward_pre_hook")
+_NOTHING = object()
 _FACTORIES = (
     "arange", "as_tensor", "empty", "eye", "full", "linspace", "logspace", "ones", "rand", "randint", "randn",
     "randperm", "scalar_tensor", "tensor", "tril_indices", "triu_indices", "zeros",
@@ -83,6 +86,11 @@ def draws_privately(module: nn.Module) -> bool:
     return any(isinstance(value, kinds) for value in vars(module).values() if type(value) not in COMMON)
 
 
+def has_extra_state(module: nn.Module) -> bool:
+    """Whether a module has more state than its tensors."""
+    return type(module).get_extra_state is not nn.Module.get_extra_state
+
+
 def _python_random_state() -> tuple[Any, ...]:
     numpy = sys.modules.get("numpy")
     state = numpy.random.get_state() if numpy else ("", b"", 0)
@@ -100,6 +108,8 @@ def patched(tracer: fx.Tracer) -> Iterator[None]:
     """
     targets: list[tuple[Any, str, Any]] = [(builtins, "len", _length), (builtins, "isinstance", _is_instance)]
     targets += [(nn.Module, "training", property(functools.partial(_mode_of, tracer), _set_mode))]
+    targets += [(nn.Module, "__setattr__", _noting(tracer, nn.Module.__setattr__, _changes_layer))]
+    targets += [(nn.Module, name, _noting(tracer, getattr(nn.Module, name), lambda *_: True)) for name in _HOOKS]
     targets += [(torch, name, _recorded(tracer, original(getattr(torch, name)))) for name in _FACTORIES]
     targets += [(torch, name, _recorded(tracer, getattr(torch, name))) for name in ("finfo", "iinfo")]  # of a dtype
     targets += [(torch.autograd.Function, "apply", classmethod(_refuse_proxies))]
@@ -123,6 +133,20 @@ def _mode_of(tracer: Any, module: nn.Module) -> bool:
     if "training" not in module.__dict__:
         raise AttributeError("training")  # Python goes on to ask __getattr__
     return bool(module.__dict__["training"])
+
+
+def _noting(tracer: Any, base: Callable[..., Any], changes: Callable[..., bool]) -> Callable[..., Any]:
+    @functools.wraps(base)
+    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if changes(module, *args):
+            tracer.changed_layer()
+        return base(module, *args, **kwargs)
+
+    return call
+
+
+def _changes_layer(module: nn.Module, name: str, value: Any) -> bool:
+    return (name == "training" or is_layer(module)) and vars(module).get(name, _NOTHING) is not value
 
 
 def _set_mode(module: nn.Module, mode: bool) -> None:
