@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
@@ -90,6 +91,33 @@ def test_a_returned_text_of_a_size_is_that_of_the_inputs(forward: Forward, outpu
         assert same(student(other), teacher(other))
 
 
+def _as_number(m: nn.Module, x: Tensor) -> Any:
+    return _two(m, x)[1] * int(str(len(x)))
+
+
+def _searched(m: nn.Module, x: Tensor) -> Any:
+    return _two(m, x)[1] * str(tuple(x.shape)).count("2")
+
+
+def _looked_up(m: nn.Module, x: Tensor) -> Any:
+    return _two(m, x)[1] * {"2x3x6x6": 2.0}.get("x".join(map(str, x.shape)), 3.0)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("forward", [_as_number, _searched, _looked_up])
+def test_what_the_text_of_a_size_decides_is_decided_by_the_inputs(forward: Forward, output: str) -> None:
+    teacher = made(forward)
+    student = grown(teacher, output)
+    assert student is not None
+    assert same(student(example()), teacher(example()))
+    other = torch.cat([example(), example()])
+    if output == "graph":
+        with pytest.raises(fxgrow.GrowError, match="another path"):
+            student(other)
+    else:
+        assert same(student(other), teacher(other))
+
+
 def _of_dtype(m: nn.Module, x: Tensor) -> Any:
     return _two(m, x)[1], str(x.dtype), f"{x.dtype}", str(x.device), x.type()
 
@@ -123,13 +151,16 @@ def test_a_graph_keeps_to_the_dtype_whose_text_it_was_told(forward: Forward) -> 
 
 def _in_a_message(m: nn.Module, x: Tensor) -> Any:
     torch._assert(x.ndim == 4, f"expected a batch of images, not {x.shape} of {x.dtype}")
+    print("images", x.shape, x.dtype)  # noqa: T201 - as users do
+    logging.getLogger("net").warning("%s images of %s", x.shape[0], x.dtype)
     return {"out": _two(m, x)[1]}
 
 
-def test_a_message_binds_no_graph() -> None:
+def test_a_message_binds_no_graph(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     teacher = made(_in_a_message)
     student = grown(teacher, "graph")
     assert student is not None
+    assert "Proxy" not in capsys.readouterr().out + caplog.text
     other = torch.cat([example(), example()])
     assert same(student(other), teacher(other))
     assert student.float()(example().float())["out"].dtype == torch.float32

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import builtins
 import functools
+import logging
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..base.isolation import flags_restored
-from ..base.replacing import replaced
+from ..base.replacing import Target, replaced
 from ..base.torch_private import pytree
 from ..errors import TraceError
 from ..model.copies import COMMON, named_tensors
@@ -23,6 +24,7 @@ from ..model.provenance import NOT_THEIRS
 from ..recording.contents import original
 from .proxy import VALUE, MetaProxy
 
+_SHOW = ((builtins, "print"), (logging.LogRecord, "getMessage"))
 _HOOKS = ("register_forward_hook", "register_forward_pre_hook")
 _NOTHING = object()
 _FACTORIES = (
@@ -101,20 +103,27 @@ def _python_random_state() -> tuple[Any, ...]:
 
 
 @contextmanager
-def patched(tracer: fx.Tracer) -> Iterator[None]:
+def patched(tracer: fx.Tracer, also: Iterable[Target] = ()) -> Iterator[None]:
     """`len`, `isinstance`, the factories of torch and autograd Functions see proxies while tracing.
 
-    And the tracer sees whether code asks for its mode.
+    And the tracer sees whether code asks for its mode, and what is replaced `also`.
     """
     targets: list[tuple[Any, str, Any]] = [(builtins, "len", _length), (builtins, "isinstance", _is_instance)]
     targets += [(nn.Module, "training", property(functools.partial(_mode_of, tracer), _set_mode))]
-    targets += [(nn.Module, "__setattr__", _noting(tracer, nn.Module.__setattr__, _changes_layer))]
-    targets += [(nn.Module, name, _noting(tracer, getattr(nn.Module, name), lambda *_: True)) for name in _HOOKS]
     targets += [(torch, name, _recorded(tracer, original(getattr(torch, name)))) for name in _FACTORIES]
     targets += [(torch, name, _recorded(tracer, getattr(torch, name))) for name in ("finfo", "iinfo")]  # of a dtype
     targets += [(torch.autograd.Function, "apply", classmethod(_refuse_proxies))]
-    with replaced(targets):
+    with replaced([*targets, *also]):
         yield
+
+
+def watching(tracer: Any) -> list[Target]:
+    """What tells a tracer that code changes a layer, or prints or logs."""
+    return [
+        *((owner, name, tracer.texts.shown(getattr(owner, name))) for owner, name in _SHOW),
+        (nn.Module, "__setattr__", _noting(tracer, nn.Module.__setattr__, _changes_layer)),
+        *((nn.Module, name, _noting(tracer, getattr(nn.Module, name), lambda *_: True)) for name in _HOOKS),
+    ]
 
 
 class unpatched:  # noqa: N801 - a context, as a function is

@@ -280,7 +280,9 @@ class MetaProxy(fx.Proxy):
         return self._text(str) if self._is_theirs() else super().__str__()
 
     def _is_theirs(self) -> bool:
-        return VALUE in self.node.meta and not sys._getframe(2).f_code.co_filename.startswith(PACKAGES)
+        tracer: Any = self.tracer
+        theirs = tracer.texts.showing or not sys._getframe(2).f_code.co_filename.startswith(PACKAGES)
+        return theirs and VALUE in self.node.meta
 
     def _text(self, convert: Callable[[Any], str], *, formatted: bool = False) -> str:
         if leaf_tensors(self.node.meta[VALUE]):

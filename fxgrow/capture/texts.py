@@ -1,13 +1,15 @@
 """Texts that a model's code makes of sizes and dtypes while it is traced.
 
-Most are messages that nobody reads (`torch._assert(ok, f"{x.shape}")`), which must not bind a graph to the example's
-sizes. Those that are part of the result are guarded: a graph returns them as they were for the example inputs.
+`str(x.shape)` decides something (it is a key, it is searched), so it is guarded, as the number itself would be, unless
+it is printed or logged. What is formatted is a message most of the time (`torch._assert(ok, f"{x.shape}")`), which
+must not bind a graph to the example's sizes. It is guarded where it is part of the result.
 """
 
 from __future__ import annotations
 
+import functools
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -22,13 +24,29 @@ class Texts:
 
     def __init__(self) -> None:
         self._told: list[tuple[MetaProxy, str, Any]] = []
+        self.showing = False
+
+    def shown(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that prints or logs, with which texts decide nothing."""
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            before, self.showing = self.showing, True
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.showing = before
+
+        return call
 
     def told(self, proxy: MetaProxy, text: str, value: Any, *, formatted: bool) -> None:
-        """Keep a text; `str(x.dtype)` decides something more often than it is shown, and is guarded at once."""
-        if isinstance(value, torch.dtype) and not formatted:
+        """Guard a text, or keep it in case that it is returned."""
+        if formatted or self.showing:
+            self._told.append((proxy, text, value))
+        elif not depends_on_numbers(proxy.node):
             _guard(proxy, value)
         else:
-            self._told.append((proxy, text, value))
+            raise TraceError("the code asks for the text of a number that was taken out of a tensor")
 
     def guard_returned(self, result: Any) -> None:
         """Guard what the texts of a result were made of.

@@ -45,6 +45,7 @@ from .patches import (
     nothing_lost_in_all,
     patched,
     unpatched,
+    watching,
 )
 from .positions import counts_dimensions
 from .probes import Probes
@@ -353,7 +354,8 @@ def symbolic_trace(
             if draws_privately(root):
                 raise TraceError("it holds a generator of random numbers of its own")
             answers, paths = Answers(root.__dict__.get(DEVICE), stand_in=tracer.device_of), list(named_modules(root))
-            with answering(answers, paths), nothing_lost_in_all(root, real=tape.real), patched(tracer):
+            also = watching(tracer)
+            with answering(answers, paths), nothing_lost_in_all(root, real=tape.real), patched(tracer, also):
                 graph = tracer.trace(root)
                 check_caught(tracer.caught, "")
                 check_unchanged(tracer.frozen)
