@@ -253,3 +253,27 @@ def test_a_graph_asks_for_the_limits_of_a_dtype_when_it_runs(lowest: Callable[[T
     plan = fxgrow.Plan.from_json(fxgrow.plan(fxgrow.widths(teacher, x), {"v": 12}).to_json())
     assert_exact(teacher, fxgrow.apply(plan, teacher), x, 1e-10)
     assert relative_error(run(teacher.float(), x.float()), run(student.float(), x.float())) < 1e-5
+
+
+class _Converts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.b.float()(self.a(x).float()).to(x.dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_what_is_rounded_to_eight_bits_grows_by_replicas(
+    dtype: torch.dtype, output: Literal["graph", "module"]
+) -> None:
+    class Rounded(_Converts):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.c(self.b(self.a(x).to(dtype).to(x.dtype)))
+
+    teacher, x = randomise(Rounded()).double(), torch.randn(4, 6, dtype=torch.float64)
+    student = fxgrow.grow(teacher, 2.0, x, output=output)
+    assert student.get_parameter("a.weight").shape[0] == 16
+    assert_exact(teacher, student, x, 1e-10)

@@ -69,8 +69,30 @@ def _in_a_function(m: nn.Module, x: Tensor) -> Tensor:
     return m.b(attempt(lambda h: F.avg_pool2d(h, 5), m.a(x)))
 
 
+_MADE: dict[str, Any] = {}
+exec(  # code without a source, as that of a shell and of tools that generate it
+    """
+def caught(pool, h):
+    try:
+        return pool(h, 5)
+    except RuntimeError:
+        return h * 3
+
+def entered(pool, h, context):
+    with context:
+        return pool(h, 2)
+""",
+    _MADE,
+)
+
+
+def _without_source(m: nn.Module, x: Tensor) -> Tensor:
+    result: Tensor = m.b(_MADE["caught"](F.avg_pool2d, m.a(x)))
+    return result
+
+
 @pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("forward", [_caught, _asked, _suppressed, _left, _in_a_function])
+@pytest.mark.parametrize("forward", [_caught, _asked, _suppressed, _left, _in_a_function, _without_source])
 def test_code_that_catches_an_error_goes_on_in_the_student(forward: Forward, output: Any) -> None:
     teacher = made(forward)
     student = fxgrow.grow(teacher, {"a": 16}, example(), output=output)
@@ -119,7 +141,12 @@ def _looks_up(m: nn.Module, x: Tensor) -> Tensor:
     return m.b(y)
 
 
-@pytest.mark.parametrize("forward", [_imports, _looks_up])
+def _enters_without_source(m: nn.Module, x: Tensor) -> Tensor:
+    result: Tensor = m.b(_MADE["entered"](F.avg_pool2d, m.a(x), contextlib.nullcontext()))
+    return result
+
+
+@pytest.mark.parametrize("forward", [_imports, _looks_up, _enters_without_source])
 def test_code_that_catches_what_no_size_raises_is_traced(forward: Forward) -> None:
     student = fxgrow.grow(made(forward), {"a": 16}, example())
     assert any(node.target == "a" for node in student.graph.nodes)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import statistics
 import threading
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -471,3 +473,22 @@ def test_nested_tensors_are_refused(layout: torch.layout) -> None:
     x = torch.nested.nested_tensor([torch.rand(3, 4), torch.rand(5, 4)], layout=layout)
     with pytest.raises(fxgrow.GrowError):
         fxgrow.grow(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), 2.0, x)
+
+
+class StatesItsSize(nn.Module):
+    """Uses a size that it states as Python's own modules take numbers: they make others of the same class of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.size, self.parts = nn.Linear(6, 8), nn.Linear(8, 3), 8, 5
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = statistics.mean([self.parts, 2]) + type(self.parts)(3) + Fraction(self.parts, 3) + int(str(self.parts))
+        return self.b(self.a(x).view(-1, self.size).relu()) * float(scale)
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_an_attribute_is_a_number_like_others_for_pythons_modules(output: Any) -> None:
+    teacher, x = StatesItsSize().double(), torch.randn(4, 6, dtype=torch.float64)
+    student = fxgrow.grow(teacher, {"a": 16}, x, output=output)
+    torch.testing.assert_close(student(x), teacher(x))

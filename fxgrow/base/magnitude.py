@@ -30,3 +30,18 @@ def is_narrower(dtype: torch.dtype, than: torch.dtype) -> bool:
     if not (dtype.is_floating_point and than.is_floating_point):
         return False
     return torch.finfo(dtype).max < min(torch.finfo(than).max, torch.finfo(torch.bfloat16).max)
+
+
+def holds(dtype: torch.dtype, before: torch.dtype) -> bool:
+    """Whether each number of one dtype is one of another, of real numbers."""
+    if dtype == before or not dtype.is_floating_point:
+        return dtype == before and dtype.is_floating_point
+    if dtype.itemsize == 1 or (before.is_floating_point and before.itemsize == 1):  # torch does not promote float8
+        return dtype.itemsize > 2 and before.itemsize == 1
+    return torch.promote_types(before, dtype) == dtype
+
+
+def is_rounded(dtypes: tuple[torch.dtype, ...]) -> bool:
+    """Whether real numbers are written into a tensor of whole numbers, which code uses as positions."""
+    whole = bool(dtypes) and not dtypes[0].is_floating_point and not dtypes[0].is_complex and dtypes[0] != torch.bool
+    return whole and any(dtype.is_floating_point for dtype in dtypes[1:])

@@ -27,6 +27,10 @@ class AttributeInt(int):
 
     source: Source
 
+    def __new__(cls, *value: Any) -> Any:
+        """A plain integer: what code makes by `type(n)(3)`, as `statistics.mean` does, has no source."""
+        return int(*value)
+
     @property
     def is_single(self) -> bool:
         """Whether it is a number of heads, of which there is one."""
@@ -35,7 +39,7 @@ class AttributeInt(int):
     @classmethod
     def of(cls, value: int, source: Source) -> AttributeInt:
         """The same integer with a source."""
-        stated = cls(value)
+        stated: AttributeInt = int.__new__(cls, value)
         stated.source = source
         return stated
 

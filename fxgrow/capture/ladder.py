@@ -41,12 +41,13 @@ from ..recording.operators import draws
 from ..recording.recall import Recall
 from ..recording.run import ModelRun, TapedRun
 from ..recording.tape import Tape
+from .attempt import Attempt
 from .attribute_ints import remembered
 from .notes import NUMBERS, UNSEEN, notes_of
 from .patches import DrawnError
 from .proxy import VALUE
 from .traced import Traced, any_code
-from .tracer import Attempt, symbolic_trace
+from .tracer import symbolic_trace
 
 ROUNDS = 12  # of tracing with more leaves; after that the whole model is one call
 
@@ -214,15 +215,19 @@ class _Draft:
             trees: dict[Mode, nn.Module] = {}
             new_leaves: dict[str, str] = {}
             same: dict[Mode, bool] = {}
+            changing = False
             for mode in self.tapes:
                 trees[mode], attempt, same[mode] = self._symbolic(mode, leaves)
                 graphs[mode] = attempt.graph
                 new_leaves.update(attempt.new_leaves)
+                changing |= attempt.layers_change
                 if same[mode] and self._serves_both_modes(attempt, trees[mode]):
                     break
             if not new_leaves:
                 traced = self._assembled(graphs, trees, leaves)
-                if traced.constants or not all(same.values()):  # a constant may be written to, run after run
+                if (
+                    traced.constants or changing or not all(same.values())
+                ):  # a constant may be written to, run after run
                     new_leaves = self._differences(traced)
             if not new_leaves:
                 return traced
@@ -255,7 +260,7 @@ class _Draft:
         with remembered(tree), same_randomness():
             attempt = symbolic_trace(tree, run.arguments, given, run.tape, leaves, find_draws=find_draws)
         _keep_places(attempt.graph, tree, mode)
-        return tree, attempt, not attempt.new_leaves and run.digests(attempt.result) == self.tapes[mode].result
+        return tree, attempt, not attempt.new_leaves and run.is_alike(attempt.result, self.tapes[mode])
 
     def _serves_both_modes(self, attempt: Attempt, tree: nn.Module) -> bool:
         """Whether tracing in the other mode would give the same graph.

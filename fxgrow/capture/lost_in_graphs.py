@@ -7,8 +7,10 @@ that a guard could keep. So a module whose code does that stays a call.
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import linecache
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from types import CodeType, FrameType
@@ -16,7 +18,7 @@ from typing import Any
 
 from ..base.scalars import plain
 from ..errors import TraceError
-from ..model.provenance import NOT_THEIRS, in_package
+from ..model.provenance import PACKAGES, in_package
 
 Lines = tuple[tuple[int, int], ...]  # first and last line of each block
 
@@ -28,6 +30,7 @@ _OTHERS = frozenset((
 
 
 _TRIES = (ast.Try, ast.TryStar) if hasattr(ast, "TryStar") else (ast.Try,)
+_MATCHES = {"CHECK_EXC_MATCH", "CHECK_EG_MATCH", "JUMP_IF_NOT_EXC_MATCH"}  # in the byte code of a handler
 _LEAVING = (ast.Return, ast.Break, ast.Continue)  # in a `finally`, where they drop the error
 
 
@@ -59,9 +62,9 @@ class Caught:
                 return ("", line) if line else None
             if code is self._call and line:
                 return str(frame.f_locals["path"]), line
-            if not line and not code.co_filename.startswith(NOT_THEIRS):
+            if not line and not code.co_filename.startswith(PACKAGES):
                 if code not in self._lines:
-                    self._lines[code] = _caught_in(code.co_filename)
+                    self._lines[code] = _caught_in(code)
                 if any(first <= frame.f_lineno <= last for first, last in self._lines[code]):
                     line = f"{in_package(code.co_filename)}:{frame.f_lineno}"
             frame = frame.f_back
@@ -112,19 +115,27 @@ def check_result(result: Any) -> Any:
     return result
 
 
-def _caught_in(file: str) -> Lines:
-    return _blocks("".join(linecache.getlines(file)))
+def _caught_in(code: CodeType) -> Lines:
+    """The lines of a function whose errors it may catch; all of them where no source tells which (`exec`)."""
+    blocks = _blocks("".join(linecache.getlines(code.co_filename)))
+    if blocks is not None:
+        return blocks
+    steps = {step.opname for step in dis.get_instructions(code)}
+    catches = steps & _MATCHES or ("POP_EXCEPT" in steps and "WITH_EXCEPT_START" not in steps)
+    return ((0, sys.maxsize),) if catches else ()
 
 
 @functools.lru_cache(maxsize=64)
-def _blocks(source: str) -> Lines:
-    """The lines of a source file whose errors the code may catch."""
+def _blocks(source: str) -> Lines | None:
+    """The lines of a source file whose errors the code may catch; None: there is no source."""
+    if not source:
+        return None
     if not any(word in source for word in ("except", "suppress", "finally")):
         return ()
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):  # a cell of a notebook with a command in it
-        return ()
+        return None
     bodies = [body for node in ast.walk(tree) for body in _caught_bodies(node)]
     return tuple([(body[0].lineno, body[-1].end_lineno or body[-1].lineno) for body in bodies])
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import builtins
 import functools
+import logging
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,14 +15,18 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..base.isolation import flags_restored
-from ..base.replacing import replaced
+from ..base.replacing import Target, replaced
 from ..base.torch_private import pytree
 from ..errors import TraceError
 from ..model.copies import COMMON, named_tensors
+from ..model.layer_kinds import is_layer
 from ..model.provenance import NOT_THEIRS
 from ..recording.contents import original
 from .proxy import VALUE, MetaProxy
 
+_SHOW = ((builtins, "print"), (logging.LogRecord, "getMessage"))
+_HOOKS = ("register_forward_hook", "register_forward_pre_hook")
+_NOTHING = object()
 _FACTORIES = (
     "arange", "as_tensor", "empty", "eye", "full", "linspace", "logspace", "ones", "rand", "randint", "randn",
     "randperm", "scalar_tensor", "tensor", "tril_indices", "triu_indices", "zeros",
@@ -83,6 +88,11 @@ def draws_privately(module: nn.Module) -> bool:
     return any(isinstance(value, kinds) for value in vars(module).values() if type(value) not in COMMON)
 
 
+def has_extra_state(module: nn.Module) -> bool:
+    """Whether a module has more state than its tensors."""
+    return type(module).get_extra_state is not nn.Module.get_extra_state
+
+
 def _python_random_state() -> tuple[Any, ...]:
     numpy = sys.modules.get("numpy")
     state = numpy.random.get_state() if numpy else ("", b"", 0)
@@ -93,18 +103,27 @@ def _python_random_state() -> tuple[Any, ...]:
 
 
 @contextmanager
-def patched(tracer: fx.Tracer) -> Iterator[None]:
+def patched(tracer: fx.Tracer, also: Iterable[Target] = ()) -> Iterator[None]:
     """`len`, `isinstance`, the factories of torch and autograd Functions see proxies while tracing.
 
-    And the tracer sees whether code asks for its mode.
+    And the tracer sees whether code asks for its mode, and what is replaced `also`.
     """
     targets: list[tuple[Any, str, Any]] = [(builtins, "len", _length), (builtins, "isinstance", _is_instance)]
     targets += [(nn.Module, "training", property(functools.partial(_mode_of, tracer), _set_mode))]
     targets += [(torch, name, _recorded(original(getattr(torch, name)))) for name in _FACTORIES]
     targets += [(torch, name, _recorded(getattr(torch, name))) for name in ("finfo", "iinfo")]  # of a dtype
     targets += [(torch.autograd.Function, "apply", classmethod(_refuse_proxies))]
-    with replaced(targets):
+    with replaced([*targets, *also]):
         yield
+
+
+def watching(tracer: Any) -> list[Target]:
+    """What tells a tracer that code changes a layer, or prints or logs."""
+    return [
+        *((owner, name, tracer.texts.shown(getattr(owner, name))) for owner, name in _SHOW),
+        (nn.Module, "__setattr__", _noting(tracer, nn.Module.__setattr__, _changes_layer)),
+        *((nn.Module, name, _noting(tracer, getattr(nn.Module, name), lambda *_: True)) for name in _HOOKS),
+    ]
 
 
 class unpatched:  # noqa: N801 - a context, as a function is
@@ -123,6 +142,20 @@ def _mode_of(tracer: Any, module: nn.Module) -> bool:
     if "training" not in module.__dict__:
         raise AttributeError("training")  # Python goes on to ask __getattr__
     return bool(module.__dict__["training"])
+
+
+def _noting(tracer: Any, base: Callable[..., Any], changes: Callable[..., bool]) -> Callable[..., Any]:
+    @functools.wraps(base)
+    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if changes(module, *args):
+            tracer.changed_layer()
+        return base(module, *args, **kwargs)
+
+    return call
+
+
+def _changes_layer(module: nn.Module, name: str, value: Any) -> bool:
+    return (name == "training" or is_layer(module)) and vars(module).get(name, _NOTHING) is not value
 
 
 def _set_mode(module: nn.Module, mode: bool) -> None:

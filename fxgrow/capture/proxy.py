@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, fx
 from torch.fx.proxy import Attribute
 
-from ..base.structures import mapped
+from ..base.structures import leaf_tensors, mapped
 from ..base.torch_private import pytree
 from ..base.wording import a_type, with_article
 from ..errors import GrowError, TraceError
 from ..model.example_inputs import brief
-from ..model.provenance import NOT_THEIRS
+from ..model.provenance import PACKAGES
 from ..model.recorded import recorded
 from ..recording.answers import PLACES, told, type_name
 
@@ -271,15 +271,26 @@ class MetaProxy(fx.Proxy):
         return (self // other, self % other)
 
     def __format__(self, spec: str) -> str:
-        value = self.node.meta[VALUE]
-        return self._text() if isinstance(value, Tensor) else format(value, spec)
+        return self._text(lambda value: format(value, spec), formatted=True)
 
     def __repr__(self) -> str:
-        theirs = not sys._getframe(1).f_code.co_filename.startswith(NOT_THEIRS)
-        return self._text() if theirs and isinstance(self.node.meta.get(VALUE), Tensor) else super().__repr__()
+        return self._text(repr) if self._is_theirs() else super().__repr__()
 
-    def _text(self) -> str:
-        raise TraceError("the code asks for the text of a tensor, which is its numbers")
+    def __str__(self) -> str:
+        return self._text(str) if self._is_theirs() else super().__str__()
+
+    def _is_theirs(self) -> bool:
+        tracer: Any = self.tracer
+        theirs = tracer.texts.showing or not sys._getframe(2).f_code.co_filename.startswith(PACKAGES)
+        return theirs and VALUE in self.node.meta
+
+    def _text(self, convert: Callable[[Any], str], *, formatted: bool = False) -> str:
+        if leaf_tensors(self.node.meta[VALUE]):
+            raise TraceError("the code asks for the text of a tensor, which is its numbers")
+        value = self.node.meta[VALUE]
+        text = convert(value)
+        self.tracer.texts.told(self, text, value, formatted=formatted)  # type: ignore[attr-defined]
+        return text
 
     def answer(self, convert: Callable[[Any], Any]) -> Any:
         """The plain value, with a guard beside it.
@@ -308,9 +319,10 @@ class MetaProxy(fx.Proxy):
 
 
 def _type_of(proxy: MetaProxy, *args: Any, **kwargs: Any) -> Any:
-    """`Tensor.type`: the name of its type, or a cast."""
+    """`Tensor.type`: the name of its type, which a cast would change, or a cast."""
     if args or kwargs:
         return proxy.tracer.create_proxy("call_method", "type", (proxy, *args), kwargs)
+    bool(proxy.dtype == proxy.node.meta[VALUE].dtype)
     return type_name(proxy.node.meta[VALUE])
 
 

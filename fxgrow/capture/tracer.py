@@ -13,7 +13,7 @@ import operator
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,23 @@ from ..recording.answers import PLACES, Answers, answering, told
 from ..recording.model_run import explain
 from ..recording.runner import thawed
 from ..recording.tape import Tape
+from .attempt import Attempt
 from .lost_in_graphs import Caught, check_caught, check_result, check_unchanged
-from .patches import FROZEN, DrawnError, draws_privately, nothing_lost, nothing_lost_in_all, patched, unpatched
+from .patches import (
+    FROZEN,
+    DrawnError,
+    draws_privately,
+    has_extra_state,
+    nothing_lost,
+    nothing_lost_in_all,
+    patched,
+    unpatched,
+    watching,
+)
 from .positions import counts_dimensions
 from .probes import Probes
 from .proxy import ARGUMENTS, VALUE, MetaProxy, guard, guard_form, guards, is_symbolic, kinds_asked, or_default
+from .texts import Texts
 
 STALE = "a cache outside the model holds what an earlier attempt to trace put there"
 
@@ -78,6 +90,7 @@ class Tracer(fx.Tracer):
         self._made: dict[int, tuple[fx.Node, int | None]] = {}
         self._answered: dict[fx.Node, None] = {}
         self.probes = Probes(self.answered)
+        self.texts = Texts()
         self._context = _context()
         self._computing = False
         self._in_forward = False
@@ -89,6 +102,7 @@ class Tracer(fx.Tracer):
         self.finished = False  # its proxies may live on in a cache of the user's code
         self.form_matters = False  # whether the code asks how many dimensions a tensor has
         self.mode_matters = False  # whether it asks for the mode that it is in
+        self.layers_change = False  # whether it changes layers, or the mode of modules
 
     def close(self) -> None:
         """Let go of the values of a finished trace: functions of `fx.Tracer` that call themselves hold the tracer."""
@@ -170,6 +184,10 @@ class Tracer(fx.Tracer):
         memory = {storage_of(t): name for name, t in named.items()}
         name = names.get(id(tensor)) or memory.get(storage_of(tensor)) or next(iter(names.values()))
         return self.create_proxy("get_attr", name, (), {}).device
+
+    def changed_layer(self) -> None:
+        """Some code changes a module beside its tensors, which a call of it in the graph would not see."""
+        self.layers_change |= not self._computing
 
     def asked_for_mode(self) -> None:
         """Some code reads `training` of a module; what a call in the graph runs may."""
@@ -254,7 +272,9 @@ class Tracer(fx.Tracer):
         def forward() -> Any:
             self._in_forward = True
             self._drawn = torch.get_rng_state() if self.tape.real else None
-            return check_result(root.forward(*args, **kwargs))
+            result = check_result(root.forward(*args, **kwargs))
+            self.texts.guard_returned(result)
+            return result
 
         self._caught.root = forward.__code__
         return forward, []
@@ -267,7 +287,7 @@ class Tracer(fx.Tracer):
             module_qualified_name in self.forced
             or super().is_leaf_module(m, module_qualified_name)
             or id(m) in self._hooked
-            or _has_extra_state(m)
+            or has_extra_state(m)
             or draws_privately(m)
         )
 
@@ -312,23 +332,6 @@ class Tracer(fx.Tracer):
         return next(iter(reversed(self.graph.nodes)), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What came of an attempt to trace.
-
-    Attributes:
-        graph: The graph. If there are new leaves, it is not used.
-        new_leaves: The modules that have to stay calls, by path, and why. Trace a fresh copy with these leaves.
-        result: What the graph returned on the example inputs.
-        mode_matters: Whether the code that became the graph asks for its mode.
-    """
-
-    graph: fx.Graph
-    new_leaves: Mapping[str, str]
-    result: Any = None
-    mode_matters: bool = True
-
-
 def symbolic_trace(
     root: nn.Module,
     arguments: Mapping[str, Any],
@@ -351,7 +354,8 @@ def symbolic_trace(
             if draws_privately(root):
                 raise TraceError("it holds a generator of random numbers of its own")
             answers, paths = Answers(root.__dict__.get(DEVICE), stand_in=tracer.device_of), list(named_modules(root))
-            with answering(answers, paths), nothing_lost_in_all(root, real=tape.real), patched(tracer):
+            also = watching(tracer)
+            with answering(answers, paths), nothing_lost_in_all(root, real=tape.real), patched(tracer, also):
                 graph = tracer.trace(root)
                 check_caught(tracer.caught, "")
                 check_unchanged(tracer.frozen)
@@ -376,16 +380,12 @@ def symbolic_trace(
             graph.erase_node(node)
     graph.lint()
     check_arguments(root, graph)
-    return Attempt(graph, tracer.new_leaves, result, tracer.mode_matters)
+    return Attempt(graph, tracer.new_leaves, result, tracer.mode_matters, tracer.layers_change)
 
 
 def _is_plain(node: fx.Node) -> bool:
     """Whether a node reads a size only; it is removable where it has no users."""
     return node.target in (getattr, operator.getitem) and not isinstance(node.meta[VALUE], Tensor)
-
-
-def _has_extra_state(module: nn.Module) -> bool:
-    return type(module).get_extra_state is not nn.Module.get_extra_state
 
 
 _grad, _autocast = torch.is_grad_enabled, torch.is_autocast_enabled  # not what `answering` puts in their places

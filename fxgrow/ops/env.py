@@ -63,6 +63,8 @@ class Value:
         sums: What it is a sum over. A division by the number of terms makes that a mean; in any other use, it stays.
         scaled: With an origin: its entries may be multiples of those of the origin.
         rows: What it is of the rows of a parameter, which is not its origin then.
+        extreme: The dimensions that it is the largest or smallest entry over.
+        tied: Such dimensions, where it was set against other activations, as in `x - x.amax(1)`.
     """
 
     layouts: tuple[Layout, ...]
@@ -78,6 +80,8 @@ class Value:
     sums: tuple[Layout, ...] = ()
     scaled: bool = False
     rows: Rows | None = None
+    extreme: tuple[Layout, ...] = ()
+    tied: tuple[Layout, ...] = ()
 
     @property
     def source(self) -> str:
@@ -105,6 +109,8 @@ class Value:
             length=self.length,
             scaled=self.scaled,
             rows=self.rows,
+            extreme=self.extreme,
+            tied=self.tied,
         )
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from ..base.magnitude import far_from_zero
+from ..layouts.layout import Layout, atoms
 from ..layouts.unify import size
 from .env import Env, Value
 
@@ -124,3 +127,50 @@ def is_divisor(number: Any) -> bool:
     if isinstance(number, Value):
         return number.away
     return isinstance(number, int | float) and not math.isnan(number) and number != 0
+
+
+# What decides by whether a channel is the largest one: `x == x.amax(1, keepdim=True)`. The teacher's largest channel is
+# equal to the maximum to the last bit. Of its replicas in a student one is, and the others only up to rounding: a
+# matrix product may add up equal rows in another order.
+_DECIDES = frozenset((
+    "eq", "ne", "ge", "gt", "le", "lt", "floor", "ceil", "trunc", "frac", "sign", "sgn", "heaviside", "floor_divide",
+    "remainder", "fmod",
+))  # fmt: skip
+TIED = "compares channels with the largest or smallest of them, to which replicas are equal up to rounding only"
+PAIRED = "compares channels of one width with each other, of which replicas are equal up to rounding only"
+
+
+def with_ties(env: Env, given: Sequence[Value], out: Value) -> Value:
+    """The result of an elementwise operator with what it has of maxima over channels; pinned if it decides by them."""
+    if env.name.rstrip("_") in _DECIDES:
+        _keep(env, _paired(out), PAIRED)
+    if not any(v.extreme or v.tied for v in given):
+        return out
+    alone = len([v for v in given if not v.constant]) == 1
+    extreme = tuple(dict.fromkeys(layout for v in given for layout in v.extreme))
+    tied = tuple(dict.fromkeys((*(layout for v in given for layout in v.tied), *(() if alone else extreme))))
+    name = env.name.rstrip("_")
+    if name in _DECIDES:
+        _keep(env, tied, TIED)
+        return out
+    if name == "round":  # to the nearest, from which rounding errors are far
+        return out
+    return replace(out, extreme=extreme if alone else (), tied=tied)
+
+
+def keep_cut_off(env: Env, x: Value, dtype: torch.dtype | None) -> None:
+    """Pin what decides by a cast to whole numbers or truth values, which cuts off what rounding changes."""
+    if dtype is not None and not dtype.is_floating_point and not dtype.is_complex:
+        _keep(env, x.tied, TIED)
+        _keep(env, _paired(x), PAIRED)
+
+
+def _paired(x: Value) -> list[Layout]:
+    """The dimensions of a tensor with an entry for each pair of channels of one width."""
+    counts = Counter(atom for layout in x.layouts for atom in set(atoms(layout)))
+    return [layout for layout in x.layouts if any(counts[atom] > 1 for atom in atoms(layout))]
+
+
+def _keep(env: Env, layouts: Sequence[Layout], why: str) -> None:
+    for layout in layouts:
+        env.keep(layout, why)

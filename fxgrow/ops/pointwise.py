@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..base.magnitude import is_narrower
+from ..base.magnitude import holds, is_narrower, is_rounded
 from ..layouts.layout import is_fixed, product
 from .env import GIVEN, LARGE, PARTIAL, POSITIONS, Env, Outcome, Value, broadcast, less_mean, tensors
 from .functions import (
@@ -26,6 +26,8 @@ from .functions import (
     is_total_away,
     is_zero_at_zero,
     is_zero_at_zero_alone,
+    keep_cut_off,
+    with_ties,
 )
 from .registry import Exactness, Sample, rule
 
@@ -63,11 +65,13 @@ def _on_hidden(function: Callable[[Tensor], Tensor]) -> Sample:
         _on_hidden(lambda x: aten.floor_divide.Scalar(x, 2) + torch.floor_divide(x, 1 + x * x)),
         _on_hidden(lambda x: aten.floor_divide_.Scalar(x.clone(), 2).floor_divide_(1 + x * x)),
         _on_hidden(lambda x: torch.polar(x, x.tanh()).real),
+        _on_hidden(lambda x: x * (x.amax(1, keepdim=True) > 0) + (x - x.amax(1, keepdim=True)).exp()),
+        Sample(lambda: lambda x: x * (x == x.amax(1, keepdim=True)), grows=False),
     ],
     exact=Exactness(
         any="every dimension",
         replicas="the same, for functions without a finite value or slope for some inputs: log, sqrt, exp, a fraction",
-        pinned="a dimension of size 1 that is broadcast",
+        pinned="a dimension of size 1 that is broadcast; channels that are compared with the largest of them",
     ),
 )
 def pointwise(env: Env, *args: Any, **kwargs: Any) -> Outcome:
@@ -83,7 +87,7 @@ def pointwise(env: Env, *args: Any, **kwargs: Any) -> Outcome:
         nonnegative=is_nonnegative(env, args, kwargs),
         length=given[0].length if env.name in ("sqrt", "sqrt_") and given else None,
     )
-    return _from_zero(env, args, given, out)
+    return with_ties(env, given, _from_zero(env, args, given, out))
 
 
 def _from_zero(env: Env, args: tuple[Any, ...], given: list[Value], out: Value) -> Value:
@@ -210,7 +214,8 @@ def multiply(env: Env, x: Value, factor: Any) -> Outcome:
     out = Value(broadcast(env, given), nonnegative=is_nonnegative(env, (x, factor)))
     if not isinstance(factor, Value):
         return _scaled(env, x, None, out) or replace(out, length=x.length if factor else None)
-    return _from_zero(env, (x, factor), given, _scaled(env, x, factor, out) or _scaled(env, factor, x, out) or out)
+    out = _scaled(env, x, factor, out) or _scaled(env, factor, x, out) or out
+    return with_ties(env, given, _from_zero(env, (x, factor), given, out))
 
 
 @rule(
@@ -242,7 +247,7 @@ def divide(env: Env, x: Value, divisor: Any) -> Outcome:
     out = Value(broadcast(env, tensors((x, divisor))))
     if not isinstance(divisor, Value):
         return _scaled(env, x, None, out) or replace(out, length=x.length if divisor else None)
-    return _scaled(env, x, divisor, out) or out
+    return with_ties(env, [x, divisor], _scaled(env, x, divisor, out) or out)
 
 
 @rule(
@@ -323,12 +328,6 @@ def assign(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     return x.layouts
 
 
-def is_rounded(dtypes: tuple[torch.dtype, ...]) -> bool:
-    """Whether real numbers are written into a tensor of whole numbers, which code uses as positions."""
-    whole = bool(dtypes) and not dtypes[0].is_floating_point and not dtypes[0].is_complex and dtypes[0] != torch.bool
-    return whole and any(dtype.is_floating_point for dtype in dtypes[1:])
-
-
 @rule(
     aten.log_sigmoid_forward,
     samples=[_on_hidden(F.logsigmoid)],
@@ -390,9 +389,10 @@ def cast(env: Env, x: Value, *args: Any, dtype: torch.dtype | None = None, **kwa
     before = env.dtypes[0]
     if dtype is not None and is_rounded((dtype, before)):
         _replicas_only(env, [x], POSITIONS)
-    if dtype is None or (dtype.is_floating_point and torch.promote_types(before, dtype) == dtype):
+    if dtype is None or holds(dtype, before):
         return x.derived(x.layouts, x.dims)
     env.rounds()
+    keep_cut_off(env, x, dtype)
     if is_narrower(dtype, before) and not x.origin:
         _replicas_only(env, [x], LARGE)
     return x.layouts

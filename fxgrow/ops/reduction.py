@@ -173,7 +173,7 @@ def extreme(env: Env, x: Value, dim: Any = None, keepdim: bool = False, **kwargs
         else:
             env.replicas_only(x.layouts[d], "a maximum over channels")
     out = left(x, gone, keepdim)
-    return _length(x, out) if of_weight else out
+    return _length(x, out) if of_weight else Value(out, extreme=tuple(x.layouts[d] for d in gone))
 
 
 @rule(

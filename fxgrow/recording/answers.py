@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..base.isolation import users_device
 from ..base.replacing import Target, replaced
-from ..base.torch_private import TensorBase
+from ..base.torch_private import TensorBase, no_dispatch_modes
 from ..model.provenance import PACKAGES, in_package
 from ..model.walk import Paths
 from .backward import Refuse, apply_with_backward
@@ -105,7 +105,8 @@ def told(tensor: Tensor, name: str) -> Any:
 def type_name(tensor: Tensor) -> str:
     """What `Tensor.type()` gives, as the user's code would be told: "torch.FloatTensor"."""
     place = told(tensor, "device").type
-    on_cpu = torch.empty(0, dtype=tensor.dtype, device="cpu").type()
+    with no_dispatch_modes():  # that of a run makes tensors on meta
+        on_cpu = TensorBase.type(torch.empty(0, dtype=tensor.dtype, device="cpu"))
     return on_cpu if place == "cpu" else on_cpu.replace("torch.", f"torch.{place}.")
 
 

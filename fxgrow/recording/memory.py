@@ -35,7 +35,7 @@ _CALLED = "calls a Python function for each entry of a tensor (apply_, map_)"
 _SWAPPED = "swaps two tensors"
 _REPLACED = "assigns to the data of a tensor (use copy_)"
 
-_MOVES = ("to", "cpu", "cuda", "float", "double")
+_MOVES = ("to", "cpu", "cuda", "float", "double", "half", "bfloat16")
 _ENTRIES = ("__getitem__", "__setitem__", "fill_", "copy_", "resize_", "tolist", "clone", "data_ptr")
 _WAYS: tuple[tuple[Any, str, str, bool], ...] = (
     (Tensor, "data_ptr", _POINTER, False),

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..base.content import digest, storage_of
@@ -18,9 +19,11 @@ from ..model.example_inputs import ModelInputs, inputs_hint
 from ..model.kept_state import attributes_of, counts, is_same, who_keeps
 from ..model.provenance import NOT_THEIRS, in_package
 from ..model.tree import MODES, Mode
+from ..model.walk import modules
 from .answers import GRADIENTS, Answers
 from .failures import Shared, failures_noted
 from .recall import Recall
+from .returned import plain_values
 from .run import ModelRun, TapedRun
 from .tape import Tape
 
@@ -68,7 +71,7 @@ def record(
     """
     root = clone_to_run(model, real=inputs.real)
     _switch(root, mode)
-    before = attributes_of(root)
+    before, kinds = attributes_of(root), _kinds(root)
     run, answers = _record_once(root, mode, inputs, theirs, recall=recall)
     if answers.hooks:
         raise TraceError(f"{type(model).__name__} registers a hook on a gradient (at {answers.hooks[0]})")
@@ -79,9 +82,16 @@ def record(
         second = {} if again else attributes_of(root)
         state = [key for key in changed if again or counts(first[key], second.get(key))]
         run = replace(run, stateful=frozenset(who_keeps(root, path, key) for path, key in state))
+    if _kinds(root) != kinds:  # as after `self.layer.float()(x)` or `self.norm.eval()(x)`
+        run = replace(run, stateful=run.stateful | {""})
     for question, line in answers.asked.items():
         _check_answer(model, mode, inputs, run, question, line, recall)
     return run
+
+
+def _kinds(root: nn.Module) -> tuple[dict[str, torch.dtype], list[bool]]:
+    """The dtypes of the tensors and the modes of the modules, which a call in a graph would not change."""
+    return {name: t.dtype for name, t in named_tensors(root).items()}, [m.training for m in modules(root)]
 
 
 def _switch(root: nn.Module, mode: Mode) -> None:
@@ -159,7 +169,7 @@ def _record_once(
     _check_memory(root, shared)
     _check_marks(marked)
     _check_own(root, run, theirs or {})
-    return ModelRun(run.tape.calls, digests, written=run.written()), run.answers
+    return ModelRun(run.tape.calls, digests, plain_values(result), written=run.written()), run.answers
 
 
 def _check_memory(root: nn.Module, shared: Shared) -> None:

@@ -14,6 +14,7 @@ from functools import partial
 from types import CellType, FunctionType, MethodType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..base.structures import children_of
@@ -71,6 +72,21 @@ def describe(
     written = [(name, what) for name, what in holds if what != f"value {name!r}"]
     written += [(f"{name}.requires_grad", str(flag)) for name, flag in trained.items()]
     return Returned(tuple(_entries(tape, result)), tuple(written))
+
+
+def plain_values(result: Any) -> tuple[str, ...]:
+    """The numbers, texts, dtypes and keys in a result, in order."""
+    plain: list[str] = []
+    pending, seen = [result], set()
+    while pending:
+        value = pending.pop()
+        if isinstance(value, (*PLAIN, torch.dtype)):
+            plain.append(repr(value))
+        elif id(value) not in seen and not isinstance(value, Tensor):
+            seen.add(id(value))
+            plain += map(repr, value) if isinstance(value, Mapping) else ()
+            pending += [child for _, child in reversed(_held(value))]
+    return tuple(plain)
 
 
 def _entries(tape: Tape, result: Any) -> Iterator[tuple[Path, str]]:

@@ -25,7 +25,7 @@ from .difference import first_difference
 from .gradients import gradients_followed
 from .memory import memory_refused
 from .recall import Recall
-from .returned import Returned, describe
+from .returned import Returned, describe, plain_values
 from .runner import Runner, watched
 from .tape import Tape
 
@@ -39,12 +39,14 @@ class ModelRun:
     Attributes:
         calls: Its calls.
         result: The digests of its results and of the named tensors that it changed.
+        plain: What is no tensor in its results, and the keys.
         stateful: The modules that keep something in attributes which the next run sees.
         written: The parameters and buffers that hold another value than before.
     """
 
     calls: list[Call]
     result: tuple[tuple[int, Shape], ...]
+    plain: tuple[str, ...] = ()
     stateful: frozenset[str] = frozenset()
     written: frozenset[str] = frozenset()
 
@@ -169,11 +171,17 @@ class TapedRun(Generic[T]):
         """What the run left behind, value by value."""
         return describe(self.tape, result, self.tensors, named_tensors(self.root), self._trained)
 
+    def is_alike(self, result: Any, model: ModelRun) -> bool:
+        """Whether the run has given and left what the model's own does."""
+        return self.digests(result) == model.result and plain_values(result) == model.plain
+
     def difference(self, result: Any, model: ModelRun) -> tuple[str, str] | None:
         """Where the run departs from the model's own, in words and as the path of a module; None: nowhere."""
-        if self.digests(result) == model.result:
-            return None
-        return first_difference(self.tape.calls, model.calls)
+        if self.digests(result) != model.result:
+            return first_difference(self.tape.calls, model.calls)
+        if plain_values(result) != model.plain:
+            return "the result holds another number or text than the model's", ""
+        return None
 
 
 def named_inputs(structure: Any) -> dict[str, Tensor]:
