@@ -16,6 +16,7 @@ from ..infer.names import INPUT_OF
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms
 from ..model.call_args import labelled
+from ..spec.hints import all_hint
 from ..spec.patterns import is_literal, match, module_of
 
 
@@ -63,7 +64,7 @@ def meant(widths: WidthGraph, pattern: str, *, channels: bool = False) -> list[M
             if fnmatchcase(group.name, pattern) or fnmatchcase(group.former, pattern)
         ]
         if not found:
-            raise PlanError(f"{error}{_argument_hint(widths, pattern)}") from None
+            raise PlanError(f"{error}{_argument_hint(widths, pattern) or all_hint(pattern)}") from None
         return found
     by_size = _of_layers(widths, pattern, tensors)
     if by_size and (channels or is_literal(pattern)):
