@@ -100,10 +100,11 @@ class _Repairs:
         idle = [[n for n in some if n not in self.pins and n not in self.keeps_place] for some in mismatch.idle]
         self._add(widths, others or mismatch.groups, near, reason, idle)
         growing = {width.name for width in proposal.grown_widths}
-        same_code = widths.alike(mismatch.module, verdict.reached, mismatch.groups, mismatch.around, pinned)
-        for groups, around, stay in same_code:
+        same_code = widths.alike(mismatch.module, verdict.reached, mismatch.groups, mismatch.around, pinned, *idle)
+        for groups, around, stay, *theirs in same_code:
             if growing.issuperset(groups) and self.pins.keys() >= set(stay):
-                self._add(widths, groups, [name for name in around if name in growing], reason)
+                resting = [[n for n in some if n not in growing and n not in self.pins] for some in theirs]
+                self._add(widths, groups, [name for name in around if name in growing], reason, resting)
 
     def _add(
         self,
