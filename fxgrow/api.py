@@ -16,6 +16,7 @@ from . import methods
 from .base.isolation import isolated, own_device
 from .base.progress_bar import shown
 from .base.scalars import as_int
+from .base.surroundings import check_surroundings
 from .base.wording import a_type
 from .capture.forms import trace_forms
 from .capture.traced import Traced
@@ -48,6 +49,7 @@ Model = TypeVar("Model", bound=nn.Module)
 @contextmanager
 def reasons(function: str, progress: bool | None = None) -> Iterator[None]:
     """What surrounds each function: the process is as before, and whatever the user's code raises becomes a reason."""
+    check_surroundings(function)
     with shown(progress), isolated():
         try:
             yield

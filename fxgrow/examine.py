@@ -59,7 +59,8 @@ def verify(
         The errors per mode and per node; `exact` tells the verdict, `raise_if_different()` raises for a bad one.
 
     Raises:
-        GrowError: One is no model, or does not run on the inputs, or the outputs have other structures or shapes.
+        GrowError: One is no model, or does not run on the inputs, or the outputs have other structures or shapes; or
+            the two are swapped.
 
     Example:
         >>> import torch, fxgrow

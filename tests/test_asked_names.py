@@ -253,6 +253,19 @@ def test_any_layer_of_a_width_takes_the_heads_along(attention: type[nn.Module], 
     _exact(lambda: Transformer(attention), {name: 16}, _tokens(*TOKENS), shapes)
 
 
+@pytest.mark.parametrize("attention", [Attention, SplitAttention])
+@pytest.mark.parametrize("pattern", ["*qkv*", "*.qkv.weight", "*qkv", "*attn*", "blocks.0.attn.qkv", "blocks.1.attn"])
+def test_the_heads_of_a_layer_take_along_the_width_of_which_code_makes_them(
+    attention: type[nn.Module], pattern: str
+) -> None:
+    shapes = {"embed.weight": (10, 16), "blocks.0.attn.qkv.weight": (48, 16), "blocks.1.attn.qkv.weight": (48, 16)}
+    _exact(lambda: Transformer(attention), {pattern: 2.0}, _tokens(*TOKENS), shapes)
+    for output in OUTPUTS:
+        plan = fxgrow.plan(fxgrow.widths(Transformer(attention), _tokens(*TOKENS), output=output), {pattern: 2.0})
+        along = "heads of blocks.0.attn" if pattern == "blocks.1.attn" else "embed grows to 16"  # what nobody named
+        assert any(along in note and " with " in note for note in plan.notes), plan.notes
+
+
 def test_what_is_taken_along_is_said() -> None:
     plan = fxgrow.plan(fxgrow.widths(_around_attention(), torch.randn(2, 5, 3)), {"0": 16})
     assert any(

@@ -290,6 +290,25 @@ def test_words_in_another_order_are_refused_with_the_command(run: Run, words: st
     assert not Path("student.pt").exists()
 
 
+WRONG_FILES = {
+    "grow net.py:Net --weights plan.json --spec 1.5 -o grown.pt": "no weights in plan.json: it is a plan",
+    "verify net.py:Net teacher.pt": "no plan in teacher.pt: it is a checkpoint",
+    "summary net.py:Net --plan teacher.pt": "no plan in teacher.pt: it is a checkpoint",
+    "draw net.py:Net --plan teacher.safetensors -o a.svg": "no plan in teacher.safetensors: it is a checkpoint",
+    "grow net.py:Net --weights teacher.pt --spec plan.json -o grown.pt": "fxgrow apply MODEL PLAN TEACHER STUDENT",
+}
+
+
+@pytest.mark.parametrize("words", WRONG_FILES)
+def test_a_file_of_another_kind_is_told_from_the_one_that_is_meant(run: Run, words: str) -> None:
+    planned(run)
+    for name in ("teacher.pt", "teacher.safetensors"):
+        save(model_of("net.py:Net"), name)
+    status, _, error = run(*words.split())
+    assert (status, WRONG_FILES[words] in error) == (2, True), error
+    assert not Path("grown.pt").exists()
+
+
 def test_a_student_in_the_place_of_the_teacher_is_refused(run: Run) -> None:
     planned(run)
     save(model_of("net.py:Net"), "teacher.pt")

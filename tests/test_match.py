@@ -177,25 +177,29 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], str]]
     "other groups": (
         lambda: Net(8, 8),
         lambda: Net(8, 8, groups=4),
-        r"stages.0.0.conv2.groups: 1 -> 4: another function",
+        r"stages.0.0.conv2.groups, stages.1.0.conv2.groups, .*: 1 -> 4: another function",
     ),
     "smaller": (lambda: Net(8), lambda: Net(6), r"stem.weight: 8x3x3x3 -> 6x3x3x3 would shrink"),
-    "fewer blocks": (lambda: Net(depths=(2, 2)), lambda: Net(depths=(2, 1)), r"stages.1.1.conv1: Net has no weight"),
+    "fewer blocks": (
+        lambda: Net(depths=(2, 2)),
+        lambda: Net(depths=(2, 1)),
+        r"stages.1.1.conv1, .*: Net has no weight",
+    ),
     "fewer stages": (lambda: Net(), lambda: Net(depths=(1,)), r"head.weight: 5x8 -> 5x4 would shrink"),
     "more stages": (
         lambda: Net(),
         lambda: Net(depths=(1, 2, 1)),
-        r"head.weight\[1\]: 8 -> 16 is no size of stages.1.0.conv2",
+        r"head.weight\[1\], head.in_features: 8 -> 16 is no size of stages.1.0.conv2",
     ),
     "another activation": (
         lambda: chain((4, 6), (1,)),
         lambda: chain((4, 6), (1,), activation=nn.GELU),
-        r"features.1: ReLU -> GELU: another function",
+        r"features.1, features.3: ReLU -> GELU: another function",
     ),
     "another kernel parity": (
         lambda: Net(kernel=3),
         lambda: Net(kernel=4),
-        "stem: equal zeros are added on both sides: 3 can become 5, 7, ..., not 4",
+        "stem: no new kernel: equal zeros are added on both sides: 3 can become 5, 7, ..., not 4",
     ),
     "larger groups of a norm": (
         lambda: normed(8),
@@ -212,6 +216,39 @@ def test_a_difference_that_growth_cannot_bridge_is_listed_with_its_reason(name: 
     with pytest.raises(PlanError, match=reason) as caught:
         fxgrow.match(small(), large(), X)
     assert "does not become" in str(caught.value)
+
+
+class Other(Block):
+    """A block of another class with another layer."""
+
+    def __init__(self, old: int, new: int, hidden: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(old, new, hidden, stride, groups)
+        self.conv3 = nn.Conv2d(new, new, 1)
+
+
+def with_other_blocks() -> nn.Module:
+    large = Net(depths=(1, 3))
+    for stage in large.stages:
+        for number, block in enumerate(stage):
+            stage[number] = Other(block.conv1.in_channels, block.conv2.out_channels, block.conv1.out_channels)
+    return large
+
+
+def test_blocks_of_another_class_are_the_reason_and_stand_there_once() -> None:
+    with pytest.raises(PlanError) as caught:
+        fxgrow.match(Net(), with_other_blocks(), X)
+    lines = str(caught.value).splitlines()
+    assert lines[1] == "  stages.0.0, stages.1.0, stages.1.1: Block -> Other: another class"
+    assert not [line for line in lines if "flat is for" in line or line.startswith("  Deepen(")]
+
+
+def test_partial_says_each_reason_once_with_the_names_that_it_is_for() -> None:
+    plan = fxgrow.match(Net(8, 8), Net(8, 8, groups=4), X, partial=True)
+    notes = [note for note in plan.notes if note.startswith("not as in Net: ")]
+    of_groups = [note for note in notes if note.endswith("1 -> 4: another function")]
+    assert len(of_groups) == 1
+    assert all(f"stages.{place}.conv2.groups" in of_groups[0] for place in ("0.0", "1.0", "1.1"))
+    assert len(notes) == len({note.rpartition(": ")[2] for note in notes})
 
 
 class Scaled(nn.Sequential):

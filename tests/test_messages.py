@@ -295,7 +295,7 @@ def test_outputs_have_a_hint_at_their_request(spec: fxgrow.Spec) -> None:
 
 
 def test_inputs_have_a_hint_at_their_request() -> None:
-    with pytest.raises(fxgrow.PlanError, match=r"ask for fxgrow\.Inputs\(ARGUMENT, 8\)"):
+    with pytest.raises(fxgrow.PlanError, match=r"ask for fxgrow\.Inputs\('input', 8\)"):
         fxgrow.grow(_net(), {"input of 0": 8}, torch.randn(2, 4))
 
 

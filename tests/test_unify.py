@@ -104,10 +104,10 @@ def test_what_meets_an_input_is_pinned_until_a_request_lifts_that() -> None:
     a, b = u.fresh("a", 8), u.fresh("b", 8)
     u.unify(of(a), of(x))
     u.unify(of(x), of(b))
-    assert u.reasons(a) == u.reasons(b) == ("meets the fixed size 8 in here",)
+    assert u.reasons(a) == u.reasons(b) == ("meets the fixed size 8 in here, that of the model's input x",)
     closed, lifted = u.with_inputs(set()), u.with_inputs({("x", 1)})
     assert closed.resolve(of(x)) == fixed(8)
-    assert closed.reasons(a) == closed.reasons(b) == ("meets the fixed size 8 in here",)
+    assert closed.reasons(a) == closed.reasons(b) == ("meets the fixed size 8 in here, that of the model's input x",)
     assert closed.resolve(of(a)) != closed.resolve(of(b))
     assert lifted.resolve(of(a)) == lifted.resolve(of(b)) == lifted.resolve(of(x))
     assert not any(lifted.reasons(var) for var in (a, b, x))
@@ -123,7 +123,11 @@ def test_lifting_an_input_leaves_what_was_inferred_as_it_is() -> None:
     lifted = u.with_inputs({("x", 1)})
     assert lifted.resolve(of(x)) == lifted.resolve(product([of(b), fixed(4)]))
     assert u.resolve(of(x)) == of(x)
-    assert u.reasons(rows) == u.with_inputs(set()).reasons(rows) == ("meets the fixed size 8 in here",)
+    assert (
+        u.reasons(rows)
+        == u.with_inputs(set()).reasons(rows)
+        == ("meets the fixed size 8 in here, that of the model's input x",)
+    )
 
 
 def test_an_input_that_meets_a_fixed_size_stays_pinned() -> None:

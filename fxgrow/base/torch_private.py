@@ -104,6 +104,21 @@ def fake_mode() -> AbstractContextManager[Any]:
     return FakeTensorMode()
 
 
+def is_faking() -> bool:
+    """Whether a FakeTensorMode is active, in which no tensor has numbers. There is no public question for it."""
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
+
+
+def is_transforming() -> bool:
+    """Whether a function transform of torch.func (vmap, grad) is at work. There is no public question for it."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def caches_parametrizations() -> bool:
+    """Whether `parametrize.cached()` is active, so that a parametrized weight is computed once. It is told by this."""
+    return bool(torch.nn.utils.parametrize._cache_enabled)
+
+
 def place_in_file(tensor: Tensor) -> int:
     """Where in its file a tensor begins that `torch.load` made in `fake_mode`, bytes."""
     begin: Any = tensor.untyped_storage()._checkpoint_offset

@@ -43,7 +43,7 @@ from ..recording.run import ModelRun, TapedRun
 from ..recording.tape import Tape
 from .attempt import Attempt
 from .attribute_ints import remembered
-from .notes import NUMBERS, UNSEEN, notes_of
+from .notes import NUMBERS, UNSEEN, notes_of, one_call
 from .patches import DrawnError
 from .proxy import VALUE
 from .traced import Traced, any_code
@@ -194,7 +194,7 @@ class _Draft:
 
     def as_opaque(self, why: str) -> Traced:
         """The model as one call."""
-        notes = [f"{self.name} is kept as one call{UNSEEN}, because {why}"] if why else []
+        notes = [one_call(self.name, why)] if why else []
         root = keep(clone_to_run(self.model, real=self.inputs.real))
         graph = opaque_graph(self.model)
         check_arguments(root, graph)

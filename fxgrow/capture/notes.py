@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from torch import fx, nn
@@ -19,6 +20,26 @@ NUMBERS = (
 UNSEEN = " (only the path taken by the example inputs was analysed)"
 
 
+_HELD = re.compile(r"NotImplementedError: argument of type: <class '(?:.*\.)?(\w+)'>")  # of torch.fx
+
+
+def one_call(name: str, why: str) -> str:
+    """The note of a model that no graph could be made of."""
+    return (
+        f"{name} is kept as one call{UNSEEN}, because {_in_words(why)}; output='module' gives the student as a {name} "
+        "instead"
+    )
+
+
+def _in_words(why: str) -> str:
+    """What torch.fx does not take, where its own words are about it and not about the model."""
+    held = _HELD.match(why)
+    if held is None:
+        return why
+    cache = " (with use_cache=False among the inputs there is none)" if held[1].endswith("Cache") else ""
+    return f"its code hands on a {held[1]}, which a graph cannot hold{cache}"
+
+
 def notes_of(
     model: nn.Module, inputs: ModelInputs, graphs: Mapping[Mode, fx.Graph], why: Mapping[str, str], missing: str
 ) -> Iterator[str]:
@@ -28,7 +49,7 @@ def notes_of(
     if missing:
         yield f"the example inputs do not run in {missing} mode, so the student does not either"
     for path, reason in why.items():
-        yield f"{path} is kept as a call{UNSEEN}, because {reason}"
+        yield f"{path} is kept as a call{UNSEEN}, because {_in_words(reason)}"
     guards = [n for graph in graphs.values() for n in graph.nodes if n.target is guard]
     if guards:
         yield "the model's code asks for sizes or arguments; the student refuses inputs that would answer otherwise"

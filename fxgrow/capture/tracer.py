@@ -235,6 +235,7 @@ class Tracer(fx.Tracer):
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         frozen: dict[str, tuple[fx.Node, Any]] = {}
+        by_name = False  # behind an argument that is left out, as the user leaves it out: decorators may ask for that
         for name, parameter in parameters_of(root).items():
             value = self.arguments.get(name, () if parameter.kind is parameter.VAR_POSITIONAL else {})
             stars = stars_of(parameter)
@@ -261,7 +262,9 @@ class Tracer(fx.Tracer):
                 args += list(passed)
             elif parameter.kind is parameter.VAR_KEYWORD:
                 kwargs.update(dict(passed.items()))
-            elif parameter.kind is parameter.KEYWORD_ONLY:
+            elif left_out and not symbolic:
+                by_name = parameter.kind is not parameter.POSITIONAL_ONLY
+            elif by_name or parameter.kind is parameter.KEYWORD_ONLY:
                 kwargs[name] = passed
             else:
                 args.append(passed)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..base.file_kinds import CHECKPOINT, other_kind
 from ..base.torch_private import fake_mode, place_in_file, pytree
 from ..errors import GrowError, in_words
 from .mapped import Mapped
@@ -81,7 +82,8 @@ def _loaded(path: Path) -> Any:
         with fake_mode():
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise GrowError(f"torch.load reads no weights from {path}: {in_words(error)}") from error
+        why = other_kind(path, CHECKPOINT) or f": {in_words(error)}"
+        raise GrowError(f"torch.load reads no weights from {path}{why}") from error
 
 
 def _is_state(whole: Any, key: str) -> bool:

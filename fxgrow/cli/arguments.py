@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..base.file_kinds import PLAN, other_kind
 from ..base.torch_private import pytree
 from ..base.wording import a_type
 from ..methods.registry import offered
@@ -251,5 +252,7 @@ def plan_of_file(path: str) -> Plan:
     Raises:
         UsageError: It cannot be read, or holds no plan.
     """
+    if other := other_kind(path, PLAN):
+        raise UsageError(f"no plan in {path}{other}")
     with understood(path):
         return Plan.from_json(text_of(path))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..base.file_kinds import CHECKPOINT, other_kind
 from ..checkpoints.files import prefix_of
 from ..errors import GrowError
 from .usage import UsageError, reported
@@ -47,6 +48,8 @@ def load(path: str, model: nn.Module) -> nn.Module:
 def _read(path: str) -> Mapping[str, Tensor]:
     if not Path(path).is_file():
         raise UsageError(f"there is no file {path}")
+    if other := other_kind(path, CHECKPOINT):
+        raise UsageError(f"no weights in {path}{other}")
     if path.endswith(SAFETENSORS):
         read = _safetensors("load_file")
         with reported(f"safetensors reads no weights from {path}"):

@@ -21,7 +21,15 @@ from .tensor_kinds import TensorKinds
 CARRY: Role = "carry"
 CONTRACT: Role = "contract"
 IS_OUTPUT = "it is an output of the model"
+STATES = "the model's code states a size that growth would have to change"  # found by the check of a student
+REQUEST = ", which fxgrow.Inputs("  # behind the size of an input, before its label
 BETWEEN = "sums over it between two activations"  # why the size of a head must stay
+
+
+def input_of(reason: str) -> str:
+    """The input whose channels a width has to be as many as, by the reason why it stays; empty for other reasons."""
+    _, advice, rest = reason.partition(REQUEST)
+    return rest.partition(", ...)")[0].strip("'\"") if advice else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Which name each width has is said by `names`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -15,11 +15,12 @@ from ..base.magnitude import is_inexact
 from ..base.progress import step
 from ..base.roles import Role, TensorKind
 from ..capture.traced import Traced
+from ..layouts.input_dims import OF_INPUT
 from ..layouts.layout import Layout, Var, atoms, of
 from ..model.copies import named_tensors
 from ..ops import Value
 from .attributes import of_weights
-from .findings import CARRY, CONTRACT, IS_OUTPUT, Findings, Lifted, Trial
+from .findings import CARRY, CONTRACT, IS_OUTPUT, REQUEST, Findings, Lifted, Trial
 from .forms import settle_forms
 from .groups import Constraint, Constraints, Group, constrain
 from .inference import infer
@@ -254,7 +255,7 @@ def _groups(findings: Findings, names: Names, tensors: Mapping[str, TensorWidths
             name,
             var.size,
             tuple(members.get(name, ())),
-            findings.unifier.reasons(var),
+            _advised(findings.unifier.reasons(var), tensors, members.get(name, ())),
             count=findings.unifier.is_count(var),
             constant=findings.unifier.is_elastic(var),
             former=names.former[var] if names.former[var] != name else "",
@@ -263,6 +264,16 @@ def _groups(findings: Findings, names: Names, tensors: Mapping[str, TensorWidths
     }
     first = {name: number for number, name in enumerate(members)}
     return dict(sorted(groups.items(), key=lambda item: first.get(item[0], len(first))))
+
+
+def _advised(
+    reasons: tuple[str, ...], tensors: Mapping[str, TensorWidths], members: Sequence[tuple[str, int]]
+) -> tuple[str, ...]:
+    """Why a group is pinned; of channels of an input, which weights sum over, with the request that lifts the pin."""
+    if len(reasons) != 1 or not any(tensors[tensor].roles[dim] == CONTRACT for tensor, dim in members):
+        return reasons
+    _, of_input, label = reasons[0].partition(OF_INPUT)
+    return (f"{reasons[0]}{REQUEST}{label!r}, ...) grows",) if of_input else reasons
 
 
 def _named_ties(findings: Findings) -> Ties:

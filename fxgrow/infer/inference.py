@@ -15,6 +15,7 @@ from ..base.structures import leaf_tensors
 from ..capture.attribute_ints import attribute_ints_in, remembered
 from ..capture.traced import Traced
 from ..errors import TraceError
+from ..layouts.input_dims import INPUT
 from ..layouts.layout import Layout, fixed, is_fixed, of
 from ..layouts.unify import Inexpressible, Unifier, size
 from ..model.call_args import labelled
@@ -78,7 +79,7 @@ def input_layouts(
         before = known.get(name, ())
         if len(before) == rank and size(before[dim]) == n:
             return before[dim]
-        return of(unifier.fresh(f"input {label}[{dim}]", n, of_input=(name, dim))) if n else fixed(0)
+        return of(unifier.fresh(f"{INPUT}{label}[{dim}]", n, of_input=(name, dim))) if n else fixed(0)
 
     return {
         name: tuple([layout(name, label, d, n, tensor.ndim) for d, n in enumerate(tensor.shape)])

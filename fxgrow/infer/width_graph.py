@@ -375,11 +375,13 @@ _HEADINGS = ("width", "size", "layers", "can it grow?")
 
 
 def _is_no_width(group: Group, tensors: Mapping[str, TensorWidths]) -> bool:
-    """Whether a group is a kernel size, or a dimension of size 1 as in (C, 1, 1)."""
+    """Whether a group is a kernel size, or a dimension of size 1 as in (C, 1, 1) or of a token in a table of tokens."""
     if KERNEL in group.pinned:
         return True
-    alone = group.size == 1 and bool(group.pinned)
-    return alone and all(tensors[t].layouts[d] == ((group.name,),) for t, d in group.members)
+    if group.size != 1 or not group.pinned:
+        return False
+    layouts = [tensors[t].layouts[d] for t, d in group.members]
+    return ((group.name,),) in layouts and all((group.name,) in layout for layout in layouts)
 
 
 def layouts_of(tensors: Mapping[str, TensorWidths]) -> list[Layout]:

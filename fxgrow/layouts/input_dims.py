@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from .bindings import Bindings, LiftablePin, size
 from .layout import ONE, InputDim, Layout, Var, atoms, fixed, of, only_atom, substitute
 
+INPUT = "input "  # the name of the variable of dimension 1 of the argument `x` is "input x[1]"
+OF_INPUT = ", that of the model's input "  # in the reason of a pin, before the label of the input
+
 
 @dataclass(frozen=True, slots=True)
 class DeferredEquation:
@@ -101,7 +104,7 @@ class InputBindings(Bindings):
         if any(isinstance(var := only_atom(layout), Var) and self.is_elastic(var) for layout in (a, b)):
             return False  # elastic: takes the size of the other side
         self._deferred.append(DeferredEquation(a, b, self.site, inputs))
-        pin = LiftablePin(f"meets the fixed size {size(a)} in {self.site}", inputs)
+        pin = LiftablePin(f"meets the fixed size {size(a)} in {self.site}{_whose_size(a, b)}", inputs)
         for var in (*atoms(a), *atoms(b)):
             self._pins.setdefault(var, {}).setdefault(pin)
         return True
@@ -119,3 +122,14 @@ class InputBindings(Bindings):
 def _is_input_size(layout: Layout) -> bool:
     """Whether a layout consists of numbers and dimensions of inputs only."""
     return all(var.input is not None for var in atoms(layout))
+
+
+def _whose_size(a: Layout, b: Layout) -> str:
+    """Which input a width meets, where it meets the whole of one dimension."""
+    for one, other in ((a, b), (b, a)):
+        var = only_atom(one)
+        if isinstance(var, Var) and var.input is not None and not _is_input_size(other):
+            end = f"[{var.input[1]}]"
+            label = var.name.removeprefix(INPUT).removesuffix(end)
+            return f"{OF_INPUT}{label}" if var.name == f"{INPUT}{label}{end}" else ""
+    return ""

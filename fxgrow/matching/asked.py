@@ -116,8 +116,22 @@ def as_planned(
         if isinstance(outcome, Plan):
             accepted, best = [*accepted, *several], outcome
         elif len(several) == 1 or not partial:
-            differences.append(Difference("", str(outcome)))
+            differences.append(_refusal(several, outcome))
         else:
             half = len(several) // 2
             pending += [several[half:], several[:half]]
     return best
+
+
+def _refusal(requests: Requests, error: PlanError) -> Difference:
+    """What a refused request leaves, under the name of the layer that it is for."""
+    told = str(error)
+    for request in requests:
+        if isinstance(request, Deepen | Kernel) and told.startswith(f"{request!r}: "):
+            why = told.removeprefix(f"{request!r}: ").removeprefix(f"{request.pattern}: ")
+            return Difference(request.pattern, f"no new {_what(request)}: {why}")
+    return Difference("", told)
+
+
+def _what(request: Deepen | Kernel) -> str:
+    return "kernel" if isinstance(request, Kernel) else "block behind it" if request.blocks else "layer behind it"

@@ -22,7 +22,8 @@ from .settings import differing_settings, other_classes
 from .sizes import Difference, solve
 from .target import Large, Target, has_values, shapes_of
 
-SHOWN = 20  # differences in a message
+SHOWN = 20  # reasons in a message
+NAMES = 6  # names of one reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def match(
         best = min(attempts, key=lambda one: len(one.differences)) if partial else attempts[0]
         if not partial:
             raise PlanError(_refusal(type(small).__name__, target, best.differences))
-        return _noted(best.plan, [f"not as in {target.name}: {one}" for one in best.differences])
+        return _noted(best.plan, [f"not as in {target.name}: {line}" for line in _by_reason(best.differences)])
 
 
 def _noted(plan: Plan, notes: Sequence[str]) -> Plan:
@@ -133,13 +134,27 @@ def _other_eps(plan: Plan, target: Target) -> list[str]:
 
 
 def _refusal(name: str, target: Target, differences: Sequence[Difference]) -> str:
-    lines = [f"\n  {difference}" for difference in differences[:SHOWN]]
-    more = len(differences) - SHOWN
+    reasons = _by_reason(differences)
+    lines = [f"\n  {line}" for line in reasons[:SHOWN]]
+    more = len(reasons) - SHOWN
     rest = f"\n  and {more} more" if more > 0 else ""
     number = f"{len(differences)} difference{'s' * (len(differences) > 1)}"
     return (
         f"{name} does not become {target.name} by growth ({number}; partial=True plans the rest):{''.join(lines)}{rest}"
     )
+
+
+def _by_reason(differences: Sequence[Difference]) -> list[str]:
+    """The differences, a line for each reason, with the first of the names that have it."""
+    names: dict[str, list[str]] = {}
+    for one in differences:
+        names.setdefault(one.why, []).append(one.name)
+    return [str(Difference(_listed(some), why)) for why, some in names.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - NAMES
+    return ", ".join(names[:NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _attempt(

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from ..base.magnitude import is_inexact
+from ..base.torch_private import caches_parametrizations
 from ..base.wording import a_type
 from ..errors import TraceError
 from .copies import named_tensors
@@ -56,6 +58,22 @@ def _check_not_wrapped(model: nn.Module) -> None:
             )
 
 
+def _check_not_cached(model: nn.Module) -> None:
+    """Whether the weights of parametrizations are computed from their parameters whenever they are read.
+
+    Raises:
+        TraceError: `torch.nn.utils.parametrize.cached()` is active, so that they are not.
+    """
+    if not caches_parametrizations():
+        return
+    path = next((path for path, module in named_modules(model) if is_parametrized(module)), None)
+    if path is not None:
+        raise TraceError(
+            f"{path or 'the model'!r} has a parametrization, and torch.nn.utils.parametrize.cached() keeps the weight "
+            "that it gave before; grow outside of that context"
+        )
+
+
 def check_supported(model: nn.Module) -> None:
     """Check that all parameters can be gathered and divided, and that no module is compiled, quantized or distributed.
 
@@ -66,6 +84,7 @@ def check_supported(model: nn.Module) -> None:
         raise TraceError(f"the model is {a_type(model)}; expected an nn.Module")
     _check_tree(model)
     _check_not_wrapped(model)
+    _check_not_cached(model)
     if "_orig_mod" in model._modules:
         raise TraceError("the model is compiled; grow the module that was compiled, and compile the student")
     for name, tensor in named_tensors(model).items():
@@ -78,6 +97,8 @@ def check_supported(model: nn.Module) -> None:
             kind = f"is sparse ({tensor.layout})"
         elif isinstance(tensor, nn.Parameter) and not is_inexact(tensor):
             kind = f"holds {tensor.dtype}"
+        elif type(tensor).__name__ == "FakeTensor":
+            kind = "is a FakeTensor, which has no numbers; build the model outside of its mode, or on the meta device"
         elif type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
             kind = f"is {a_type(tensor)}"
         elif tensor._backward_hooks or _hooks_of_users(tensor):

@@ -31,7 +31,7 @@ def is_infinite(real: Tensor) -> bool:
     """Whether some entry of a constant is infinite, NaN, or so far from zero that its square is infinite."""
     if not (real.is_floating_point() or real.is_complex()) or not real.numel():
         return False
-    return not bool((real.abs() < far_from_zero([real.dtype])).all())
+    return not bool((real.detach().abs() < far_from_zero([real.dtype])).all())
 
 
 def fingerprint_of(real: Tensor) -> str:

@@ -33,7 +33,7 @@ from ..model.provenance import describe
 from ..model.tree import MODES, Mode, graph_for
 from ..plans.examples import example_of
 from ..plans.growth_plan import Plan
-from ..rewrite.lineage import plan_between
+from ..rewrite.lineage import are_swapped, plan_between
 from ..rewrite.student_inputs import old_outputs, padded, padded_inputs
 from ..solver.io_widths import free_io_dims
 from ..spec.parse import parse
@@ -102,6 +102,11 @@ def _check_models(teacher: nn.Module, student: nn.Module) -> None:
             raise GrowError(f"the {who} is {a_type(model)}; expected an nn.Module")
         if any(tensor.is_meta for tensor in named_tensors(model).values()):
             raise GrowError(f"the {who} is on the meta device and has no values to compare; give a model with weights")
+    if are_swapped(teacher, student):
+        raise GrowError(
+            "teacher and student are swapped: by its plan, the first model was grown from one such as the second; call "
+            "verify(teacher, student, example_inputs)"
+        )
 
 
 def relative_error(student: Tensor, teacher: Tensor) -> float:

@@ -19,6 +19,7 @@ Pair = tuple[int | None, int | None]  # before and after growth; None: the layer
 UNKNOWN: Pair = (None, None)
 WHEN = ("before", "after")
 
+LISTED = 3  # layers that have one reason, and parts of a reason
 HEADINGS = ("layer", "type", "width group", "width", "parameters", "FLOPs", "why it stays")
 
 
@@ -101,16 +102,28 @@ class Summary:
 
         Args:
             columns: Of the terminal: a row takes one line, with shorter names and fewer columns where there is no room
-                for all; None: as wide as it is.
+                for all, and each reason that has no room stands below the table; None: as wide as it is.
         """
         cells = self.cells()
         used = [n for n in range(len(HEADINGS)) if n < 2 or any(row[n].strip() for row in cells)]
         shown = table([HEADINGS[n] for n in used], [[row[n] for n in used] for row in cells], limit=60)
+        said = [self.title]
         if columns is not None and max(map(width_of, shown.splitlines())) > columns:
-            shown = table(*fit(HEADINGS, self.cells(short), columns), limit=60)
-        said = [self.title, *(f"note: {note}" for note in self.notes)]
+            headings, rows = fit(HEADINGS, self.cells(short), columns)
+            shown = table(headings, rows, limit=60)
+            said += self._reasons_left(headings, rows)
+        said += [f"note: {note}" for note in self.notes]
         title, *notes = said if columns is None else [paragraph(text, columns) for text in said]
         return "\n\n".join([f"{title}\n{shown}", *notes])
+
+    def _reasons_left(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+        """The reasons that a table with less room does not hold in full, each with its layers."""
+        held = [row[-1] if headings[-1] == HEADINGS[-1] else "" for row in rows]
+        layers: dict[str, list[str]] = {}
+        for row, shown in zip(self.rows, held, strict=False):  # the totals are no row
+            if row.why != shown:
+                layers.setdefault(row.why, []).append(row.layer or "(the model itself)")
+        return [f"{_listed(names)}: {_listed(why.split('; '), '; ')}" for why, names in layers.items()]
 
     def to_markdown(self) -> str:
         """The table as Markdown."""
@@ -152,8 +165,15 @@ class Summary:
             made.add_row(*map(text, line), style="bold" if row.width[0] != row.width[1] else "dim" if row.why else "")
         made.add_section()
         made.add_row(*map(text, total), style="bold")
-        made.caption = text("\n".join(f"note: {note}" for note in self.notes)) if self.notes else None
+        below = [*self._reasons_left(headings, shown), *(f"note: {note}" for note in self.notes)]
+        made.caption = text("\n".join(below)) if below else None
         yield made
+
+
+def _listed(names: Sequence[str], between: str = ", ") -> str:
+    """The first of some names or reasons, and how many more there are."""
+    more = len(names) - LISTED
+    return between.join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _column(pairs: Sequence[Pair], how: Callable[[int], str]) -> list[str]:

@@ -8,7 +8,7 @@ from torch import fx, nn
 
 from ..base.wording import a_type
 from ..errors import GrowError
-from ..model.copies import shapes_of
+from ..model.copies import shapes_of, stored
 from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
 
@@ -60,6 +60,16 @@ def plan_between(teacher: nn.Module, student: nn.Module) -> Plan | None:
     tensors = shapes_of(teacher)
     fitting = (n for n in range(len(steps)) if _shapes(steps[n], old=True).items() <= tensors.items())
     return functools.reduce(Plan.then, steps[next(fitting, 0) :])
+
+
+def are_swapped(teacher: nn.Module, student: nn.Module) -> bool:
+    """Whether the plan of what is given as the teacher makes it of what is given as the student."""
+    whole = plan_of(teacher)
+    if whole is None or plan_of(student) is not None:
+        return False
+    has = {name: shape for name, shape, *_ in stored(student)}
+    now = {name: shape for name, shape, *_ in stored(teacher)}
+    return has != now and any({one.name: one.shape for one in step.stored} == has for step in whole.steps)
 
 
 def check_lineage(model: nn.Module) -> None:

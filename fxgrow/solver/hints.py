@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..infer.findings import IS_OUTPUT
-from ..infer.names import INPUT_OF
+from ..infer.findings import IS_OUTPUT, STATES, input_of
 from ..infer.width_graph import WidthGraph
+from ..model.tree import Output
 from ..spec.parse import Widen
 from .meant_widths import Meant, names_of
 
@@ -28,13 +28,20 @@ def _some(entries: Sequence[str], between: str) -> str:
 
 
 def hint(widths: WidthGraph, request: Widen, found: Iterable[Meant]) -> str:
-    """The request to make instead, where one asks for outputs or for channels of an input; empty elsewhere."""
+    """The request to make instead, where one asks for inputs, outputs or what only a graph can change; else empty."""
     names = {name for one in found for name in names_of(one)}
     groups = [widths.groups_by_name[name] for name in names]
     number = str(request.width) if isinstance(request.width, int) else "N"
     if any(IS_OUTPUT in group.pinned for group in groups):
         return f". For more outputs, which come after the old ones, ask for fxgrow.Outputs({number})"
-    sizes = {layout for layouts in widths.inputs.values() for layout in layouts}
-    if any(name.startswith(INPUT_OF) for name in names) and any(((group.size,),) in sizes for group in groups):
-        return f". For more channels of an input of the model, ask for fxgrow.Inputs(ARGUMENT, {number})"
-    return ""
+    inputs = [name for group in groups for reason in group.pinned if (name := input_of(reason))]
+    if inputs and isinstance(request.width, int):
+        return f". For {request.width} channels of it, ask for fxgrow.Inputs({inputs[0]!r}, {request.width})"
+    return as_graph_hint(widths.traced.output, [reason for group in groups for reason in group.pinned])
+
+
+def as_graph_hint(output: Output, reasons: Iterable[str]) -> str:
+    """The form of the student in which sizes that the code states can change, where they are in the way."""
+    if output == "graph" or not any(STATES in reason for reason in reasons):
+        return ""
+    return ". A student with output='graph' can change sizes that code states"

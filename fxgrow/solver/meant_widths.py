@@ -15,6 +15,8 @@ from ..errors import PlanError
 from ..infer.names import INPUT_OF
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms
+from ..model.call_args import labelled
+from ..spec.hints import all_hint
 from ..spec.patterns import is_literal, match, module_of
 
 
@@ -55,20 +57,27 @@ def meant(widths: WidthGraph, pattern: str, *, channels: bool = False) -> list[M
     names = [group.name for group in widths.groups]
     try:
         tensors = match(pattern, widths.tensors, widths.traced.classes, names)
-    except PlanError:
+    except PlanError as error:
         found = [
             _of_width(group.name)
             for group in widths.groups
             if fnmatchcase(group.name, pattern) or fnmatchcase(group.former, pattern)
         ]
         if not found:
-            raise
+            raise PlanError(f"{error}{_argument_hint(widths, pattern) or all_hint(pattern)}") from None
         return found
     by_size = _of_layers(widths, pattern, tensors)
     if by_size and (channels or is_literal(pattern)):
         tensors = [tensor for tensor in tensors if not _is_inside(tensor, by_size)]
     made = [_of_tensor(widths, tensor) for tensor in producers(widths, tensors, or_else=not by_size)]
     return [*by_size.values(), *made]
+
+
+def _argument_hint(widths: WidthGraph, name: str) -> str:
+    """The request to make where a name is an argument of `forward`; empty elsewhere."""
+    if name not in {label.partition("[")[0] for label in labelled(widths.traced.arguments)}:
+        return ""
+    return f". {name} is an argument of forward: for more channels of it, ask for fxgrow.Inputs({name!r}, CHANNELS)"
 
 
 def _is_of_model(widths: WidthGraph, name: str) -> bool:

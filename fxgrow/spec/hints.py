@@ -44,12 +44,15 @@ def as_number_hint(value: object) -> str:
     return "; for the number in it, give its item()" if single else ""
 
 
-def one_layer(text: str) -> str:
-    """JSON for a text such as `conv1` or `conv1=2.0`."""
+def what_to_write(text: str) -> str:
+    """What to write for a text such as `conv1`, `conv1=2.0` or `1.5x`."""
+    factor = _number(text.strip().rstrip("xX*×"))
+    if factor is not None:
+        return f"for a factor of everything write {factor}"
     name, sign, width = text.partition("=")
     number = _number(width) if sign else None
     named, wanted = (name, width.strip()) if number is not None else (text, "1.5")
-    return f"{{{json.dumps(named[:LONGEST])}: {wanted}}}"
+    return f"for one layer write {{{json.dumps(named[:LONGEST])}: {wanted}}}"
 
 
 def _number(text: str) -> float | None:
@@ -57,3 +60,11 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+ALL = ("widen", "width", "widths", "grow", "factor", "all", "everything", "model", "net", "network", "channels")
+
+
+def all_hint(pattern: str) -> str:
+    """How everything is asked for, where a word for that is no name of a layer; empty for other names."""
+    return ". For all widths write the factor alone, such as 1.5" if pattern.lower() in ALL else ""

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from ..base.decode import DecodeError, encode, parse_json
+from ..base.file_kinds import is_plan_text
 from ..base.scalars import as_int, as_number
 from ..errors import PlanError
 from .budget import Budget
-from .hints import as_number_hint, check_is_mapping_of_widths, one_layer
+from .hints import as_number_hint, check_is_mapping_of_widths, what_to_write
 from .patterns import EVERYTHING, is_literal
 from .requests import REQUESTS, Request, check_pattern, made_of, patterns
 
@@ -98,6 +99,8 @@ class Widen:
         return f"Widen({', '.join(fields)})"
 
 
+APPLY = "fxgrow.apply(plan, model) makes its student (on the command line: fxgrow apply MODEL PLAN TEACHER STUDENT)"
+
 Option: TypeAlias = int | float | str | Sequence[str] | Sequence[int] | None
 """The value of an option in JSON."""
 
@@ -139,6 +142,8 @@ def _requests(spec: Spec) -> Iterable[Widen | Request]:
         factor = f"{number}.0" if 1 <= number < MOST_TIMES else "2.0"
         raise PlanError(f"an int is a width in channels, and this one names no layer; for a factor, write {factor}")
     elif isinstance(spec, str):
+        if is_plan_text(spec):
+            raise PlanError(f"the specification is a plan, which is made already; {APPLY}")
         yield from _requests(_from_json(spec))
     elif isinstance(spec, Mapping):
         yield from _from_mapping(spec)
@@ -148,15 +153,20 @@ def _requests(spec: Spec) -> Iterable[Widen | Request]:
     else:
         raise PlanError(
             "a specification is a float (a factor), a mapping, Widen, Deepen or other requests, a list of these or "
-            f"JSON, not {type(spec).__name__}{as_number_hint(spec)}"
+            f"JSON, not {type(spec).__name__}{_other_hint(spec)}"
         )
+
+
+def _other_hint(spec: object) -> str:
+    """What to do with an object that is no specification."""
+    return f"; {APPLY}" if callable(getattr(spec, "to_json", None)) else as_number_hint(spec)
 
 
 def _from_json(text: str) -> Spec:
     try:
         return parse_json(text)
     except DecodeError as error:
-        advice = f"; for one layer write {one_layer(text)}" if text[:1] not in "{[" else ""
+        advice = f"; {what_to_write(text)}" if text[:1] not in "{[" else ""
         raise PlanError(f"the specification {text!r:.80} is not JSON ({error}){advice}") from None
 
 

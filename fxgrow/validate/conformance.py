@@ -31,7 +31,6 @@ from ..ops import Value
 from ..plans.growth_plan import Plan
 from ..recording import runner as interpret
 from ..recording.call import WITHOUT_GRADIENTS, Reading
-from ..recording.model_run import explain
 from ..recording.operators import kind_of, results_of, same_operator
 from ..recording.returned import Returned
 from ..recording.run import TapedRun
@@ -39,6 +38,7 @@ from ..recording.runner import Runner
 from ..recording.tape import Tape
 from ..rewrite.student_inputs import padded
 from .asked import asked_of, is_shape, returned_at
+from .refusals import code_refuses, operator_gives, operator_refuses
 from .verdict import Mismatch, Verdict
 
 
@@ -75,10 +75,10 @@ def _compare(run: TapedRun[_CheckedTape], graph: fx.Graph) -> None:
         result = run.graph(graph, _Runner)
     except Exception as error:  # noqa: BLE001 - whatever the model raises where a size is not what it expects
         if not tape.departed:
-            tape.mismatch(explain(error))
+            tape.mismatch(code_refuses(error))
         return
     if tape.failure is not None:  # and the model has caught it
-        tape.mismatch(explain(tape.failure))
+        tape.mismatch(code_refuses(tape.failure))
         tape.failure = None  # its traceback holds the tape
     elif not tape.departed:
         tape.finish(run.returned(result), graph)
@@ -172,13 +172,13 @@ class _CheckedTape(Tape):
         try:
             out = super().execute(op, args, kwargs, reading)
         except Exception as error:  # noqa: BLE001 - the operator refuses sizes that do not fit
-            self.mismatch(f"{op} fails: {str(error).splitlines()[0]}")
+            self.mismatch(operator_refuses(op, args, error))
             return self._predicted(op, shapes, args)
         outs = results_of(out)
         given = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
         if given != shapes:
             equal = self._equal_parts(prediction, given, shapes)
-            self.mismatch(f"{op} gives {list(given)} where the widths say {list(shapes)}", equal)
+            self.mismatch(operator_gives(op, given, shapes), equal)
             return self._predicted(op, shapes, args)
         scaled = self._scaled(prediction)
         implied = {*prediction.sized, *(argument for argument, _, _ in prediction.expected)}

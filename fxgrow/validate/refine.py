@@ -18,6 +18,7 @@ from ..base.progress import step
 from ..depth.owners import Owners
 from ..depth.plan_depth import plan_depth
 from ..errors import PlanError
+from ..infer.findings import STATES
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Equality, Layout, atoms
 from ..model.copies import clone_shared, named_parameters
@@ -27,6 +28,7 @@ from ..plans.growth_plan import Plan
 from ..rewrite.student import rebuild
 from ..rewrite.student_inputs import padded
 from ..rewrite.tensors import replacements
+from ..solver.hints import as_graph_hint
 from ..solver.io_growth import IoGrowth
 from ..solver.io_widths import free_io_dims
 from ..solver.plan_widths import plan_widths
@@ -98,10 +100,11 @@ class _Repairs:
         idle = [[n for n in some if n not in self.pins and n not in self.keeps_place] for some in mismatch.idle]
         self._add(widths, others or mismatch.groups, near, reason, idle)
         growing = {width.name for width in proposal.grown_widths}
-        same_code = widths.alike(mismatch.module, verdict.reached, mismatch.groups, mismatch.around, pinned)
-        for groups, around, stay in same_code:
+        same_code = widths.alike(mismatch.module, verdict.reached, mismatch.groups, mismatch.around, pinned, *idle)
+        for groups, around, stay, *theirs in same_code:
             if growing.issuperset(groups) and self.pins.keys() >= set(stay):
-                self._add(widths, groups, [name for name in around if name in growing], reason)
+                resting = [[n for n in some if n not in growing and n not in self.pins] for some in theirs]
+                self._add(widths, groups, [name for name in around if name in growing], reason, resting)
 
     def _add(
         self,
@@ -229,7 +232,8 @@ def _refuse_nothing(complete: Plan, requests: Sequence[Widen | Request]) -> None
     reasons = [f"{entry.name}: {entry.reason}" for entry in complete.skipped]
     reasons = reasons or [f"no width of it becomes larger by a factor of {max(factors):g}"]
     more = f"; and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
-    raise PlanError(f"nothing of {complete.model} would grow: {'; '.join(reasons[:SHOWN])}{more}")
+    advice = as_graph_hint(complete.output, reasons)
+    raise PlanError(f"nothing of {complete.model} would grow: {'; '.join(reasons[:SHOWN])}{more}{advice}")
 
 
 def _repair(repairs: _Repairs, repaired: WidthGraph, proposal: Plan, verdict: Verdict) -> None:
@@ -242,7 +246,7 @@ def _repair(repairs: _Repairs, repaired: WidthGraph, proposal: Plan, verdict: Ve
     for mismatch in verdict.mismatches:
         if not mismatch.groups:
             raise PlanError(f"the student would not compute what {proposal.model} does: {mismatch}")
-        reason = f"the model's code states a size that growth would have to change: {mismatch}"
+        reason = f"{STATES}: {mismatch}"
         log.info("%s: %s", ", ".join(mismatch.groups), reason)
         constants = [name for name in mismatch.groups if repaired.groups_by_name[name].constant]
         if constants:  # a literal says how many
