@@ -25,6 +25,7 @@ from .forms import settle_forms
 from .groups import Constraint, Constraints, Group, constrain
 from .inference import infer
 from .names import Names
+from .read_twice import ReadTwice, find_read_twice
 from .row_moments import Standardised, decide_standardised
 from .ties import Ties
 from .unread import pin_unread
@@ -56,6 +57,8 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
     findings = replace(inferred, unifier=inferred.unifier.with_inputs(lifted.inputs))
     _pin_outputs(findings, lifted)
     pin_unread(findings)
+    twice = find_read_twice(findings)
+    findings = replace(findings, roles=twice.roles(findings.roles), notes=[*findings.notes, *_notes(findings, twice)])
     _decide_roles(findings, traced)
     standardised = decide_standardised(findings)
     _pin_where_zeros_are_no_choice(findings)
@@ -67,6 +70,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
             tuple(_role(findings, name, d) for d in range(len(layouts))),
             _kind(findings, name, len(layouts)),
             kept=standardised.rows.get(name),
+            zeroed=twice.dims(name),
         )
         for name, layouts in findings.tensors.items()
     }
@@ -179,6 +183,20 @@ def _own(findings: Findings, layout: Layout, origin: str, dim: int) -> tuple[Lay
     """The widths of a parameter's dimension that are in a layout."""
     here = set(atoms(findings.unifier.resolve(layout)))
     return tuple([of(var) for var in atoms(findings.unifier.resolve(findings.tensors[origin][dim])) if var in here])
+
+
+def _notes(findings: Findings, twice: ReadTwice) -> list[tuple[Layout, str]]:
+    """Which new channels are zero because of weights that are read twice."""
+    by_weight: dict[tuple[str, int], list[str]] = {}
+    for (name, _), at in twice.zeroed.items():
+        by_weight.setdefault(at, []).append(name)
+    return [
+        (
+            findings.tensors[name][dim],
+            f"new entries of {' and '.join(gains)} are zero, because {name} is looked up and summed over",
+        )
+        for (name, dim), gains in by_weight.items()
+    ]
 
 
 def _constraints(findings: Findings, names: Names, standardised: Standardised) -> Constraints:

@@ -31,6 +31,7 @@ from .spellings import (
     Found,
     Spelling,
     argument,
+    is_found,
     read,
     sizes_given,
     source_of,
@@ -87,7 +88,7 @@ def sizes_of(call: Call, value: Any, out: Any, declared: Mapping[str, tuple[Layo
     for path, layouts in _declared(call, declared):
         yield from _each(call, path, layouts)
     finder = FINDERS.get(call.target)
-    if finder is not None and isinstance(value, Value) and out is not None:
+    if finder is not None and isinstance(value, Value) and is_found(call.target, out):
         yield from finder(call, value, out)
     if call.target in _MADE and isinstance(out, Value):
         yield from stated_shape(sizes_given(call, _MADE[call.target]), out)

@@ -41,6 +41,7 @@ class TensorWidths:
         kind: What the tensor is.
         made: The dimension that its name means, if that is not the first one that is carried.
         kept: Which moments of its rows have to stay the same, where it is standardised before it is summed over.
+        zeroed: The dimensions whose new entries are zero, whatever the method.
     """
 
     name: str
@@ -49,6 +50,7 @@ class TensorWidths:
     kind: TensorKind = "other"
     made: int | None = None
     kept: KeptRows | None = None
+    zeroed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

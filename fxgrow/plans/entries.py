@@ -117,6 +117,8 @@ class TensorPlan:
             empty where no dimension has such channels.
         rows: The dimensions that a row consists of whose mean and variance have to stay the same; empty where none has.
         correction: That of this variance.
+        zeroed: The dimensions whose new entries are zero, whatever the method: those of a gain or a shift, behind which
+            a weight is summed over that is looked up elsewhere.
     """
 
     name: str
@@ -126,6 +128,7 @@ class TensorPlan:
     mean_fill: tuple[MeanFill, ...] = ()
     rows: tuple[int, ...] = ()
     correction: float = 0.0
+    zeroed: tuple[int, ...] = ()
 
     @property
     def drawn(self) -> tuple[int, ...]:

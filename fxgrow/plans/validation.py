@@ -67,6 +67,8 @@ def check_tensors(tensors: Sequence[TensorPlan], widths: Mapping[str, Width]) ->
             raise PlanError(f"the plan's {t.name!r} would have more than {MOST_ENTRIES:,} entries")
         _check_mean_fill(t, widths)
         _check_rows(t, widths)
+        if list(t.zeroed) != sorted({d for d in t.zeroed if 0 <= d < len(t.layouts) and t.roles[d] == "carry"}):
+            raise PlanError(f"the plan's {t.name!r} has no such dimensions whose new entries are zero")
 
 
 def check_costs(costs: Sequence[LayerCost]) -> None:

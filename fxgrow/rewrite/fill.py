@@ -103,6 +103,7 @@ class Filling:
         ]
         kept = {dim: self._map(planned, dim, tensor.device) for dim in self.kept(planned)}
         steps = [(how, column) for how, column in steps if column.dim not in kept]
+        zeroed = {dim: ~self.index(planned, dim)[1].to(tensor.device) for dim in planned.zeroed}
         along, number = _blocks(planned, shape, steps)
         maps = {dim: self._map(planned, dim, tensor.device) for dim, _ in used}
         if held is not None:
@@ -121,6 +122,8 @@ class Filling:
             for dim in planned.drawn:
                 draws = block_generator(self.plan.seed, f"{planned.name} means", dim, block)
                 _draw(part, dim, self._width(planned.layouts[dim]), draws)
+            for dim, new in zeroed.items():
+                part.index_fill_(dim, (new[start:stop] if dim == along else new).nonzero().flatten(), 0)
             if part is not target:
                 target.copy_(part)
             advance(whole * (stop - start) / shape[along])

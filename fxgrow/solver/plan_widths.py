@@ -134,6 +134,7 @@ def _tensors(widths: WidthGraph, sizes: _Sizes, targets: Targets) -> tuple[Tenso
             _mean_fill(t, sizes.widths, targets),
             t.kept.over if t.kept is not None else (),
             t.kept.correction if t.kept is not None else 0.0,
+            t.zeroed,
         )
         for t in widths.tensors.values()
         if any(sizes.new(layout) != sizes.old(layout) for layout in t.layouts)

@@ -121,7 +121,11 @@ class MomentFilling:
     def axes(self, planned: TensorPlan) -> dict[int, Axis]:
         """How each dimension of a parameter grows; those that do not are left out."""
         both = enumerate(zip(planned.layouts, planned.roles, strict=True))
-        return {dim: self._axis(layout, role) for dim, (layout, role) in both if self.plan.grows(layout)}
+        axes = {dim: self._axis(layout, role) for dim, (layout, role) in both if self.plan.grows(layout)}
+        for dim in set(planned.zeroed).intersection(axes):
+            new = ~self.plan.index(planned.layouts[dim])[1]
+            axes[dim] = Axis(axes[dim].index.masked_fill(new, 0), torch.ones_like(axes[dim].shares), new)
+        return axes
 
     def gain(self, planned: TensorPlan) -> float:
         """The factor by which the plan scales a norm's gain, because channels that carry means lower the variance."""
