@@ -19,6 +19,7 @@ class Attempt:
         result: What the graph returned on the example inputs.
         mode_matters: Whether the code that became the graph asks for its mode.
         layers_change: Whether it changes layers while it runs.
+        may_freeze: Whether it may have seen a size as a plain number or text, without a guard.
     """
 
     graph: fx.Graph
@@ -26,3 +27,4 @@ class Attempt:
     result: Any = None
     mode_matters: bool = True
     layers_change: bool = False
+    may_freeze: bool = False

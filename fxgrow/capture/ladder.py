@@ -35,7 +35,7 @@ from ..model.shared_memory import buffers_that_share, check_written
 from ..model.supported import check_supported
 from ..model.tree import MODE_OVERRIDES, MODES, Mode, Output, graph_for, keep, set_training, skeleton
 from ..model.walk import modules, named_modules
-from ..recording.constants import is_infinite
+from ..recording.constants import infinite_tensors
 from ..recording.model_run import RunError, explain, run_model
 from ..recording.operators import draws
 from ..recording.recall import Recall
@@ -43,6 +43,7 @@ from ..recording.run import ModelRun, TapedRun
 from ..recording.tape import Tape
 from .attempt import Attempt
 from .attribute_ints import remembered
+from .elsewhere import check_elsewhere
 from .notes import NUMBERS, UNSEEN, notes_of, one_call
 from .patches import DrawnError
 from .proxy import VALUE
@@ -145,7 +146,7 @@ def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[s
 
 def _trace(model: nn.Module, inputs: ModelInputs, leaves: frozenset[str], output: Output) -> Traced:
     theirs = named_tensors(model)
-    infinite = _infinite(theirs)
+    infinite = infinite_tensors(theirs)
     shared = buffers_that_share(model)
     if not inputs.real:
         model = on_meta(model)
@@ -215,12 +216,13 @@ class _Draft:
             trees: dict[Mode, nn.Module] = {}
             new_leaves: dict[str, str] = {}
             same: dict[Mode, bool] = {}
-            changing = False
+            changing = freezing = False
             for mode in self.tapes:
                 trees[mode], attempt, same[mode] = self._symbolic(mode, leaves)
                 graphs[mode] = attempt.graph
                 new_leaves.update(attempt.new_leaves)
                 changing |= attempt.layers_change
+                freezing |= attempt.may_freeze
                 if same[mode] and self._serves_both_modes(attempt, trees[mode]):
                     break
             if not new_leaves:
@@ -230,6 +232,8 @@ class _Draft:
                 ):  # a constant may be written to, run after run
                     new_leaves = self._differences(traced)
             if not new_leaves:
+                if freezing and not self.inputs.real:
+                    check_elsewhere(self.model, traced)
                 return traced
             self.why.update(new_leaves)
             leaves |= self._alike(new_leaves)
@@ -372,16 +376,6 @@ def _keep_places(graph: fx.Graph, tree: nn.Module, mode: Mode) -> None:
     """Carry over from a student which module each node comes from: its own code has no modules left."""
     if isinstance(tree, GrownModule):
         copy_module_stacks(module_stacks(graph_for(tree.graphs, mode)), graph)
-
-
-def _infinite(tensors: Mapping[str, Tensor]) -> frozenset[str]:
-    """The tensors of a model that hold infinities or NaN; matrices of parameters are taken to hold none."""
-    looked_at = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if not isinstance(tensor, nn.Parameter) or sum(n > 1 for n in tensor.shape) < 2
-    }
-    return frozenset(name for name, tensor in looked_at.items() if not tensor.is_meta and is_infinite(tensor))
 
 
 def _only_has_mode(module: nn.Module) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from ..base.isolation import flags_restored
 from ..base.replacing import Target, replaced
-from ..base.torch_private import pytree
+from ..base.torch_private import entered_modes, pytree
 from ..errors import TraceError
 from ..model.copies import COMMON, named_tensors
 from ..model.layer_kinds import is_layer
@@ -97,6 +97,14 @@ def _python_random_state() -> tuple[Any, ...]:
     numpy = sys.modules.get("numpy")
     state = numpy.random.get_state() if numpy else ("", b"", 0)
     return random.getstate(), bytes(state[1]), state[2]
+
+
+_grad, _autocast = torch.is_grad_enabled, torch.is_autocast_enabled  # not what `answering` puts in their places
+
+
+def entered_context() -> tuple[int, ...]:
+    """What code may switch around operators, and a graph would lose."""
+    return (_grad(), _autocast("cpu"), _autocast("cuda"), entered_modes(), torch.initial_seed())
 
 
 # -- calls that Python does not hand to a proxy ---------------------------------------------------------

@@ -43,6 +43,7 @@ class Texts:
         """Guard a text, or keep it in case that it is returned."""
         if formatted or self.showing:
             self._told.append((proxy, text, value))
+            proxy.tracer.may_freeze |= not self.showing  # type: ignore[attr-defined]
         elif not depends_on_numbers(proxy.node):
             _guard(proxy, value)
         else:

@@ -22,12 +22,11 @@ from torch import Tensor, fx, nn
 
 from ..base.content import storage_of
 from ..base.scalars import plain
-from ..base.torch_private import entered_modes
 from ..errors import TraceError
 from ..model.call_args import PLAIN, default_in_code, is_data, parameters_of, stars_of
 from ..model.copies import DEVICE, named_tensors
 from ..model.generated_code import check_arguments, check_written, value_at
-from ..model.layer_kinds import is_hooked
+from ..model.layer_kinds import is_hooked, is_layer
 from ..model.provenance import SOURCE_LINE, caller
 from ..model.walk import modules, named_modules, submodule
 from ..recording.answers import PLACES, Answers, answering, told
@@ -35,11 +34,13 @@ from ..recording.model_run import explain
 from ..recording.runner import thawed
 from ..recording.tape import Tape
 from .attempt import Attempt
+from .elsewhere import leaves_something
 from .lost_in_graphs import Caught, check_caught, check_result, check_unchanged
 from .patches import (
     FROZEN,
     DrawnError,
     draws_privately,
+    entered_context,
     has_extra_state,
     nothing_lost,
     nothing_lost_in_all,
@@ -91,7 +92,7 @@ class Tracer(fx.Tracer):
         self._answered: dict[fx.Node, None] = {}
         self.probes = Probes(self.answered)
         self.texts = Texts()
-        self._context = _context()
+        self._entered = entered_context()
         self._computing = False
         self._in_forward = False
         self._drawn: Tensor | None = None  # torch's random state after the last value that was computed for real
@@ -103,6 +104,7 @@ class Tracer(fx.Tracer):
         self.form_matters = False  # whether the code asks how many dimensions a tensor has
         self.mode_matters = False  # whether it asks for the mode that it is in
         self.layers_change = False  # whether it changes layers, or the mode of modules
+        self.may_freeze = False  # whether code may have seen a size as a plain number or text, without a guard
 
     def close(self) -> None:
         """Let go of the values of a finished trace: functions of `fx.Tracer` that call themselves hold the tracer."""
@@ -114,7 +116,7 @@ class Tracer(fx.Tracer):
 
     def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
         """A node, unless the user's code has switched to a context that the graph would lose."""
-        if _context() != self._context:
+        if entered_context() != self._entered:
             raise TraceError(
                 "forward switches gradients or autocast, enters a mode of torch or seeds random numbers "
                 "(torch.no_grad(), torch.autocast(), torch.manual_seed()), which a graph loses"
@@ -161,7 +163,12 @@ class Tracer(fx.Tracer):
                 if node.op == "call_method":
                     return getattr(args[0], str(node.target))(*args[1:], **kwargs)
                 if node.op == "call_module":
-                    return submodule(self.root, str(node.target))(*args, **kwargs)
+                    module = submodule(self.root, str(node.target))
+                    if is_layer(module):
+                        return module(*args, **kwargs)
+                    result, leaves = leaves_something(module, args, kwargs)
+                    self.may_freeze |= leaves
+                    return result
                 return value_at(self.root, str(node.target))
         except BaseException:
             self.graph.erase_node(node)  # the user's code may catch the error and go on, without a value
@@ -169,7 +176,7 @@ class Tracer(fx.Tracer):
         finally:
             self._computing = False
             self._drawn = torch.get_rng_state() if self.tape.real else None
-            self._context = (*self._context[:-1], torch.initial_seed())  # what stays a call may seed
+            self._entered = (*self._entered[:-1], torch.initial_seed())  # what stays a call may seed
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """An attribute of a module: parameters and buffers are proxies while tracing."""
@@ -383,16 +390,11 @@ def symbolic_trace(
             graph.erase_node(node)
     graph.lint()
     check_arguments(root, graph)
-    return Attempt(graph, tracer.new_leaves, result, tracer.mode_matters, tracer.layers_change)
+    return Attempt(
+        graph, tracer.new_leaves, result, tracer.mode_matters, tracer.layers_change, may_freeze=tracer.may_freeze
+    )
 
 
 def _is_plain(node: fx.Node) -> bool:
     """Whether a node reads a size only; it is removable where it has no users."""
     return node.target in (getattr, operator.getitem) and not isinstance(node.meta[VALUE], Tensor)
-
-
-_grad, _autocast = torch.is_grad_enabled, torch.is_autocast_enabled  # not what `answering` puts in their places
-
-
-def _context() -> tuple[int, ...]:
-    return (_grad(), _autocast("cpu"), _autocast("cuda"), entered_modes(), torch.initial_seed())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.nn.utils import rnn
 
 from ..base.content import digest
@@ -84,3 +85,13 @@ def written(site: str) -> TraceError:
         f"{site or 'forward'} writes into a tensor that is neither a parameter nor a buffer, or that "
         "tracing would make a constant; register it as a buffer, or write `x = x + y` for `x += y`"
     )
+
+
+def infinite_tensors(tensors: Mapping[str, Tensor]) -> frozenset[str]:
+    """The tensors of a model that hold infinities or NaN; matrices of parameters are taken to hold none."""
+    looked_at = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if not isinstance(tensor, nn.Parameter) or sum(n > 1 for n in tensor.shape) < 2
+    }
+    return frozenset(name for name, tensor in looked_at.items() if not tensor.is_meta and is_infinite(tensor))
