@@ -15,6 +15,7 @@ from ..infer.width_graph import WidthGraph
 from ..model.example_inputs import ExampleInputs
 from ..model.tree import Output
 from ..plans.growth_plan import Plan
+from ..solver.factors import with_factors
 from .asked import Requests, as_planned, deeper, wider
 from .left import other_results, other_tensors, unpaired
 from .names import Correspondence, correspond
@@ -170,6 +171,7 @@ def _attempt(
 ) -> _Attempt:
     """Plan for one form of the student, and compare what it makes with the large model."""
     sizes = solve(graph, found, target.shapes, target.tree)
+    graph = with_factors(graph, [name for name, new in sizes.new.items() if new > graph.width(name)])
     differences = [*unpaired(small, target, found), *sizes.differences]
     asked: Requests = [*wider(graph, sizes, differences), *deeper(found, target.shapes)]
     proposal = as_planned(graph, asked, seed, method, differences, partial=partial)
