@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -107,7 +108,7 @@ def match(
                 return _noted(attempts[-1].plan, [*_unproved(small, target), *_other_eps(attempts[-1].plan, target)])
         best = min(attempts, key=lambda one: len(one.differences)) if partial else attempts[0]
         if not partial:
-            raise PlanError(_refusal(type(small).__name__, target, best.differences))
+            raise PlanError(_refusal(type(small).__name__, target, best.differences) + _order_hint(small, target))
         return _noted(best.plan, [f"not as in {target.name}: {line}" for line in _by_reason(best.differences)])
 
 
@@ -143,6 +144,14 @@ def _refusal(name: str, target: Target, differences: Sequence[Difference]) -> st
     return (
         f"{name} does not become {target.name} by growth ({number}; partial=True plans the rest):{''.join(lines)}{rest}"
     )
+
+
+def _order_hint(small: nn.Module, target: Target) -> str:
+    """Where the model that is given as the small one is the larger: that comes first."""
+    ours, theirs = (sum(map(math.prod, shapes.values())) for shapes in (shapes_of(small), target.shapes))
+    if ours <= theirs:
+        return ""
+    return f"\nThe first model has {ours:,} numbers and the second {theirs:,}; the smaller comes first: match(small, large)"
 
 
 def _by_reason(differences: Sequence[Difference]) -> list[str]:

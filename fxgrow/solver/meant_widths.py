@@ -16,8 +16,10 @@ from ..infer.names import INPUT_OF
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms
 from ..model.call_args import labelled
-from ..spec.hints import all_hint
+from ..spec.hints import all_hint, regex_hint
 from ..spec.patterns import is_literal, match, module_of
+
+SHOWN = 4  # layers in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ def meant(widths: WidthGraph, pattern: str, *, channels: bool = False) -> list[M
             if fnmatchcase(group.name, pattern) or fnmatchcase(group.former, pattern)
         ]
         if not found:
-            raise PlanError(f"{error}{_argument_hint(widths, pattern) or all_hint(pattern)}") from None
+            hints = (_argument_hint(widths, pattern), _class_hint(widths, pattern), all_hint(pattern))
+            raise PlanError(f"{error}{next(filter(None, hints), regex_hint(pattern))}") from None
         return found
     by_size = _of_layers(widths, pattern, tensors)
     if by_size and (channels or is_literal(pattern)):
@@ -78,6 +81,15 @@ def _argument_hint(widths: WidthGraph, name: str) -> str:
     if name not in {label.partition("[")[0] for label in labelled(widths.traced.arguments)}:
         return ""
     return f". {name} is an argument of forward: for more channels of it, ask for fxgrow.Inputs({name!r}, CHANNELS)"
+
+
+def _class_hint(widths: WidthGraph, name: str) -> str:
+    """The layers of a class whose name is given; empty where there is none."""
+    layers = [path for path, kind in widths.traced.classes.items() if path and kind.__name__ == name]
+    if not layers:
+        return ""
+    more = f" and {len(layers) - SHOWN} more" if len(layers) > SHOWN else ""
+    return f". {name} is a class; layers are asked for by their names: {', '.join(layers[:SHOWN])}{more}"
 
 
 def _is_of_model(widths: WidthGraph, name: str) -> bool:
