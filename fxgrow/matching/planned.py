@@ -151,7 +151,8 @@ def _order_hint(small: nn.Module, target: Target) -> str:
     ours, theirs = (sum(map(math.prod, shapes.values())) for shapes in (shapes_of(small), target.shapes))
     if ours <= theirs:
         return ""
-    return f"\nThe first model has {ours:,} numbers and the second {theirs:,}; the smaller comes first: match(small, large)"
+    said = f"The first model has {ours:,} numbers and the second {theirs:,}"
+    return f"\n{said}; the smaller comes first: match(small, large)"
 
 
 def _by_reason(differences: Sequence[Difference]) -> list[str]:
