@@ -83,6 +83,21 @@ def test_more_groups_stay_the_default_and_both_can_grow() -> None:
     assert_exact(teacher, student, IMAGES, 1e-10)
 
 
+def test_a_layer_and_the_channels_in_its_groups_that_ask_for_one_factor_grow_by_it_once() -> None:
+    plan = fxgrow.plan(fxgrow.widths(chain(), IMAGES), {"0": 2.0, "0/row": 2.0})
+    assert {width.name: width.new for width in plan.grown_widths} == {"0/row": 4}
+
+
+@pytest.mark.parametrize("name", ["1", "1.weight", "0"])
+def test_the_name_of_a_layer_means_what_grows_by_default(name: str) -> None:
+    """The channels between two grouped convolutions are named after the first."""
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=2), nn.ReLU(), nn.Conv2d(8, 4, 1)).double()
+    widths = fxgrow.widths(net, IMAGES)
+    plan = fxgrow.plan(widths, {name: 2.0})
+    assert plan.grown_widths
+    assert not any(widths.groups_by_name[width.name].deferred_to for width in plan.grown_widths)
+
+
 def test_replicas_are_as_many_for_each_channel_of_a_group() -> None:
     plan = fxgrow.plan(fxgrow.widths(chain(), IMAGES), {"0/row": 5})
     assert plan.width("0/row").new == 6

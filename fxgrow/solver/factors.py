@@ -12,12 +12,14 @@ from ..infer.groups import FACTOR, Group
 from ..infer.width_graph import WidthGraph
 from ..spec.parse import Widen
 from ..spec.requests import Request
+from .meant_widths import is_of_model
 
 
 def with_asked_factors(widths: WidthGraph, requests: Iterable[Widen | Request]) -> WidthGraph:
     """The width graph in which factors that are asked for by their own names grow, where another one would."""
     patterns = [widths.named(request.pattern) for request in requests if isinstance(request, Widen)]
-    return with_factors(widths, [name for name in patterns if name in widths.groups_by_name])
+    names = [name for name in patterns if name in widths.groups_by_name and not is_of_model(widths, name)]
+    return with_factors(widths, names)
 
 
 def with_factors(widths: WidthGraph, names: Iterable[str]) -> WidthGraph:

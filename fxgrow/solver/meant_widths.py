@@ -50,9 +50,9 @@ def meant(widths: WidthGraph, pattern: str, *, channels: bool = False) -> list[M
     Raises:
         PlanError: It means nothing; close names are given.
     """
-    if not _is_of_model(widths, pattern):
+    if not is_of_model(widths, pattern):
         pattern = widths.named(pattern)
-    if pattern in widths.groups_by_name and not _is_of_model(widths, pattern):
+    if pattern in widths.groups_by_name and not is_of_model(widths, pattern):
         return [_of_width(pattern)]
     if (read := _read_by(widths, pattern)) is not None:
         return [read]
@@ -92,7 +92,8 @@ def _class_hint(widths: WidthGraph, name: str) -> str:
     return f". {name} is a class; layers are asked for by their names: {', '.join(layers[:SHOWN])}{more}"
 
 
-def _is_of_model(widths: WidthGraph, name: str) -> bool:
+def is_of_model(widths: WidthGraph, name: str) -> bool:
+    """Whether a name is that of a parameter or of a module with parameters, which comes before that of a width."""
     return any(tensor == name or tensor.startswith(f"{name}.") for tensor in widths.tensors)
 
 
