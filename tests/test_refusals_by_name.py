@@ -196,3 +196,60 @@ def test_a_model_that_no_graph_holds_is_told_why_and_what_to_ask_for(kind: type)
     assert f"its code hands on a {kind.__name__}, which a graph cannot hold" in note
     assert ("use_cache=False" in note) is (kind is DynamicCache)
     assert note.endswith("output='module' gives the student as a Hands instead")
+
+
+IMAGES = torch.randn(2, 3, 8, 8)
+
+
+def images_net(width: int = 8) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3), nn.ReLU(), nn.Conv2d(width, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+
+
+WRONG: dict[str, tuple[Callable[[nn.Module], object], str]] = {
+    "a factor in percent": (lambda net: fxgrow.grow(net, "150%", IMAGES), r"write 1\.5$"),
+    "a module as a pattern": (lambda net: fxgrow.grow(net, {net: 1.5}, IMAGES), "a Sequential; .* by its name"),  # type: ignore[dict-item]
+    "a class as a pattern": (
+        lambda net: fxgrow.grow(net, {nn.Conv2d: 1.5}, IMAGES),  # type: ignore[dict-item]
+        r"the class Conv2d; .*isinstance\(layer, Conv2d\)",
+    ),
+    "a number as a pattern": (lambda net: fxgrow.grow(net, {0: 1.5}, IMAGES), "write the name in quotes: '0'"),  # type: ignore[dict-item]
+    "the name of a class": (lambda net: fxgrow.grow(net, {"Conv2d": 1.5}, IMAGES), "Conv2d is a class; .*: 0, 2$"),
+    "a regular expression": (
+        lambda net: fxgrow.grow(net, {"^conv.+": 1.5}, IMAGES),
+        "a glob and no regular expression",
+    ),
+    "an option that there is not": (
+        lambda net: fxgrow.grow(net, '{"0": {"width": 2.0, "mult": 8}}', IMAGES),
+        "no option 'mult'; it has .*multiple_of",
+    ),
+    "blocks as a kind": (lambda net: fxgrow.Deepen("0", 2), "write blocks=2$"),  # type: ignore[arg-type]
+    "scores by other names": (
+        lambda net: fxgrow.plan(fxgrow.widths(net, IMAGES), fxgrow.Budget(parameters=2.0, scores={"conv": 1.0})),
+        "by the names of widths, such as 0, .*no width group 'conv'",
+    ),
+    "models in the other order": (
+        lambda net: fxgrow.match(images_net(16), net, IMAGES),
+        r"the smaller comes first: match\(small, large\)$",
+    ),
+    "a checkpoint around a state_dict": (
+        lambda net: fxgrow.match(net, {"epoch": 3, "model": net.state_dict()}, IMAGES),  # type: ignore[dict-item]
+        r"give large\['model'\]$",
+    ),
+    "a loss of tensors": (
+        lambda net: fxgrow.scores(net, [(IMAGES, torch.tensor([0, 1]))], nn.functional.cross_entropy),  # type: ignore[arg-type]
+        r"loss\(model, batch\) fails: TypeError.*loss is a function such as lambda model, batch",
+    ),
+    "a loss with many numbers": (
+        lambda net: fxgrow.scores(net, [(IMAGES, torch.tensor([0, 1]))], lambda model, batch: model(batch[0])),
+        r"a Tensor of the shape \(2, 4\) for batch 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_a_new_user_gets_wrong_is_told_with_what_to_write(name: str) -> None:
+    call, says = WRONG[name]
+    with pytest.raises(fxgrow.FxgrowError, match=f"(?s){says}"):
+        call(images_net())

@@ -115,6 +115,14 @@ def test_the_singular_values_of_a_large_matrix_are_those_of_all() -> None:
     assert torch.allclose(largest_singular_values(matrix, 20), exact, rtol=1e-6)
 
 
+@pytest.mark.parametrize("decay", [0.0, 2.0])
+def test_the_length_of_singular_values_that_fall_slowly_is_right_to_two_digits(decay: float) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(1000, 900, dtype=torch.float64) * torch.logspace(0, -decay, 900, dtype=torch.float64)
+    found, exact = largest_singular_values(matrix, 64), torch.linalg.svdvals(matrix)[:64]
+    assert 0.98 <= float(found.norm() / exact.norm()) <= 1.0 + 1e-9, "a subspace holds no more than there is"
+
+
 def test_firefly_is_the_gradient_of_columns_for_rows_like_those_of_the_layer() -> None:
     model, batches, x, gradient = linear_pair()
     found = fxgrow.scores(model, batches, mse, kind="firefly").row("0")

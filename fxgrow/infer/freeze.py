@@ -6,6 +6,7 @@ Which name each width has is said by `names`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -50,10 +51,17 @@ def lift(widths: WidthGraph, lifted: Lifted) -> WidthGraph:
 
     The model does not run again, and no rule is asked again: what they said of the inputs is solved for these.
     """
-    return widths if widths.findings is None else _frozen(widths.findings, widths.traced, lifted)
+    if widths.findings is None:
+        return widths
+    return _frozen(widths.findings, widths.traced, lifted, widths.preferred)
 
 
-def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
+def prefer(widths: WidthGraph, names: AbstractSet[str]) -> WidthGraph:
+    """The width graph of the same model in which, where only one factor of a dimension may grow, it is one of these."""
+    return widths if widths.findings is None else _frozen(widths.findings, widths.traced, Lifted(), frozenset(names))
+
+
+def _frozen(inferred: Findings, traced: Traced, lifted: Lifted, preferred: frozenset[str] = frozenset()) -> WidthGraph:
     findings = replace(inferred, unifier=inferred.unifier.with_inputs(lifted.inputs))
     _pin_outputs(findings, lifted)
     pin_unread(findings)
@@ -92,7 +100,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
     forms = tuple(_frozen_form(form, own, names) for form, own in zip(traced.forms, findings.forms, strict=True))
     # last, when every width has a name
     groups = _groups(findings, names, tensors)
-    groups = constrain(_pinned_without_bias(groups, required, tensors), required, layouts_of(tensors))
+    groups = constrain(_pinned_without_bias(groups, required, tensors), required, layouts_of(tensors), preferred)
     return WidthGraph(
         traced,
         groups,
@@ -111,6 +119,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted) -> WidthGraph:
         trials=trials,
         forms=forms,
         findings=inferred,
+        preferred=preferred,
     )
 
 

@@ -7,6 +7,7 @@ the dimension; where a part must stay, all must. Groups that share a ratio form 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from ..layouts.layout import Block, Layout, atoms
@@ -73,13 +74,22 @@ class Constraints:
     notes: tuple[Constraint, ...] = ()
 
 
-def constrain(groups: Mapping[str, Group], stated: Constraints, layouts: Iterable[Layout]) -> dict[str, Group]:
+FACTOR = "as one factor of several"  # why a factor stays where only one of a dimension may grow
+
+
+def constrain(
+    groups: Mapping[str, Group],
+    stated: Constraints,
+    layouts: Iterable[Layout],
+    preferred: AbstractSet[str] = frozenset(),
+) -> dict[str, Group]:
     """The groups with all that is stated of them, and the pins that follow from it.
 
     Args:
         groups: By name; only `size`, `members`, `pinned`, `count` and `constant` are read.
         stated: What has to be true of them.
         layouts: All layouts, for the products in which only one factor may grow.
+        preferred: The factors that are to grow where one of several may.
     """
     layouts = list(layouts)
     replicas, columns, rows, nonzero = (
@@ -92,7 +102,7 @@ def constrain(groups: Mapping[str, Group], stated: Constraints, layouts: Iterabl
     ):
         if not pins[name]:
             pins[name].append(reason)
-    ratios = _Ratios(pins)
+    ratios = _Ratios(pins, preferred)
     while sum(ratios.add(layout, reason) for layout, reason in stated.uniform):  # until nothing is new
         pass
     done = {
@@ -109,7 +119,7 @@ def constrain(groups: Mapping[str, Group], stated: Constraints, layouts: Iterabl
         )
         for name, group in groups.items()
     }
-    return _defer(done, layouts)
+    return _defer(done, layouts, preferred)
 
 
 _Reasons = dict[str, dict[str, None]]  # of groups, by name, in order
@@ -145,14 +155,15 @@ def _mixed(
         if any(name in replicas for name in names):
             for name in names:
                 if name in columns:
-                    yield name, f"{next(iter(columns[name]))}, as one factor of several"
+                    yield name, f"{next(iter(columns[name]))}, {FACTOR}"
 
 
 class _Ratios:
     """Union-find of uniform groups, with the pins that one ratio for all of them brings."""
 
-    def __init__(self, pins: dict[str, list[str]]) -> None:
+    def __init__(self, pins: dict[str, list[str]], preferred: AbstractSet[str]) -> None:
         self.pins = pins
+        self._preferred = preferred
         self.uniform: dict[str, dict[str, None]] = {}
         self._class: dict[str, set[str]] = {}
 
@@ -172,9 +183,10 @@ class _Ratios:
                 for name in free:
                     self._unite([name], reason)
             elif free:
+                free.sort(key=lambda name: name not in self._preferred)
                 leaders.append(free[0])
                 for name in free[1:]:
-                    self._pin(name, f"{reason}, as one factor of several")
+                    self._pin(name, f"{reason}, {FACTOR}")
         if len(layout) > 1:
             if len(leaders) < len(layout):
                 for name in leaders:
@@ -197,18 +209,21 @@ class _Ratios:
             self._class[name] = together
 
 
-def _defer(groups: dict[str, Group], layouts: Iterable[Layout]) -> dict[str, Group]:
+def _defer(groups: dict[str, Group], layouts: Iterable[Layout], preferred: AbstractSet[str]) -> dict[str, Group]:
     """Of several factors of one block that could grow, one does.
 
-    One that must, because it is the only one in another block (heads, where the queries' and keys' size is compared);
-    then a width before a number of rows, a free one before a uniform one, the wider first.
+    A preferred one; else one that must, because it is the only one in another block (heads, where the queries' and
+    keys' size is compared); then a width before a number of rows, a free one before a uniform one, the wider first.
     """
     blocks = list(_blocks(layouts))
     sole = {names[0] for block in blocks if len(names := _growing(groups, block)) == 1}
     for block in blocks:
         names = _growing(groups, block)
         if len(names) > 1:
-            best = max(names, key=lambda n: (n in sole, not groups[n].count, not groups[n].uniform, groups[n].size))
+            best = max(
+                names,
+                key=lambda n: (n in preferred, n in sole, not groups[n].count, not groups[n].uniform, groups[n].size),
+            )
             for name in names:
                 if name != best:
                     groups[name] = replace(groups[name], deferred_to=best)

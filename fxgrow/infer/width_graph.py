@@ -103,6 +103,7 @@ class WidthGraph:
         equal: Sizes that the code makes equal, whatever grows.
         findings: What inference found, from which `freeze.lift` makes the graph with other inputs and outputs; None
             where no model was run.
+        preferred: The widths that grow where only one factor of a dimension may; others than these where none is one.
     """
 
     traced: Traced
@@ -123,6 +124,7 @@ class WidthGraph:
     forms: tuple[OtherRun, ...] = field(default=(), compare=False)
     equal: tuple[Equality, ...] = ()
     findings: Findings | None = field(default=None, compare=False)
+    preferred: frozenset[str] = frozenset()
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -177,7 +179,9 @@ class WidthGraph:
         named = {
             n: replace(g, pinned=(*g.pinned, reason)) if n in chosen else g for n, g in self.groups_by_name.items()
         }
-        return replace(self, groups_by_name=constrain(named, self.constraints, layouts_of(self.tensors)))
+        return replace(
+            self, groups_by_name=constrain(named, self.constraints, layouts_of(self.tensors), self.preferred)
+        )
 
     def tie(self, together: Mapping[frozenset[str], str]) -> WidthGraph:
         """The same graph with groups that have to grow by one factor, and why."""
@@ -185,8 +189,11 @@ class WidthGraph:
         if not more:
             return self
         stated = replace(self.constraints, uniform=(*self.constraints.uniform, *more))
-        named = constrain(self.groups_by_name, stated, layouts_of(self.tensors))
+        named = self._constrained(self.groups_by_name, stated)
         return replace(self, groups_by_name=named, constraints=stated)
+
+    def _constrained(self, named: Mapping[str, Group], stated: Constraints) -> Mapping[str, Group]:
+        return constrain(named, stated, layouts_of(self.tensors), self.preferred)
 
     def alike(self, path: str, but: Container[str], *names: Iterable[str]) -> list[tuple[tuple[str, ...], ...]]:
         """The corresponding groups in the other modules of a module's class.
@@ -318,7 +325,7 @@ class WidthGraph:
         if group.pinned:
             return "must stay: " + "; ".join(group.pinned)
         if group.deferred_to:
-            return f"fixed: this dimension is a product with {group.deferred_to}, which grows instead"
+            return f"fixed: this dimension is a product with {group.deferred_to}, which grows instead{BY_NAME}"
         if group.uniform:
             return "grows by whole multiples: " + "; ".join(group.uniform)
         return "can grow to any width"
@@ -373,6 +380,7 @@ class WidthGraph:
         return rows
 
 
+BY_NAME = ", unless this one is asked for by its name"
 _HEADINGS = ("width", "size", "layers", "can it grow?")
 
 

@@ -31,10 +31,7 @@ def wider(graph: WidthGraph, sizes: Sizes, differences: list[Difference]) -> Ite
         if new <= group.size:
             continue  # one that would shrink is a difference of its tensors
         place = next((f"{tensor}[{dim}]" for tensor, dim in group.members), name)
-        if group.deferred_to and not group.count and not _inside(graph.tensors, name):  # no name of a layer
-            why = f"parts of {group.size} -> {new}; of this dimension, growth changes {group.deferred_to} instead"
-            differences.append(Difference(place, why))
-        elif not group.pinned:
+        if not group.pinned:
             divisible = new % group.size == 0 or not group.uniform
             width = _named_size(graph, sizes, name)
             yield Widen(name, width) if divisible else Widen(name, width, indivisible="average")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from ..infer.width_graph import WidthGraph
 from ..model.example_inputs import ExampleInputs
 from ..model.tree import Output
 from ..plans.growth_plan import Plan
+from ..solver.factors import with_factors
 from .asked import Requests, as_planned, deeper, wider
 from .left import other_results, other_tensors, unpaired
 from .names import Correspondence, correspond
@@ -106,7 +108,7 @@ def match(
                 return _noted(attempts[-1].plan, [*_unproved(small, target), *_other_eps(attempts[-1].plan, target)])
         best = min(attempts, key=lambda one: len(one.differences)) if partial else attempts[0]
         if not partial:
-            raise PlanError(_refusal(type(small).__name__, target, best.differences))
+            raise PlanError(_refusal(type(small).__name__, target, best.differences) + _order_hint(small, target))
         return _noted(best.plan, [f"not as in {target.name}: {line}" for line in _by_reason(best.differences)])
 
 
@@ -144,6 +146,15 @@ def _refusal(name: str, target: Target, differences: Sequence[Difference]) -> st
     )
 
 
+def _order_hint(small: nn.Module, target: Target) -> str:
+    """Where the model that is given as the small one is the larger: that comes first."""
+    ours, theirs = (sum(map(math.prod, shapes.values())) for shapes in (shapes_of(small), target.shapes))
+    if ours <= theirs:
+        return ""
+    said = f"The first model has {ours:,} numbers and the second {theirs:,}"
+    return f"\n{said}; the smaller comes first: match(small, large)"
+
+
 def _by_reason(differences: Sequence[Difference]) -> list[str]:
     """The differences, a line for each reason, with the first of the names that have it."""
     names: dict[str, list[str]] = {}
@@ -170,6 +181,7 @@ def _attempt(
 ) -> _Attempt:
     """Plan for one form of the student, and compare what it makes with the large model."""
     sizes = solve(graph, found, target.shapes, target.tree)
+    graph = with_factors(graph, [name for name, new in sizes.new.items() if new > graph.width(name)])
     differences = [*unpaired(small, target, found), *sizes.differences]
     asked: Requests = [*wider(graph, sizes, differences), *deeper(found, target.shapes)]
     proposal = as_planned(graph, asked, seed, method, differences, partial=partial)

@@ -144,12 +144,21 @@ class _Solver:
         """Solve those with one unknown until none is left; those with more."""
         waiting = list(equations)
         while True:
+            for one in waiting:
+                self._keep(one)
             ready = [one for one in waiting if len(self._unknown(one.layout)) < 2]
             if not ready:
                 return waiting
             waiting = [one for one in waiting if one not in ready]
             for one in sorted(ready, key=lambda one: len(list(atoms(one.layout)))):
                 self._take(one)
+
+    def _keep(self, one: _Equation) -> None:
+        """Where a dimension keeps its size, so does each of its factors and parts, since none becomes smaller."""
+        old = {name: self._widths.width(name) for name in self._unknown(one.layout)}
+        if len(old) > 1 and self._measure(one.layout, old) == one.size:
+            for name, size in old.items():
+                self._set(name, size, one.place)
 
     def _unknown(self, layout: Layout) -> set[str]:
         return {name for name in atoms(layout) if name not in self.sizes.new}

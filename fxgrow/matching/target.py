@@ -51,7 +51,11 @@ class Target:
             raise PlanError(f"large is a model, its state_dict or the path of a checkpoint, not {a_type(large)}")
         others = [name for name, tensor in large.items() if not isinstance(name, str) or not isinstance(tensor, Tensor)]
         if others:
-            raise PlanError(f"large is no state_dict: {others[0]!r:.80} is {a_type(large[others[0]])}, not a tensor")
+            inner = next((name for name in others if isinstance(large[name], Mapping)), None)
+            advice = "" if inner is None else f"; if that is the state_dict, give large[{inner!r:.80}]"
+            raise PlanError(
+                f"large is no state_dict: {others[0]!r:.80} is {a_type(large[others[0]])}, not a tensor{advice}"
+            )
         return cls("the checkpoint", {name: tuple(tensor.shape) for name, tensor in large.items()}, None)
 
 

@@ -29,7 +29,8 @@ from .layers import Layer
 
 DIRECT = 768  # rows or columns of a matrix whose singular values are all computed; of a larger one, the largest are
 BESIDE = 16  # directions of the iteration beside those that are wanted
-ROUNDS = 6
+ROUNDS = 6  # at most
+SETTLED = 1e-4  # by which part of their sum of squares the values of a further round may still differ
 RIDGE = 1e-9  # beside squared lengths of 1: regressors that depend on others are well-posed
 Measured = tuple[float, tuple[float, ...]]  # the score, and what it is made of
 
@@ -82,10 +83,26 @@ def together(sums: Sums, pairs: Sequence[Pair]) -> Tensor:
 
 
 def largest_singular_values(matrix: Tensor, count: int) -> Tensor:
-    """The largest singular values of a matrix; of a large one by subspace iteration, to a few digits."""
+    """The largest singular values of a matrix; of a large one by subspace iteration, to two digits or more.
+
+    A round multiplies a basis of `count` directions and some more by the matrix and its transpose. Rounds end where the
+    sum of the squares of the wanted values, which only grows, has settled.
+    """
     if min(matrix.shape) <= DIRECT:
         return torch.linalg.svdvals(matrix)[:count]
-    return torch.svd_lowrank(matrix, count + BESIDE, niter=ROUNDS)[1][:count]
+    wanted = min(count + BESIDE, *matrix.shape)
+    generator = named_generator(0, "singular values")
+    basis = torch.randn(matrix.shape[1], wanted, generator=generator, dtype=torch.float64).to(matrix)
+    values, before = matrix.new_zeros(count), 0.0
+    for _ in range(ROUNDS):
+        left = torch.linalg.qr(matrix @ basis).Q
+        right, small = torch.linalg.qr(matrix.mT @ left)
+        values = torch.linalg.svdvals(small)[:count]
+        basis, now = right, float(values.square().sum())
+        if now - before <= SETTLED * now:
+            break
+        before = now
+    return values
 
 
 def _before(sizes: dict[Layer, int], layer: Layer) -> int:
@@ -94,21 +111,31 @@ def _before(sizes: dict[Layer, int], layer: Layer) -> int:
 
 
 def _gained(sums: Sums, name: str, reader: Layer) -> float:
-    """By how much candidates for new channels reduce the squares that a fit by what a layer reads leaves."""
-    own, goal, across = sums.inner[reader], sums.goals[reader], sums.across[name, reader]
-    inner = torch.cat([torch.cat([own, across], 1), torch.cat([across.mT, sums.inner[name, reader]], 1)])
-    more = _fitted(inner, torch.cat([goal, sums.goals[name, reader]])) - _fitted(own, goal)
-    return max(more, 0.0)
+    """By how much candidates for new channels reduce the squares that a fit by what a layer reads leaves.
+
+    With A the regressors that there are, C the candidates and g the gradient: the candidates less their fit by A have
+    the products S = C'C - C'A (A'A)^-1 A'C with each other, and h = C'g - C'A (A'A)^-1 A'g with the gradient. They take
+    h' S^-1 h. Regressors are scaled to unit length, with a slight ridge.
+    """
+    own, own_scale = _unit(sums.inner[reader])
+    new, new_scale = _unit(sums.inner[name, reader])
+    across = sums.across[name, reader] / own_scale[:, None] / new_scale
+    goals = sums.goals[reader] / own_scale[:, None]
+    triangle = torch.linalg.cholesky(own)
+    half = torch.linalg.solve_triangular(triangle, torch.cat([across, goals], 1), upper=False)
+    across, goals = half[:, : across.shape[1]], half[:, across.shape[1] :]
+    left = sums.goals[name, reader] / new_scale[:, None] - across.mT @ goals
+    rest = torch.linalg.cholesky(new - across.mT @ across)
+    return float(torch.linalg.solve_triangular(rest, left, upper=False).square().sum())
 
 
-def _fitted(inner: Tensor, goal: Tensor) -> float:
-    """The squares that a least-squares fit takes, with regressors scaled to unit length and a slight ridge."""
+def _unit(inner: Tensor) -> tuple[Tensor, Tensor]:
+    """The products of regressors of unit length with each other, with a ridge, and their lengths before."""
     scale = inner.diagonal().sqrt()
     scale = torch.where(scale > 0, scale, 1)
     unit = inner / scale / scale[:, None]
     unit.diagonal().add_(RIDGE)
-    half = torch.linalg.solve_triangular(torch.linalg.cholesky(unit), goal / scale[:, None], upper=False)
-    return float(half.square().sum())
+    return unit, scale
 
 
 def _length(values: Sequence[float]) -> float:

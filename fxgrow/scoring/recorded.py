@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from ..base.structures import has_values
 from ..base.wording import a_type
-from ..errors import GrowError
+from ..errors import GrowError, in_words
+from ..recording.model_run import source_location
 from .layers import Layer
 
 Loss = Callable[[nn.Module, Any], Tensor]
+EXAMPLE = "loss is a function such as lambda model, batch: F.cross_entropy(model(batch[0]), batch[1])"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +71,12 @@ def run(model: nn.Module, layers: Sequence[Layer], batch: Any, loss: Loss, numbe
     if not has_values(batch):
         raise GrowError(f"batch {number} is on the meta device and has no values; give batches with values")
     with _recording(layers) as calls, torch.enable_grad():
-        value = loss(model, batch)
+        try:
+            value = loss(model, batch)
+        except TypeError as error:
+            raise GrowError(
+                f"loss(model, batch) fails: {in_words(error)}{source_location(error)}; {EXAMPLE}"
+            ) from error
         _check(value, calls, number)
     readers = [call for call in calls if call.layer.reads]
     found = torch.autograd.grad(value, [call.made for call in readers], allow_unused=True)
@@ -80,7 +87,10 @@ def run(model: nn.Module, layers: Sequence[Layer], batch: Any, loss: Loss, numbe
 
 def _check(value: object, calls: Sequence[Call], number: int) -> None:
     if not isinstance(value, Tensor) or value.numel() != 1:
-        raise GrowError(f"loss gives {a_type(value)} for batch {number}; expected a tensor with one number")
+        shape = f" of the shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+        raise GrowError(
+            f"loss gives {a_type(value)}{shape} for batch {number}; expected a tensor with one number: {EXAMPLE}"
+        )
     if not calls:
         raise GrowError("loss calls no layer of the model that it is given, a copy; use its first argument")
     if not value.requires_grad:

@@ -65,10 +65,14 @@ def ask_everything(
             f"one width of {request.width} channels for everything? For a factor write {float(request.width)!r}"
         )
     decisions = []
+    instead = {other.deferred_to: other.name for other in widths.groups if other.deferred_to and other.name in taken}
     for group in widths.groups:
         if group.name in taken:
             continue
-        if group.name in excluded or group.ratio & excluded:
+        if group.name in instead:
+            why = f"{instead[group.name]} grows instead, which is asked for by its name"
+            decisions.append(Decision(skipped={group.name: why}))
+        elif group.name in excluded or group.ratio & excluded:
             reason = "the specification excludes it, or what has to grow by the same factor"
             decisions.append(Decision(skipped={group.name: reason}))
         elif group.pinned or group.name in unfit:
@@ -126,12 +130,13 @@ def _of_dimension(widths: WidthGraph, request: Widen, one: Meant, names: Sequenc
 def _takes_part(widths: WidthGraph, one: Meant | None, group: Group, request: Widen) -> bool:
     """Whether this factor of a dimension is the one that grows.
 
-    That is the group count where cardinality is asked for, or the width that is asked for by its own name.
+    That is the group count where cardinality is asked for, or the width that is asked for by its own name, also where
+    another factor grows by default: the channels in each group of a group norm, where more groups would.
     """
     if group.pinned:
         return False
     if one is not None and one.is_width:
-        return group.count or not group.deferred_to
+        return True
     if request.cardinality:
         siblings = {n for layout in _layouts_with(widths, group.name) for b in layout if group.name in b for n in b}
         counts = [

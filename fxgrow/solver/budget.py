@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..costs.terms import Terms
-from ..errors import PlanError
+from ..errors import PlanError, WidthError
 from ..infer.width_graph import WidthGraph
 from ..spec.budget import Budget
 from ..spec.parse import MOST_CHANNELS, Widen
@@ -91,7 +91,11 @@ def _check_scores(widths: WidthGraph, budget: Budget, scores: Mapping[str, float
     if scores is None:
         return
     for name in scores:
-        widths.width(name)  # raises, with close names
+        try:
+            widths.width(name)
+        except WidthError as error:
+            shown = ", ".join(group.name for group in widths.groups[:8])
+            raise PlanError(f"{budget!r}: scores are by the names of widths, such as {shown}: {error}") from None
     if not any(scores.get(name) for name in free):
         raise PlanError(f"{budget!r}: no width with a score above 0 can grow; those that can: {', '.join(free[:8])}")
 

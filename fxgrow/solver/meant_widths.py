@@ -16,8 +16,10 @@ from ..infer.names import INPUT_OF
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms
 from ..model.call_args import labelled
-from ..spec.hints import all_hint
+from ..spec.hints import all_hint, regex_hint
 from ..spec.patterns import is_literal, match, module_of
+
+SHOWN = 4  # layers in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,9 @@ def meant(widths: WidthGraph, pattern: str, *, channels: bool = False) -> list[M
     Raises:
         PlanError: It means nothing; close names are given.
     """
-    if not _is_of_model(widths, pattern):
+    if not is_of_model(widths, pattern):
         pattern = widths.named(pattern)
-    if pattern in widths.groups_by_name and not _is_of_model(widths, pattern):
+    if pattern in widths.groups_by_name and not is_of_model(widths, pattern):
         return [_of_width(pattern)]
     if (read := _read_by(widths, pattern)) is not None:
         return [read]
@@ -64,7 +66,8 @@ def meant(widths: WidthGraph, pattern: str, *, channels: bool = False) -> list[M
             if fnmatchcase(group.name, pattern) or fnmatchcase(group.former, pattern)
         ]
         if not found:
-            raise PlanError(f"{error}{_argument_hint(widths, pattern) or all_hint(pattern)}") from None
+            hints = (_argument_hint(widths, pattern), _class_hint(widths, pattern), all_hint(pattern))
+            raise PlanError(f"{error}{next(filter(None, hints), regex_hint(pattern))}") from None
         return found
     by_size = _of_layers(widths, pattern, tensors)
     if by_size and (channels or is_literal(pattern)):
@@ -80,7 +83,17 @@ def _argument_hint(widths: WidthGraph, name: str) -> str:
     return f". {name} is an argument of forward: for more channels of it, ask for fxgrow.Inputs({name!r}, CHANNELS)"
 
 
-def _is_of_model(widths: WidthGraph, name: str) -> bool:
+def _class_hint(widths: WidthGraph, name: str) -> str:
+    """The layers of a class whose name is given; empty where there is none."""
+    layers = [path for path, kind in widths.traced.classes.items() if path and kind.__name__ == name]
+    if not layers:
+        return ""
+    more = f" and {len(layers) - SHOWN} more" if len(layers) > SHOWN else ""
+    return f". {name} is a class; layers are asked for by their names: {', '.join(layers[:SHOWN])}{more}"
+
+
+def is_of_model(widths: WidthGraph, name: str) -> bool:
+    """Whether a name is that of a parameter or of a module with parameters, which comes before that of a width."""
     return any(tensor == name or tensor.startswith(f"{name}.") for tensor in widths.tensors)
 
 

@@ -6,6 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
+
+from ..base.wording import a_type
 from ..errors import PlanError
 
 LONGEST = 80  # characters of a text that a message repeats
@@ -46,9 +49,10 @@ def as_number_hint(value: object) -> str:
 
 def what_to_write(text: str) -> str:
     """What to write for a text such as `conv1`, `conv1=2.0` or `1.5x`."""
-    factor = _number(text.strip().rstrip("xX*×"))
+    percent = text.strip().endswith("%")
+    factor = _number(text.strip().rstrip("xX*×%"))
     if factor is not None:
-        return f"for a factor of everything write {factor}"
+        return f"for a factor of everything write {factor / 100 if percent else factor}"
     name, sign, width = text.partition("=")
     number = _number(width) if sign else None
     named, wanted = (name, width.strip()) if number is not None else (text, "1.5")
@@ -68,3 +72,24 @@ ALL = ("widen", "width", "widths", "grow", "factor", "all", "everything", "model
 def all_hint(pattern: str) -> str:
     """How everything is asked for, where a word for that is no name of a layer; empty for other names."""
     return ". For all widths write the factor alone, such as 1.5" if pattern.lower() in ALL else ""
+
+
+def no_pattern_hint(pattern: object) -> str:
+    """What was given as a pattern, and what to write instead of a module, a class or a number."""
+    if isinstance(pattern, nn.Module):
+        return f"{a_type(pattern)}; a layer is asked for by its name, as model.named_modules() has it"
+    if isinstance(pattern, type):
+        name = pattern.__name__
+        return (
+            f"the class {name}; layers are asked for by their names, here "
+            f"[name for name, layer in model.named_modules() if isinstance(layer, {name})]"
+        )
+    if isinstance(pattern, int):
+        return f"{pattern!r}; write the name in quotes: {str(pattern)!r}"
+    return f"{pattern!r:.80}"
+
+
+def regex_hint(pattern: str) -> str:
+    """What a pattern is, where one looks like a regular expression; empty elsewhere."""
+    looks = pattern.startswith("^") or pattern.endswith("$") or any(sign in pattern for sign in (".+", "\\", "|", "("))
+    return ". A pattern is a glob and no regular expression: `layer3.*` means all in layer3" if looks else ""

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from ..base.decode import DecodeError, Leniency, decode, encode
 from ..base.scalars import as_int
 from ..errors import PlanError
+from .hints import no_pattern_hint
 from .patterns import LONGEST, is_pattern
 
 KINDS = ("identity", "residual", "random")
@@ -104,7 +105,8 @@ class Deepen(Request):
     def __post_init__(self) -> None:
         check_pattern(self.pattern)
         if self.kind is not None and self.kind not in KINDS:
-            raise PlanError(f"{self.pattern!r}: kind is one of {', '.join(KINDS)}, not {self.kind!r}")
+            advice = f"; for so many blocks, write blocks={self.kind}" if as_int(self.kind) is not None else ""
+            raise PlanError(f"{self.pattern!r}: kind is one of {', '.join(KINDS)}, not {self.kind!r}{advice}")
         blocks = as_int(self.blocks)
         if blocks is None or blocks < 0:
             raise PlanError(f"{self.pattern!r}: blocks is how many clones to add, not {self.blocks!r}")
@@ -226,7 +228,8 @@ def made_of(kind: type[_T], data: Mapping[str, Any]) -> _T:
     """
     unknown = sorted(set(map(str, data)) - {f.name for f in dataclasses.fields(kind)})  # type: ignore[arg-type]
     if unknown:
-        raise PlanError(f"{kind.__name__} has no option {', '.join(map(repr, unknown))}")
+        known = ", ".join(f.name for f in dataclasses.fields(kind))  # type: ignore[arg-type]
+        raise PlanError(f"{kind.__name__} has no option {', '.join(map(repr, unknown))}; it has {known}")
     given = {**data, "exclude": [data["exclude"]]} if isinstance(data.get("exclude"), str) else data
     try:
         return decode(kind, given, leniency=Leniency(defaults=True))
@@ -237,7 +240,9 @@ def made_of(kind: type[_T], data: Mapping[str, Any]) -> _T:
 def check_pattern(pattern: Any) -> None:
     """Raise for what is no pattern."""
     if not is_pattern(pattern):
-        raise PlanError(f"a pattern is a non-empty string of at most {LONGEST:,} characters, not {pattern!r:.80}")
+        raise PlanError(
+            f"a pattern is a non-empty string of at most {LONGEST:,} characters, not {no_pattern_hint(pattern)}"
+        )
 
 
 def _shapes(pattern: str, shapes: Any, blocks: int) -> dict[str, tuple[int, ...]] | None:

@@ -8,8 +8,11 @@ has passed the check.
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -28,6 +31,7 @@ from ..plans.growth_plan import Plan
 from ..rewrite.student import rebuild
 from ..rewrite.student_inputs import padded
 from ..rewrite.tensors import replacements
+from ..solver.factors import with_asked_factors
 from ..solver.hints import as_graph_hint
 from ..solver.io_growth import IoGrowth
 from ..solver.io_widths import free_io_dims
@@ -43,6 +47,7 @@ from .stated_sizes import stated_sizes, with_stated_sizes
 from .verdict import Mismatch, Verdict
 
 SHOWN = 4  # reasons in a message
+UNDONE = 2  # ties that are undone one after the other, where each only keeps widths from growing
 FEW = 4  # widths that are tried to be grown by one factor, where a size goes wrong; those that do already are one
 
 log = logging.getLogger("fxgrow")
@@ -63,6 +68,8 @@ class _Repairs:
         tried_equal: The pairs of which that was tried.
         repaired: The widths for which this round has a repair.
         supposed: The pairs among `equal` that were tried because the sizes are equal in the teacher.
+        guesses: The tie that was tried last for a place and the widths that meet there. Where these do not fit again,
+            it was wrong, and is undone.
     """
 
     keeps_place: frozenset[str]
@@ -73,6 +80,7 @@ class _Repairs:
     tried_equal: set[tuple[Layout, Layout]] = field(default_factory=set)
     repaired: set[str] = field(default_factory=set)
     supposed: set[tuple[Layout, Layout]] = field(default_factory=set)
+    guesses: dict[tuple[str, frozenset[str]], frozenset[str]] = field(default_factory=dict)
 
     def on(self, widths: WidthGraph) -> WidthGraph:
         """The widths with all of these constraints."""
@@ -98,21 +106,22 @@ class _Repairs:
         others = [name for name in mismatch.groups if name not in self.keeps_place]
         near = [name for name in mismatch.around if others and name not in self.keeps_place]
         idle = [[n for n in some if n not in self.pins and n not in self.keeps_place] for some in mismatch.idle]
-        self._add(widths, others or mismatch.groups, near, reason, idle)
+        self._add(widths, mismatch.site, others or mismatch.groups, near, reason, idle)
         growing = {width.name for width in proposal.grown_widths}
         same_code = widths.alike(mismatch.module, verdict.reached, mismatch.groups, mismatch.around, pinned, *idle)
         for groups, around, stay, *theirs in same_code:
             if growing.issuperset(groups) and self.pins.keys() >= set(stay):
                 resting = [[n for n in some if n not in growing and n not in self.pins] for some in theirs]
-                self._add(widths, groups, [name for name in around if name in growing], reason, resting)
+                self._add(widths, mismatch.site, groups, [n for n in around if n in growing], reason, resting)
 
     def _add(
         self,
         widths: WidthGraph,
+        site: str,
         names: Sequence[str],
         around: Sequence[str],
         reason: str,
-        idle: Sequence[Sequence[str]] = (),
+        idle: Sequence[Sequence[str]],
     ) -> None:
         """Let widths grow by one factor; or together with those around (`heads` and `C` in `C // heads`); or pin them.
 
@@ -122,6 +131,7 @@ class _Repairs:
         together = frozenset(names)
         if together | set(around) <= self.repaired:  # an earlier mismatch of this round has the repair
             return
+        self._undo(site, together)
         if self._suppose_equal(widths, names, idle, reason):
             return
         more = [together.union(around, others) for others in idle if others]
@@ -129,6 +139,7 @@ class _Repairs:
             if candidate not in self.tried and self._is_a_few(widths, candidate):
                 self.tried.add(candidate)
                 self.ties[candidate] = reason
+                self.guesses[site, together] = candidate
                 self.repaired |= candidate
                 return
         if together <= self.repaired:
@@ -137,6 +148,25 @@ class _Repairs:
         self.ties = {tied: why for tied, why in self.ties.items() if not tied & together}
         self.equal = {pair: equality for pair, equality in self.equal.items() if not equality.names & together}
         self.pins.update({name: reason for name in names if name not in self.pins})
+
+    def _undo(self, site: str, together: frozenset[str]) -> None:
+        """Undo the tie that was tried last for widths at a place, where they do not fit even so."""
+        failed = self.guesses.pop((site, together), None)
+        if failed is not None and failed not in self.guesses.values():
+            self.ties.pop(failed, None)
+
+    def freeing(self, names: set[str], grown: AbstractSet[str]) -> Iterator[_Repairs]:
+        """The same without those ties of some widths of which nothing grows; and so that what they are tied to stays.
+
+        Args:
+            names: The widths.
+            grown: The widths that grow.
+        """
+        undone = {tied: why for tied, why in self.ties.items() if tied & names and not tied & grown}
+        stay = {name: why for tied, why in undone.items() for name in sorted(tied - names)}
+        kept = {tied: why for tied, why in self.ties.items() if tied not in undone}
+        for pins in ({}, stay):
+            yield replace(copy.deepcopy(self), ties=dict(kept), pins={**pins, **self.pins})
 
     def _suppose_equal(
         self, widths: WidthGraph, names: Sequence[str], idle: Sequence[Sequence[str]], reason: str
@@ -178,16 +208,47 @@ def plan_until_valid(
         PlanError: A request cannot be met (also where it meets a width that had to be pinned).
     """
     with step("planning"), nullcontext() if widths.traced.inputs.real else no_collection():
-        widths, io_growths = free_io_dims(widths, requests)
+        widths, io_growths = free_io_dims(with_asked_factors(widths, requests), requests)
         repairs = _Repairs(keeps_place=frozenset(growth.group for growth in io_growths))
-        while True:
+
+        def proposed(repairs: _Repairs) -> Plan:
             repaired = repairs.on(widths)
             asked = requests if sized is None else sized(repaired, io_growths)
-            proposal = plan_widths(repaired, asked, seed=seed, method=method, io_growths=io_growths)
-            verdict = _verdict(widths, proposal)
-            if not verdict.mismatches:
-                return _complete(_accepted(widths, proposal, repairs, verdict), widths, requests)
-            _repair(repairs, repaired, proposal, verdict)
+            return plan_widths(repaired, asked, seed=seed, method=method, io_growths=io_growths)
+
+        def settled(repairs: _Repairs) -> tuple[Plan, _Repairs, Verdict]:
+            while (verdict := _verdict(widths, proposal := proposed(repairs))).mismatches:
+                _repair(repairs, repairs.on(widths), proposal, verdict)
+            return proposal, repairs, verdict
+
+        accepted, repairs, verdict = _without_needless_ties(settled, *settled(repairs))
+        return _complete(_accepted(widths, accepted, repairs, verdict), widths, requests)
+
+
+_Settled = tuple[Plan, _Repairs, Verdict]
+
+
+def _without_needless_ties(
+    settled: Callable[[_Repairs], _Settled], accepted: Plan, repairs: _Repairs, verdict: Verdict, depth: int = UNDONE
+) -> _Settled:
+    """A plan without ties that only keep widths from growing, where there is one that passes the check, too.
+
+    A tie is a guess. Where one of its widths has to stay, all of them stay. Widths of one name but for numbers are
+    tried together, since the code of blocks is the same.
+    """
+    grown = {width.name for width in accepted.grown_widths}
+    idle = {name for tied in repairs.ties if not tied & grown for name in tied}
+    alike: dict[str, set[str]] = {}
+    for name in sorted(idle - repairs.pins.keys()):
+        alike.setdefault(re.sub(r"\d+", "", name), set()).add(name)
+    for freed in (other for names in alike.values() if depth for other in repairs.freeing(names, grown)):
+        try:
+            other, freed, its_verdict = _without_needless_ties(settled, *settled(freed), depth - 1)
+        except PlanError:
+            continue
+        if grown < (others := {width.name for width in other.grown_widths}):
+            accepted, repairs, verdict, grown = other, freed, its_verdict, others
+    return accepted, repairs, verdict
 
 
 def _complete(accepted: Plan, widths: WidthGraph, requests: Sequence[Widen | Request]) -> Plan:
