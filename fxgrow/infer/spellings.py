@@ -77,7 +77,7 @@ def _finder(*targets: Any) -> Callable[[Finder], Finder]:
 
 
 def is_found(target: Any, out: Any) -> bool:
-    """Whether a finder can tell what the sizes are of; nothing is known of the views of a constant that was written to."""
+    """Whether a finder can tell what sizes are of: nothing is known of the views of a constant that was written to."""
     parts = out if isinstance(out, list | tuple) else [out]
     return target in (operator.getitem, operator.setitem) or all(isinstance(part, Value) for part in parts)
 
