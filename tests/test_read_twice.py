@@ -26,6 +26,17 @@ class RMS(nn.Module):
         return self.weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)).to(x.dtype)
 
 
+class OneMore(nn.Module):
+    """The norm of Gemma, whose gain is 1 + weight."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * (1.0 + self.weight.to(x.dtype))
+
+
 class Shifted(nn.Module):
     """A gain and a shift without a norm."""
 
@@ -59,6 +70,7 @@ NORMS: dict[str, Callable[[], nn.Module]] = {
     "layer norm without a shift": lambda: nn.LayerNorm(8, bias=False),
     "rms norm": lambda: nn.RMSNorm(8),
     "rms norm written out": lambda: RMS(8),
+    "rms norm with 1 + weight": lambda: OneMore(8),
     "gain and shift": lambda: Shifted(8),
 }
 READS: dict[str, Callable[[Any, Tensor], Any]] = {
@@ -105,6 +117,10 @@ def test_a_width_without_a_norm_over_it_grows_to_any_size(method: str) -> None:
     assert_exact(teacher, student, IDS, 1e-10)
 
 
+def _one_more(net: Any, h: Tensor, factor: Any) -> Tensor:
+    return net.head(nn.functional.layer_norm(h, (8,)) * (1.0 + net.norm.weight)) * factor
+
+
 STAY: dict[str, Callable[[Any, Tensor], Any]] = {
     "another layer reads it": lambda net, h: net.head((n := net.norm(h)) + net.down(net.up(n).relu())),
     "another head reads it": lambda net, h: (net.head(n := net.norm(h)), net.up(n).sum(-1)),
@@ -114,6 +130,8 @@ STAY: dict[str, Callable[[Any, Tensor], Any]] = {
     "the gain is read elsewhere": lambda net, h: net.head(net.norm(h)) * net.norm.weight.mean(),
     "the gain is another's": lambda net, h: net.head(net.norm(net.down(net.up(net.norm(h)).relu()))),
     "a shift in between": lambda net, h: net.head(net.norm(h) + 0.5),
+    "1 + gain is read elsewhere": lambda net, h: _one_more(net, h, (1.0 + net.norm.weight).mean()),
+    "1 + gain and the gain": lambda net, h: _one_more(net, h, 1.0) + _one_more(net, h, net.norm.weight.mean()),
 }
 
 
@@ -176,8 +194,9 @@ def test_plans_and_files_say_which_entries_are_zero(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, written[name]) for name, tensor in student.state_dict().items())
 
 
-def test_a_student_with_such_a_head_grows_again() -> None:
-    teacher = words()
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_student_with_such_a_head_grows_again(norm: str) -> None:
+    teacher = words(norm)
     once = fxgrow.grow(teacher, {"embed": 16}, IDS)
     twice = fxgrow.grow(once, {"embed": 32, "up": 20}, IDS)
     assert twice.get_parameter("embed.weight").shape == (20, 32)

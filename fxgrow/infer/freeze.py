@@ -79,6 +79,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted, preferred: froze
             _kind(findings, name, len(layouts)),
             kept=standardised.rows.get(name),
             zeroed=twice.dims(name),
+            zero=twice.values.get(name, 0.0),
         )
         for name, layouts in findings.tensors.items()
     }

@@ -41,7 +41,8 @@ class TensorWidths:
         kind: What the tensor is.
         made: The dimension that its name means, if that is not the first one that is carried.
         kept: Which moments of its rows have to stay the same, where it is standardised before it is summed over.
-        zeroed: The dimensions whose new entries are zero, whatever the method.
+        zeroed: The dimensions whose new entries count as zero, whatever the method.
+        zero: What these entries are.
     """
 
     name: str
@@ -51,6 +52,7 @@ class TensorWidths:
     made: int | None = None
     kept: KeptRows | None = None
     zeroed: tuple[int, ...] = ()
+    zero: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

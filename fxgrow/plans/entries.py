@@ -117,8 +117,9 @@ class TensorPlan:
             empty where no dimension has such channels.
         rows: The dimensions that a row consists of whose mean and variance have to stay the same; empty where none has.
         correction: That of this variance.
-        zeroed: The dimensions whose new entries are zero, whatever the method: those of a gain or a shift, behind which
-            a weight is summed over that is looked up elsewhere.
+        zeroed: The dimensions whose new entries count as zero, whatever the method: those of a gain or a shift, behind
+            which a weight is summed over that is looked up elsewhere.
+        zero: What these entries are: 0, or -1 where the code takes 1 + gain.
     """
 
     name: str
@@ -129,6 +130,7 @@ class TensorPlan:
     rows: tuple[int, ...] = ()
     correction: float = 0.0
     zeroed: tuple[int, ...] = ()
+    zero: float = 0.0
 
     @property
     def drawn(self) -> tuple[int, ...]:

@@ -123,7 +123,7 @@ class Filling:
                 draws = block_generator(self.plan.seed, f"{planned.name} means", dim, block)
                 _draw(part, dim, self._width(planned.layouts[dim]), draws)
             for dim, new in zeroed.items():
-                part.index_fill_(dim, (new[start:stop] if dim == along else new).nonzero().flatten(), 0)
+                part.index_fill_(dim, (new[start:stop] if dim == along else new).nonzero().flatten(), planned.zero)
             if part is not target:
                 target.copy_(part)
             advance(whole * (stop - start) / shape[along])

@@ -135,6 +135,7 @@ def _tensors(widths: WidthGraph, sizes: _Sizes, targets: Targets) -> tuple[Tenso
             t.kept.over if t.kept is not None else (),
             t.kept.correction if t.kept is not None else 0.0,
             t.zeroed,
+            t.zero,
         )
         for t in widths.tensors.values()
         if any(sizes.new(layout) != sizes.old(layout) for layout in t.layouts)
