@@ -34,7 +34,7 @@ class OneMore(nn.Module):
         self.weight = nn.Parameter(torch.zeros(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * (1.0 + self.weight.to(x.dtype))
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * (1.0 + self.weight.float()).to(x.dtype)
 
 
 class Shifted(nn.Module):

@@ -26,6 +26,7 @@ from .findings import CARRY, CONTRACT, Findings, Flow, KeyedValue
 
 At = tuple[str, int]  # (parameter, dimension)
 Key = int | str | None
+Vector = tuple[str, float]  # a parameter of one dimension, and what it is where the value that it makes is zero
 _EACH = ("each", "rounded", "spread")
 _PASSES = (*_EACH, "scale", "divide")  # how channels of zeros may go through a call
 
@@ -96,13 +97,19 @@ class _Run:
         self._flows = flows
         self._name, self._dim = at
         self._made_by = {key: flow for flow in flows for key, _ in flow.outs}
-        pairs = [_raised(flow, call) for flow, call in zip(flows, calls, strict=True)]
-        self._raised = dict(pair for pair in pairs if pair is not None)
+        self._vectors: dict[Key, Vector] = {}
+        for flow, call in zip(flows, calls, strict=True):
+            self._vectors.update({key: (value.origin, 0.0) for key, value in flow.ins if _is_vector(value)})
+            made = self._vectors.get(flow.ins[0][0]) if len(flow.ins) == 1 else None
+            if made is not None and flow.linear in _EACH:
+                self._vectors[flow.outs[0][0]] = made
+            elif made is not None and (number := _added(call)) is not None:
+                self._vectors[flow.outs[0][0]] = (made[0], made[1] - number)
 
     def gains(self) -> dict[str, float] | None:
         """The parameters whose entries make all sums over the weight exact, and these; None where there are none."""
         starts: set[Key] = set()
-        found: dict[str, float] = {}
+        found: list[Vector] = []
         for flow in self._flows:
             for place, dim in flow.contracts:
                 value = flow.ins[place][1]
@@ -113,8 +120,10 @@ class _Run:
                 if behind is None:
                     return None
                 starts.add(behind[0])
-                found.update(behind[1])
-        return found if self._are_followed(starts, found) else None
+                found += behind[1]
+        gains = dict(found)
+        alike = all(gains[name] == zero for name, zero in found)
+        return gains if alike and self._are_followed(starts, gains) else None
 
     def _factor(self, flow: Flow, place: int) -> Key:
         """What a weight is multiplied with in a product of matrices."""
@@ -123,25 +132,22 @@ class _Run:
             return None
         return flow.ins[last - 1 if place == last else last][0]
 
-    def _behind(self, key: Key) -> tuple[Key, dict[str, float]] | None:
-        """The result of the gain that a value comes from, and new entries of the gain and of the shifts behind it."""
+    def _behind(self, key: Key) -> tuple[Key, list[Vector]] | None:
+        """The result of the gain that a value comes from, and the gain with the shifts behind it."""
         flow = self._made_by.get(key)
         if flow is None:
             return None
         if flow.norm is not None:
-            affine = [flow.ins[place][1] for place in (flow.norm.weight, flow.norm.bias) if place is not None]
-            named = flow.norm.weight is not None and all(map(_is_vector, affine))
-            return (flow.outs[0][0], {value.origin: 0.0 for value in affine}) if named else None
-        vectors = [value for _, value in flow.ins if _is_vector(value)]
-        others = [key for key, value in flow.ins if not value.source]
-        if len(vectors) == 1 and len(others) == 1:
+            affine = [flow.ins[place][0] for place in (flow.norm.weight, flow.norm.bias) if place is not None]
+            known = [self._vectors[one] for one in affine if one in self._vectors]
+            return (flow.outs[0][0], known) if flow.norm.weight is not None and len(known) == len(affine) else None
+        vectors = [self._vectors[one] for one, _ in flow.ins if one in self._vectors]
+        others = [one for one, _ in flow.ins if one not in self._vectors]
+        if len(vectors) == len(others) == 1:
             if flow.linear == "scale":
-                return flow.outs[0][0], {vectors[0].origin: 0.0}
+                return flow.outs[0][0], vectors
             behind = self._behind(others[0]) if flow.linear == "sum" and not flow.numbers else None
-            return None if behind is None else (behind[0], {**behind[1], vectors[0].origin: 0.0})
-        raised = [key for key, _ in flow.ins if key in self._raised]
-        if raised and flow.linear == "scale" and len(flow.ins) == 2:
-            return flow.outs[0][0], dict([self._raised[raised[0]]])
+            return None if behind is None else (behind[0], [*behind[1], *vectors])
         if vectors or flow.linear not in _PASSES:
             return None
         return next((behind for other in others if (behind := self._behind(other)) is not None), None)
@@ -150,14 +156,11 @@ class _Run:
         """Whether all that reads these values, or one of the gains, keeps zeros in new channels from being seen."""
         zero = set(starts)
         for flow in self._flows:
+            made = flow.outs[0][0]
             read = [place for place, (key, _) in enumerate(flow.ins) if key in zero]
-            shifts = [place for place, (_, value) in enumerate(flow.ins) if value.source in gains]
-            raised = [key for key, _ in flow.ins if self._raised.get(key, ("",))[0] in gains]
+            shifts = [place for place, (key, _) in enumerate(flow.ins) if self._vectors.get(key, ("",))[0] in gains]
             if not read:
-                known = flow.outs[0][0] in starts or (
-                    not raised and (flow.outs[0][0] in self._raised or _is_view(flow))
-                )
-                if (shifts or raised) and not known:
+                if shifts and made not in starts and made not in self._vectors:
                     return False  # a gain that is read in another place
             elif flow.linear != "fresh" and not self._is_summed(flow, read):  # which reads no numbers
                 if not _keeps_zeros(flow, read, shifts):
@@ -175,22 +178,15 @@ class _Run:
         )
 
 
-def _raised(flow: Flow, call: Call) -> tuple[Key, tuple[str, float]] | None:
-    """A value that is a number more than a parameter: its key, the parameter, and where the value is zero."""
+def _added(call: Call) -> float | None:
+    """The number that a call adds to its only tensor; None where it does something else."""
     number = call.constants[0][1] if len(call.constants) == 1 else None
-    if call.op._schema.name != "aten::add" or len(flow.ins) != 1 or not isinstance(number, int | float):
-        return None
-    key, value = flow.outs[0][0], flow.ins[0][1]
-    return (key, (value.origin, -float(number))) if _is_vector(value) else None
+    return float(number) if call.op._schema.name == "aten::add" and isinstance(number, int | float) else None
 
 
 def _is_vector(value: Value) -> bool:
     """Whether a value is a parameter of one dimension, as it is."""
     return bool(value.origin) and value.dims == ((0,),) and not (value.scaled or value.zeros or value.rows)
-
-
-def _is_view(flow: Flow) -> bool:
-    return flow.linear in _EACH and len(flow.ins) == 1
 
 
 def _keeps_zeros(flow: Flow, read: Sequence[int], shifts: Sequence[int]) -> bool:
