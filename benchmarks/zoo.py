@@ -40,6 +40,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import zoo_tiny  # noqa: F401 - it registers a zoo
 from benchmarks.measure import DEEPER, SHARE, TOLERANCE, Row, grow_model
 from benchmarks.zoos import PER_FAMILY, ZOOS, Entry
 
@@ -57,6 +58,11 @@ TIMM = (
 
 
 SLOW = 20  # seconds
+TINY = (
+    "OMP_NUM_THREADS=1 python benchmarks/zoo.py --zoo transformers-tiny --factors 2.0 --output module "
+    "--limit-seconds 60 --csv tiny.csv --markdown docs/zoo_transformers.md"
+)
+COMMANDS = {"timm": TIMM, "transformers-tiny": TINY}
 LONG = (5, 20)  # what takes longer than so many seconds and so many forward passes
 
 
@@ -266,6 +272,12 @@ def kept(rows: Sequence[Row]) -> Iterator[str]:
         yield from (f"  - {name}" + f": {code}" * bool(code) for name, code in list(models.values())[:3])
 
 
+def command_for(rows: Sequence[Row]) -> str:
+    """The command that makes the page of a zoo."""
+    zoos = {row.zoo for row in rows}
+    return next((command for name, command in COMMANDS.items() if zoos == {name}), TORCHVISION)
+
+
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -343,7 +355,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.render:
         rows = [row for path in options.render for row in read_csv(path)]
         if options.markdown:
-            write_markdown(options.markdown, rows, TIMM if all(row.zoo == "timm" for row in rows) else TORCHVISION)
+            write_markdown(options.markdown, rows, command_for(rows))
         if options.findings:
             options.findings.write_text("\n".join(findings(rows)) + "\n", encoding="utf-8")
         return 0
@@ -374,7 +386,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_csv(options.csv, rows)
         gc.collect()
     if options.markdown:
-        write_markdown(options.markdown, rows, TIMM if all(row.zoo == "timm" for row in rows) else TORCHVISION)
+        write_markdown(options.markdown, rows, command_for(rows))
     if options.findings:
         options.findings.write_text("\n".join(findings(rows)) + "\n", encoding="utf-8")
     print(f"\n{summary(rows)} {time.perf_counter() - start:.0f} s in all.")
