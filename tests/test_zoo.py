@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import measure, zoo
+from benchmarks.measure import Row
 from benchmarks.torchvision_shim import import_torchvision
+from benchmarks.zoo_tiny import shrunk
 from benchmarks.zoos import ZOOS, Entry, first_that_runs, images
 from tests.thinned import thinned
 
@@ -316,3 +318,37 @@ def test_a_model_whose_process_dies_is_a_row() -> None:
     rows = zoo.isolated("zoo", Entry("deadly", build, lambda: (torch.zeros(2, 3),)), [1.5, 2.0], 1e9, 0)
     assert [row.status for row in rows] == ["crash", "crash"]
     assert "died" in rows[0].failure
+
+
+class Part:
+    """A configuration inside another one, as those of transformers are."""
+
+    def __init__(self) -> None:
+        self.num_heads, self.depths, self.drop_path_rate = 12, [2, 2, 6], 0.3
+
+    def to_dict(self) -> dict[str, object]:
+        return dict(vars(self))
+
+
+class Config(Part):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden_size, self.num_hidden_layers, self.intermediate_size = 768, 12, 3072
+        self.eos_token_id, self.attention_dropout, self.tie_word_embeddings = 50256, 0.1, True
+        self.layer_types = ["full", "sliding", "full", "sliding"]
+        self.vision_config = Part()
+
+
+def test_a_configuration_is_made_tiny_with_its_parts() -> None:
+    found = shrunk(Config())
+    assert (found.hidden_size, found.num_hidden_layers, found.intermediate_size) == (32, 2, 48)
+    assert (found.eos_token_id, found.attention_dropout, found.tie_word_embeddings) == (60, 0.0, True)
+    assert found.layer_types == ["full", "sliding"]
+    assert (found.vision_config.num_heads, found.vision_config.depths) == (4, [1, 1, 1])
+    assert found.vision_config.drop_path_rate == 0.0
+
+
+def test_the_page_of_a_zoo_names_the_command_that_makes_it() -> None:
+    rows = [Row("transformers-tiny", "gpt2", 2.0)]
+    assert "--zoo transformers-tiny" in zoo.command_for(rows)
+    assert zoo.command_for([*rows, Row("timm", "resnet18", 2.0)]) == zoo.TORCHVISION
