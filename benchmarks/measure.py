@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import fxgrow
 from benchmarks.zoos import Arguments, Entry
@@ -401,9 +402,32 @@ def measured(row: Row, teacher: Teacher, seed: int) -> None:
         row.shapes = "equal" if shapes[0] == shapes[1] else "differ"
         return
     row.error_eval, row.error_train = (relative_error(teacher.outputs[mode], after[mode]) for mode in MODES)
+    if not row.exact and rounds(teacher):  # its own code computes in float32, whatever dtype it is in
+        row.tolerance = TOLERANCES[torch.float32]
     if not row.exact:
         jittered = itertools.product(MODES, (1, 2))
         row.noise = max(relative_error(teacher.outputs[m], teacher.run(model, m, jitter=j)) for m, j in jittered)
+
+
+class Casts(TorchDispatchMode):
+    """Sees whether a tensor of float64 becomes one of a narrower dtype."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrower = False
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = op(*args, **(kwargs or {}))
+        if op is torch.ops.aten._to_copy.default and args[0].dtype == torch.float64:
+            self.narrower |= result.is_floating_point() and result.dtype != torch.float64
+        return result
+
+
+def rounds(teacher: Teacher) -> bool:
+    """Whether a teacher in float64 computes something in a narrower dtype."""
+    with Casts() as casts:
+        teacher.run(teacher.model, "eval")
+    return casts.narrower
 
 
 def _count_mlps(row: Row, model: nn.Module, student: nn.Module) -> None:

@@ -77,6 +77,7 @@ READS: dict[str, Callable[[Any, Tensor], Any]] = {
     "at once": lambda net, h: net.head(net.norm(h)),
     "scaled": lambda net, h: net.head(net.norm(h)[:, slice(0, None), :] * 8**-0.5),
     "by the embedding": lambda net, h: net.norm(h) @ net.embed.weight.t(),
+    "after a decision by numbers": lambda net, h: net.head(net.norm(h if net.head.bias[0].item() < 1e9 else 2 * h)),
     "twice": lambda net, h: (net.head(net.norm(h)), net.head(net.norm(h)[:, -1]).softmax(-1)),
 }
 

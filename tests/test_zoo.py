@@ -18,7 +18,7 @@ from benchmarks import measure, zoo
 from benchmarks.measure import Row
 from benchmarks.torchvision_shim import import_torchvision
 from benchmarks.zoo_tiny import shrunk
-from benchmarks.zoos import ZOOS, Entry, first_that_runs, images
+from benchmarks.zoos import ZOOS, Entry, first_that_runs, images, noise
 from tests.thinned import thinned
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed")
@@ -352,3 +352,23 @@ def test_the_page_of_a_zoo_names_the_command_that_makes_it() -> None:
     rows = [Row("transformers-tiny", "gpt2", 2.0)]
     assert "--zoo transformers-tiny" in zoo.command_for(rows)
     assert zoo.command_for([*rows, Row("timm", "resnet18", 2.0)]) == zoo.TORCHVISION
+
+
+class LayerInFloat32(nn.Module):
+    """Computes in float32 whatever dtype it is in, as parts of many language models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(6, 101), nn.Linear(101, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.up(x).float()
+        return self.down((h * h.pow(2).mean(-1, keepdim=True).add(1e-6).rsqrt()).to(x.dtype))
+
+
+def test_a_model_that_computes_in_float32_itself_is_compared_as_one_in_float32() -> None:
+    entry = Entry("in float32", LayerInFloat32, noise((4, 6)))
+    (row,) = measure.grow_model("own", entry, [3.0], 1e9, 0)
+    assert row.tolerance == measure.TOLERANCES[torch.float32]
+    assert 1e-12 < max(row.errors) < 1e-6
+    assert row.status == "grown"

@@ -100,7 +100,7 @@ class _Run:
         self._vectors: dict[Key, Vector] = {}
         for flow, call in zip(flows, calls, strict=True):
             self._vectors.update({key: (value.origin, 0.0) for key, value in flow.ins if _is_vector(value)})
-            made = self._vectors.get(flow.ins[0][0]) if len(flow.ins) == 1 else None
+            made = self._vectors.get(flow.ins[0][0]) if len(flow.ins) == 1 and flow.outs else None
             if made is not None and flow.linear in _EACH:
                 self._vectors[flow.outs[0][0]] = made
             elif made is not None and (number := _added(call)) is not None:
@@ -156,7 +156,7 @@ class _Run:
         """Whether all that reads these values, or one of the gains, keeps zeros in new channels from being seen."""
         zero = set(starts)
         for flow in self._flows:
-            made = flow.outs[0][0]
+            made = flow.outs[0][0] if flow.outs else None
             read = [place for place, (key, _) in enumerate(flow.ins) if key in zero]
             shifts = [place for place, (key, _) in enumerate(flow.ins) if self._vectors.get(key, ("",))[0] in gains]
             if not read:
