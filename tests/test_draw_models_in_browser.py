@@ -52,12 +52,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Any:
         if name not in drawn:
             if name == "bert":
                 pytest.importorskip("transformers")
-            elif name not in ("unet", "deep"):
+            if name not in ("unet", "deep"):  # transformers imports torchvision
                 if find_spec("torchvision") is None:
                     pytest.skip("torchvision is not installed")
                 import_torchvision()
             net = NETS[name]
-            widths = fxgrow.widths(net.make().eval(), net.inputs)
+            widths = fxgrow.widths(net.make().eval(), net.inputs, output="module" if name == "bert" else "graph")
             plan = fxgrow.plan(widths, net.spec)
             drawn[name] = fxgrow.draw((widths, plan), folder / f"{name}.html"), widths, plan
         return drawn[name]

@@ -35,12 +35,13 @@ class Block(nn.Module):
 
 
 class Gpt(nn.Module):
-    """A decoder, whose embedding is the weight of its head."""
+    """A decoder, whose embedding is the weight of its head; no norm before that makes its width free then."""
 
     def __init__(self, *, tied: bool = True) -> None:
         super().__init__()
         self.wte, self.blocks = nn.Embedding(20, 8), nn.ModuleList([Block(8, 2) for _ in range(2)])
-        self.ln, self.lm_head = nn.LayerNorm(8), nn.Linear(8, 20, bias=False)
+        self.ln = nn.Identity() if tied else nn.LayerNorm(8)
+        self.lm_head = nn.Linear(8, 20, bias=False)
         if tied:
             self.lm_head.weight = self.wte.weight
 
