@@ -12,7 +12,13 @@ from benchmarks.panels import PAPER, saved
 from benchmarks.worth_analysis import Part, points
 from benchmarks.worth_fit import envelope, fitted
 
-FIXED = {"scratch": ("-", "o"), "narrow": ("--", "s"), "shallow": ("-.", "^"), "small": (":", "D")}
+FIXED = {
+    "scratch": ("-", "o"),
+    "narrow": ("--", "s"),
+    "shallow": ("-.", "^"),
+    "small": (":", "D"),
+    "middle": ((0, (5, 1)), "v"),
+}
 COLORS = ("#0b5fa5", "#d1495b", "#2a9d4a", "#e08a1e", "#7b4fa3", "#1aa6a6", "#a3532b", "#d64fa0")
 SHOWN = len(COLORS)  # methods that grow, at most
 
