@@ -180,3 +180,32 @@ def test_the_dimension_that_is_picked_from_stays() -> None:
     widths = fxgrow.widths(Net(_loop).double(), X)
     with pytest.raises(fxgrow.PlanError, match="picked by number"):
         fxgrow.plan(widths, {"up.weight[0]": 4})
+
+
+class GroupedExperts(nn.Module):
+    """A mixture of experts whose products are made group by group in one call, as those of transformers are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.router, self.d = nn.Linear(8, 16), nn.Linear(16, 3), nn.Linear(16, 4)
+        self.up, self.down = nn.Parameter(torch.randn(3, 24, 16) * 0.3), nn.Parameter(torch.randn(3, 16, 24) * 0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x).relu()
+        expert = self.router(h).argmax(-1)
+        order, ends = expert.argsort(), expert.bincount(minlength=3).cumsum(0).to(torch.int32)
+        y = torch._grouped_mm(h[order], self.up.transpose(1, 2), offs=ends).relu()
+        y = torch._grouped_mm(y, self.down.transpose(1, 2), offs=ends)
+        return self.d(torch.zeros_like(y).index_copy(0, order, y))
+
+
+@pytest.mark.skipif(not hasattr(torch, "_grouped_mm"), reason="this torch has no such operator")
+@pytest.mark.parametrize("method", ["auto", "split", "even"])
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_experts_that_are_multiplied_group_by_group_grow(output: str, method: str) -> None:
+    torch.manual_seed(0)
+    teacher, x = randomise(GroupedExperts()), torch.randn(12, 8)
+    student = fxgrow.grow(teacher, 2.0, x, output=output, method=method)
+    assert student.get_parameter("up").shape == (3, 48, 32)
+    assert student.get_parameter("down").shape == (3, 32, 48)
+    assert_exact(teacher, student, x, 1e-5)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..layouts.layout import ONE, Layout, fixed, product
+from ..layouts.unify import Inexpressible
 from .env import KERNEL, Env, Outcome, Value, broadcast
 from .registry import Exactness, Sample, rule
 
@@ -165,6 +166,45 @@ def matmul(env: Env, a: Value, b: Value, **kwargs: Any) -> Outcome:
 def addmm(env: Env, bias: Value, a: Value, b: Value, **kwargs: Any) -> Outcome:
     """out = bias + a @ b"""
     return broadcast(env, [Value(matrix_product(env, a, b)), bias])
+
+
+def _columns_of_groups(x: Tensor) -> Tensor:
+    """Products of two groups of rows with a matrix of each example, whose columns are the channels."""
+    rows = torch.linspace(-1, 1, 4 * 24).view(4, 24)
+    ends = torch.tensor([2, 4], dtype=torch.int32)
+    made = torch._grouped_mm(rows, x.flatten(2).transpose(1, 2).float(), offs=ends)
+    return x + made.view(2, 2, -1).mean(1)[:, :, None, None].to(x.dtype)
+
+
+def _sums_of_groups(x: Tensor) -> Tensor:
+    """Products of activations with activations, in groups of rows."""
+    rows, ends = x.flatten(2).transpose(1, 2).float(), torch.tensor([20, 24], dtype=torch.int32)
+    made = torch._grouped_mm(rows[0], rows.transpose(1, 2), offs=ends)
+    return x + made.mean().to(x.dtype)
+
+
+@rule(
+    aten._grouped_mm.default,
+    samples=[Sample(lambda: _columns_of_groups), Sample(lambda: _sums_of_groups, grows=False)],
+    exact=Exactness(
+        any="columns, and the sum over a weight's entries, which split",
+        pinned="the groups and their rows; a sum over two activations; other numbers of dimensions",
+    ),
+)
+def grouped_mm(
+    env: Env, a: Value, b: Value, ends: Value | None = None, bias: Value | None = None, **kwargs: Any
+) -> Outcome:
+    """out[rows of a group] = a[these rows] @ b[group]; a (rows, k), b (groups, k, m), ends (groups,)."""
+    if ends is None or bias is not None or (len(a.layouts), len(b.layouts)) != (2, 3):
+        raise Inexpressible("a product of groups other than of rows with matrices")
+    for layout in (a.layouts[0], b.layouts[0], *ends.layouts):
+        env.keep(layout, "rows are taken group by group")
+    env.unify(a.layouts[1], b.layouts[1])
+    if b.weighs or not a.weighs:
+        env.contract(b, 1)
+    else:
+        env.contract(a, 1)
+    return (a.layouts[0], b.layouts[2])
 
 
 class _Bilinear(nn.Module):
