@@ -172,14 +172,14 @@ def _columns_of_groups(x: Tensor) -> Tensor:
     """Products of two groups of rows with a matrix of each example, whose columns are the channels."""
     rows = torch.linspace(-1, 1, 4 * 24).view(4, 24)
     ends = torch.tensor([2, 4], dtype=torch.int32)
-    made = torch._grouped_mm(rows, x.flatten(2).transpose(1, 2).float(), offs=ends)
+    made = aten._grouped_mm(rows, x.flatten(2).transpose(1, 2).float(), ends)
     return x + made.view(2, 2, -1).mean(1)[:, :, None, None].to(x.dtype)
 
 
 def _sums_of_groups(x: Tensor) -> Tensor:
     """Products of activations with activations, in groups of rows."""
     rows, ends = x.flatten(2).transpose(1, 2).float(), torch.tensor([20, 24], dtype=torch.int32)
-    made = torch._grouped_mm(rows[0], rows.transpose(1, 2), offs=ends)
+    made = aten._grouped_mm(rows[0], rows.transpose(1, 2), ends)
     return x + made.mean().to(x.dtype)
 
 
