@@ -76,21 +76,6 @@ def _as_key(m: nn.Module, x: Tensor) -> Any:
     return {f"batch{x.shape[0]}": _two(m, x)[1]}
 
 
-@pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("forward", [_of_batch, _of_shape, _as_key])
-def test_a_returned_text_of_a_size_is_that_of_the_inputs(forward: Forward, output: str) -> None:
-    teacher = made(forward)
-    student = grown(teacher, output)
-    assert student is not None
-    assert same(student(example()), teacher(example()))
-    other = torch.cat([example(), example()])
-    if output == "graph":
-        with pytest.raises(fxgrow.GrowError, match="another path"):
-            student(other)
-    else:
-        assert same(student(other), teacher(other))
-
-
 def _as_number(m: nn.Module, x: Tensor) -> Any:
     return _two(m, x)[1] * int(str(len(x)))
 
@@ -103,9 +88,13 @@ def _looked_up(m: nn.Module, x: Tensor) -> Any:
     return _two(m, x)[1] * {"2x3x6x6": 2.0}.get("x".join(map(str, x.shape)), 3.0)
 
 
+RETURNED: list[Forward] = [_of_batch, _of_shape, _as_key]
+DECIDING: list[Forward] = [_as_number, _searched, _looked_up]
+
+
 @pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("forward", [_as_number, _searched, _looked_up])
-def test_what_the_text_of_a_size_decides_is_decided_by_the_inputs(forward: Forward, output: str) -> None:
+@pytest.mark.parametrize("forward", [*RETURNED, *DECIDING])
+def test_a_text_of_a_size_and_what_it_decides_are_those_of_the_inputs(forward: Forward, output: str) -> None:
     teacher = made(forward)
     student = grown(teacher, output)
     assert student is not None

@@ -227,9 +227,8 @@ class _Draft:
                     break
             if not new_leaves:
                 traced = self._assembled(graphs, trees, leaves)
-                if (
-                    traced.constants or changing or not all(same.values())
-                ):  # a constant may be written to, run after run
+                # a constant may be written to, run after run
+                if traced.constants or changing or not all(same.values()):
                     new_leaves = self._differences(traced)
             if not new_leaves:
                 if freezing and not self.inputs.real:

@@ -2,9 +2,8 @@
 
 Where it is looked up, a new channel is a copy of an old one, and so is its column. Where that column is summed over,
 the copy would count once more, and it cannot be divided. It counts nothing where the other factor is zero in new
-channels.
-That is so if this factor comes from a gain (and a shift) of its own, such as those of the last layer norm, whose new
-entries are zero, and if nothing else reads it:
+channels. That is so if this factor comes from a gain (and a shift) of its own, such as those of the last layer norm,
+whose new entries are zero, and if nothing else reads it:
 
     sum over old and new channels of W[:, c] (gain[c] u[c] + shift[c])  =  sum over old channels of the same.
 

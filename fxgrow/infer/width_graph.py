@@ -41,8 +41,7 @@ class TensorWidths:
         kind: What the tensor is.
         made: The dimension that its name means, if that is not the first one that is carried.
         kept: Which moments of its rows have to stay the same, where it is standardised before it is summed over.
-        zeroed: The dimensions whose new entries count as zero, whatever the method.
-        zero: What these entries are.
+        zeroed: The dimensions whose new entries count as zero, whatever the method; `zero` is what they are.
     """
 
     name: str

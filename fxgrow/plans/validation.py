@@ -67,8 +67,7 @@ def check_tensors(tensors: Sequence[TensorPlan], widths: Mapping[str, Width]) ->
             raise PlanError(f"the plan's {t.name!r} would have more than {MOST_ENTRIES:,} entries")
         _check_mean_fill(t, widths)
         _check_rows(t, widths)
-        if list(t.zeroed) != sorted({d for d in t.zeroed if 0 <= d < len(t.layouts) and t.roles[d] == "carry"}):
-            raise PlanError(f"the plan's {t.name!r} has no such dimensions whose new entries are zero")
+        _check_zeroed(t)
 
 
 def check_costs(costs: Sequence[LayerCost]) -> None:
@@ -109,6 +108,13 @@ def _check_rows(t: TensorPlan, widths: Mapping[str, Width]) -> None:
         )
     if not fitting:
         raise PlanError(f"the plan's {t.name!r} does not say what its rows are that keep their mean and variance")
+
+
+def _check_zeroed(t: TensorPlan) -> None:
+    """Dimensions whose new entries are zero are there, each once, and carried."""
+    carried = {d for d in t.zeroed if 0 <= d < len(t.layouts) and t.roles[d] == "carry"}
+    if list(t.zeroed) != sorted(carried):
+        raise PlanError(f"the plan's {t.name!r} has no such dimensions whose new entries are zero")
 
 
 def _is_bounded(layout: Layout) -> bool:

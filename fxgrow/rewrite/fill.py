@@ -103,7 +103,6 @@ class Filling:
         ]
         kept = {dim: self._map(planned, dim, tensor.device) for dim in self.kept(planned)}
         steps = [(how, column) for how, column in steps if column.dim not in kept]
-        zeroed = {dim: ~self.index(planned, dim)[1].to(tensor.device) for dim in planned.zeroed}
         along, number = _blocks(planned, shape, steps)
         maps = {dim: self._map(planned, dim, tensor.device) for dim, _ in used}
         if held is not None:
@@ -122,8 +121,7 @@ class Filling:
             for dim in planned.drawn:
                 draws = block_generator(self.plan.seed, f"{planned.name} means", dim, block)
                 _draw(part, dim, self._width(planned.layouts[dim]), draws)
-            for dim, new in zeroed.items():
-                part.index_fill_(dim, (new[start:stop] if dim == along else new).nonzero().flatten(), planned.zero)
+            self._put_zeros(planned, part, (along, start, stop))
             if part is not target:
                 target.copy_(part)
             advance(whole * (stop - start) / shape[along])
@@ -131,6 +129,14 @@ class Filling:
         for block, start in enumerate(range(0, shape[along], number)):
             stop = min(start + number, shape[along])
             yield Block(along, start, stop, partial(fill, block, start, stop))
+
+    def _put_zeros(self, planned: TensorPlan, part: Tensor, place: tuple[int, int, int]) -> None:
+        """Write what counts as zero into the new entries of a block, whose (dimension, start, stop) is the place."""
+        along, start, stop = place
+        for dim in planned.zeroed:
+            new = ~self.index(planned, dim)[1]
+            rows = (new[start:stop] if dim == along else new).nonzero().flatten()
+            part.index_fill_(dim, rows.to(part.device), planned.zero)
 
     def _methods(self, planned: TensorPlan, dim: int) -> tuple[str, ...]:
         """The methods by which a dimension grows: none where it does not, else one or more."""
