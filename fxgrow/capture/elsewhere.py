@@ -20,6 +20,7 @@ from ..model.call_args import bind
 from ..model.copies import clone_to_run
 from ..model.example_inputs import ModelInputs
 from ..model.kept_state import attributes_of, is_same
+from ..model.walk import named_modules
 from ..recording.model_run import explain
 from ..recording.returned import plain_values
 from ..recording.run import ModelRun, TapedRun
@@ -29,9 +30,10 @@ from .traced import Traced
 
 def leaves_something(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, bool]:
     """What a module gives, and whether it has left something in its attributes."""
-    before = attributes_of(module)
+    before = attributes_of(list(named_modules(module)))
     result = module(*args, **kwargs)
-    return result, any(not is_same(before.get(key, module), value) for key, value in attributes_of(module).items())
+    after = attributes_of(list(named_modules(module)))
+    return result, any(not is_same(before.get(key, module), value) for key, value in after.items())
 
 
 def check_elsewhere(model: nn.Module, traced: Traced) -> None:

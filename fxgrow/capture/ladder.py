@@ -22,7 +22,7 @@ from ..base.isolation import no_collection
 from ..base.progress import step
 from ..errors import GrowError, TraceError
 from ..model.call_args import bind, given_arguments
-from ..model.copies import clone_owned, clone_to_run, named_tensors, on_meta
+from ..model.copies import Inventory, clone_owned, clone_to_run, inventory, on_meta
 from ..model.example_inputs import ExampleInputs, ModelInputs, as_inputs, as_real_inputs
 from ..model.generated_code import check_arguments
 from ..model.grown import GrownModule
@@ -33,7 +33,7 @@ from ..model.provenance import copy_module_stacks, module_stacks
 from ..model.sharded import is_sharded, whole
 from ..model.shared_memory import buffers_that_share, check_written
 from ..model.supported import check_supported
-from ..model.tree import MODE_OVERRIDES, MODES, Mode, Output, graph_for, keep, set_training, skeleton
+from ..model.tree import MODE_OVERRIDES, MODES, Mode, Output, graph_for, keep, set_training, skeleton, switch
 from ..model.walk import modules, named_modules
 from ..recording.constants import infinite_tensors
 from ..recording.model_run import RunError, explain, run_model
@@ -74,17 +74,17 @@ def trace_model(
     """
     if is_sharded(model):
         model = whole(model)
-    check_supported(model)
+    held = check_supported(model)
     if output not in ("graph", "module"):
         raise TraceError(f"output is 'graph' or 'module', not {output!r}")
     leaves = _named_leaves(model, leaf_modules)
     with step("tracing"):
         if example_inputs is not None:
-            return _trace_example(model, example_inputs, leaves, output)
-        return _trace_guess(model, leaves, output)
+            return _trace_example(model, held, example_inputs, leaves, output)
+        return _trace_guess(model, held, leaves, output)
 
 
-def _trace_guess(model: nn.Module, leaves: frozenset[str], output: Output) -> Traced:
+def _trace_guess(model: nn.Module, held: Inventory, leaves: frozenset[str], output: Output) -> Traced:
     """Trace on the first guess of inputs that runs.
 
     Raises:
@@ -94,14 +94,16 @@ def _trace_guess(model: nn.Module, leaves: frozenset[str], output: Output) -> Tr
     why = ""
     for guess in guesses(model):
         try:
-            return _trace(model, guess, leaves, output)
+            return _trace(model, held, guess, leaves, output)
         except RunError as error:
             tried.append(str(guess))
             why = str(error)
     raise TraceError(f"no input that was tried ran; give example_inputs. Tried {'; '.join(tried)}. Last: {why}")
 
 
-def _trace_example(model: nn.Module, example: ExampleInputs, leaves: frozenset[str], output: Output) -> Traced:
+def _trace_example(
+    model: nn.Module, held: Inventory, example: ExampleInputs, leaves: frozenset[str], output: Output
+) -> Traced:
     """Trace on meta; where not both modes run there, for real: the model may ask for the numbers in tensors.
 
     Raises:
@@ -110,16 +112,16 @@ def _trace_example(model: nn.Module, example: ExampleInputs, leaves: frozenset[s
     why: tuple[str, BaseException | None] = "", None  # not the error itself, whose traceback holds all of its frames
     meta_trace: Traced | None = None
     try:
-        meta_trace = _trace(model, as_inputs(example), leaves, output)
+        meta_trace = _trace(model, held, as_inputs(example), leaves, output)
     except RunError as error:
         why = str(error), error.__cause__
     if meta_trace is not None and len(meta_trace.tapes) == len(MODES):
         return meta_trace
     inputs = as_real_inputs(example)
-    on_meta = inputs is None or any(t.is_meta for t in named_tensors(model).values())
+    on_meta = inputs is None or any(t.is_meta for t in held.tensors.values())
     if inputs is not None and not on_meta:
         try:
-            real = _trace(model, inputs, leaves, output)
+            real = _trace(model, held, inputs, leaves, output)
             if meta_trace is None or len(real.tapes) > len(meta_trace.tapes):
                 return replace(real, notes=(*real.notes, NUMBERS))
         except RunError as error:
@@ -144,16 +146,17 @@ def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[s
     return frozenset(paths)
 
 
-def _trace(model: nn.Module, inputs: ModelInputs, leaves: frozenset[str], output: Output) -> Traced:
-    theirs = named_tensors(model)
+def _trace(model: nn.Module, held: Inventory, inputs: ModelInputs, leaves: frozenset[str], output: Output) -> Traced:
+    theirs = held.tensors
     infinite = infinite_tensors(theirs)
-    shared = buffers_that_share(model)
+    shared = buffers_that_share(held)
     if not inputs.real:
-        model = on_meta(model)
+        model = on_meta(model, held)
+        held = inventory(model)
     with same_randomness(), nullcontext() if inputs.real else no_collection():
         recall = Recall() if inputs.real else None
-        tapes, inputs = run_model(model, inputs, theirs, recall)
-        drawn = _Draft(model, inputs, tapes, leaves, infinite, recall)
+        tapes, inputs = run_model(model, inputs, theirs, recall, held)
+        drawn = _Draft(model, held, inputs, tapes, leaves, infinite, recall)
         for run in tapes.values():
             check_written(shared, run.written)
             leaves |= run.stateful
@@ -174,6 +177,7 @@ class _Draft:
     def __init__(
         self,
         model: nn.Module,
+        held: Inventory,
         inputs: ModelInputs,
         tapes: Mapping[Mode, ModelRun],
         asked: frozenset[str],
@@ -181,6 +185,7 @@ class _Draft:
         recall: Recall | None,
     ) -> None:
         self.model = model
+        self.held = held
         self.recall = recall
         self.infinite = infinite
         self.asked = asked
@@ -188,7 +193,7 @@ class _Draft:
         self.tapes = tapes
         self.name = type(model).__name__
         self.arguments = bind(model, inputs)
-        self.training = [module.training for module in modules(model)]
+        self.training = [module.training for _, module in held.paths]
         self.why: dict[str, str] = {}  # each leaf that tracing made, and the reason
 
     # -- the whole -------------------------------------------------------------------------------
@@ -196,7 +201,7 @@ class _Draft:
     def as_opaque(self, why: str) -> Traced:
         """The model as one call."""
         notes = [one_call(self.name, why)] if why else []
-        root = keep(clone_to_run(self.model, real=self.inputs.real))
+        root = keep(clone_to_run(self.model, real=self.inputs.real, known=self.held))
         graph = opaque_graph(self.model)
         check_arguments(root, graph)
         return self._traced(root, {"eval": graph}, notes=notes, opaque=True, modes=tuple(self.tapes))
@@ -242,7 +247,7 @@ class _Draft:
 
     def _alike(self, paths: Mapping[str, str]) -> frozenset[str]:
         """Those modules, and all of their classes: the same code, with the same outcome."""
-        modules = dict(named_modules(self.model))
+        modules = dict(self.held.paths)
         kinds = {type(modules[path]) for path in paths if path and type(modules[path]) not in CONTAINERS}
         return frozenset(paths) | {path for path, module in modules.items() if path and type(module) in kinds}
 
@@ -256,12 +261,12 @@ class _Draft:
     def _symbolic_on_copy(
         self, mode: Mode, leaves: frozenset[str], *, find_draws: bool
     ) -> tuple[nn.Module, Attempt, bool]:
-        tree = clone_to_run(self.model, real=self.inputs.real)
-        tree.train(mode == "train")
-        run = TapedRun(tree, self.arguments, Tape, real=self.inputs.real, recall=self.recall)
+        tree = clone_to_run(self.model, real=self.inputs.real, known=self.held)
+        held = switch(tree, mode)
+        run = TapedRun(tree, self.arguments, Tape, real=self.inputs.real, recall=self.recall, known=held)
         given = given_arguments(self.model, self.inputs)
         with remembered(tree), same_randomness():
-            attempt = symbolic_trace(tree, run.arguments, given, run.tape, leaves, find_draws=find_draws)
+            attempt = symbolic_trace(tree, held, run.arguments, given, run.tape, leaves, find_draws=find_draws)
         _keep_places(attempt.graph, tree, mode)
         return tree, attempt, not attempt.new_leaves and run.is_alike(attempt.result, self.tapes[mode])
 
@@ -272,10 +277,11 @@ class _Draft:
         of torch.nn, and outside them the model does the same in both. (Inference runs the graph in the other mode and
         compares the digests.)
         """
-        if attempt.mode_matters or not all(map(_only_has_mode, modules(tree))):
+        paths = list(named_modules(tree))
+        if attempt.mode_matters or not all(_only_has_mode(module) for _, module in paths):
             return False
         called = {str(node.target) for node in attempt.graph.nodes if node.op == "call_module"}
-        layers = {path for path, module in named_modules(tree) if is_layer(module)}
+        layers = {path for path, module in paths if is_layer(module)}
         first, *others = (
             [(c.op, c.constants, c.shapes, c.module) for c in run.calls if c.module not in layers]
             for run in self.tapes.values()
@@ -304,7 +310,7 @@ class _Draft:
             graphs[missing] = unsupported_mode_graph(self.model, missing)
         elif len(graphs) == 1 or len({str(graph.python_code("self").src) for graph in graphs.values()}) == 1:
             graphs = {"eval": graphs["eval"]}
-        plain = {name for name, module in named_modules(self.model) if name and is_layer(module)}
+        plain = {name for name, module in self.held.paths if name and is_layer(module)}
         runs_code = any_code(self.model, called)
         root = skeleton(self.model, called | plain)
         if self.inputs.real:
@@ -351,7 +357,7 @@ class _Draft:
             arguments=self.arguments,
             tapes=self.tapes,
             class_name=self.name,
-            classes={path: type(module) for path, module in named_modules(self.model)},
+            classes={path: type(module) for path, module in self.held.paths},
             asked=self.asked,
             infinite=self.infinite,
             **more,

@@ -7,7 +7,7 @@ import functools
 import logging
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..base.isolation import flags_restored
 from ..base.replacing import Target, replaced
 from ..base.torch_private import entered_modes, pytree
 from ..errors import TraceError
-from ..model.copies import COMMON, named_tensors
+from ..model.copies import COMMON
 from ..model.layer_kinds import is_layer
 from ..model.provenance import NOT_THEIRS
 from ..recording.contents import original
@@ -68,14 +68,14 @@ def nothing_lost(module: nn.Module, *, real: bool, draws: bool) -> Iterator[None
 
 
 @contextmanager
-def nothing_lost_in_all(root: nn.Module, *, real: bool) -> Iterator[None]:
-    """The same for a whole model, which may also make parameters trainable or freeze them.
+def nothing_lost_in_all(root: nn.Module, tensors: Mapping[str, Tensor], *, real: bool) -> Iterator[None]:
+    """The same for a whole model of these tensors, which may also make parameters trainable or freeze them.
 
     Raises:
         DrawnError: As `nothing_lost`.
         TraceError: As `nothing_lost`, or it does that.
     """
-    with flags_restored(named_tensors(root)) as switched, nothing_lost(root, real=real, draws=True):
+    with flags_restored(tensors) as switched, nothing_lost(root, real=real, draws=True):
         yield
     if switched:
         raise TraceError("forward switches requires_grad of parameters, which a graph would lose")

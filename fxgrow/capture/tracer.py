@@ -24,11 +24,11 @@ from ..base.content import storage_of
 from ..base.scalars import plain
 from ..errors import TraceError
 from ..model.call_args import PLAIN, default_in_code, is_data, parameters_of, stars_of
-from ..model.copies import DEVICE, named_tensors
+from ..model.copies import DEVICE, Inventory, named_tensors
 from ..model.generated_code import check_arguments, check_written, value_at
 from ..model.layer_kinds import is_hooked, is_layer
 from ..model.provenance import SOURCE_LINE, caller
-from ..model.walk import modules, named_modules, submodule
+from ..model.walk import modules, submodule
 from ..recording.answers import PLACES, Answers, answering, told
 from ..recording.model_run import explain
 from ..recording.runner import thawed
@@ -344,6 +344,7 @@ class Tracer(fx.Tracer):
 
 def symbolic_trace(
     root: nn.Module,
+    held: Inventory,
     arguments: Mapping[str, Any],
     given: Sequence[str],
     tape: Tape,
@@ -351,7 +352,7 @@ def symbolic_trace(
     *,
     find_draws: bool,
 ) -> Attempt:
-    """Trace a module tree of our own.
+    """Trace a module tree of our own, which consists of this.
 
     Raises:
         DrawnError: Some module draws from Python's random numbers; trace again and find out which.
@@ -363,9 +364,10 @@ def symbolic_trace(
             warnings.simplefilter("ignore")
             if draws_privately(root):
                 raise TraceError("it holds a generator of random numbers of its own")
-            answers, paths = Answers(root.__dict__.get(DEVICE), stand_in=tracer.device_of), list(named_modules(root))
+            answers = Answers(root.__dict__.get(DEVICE), stand_in=tracer.device_of)
             also = watching(tracer)
-            with answering(answers, paths), nothing_lost_in_all(root, real=tape.real), patched(tracer, also):
+            lost = nothing_lost_in_all(root, held.tensors, real=tape.real)
+            with answering(answers, held.paths), lost, patched(tracer, also):
                 graph = tracer.trace(root)
                 check_caught(tracer.caught, "")
                 check_unchanged(tracer.frozen)

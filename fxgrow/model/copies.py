@@ -10,7 +10,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType, NoneType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +34,23 @@ def named_tensors(model: nn.Module, paths: Paths | None = None) -> dict[str, Ten
     buffers: dict[int, tuple[str, Tensor]] = {}
     for path, module in paths or named_modules(model):
         for table, found in ((module._parameters, parameters), (module._buffers, buffers)):
-            for key, tensor in table.items():
+            for key, tensor in table.items() if table else ():
                 if tensor is not None and id(tensor) not in found:
                     found[id(tensor)] = (f"{path}.{key}" if path else key, tensor)
     return dict([*parameters.values(), *buffers.values()])
+
+
+class Inventory(NamedTuple):
+    """What a tree consists of at a moment: its modules, and its parameters and buffers by name."""
+
+    paths: Paths
+    tensors: dict[str, Tensor]
+
+
+def inventory(model: nn.Module) -> Inventory:
+    """The modules and tensors of a tree as it is now, found in one walk."""
+    paths = list(named_modules(model))
+    return Inventory(paths, named_tensors(model, paths))
 
 
 def stored(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...], str, str, bool]]:
@@ -75,15 +88,22 @@ def plain_tensors(paths: Paths) -> Iterator[Tensor]:
         yield from [v for v in vars(module).values() if type(v) not in COMMON and isinstance(v, Tensor)]
 
 
-def clone_shared(model: nn.Module, replace: Mapping[int, Any] | None = None) -> nn.Module:
+def clone_shared(
+    model: nn.Module, replace: Mapping[int, Any] | None = None, known: Inventory | None = None
+) -> nn.Module:
     """A deep copy that shares parameters and buffers with the model, or has `replace[id(tensor)]` in place of one.
+
+    Args:
+        model: The model.
+        replace: By the `id` of a tensor: what the copy has instead.
+        known: What the model consists of, where that is known.
 
     Raises:
         TraceError: An attribute of the model cannot be copied, or its own code for copying makes another model.
     """
-    paths = list(named_modules(model))
+    paths, tensors = known or inventory(model)
     memo: dict[int, Any] = {id(t): t.detach().clone() for t in plain_tensors(paths)}
-    memo.update({id(t): t for t in named_tensors(model, paths).values()})
+    memo.update({id(t): t for t in tensors.values()})
     memo.update(replace or {})
     try:
         by_torch = _copy_modules([module for _, module in paths], memo)
@@ -219,10 +239,11 @@ _TABLES = {dict, OrderedDict, set, list}
 COMMON = _IMMUTABLE | _TABLES | {tuple}  # the types of most attributes of modules
 
 
-def on_meta(model: nn.Module) -> nn.Module:
+def on_meta(model: nn.Module, known: Inventory | None = None) -> nn.Module:
     """A deep copy with all parameters and buffers on the meta device, which knows the device of the model."""
-    tensors = named_tensors(model).values()
-    copied = clone_shared(model, {id(tensor): _meta_like(tensor) for tensor in tensors})
+    known = known or inventory(model)
+    tensors = known.tensors.values()
+    copied = clone_shared(model, {id(tensor): _meta_like(tensor) for tensor in tensors}, known)
     copied.__dict__.setdefault(DEVICE, next((tensor.device for tensor in tensors), None))
     return copied
 
@@ -231,9 +252,10 @@ def _meta_like(tensor: Tensor) -> Tensor:
     return _in_place_of(tensor, tensor.detach() if tensor.device.type == "meta" else tensor.detach().to("meta"))
 
 
-def clone_owned(model: nn.Module, shared: Mapping[int, Any] | None = None) -> nn.Module:
+def clone_owned(model: nn.Module, shared: Mapping[int, Any] | None = None, known: Inventory | None = None) -> nn.Module:
     """A deep copy that shares no memory with the model, but what is in `shared` by `id`."""
-    return clone_shared(model, {id(t): _copy_of(t) for t in named_tensors(model).values()} | dict(shared or {}))
+    known = known or inventory(model)
+    return clone_shared(model, {id(t): _copy_of(t) for t in known.tensors.values()} | dict(shared or {}), known)
 
 
 def without_hooks(module: nn.Module) -> nn.Module:
@@ -246,9 +268,9 @@ def without_hooks(module: nn.Module) -> nn.Module:
     return alone
 
 
-def clone_to_run(model: nn.Module, *, real: bool) -> nn.Module:
+def clone_to_run(model: nn.Module, *, real: bool, known: Inventory | None = None) -> nn.Module:
     """A deep copy that a run may write to: with tensors of its own if they are real, as meta tensors hold nothing."""
-    return clone_owned(model) if real else clone_shared(model)
+    return clone_owned(model, known=known) if real else clone_shared(model, known=known)
 
 
 def _copy_of(tensor: Tensor) -> Tensor:

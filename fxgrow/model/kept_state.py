@@ -15,13 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .walk import named_modules, submodule
+from .walk import Paths, submodule
 
 
-def attributes_of(root: nn.Module) -> dict[tuple[str, str], Any]:
-    """What each module holds in plain attributes, by its path and the name; also what is kept in its class."""
+def attributes_of(paths: Paths) -> dict[tuple[str, str], Any]:
+    """What each module of a tree holds in plain attributes, by path and name; also what is kept in its class."""
     known: dict[int, Any] = {}
-    paths = list(named_modules(root))
     found = {
         (path, key): value if _is_immutable(value) else content_of(value, known)
         for path, module in paths
@@ -149,9 +148,9 @@ def who_keeps(root: nn.Module, path: str, key: str) -> str:
     return path if key.removeprefix("class ") in names else ""
 
 
-def all_held(root: nn.Module) -> Iterator[Any]:
+def all_held(paths: Paths) -> Iterator[Any]:
     """Everything that the attributes of modules hold, at any depth: containers, objects, tensors, arrays."""
-    pending = [(value, _DEPTH) for _, module in named_modules(root) for value in own_values(module)]
+    pending = [(value, _DEPTH) for _, module in paths for value in own_values(module)]
     seen: set[int] = set()
     while pending:
         value, depth = pending.pop()

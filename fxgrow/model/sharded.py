@@ -24,8 +24,10 @@ def is_sharded(model: object) -> bool:
     if dtensors() is None or not isinstance(model, nn.Module):
         return False
     try:
-        reshard(model)
-        return any(is_dtensor(tensor) for tensor in named_tensors(model).values())
+        if fsdp() is not None:
+            reshard(model)
+        tables = [table for module in modules(model) for table in (module._parameters, module._buffers) if table]
+        return any(is_dtensor(tensor) for table in tables for tensor in table.values())
     except (AttributeError, TypeError):  # no tree of modules: `check_supported` says what is wrong with it
         return False
 

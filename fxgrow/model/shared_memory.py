@@ -12,21 +12,21 @@ from torch import Tensor, nn
 
 from ..base.content import memory_span
 from ..errors import TraceError
-from .copies import named_tensors
+from .copies import Inventory
 from .kept_state import all_held
 
 
-def buffers_that_share(model: nn.Module) -> dict[str, str]:
-    """Each buffer that shares memory with another tensor, and with which one.
+def buffers_that_share(held: Inventory) -> dict[str, str]:
+    """Each buffer of a model that shares memory with another tensor, and with which one.
 
     Raises:
         TraceError: One does so with an array of numpy, which may be written to beside every operator.
     """
-    tensors = named_tensors(model)
+    tensors = held.tensors
     if all(isinstance(tensor, nn.Parameter) for tensor in tensors.values()):
         return {}
     names = {id(tensor): name for name, tensor in tensors.items()}
-    known = {id(value): value for value in (*tensors.values(), *all_held(model))}
+    known = {id(value): value for value in (*tensors.values(), *all_held(held.paths))}
     spans = [(*span, names.get(id(v), ""), v) for v in known.values() if (span := memory_span(v))]
     found: dict[str, str] = {}
     active: list[tuple[int, str, Any]] = []

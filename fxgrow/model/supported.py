@@ -12,9 +12,9 @@ from ..base.magnitude import is_inexact
 from ..base.torch_private import caches_parametrizations
 from ..base.wording import a_type
 from ..errors import TraceError
-from .copies import named_tensors
+from .copies import Inventory, inventory
 from .example_inputs import brief
-from .walk import named_modules
+from .walk import Paths
 
 
 def leaf_references(leaf_modules: object) -> tuple[str | type, ...]:
@@ -42,14 +42,15 @@ def _hooks_of_users(tensor: Tensor) -> bool:
 _DISTRIBUTED = {"DistributedDataParallel", "FullyShardedDataParallel", "DistributedDataParallelCPU"}
 
 
-def _check_not_wrapped(model: nn.Module) -> None:
+def _check_not_wrapped(paths: Paths) -> None:
     """Whether no wrapper is in a model that trains its parameters on several processes.
 
     Raises:
         TraceError: One is.
     """
-    for path, module in named_modules(model):
-        kind = next((k for k in type(module).__mro__ if k.__name__ in _DISTRIBUTED), None)
+    wrapping = {one: next((k for k in one.__mro__ if k.__name__ in _DISTRIBUTED), None) for one in _classes(paths)}
+    for path, module in paths:
+        kind = wrapping[type(module)]
         if kind is not None and kind.__module__.startswith("torch."):
             inner = f"model.{path}.module" if path else "model.module"
             raise TraceError(
@@ -58,7 +59,11 @@ def _check_not_wrapped(model: nn.Module) -> None:
             )
 
 
-def _check_not_cached(model: nn.Module) -> None:
+def _classes(paths: Paths) -> set[type[nn.Module]]:
+    return {type(module) for _, module in paths}
+
+
+def _check_not_cached(paths: Paths) -> None:
     """Whether the weights of parametrizations are computed from their parameters whenever they are read.
 
     Raises:
@@ -66,7 +71,7 @@ def _check_not_cached(model: nn.Module) -> None:
     """
     if not caches_parametrizations():
         return
-    path = next((path for path, module in named_modules(model) if is_parametrized(module)), None)
+    path = next((path for path, module in paths if is_parametrized(module)), None)
     if path is not None:
         raise TraceError(
             f"{path or 'the model'!r} has a parametrization, and torch.nn.utils.parametrize.cached() keeps the weight "
@@ -74,8 +79,11 @@ def _check_not_cached(model: nn.Module) -> None:
         )
 
 
-def check_supported(model: nn.Module) -> None:
+def check_supported(model: nn.Module) -> Inventory:
     """Check that all parameters can be gathered and divided, and that no module is compiled, quantized or distributed.
+
+    Returns:
+        What the model consists of.
 
     Raises:
         TraceError: The model is not supported; the message names the parameter or module.
@@ -83,11 +91,12 @@ def check_supported(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise TraceError(f"the model is {a_type(model)}; expected an nn.Module")
     _check_tree(model)
-    _check_not_wrapped(model)
-    _check_not_cached(model)
+    held = inventory(model)
+    _check_not_wrapped(held.paths)
+    _check_not_cached(held.paths)
     if "_orig_mod" in model._modules:
         raise TraceError("the model is compiled; grow the module that was compiled, and compile the student")
-    for name, tensor in named_tensors(model).items():
+    for name, tensor in held.tensors.items():
         kind = ""
         if torch.nn.parameter.is_lazy(tensor):
             kind = "is not initialised yet: run the model once"
@@ -105,11 +114,16 @@ def check_supported(model: nn.Module) -> None:
             kind = "has hooks, which may not work on its grown shape; remove them and add them to the student"
         if kind:
             raise TraceError(f"{name!r} {kind}; fxgrow grows plain floating-point tensors")
-    for name, module in named_modules(model):
-        if type(module).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic")):
+    quantized = {kind for kind in _classes(held.paths) if kind.__module__.startswith(_QUANTIZED)}
+    for name, module in held.paths if quantized else ():
+        if type(module) in quantized:
             raise TraceError(
                 f"{name!r} is a quantized {type(module).__name__}; grow the float model and convert it again"
             )
+    return held
+
+
+_QUANTIZED = ("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic")  # where their classes are
 
 
 def _check_tree(model: nn.Module) -> None:

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from ..base.content import digest, storage_of
 from ..base.progress import step
 from ..errors import GrowError, TraceError, in_words
-from ..model.copies import clone_to_run, named_tensors
+from ..model.copies import Inventory, clone_to_run, inventory
 from ..model.example_inputs import ModelInputs, inputs_hint
 from ..model.kept_state import attributes_of, counts, is_same, who_keeps
 from ..model.provenance import NOT_THEIRS, in_package
-from ..model.tree import MODES, Mode
-from ..model.walk import modules
+from ..model.tree import MODES, Mode, switch
 from .answers import GRADIENTS, Answers
 from .failures import Shared, failures_noted
 from .recall import Recall
@@ -33,7 +32,11 @@ class RunError(TraceError):
 
 
 def run_model(
-    model: nn.Module, inputs: ModelInputs, theirs: Mapping[str, Tensor], recall: Recall | None = None
+    model: nn.Module,
+    inputs: ModelInputs,
+    theirs: Mapping[str, Tensor],
+    recall: Recall | None = None,
+    known: Inventory | None = None,
 ) -> tuple[dict[Mode, ModelRun], ModelInputs]:
     """The model's own tape in each mode that it runs in; train mode may need a larger batch.
 
@@ -42,26 +45,32 @@ def run_model(
         inputs: The example inputs.
         theirs: The parameters and buffers of the model itself, which no run of the copy may read.
         recall: Of runs of the model.
+        known: What the copy consists of, where that is known.
 
     Raises:
         RunError: It runs in no mode.
         TraceError: The copy is no model of its own: it reads what is the model's, or asks for a state.
     """
     try:
-        return {mode: record(model, mode, inputs, theirs, recall) for mode in MODES}, inputs
+        return {mode: record(model, mode, inputs, theirs, recall, known) for mode in MODES}, inputs
     except RunError as error:
         for candidate in (inputs.doubled(), inputs):
             tapes: dict[Mode, ModelRun] = {}
             for mode in MODES:
                 with suppress(RunError):
-                    tapes[mode] = record(model, mode, candidate, theirs, recall)
+                    tapes[mode] = record(model, mode, candidate, theirs, recall, known)
             if len(tapes) == 2 or (tapes and candidate is inputs and not inputs.guessed):
                 return tapes, candidate
         raise error from None
 
 
 def record(
-    model: nn.Module, mode: Mode, inputs: ModelInputs, theirs: Mapping[str, Tensor], recall: Recall | None = None
+    model: nn.Module,
+    mode: Mode,
+    inputs: ModelInputs,
+    theirs: Mapping[str, Tensor],
+    recall: Recall | None = None,
+    known: Inventory | None = None,
 ) -> ModelRun:
     """What a model does in a mode; it is on the meta device, or runs for real.
 
@@ -69,34 +78,35 @@ def record(
         RunError: It fails.
         TraceError: It reads one of `theirs`, or computes something else where gradients are recorded.
     """
-    root = clone_to_run(model, real=inputs.real)
-    _switch(root, mode)
-    before, kinds = attributes_of(root), _kinds(root)
-    run, answers = _record_once(root, mode, inputs, theirs, recall=recall)
+    root = clone_to_run(model, real=inputs.real, known=known)
+    held = _switched(root, mode)
+    before, kinds = attributes_of(held.paths), _kinds(held)
+    run, answers, held = _record_once(root, mode, inputs, held, theirs, recall=recall)
     if answers.hooks:
         raise TraceError(f"{type(model).__name__} registers a hook on a gradient (at {answers.hooks[0]})")
-    first = attributes_of(root)
+    first = attributes_of(held.paths)
     changed = [key for key, value in first.items() if not is_same(before.get(key, root), value)]
     if changed:
-        again = _record_once(root, mode, inputs, recall=recall)[0].result != run.result
-        second = {} if again else attributes_of(root)
+        repeated, _, held = _record_once(root, mode, inputs, held, recall=recall)
+        again = repeated.result != run.result
+        second = {} if again else attributes_of(held.paths)
         state = [key for key in changed if again or counts(first[key], second.get(key))]
         run = replace(run, stateful=frozenset(who_keeps(root, path, key) for path, key in state))
-    if _kinds(root) != kinds:  # as after `self.layer.float()(x)` or `self.norm.eval()(x)`
+    if _kinds(held) != kinds:  # as after `self.layer.float()(x)` or `self.norm.eval()(x)`
         run = replace(run, stateful=run.stateful | {""})
     for question, line in answers.asked.items():
         _check_answer(model, mode, inputs, run, question, line, recall)
     return run
 
 
-def _kinds(root: nn.Module) -> tuple[dict[str, torch.dtype], list[bool]]:
+def _kinds(held: Inventory) -> tuple[dict[str, torch.dtype], list[bool]]:
     """The dtypes of the tensors and the modes of the modules, which a call in a graph would not change."""
-    return {name: t.dtype for name, t in named_tensors(root).items()}, [m.training for m in modules(root)]
+    return {name: t.dtype for name, t in held.tensors.items()}, [module.training for _, module in held.paths]
 
 
-def _switch(root: nn.Module, mode: Mode) -> None:
+def _switched(root: nn.Module, mode: Mode) -> Inventory:
     try:
-        root.train(mode == "train")
+        return switch(root, mode)
     except Exception as error:
         raise RunError(f"{type(root).__name__} does not switch to {mode} mode: {in_words(error)}") from error
 
@@ -118,8 +128,8 @@ def _check_answer(
 
     def other(opposite: frozenset[str], *, gradients: bool) -> tuple[ModelRun, Answers]:
         root = clone_to_run(model, real=inputs.real)
-        _switch(root, mode)
-        return _record_once(root, mode, inputs, opposite=opposite, gradients=gradients, recall=recall)
+        held = _switched(root, mode)
+        return _record_once(root, mode, inputs, held, opposite=opposite, gradients=gradients, recall=recall)[:2]
 
     asks = f"{type(model).__name__} asks {question} (at {line})"
     try:
@@ -142,13 +152,17 @@ def _record_once(
     root: nn.Module,
     mode: Mode,
     inputs: ModelInputs,
+    held: Inventory,
     theirs: Mapping[str, Tensor] | None = None,
     *,
     opposite: frozenset[str] = frozenset(),
     gradients: bool = False,
     recall: Recall | None = None,
-) -> tuple[ModelRun, Answers]:
-    run = TapedRun(root, inputs, Tape, real=inputs.real, opposite=opposite, gradients=gradients, recall=recall)
+) -> tuple[ModelRun, Answers, Inventory]:
+    """What a tree that consists of this does, what its code asked, and what it consists of afterwards."""
+    run = TapedRun(
+        root, inputs, Tape, real=inputs.real, opposite=opposite, gradients=gradients, recall=recall, known=held
+    )
     marked = [(name, tensor, dict(vars(tensor))) for name, tensor in run.tensors.items()]
     try:
         with step(f"recording in {mode} mode"), failures_noted(run.tape) as shared:
@@ -168,8 +182,9 @@ def _record_once(
     digests = run.digests(result)  # which also reads what no call has read
     _check_memory(root, shared)
     _check_marks(marked)
-    _check_own(root, run, theirs or {})
-    return ModelRun(run.tape.calls, digests, plain_values(result), written=run.written()), run.answers
+    held = inventory(root)
+    _check_own(root, held, run, theirs or {})
+    return ModelRun(run.tape.calls, digests, plain_values(result), written=run.written()), run.answers, held
 
 
 def _check_memory(root: nn.Module, shared: Shared) -> None:
@@ -201,13 +216,13 @@ def _check_marks(marked: list[tuple[str, Tensor, dict[str, Any]]]) -> None:
             raise TraceError(f"forward changes {what} of the tensor {name!r}, which is state that no state_dict holds")
 
 
-def _check_own(root: nn.Module, run: TapedRun[Tape], theirs: Mapping[str, Tensor]) -> None:
+def _check_own(root: nn.Module, held: Inventory, run: TapedRun[Tape], theirs: Mapping[str, Tensor]) -> None:
     """Check that a copy of a model read none of the model's own tensors.
 
     Raises:
         TraceError: It did, because something that a copy shares with the model holds them.
     """
-    own = set(map(id, named_tensors(root).values()))
+    own = set(map(id, held.tensors.values()))
     memory = {storage_of(t): name for name, t in theirs.items() if id(t) not in own}
     for tensor in run.tape.met():
         name = memory.get(storage_of(tensor))

@@ -15,10 +15,9 @@ from ..base.isolation import flags_restored
 from ..base.torch_private import pytree
 from ..errors import TraceError
 from ..model.call_args import bind
-from ..model.copies import DEVICE, named_tensors, plain_tensors
+from ..model.copies import DEVICE, Inventory, inventory, named_tensors, plain_tensors
 from ..model.example_inputs import ModelInputs, copied_arguments
 from ..model.tree import Mode, set_mode
-from ..model.walk import named_modules
 from .answers import Answers, answering
 from .call import Call, Shape
 from .difference import first_difference
@@ -67,6 +66,7 @@ class TapedRun(Generic[T]):
         gradients: Whether gradients are recorded.
         backward: Whether the backwards of the user's autograd Functions run beside them.
         recall: Of runs on real numbers of the same model.
+        known: What the tree consists of, where that is known.
 
     Attributes:
         root: The tree.
@@ -88,18 +88,16 @@ class TapedRun(Generic[T]):
         gradients: bool = False,
         backward: bool = True,
         recall: Recall | None = None,
+        known: Inventory | None = None,
     ) -> None:
-        if mode is not None:
-            set_mode(root, mode)
         self.root = root
+        self._paths, self.tensors = (known or inventory(root)) if mode is None else set_mode(root, mode, known)
         self._call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         if isinstance(arguments, ModelInputs):
             args, kwargs = self._call = copied_arguments((arguments.args, dict(arguments.kwargs)))
             self.arguments: Mapping[str, Any] = bind(root, ModelInputs(args, kwargs))
         else:
             self.arguments = copied_arguments(arguments)
-        self._paths = list(named_modules(root))
-        self.tensors = named_tensors(root, self._paths)
         self._trained: dict[str, bool] = {}  # the parameters that the run made trainable or froze, for its time
         self._named = {**self.tensors, **named_inputs(self.arguments)}
         self.tape = tape(self._named, plain_tensors(self._paths), real=real)
