@@ -27,6 +27,7 @@ from ..model.example_inputs import brief
 from ..model.provenance import PACKAGES
 from ..model.recorded import recorded
 from ..recording.answers import PLACES, told, type_name
+from .messages import is_message
 
 VALUE = "fxgrow_value"  # in node.meta while tracing: what the node gives on the example inputs
 
@@ -271,7 +272,8 @@ class MetaProxy(fx.Proxy):
         return (self // other, self % other)
 
     def __format__(self, spec: str) -> str:
-        return self._text(lambda value: format(value, spec), formatted=True)
+        shown = is_message(sys._getframe(1), self.tracer.catching.root)  # type: ignore[attr-defined]
+        return self._text(lambda value: format(value, spec), formatted=True, shown=shown)
 
     def __repr__(self) -> str:
         return self._text(repr) if self._is_theirs() else super().__repr__()
@@ -284,12 +286,12 @@ class MetaProxy(fx.Proxy):
         theirs = tracer.texts.showing or not sys._getframe(2).f_code.co_filename.startswith(PACKAGES)
         return theirs and VALUE in self.node.meta
 
-    def _text(self, convert: Callable[[Any], str], *, formatted: bool = False) -> str:
+    def _text(self, convert: Callable[[Any], str], *, formatted: bool = False, shown: bool = False) -> str:
         if leaf_tensors(self.node.meta[VALUE]):
             raise TraceError("the code asks for the text of a tensor, which is its numbers")
         value = self.node.meta[VALUE]
         text = convert(value)
-        self.tracer.texts.told(self, text, value, formatted=formatted)  # type: ignore[attr-defined]
+        self.tracer.texts.told(self, text, value, formatted=formatted, shown=shown)  # type: ignore[attr-defined]
         return text
 
     def answer(self, convert: Callable[[Any], Any]) -> Any:

@@ -39,11 +39,20 @@ class Texts:
 
         return call
 
-    def told(self, proxy: MetaProxy, text: str, value: Any, *, formatted: bool) -> None:
-        """Guard a text, or keep it in case that it is returned."""
-        if formatted or self.showing:
+    def told(self, proxy: MetaProxy, text: str, value: Any, *, formatted: bool, shown: bool) -> None:
+        """Guard a text, or keep it in case that it is returned.
+
+        Args:
+            proxy: What it was made of.
+            text: The text.
+            value: What the proxy stands for.
+            formatted: Whether it was made by a format.
+            shown: Whether only an error would show it.
+        """
+        shown = shown or self.showing
+        if formatted or shown:
             self._told.append((proxy, text, value))
-            proxy.tracer.may_freeze |= not self.showing  # type: ignore[attr-defined]
+            proxy.tracer.may_freeze |= not shown  # type: ignore[attr-defined]
         elif not depends_on_numbers(proxy.node):
             _guard(proxy, value)
         else:

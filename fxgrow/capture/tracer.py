@@ -97,7 +97,7 @@ class Tracer(fx.Tracer):
         self._in_forward = False
         self._drawn: Tensor | None = None  # torch's random state after the last value that was computed for real
         self._hooked: set[int] = set()  # not those that forward hooks for itself, and that run on proxies
-        self._caught = Caught(Tracer.call_module.__code__)
+        self.catching = Caught(Tracer.call_module.__code__)
         self.caught: dict[str, str] = {}  # modules whose code catches errors of torch, and the line
         self.frozen: list[tuple[str, Any, Any]] = []  # arguments without tensors: name, value, as it was
         self.finished = False  # its proxies may live on in a cache of the user's code
@@ -133,7 +133,7 @@ class Tracer(fx.Tracer):
             return node
         self.form_matters |= counts_dimensions(node, self.root)
         node.meta[SOURCE_LINE] = caller()
-        if kind.startswith("call") and (at := self._caught.around(sys._getframe())):
+        if kind.startswith("call") and (at := self.catching.around(sys._getframe())):
             self.caught.setdefault(*at)
         if kind != "output":
             value = node.meta[VALUE] = self._compute(node)
@@ -286,7 +286,7 @@ class Tracer(fx.Tracer):
             self.texts.guard_returned(result)
             return result
 
-        self._caught.root = forward.__code__
+        self.catching.root = forward.__code__
         return forward, []
 
     # -- leaves ----------------------------------------------------------------------------------
@@ -365,9 +365,8 @@ def symbolic_trace(
             if draws_privately(root):
                 raise TraceError("it holds a generator of random numbers of its own")
             answers = Answers(root.__dict__.get(DEVICE), stand_in=tracer.device_of)
-            also = watching(tracer)
             lost = nothing_lost_in_all(root, held.tensors, real=tape.real)
-            with answering(answers, held.paths), lost, patched(tracer, also):
+            with answering(answers, held.paths), lost, patched(tracer, watching(tracer)):
                 graph = tracer.trace(root)
                 check_caught(tracer.caught, "")
                 check_unchanged(tracer.frozen)
@@ -392,9 +391,7 @@ def symbolic_trace(
             graph.erase_node(node)
     graph.lint()
     check_arguments(root, graph)
-    return Attempt(
-        graph, tracer.new_leaves, result, tracer.mode_matters, tracer.layers_change, may_freeze=tracer.may_freeze
-    )
+    return Attempt(graph, tracer.new_leaves, result, tracer.mode_matters, tracer.layers_change, tracer.may_freeze)
 
 
 def _is_plain(node: fx.Node) -> bool:
