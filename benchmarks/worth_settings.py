@@ -122,6 +122,17 @@ SIZES: dict[str, dict[str, Settings]] = {
             watched=256, length=1024, head=64,
         ),
     },
+    # Nets so small that the whole protocol, with all seeds, takes a day on one processor.
+    "small": {
+        "images": Settings(
+            "images", "fashion-mnist", width=8, depth=2, examples=300_000, batch=64, rate=0.1, amp=False, tested=10_000,
+            watched=2000,
+        ),
+        "text": Settings(
+            "text", "standard library", width=32, depth=4, examples=131_072, batch=16, rate=4e-3, amp=False, tested=512,
+            watched=128, length=64, head=8,
+        ),
+    },
     "quick": {
         "images": Settings(
             "images", "digits", width=4, depth=2, examples=512, batch=16, rate=0.1, amp=False, tested=64, watched=32,
