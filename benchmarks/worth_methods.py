@@ -122,7 +122,7 @@ def methods_of(of: Settings) -> dict[str, Method]:
     }
     found |= {
         f"{name}-wsd": replace(found[name], title=found[name].title + ", WSD", tier=1, schedule="wsd")
-        for name in ("scratch", "narrow", "shallow", "small")
+        for name in ("scratch", "narrow", "shallow", "small", "middle")
     }
     for percent, tier in ((40, 0), (20, 1), (60, 1)):
         for schedule, later in (("cosine", 0), ("wsd", 1)):
@@ -138,6 +138,12 @@ def methods_of(of: Settings) -> dict[str, Method]:
         "two-jumps": grown((small, narrow, big), 0.4, f"{deep}, then {wide}, 40 % at the end", 1),
         **{
             f"middle-{percent}": grown((of.middle, big), percent / 100, f"{between}, {percent} % after growth", 1)
+            for percent in (40, 60, 20)
+        },
+        **{
+            f"middle-{percent}-wsd": grown(
+                (of.middle, big), percent / 100, f"{between}, {percent} % after growth, WSD", 1, schedule="wsd"
+            )
             for percent in (40, 60, 20)
         },
         "small-steps": grown(steps_of(of), 0.4, f"{len(steps_of(of)) - 1} small steps, 40 % at the end", 1),

@@ -16,8 +16,8 @@ from ..errors import in_words
 from ..model.copies import clone_owned
 from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
 from ..plans.growth_plan import Plan
-from ..report.compare import relative_error
 from ..report.report import TOLERANCE
+from ..report.results import relative_error
 from ..report.run import run_module
 from ..rewrite.student_inputs import padded_inputs
 from .names import Correspondence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,7 +25,8 @@ class NodeError:
         site: Its location in the model.
         mode: "eval" or "train".
         shape: The shape of the student's result.
-        error: max |student - teacher| / max |teacher|, inf if only one of them is finite.
+        error: max |student - teacher| / max |teacher|, of entries that are finite in both; inf if only one of them is
+            finite. Equal infinities, and NaN in both, are equal.
     """
 
     node: str
@@ -61,8 +63,12 @@ class Report:
 
     @property
     def exact(self) -> bool:
-        """Whether all errors are within the tolerance, or within four times the rounding error of the teacher."""
-        return all(e <= max(self.tolerance, 4 * self.rounding.get(mode, 0.0)) for mode, e in self.errors.items())
+        """Whether all errors are within the tolerance, or within four times the rounding error of the teacher.
+
+        A rounding error that is infinite, as of a teacher that overflows in its own dtype alone, excuses nothing.
+        """
+        excused = {mode: 4 * error for mode, error in self.rounding.items() if math.isfinite(error)}
+        return all(error <= max(self.tolerance, excused.get(mode, 0.0)) for mode, error in self.errors.items())
 
     def raise_if_different(self) -> Report:
         """Return this report if the student computes the same function as the teacher.
