@@ -192,7 +192,7 @@ def time_limit(seconds: float, *, processor: bool = False) -> Iterator[None]:
         return
     timer, number = (signal.ITIMER_PROF, signal.SIGPROF) if processor else (signal.ITIMER_REAL, signal.SIGALRM)
     before = signal.signal(number, ring)
-    signal.setitimer(timer, seconds)
+    signal.setitimer(timer, seconds, 1)  # again after a second: what a callback of a weak reference raises is dropped
     try:
         yield
     finally:

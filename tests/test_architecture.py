@@ -157,6 +157,8 @@ LATE = {
     "import networkx as nx",  # takes as long as all of fxgrow, and only drawings and `why` use it
     "import torch._dynamo",  # takes a second, and only runs need it
     "from torch._subclasses.fake_tensor import FakeTensorMode",  # only files of torch.save need it
+    "from torch.utils.flop_counter import flop_registry",  # they import triton with builds for CUDA, .2 s
+    "from torch.utils.flop_counter import FlopCounterMode",
 }
 
 

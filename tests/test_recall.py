@@ -1,11 +1,13 @@
 """Slow calls of runs on real numbers are made once for each model and inputs, and nothing else is different."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow.base.content import digest
+from fxgrow.base.content import digest, storage_of
 from fxgrow.model.tree import Output
 from fxgrow.recording.recall import Recall
 
@@ -171,6 +173,45 @@ def test_draws_writes_views_and_what_is_not_initialised_are_run_each_time(op: ob
     for _ in range(2):
         _result(recall, op, x, digests=(1,))
     assert recall.recalled == 0
+
+
+@pytest.mark.parametrize(
+    ("op", "more"), [(ATEN.unsafe_split.Tensor, (2, 1)), (ATEN.unsafe_split_with_sizes.default, ([2, 2], 1))]
+)
+def test_views_that_no_schema_tells_are_made_each_time(op: Any, more: tuple[Any, ...]) -> None:
+    recall, x = Recall(slow=-1), torch.ones(1, 4)
+    for _ in range(2):
+        first, _ = recall.result(op, (x, *more), {}, (1,), (x,), str(more))
+        assert first.is_contiguous()
+        assert storage_of(first) == storage_of(x)
+    assert recall.recalled == 0
+
+
+class Gated(nn.Module):
+    """Writes into the parts of a split, as cells of recurrent layers do, and runs for real."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 12), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        first, second = y.unsafe_chunk(2, 1)
+        first.sigmoid_()
+        return self.b(second.tanh_() * first + y[:, :6] * (y.mean().item() > -9))
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_parts_of_one_memory_are_parts_of_it_in_every_run(output: Output, recalls: list[Recall]) -> None:
+    torch.manual_seed(0)
+    model, x = Gated().double(), torch.randn(1, 4, dtype=torch.float64)  # of one row, each part is contiguous
+    alone, memory = fxgrow.trace(model, x, output=output).tapes, Recall(slow=9)
+    assert recalls
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fxgrow.capture.ladder.Recall", lambda: memory)
+        assert fxgrow.trace(model, x, output=output).tapes == alone
+    assert memory.recalled == 0
+    fxgrow.widths(model, x, output=output)
 
 
 def test_no_more_is_kept_than_there_is_room_for() -> None:

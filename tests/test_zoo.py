@@ -183,6 +183,7 @@ def _statuses(path: Path) -> list[tuple[str, str, str]]:
         return [(row["model"], row["factor"], row["status"]) for row in csv.DictReader(file)]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a time limit in a callback
 def test_each_row_says_how_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ZOOS, "each", _one_of_each)
     table, found = tmp_path / "zoo.csv", tmp_path / "found.md"

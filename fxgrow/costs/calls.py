@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch.utils.flop_counter import flop_registry
-
 from ..infer.findings import Prediction
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, measure
 from ..recording.call import Call
+from .torchs import formulas
 
 Sizes = Callable[[str], int]  # the width of a group
 
@@ -54,8 +53,9 @@ def work(widths: WidthGraph, sizes: Sizes) -> Iterator[Work]:
 def counted(widths: WidthGraph) -> Iterator[tuple[Call, Prediction]]:
     """The calls of a forward pass that have FLOPs, with the layouts of what they read and make."""
     mode = "eval" if "eval" in widths.calls else widths.traced.modes[0]
+    known = formulas()
     for call, prediction in zip(widths.calls[mode], widths.predictions[mode], strict=False):
-        if call.op.overloadpacket in flop_registry:
+        if call.op.overloadpacket in known:
             yield call, prediction
 
 
@@ -64,7 +64,7 @@ def flops_of(call: Call, prediction: Prediction, sizes: Sizes) -> int:
     args, kwargs = _arguments(call, prediction, sizes)
     shapes = [_shape(layouts, sizes) for layouts in prediction.outs]
     out = shapes[0] if len(shapes) == 1 else tuple(shapes)
-    registered = flop_registry[call.op.overloadpacket]
+    registered = formulas()[call.op.overloadpacket]
     of_shapes = getattr(registered, "__wrapped__", None)  # torch's formula; what wraps it looks for tensors
     return int(of_shapes(*args, **kwargs, out_shape=out) if of_shapes else registered(*args, **kwargs, out_val=out))
 

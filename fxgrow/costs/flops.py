@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..base.torch_private import TorchDispatchMode, pytree
 from ..errors import TraceError
@@ -15,6 +14,10 @@ from ..model.copies import clone_shared, named_parameters, on_meta
 from ..model.example_inputs import ModelInputs
 from ..recording.run import TapedRun
 from ..recording.tape import Tape
+from .torchs import new_counter
+
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
 
 
 def flops_by_module(
@@ -31,7 +34,7 @@ def flops_by_module(
     Source: torch.utils.flop_counter.
     """
     run = TapedRun(_without_gradients(root), arguments, Tape, real=real, backward=False)
-    counter = FlopCounterMode(display=False)
+    counter = new_counter()
     by_module = _ByModule(counter, run.tape)
     run.graph(graph, inside=(counter, by_module))  # the last one entered is the first that sees a call
     return by_module.flops
@@ -48,7 +51,7 @@ def total_flops(model: nn.Module, inputs: ModelInputs) -> int:
     shadow = on_meta(_without_gradients(model))
     args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().to("meta"), (inputs.args, dict(inputs.kwargs)))
     run = TapedRun(shadow, ModelInputs(args, kwargs), Tape, mode="eval", backward=False)
-    counter = FlopCounterMode(display=False)
+    counter = new_counter()
     try:
         run.module(inside=(counter,))
         return int(counter.get_total_flops())

@@ -10,8 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from torch.utils.flop_counter import flop_registry
-
+from ..costs.torchs import formulas
 from ..infer.findings import Prediction
 from ..model.call_args import labelled
 from ..ops import Value
@@ -96,7 +95,7 @@ def recorded(source: Source) -> Flow:
     edges: dict[tuple[str, str], Edge] = {}
     unary: set[str] = set()
     counted: set[str] = set()
-    work = iter([flops for _, flops in source.work])
+    work, known = iter([flops for _, flops in source.work]), formulas()
     for box in boxes:
         for key, value in box.taken:
             if key not in makers and isinstance(key, str):
@@ -105,7 +104,7 @@ def recorded(source: Source) -> Flow:
             for maker in filter(None, (makers.get(key), *writers.get(key, ()))):
                 if maker != box.key:
                     edges.setdefault((maker, box.key), Edge(maker, box.key, _shape(source, value)))
-        flops = total(next(work) for call, _ in box.calls if call.op.overloadpacket in flop_registry)
+        flops = total(next(work) for call, _ in box.calls if call.op.overloadpacket in known)
         nodes[box.key] = replace(_node(source, box, counted), flops=flops)
         if _is_folded(source, box):
             unary.add(box.key)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..base.content import digest
+from ..base.content import digest, storage_of
 from .meta_cache import NEW, Given, makes
 from .operators import kind_of, results_of
 
@@ -78,7 +78,7 @@ class Recall:
         before = time.perf_counter()
         out = op(*args, **kwargs)
         taken = time.perf_counter() - before
-        if taken > self._slow + READING * _size(given) and _is_plain(out):
+        if taken > self._slow + READING * _size(given) and _is_plain(out) and _is_new(out, given):
             size = _size(results_of(out))
             if size <= self._left:
                 self._left -= size
@@ -109,6 +109,12 @@ def _is_plain(out: Any) -> bool:
     """Whether copies of the results are the same in all that the model can see."""
     outs = results_of(out)
     return all(type(o) is Tensor and o.layout is torch.strided and o.is_contiguous() for o in outs)
+
+
+def _is_new(out: Any, given: Sequence[Given]) -> bool:
+    """Whether each result has memory of its own: `unsafe_split` gives views, and its schema does not say so."""
+    outs = [storage_of(tensor) for tensor in results_of(out)]
+    return len({*outs}) == len(outs) and not {storage_of(t) for t in given if isinstance(t, Tensor)} & {*outs}
 
 
 def _copied(out: Any) -> Any:

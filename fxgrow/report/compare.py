@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..base.magnitude import is_inexact
 from ..base.progress import advance, step
@@ -19,6 +18,7 @@ from ..base.wording import a_type
 from ..capture.ladder import trace_model
 from ..capture.traced import Traced
 from ..costs.flops import total_flops
+from ..costs.torchs import new_counter
 from ..errors import GrowError, TraceError, in_words
 from ..infer.freeze import freeze
 from ..infer.renamed import in_names_of
@@ -273,7 +273,7 @@ def _flops(model: nn.Module, inputs: ModelInputs) -> int:
     with suppress(TraceError):
         return total_flops(model, inputs)
     try:  # its control flow depends on values
-        with FlopCounterMode(display=False) as counter:
+        with new_counter() as counter:
             run_module(model, inputs, "eval")
     except Exception:  # noqa: BLE001 - the counter does not support every model; 0: not known
         return 0
