@@ -185,7 +185,10 @@ class _Numbers:
                 number *= factor
             else:
                 factors[factor] += 1
-        return _Number(dims, frozenset(var for var in found if var.input is None), True, factors, number)
+        return _Number(dims, frozenset(filter(self._may_grow, found)), True, factors, number)
+
+    def _may_grow(self, var: Var) -> bool:
+        return var.input is None and self._unifier.is_free(var)
 
     def _product(self, layouts: Sequence[Layout]) -> _Number:
         number = _Number()
@@ -253,9 +256,7 @@ def _quotient(left: _Number, right: _Number) -> _Number | None:
     factors = left.factors - right.factors
     used = {var for factor in factors for var in (atoms(factor) if isinstance(factor, tuple) else (factor,))}
     dims = frozenset(var.input for var in used if var.input is not None)
-    return _Number(
-        dims, frozenset(var for var in used if var.input is None), True, factors, left.number // right.number
-    )
+    return _Number(dims, left.widths & used, True, factors, left.number // right.number)
 
 
 def _divided(left: _Number, right: _Number) -> _Number:
