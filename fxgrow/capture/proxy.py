@@ -23,6 +23,7 @@ from ..base.structures import leaf_tensors, mapped
 from ..base.torch_private import pytree
 from ..base.wording import a_type, with_article
 from ..errors import GrowError, TraceError
+from ..model.call_args import is_same_data
 from ..model.example_inputs import brief
 from ..model.provenance import PACKAGES
 from ..model.recorded import recorded
@@ -65,11 +66,12 @@ def guard(value: Any, expected: Any, place: str) -> None:
     Raises:
         GrowError: They differ.
     """
-    if value is not expected and value != expected:
-        raise GrowError(
-            "these inputs would take another path through the model's code than the example inputs that it was grown "
-            f"with ({_difference(value, expected, place)}); grow it with such inputs as the example"
-        )
+    if value is expected or (is_same_data(value, expected) if place == ARGUMENTS else value == expected):
+        return
+    raise GrowError(
+        "these inputs would take another path through the model's code than the example inputs that it was grown "
+        f"with ({_difference(value, expected, place)}); grow it with such inputs as the example"
+    )
 
 
 def _difference(value: Any, expected: Any, place: str) -> str:
@@ -77,14 +79,14 @@ def _difference(value: Any, expected: Any, place: str) -> str:
     shown: Callable[[Any], str] = brief
     if place.startswith(FORMS) and type(value) is type(expected) is list:
         names = place.removeprefix(FORMS).split(", ")
-        pairs = dict(zip(names, zip(expected, value, strict=False), strict=False))
+        both = zip(names, expected, value, strict=False)
+        pairs = {name: (was, now) for name, was, now in both if was != now}
         shown = _of_form
     elif place == ARGUMENTS and type(value) is type(expected) is dict:
-        pairs = {name: (was, value.get(name)) for name, was in expected.items()}
+        pairs = {n: (was, value.get(n)) for n, was in expected.items() if not is_same_data(value.get(n), was)}
     else:
         return f"{brief(value)} instead of {brief(expected)}, {place}"
-    said = [f"{name} was {shown(was)} and is {shown(now)}" for name, (was, now) in pairs.items() if was != now]
-    return ", ".join(said)
+    return ", ".join([f"{name} was {shown(was)} and is {shown(now)}" for name, (was, now) in pairs.items()])
 
 
 def _of_form(form: Any) -> str:

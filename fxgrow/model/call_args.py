@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from enum import Enum
 from typing import Any
 
 import torch
@@ -137,3 +140,36 @@ def is_data(value: Any) -> bool:
     if type(value) is dict:
         return all(isinstance(key, str) and is_data(entry) for key, entry in value.items())
     return is_constant(value) or (type(value) in (tuple, list) and all(map(is_data, value)))
+
+
+def is_same_data(value: Any, expected: Any) -> bool:
+    """Whether code that is given a plain value does what it does for another one, which it may take apart or print.
+
+    Equality does not say so: 1 == True == 1.0, 0.0 == -0.0, and mappings of another order are equal. Numbers of numpy
+    count as Python's.
+    """
+    if value is expected:
+        return True
+    if isinstance(expected, dict | tuple | list) or isinstance(value, Tensor | Enum) or isinstance(expected, Enum):
+        return type(value) is type(expected) and _are_alike(value, expected)
+    if _kind_of(value) != _kind_of(expected):
+        return False
+    if isinstance(expected, float) and not value:
+        return math.copysign(1, value) == math.copysign(1, expected) and not expected
+    return bool(value == expected) or (isinstance(expected, float) and value != value and expected != expected)
+
+
+def _are_alike(value: Any, expected: Any) -> bool:
+    """The same for two of one class."""
+    if isinstance(value, dict):
+        return list(value) == list(expected) and all(is_same_data(value[key], expected[key]) for key in expected)
+    if isinstance(value, tuple | list):
+        return len(value) == len(expected) and all(map(is_same_data, value, expected))
+    return isinstance(value, Enum) and value == expected
+
+
+def _kind_of(value: Any) -> Any:
+    """What kind of number a value is; None where it is none."""
+    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
+        return bool
+    return next((kind for kind in (numbers.Integral, numbers.Real, numbers.Complex) if isinstance(value, kind)), None)

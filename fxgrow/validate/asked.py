@@ -1,4 +1,4 @@
-"""What the nodes of a graph ask about tensors, and what its result is made of."""
+"""What a graph's result is made of."""
 
 from __future__ import annotations
 
@@ -8,14 +8,6 @@ from typing import Any
 from torch import fx
 
 from ..base.structures import children_of
-from ..layouts.layout import Layout
-from ..ops import Value
-
-# Questions about a tensor whose answer depends on no size of it.
-_OF_NO_SIZE = frozenset((
-    "dim", "element_size", "get_device", "is_complex", "is_conj", "is_floating_point", "is_inference", "is_neg",
-    "is_signed", "is_tensor", "ndimension", "type",
-))  # fmt: skip
 
 
 def returned_at(graph: fx.Graph, path: Sequence[str]) -> list[fx.Node]:
@@ -25,21 +17,3 @@ def returned_at(graph: fx.Graph, path: Sequence[str]) -> list[fx.Node]:
     for key in path:
         found = dict(children_of(found)).get(key, found)
     return [found] if isinstance(found, fx.Node) else output.all_input_nodes
-
-
-def is_shape(node: fx.Node) -> bool:
-    """Whether a node gives the shape of a tensor."""
-    return (node.target is getattr and node.args[1] == "shape") or (node.target == "size" and len(node.args) == 1)
-
-
-def _name(node: fx.Node) -> str:
-    return str(getattr(node.target, "__name__", node.target))
-
-
-def asked_of(node: fx.Node, tensor: Value) -> Sequence[Layout]:
-    """The dimensions of a tensor that a node which gives plain values asks about."""
-    if (node.target is getattr and node.args[1] not in ("shape", "nbytes")) or _name(node) in _OF_NO_SIZE:
-        return ()
-    if node.target == "size" and len(node.args) > 1 and isinstance(node.args[1], int):
-        return (tensor.layouts[node.args[1]],)
-    return tensor.layouts

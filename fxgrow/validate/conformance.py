@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 
 from ..base.progress import advance, step
 from ..capture.proxy import ASKED, guard
+from ..infer.asked_sizes import asked_of, is_shape
 from ..infer.findings import Prediction
 from ..infer.groups import can_grow
 from ..infer.width_graph import WidthGraph
@@ -37,7 +38,7 @@ from ..recording.run import TapedRun
 from ..recording.runner import Runner
 from ..recording.tape import Tape
 from ..rewrite.student_inputs import padded
-from .asked import asked_of, is_shape, returned_at
+from .asked import returned_at
 from .refusals import code_refuses, operator_gives, operator_refuses
 from .verdict import Mismatch, Verdict
 

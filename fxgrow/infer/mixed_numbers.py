@@ -1,0 +1,283 @@
+"""Numbers of a graph that mix a size of the inputs with a width, so that the example need not show what growth does.
+
+With 2 samples and 8 channels, `batch % channels` is 2, and so it is with 12 channels. With 8 samples it is 0 and 8. The
+check of a student compares numbers for the example's sizes. That says enough of a number which another width always
+makes another one: a size, and what products and sums make of sizes. Of all others it does not.
+
+So each number of a graph is followed from the tensors whose sizes it comes from. Where one that the check cannot judge
+reaches a call or the result, the width is pinned, or the student keeps to the sizes of the inputs.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import fx
+
+from ..base.torch_private import pytree
+from ..capture.proxy import ASKED, whole
+from ..capture.traced import Traced
+from ..layouts.layout import ONE, InputDim, Layout, Var, atoms, is_fixed, measure, of
+from ..layouts.unify import Unifier
+from ..model.provenance import SOURCE_LINE, describe
+from ..model.tree import Mode
+from ..ops import Value
+from .asked_sizes import asked_of, is_shape
+from .findings import Findings, FixedDims
+
+
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """Where a number comes from.
+
+    Attributes:
+        dims: The dimensions of inputs.
+        widths: The widths.
+        shown: Whether another width makes it another number for the example's sizes.
+        factors: What it is the product of, each an atom or a layout; None where it is no product.
+        number: The plain number that it has as a factor.
+        positive: Whether it is more than 0 for all sizes.
+    """
+
+    dims: frozenset[InputDim] = frozenset()
+    widths: frozenset[Var] = frozenset()
+    shown: bool = True
+    factors: Counter[Any] | None = field(default_factory=Counter)
+    number: int = 1
+    positive: bool = True
+
+    @property
+    def is_hidden(self) -> bool:
+        return bool(self.dims and self.widths) and not self.shown
+
+
+def settle_numbers(traced: Traced, findings: Findings) -> None:
+    """Pin the widths that such numbers mix with the batch, and note the other sizes that they mix with widths."""
+    for mode in traced.modes:
+        graph = traced.graph(mode)
+        if not any(is_shape(node) or node.target in ("size", "numel", "nelement", getattr) for node in graph.nodes):
+            continue
+        for node, number in _Numbers(graph, mode, findings).hidden():
+            line = node.meta.get(SOURCE_LINE)
+            site = f"{describe(node)} ({line})" if line else describe(node)
+            layouts = tuple(map(of, sorted(number.widths, key=lambda var: var.index)))
+            if any(dim == 0 for _, dim in number.dims):
+                for layout in layouts:
+                    findings.unifier.pin(layout, f"the code mixes it with the size of the batch in a number, in {site}")
+            else:
+                dims = {(name, d) for name, d in number.dims if d == 1} | _sides(findings)
+                reason = f"the code mixes it with widths in a number, in {site}"
+                findings.fixed.append(FixedDims(tuple(sorted(dims)), layouts, reason))
+
+
+def _sides(findings: Findings) -> set[InputDim]:
+    """The dimensions of inputs behind the channels."""
+    return {(name, dim) for name, layouts in findings.inputs.items() for dim in range(2, len(layouts))}
+
+
+class _Numbers:
+    """The numbers of one graph."""
+
+    def __init__(self, graph: fx.Graph, mode: Mode, findings: Findings) -> None:
+        self._graph = graph
+        self._mode = mode
+        self._nodes: Mapping[tuple[Mode, str], Any] = findings.nodes
+        self._unifier: Unifier = findings.unifier
+        self._batches = frozenset((name, 0) for name in findings.inputs)
+        self._sides = _sides(findings)
+        self._known: dict[fx.Node, _Number] = {}
+        self._shapes: dict[fx.Node, tuple[Layout, ...]] = {}
+        self._made: dict[int, Var] = {}  # for a size that may come from the sides of an image
+        self._stated = {(li.node, li.path): li.layout for li in findings.literals if li.mode == mode and not li.part}
+
+    def hidden(self) -> Iterator[tuple[fx.Node, _Number]]:
+        """The nodes that are given a number which the check of a student cannot judge."""
+        for node in self._graph.nodes:
+            if node.target in ASKED or node.op in ("placeholder", "get_attr"):
+                continue
+            if node.op == "output" or self._gives_tensors(node):
+                given = [self._known[one] for one in node.all_input_nodes if one in self._known]
+                yield from ((node, number) for number in (*given, *self._cuts(node)) if number.is_hidden)
+            elif is_shape(node):
+                self._shapes[node] = self._layouts(node.args[0])
+            elif node.target is operator.getitem and node.args[0] in self._shapes:
+                self._take(node, self._shapes[node.args[0]], node.args[1])
+            else:
+                self._known[node] = self._number(node)
+
+    def _gives_tensors(self, node: fx.Node) -> bool:
+        known = self._nodes.get((self._mode, node.name))
+        return any(isinstance(leaf, Value) for leaf in pytree.tree_leaves(known))
+
+    def _layouts(self, tensor: Any) -> tuple[Layout, ...]:
+        known = self._nodes.get((self._mode, tensor.name)) if isinstance(tensor, fx.Node) else None
+        if not isinstance(known, Value):
+            return ()
+        layouts = tuple(map(self._unifier.resolve, known.layouts))
+        return layouts if known.origin or tensor.op == "get_attr" else tuple(map(self._of_sides, layouts, range(9)))
+
+    def _of_sides(self, layout: Layout, dim: int) -> Layout:
+        """A size that a convolution gave is a number to the rules: it may come from the sides of an image."""
+        if dim < 2 or not self._sides or not is_fixed(layout) or layout in (ONE, ((0,),)):
+            return layout
+        size = measure(layout, lambda atom: 0)
+        return of(self._made.setdefault(size, Var("a side", size, -1, input=min(self._sides))))
+
+    def _take(self, node: fx.Node, shape: tuple[Layout, ...], index: Any) -> None:
+        """One size of a shape, or some of them."""
+        if isinstance(index, int) and -len(shape) <= index < len(shape):
+            self._known[node] = self._size(shape[index])
+        elif isinstance(index, slice) and not any(isinstance(i, fx.Node) for i in (index.start, index.stop)):
+            self._shapes[node] = shape[index]
+        else:
+            self._known[node] = _all_of([self._product(shape), *map(self._of, node.all_input_nodes)])
+
+    def _of(self, node: Any) -> _Number:
+        if isinstance(node, fx.Node):
+            return self._product(self._shapes[node]) if node in self._shapes else self._known.get(node, _Number())
+        if isinstance(node, int | float) and node > 0:
+            return _Number(number=int(node)) if isinstance(node, int) else _Number(factors=None)
+        return _Number(factors=None, positive=False)
+
+    def _cuts(self, node: fx.Node) -> Iterator[_Number]:
+        """The sizes of inputs that a call cuts at widths: `x[:channels]` takes all rows where there are fewer."""
+        source = node.args[0] if node.args else None
+        layouts = self._layouts(source)
+        if not layouts:
+            return
+        if node.target is operator.getitem:
+            several = isinstance(node.args[1], tuple)
+            entries: Sequence[Any] = node.args[1] if several else (node.args[1],)  # type: ignore[assignment]
+            after = len([one for one in entries[entries.index(...) + 1 :] if one is not None]) if ... in entries else 0
+            dim = 0
+            for i, entry in enumerate(entries):
+                dim = len(layouts) - after if entry is ... else dim + (entry is not None)
+                if isinstance(entry, slice) and dim <= len(layouts):
+                    path = ("args", 1, i) if several else ("args", 1)
+                    stated = [self._stated.get((node.name, (*path, end))) for end in ("start", "stop")]
+                    sizes = [self._size(self._unifier.resolve(size)) for size in stated if size is not None]
+                    yield self._cut(layouts[dim - 1], [*map(self._of, (entry.start, entry.stop)), *sizes])
+        elif node.target in _SPLITS:
+            named = dict(zip(("input", "sizes", "dim"), node.args, strict=False)) | dict(node.kwargs)
+            place = named.get("dim", 0)
+            if isinstance(place, int) and -len(layouts) <= place < len(layouts):
+                yield self._cut(layouts[place], [self._of(n) for n in node.all_input_nodes if n is not source])
+
+    def _cut(self, layout: Layout, at: Sequence[_Number]) -> _Number:
+        return _all_of([self._size(layout), *at]) if any(number.widths for number in at) else _Number()
+
+    def _size(self, layout: Layout) -> _Number:
+        """A size of a tensor."""
+        if is_fixed(layout):
+            size = measure(layout, lambda atom: 0)
+            return _Number(number=size) if size else _Number(self._batches, factors=None, positive=False)
+        found = list(atoms(layout))
+        dims = frozenset(var.input for var in found if var.input is not None)
+        factors, number = Counter[Any](), 1
+        for factor in layout[0] if len(layout) == 1 else (layout,):
+            if isinstance(factor, int):
+                number *= factor
+            else:
+                factors[factor] += 1
+        return _Number(dims, frozenset(filter(self._may_grow, found)), True, factors, number)
+
+    def _may_grow(self, var: Var) -> bool:
+        return var.input is None and self._unifier.is_free(var)
+
+    def _product(self, layouts: Sequence[Layout]) -> _Number:
+        number = _Number()
+        for layout in layouts:
+            number = _times(number, self._size(layout))
+        return number
+
+    def _number(self, node: fx.Node) -> _Number:
+        """What a node makes of numbers, or asks of a tensor."""
+        tensors = [n for n in node.all_input_nodes if self._layouts(n)]
+        if tensors and node.all_input_nodes == tensors[:1]:
+            value = Value(self._layouts(tensors[0]))
+            return self._product(tuple(asked_of(node, value)))
+        given = [self._argument(node, place) for place in range(len(node.args))]
+        if node.target in _ARITHMETIC and len(given) == 2 and not node.kwargs:
+            return _ARITHMETIC[node.target](*given)
+        inside = [self._product(self._layouts(n)) if n in tensors else self._of(n) for n in node.all_input_nodes]
+        if len(inside) == 1 and (
+            node.target in _PASSED_ON or (node.target in _WHOLE and inside[0].factors is not None)
+        ):
+            return inside[0]
+        return _all_of([*given, *inside])
+
+    def _argument(self, node: fx.Node, place: int) -> _Number:
+        """An argument, which may be an attribute of a module that is a width."""
+        stated = self._stated.get((node.name, ("args", place)))
+        return self._of(node.args[place]) if stated is None else self._size(self._unifier.resolve(stated))
+
+
+def _all_of(numbers: Sequence[_Number]) -> _Number:
+    """A number that anything may be done with that it comes from."""
+    dims = frozenset[InputDim]().union(*[number.dims for number in numbers])
+    widths = frozenset[Var]().union(*[number.widths for number in numbers])
+    return _Number(dims, widths, not (dims and widths), factors=None, positive=False)
+
+
+def _both(left: _Number, right: _Number, *, shown: bool = True, positive: bool = False) -> _Number:
+    """A number of two, which is no product."""
+    shown = shown and left.shown and right.shown
+    return _Number(left.dims | right.dims, left.widths | right.widths, shown, factors=None, positive=positive)
+
+
+def _times(left: _Number, right: _Number) -> _Number:
+    """A product: another width shows unless the other factor may be 0."""
+    shown = not (left.widths and not right.positive) and not (right.widths and not left.positive)
+    total = _both(left, right, shown=shown, positive=left.positive and right.positive)
+    if left.factors is None or right.factors is None:
+        return total
+    return replace(total, factors=left.factors + right.factors, number=left.number * right.number)
+
+
+def _plus(left: _Number, right: _Number) -> _Number:
+    return _both(left, right, positive=left.positive and right.positive)
+
+
+def _minus(left: _Number, right: _Number) -> _Number:
+    """A difference: another width shows unless both sides have one."""
+    return _both(left, right, shown=not (left.widths and right.widths))
+
+
+def _quotient(left: _Number, right: _Number) -> _Number | None:
+    """What is left where a product is divided by some of its factors."""
+    if left.factors is None or right.factors is None or left.number % right.number or right.factors - left.factors:
+        return None
+    factors = left.factors - right.factors
+    used = {var for factor in factors for var in (atoms(factor) if isinstance(factor, tuple) else (factor,))}
+    dims = frozenset(var.input for var in used if var.input is not None)
+    return _Number(dims, left.widths & used, True, factors, left.number // right.number)
+
+
+def _divided(left: _Number, right: _Number) -> _Number:
+    """A quotient: another width shows unless it is of 0, or both sides have one."""
+    exact = _quotient(left, right)
+    shown = left.positive and not (left.widths and right.widths)
+    return exact if exact is not None else _both(left, right, shown=shown)
+
+
+def _floor_divided(left: _Number, right: _Number) -> _Number:
+    exact = _quotient(left, right)
+    return exact if exact is not None else _all_of([left, right])
+
+
+_ARITHMETIC: Mapping[Any, Callable[[_Number, _Number], _Number]] = {
+    operator.mul: _times,
+    operator.add: _plus,
+    operator.sub: _minus,
+    operator.truediv: _divided,
+    operator.floordiv: _floor_divided,
+}
+_PASSED_ON = (operator.getitem, getattr, math.prod, "numel")
+_WHOLE = (int, whole, round, math.floor, math.ceil, math.trunc)
+_SPLITS = ("split", "tensor_split", torch.split, torch.tensor_split, torch.functional.split)

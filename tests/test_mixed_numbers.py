@@ -1,0 +1,148 @@
+"""Numbers that mix a size of the inputs with a width, where the example does not show what growth changes."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxgrow
+from fxgrow.infer.mixed_numbers import settle_numbers
+from tests.check import randomise, relative_error
+
+Numbers = Callable[[Tensor, int, int, "Net"], Any]
+BATCHES = (2, 3, 5, 8, 9, 12, 13, 17, 30)
+
+
+class Net(nn.Module):
+    """Three layers, and a number made of the batch b and of the width w of what lies behind the first."""
+
+    def __init__(self, number: Numbers) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 8), nn.Linear(8, 7), nn.Linear(7, 3)
+        self.dim = 8
+        self.number = number
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x).relu().view(-1, self.dim)
+        return self.c(self.b(h).relu()) * self.number(h, h.shape[0], h.shape[1], self)
+
+
+def inputs(batch: int) -> Tensor:
+    return torch.randn(batch, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(batch))
+
+
+def teacher_with(number: Numbers) -> Net:
+    torch.manual_seed(0)
+    return randomise(Net(number).double()).eval()
+
+
+HIDDEN: dict[str, Numbers] = {
+    "remainder": lambda h, b, w, net: b % w,
+    "quotient": lambda h, b, w, net: b // w,
+    "quotient of the width": lambda h, b, w, net: w // b,
+    "both": lambda h, b, w, net: divmod(b, w)[0] + 1,
+    "rounded up": lambda h, b, w, net: (b + w - 1) // w,
+    "negative, rounded up": lambda h, b, w, net: -(-b // w),
+    "common divisor": lambda h, b, w, net: math.gcd(b, w),
+    "ceil": lambda h, b, w, net: math.ceil(b / w),
+    "round": lambda h, b, w, net: round(b / w),
+    "sign": lambda h, b, w, net: math.copysign(1, w - b),
+    "bits": lambda h, b, w, net: b & w,
+    "root": lambda h, b, w, net: math.isqrt(b * w),
+    "of all entries": lambda h, b, w, net: h.numel() // 50,
+    "product with what may be 0": lambda h, b, w, net: w * (b // 9) + 1,
+    "product of two quotients": lambda h, b, w, net: (w // 4) * (b // 4),
+    "entries of no rows": lambda h, b, w, net: h[9:].numel() + 1,
+    "difference of products": lambda h, b, w, net: w * b - 2 * w + 1,
+    "rows up to the width": lambda h, b, w, net: h[:w].shape[0],
+    "rows up to the width behind dots": lambda h, b, w, net: h.T[..., :w].shape[1],
+    "parts as long as the width": lambda h, b, w, net: len(h.split(w)),
+    "a tensor": lambda h, b, w, net: torch.arange(b).clamp(max=w - 1)[-1],
+    "a tensor of one entry": lambda h, b, w, net: torch.tensor(b) // w,
+    "a sum of a tensor": lambda h, b, w, net: torch.eye(b, w).sum(),
+    "an attribute": lambda h, b, w, net: b // net.dim + 1,
+    "rows up to an attribute": lambda h, b, w, net: h[: net.dim].shape[0],
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize("factor", [1.5, 2.0])
+def test_a_width_that_a_number_mixes_with_the_batch_stays_and_each_batch_is_exact_or_refused(
+    name: str, factor: float
+) -> None:
+    teacher = teacher_with(HIDDEN[name])
+    student = fxgrow.grow(teacher, factor, inputs(2), output="graph")
+    assert student.get_submodule("a").weight.shape == (8, 6)
+    assert student.get_submodule("b").weight.shape[0] > 7
+    for batch in BATCHES:
+        with suppress(fxgrow.GrowError):  # where a part of the number is guarded
+            assert relative_error(student(inputs(batch)), teacher(inputs(batch))) < 1e-10
+    assert relative_error(student(inputs(2)), teacher(inputs(2))) < 1e-10
+
+
+SHOWN: dict[str, Numbers] = {
+    "entries of a row": lambda h, b, w, net: h.reshape(b, h.numel() // b).amax(0).shape[0] * 0 + 1,
+    "rows": lambda h, b, w, net: h.numel() // w,
+    "rows by an attribute": lambda h, b, w, net: h.numel() // net.dim,
+    "of the batch alone": lambda h, b, w, net: b % 4 + 1,
+    "channels up to a width": lambda h, b, w, net: h[:, :w].ndim,
+    "of the width alone": lambda h, b, w, net: (w > 4) + 1,
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_numbers_that_do_not_mix_sizes_keep_no_width_and_no_batch(name: str) -> None:
+    teacher = teacher_with(SHOWN[name])
+    student = fxgrow.grow(teacher, {"a": 12}, inputs(2), output="graph")
+    assert student.get_submodule("a").weight.shape == (12, 6)
+    for batch in BATCHES:
+        assert relative_error(student(inputs(batch)), teacher(inputs(batch))) < 1e-10
+
+
+class Images(nn.Module):
+    """Features that are scaled by how often the channels fit into the rows of the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x).relu()
+        return self.b(h) * (1 + h.shape[2] // h.shape[1])
+
+
+def test_a_student_keeps_to_the_size_of_images_that_a_number_mixes_with_a_width() -> None:
+    torch.manual_seed(0)
+    teacher = randomise(Images().double()).eval()
+    images = {n: torch.randn(2, 3, n, 6, dtype=torch.float64) for n in (6, 9)}
+    student = fxgrow.grow(teacher, {"a": 12}, images[6], output="graph")
+    assert relative_error(student(images[6]), teacher(images[6])) < 1e-10
+    assert relative_error(student(images[6].repeat(3, 1, 1, 1)), teacher(images[6].repeat(3, 1, 1, 1))) < 1e-10
+    with pytest.raises(fxgrow.GrowError, match="9 entries in dimension 2 instead of 6"):
+        student(images[9])
+
+
+def test_the_reason_names_the_batch_and_the_line() -> None:
+    plan = fxgrow.plan(fxgrow.widths(teacher_with(operator_mod), inputs(2)), 1.5)
+    reasons = {entry.name: entry.reason for entry in plan.skipped}
+    assert "mixes it with the size of the batch in a number" in reasons["a"]
+    assert "test_mixed_numbers.py" in reasons["a"]
+
+
+def operator_mod(h: Tensor, b: int, w: int, net: Net) -> int:
+    return operator.mod(b, w) + 1
+
+
+def test_a_graph_without_sizes_has_no_such_numbers() -> None:
+    widths = fxgrow.widths(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3)), torch.randn(2, 6))
+    assert widths.findings is not None
+    before = len(widths.findings.fixed)
+    settle_numbers(widths.traced, widths.findings)
+    assert len(widths.findings.fixed) == before
