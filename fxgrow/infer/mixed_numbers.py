@@ -14,6 +14,7 @@ import math
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -43,6 +44,7 @@ class _Number:
         factors: What it is the product of, each an atom or a layout; None where it is no product.
         number: The plain number that it has as a factor.
         positive: Whether it is more than 0 for all sizes.
+        value: What it is for the example's sizes, where that is known.
     """
 
     dims: frozenset[InputDim] = frozenset()
@@ -51,6 +53,12 @@ class _Number:
     factors: Counter[Any] | None = field(default_factory=Counter)
     number: int = 1
     positive: bool = True
+    value: float | None = None
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether it may be 0 for the example's sizes, so that no product with it shows another width."""
+        return not self.positive and not self.value
 
     @property
     def is_hidden(self) -> bool:
@@ -142,8 +150,8 @@ class _Numbers:
         if isinstance(node, fx.Node):
             return self._product(self._shapes[node]) if node in self._shapes else self._known.get(node, _Number())
         if isinstance(node, int | float) and node > 0:
-            return _Number(number=int(node)) if isinstance(node, int) else _Number(factors=None)
-        return _Number(factors=None, positive=False)
+            return _Number(number=node, value=node) if isinstance(node, int) else _Number(factors=None, value=node)
+        return _Number(factors=None, positive=False, value=node if isinstance(node, int | float) else None)
 
     def _cuts(self, node: fx.Node) -> Iterator[_Number]:
         """The sizes of inputs that a call cuts at widths: `x[:channels]` takes all rows where there are fewer."""
@@ -176,7 +184,7 @@ class _Numbers:
         """A size of a tensor."""
         if is_fixed(layout):
             size = measure(layout, lambda atom: 0)
-            return _Number(number=size) if size else _Number(self._batches, factors=None, positive=False)
+            return _Number(number=size, value=size) if size else _Number(self._batches, factors=None, positive=False)
         found = list(atoms(layout))
         dims = frozenset(var.input for var in found if var.input is not None)
         factors, number = Counter[Any](), 1
@@ -185,7 +193,8 @@ class _Numbers:
                 number *= factor
             else:
                 factors[factor] += 1
-        return _Number(dims, frozenset(filter(self._may_grow, found)), True, factors, number)
+        value = measure(layout, lambda var: var.size if isinstance(var, Var) else 0)
+        return _Number(dims, frozenset(filter(self._may_grow, found)), True, factors, number, value=value)
 
     def _may_grow(self, var: Var) -> bool:
         return var.input is None and self._unifier.is_free(var)
@@ -198,6 +207,15 @@ class _Numbers:
 
     def _number(self, node: fx.Node) -> _Number:
         """What a node makes of numbers, or asks of a tensor."""
+        number = self._made_of(node)
+        if node.target not in _FUNCTIONS or node.kwargs:
+            return number
+        given = [self._argument(node, place).value for place in range(len(node.args))]
+        with suppress(Exception):  # of a size that is not there for these sizes
+            return replace(number, value=None if None in given else node.target(*given))  # type: ignore[operator]
+        return number
+
+    def _made_of(self, node: fx.Node) -> _Number:
         tensors = [n for n in node.all_input_nodes if self._layouts(n)]
         if tensors and node.all_input_nodes == tensors[:1]:
             value = Value(self._layouts(tensors[0]))
@@ -232,9 +250,11 @@ def _both(left: _Number, right: _Number, *, shown: bool = True, positive: bool =
 
 
 def _times(left: _Number, right: _Number) -> _Number:
-    """A product: another width shows unless the other factor may be 0."""
-    shown = not (left.widths and not right.positive) and not (right.widths and not left.positive)
+    """A product: another width shows unless the other factor may be 0 for the example's sizes."""
+    shown = not (left.widths and right.is_zero) and not (right.widths and left.is_zero)
     total = _both(left, right, shown=shown, positive=left.positive and right.positive)
+    if left.value is not None and right.value is not None:
+        total = replace(total, value=left.value * right.value)
     if left.factors is None or right.factors is None:
         return total
     return replace(total, factors=left.factors + right.factors, number=left.number * right.number)
@@ -262,7 +282,7 @@ def _quotient(left: _Number, right: _Number) -> _Number | None:
 def _divided(left: _Number, right: _Number) -> _Number:
     """A quotient: another width shows unless it is of 0, or both sides have one."""
     exact = _quotient(left, right)
-    shown = left.positive and not (left.widths and right.widths)
+    shown = not left.is_zero and not (left.widths and right.widths)
     return exact if exact is not None else _both(left, right, shown=shown)
 
 
@@ -280,4 +300,5 @@ _ARITHMETIC: Mapping[Any, Callable[[_Number, _Number], _Number]] = {
 }
 _PASSED_ON = (operator.getitem, getattr, math.prod, "numel")
 _WHOLE = (int, whole, round, math.floor, math.ceil, math.trunc)
+_FUNCTIONS = (*_ARITHMETIC, *_WHOLE, operator.mod, operator.neg, operator.pow, math.sqrt, math.isqrt, min, max)
 _SPLITS = ("split", "tensor_split", torch.split, torch.tensor_split, torch.functional.split)
