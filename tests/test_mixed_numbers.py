@@ -91,6 +91,7 @@ SHOWN: dict[str, Numbers] = {
     "entries of a row": lambda h, b, w, net: h.reshape(b, h.numel() // b).amax(0).shape[0] * 0 + 1,
     "rows": lambda h, b, w, net: h.numel() // w,
     "rows by an attribute": lambda h, b, w, net: h.numel() // net.dim,
+    "sizes of a view": lambda h, b, w, net: h.reshape(math.ceil(b / 1) * w // w, w).ndim,
     "of the batch alone": lambda h, b, w, net: b % 4 + 1,
     "channels up to a width": lambda h, b, w, net: h[:, :w].ndim,
     "of the width alone": lambda h, b, w, net: (w > 4) + 1,
