@@ -2,13 +2,14 @@
 
 import math
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.page import Table, spread, wrapped
 from benchmarks.worth_analysis import CLEARLY, Interval, Part, compared, reference, saved, smaller_net
 from benchmarks.worth_fit import Saving
 from benchmarks.worth_picture import draw
-from benchmarks.worth_settings import PROTOCOL, RATES, SEEDS, Net
+from benchmarks.worth_settings import PROTOCOL, RATES, SEEDS, SIZES, Net
 
 INTRODUCTION = """
 Does growing a net save computation against nets that never grow? Each run spends one budget of FLOPs (B/4, B/2, B or
@@ -31,6 +32,11 @@ changed: the most predictions that one growth changed, of those that were watche
 data, at the last growth; then: some steps later. Baselines, marked with *, change the function.
 """
 
+SMALL = """
+The same protocol on nets small enough for all seeds of a question to be run on one processor in hours.
+[worth.md](worth.md) has the protocol's own sizes.
+"""
+
 LIMITS = """\
 ## Limits
 
@@ -39,6 +45,8 @@ LIMITS = """\
 - GradMax, as a way of filling, is not among the methods: fxgrow has its scores, and no such filling yet.
 - `--size real` (a GPU, CIFAR-10 and a GPT of 122 M parameters) was not run yet.
 - FLOPs of the GPT include attention, which torch's counter misses on a CPU. They are counted on meta tensors.
+"""
+SPEEDS = """\
 - The tables below were measured by hand on one thread of an AMD EPYC that other jobs used as well. Channels last and
   bfloat16 by autocast, eager, were chosen for all methods: compiling takes longer than it saves.
 
@@ -63,7 +71,10 @@ def write_markdown(path: Path, parts: list[Part], command: str) -> None:
     """The page and its picture."""
     measured = [part for part in parts if part.records.runs]
     picture = path.parent / "pictures" / f"{path.stem}.png"
-    lines = ["# What growth is worth", "", "Made by a script, not by hand:", "", f"    {command}", ""]
+    small = all(size_of(part) == "small" for part in parts)
+    title = "# What growth is worth to small nets" if small else "# What growth is worth"
+    lines = [title, "", "Made by a script, not by hand:", "", f"    {command}", ""]
+    lines += [*wrapped(SMALL), ""] if small else []
     lines += [*wrapped(INTRODUCTION), "", *(line for part in parts for line in state(part)), ""]
     if measured:
         draw(measured, picture)
@@ -74,9 +85,16 @@ def write_markdown(path: Path, parts: list[Part], command: str) -> None:
         ]
     for part in measured:
         lines += track(part)
-    lines += [*LIMITS.splitlines(), ""]
+    lines += [*LIMITS.splitlines(), *([] if small else SPEEDS.splitlines()), ""]
     lines += ["The page of an earlier experiment without this control: [curriculum.md](curriculum.md)."]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def size_of(part: Part) -> str:
+    """The name of the size that a track has, whatever its precision."""
+    of = part.of
+    names = [name for name, tracks in SIZES.items() if replace(tracks[of.track], amp=of.amp) == of]
+    return names[0] if names else "cpu"
 
 
 def state(part: Part) -> list[str]:
@@ -89,7 +107,8 @@ def state(part: Part) -> list[str]:
     cost = f"{hours:.1f} hours of training so far; the whole takes about {whole / 3600:.0f}" if whole else "not begun"
     on = "; ".join(sorted(part.records.machines))
     text = f"**{of.track}**: {inside} of {part.whole} runs{more} ({cost}{', on ' + on if on else ''})."
-    again = f"`OMP_NUM_THREADS=1 python benchmarks/worth.py --track {of.track} --hours 8` goes on."
+    size = "" if size_of(part) == "cpu" else f" --size {size_of(part)}"
+    again = f"`OMP_NUM_THREADS=1 python benchmarks/worth.py{size} --track {of.track} --hours 8` goes on."
     return [*wrapped(f"- {text} {again}")]
 
 
