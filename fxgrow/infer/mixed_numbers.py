@@ -31,6 +31,7 @@ from ..model.tree import Mode
 from ..ops import Value
 from .asked_sizes import asked_of, is_shape
 from .findings import Findings, FixedDims
+from .spellings import VIEWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,8 @@ class _Numbers:
         """The nodes that are given a number which the check of a student cannot judge."""
         for node in self._graph.nodes:
             if node.target in ASKED or node.op in ("placeholder", "get_attr"):
+                continue
+            if node.target in VIEWS:  # whose sizes other sizes of the inputs are tried for (`other_sizes`)
                 continue
             if node.op == "output" or self._gives_tensors(node):
                 given = [self._known[one] for one in node.all_input_nodes if one in self._known]
