@@ -10,6 +10,7 @@ reaches a call or the result, the width is pinned, or the student keeps to the s
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections import Counter
@@ -110,11 +111,12 @@ class _Numbers:
         for node in self._graph.nodes:
             if node.target in ASKED or node.op in ("placeholder", "get_attr"):
                 continue
-            if node.target in VIEWS:  # whose sizes other sizes of the inputs are tried for (`other_sizes`)
-                continue
+            given = [self._known[one] for one in node.all_input_nodes if one in self._known]
             if node.op == "output" or self._gives_tensors(node):
-                given = [self._known[one] for one in node.all_input_nodes if one in self._known]
                 yield from ((node, number) for number in (*given, *self._cuts(node)) if number.is_hidden)
+            elif node.target in VIEWS:  # of a constant: its entries are those of before
+                yield from ((node, number) for number in given if number.is_hidden)
+                self._known[node] = functools.reduce(_both, given, _Number(factors=None, positive=False))
             elif is_shape(node):
                 self._shapes[node] = self._layouts(node.args[0])
             elif node.target is operator.getitem and node.args[0] in self._shapes:
