@@ -40,7 +40,7 @@ The same protocol on nets small enough for all seeds of a question to be run on 
 LIMITS = """\
 ## Limits
 
-- The envelope has five sizes, of which four have two schedules. Another size in between may lie lower.
+- The envelope has five sizes, each with two schedules. Another size in between may lie lower.
 - The best of three rates is chosen by the same test losses that are compared, for fixed sizes and for growth alike.
 - GradMax, as a way of filling, is not among the methods: fxgrow has its scores, and no such filling yet.
 - `--size real` (a GPU, CIFAR-10 and a GPT of 122 M parameters) was not run yet.

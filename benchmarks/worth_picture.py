@@ -1,5 +1,6 @@
 """The curves of benchmarks/worth.py: the final loss over FLOPs and over seconds, with the fixed sizes' envelope."""
 
+import itertools
 import math
 from pathlib import Path
 
@@ -68,7 +69,8 @@ def _over(axis: Axes, part: Part, what: str, unit: float) -> None:
             _line(axis, measured, unit, label=part.methods[name].title, **style)
     if curves:
         spent = np.geomspace(min(c.low for c in curves), max(c.high for c in curves), 400)
-        losses = [envelope(curves, float(x)) for x in spent]
+        lowest = (envelope(curves, float(x)) for x in spent)
+        losses = list(itertools.accumulate(lowest, min))  # who may spend more can stop sooner
         axis.plot(
             spent / unit, losses, color="#f2c94c", linewidth=5, alpha=0.6, zorder=0, label="envelope of all sizes"
         )
