@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxgrow
+from benchmarks.torchvision_shim import import_torchvision
 from fxgrow import Widen
 from tests.check import assert_exact, randomise
 
+torchvision = import_torchvision()
 TOKENS = torch.randint(0, 20, (2, 6), generator=torch.Generator().manual_seed(0))
 
 
@@ -90,3 +92,20 @@ def test_a_tie_that_is_needed_stays(output: Literal["graph", "module"]) -> None:
     assert len(grown) == 5
     assert grown["wte"] == 16
     assert [new for name, new in grown.items() if "head" in name] == [4, 4]
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_the_ties_of_several_blocks_of_one_code_do_not_undo_each_other(
+    layers: int, batch: int, output: Literal["graph", "module"]
+) -> None:
+    torch.manual_seed(0)
+    teacher = randomise(torchvision.models.VisionTransformer(8, 4, layers, 4, 16, 12).double()).eval()
+    x = torch.randn(batch, 3, 8, 8, dtype=torch.float64)
+    student = fxgrow.grow(teacher, 1.5, x, output=output)  # a LayerNorm grows by whole factors, and heads follow
+    assert_exact(teacher, student, x, 1e-10)
+    assert student.get_submodule("conv_proj").weight.shape[0] == 32
+    blocks = [student.get_submodule(f"encoder.layers.encoder_layer_{i}") for i in range(layers)]
+    assert [block.self_attention.num_heads for block in blocks] == [8] * layers
+    assert [block.get_submodule("mlp.0").out_features for block in blocks] == [18] * layers

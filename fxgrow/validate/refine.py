@@ -68,8 +68,8 @@ class _Repairs:
         tried_equal: The pairs of which that was tried.
         repaired: The widths for which this round has a repair.
         supposed: The pairs among `equal` that were tried because the sizes are equal in the teacher.
-        guesses: The tie that was tried last for a place and the widths that meet there. Where these do not fit again,
-            it was wrong, and is undone.
+        guesses: The tie that was tried last for a place, the widths that meet there and those around them, by which
+            blocks of one code are told apart. Where these do not fit again, it was wrong, and is undone.
     """
 
     keeps_place: frozenset[str]
@@ -80,7 +80,7 @@ class _Repairs:
     tried_equal: set[tuple[Layout, Layout]] = field(default_factory=set)
     repaired: set[str] = field(default_factory=set)
     supposed: set[tuple[Layout, Layout]] = field(default_factory=set)
-    guesses: dict[tuple[str, frozenset[str]], frozenset[str]] = field(default_factory=dict)
+    guesses: dict[tuple[str, frozenset[str], frozenset[str]], frozenset[str]] = field(default_factory=dict)
 
     def on(self, widths: WidthGraph) -> WidthGraph:
         """The widths with all of these constraints."""
@@ -131,7 +131,8 @@ class _Repairs:
         together = frozenset(names)
         if together | set(around) <= self.repaired:  # an earlier mismatch of this round has the repair
             return
-        self._undo(site, together)
+        place = (site, together, frozenset(around))
+        self._undo(place)
         if self._suppose_equal(widths, names, idle, reason):
             return
         more = [together.union(around, others) for others in idle if others]
@@ -139,7 +140,7 @@ class _Repairs:
             if candidate not in self.tried and self._is_a_few(widths, candidate):
                 self.tried.add(candidate)
                 self.ties[candidate] = reason
-                self.guesses[site, together] = candidate
+                self.guesses[place] = candidate
                 self.repaired |= candidate
                 return
         if together <= self.repaired:
@@ -149,9 +150,9 @@ class _Repairs:
         self.equal = {pair: equality for pair, equality in self.equal.items() if not equality.names & together}
         self.pins.update({name: reason for name in names if name not in self.pins})
 
-    def _undo(self, site: str, together: frozenset[str]) -> None:
+    def _undo(self, place: tuple[str, frozenset[str], frozenset[str]]) -> None:
         """Undo the tie that was tried last for widths at a place, where they do not fit even so."""
-        failed = self.guesses.pop((site, together), None)
+        failed = self.guesses.pop(place, None)
         if failed is not None and failed not in self.guesses.values():
             self.ties.pop(failed, None)
 
