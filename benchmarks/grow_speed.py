@@ -49,6 +49,7 @@ from benchmarks.page import Table, processor
 from benchmarks.peers_measure import PEERS
 from benchmarks.real_speed import real_speed
 from benchmarks.speed_clock import Clock
+from benchmarks.speed_findings import FINDINGS
 from benchmarks.speed_floors import fill_costs, floors
 from benchmarks.torchvision_shim import import_torchvision
 from fxgrow.model.copies import named_tensors
@@ -263,6 +264,7 @@ def write_markdown(path: Path, tables: Sequence[Table]) -> None:
     ]
     for table in tables:
         text += ["", *table.lines()]
+    text += ["", *FINDINGS.splitlines()]
     path.write_text("\n".join(text) + "\n", encoding="utf-8")
 
 

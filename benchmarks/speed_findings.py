@@ -1,0 +1,27 @@
+"""What the tables of grow_speed.py say of the aims, and what stops them. Figures of docs/speed.md, written by hand."""
+
+FINDINGS = """\
+## What was aimed at, and what stops it
+
+- **A call**: the aims were 40 µs for each of recording, inference and check, and 1.3 times a plain trace. Recording
+  alone, without the copies that run and what is compared of their state, takes 25 to 30 µs. Tried and left: one run
+  for inference and the trace's check (under 10 %, and it lost literals), one recording for both modes (wrong
+  students), one copy of the tree for both modes (a run may leave hooks and tables behind, and looking for these
+  costs what the copy does). The garbage collector takes 3 %. What is left is spread over functions of which none
+  takes 5 %.
+- **The analysis**: the aims were the time of torch_pruning's `build_dependency` on ResNets, ViT, ConvNeXt and
+  DenseNet, and twice that on mobile nets. torch's own part (the table above of what it cannot go below) answers no
+  question, and takes .35 of `build_dependency` on ResNet-50 and 1.9 times it on mobilenet_v3_large, where it alone
+  nearly exceeds the aim. Between that and `widths` lie the digests and keys of two recordings, the layouts of one
+  inference, the comparison of the trace with the model, guards, names, and two tries of inputs of other ranks.
+- **The whole**: the aim was twice a cold copy of the student. Filling takes 1.2 of such copies on ResNet-50, so
+  that all else would have to be done in .8; torch's own part is .3 and the copies and draws of filling 1.0.
+- **Filling**: the aim was 1.4 clones. In bfloat16 the clone and the draws alone exceed it. What is left for `split`
+  is arithmetic in float32 on values that are stored in 16 bits, and for ResNet-50 100 µs of Python for each of 267
+  tensors. A hash in operators of torch in place of the generator was tried, and is no faster.
+- **Models that are run for real**: the aim of five forward passes is missed by the detectors of transformers. A
+  forward pass of DETR makes 1,400 calls in .14 s, and the analysis of a call costs more than the call; 18 such runs
+  are made, in two modes at three sizes, of the model, of the trace and of the student. Before calls were remembered
+  and other sizes made smaller: DETR 38.3 s, Conditional DETR 37.5, Faster R-CNN 19.7; a small Faster R-CNN took 89
+  s for its widths at first.
+"""
