@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import dis
 import functools
-import linecache
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
@@ -19,6 +18,7 @@ from typing import Any
 from ..base.scalars import plain
 from ..errors import TraceError
 from ..model.provenance import PACKAGES, in_package
+from .source_files import parsed, source_of
 
 Lines = tuple[tuple[int, int], ...]  # first and last line of each block
 
@@ -117,7 +117,7 @@ def check_result(result: Any) -> Any:
 
 def _caught_in(code: CodeType) -> Lines:
     """The lines of a function whose errors it may catch; all of them where no source tells which (`exec`)."""
-    blocks = _blocks("".join(linecache.getlines(code.co_filename)))
+    blocks = _blocks(source_of(code))
     if blocks is not None:
         return blocks
     steps = {step.opname for step in dis.get_instructions(code)}
@@ -132,9 +132,8 @@ def _blocks(source: str) -> Lines | None:
         return None
     if not any(word in source for word in ("except", "suppress", "finally")):
         return ()
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):  # a cell of a notebook with a command in it
+    tree = parsed(source)
+    if tree is None:
         return None
     bodies = [body for node in ast.walk(tree) for body in _caught_bodies(node)]
     return tuple([(body[0].lineno, body[-1].end_lineno or body[-1].lineno) for body in bodies])

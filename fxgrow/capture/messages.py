@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import functools
 import itertools
-import linecache
 from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from ..model.provenance import PACKAGES
+from .source_files import parsed, source_of
 
 Place = tuple[int, int]  # line, column
 Message = tuple[Place, Place, tuple[str, ...]]  # where a text begins and ends; the function that it is given to
@@ -39,7 +39,7 @@ def is_message(frame: FrameType | None, until: CodeType | None) -> bool:
     if frame is None:
         return False
     at = _place(frame.f_code, frame.f_lasti)
-    given = [path for first, last, path in _messages(_source(frame.f_code)) if at and first <= at < last]
+    given = [path for first, last, path in _messages(source_of(frame.f_code)) if at and first <= at < last]
     return any(_resolved(frame, path) is _ASSERT for path in given) and not any(map(_may_catch, _callers(frame, until)))
 
 
@@ -60,21 +60,14 @@ def _callers(frame: FrameType | None, until: CodeType | None) -> Iterator[CodeTy
 
 
 def _may_catch(code: CodeType) -> bool:
-    return "AssertionError" in _source(code)
-
-
-def _source(code: CodeType) -> str:
-    return "".join(linecache.getlines(code.co_filename))
+    return "AssertionError" in source_of(code)
 
 
 @functools.lru_cache(maxsize=64)
 def _messages(source: str) -> tuple[Message, ...]:
     """The texts in a source file that are arguments of a function called `_assert`, whose result nothing takes."""
-    if "_assert" not in source:
-        return ()
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):  # a cell of a notebook with a command in it
+    tree = parsed(source) if "_assert" in source else None
+    if tree is None:
         return ()
     calls = [node.value for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
     found = [(call, path) for call in calls if (path := _path(call.func)) and path[-1] == "_assert"]

@@ -79,8 +79,7 @@ def _difference(value: Any, expected: Any, place: str) -> str:
     shown: Callable[[Any], str] = brief
     if place.startswith(FORMS) and type(value) is type(expected) is list:
         names = place.removeprefix(FORMS).split(", ")
-        both = zip(names, expected, value, strict=False)
-        pairs = {name: (was, now) for name, was, now in both if was != now}
+        pairs = {n: (was, now) for n, was, now in zip(names, expected, value, strict=False) if was != now}
         shown = _of_form
     elif place == ARGUMENTS and type(value) is type(expected) is dict:
         pairs = {n: (was, value.get(n)) for n, was in expected.items() if not is_same_data(value.get(n), was)}
@@ -289,9 +288,8 @@ class MetaProxy(fx.Proxy):
         return theirs and VALUE in self.node.meta
 
     def _text(self, convert: Callable[[Any], str], *, formatted: bool = False, shown: bool = False) -> str:
-        if leaf_tensors(self.node.meta[VALUE]):
+        if leaf_tensors(value := self.node.meta[VALUE]):
             raise TraceError("the code asks for the text of a tensor, which is its numbers")
-        value = self.node.meta[VALUE]
         text = convert(value)
         self.tracer.texts.told(self, text, value, formatted=formatted, shown=shown)  # type: ignore[attr-defined]
         return text

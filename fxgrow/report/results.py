@@ -44,7 +44,7 @@ def check_kinds(student: Any, teacher: Any) -> None:
     Raises:
         GrowError: It is.
     """
-    if _is_mapping(student) is not _is_mapping(teacher) and dict in (type(student), type(teacher)):
+    if _one_is_mapping(student, teacher) and dict in (type(student), type(teacher)):
         raise GrowError(f"the student returns {a_type(student)} where the teacher returns {a_type(teacher)}")
 
 
@@ -54,7 +54,7 @@ def plain_error(student: Any, teacher: Any) -> float:
     Raises:
         GrowError: A text or another plain value differs, or what has no counterpart by its keys and positions.
     """
-    if _is_mapping(student) is not _is_mapping(teacher):
+    if _one_is_mapping(student, teacher):
         return 0.0  # models of transformers return a dictionary, or its entries as a tuple
     errors = [0.0]
     ours, theirs = dict(_places(student)), dict(_places(teacher))
@@ -72,8 +72,8 @@ def plain_error(student: Any, teacher: Any) -> float:
     return max(errors)
 
 
-def _is_mapping(result: Any) -> bool:
-    return isinstance(result, Mapping)
+def _one_is_mapping(student: Any, teacher: Any) -> bool:
+    return isinstance(student, Mapping) is not isinstance(teacher, Mapping)
 
 
 def _places(result: Any) -> Iterator[tuple[str, Any]]:

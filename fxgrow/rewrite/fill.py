@@ -134,7 +134,7 @@ class Filling:
         """Write what counts as zero into the new entries of a block, whose (dimension, start, stop) is the place."""
         along, start, stop = place
         for dim in planned.zeroed:
-            new = ~self.index(planned, dim)[1]
+            new = ~self._map(planned, dim, part.device).original
             rows = (new[start:stop] if dim == along else new).nonzero().flatten()
             part.index_fill_(dim, rows.to(part.device), planned.zero)
 
