@@ -75,6 +75,10 @@ HIDDEN: dict[str, Numbers] = {
     "a sum of a tensor": lambda h, b, w, net: torch.eye(b, w).sum(),
     "an attribute": lambda h, b, w, net: b // net.dim + 1,
     "rows up to an attribute": lambda h, b, w, net: h[: net.dim].shape[0],
+    "a shape and the same reversed": lambda h, b, w, net: 1 + (h.shape[::-1] == h.shape),
+    "a shape and that of a transposed tensor": lambda h, b, w, net: 1 + (h.shape == h.T.shape),
+    "an answer": lambda h, b, w, net: 1 + (b < w),
+    "an answer about products": lambda h, b, w, net: 1 + (b * b >= b * w),
 }
 
 
@@ -102,6 +106,9 @@ SHOWN: dict[str, Numbers] = {
     "of the batch alone": lambda h, b, w, net: b % 4 + 1,
     "channels up to a width": lambda h, b, w, net: h[:, :w].ndim,
     "of the width alone": lambda h, b, w, net: (w > 4) + 1,
+    "equal products": lambda h, b, w, net: 1 + (h.numel() == b * w),
+    "equal shapes": lambda h, b, w, net: 1 + (h.shape == (h + 1).shape),
+    "shapes of two widths": lambda h, b, w, net: 1 + (h.shape == net.b(h).shape),
 }
 
 

@@ -5,6 +5,7 @@ some layer, the teacher takes it even if that layer counts dimensions from the f
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow.capture.proxy import form
-from tests.check import randomise, relative_error, run
+from tests.check import assert_exact, randomise, relative_error, run
 from tests.other_inputs import assert_same_or_refused
 
 SIDE = 6  # of the images, and the number of channels that grows
@@ -111,3 +112,27 @@ def test_code_that_stays_a_call_counts_dimensions() -> None:
     assert "layer" in traced.leaf_modules
     student = fxgrow.grow(teacher, 2.0, _example()).eval()
     assert_same_or_refused(teacher, student, (_example(),))
+
+
+class Grouped(nn.Module):
+    """A norm of groups of what is behind the batch, in which the code sees the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        return self.b(nn.functional.group_norm(h, h.shape[1] // 4))
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_dimension_behind_the_batch_gives_the_same_or_is_refused(output: Literal["graph", "module"]) -> None:
+    torch.manual_seed(0)
+    teacher, x = randomise(Grouped().double()).eval(), torch.randn(2, 6, dtype=torch.float64)
+    student = fxgrow.grow(teacher, 1.5, x, output=output).eval()
+    assert student.get_submodule("a").weight.shape[0] == 12
+    assert_exact(teacher, student, x, 1e-10)
+    for times in (4, 5, 8, 12):
+        other = x[:, None].expand(2, times, 6) * torch.linspace(0.5, 1.5, times, dtype=torch.float64).view(1, times, 1)
+        assert_same_or_refused(teacher, student, (other,))

@@ -113,3 +113,26 @@ def test_the_half_that_nothing_reads_stays() -> None:
     assert student.get_parameter("gain").shape == (13,)
     assert torch.equal(student.get_parameter("gain")[8:], teacher.gain[4:])
     assert_exact(teacher, student, x, 1e-10)
+
+
+class Words(nn.Module):
+    """The loss of words, whose clusters run where a target is in them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 16), nn.Linear(16, 12)
+        self.loss = nn.AdaptiveLogSoftmaxWithLoss(12, 40, [10, 20], div_value=2.0)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        loss: Tensor = self.loss(self.b(self.a(x).relu()), y).loss
+        return loss
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_clusters_of_words_that_the_example_has_none_of_compute_the_same(output: Literal["graph", "module"]) -> None:
+    torch.manual_seed(0)
+    teacher, x = Words().double(), torch.randn(3, 5, dtype=torch.float64)
+    student = fxgrow.grow(teacher, 1.5, (x, torch.tensor([1, 2, 3])), output=output)
+    assert student.get_submodule("a").weight.shape == (24, 5)
+    for words in ([1, 2, 3], [1, 12, 30], [39, 38, 37]):
+        assert_exact(teacher, student, (x, torch.tensor(words)), 1e-10)

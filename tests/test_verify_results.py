@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
+from fxgrow.report.report import Report
 from fxgrow.report.results import relative_error
 
 X = torch.randn(4, 3)
@@ -133,3 +134,39 @@ def test_errors_leave_out_what_is_equally_not_finite(mine: list[float], theirs: 
 
 def test_errors_of_complex_numbers_count_both_parts() -> None:
     assert relative_error(torch.tensor([3 + 4j]), torch.tensor([3 - 4j])) == pytest.approx(8 / 5)
+
+
+def _report(error: float, rounding: float, tolerance: float = 1e-5) -> Report:
+    return Report({"eval": error}, tolerance, {"eval": rounding}, (), (1, 1), (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("error", "rounding", "tolerance", "exact"),
+    [
+        (4e-4, 1e-4, 1e-5, True),
+        (5e-4, 1e-4, 1e-5, False),
+        (3e-2, 1e-2, 1e-5, True),
+        (3e-2, 1.1e-2, 1e-5, False),
+        (2e-1, 7e-2, 8e-2, True),
+        (2e-1, 9e-2, 8e-2, False),
+        (1e-5, float("inf"), 1e-5, True),
+        (float("inf"), float("inf"), 1e-5, False),
+        (float("inf"), 1e-3, 1e-5, False),
+    ],
+)
+def test_the_rounding_of_a_teacher_excuses_as_much_and_no_more(
+    error: float, rounding: float, tolerance: float, exact: bool
+) -> None:
+    assert _report(error, rounding, tolerance).exact == exact
+
+
+def test_a_teacher_whose_own_rounding_is_large_shows_nothing_and_the_report_says_so() -> None:
+    report = _report(0.3, 0.2)
+    assert "nothing is shown; the teacher's own rounding is as large, so compare both in float64" in str(report)
+    with pytest.raises(fxgrow.EquivalenceError, match="compare both in float64"):
+        report.raise_if_different()
+    other = _report(3.0, 0.2)
+    assert "NOT the same function" in str(other)
+    with pytest.raises(fxgrow.EquivalenceError) as raised:
+        other.raise_if_different()
+    assert "float64" not in str(raised.value)

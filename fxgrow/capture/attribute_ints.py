@@ -54,12 +54,17 @@ class AttributeInt(int):
 
 
 @contextmanager
-def remembered(root: nn.Module) -> Iterator[None]:
-    """A context in which the integer attributes of users' modules record their source."""
+def remembered(root: nn.Module, *, layers: bool = False) -> Iterator[None]:
+    """A context in which the integer attributes of users' modules record their source.
+
+    Args:
+        root: The tree.
+        layers: Whether those of layers of torch.nn do, too: code may read `self.conv.out_channels`.
+    """
     whole = root.__dict__.get(OPAQUE_MODEL)
     before: list[tuple[dict[str, Any], str, Any, Any]] = []
     for path, module in named_modules(root if whole is None else whole):
-        if is_layer(module):
+        if is_layer(module) and not layers:
             continue
         attributes = vars(module)
         for name, value in attributes.items():

@@ -8,6 +8,7 @@ from ..capture.traced import Traced
 from ..layouts.layout import InputDim
 from ..model.fixed_sizes import NUMBER_OF_DIMENSIONS
 from ..recording.run import named_inputs
+from .code_numbers import settle_code
 from .findings import Findings
 from .mixed_numbers import settle_numbers
 from .other_sizes import settle_sizes
@@ -18,11 +19,11 @@ def settle_forms(traced: Traced, findings: Findings) -> None:
 
     Where a student would have to keep to a size that is another one in another form, the widths are pinned instead.
     """
-    settle_numbers(traced, findings)
-    settle_sizes(traced, findings)
-    for form, own in zip(traced.forms, findings.forms, strict=True):
+    for form, own in zip((traced, *traced.forms), (findings, *findings.forms), strict=True):
         settle_numbers(form, own)
+        settle_code(form, own)
         settle_sizes(form, own)
+    for own in findings.forms:
         findings.fixed += own.fixed
         findings.trials += own.trials
     apart = dims_apart(traced)

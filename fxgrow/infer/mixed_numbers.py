@@ -11,6 +11,7 @@ reaches a call or the result, the width is pinned, or the student keeps to the s
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import operator
 from collections import Counter
@@ -23,7 +24,7 @@ import torch
 from torch import fx
 
 from ..base.torch_private import pytree
-from ..capture.proxy import ASKED, whole
+from ..capture.proxy import ASKED, guard, whole
 from ..capture.traced import Traced
 from ..layouts.layout import ONE, InputDim, Layout, Var, atoms, is_fixed, measure, of
 from ..layouts.unify import Unifier
@@ -67,23 +68,56 @@ class _Number:
         return bool(self.dims and self.widths) and not self.shown
 
 
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """Widths that a number mixes with sizes of the inputs, so that the check of a student cannot judge it.
+
+    Attributes:
+        dims: The dimensions of inputs, or none where the batch is among them.
+        widths: The widths.
+        reason: Why they stay, or keep these sizes.
+    """
+
+    dims: tuple[InputDim, ...]
+    widths: tuple[Var, ...]
+    reason: str
+
+
 def settle_numbers(traced: Traced, findings: Findings) -> None:
     """Pin the widths that such numbers mix with the batch, and note the other sizes that they mix with widths."""
+    for one in mixed_numbers(traced, findings):
+        keep_sizes(findings, one, tuple(map(of, one.widths)))
+
+
+def keep_sizes(findings: Findings, mixed: Mixed, layouts: tuple[Layout, ...]) -> None:
+    """Pin the layouts of widths that are mixed with the batch; note the other sizes that they are mixed with."""
+    if mixed.dims:
+        findings.fixed.append(FixedDims(mixed.dims, layouts, mixed.reason))
+    for layout in () if mixed.dims else layouts:
+        findings.unifier.pin(layout, mixed.reason)
+
+
+def mixed_numbers(traced: Traced, findings: Findings, *, guarded: bool = True) -> Iterator[Mixed]:
+    """The numbers in graphs that the check of a student cannot judge.
+
+    Args:
+        traced: With graphs.
+        findings: Of these.
+        guarded: Whether a student refuses inputs for which the code would decide otherwise.
+    """
     for mode in traced.modes:
         graph = traced.graph(mode)
         if not any(is_shape(node) or node.target in ("size", "numel", "nelement", getattr) for node in graph.nodes):
             continue
-        for node, number in _Numbers(graph, mode, findings).hidden():
-            line = node.meta.get(SOURCE_LINE)
+        for node, number in _Numbers(graph, mode, findings, guarded=guarded).hidden():
+            line = node.meta.get(SOURCE_LINE) or (node.args[2] if node.target is guard else None)
             site = f"{describe(node)} ({line})" if line else describe(node)
-            layouts = tuple(map(of, sorted(number.widths, key=lambda var: var.index)))
+            widths = tuple(sorted(number.widths, key=lambda var: var.index))
             if any(dim == 0 for _, dim in number.dims):
-                for layout in layouts:
-                    findings.unifier.pin(layout, f"the code mixes it with the size of the batch in a number, in {site}")
+                yield Mixed((), widths, f"the code mixes it with the size of the batch in a number, in {site}")
             else:
                 dims = {(name, d) for name, d in number.dims if d == 1} | _sides(findings)
-                reason = f"the code mixes it with widths in a number, in {site}"
-                findings.fixed.append(FixedDims(tuple(sorted(dims)), layouts, reason))
+                yield Mixed(tuple(sorted(dims)), widths, f"the code mixes it with widths in a number, in {site}")
 
 
 def _sides(findings: Findings) -> set[InputDim]:
@@ -94,8 +128,9 @@ def _sides(findings: Findings) -> set[InputDim]:
 class _Numbers:
     """The numbers of one graph."""
 
-    def __init__(self, graph: fx.Graph, mode: Mode, findings: Findings) -> None:
+    def __init__(self, graph: fx.Graph, mode: Mode, findings: Findings, *, guarded: bool) -> None:
         self._graph = graph
+        self._guarded = guarded
         self._mode = mode
         self._nodes: Mapping[tuple[Mode, str], Any] = findings.nodes
         self._unifier: Unifier = findings.unifier
@@ -123,6 +158,22 @@ class _Numbers:
                 self._take(node, self._shapes[node.args[0]], node.args[1])
             else:
                 self._known[node] = self._number(node)
+        if not self._guarded:
+            yield from self._decided()
+
+    def _decided(self) -> Iterator[tuple[fx.Node, _Number]]:
+        """What code decides by that no guard holds: an answer, or a width that it may compare with any size."""
+        decided = {
+            node: _all_of([self._of(one) for one in node.all_input_nodes])
+            for node in self._graph.nodes
+            if node.target is guard and any(one in self._known or one in self._shapes for one in node.all_input_nodes)
+        }
+        of_inputs = [number for number in decided.values() if number.dims]
+        for node, number in decided.items():
+            told = number.widths and not isinstance(node.args[1], bool)
+            whole = _all_of([number, *of_inputs]) if told else number
+            if whole.is_hidden:
+                yield node, whole
 
     def _gives_tensors(self, node: fx.Node) -> bool:
         known = self._nodes.get((self._mode, node.name))
@@ -176,7 +227,7 @@ class _Numbers:
                     stated = [self._stated.get((node.name, (*path, end))) for end in ("start", "stop")]
                     sizes = [self._size(self._unifier.resolve(size)) for size in stated if size is not None]
                     yield self._cut(layouts[dim - 1], [*map(self._of, (entry.start, entry.stop)), *sizes])
-        elif node.target in _SPLITS:
+        elif node.target in SPLITS:
             named = dict(zip(("input", "sizes", "dim"), node.args, strict=False)) | dict(node.kwargs)
             place = named.get("dim", 0)
             if isinstance(place, int) and -len(layouts) <= place < len(layouts):
@@ -226,6 +277,12 @@ class _Numbers:
             value = Value(self._layouts(tensors[0]))
             return self._product(tuple(asked_of(node, value)))
         given = [self._argument(node, place) for place in range(len(node.args))]
+        if node.target in _COMPARISONS:
+            entries = [self._entries(one) for one in node.args]
+            if all(entries):
+                return _all_of([_compared(*pair) for pair in itertools.zip_longest(*entries, fillvalue=_Number())])
+            if not any(entries):
+                return _compared(*given)
         if node.target in _ARITHMETIC and len(given) == 2 and not node.kwargs:
             return _ARITHMETIC[node.target](*given)
         inside = [self._product(self._layouts(n)) if n in tensors else self._of(n) for n in node.all_input_nodes]
@@ -234,6 +291,12 @@ class _Numbers:
         ):
             return inside[0]
         return _all_of([*given, *inside])
+
+    def _entries(self, shape: Any) -> list[_Number]:
+        """The numbers of a shape, or of a tuple or list."""
+        if isinstance(shape, fx.Node):
+            return [self._size(layout) for layout in self._shapes.get(shape, ())]
+        return [self._of(entry) for entry in shape] if isinstance(shape, tuple | list) else []
 
     def _argument(self, node: fx.Node, place: int) -> _Number:
         """An argument, which may be an attribute of a module that is a width."""
@@ -291,6 +354,12 @@ def _divided(left: _Number, right: _Number) -> _Number:
     return exact if exact is not None else _both(left, right, shown=shown)
 
 
+def _compared(left: _Number, right: _Number) -> _Number:
+    """A comparison: two products of the same are equal for all sizes."""
+    known = left.factors is not None and left.factors == right.factors and left.number == right.number
+    return _Number(factors=None, positive=False) if known else _all_of([left, right])
+
+
 def _floor_divided(left: _Number, right: _Number) -> _Number:
     exact = _quotient(left, right)
     return exact if exact is not None else _all_of([left, right])
@@ -303,7 +372,8 @@ _ARITHMETIC: Mapping[Any, Callable[[_Number, _Number], _Number]] = {
     operator.truediv: _divided,
     operator.floordiv: _floor_divided,
 }
+_COMPARISONS = (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge)
 _PASSED_ON = (operator.getitem, getattr, math.prod, "numel")
 _WHOLE = (int, whole, round, math.floor, math.ceil, math.trunc)
 _FUNCTIONS = (*_ARITHMETIC, *_WHOLE, operator.mod, operator.neg, operator.pow, math.sqrt, math.isqrt, min, max)
-_SPLITS = ("split", "tensor_split", torch.split, torch.tensor_split, torch.functional.split)
+SPLITS = ("split", "tensor_split", torch.split, torch.tensor_split, torch.functional.split)

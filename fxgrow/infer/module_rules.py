@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from ..layouts.unify import Kind
-from ..model.layer_kinds import ATTENTION_SIZES, ATTENTIONS
+from ..model.layer_kinds import ADAPTIVE_SOFTMAX, ATTENTION_SIZES, ATTENTIONS
 from ..recording.tape import Tape
 from .attributes import Attribute, of_module
 from .values import KnownValues
@@ -18,8 +18,14 @@ from .values import KnownValues
 def entered(tape: Tape, module: nn.Module, values: KnownValues) -> Iterator[Attribute]:
     """What is stated by a module that is called.
 
-    The heads of an attention are rows of its weights, of which there may be any number; their size is a literal.
+    The heads of an attention are rows of its weights, of which there may be any number; their size is a literal. The
+    clusters of an adaptive softmax all take the same channels, though only those run that the example's targets are in.
     """
+    if isinstance(module, ADAPTIVE_SOFTMAX):
+        channels = values.of(tape, module.head.weight).layouts[1]
+        for cluster in module.tail:
+            first: Any = cluster[0]  # type: ignore[index]
+            values.unifier.unify(channels, values.of(tape, first.weight).layouts[1])
     if not isinstance(module, ATTENTIONS):
         return
     sizes: list[int] = [module.num_heads, module.head_dim]

@@ -35,7 +35,9 @@ def settle_sizes(traced: Traced, findings: Findings) -> None:
     confirmed: set[InputDim] = set()
     stated = findings.unifier.inputs_with_a_width()
     avoided = _sizes(findings)
-    if all(_agrees(traced, findings, variants) for variants in all_at_once(traced.arguments, avoided, stated)):
+    kept = stated | {dim for one in findings.fixed for dim in one.dims}  # a student may have to keep to these
+    variants = [one for dims in dict.fromkeys((stated, kept)) for one in all_at_once(traced.arguments, avoided, dims)]
+    if all(_agrees(traced, findings, one) for one in variants if any(variant.changed for variant in one)):
         return
     for variant in itertools.chain(batches(traced.arguments, avoided), others(traced.arguments, avoided)):
         wanted = taken[variant.kind] < variant.enough and variant.changed and not variant.changed <= stated

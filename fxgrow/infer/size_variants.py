@@ -16,6 +16,7 @@ from ..model.fixed_sizes import NUMBER_OF_DIMENSIONS
 from ..recording.run import named_inputs
 
 Change = Callable[[Tensor], Tensor]
+SEVERAL = 5  # entries of a new dimension, so that `size // 4` is not 0
 MANY = (9, 4)  # times the example's size: quotients of sizes change, to numbers that divide widths
 
 
@@ -37,9 +38,13 @@ class Variant:
 
 
 def ranks(arguments: Mapping[str, Any]) -> Iterator[Variant]:
-    """A dimension less, and one more, in front."""
+    """A dimension less, and one more, in front or behind the first."""
     changed = frozenset((name, NUMBER_OF_DIMENSIONS) for name in named_inputs(arguments))
-    for change in (lambda x: x[0] if x.ndim > 1 and len(x) else x, lambda x: x[None]):
+    changes: list[Change] = [lambda x: x[0] if x.ndim > 1 and len(x) else x, lambda x: x[None]]
+    if any(x.ndim > 1 for x in named_inputs(arguments).values()):
+        times = SEVERAL if _is_cheap(arguments) else 1
+        changes.append(lambda x: torch.stack([x] * times, 1) if x.ndim else x)
+    for change in changes:
         yield Variant("rank", _changed(arguments, change), changed)
 
 

@@ -87,6 +87,7 @@ NORMS = (*AFFINE_NORMS, LOCAL_RESPONSE_NORM)
 
 ATTENTIONS = (nn.MultiheadAttention,)
 ATTENTION_SIZES = ("embed_dim", "kdim", "vdim")  # the sizes of its first arguments: query, key and value
+ADAPTIVE_SOFTMAX = (nn.AdaptiveLogSoftmaxWithLoss,)
 RECURRENT_LAYERS = (nn.RNNBase,)
 RECURRENT = (*RECURRENT_LAYERS, nn.RNNCellBase)  # cells are single steps
 NAMED_SIZES = (  # what the name of a layer means, where that is not the rows of its weight

@@ -41,7 +41,9 @@ def fixed_sizes(widths: WidthGraph, plan: Plan, departs: Callable[[WidthGraph], 
         if any(name in growing for layout in one.layouts for name in atoms(layout))
         for dim in one.dims
     ]
-    dims += [dim for one in widths.trials if growing and departs(widths.elsewhere(one)) for dim in sorted(one.changed)]
+    kept = frozenset(dims)
+    trials = [one for one in widths.trials if growing and kept.isdisjoint(one.changed)]
+    dims += [dim for one in trials if departs(widths.elsewhere(one)) for dim in sorted(one.changed)]
     apart = dims_apart(widths.traced)
     for name, dim in dims:
         if (name, dim) in apart:

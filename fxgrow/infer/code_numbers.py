@@ -1,0 +1,106 @@
+"""Numbers that mix sizes of the inputs with widths in the code of a model that stays one call.
+
+A student that is a module runs the teacher's code, and nothing follows the numbers in it. So graphs of the same code
+are made, where it can be traced, and their numbers are followed. A student has no guards: where its code decides by
+such a number, that counts as if the number reached the result.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from torch import fx
+
+from ..capture.attribute_ints import AttributeInt, attribute_ints_in
+from ..capture.code_graphs import graphs_of_code
+from ..capture.traced import Traced
+from ..errors import TraceError
+from ..layouts.layout import Layout, Var, atoms, only_atom
+from .asked_sizes import is_shape
+from .attributes import of_weights
+from .findings import Findings
+from .inference import infer
+from .literals import Literal
+from .mixed_numbers import SPLITS, keep_sizes, mixed_numbers
+from .spellings import VIEWS
+
+
+def settle_code(traced: Traced, findings: Findings) -> None:
+    """Do for the code of a model that stays one call what `settle_numbers` does for graphs."""
+    shown = graphs_of_code(traced)
+    if shown is None or not any(_computes(shown.graph(mode)) for mode in shown.modes):
+        return
+    try:
+        found = infer(shown)
+    except TraceError:
+        return
+    _add_sizes_of_layers(shown, found)
+    for mixed in mixed_numbers(shown, found, guarded=False):
+        layouts = [layout for var in mixed.widths for layout in _same(var, found, findings)]
+        keep_sizes(findings, mixed, tuple(dict.fromkeys(layouts)))
+
+
+def _add_sizes_of_layers(shown: Traced, found: Findings) -> None:
+    """Add the numbers in graphs that the code read from layers of torch.nn: a student's are those of its layers."""
+    stated = {
+        (attribute.module, attribute.name): attribute.layouts[0]
+        for attribute in (*found.attributes, *of_weights(shown.root, found.tensors))
+        if len(attribute.layouts) == 1
+    }
+    known = {(literal.mode, literal.node, literal.path) for literal in found.literals}
+    for mode in shown.modes:
+        for node in shown.graph(mode).nodes:
+            for steps, number in attribute_ints_in(node.args):
+                path, name, _ = number.source
+                key = (mode, node.name, ("args", *steps))
+                if (path, name) in stated and key not in known:
+                    found.literals.append(Literal(*key, stated[path, name]))
+
+
+def _same(var: Var, found: Findings, findings: Findings) -> list[Layout]:
+    """Where a width of the graphs is in the findings of the model: the dimensions of tensors that it is the size of.
+
+    Where it is the size of none, all that it is a part of.
+    """
+    resolve = found.unifier.resolve
+    within = [
+        (findings.unifier.resolve(findings.tensors[name][dim]), layout)
+        for name, layouts in found.tensors.items()
+        for dim, layout in enumerate(map(resolve, layouts))
+        if var in atoms(layout)
+    ]
+    alone = [theirs for theirs, layout in within if only_atom(layout) is var]
+    return alone or [theirs for theirs, _ in within]
+
+
+# -- whether there is anything to follow ---------------------------------------------------------------
+
+_SIZES = ("size", "numel", "nelement")
+_PRODUCTS = (getattr, operator.getitem, operator.mul, *_SIZES)
+
+
+def _computes(graph: fx.Graph) -> bool:
+    """Whether code makes more of sizes than products and views, decides by them, or cuts something at numbers."""
+    numbers: set[fx.Node] = set()
+    for node in graph.nodes:
+        given = [one for one in node.all_input_nodes if one in numbers]
+        if (
+            is_shape(node)
+            or node.target in _SIZES
+            or (given and node.target in _PRODUCTS and len(given) == len(node.all_input_nodes))
+        ):
+            numbers.add(node)
+        elif (given and node.op != "output" and node.target not in VIEWS) or _cuts(node):
+            return True
+    return False
+
+
+def _cuts(node: fx.Node) -> bool:
+    """Whether a call cuts something at a number that is not plain."""
+    if node.target is operator.getitem:
+        entries: Any = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
+        cuts = [end for entry in entries if isinstance(entry, slice) for end in (entry.start, entry.stop)]
+    else:
+        cuts = list(node.args[1:2]) if node.target in SPLITS else []
+    return any(isinstance(cut, fx.Node | AttributeInt | list | tuple) for cut in cuts)

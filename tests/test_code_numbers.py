@@ -1,0 +1,151 @@
+"""What the code of a model that stays one call makes of sizes: a student runs that code, and nothing guards it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxgrow
+from tests.check import randomise, relative_error
+from tests.test_mixed_numbers import BATCHES, HIDDEN, SHOWN, Images, Net, Numbers, inputs, teacher_with
+
+TABLE = tuple(range(1, 99))
+_cached = functools.lru_cache(maxsize=None)(lambda *sizes: 1 + (sizes[0] >= sizes[1]))
+
+DECIDED: dict[str, Numbers] = {
+    "less": lambda h, b, w, net: 2 if b < w else 1,
+    "equal": lambda h, b, w, net: 2 if b == w else 1,
+    "shapes": lambda h, b, w, net: 2 if h.shape == (w, w) else 1,
+    "one of a shape": lambda h, b, w, net: 2 if w in h.shape[:1] else 1,
+    "the smaller": lambda h, b, w, net: min(b, w),
+    "the smaller, sorted": lambda h, b, w, net: sorted((b, w))[0],
+    "an attribute": lambda h, b, w, net: 2 if b > net.dim else 1,
+    "an attribute of a layer": lambda h, b, w, net: 2 if b > net.a.out_features else 1,
+    "the number of rows": lambda h, b, w, net: 2 if len(h) > w else 1,
+    "the number of entries": lambda h, b, w, net: 2 if h.numel() > 100 else 1,
+    "a loop": lambda h, b, w, net: next(i for i in range(1, 99) if i * w >= b),
+    "a place in a table": lambda h, b, w, net: TABLE[max(b - w, 0)],
+    "a key": lambda h, b, w, net: {w: 3}.get(b, 1),
+    "one of a range": lambda h, b, w, net: 1 + (b in range(w)),
+    "hashes": lambda h, b, w, net: 1 + (hash(b) > hash(w)),
+    "remembered results": lambda h, b, w, net: _cached(b, w),
+    "tuples": lambda h, b, w, net: 1 + ((b, 1) > (w, 0)),
+}
+
+
+@pytest.mark.parametrize("name", [*HIDDEN, *DECIDED])
+def test_a_width_that_code_mixes_with_the_batch_stays_and_every_batch_is_exact(name: str) -> None:
+    teacher = teacher_with((HIDDEN | DECIDED)[name])
+    student = fxgrow.grow(teacher, 1.5, inputs(2), output="module")
+    assert student.get_submodule("a").weight.shape == (8, 6)
+    assert student.get_submodule("b").weight.shape[0] > 7
+    for batch in BATCHES:
+        assert relative_error(student(inputs(batch)), teacher(inputs(batch))) < 1e-10
+
+
+DECIDED_ALONE: dict[str, Numbers] = {
+    "products": lambda h, b, w, net: 2 if h.numel() == b * w else 1,
+    "a shape": lambda h, b, w, net: 2 if h.shape == (b, w) else 1,
+    "equal shapes": lambda h, b, w, net: 2 if h.shape == (h + 1).shape else 1,
+    "the batch": lambda h, b, w, net: 2 if b > 7 else 1,
+    "a loop over rows": lambda h, b, w, net: sum(range(b)),
+    "an answer about the width": lambda h, b, w, net: 2 if w % 4 == 0 else 1,
+    "the batch and an answer about the width": lambda h, b, w, net: (2 if w > 4 else 1) * (2 if b > 7 else 1),
+}
+
+
+@pytest.mark.parametrize("name", [*SHOWN, *DECIDED_ALONE])
+def test_code_that_does_not_mix_sizes_keeps_no_width_and_no_batch(name: str) -> None:
+    teacher = teacher_with((SHOWN | DECIDED_ALONE)[name])
+    student = fxgrow.grow(teacher, {"a": 12}, inputs(2), output="module")
+    assert student.get_submodule("a").weight.shape == (12, 6)
+    for batch in BATCHES:
+        assert relative_error(student(inputs(batch)), teacher(inputs(batch))) < 1e-10
+
+
+class Decides(Images):
+    """Features that are scaled where an image has more rows than there are channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x).relu()
+        return self.b(h) * (2 if h.shape[2] > h.shape[1] else 1)
+
+
+@pytest.mark.parametrize("kind", [Images, Decides])
+def test_a_module_keeps_to_the_size_of_images_that_its_code_mixes_with_a_width(kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    teacher = randomise(kind().double()).eval()
+    images = {n: torch.randn(2, 3, n, 6, dtype=torch.float64) for n in (6, 9)}
+    student = fxgrow.grow(teacher, {"a": 12}, images[6], output="module")
+    assert relative_error(student(images[6]), teacher(images[6])) < 1e-10
+    assert relative_error(student(images[6].repeat(3, 1, 1, 1)), teacher(images[6].repeat(3, 1, 1, 1))) < 1e-10
+    with pytest.raises(fxgrow.GrowError, match="9 entries in dimension 2 instead of 6"):
+        student(images[9])
+
+
+class Joined(Net):
+    """Two layers side by side, so that the width is a sum of two."""
+
+    def __init__(self, number: Numbers) -> None:
+        super().__init__(number)
+        self.a2, self.b = nn.Linear(6, 4), nn.Linear(12, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.cat([self.a(x), self.a2(x)], 1).relu()
+        return self.c(self.b(h).relu()) * self.number(h, h.shape[0], h.shape[1], self)
+
+
+def test_each_part_of_a_width_that_code_mixes_with_the_batch_stays() -> None:
+    torch.manual_seed(0)
+    teacher = randomise(Joined(lambda h, b, w, net: b % w + 1).double()).eval()
+    student = fxgrow.grow(teacher, 1.5, inputs(2), output="module")
+    shapes = [tuple(student.get_submodule(name).weight.shape) for name in ("a", "a2", "b")]
+    assert shapes == [(8, 6), (4, 6), (11, 12)]
+    for batch in BATCHES:
+        assert relative_error(student(inputs(batch)), teacher(inputs(batch))) < 1e-10
+
+
+class Untraceable(Net):
+    """Code that no graph shows: it decides by the numbers in a tensor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x).relu()
+        return self.c(self.b(h).relu()) * (2 if float(x.sum()) > -1e9 else 1)
+
+
+def test_code_that_cannot_be_traced_grows_as_before() -> None:
+    torch.manual_seed(0)
+    teacher = randomise(Untraceable(lambda *_: 1).double()).eval()
+    student = fxgrow.grow(teacher, {"a": 12}, inputs(2), output="module")
+    assert student.get_submodule("a").weight.shape == (12, 6)
+    assert relative_error(student(inputs(2)), teacher(inputs(2))) < 1e-10
+
+
+def test_the_reason_names_the_batch_and_the_line() -> None:
+    for number in (HIDDEN["remainder"], DECIDED["less"]):
+        plan = fxgrow.plan(fxgrow.widths(teacher_with(number), inputs(2), output="module"), 1.5)
+        reasons = {entry.name: entry.reason for entry in plan.skipped}
+        assert "mixes it with the size of the batch in a number" in reasons["a"]
+        assert "test_" in reasons["a"]
+
+
+def with_forms(*sizes: Any) -> fxgrow.Forms:
+    return fxgrow.Forms(*map(inputs, sizes))
+
+
+def test_code_is_followed_for_every_form_of_inputs() -> None:
+    by_rank: Callable[..., Any] = lambda h, b, w, net: b % w + 1 if b > 4 else 1  # noqa: E731
+    teacher = teacher_with(by_rank)
+    alone = fxgrow.grow(teacher, {"a": 12}, inputs(2), output="module")
+    assert alone.get_submodule("a").weight.shape == (12, 6)
+    with suppress(fxgrow.GrowError):
+        student = fxgrow.grow(teacher, 1.5, with_forms(2, 5), output="module")
+        assert student.get_submodule("a").weight.shape == (8, 6)
+        for batch in BATCHES:
+            assert relative_error(student(inputs(batch)), teacher(inputs(batch))) < 1e-10
