@@ -129,7 +129,7 @@ SIZES: dict[str, dict[str, Settings]] = {
             watched=2000,
         ),
         "text": Settings(
-            "text", "standard library", width=32, depth=4, examples=131_072, batch=16, rate=4e-3, amp=False, tested=512,
+            "text", "standard library", width=32, depth=4, examples=131_072, batch=16, rate=8e-3, amp=False, tested=512,
             watched=128, length=64, head=8,
         ),
     },
