@@ -138,6 +138,15 @@ KEEPING = [
     "self.seen = getattr(self, 'seen', 0) + 1\n{o} = {u} * (1 if self.seen else 2)",
     "self.last = {u}.shape[1]\n{o} = {u} * (self.last > {c}) + {u}",
     "self.gain.requires_grad_({u}.shape[1] > {c})\n{o} = {u} * self.gain",
+    # numbers that mix sizes of the input with a width
+    "{o} = {u} * (len({u}) % {u}.shape[1] + 1)",
+    "{o} = {u} * (2 if {u}.shape[0] < {u}.shape[1] else 1)",
+    "{o} = {u} * math.gcd({u}.shape[0], {u}.shape[1])",
+    "{o} = {u} * (1 + {u}.shape[2] // {u}.shape[1])",
+    "{o} = {u} + {u}[: {u}.shape[1]].sum()",
+    "{o} = {u} * min({u}.shape)",
+    "{o} = {u} * (3 if {u}.shape[2] > self.c{n}.out_channels else 1)",
+    "{o} = {u} if {u}.numel() == {u}.shape[0] * {u}.shape[1] * {u}[0, 0].numel() else -{u}",
 ]
 
 # One image to one of {c} channels, or of as many, by a layer.

@@ -3,12 +3,13 @@
 `random_nets` builds graphs of layers. Here the code itself is random: sizes as numbers, devices, constants, branches,
 closures, writes in place, index arithmetic, several results. A program is a list of statements; each reads images by
 name and makes one more. Whatever the teacher cannot run is no program. A student has to be exact, in both modes and at
-another batch size, with the gradient of its input, or growing has to be refused with a GrowError.
+other sizes of batches and images, with the gradient of its input, or growing has to be refused with a GrowError.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import re
 import traceback
@@ -27,6 +28,7 @@ from tests.program_statements import CHANGING, CUTTING, KEEPING, MEETING, RESULT
 
 Outcome = Literal["exact", "nothing grows", "refused", "wrong", "crash", "no program"]
 CHANNELS = (4, 6, 8, 12)
+EXAMPLE, *OTHERS = (2, 6), (3, 6), (9, 6), (13, 6), (2, 9)  # (images, rows)
 TOLERANCE = 1e-8  # relative, in float64
 
 
@@ -89,6 +91,7 @@ class Program:
     def model(self) -> nn.Module:
         """A module of that class, with random parameters."""
         names: dict[str, Any] = {"torch": torch, "nn": nn, "F": nn.functional, "np": np, "contextlib": contextlib}
+        names["math"] = math
         names |= {"Doubled": Doubled, "Centred": Centred, "Named": Named}
         exec(compile(self.source, "program.py", "exec"), names)
         torch.manual_seed(0)
@@ -156,14 +159,14 @@ def _width_of(layers: list[str], statements: list[str], name: str) -> int:
     """The channels of an image; 0 where the program so far does not run."""
     try:
         with torch.no_grad():
-            return int(Program(tuple(layers), tuple(statements), f"return {name}").model()(example(2)).shape[1])
+            return int(Program(tuple(layers), tuple(statements), f"return {name}").model()(example(*EXAMPLE)).shape[1])
     except Exception:  # noqa: BLE001 - whatever random code raises
         return 0
 
 
-def example(batch: int) -> Tensor:
+def example(batch: int, rows: int) -> Tensor:
     """Images for a program."""
-    return torch.randn(batch, 3, 6, 6, generator=torch.Generator().manual_seed(batch), dtype=torch.float64)
+    return torch.randn(batch, 3, rows, rows, generator=torch.Generator().manual_seed(batch), dtype=torch.float64)
 
 
 @dataclass(slots=True)
@@ -197,24 +200,27 @@ def judge(tried: Program, seed: int) -> tuple[Outcome, str]:
     method = draw.choice(["auto", "auto", "split", "zero_out"])
     try:
         teacher = tried.model()
-        results = [_results(teacher, batch) for batch in (2, 3)]
+        results = {EXAMPLE: _results(teacher, *EXAMPLE)}
+        for sizes in OTHERS:
+            with contextlib.suppress(Exception):  # which it may not take
+                results[sizes] = _results(teacher, *sizes)
         if not all(leaf.isfinite().all() for leaf in tree_flatten(results)[0] if isinstance(leaf, Tensor)):
             return "no program", "not finite"
-        if not _same(results, [_results(teacher, batch) for batch in (2, 3)]):
+        if not _same(list(results.values()), [_results(teacher, *sizes) for sizes in results]):
             return "no program", "another result at each call"
     except Exception as error:  # noqa: BLE001 - whatever random code raises
         return "no program", str(error)
     try:
-        student = fxgrow.grow(teacher, factor, example(2), output=output, method=method)
-        for batch, expected in zip((2, 3), results, strict=True):
+        student = fxgrow.grow(teacher, factor, example(*EXAMPLE), output=output, method=method)
+        for given, expected in results.items():
             try:
-                ours = _results(student, batch)
+                ours = _results(student, *given)
             except fxgrow.GrowError:
-                if batch == 2:
+                if given == EXAMPLE:
                     return "wrong", "the example itself is refused"
                 continue
             if not _same(ours, expected):
-                return "wrong", f"another result at a batch of {batch} ({factor}, {output}, {method})"
+                return "wrong", f"another result at {given} ({factor}, {output}, {method})"
     except fxgrow.GrowError as error:
         if str(error).startswith("nothing of "):
             return "nothing grows", str(error)
@@ -226,13 +232,13 @@ def judge(tried: Program, seed: int) -> tuple[Outcome, str]:
     return "exact", "grown" if any(a.shape != b.shape for a, b in sizes) else "as it was"
 
 
-def _results(model: nn.Module, batch: int) -> Any:
+def _results(model: nn.Module, batch: int, rows: int) -> Any:
     """In both modes what a model gives, and the gradient of its input."""
     given: list[Any] = []
     state = {name: b.clone() for name, b in model.named_buffers()}
     for training in (False, True):
         model.train(training)
-        x = example(batch).requires_grad_()
+        x = example(batch, rows).requires_grad_()
         result = model(x)
         loss = sum(
             leaf.sin().sum() for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor) and leaf.requires_grad

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import random
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -111,20 +112,102 @@ def test_each_part_of_a_width_that_code_mixes_with_the_batch_stays() -> None:
         assert relative_error(student(inputs(batch)), teacher(inputs(batch))) < 1e-10
 
 
-class Untraceable(Net):
-    """Code that no graph shows: it decides by the numbers in a tensor."""
+class Switches(Net):
+    """Code that a graph would lose: what it does without gradients."""
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.a(x).relu()
-        return self.c(self.b(h).relu()) * (2 if float(x.sum()) > -1e9 else 1)
+        with torch.no_grad():
+            x = x * 1.5
+        return super().forward(x)
 
 
-def test_code_that_cannot_be_traced_grows_as_before() -> None:
+class Catches(Net):
+    """Code that a graph would lose: an error that it catches."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            x = x.view(7, 7, 7)
+        except RuntimeError:
+            x = x * 1.5
+        return super().forward(x)
+
+
+class Keeps(Net):
+    """Code that a graph would lose: state."""
+
+    seen = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += 1
+        return super().forward(x)
+
+
+class Draws(Net):
+    """Code that a graph would freeze: a number that Python draws, which does not show."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + 0 * random.random())
+
+
+class Hooked(Net):
+    """Code between hooks."""
+
+    def __init__(self, number: Numbers) -> None:
+        super().__init__(number)
+        self.register_forward_pre_hook(lambda module, args: None)
+
+
+class Reads(Net):
+    """Code that runs on real numbers only, as it decides by those in a tensor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * (2 if float(x.detach().sum()) > -1e9 else 1)
+
+
+NO_GRAPH = (Switches, Catches, Keeps, Draws, Hooked, Reads)
+MIXES = ("remainder", "common divisor", "rows up to the width", "entries of a view", "an attribute")
+DECIDES = ("less", "the smaller", "an attribute of a layer", "a loop", "a key")
+
+
+class Around(nn.Module):
+    """A model of which one part stays a call in a graph."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.first, self.part, self.last = nn.Linear(6, 6), part, nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.part(self.first(x).relu()))
+
+
+@pytest.mark.parametrize("name", [*MIXES, *DECIDES])
+@pytest.mark.parametrize("kind", NO_GRAPH)
+@pytest.mark.parametrize("output", ["graph", "module", "a part of a graph"])
+def test_code_that_is_no_graph_keeps_a_width_that_it_mixes_with_the_batch(
+    name: str, kind: type[Net], output: str
+) -> None:
     torch.manual_seed(0)
-    teacher = randomise(Untraceable(lambda *_: 1).double()).eval()
-    student = fxgrow.grow(teacher, {"a": 12}, inputs(2), output="module")
-    assert student.get_submodule("a").weight.shape == (12, 6)
-    assert relative_error(student(inputs(2)), teacher(inputs(2))) < 1e-10
+    part = kind((HIDDEN | DECIDED)[name])
+    teacher = randomise((Around(part) if " " in output else part).double()).eval()
+    where: Any = "module" if output == "module" else "graph"
+    student = fxgrow.grow(teacher, 1.5, inputs(2), output=where)
+    sizes = {key: tuple(tensor.shape) for key, tensor in student.named_parameters()}
+    at = "part." if " " in output else ""
+    assert sizes[f"{at}a.weight"][0] == 8
+    assert sizes[f"{at}b.weight"][0] > 7
+    for batch in BATCHES:
+        assert relative_error(student(inputs(batch)), teacher(inputs(batch))) < 1e-10
+
+
+@pytest.mark.parametrize("kind", NO_GRAPH)
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_code_that_is_no_graph_and_mixes_no_sizes_grows(kind: type[Net], output: Literal["graph", "module"]) -> None:
+    torch.manual_seed(0)
+    teacher = randomise(kind(lambda h, b, w, net: 2 if h.shape == (b, w) and b > 1 else 1).double()).eval()
+    student = fxgrow.grow(teacher, {"a": 12}, inputs(2), output=output)
+    assert student.get_parameter("a.weight").shape == (12, 6)
+    for batch in BATCHES:
+        assert relative_error(student(inputs(batch)), teacher(inputs(batch))) < 1e-10
 
 
 def test_the_reason_names_the_batch_and_the_line() -> None:

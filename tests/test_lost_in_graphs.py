@@ -310,6 +310,44 @@ def test_defaults_of_other_classes_can_be_left_out_or_given(output: Any) -> None
     assert same(student(**given), teacher(**given))
 
 
+class CatchesWhatFails(nn.Module):
+    """Calls of torch that fail in every run, at the start and at the end, and what its code does then."""
+
+    def __init__(self, fails: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.fails = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1), fails
+
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            h = self.fails(x)
+        except (RuntimeError, IndexError):
+            h = x * 3
+        h = self.b(self.a(h).relu())
+        try:
+            return self.fails(h)
+        except (RuntimeError, IndexError):
+            return h
+
+
+FAILS: dict[str, Callable[[Tensor], Tensor]] = {
+    "a view": lambda x: x.view(7, 7, 7),
+    "a product": lambda x: x @ x[:, :, 1:],
+    "a concatenation": lambda x: torch.cat([x, x[0]]),
+    "a dimension that is not there": lambda x: x.sum(7),
+    "a sum of other sizes": lambda x: x + x[:, :2],
+    "two of them": lambda x: x.mT.view(7, 7, 7),
+}
+
+
+@pytest.mark.parametrize("name", FAILS)
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_call_that_fails_in_the_teacher_may_fail_in_the_student(name: str, output: Any) -> None:
+    teacher = CatchesWhatFails(FAILS[name]).double()
+    student = fxgrow.grow(teacher, {"a": 16}, example(), output=output)
+    assert student.get_parameter("a.weight").shape[0] == 16
+    assert same(student(example()), teacher(example()))
+
+
 # -- arguments that forward changes ----------------------------------------------------------------------
 
 

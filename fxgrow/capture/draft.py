@@ -15,7 +15,7 @@ from ..model.example_inputs import ModelInputs
 from ..model.generated_code import check_arguments
 from ..model.grown import GrownModule
 from ..model.layer_kinds import CONTAINERS, is_layer
-from ..model.opaque import opaque_graph, unsupported_mode_graph
+from ..model.opaque import OPAQUE_MODEL, opaque_graph, unsupported_mode_graph
 from ..model.provenance import copy_module_stacks, module_stacks
 from ..model.tree import MODE_OVERRIDES, MODES, Mode, graph_for, keep, set_training, skeleton, switch
 from ..model.walk import modules, named_modules
@@ -30,8 +30,8 @@ from .elsewhere import check_elsewhere
 from .notes import notes_of, one_call
 from .patches import DrawnError
 from .proxy import VALUE
+from .symbolic import symbolic_trace
 from .traced import Traced, any_code
-from .tracer import symbolic_trace
 
 ROUNDS = 12  # of tracing with more leaves; after that the whole model is one call
 
@@ -47,7 +47,8 @@ class Draft:
         asked: The modules that are to stay calls.
         infinite: The parameters and buffers that hold infinities or NaN.
         recall: Of runs of the model.
-        layers: Whether integers that code reads from layers of torch.nn are to be told from others.
+        lenient: Whether its graphs only show what the code does with sizes. They may lose what it does beside them, and
+            tell integers that it reads from layers of torch.nn from others.
     """
 
     def __init__(
@@ -60,10 +61,10 @@ class Draft:
         infinite: frozenset[str],
         recall: Recall | None,
         *,
-        layers: bool = False,
+        lenient: bool = False,
     ) -> None:
         self.model = model
-        self.layers = layers
+        self.lenient = lenient
         self.held = held
         self.recall = recall
         self.infinite = infinite
@@ -83,7 +84,8 @@ class Draft:
         root = keep(clone_to_run(self.model, real=self.inputs.real, known=self.held))
         graph = opaque_graph(self.model)
         check_arguments(root, graph)
-        return self._traced(root, {"eval": graph}, notes=notes, opaque=True, modes=tuple(self.tapes))
+        code = vars(root)[OPAQUE_MODEL]
+        return self._traced(root, {"eval": graph}, notes=notes, opaque=True, modes=tuple(self.tapes), code=code)
 
     # -- the ladder ------------------------------------------------------------------------------
 
@@ -124,6 +126,21 @@ class Draft:
                 raise TraceError(new_leaves[""])
         raise TraceError(f"even with {len(leaves)} of its modules kept as calls it cannot be traced")
 
+    def shown(self) -> Traced:
+        """The graphs of one attempt, whatever they lose of what the model does.
+
+        Raises:
+            TraceError: The model's own forward cannot be traced.
+        """
+        graphs: dict[Mode, fx.Graph] = {}
+        trees: dict[Mode, nn.Module] = {}
+        for mode in self.tapes:
+            trees[mode], attempt, same = self._symbolic(mode, frozenset())
+            graphs[mode] = attempt.graph
+            if same and self._serves_both_modes(attempt, trees[mode]):
+                break
+        return self._assembled(graphs, trees, frozenset())
+
     def _alike(self, paths: Mapping[str, str]) -> frozenset[str]:
         """Those modules, and all of their classes: the same code, with the same outcome."""
         modules = dict(self.held.paths)
@@ -144,8 +161,10 @@ class Draft:
         held = switch(tree, mode)
         run = TapedRun(tree, self.arguments, Tape, real=self.inputs.real, recall=self.recall, known=held)
         given = given_arguments(self.model, self.inputs)
-        with remembered(tree, layers=self.layers), same_randomness():
-            attempt = symbolic_trace(tree, held, run.arguments, given, run.tape, leaves, find_draws=find_draws)
+        with remembered(tree, layers=self.lenient), same_randomness():
+            attempt = symbolic_trace(
+                tree, held, run.arguments, given, run.tape, leaves, find_draws=find_draws, lenient=self.lenient
+            )
         _keep_places(attempt.graph, tree, mode)
         return tree, attempt, not attempt.new_leaves and run.is_alike(attempt.result, self.tapes[mode])
 
@@ -202,6 +221,7 @@ class Draft:
             constants=constants,
             overrides=overrides,
             runs_code=runs_code,
+            code=self._own() if runs_code else None,
             modes=self._modes(graphs, runs_code=runs_code),
             notes=self._notes(graphs, called),
         )
@@ -241,6 +261,10 @@ class Draft:
             infinite=self.infinite,
             **more,
         )
+
+    def _own(self) -> nn.Module:
+        """The model itself, on meta, or a copy of one that runs for real, whose weights may change."""
+        return clone_to_run(self.model, real=True, known=self.held) if self.inputs.real else self.model
 
     def _modes(self, graphs: Mapping[Mode, fx.Graph], *, runs_code: bool) -> tuple[Mode, ...]:
         """The modes whose runs show every operation."""

@@ -311,13 +311,13 @@ class MetaProxy(fx.Proxy):
         return answer
 
     def _number(self) -> Any:
-        """The plain value, where it does not depend on the numbers in a tensor."""
-        value = self.node.meta[VALUE]
-        if isinstance(value, Tensor):
+        """The plain value, where it does not depend on numbers in a tensor that are not told."""
+        value, told = self.node.meta[VALUE], self.tracer.tells_numbers  # type: ignore[attr-defined]
+        if isinstance(value, Tensor) and not told:
             raise TraceError("the code reads the values in a tensor")
-        if depends_on_numbers(self.node):
+        if not told and depends_on_numbers(self.node):
             raise TraceError("the code asks for a number that was taken out of a tensor")
-        return value
+        return value.detach() if isinstance(value, Tensor) else value
 
 
 def _type_of(proxy: MetaProxy, *args: Any, **kwargs: Any) -> Any:

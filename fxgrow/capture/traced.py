@@ -44,6 +44,7 @@ class Traced:
         infinite: The parameters and buffers of the model that hold infinities or NaN.
         notes: What a user should know of the tracing.
         forms: The same model on further forms of inputs.
+        code: The model itself, or a copy, where code of the user's classes stays a call in the graphs.
     """
 
     root: nn.Module
@@ -64,6 +65,7 @@ class Traced:
     infinite: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     forms: tuple[Traced, ...] = ()
+    code: nn.Module | None = None
 
     def graph(self, mode: Mode) -> fx.Graph:
         """The graph that runs in a mode."""

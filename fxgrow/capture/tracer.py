@@ -11,8 +11,8 @@ import collections
 import copy
 import operator
 import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -24,33 +24,28 @@ from ..base.content import storage_of
 from ..base.scalars import plain
 from ..errors import TraceError
 from ..model.call_args import PLAIN, default_in_code, is_data, parameters_of, stars_of
-from ..model.copies import DEVICE, Inventory, named_tensors
-from ..model.generated_code import check_arguments, check_written, value_at
+from ..model.copies import named_tensors
+from ..model.generated_code import check_written, value_at
 from ..model.layer_kinds import is_hooked, is_layer
 from ..model.provenance import SOURCE_LINE, caller
 from ..model.walk import modules, submodule
-from ..recording.answers import PLACES, Answers, answering, told
+from ..recording.answers import PLACES, told
 from ..recording.model_run import explain
 from ..recording.runner import thawed
 from ..recording.tape import Tape
-from .attempt import Attempt
 from .elsewhere import leaves_something
-from .lost_in_graphs import Caught, check_caught, check_result, check_unchanged
+from .lost_in_graphs import Caught, check_caught, check_result
 from .patches import (
     FROZEN,
-    DrawnError,
     draws_privately,
     entered_context,
     has_extra_state,
     nothing_lost,
-    nothing_lost_in_all,
-    patched,
     unpatched,
-    watching,
 )
 from .positions import counts_dimensions
 from .probes import Probes
-from .proxy import ARGUMENTS, VALUE, MetaProxy, guard, guard_form, guards, is_symbolic, kinds_asked, or_default
+from .proxy import ARGUMENTS, VALUE, MetaProxy, guard, guards, is_symbolic, kinds_asked, or_default
 from .texts import Texts
 
 STALE = "a cache outside the model holds what an earlier attempt to trace put there"
@@ -69,6 +64,7 @@ class Tracer(fx.Tracer):
         tape: Runs every operation for its value.
         leaves: Paths of modules that stay calls.
         find_draws: Whether to find out which module draws from Python's random numbers, if any does.
+        lenient: Whether the graph may lose what the code does beside it: none runs in a student.
     """
 
     proxy_buffer_attributes = True  # else what is computed from a buffer is baked into the graph
@@ -81,9 +77,12 @@ class Tracer(fx.Tracer):
         leaves: frozenset[str],
         *,
         find_draws: bool,
+        lenient: bool = False,
     ) -> None:
         super().__init__()
         self.find_draws = find_draws
+        self.lenient = lenient
+        self.tells_numbers = lenient and tape.real  # those in tensors, to code that decides by them
         self.arguments, self.given = arguments, given
         self.tape = tape
         self.forced = leaves
@@ -116,12 +115,12 @@ class Tracer(fx.Tracer):
 
     def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
         """A node, unless the user's code has switched to a context that the graph would lose."""
-        if entered_context() != self._entered:
+        if not self.lenient and entered_context() != self._entered:
             raise TraceError(
                 "forward switches gradients or autocast, enters a mode of torch or seeds random numbers "
                 "(torch.no_grad(), torch.autocast(), torch.manual_seed()), which a graph loses"
             )
-        if self._drawn is not None and not torch.equal(torch.get_rng_state(), self._drawn):
+        if not self.lenient and self._drawn is not None and not torch.equal(torch.get_rng_state(), self._drawn):
             raise TraceError(FROZEN)
         if self.finished:
             raise TraceError(STALE)
@@ -296,7 +295,7 @@ class Tracer(fx.Tracer):
         return (
             module_qualified_name in self.forced
             or super().is_leaf_module(m, module_qualified_name)
-            or id(m) in self._hooked
+            or (id(m) in self._hooked and not self.lenient)
             or has_extra_state(m)
             or draws_privately(m)
         )
@@ -318,9 +317,10 @@ class Tracer(fx.Tracer):
         self.probes.settle()  # what was asked for outside, before the nodes that a failure takes back
         last, stack, counts, asked = self._last(), self.module_stack.copy(), dict(self.num_calls), len(self._answered)
         try:
-            with nothing_lost(m, real=self.tape.real, draws=self.find_draws):
+            with nullcontext() if self.lenient else nothing_lost(m, real=self.tape.real, draws=self.find_draws):
                 result = super().call_module(m, forward, args, kwargs)
-                check_caught(self.caught, path)
+                if not self.lenient:
+                    check_caught(self.caught, path)
                 return result
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises when it meets a proxy
             self.new_leaves[path] = explain(error)
@@ -340,60 +340,3 @@ class Tracer(fx.Tracer):
 
     def _last(self) -> fx.Node | None:
         return next(iter(reversed(self.graph.nodes)), None)
-
-
-def symbolic_trace(
-    root: nn.Module,
-    held: Inventory,
-    arguments: Mapping[str, Any],
-    given: Sequence[str],
-    tape: Tape,
-    leaves: frozenset[str],
-    *,
-    find_draws: bool,
-) -> Attempt:
-    """Trace a module tree of our own, which consists of this.
-
-    Raises:
-        DrawnError: Some module draws from Python's random numbers; trace again and find out which.
-        TraceError: The root's own code cannot be traced.
-    """
-    tracer = Tracer(arguments, given, tape, leaves, find_draws=find_draws)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if draws_privately(root):
-                raise TraceError("it holds a generator of random numbers of its own")
-            answers = Answers(root.__dict__.get(DEVICE), stand_in=tracer.device_of)
-            lost = nothing_lost_in_all(root, held.tensors, real=tape.real)
-            with answering(answers, held.paths), lost, patched(tracer, watching(tracer)):
-                graph = tracer.trace(root)
-                check_caught(tracer.caught, "")
-                check_unchanged(tracer.frozen)
-    except Restart:
-        return Attempt(tracer.graph, tracer.new_leaves)
-    except Exception as error:
-        if tracer.new_leaves:
-            return Attempt(tracer.graph, tracer.new_leaves)
-        if isinstance(error, DrawnError) and not find_draws:
-            raise
-        raise TraceError(explain(error)) from error
-    finally:
-        tracer.close()
-        tape.release()
-    (output,) = (node for node in graph.nodes if node.op == "output")
-    result = fx.node.map_arg(output.args[0], lambda node: node.meta[VALUE])
-    if tracer.form_matters:
-        guard_form(graph)
-    for node in reversed(graph.nodes):
-        node.type = None  # annotations of the user's module, which its source code alone could resolve
-        if not node.users and _is_plain(node):
-            graph.erase_node(node)
-    graph.lint()
-    check_arguments(root, graph)
-    return Attempt(graph, tracer.new_leaves, result, tracer.mode_matters, tracer.layers_change, tracer.may_freeze)
-
-
-def _is_plain(node: fx.Node) -> bool:
-    """Whether a node reads a size only; it is removable where it has no users."""
-    return node.target in (getattr, operator.getitem) and not isinstance(node.meta[VALUE], Tensor)

@@ -1,13 +1,14 @@
-"""Numbers that mix sizes of the inputs with widths in the code of a model that stays one call.
+"""Numbers that mix sizes of the inputs with widths in code that stays a call: of submodules, or of the whole model.
 
-A student that is a module runs the teacher's code, and nothing follows the numbers in it. So graphs of the same code
-are made, where it can be traced, and their numbers are followed. A student has no guards: where its code decides by
-such a number, that counts as if the number reached the result.
+A student runs that code, and nothing follows the numbers in it. So graphs of it are made, as far as it can be traced,
+and their numbers are followed. They may lose what the code does beside numbers, since no student runs them. Nor has a
+student guards there: where its code decides by such a number, that counts as if the number reached the result.
 """
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Collection
 from typing import Any
 
 from torch import fx
@@ -17,6 +18,7 @@ from ..capture.code_graphs import graphs_of_code
 from ..capture.traced import Traced
 from ..errors import TraceError
 from ..layouts.layout import Layout, Var, atoms, only_atom
+from ..model.provenance import module_path
 from .asked_sizes import is_shape
 from .attributes import of_weights
 from .findings import Findings
@@ -27,18 +29,25 @@ from .spellings import VIEWS
 
 
 def settle_code(traced: Traced, findings: Findings) -> None:
-    """Do for the code of a model that stays one call what `settle_numbers` does for graphs."""
+    """Do for code that stays a call what `settle_numbers` does for graphs."""
     shown = graphs_of_code(traced)
     if shown is None or not any(_computes(shown.graph(mode)) for mode in shown.modes):
         return
     try:
-        found = infer(shown)
+        found = infer(shown, checked=False)
     except TraceError:
         return
     _add_sizes_of_layers(shown, found)
-    for mixed in mixed_numbers(shown, found, guarded=False):
+    for mixed in mixed_numbers(shown, found, lambda node: traced.opaque or _within(node, traced.leaf_modules)):
         layouts = [layout for var in mixed.widths for layout in _same(var, found, findings)]
-        keep_sizes(findings, mixed, tuple(dict.fromkeys(layouts)))
+        if layouts:  # none for the size of a constant
+            keep_sizes(findings, mixed, tuple(dict.fromkeys(layouts)))
+
+
+def _within(node: fx.Node, leaves: Collection[str]) -> bool:
+    """Whether a node is inside of one of these modules."""
+    steps = module_path(node).split(".")
+    return any(".".join(steps[:number]) in leaves for number in range(1, len(steps) + 1))
 
 
 def _add_sizes_of_layers(shown: Traced, found: Findings) -> None:

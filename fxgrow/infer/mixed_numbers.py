@@ -97,19 +97,21 @@ def keep_sizes(findings: Findings, mixed: Mixed, layouts: tuple[Layout, ...]) ->
         findings.unifier.pin(layout, mixed.reason)
 
 
-def mixed_numbers(traced: Traced, findings: Findings, *, guarded: bool = True) -> Iterator[Mixed]:
+def mixed_numbers(
+    traced: Traced, findings: Findings, unguarded: Callable[[fx.Node], bool] = lambda node: False
+) -> Iterator[Mixed]:
     """The numbers in graphs that the check of a student cannot judge.
 
     Args:
         traced: With graphs.
         findings: Of these.
-        guarded: Whether a student refuses inputs for which the code would decide otherwise.
+        unguarded: Whether a student runs the code that decides by a guard, so that it would decide otherwise.
     """
     for mode in traced.modes:
         graph = traced.graph(mode)
         if not any(is_shape(node) or node.target in ("size", "numel", "nelement", getattr) for node in graph.nodes):
             continue
-        for node, number in _Numbers(graph, mode, findings, guarded=guarded).hidden():
+        for node, number in _Numbers(graph, mode, findings, unguarded).hidden():
             line = node.meta.get(SOURCE_LINE) or (node.args[2] if node.target is guard else None)
             site = f"{describe(node)} ({line})" if line else describe(node)
             widths = tuple(sorted(number.widths, key=lambda var: var.index))
@@ -128,9 +130,9 @@ def _sides(findings: Findings) -> set[InputDim]:
 class _Numbers:
     """The numbers of one graph."""
 
-    def __init__(self, graph: fx.Graph, mode: Mode, findings: Findings, *, guarded: bool) -> None:
+    def __init__(self, graph: fx.Graph, mode: Mode, findings: Findings, unguarded: Callable[[fx.Node], bool]) -> None:
         self._graph = graph
-        self._guarded = guarded
+        self._unguarded = unguarded
         self._mode = mode
         self._nodes: Mapping[tuple[Mode, str], Any] = findings.nodes
         self._unifier: Unifier = findings.unifier
@@ -158,15 +160,16 @@ class _Numbers:
                 self._take(node, self._shapes[node.args[0]], node.args[1])
             else:
                 self._known[node] = self._number(node)
-        if not self._guarded:
-            yield from self._decided()
+        yield from self._decided()
 
     def _decided(self) -> Iterator[tuple[fx.Node, _Number]]:
         """What code decides by that no guard holds: an answer, or a width that it may compare with any size."""
         decided = {
             node: _all_of([self._of(one) for one in node.all_input_nodes])
             for node in self._graph.nodes
-            if node.target is guard and any(one in self._known or one in self._shapes for one in node.all_input_nodes)
+            if node.target is guard
+            and self._unguarded(node)
+            and any(one in self._known or one in self._shapes for one in node.all_input_nodes)
         }
         of_inputs = [number for number in decided.values() if number.dims]
         for node, number in decided.items():

@@ -1,0 +1,98 @@
+"""One attempt to trace a module tree."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from ..errors import TraceError
+from ..model.copies import DEVICE, Inventory
+from ..model.generated_code import check_arguments
+from ..recording.answers import Answers, answering
+from ..recording.model_run import explain
+from ..recording.tape import Tape
+from .attempt import Attempt
+from .lost_in_graphs import check_caught, check_unchanged
+from .patches import (
+    DrawnError,
+    draws_privately,
+    nothing_lost_in_all,
+    patched,
+    watching,
+)
+from .proxy import VALUE, guard_form
+from .tracer import Restart, Tracer
+
+
+def symbolic_trace(
+    root: nn.Module,
+    held: Inventory,
+    arguments: Mapping[str, Any],
+    given: Sequence[str],
+    tape: Tape,
+    leaves: frozenset[str],
+    *,
+    find_draws: bool,
+    lenient: bool = False,
+) -> Attempt:
+    """Trace a module tree of our own, which consists of this.
+
+    Args:
+        root: The tree.
+        held: What it consists of.
+        arguments: The example inputs by the names of the arguments of `forward`.
+        given: Which of these the example gives.
+        tape: Runs every operation for its value.
+        leaves: Paths of modules that stay calls.
+        find_draws: Whether to find out which module draws from Python's random numbers, if any does.
+        lenient: Whether the graph may lose what the code does beside it: none runs in a student.
+
+    Raises:
+        DrawnError: Some module draws from Python's random numbers; trace again and find out which.
+        TraceError: The root's own code cannot be traced.
+    """
+    tracer = Tracer(arguments, given, tape, leaves, find_draws=find_draws, lenient=lenient)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if draws_privately(root) and not lenient:
+                raise TraceError("it holds a generator of random numbers of its own")
+            answers = Answers(root.__dict__.get(DEVICE), stand_in=tracer.device_of)
+            lost = nullcontext() if lenient else nothing_lost_in_all(root, held.tensors, real=tape.real)
+            with answering(answers, held.paths), lost, patched(tracer, watching(tracer)):
+                graph = tracer.trace(root)
+                if not lenient:
+                    check_caught(tracer.caught, "")
+                    check_unchanged(tracer.frozen)
+    except Restart:
+        return Attempt(tracer.graph, tracer.new_leaves)
+    except Exception as error:
+        if tracer.new_leaves:
+            return Attempt(tracer.graph, tracer.new_leaves)
+        if isinstance(error, DrawnError) and not find_draws:
+            raise
+        raise TraceError(explain(error)) from error
+    finally:
+        tracer.close()
+        tape.release()
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    result = fx.node.map_arg(output.args[0], lambda node: node.meta[VALUE])
+    if tracer.form_matters:
+        guard_form(graph)
+    for node in reversed(graph.nodes):
+        node.type = None  # annotations of the user's module, which its source code alone could resolve
+        if not node.users and _is_plain(node):
+            graph.erase_node(node)
+    graph.lint()
+    check_arguments(root, graph)
+    return Attempt(graph, tracer.new_leaves, result, tracer.mode_matters, tracer.layers_change, tracer.may_freeze)
+
+
+def _is_plain(node: fx.Node) -> bool:
+    """Whether a node reads a size only; it is removable where it has no users."""
+    return node.target in (getattr, operator.getitem) and not isinstance(node.meta[VALUE], Tensor)
