@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import rnn
 
 from ..base.content import digest
-from ..base.magnitude import far_from_zero
+from ..base.magnitude import far_from_zero, has_arithmetic
 from ..base.torch_private import native_pad_packed_sequence
 from ..errors import TraceError
 from .meta_cache import META
@@ -32,7 +32,8 @@ def is_infinite(real: Tensor) -> bool:
     """Whether some entry of a constant is infinite, NaN, or so far from zero that its square is infinite."""
     if not (real.is_floating_point() or real.is_complex()) or not real.numel():
         return False
-    return not bool((real.detach().abs() < far_from_zero([real.dtype])).all())
+    numbers = real.detach() if has_arithmetic(real) else real.detach().float()  # float8 is read as another dtype
+    return not bool((numbers.abs() < far_from_zero([numbers.dtype])).all())
 
 
 def fingerprint_of(real: Tensor) -> str:

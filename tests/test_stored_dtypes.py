@@ -1,0 +1,85 @@
+"""Weights that are stored in integers or in float8, which torch does not compute with, beside a scale."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fxgrow
+from fxgrow.base.magnitude import has_arithmetic
+from tests.check import relative_error
+
+STORED = (torch.int8, torch.uint8, torch.bool, torch.int64, torch.float8_e4m3fn, torch.float8_e5m2)
+METHODS = ("auto", "zero_out", "split", "even", "random_pad", "random_init", "noise")
+
+
+class Stored(nn.Module):
+    """Three linear layers, of which one is stored, or a stored gain or bias."""
+
+    def __init__(self, dtype: torch.dtype, what: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.what = what
+        self.a, self.b, self.c = (nn.Linear(i, o).double() for i, o in ((6, 8), (8, 12), (12, 3)))
+        shape = {"a": (8, 6), "b": (12, 8), "c": (3, 12)}.get(what, (8,))
+        self.register_buffer("stored", torch.randint(0, 2 if dtype == torch.bool else 100, shape).to(dtype))
+        self.register_buffer("scale", torch.rand(shape[0], 1, dtype=torch.float64))
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        if self.what == name:
+            return F.linear(x, self.stored.double() * self.scale)
+        layer = self.get_submodule(name)
+        return F.linear(x, layer.weight, self.stored.double() if self.what == "bias" and name == "a" else layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.linear("a", x)
+        h = h * self.stored.double() if self.what == "gain" else h
+        return self.linear("c", self.linear("b", h).relu())
+
+
+X = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("dtype", STORED, ids=str)
+@pytest.mark.parametrize("what", ["a", "b", "gain", "bias"])
+def test_new_rows_of_stored_weights_are_copies(dtype: torch.dtype, what: str) -> None:
+    model = Stored(dtype, what).eval()
+    for method in METHODS:
+        student = fxgrow.grow(model, 1.5, X, method=method)
+        assert student.c.weight.shape[1] == 18
+        new, old = student.get_buffer("stored").double(), model.stored.double()
+        assert new.shape[0] == (18 if what == "b" else 12)
+        assert all(any(torch.equal(row, other) for other in old) for row in new)
+        if fxgrow.plan_of(student).preserves_function:
+            assert relative_error(student(X), model(X)) < 1e-10
+
+
+@pytest.mark.parametrize("dtype", STORED, ids=str)
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_stored_weights_are_not_divided(dtype: torch.dtype, output: Any) -> None:
+    model = Stored(dtype, "c").eval()
+    student = fxgrow.grow(model, 1.5, X, output=output)
+    assert (student.a.weight.shape[0], student.b.weight.shape[0]) == (12, 12)
+    assert relative_error(student(X), model(X)) < 1e-10
+    held = "integers" if not dtype.is_floating_point else str(dtype).removeprefix("torch.")
+    with pytest.raises(fxgrow.PlanError, match=f"stored holds {held}, which cannot be split"):
+        fxgrow.grow(model, {"b": 18}, X, output=output)
+
+
+@pytest.mark.parametrize("dtype", STORED, ids=str)
+def test_new_outputs_of_stored_weights(dtype: torch.dtype) -> None:
+    model = Stored(dtype, "c").eval()
+    zero = fxgrow.grow(model, fxgrow.Outputs(5, "zero"), X)
+    assert relative_error(zero(X)[:, :3], model(X)) < 1e-10
+    assert not zero(X)[:, 3:].any()
+    assert relative_error(fxgrow.grow(model, fxgrow.Outputs(5), X)(X)[:, :3], model(X)) < 1e-10
+    with pytest.raises(fxgrow.PlanError, match=r"stored holds \w+, which has no mean"):
+        fxgrow.grow(model, fxgrow.Outputs(5, "mean"), X)
+
+
+def test_which_dtypes_have_arithmetic() -> None:
+    assert not any(has_arithmetic(torch.empty(0, dtype=dtype)) for dtype in STORED)
+    computed = (torch.float16, torch.bfloat16, torch.float32, torch.complex64)
+    assert all(has_arithmetic(torch.empty(0, dtype=dtype)) for dtype in computed)
