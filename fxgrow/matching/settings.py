@@ -78,9 +78,10 @@ def _kind(module: nn.Module) -> tuple[object, ...]:
     torch gives each module that it parametrizes a class of its own.
     """
     if not is_parametrized(module):
-        return (type(module),)
-    lists = [(name, *map(type, entries)) for name, entries in module.parametrizations.items()]
-    return (type_before_parametrizations(module), *sorted(lists, key=lambda one: one[0]))
+        return (type(module), {})
+    lists = module.get_submodule("parametrizations").named_children()
+    makers = {name: tuple(map(type, entries.children())) for name, entries in lists}
+    return (type_before_parametrizations(module), makers)
 
 
 def _is_layer(module: nn.Module) -> bool:
