@@ -83,3 +83,29 @@ def test_which_dtypes_have_arithmetic() -> None:
     assert not any(has_arithmetic(torch.empty(0, dtype=dtype)) for dtype in STORED)
     computed = (torch.float16, torch.bfloat16, torch.float32, torch.complex64)
     assert all(has_arithmetic(torch.empty(0, dtype=dtype)) for dtype in computed)
+
+
+@pytest.mark.parametrize("dtype", STORED, ids=str)
+def test_a_damaged_student_of_stored_weights_is_compared_with_float64(dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    model.register_buffer("stored", torch.ones(8).to(dtype))
+    student = fxgrow.grow(model, 1.5, X.float())
+    with torch.no_grad():
+        student.get_parameter("2.bias").add_(1.0)
+    report = fxgrow.verify(model, student, X.float())
+    assert not report.exact
+    assert all(0 < error < 1e-5 for error in report.rounding.values())
+
+
+def test_results_in_complex32_are_compared() -> None:
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.view_as_complex(self.b(self.a(x)).view(-1, 2, 2)).to(torch.complex32)
+
+    model = Halves().double()
+    student = fxgrow.grow(model, 1.5, X, method="even")
+    assert fxgrow.verify(model, student, X).errors["eval"] < 1e-3
