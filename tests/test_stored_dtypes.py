@@ -97,6 +97,7 @@ def test_a_damaged_student_of_stored_weights_is_compared_with_float64(dtype: tor
     assert all(0 < error < 1e-5 for error in report.rounding.values())
 
 
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
 def test_results_in_complex32_are_compared() -> None:
     class Halves(nn.Module):
         def __init__(self) -> None:
