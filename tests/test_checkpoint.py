@@ -105,7 +105,7 @@ def test_dtypes_come_back(tmp_path: Path, dtype: torch.dtype) -> None:
 def test_a_dtype_that_the_format_lacks_is_refused_by_its_name(tmp_path: Path) -> None:
     model = net()
     model.register_buffer("angles", torch.ones(3, dtype=torch.complex128))
-    with pytest.raises(fxgrow.GrowError, match="safetensors keeps no torch.complex128, and 'angles' holds it"):
+    with pytest.raises(fxgrow.GrowError, match=r"safetensors keeps no torch\.complex128, and 'angles' holds it"):
         fxgrow.save(model, tmp_path / "model.safetensors")
     assert not list(tmp_path.iterdir())
 

@@ -110,3 +110,64 @@ def test_results_in_complex32_are_compared() -> None:
     model = Halves().double()
     student = fxgrow.grow(model, 1.5, X, method="even")
     assert fxgrow.verify(model, student, X).errors["eval"] < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["parameter", "buffer", "attribute"])
+def test_complex_tensors_that_are_conjugate_views_grow(kind: str) -> None:
+    class Conjugate(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b = nn.Linear(6, 8).double(), nn.Linear(8, 3).double()
+            phases = torch.rand(8, dtype=torch.complex128).conj()
+            if kind == "buffer":
+                self.register_buffer("phases", phases)
+            else:
+                self.phases = nn.Parameter(phases) if kind == "parameter" else phases
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b((self.a(x) * self.phases).real)
+
+    model = Conjugate()
+    assert model.phases.is_conj()
+    for method in ("zero_out", "even") if kind != "attribute" else ():
+        student = fxgrow.grow(model, 2.0, X, method=method)
+        assert student.a.weight.shape[0] == 16
+        assert relative_error(student(X), model(X)) < 1e-10
+    if kind == "attribute":
+        with pytest.raises(fxgrow.PlanError, match="nothing of Conjugate would grow"):
+            fxgrow.grow(model, 2.0, X)
+
+
+class Graph(nn.Module):
+    """A layer over the neighbours of each node, whose sparse matrix is no parameter and no buffer."""
+
+    def __init__(self, layout: torch.layout, *, reads: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.reads = nn.Linear(6, 8).double(), nn.Linear(8, 3).double(), reads
+        neighbours = torch.rand(4, 4, dtype=torch.float64).masked_fill(torch.eye(4) == 0, 0.0)
+        self.neighbours = neighbours.to_sparse() if layout == torch.sparse_coo else neighbours.to_sparse_csr()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        return self.b((self.neighbours @ h if self.reads else h).relu())
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_sparse_matrix_that_is_an_attribute_may_be_read(output: Any) -> None:
+    for model in (Graph(torch.sparse_coo), Graph(torch.sparse_coo, reads=False), Graph(torch.sparse_csr, reads=False)):
+        student = fxgrow.grow(model, 1.5, X, output=output)
+        assert student.a.weight.shape[0] == 12
+        assert relative_error(student(X), model(X)) < 1e-10
+    with pytest.raises(fxgrow.TraceError, match=r"a constant of the layout torch.sparse_csr; keep it dense or as"):
+        fxgrow.grow(Graph(torch.sparse_csr), 1.5, X, output=output)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested")
+def test_nested_tensors_of_a_model_are_refused_by_name() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
+    model.register_buffer("rows", torch.nested.nested_tensor([torch.rand(2), torch.rand(3)]))
+    with pytest.raises(fxgrow.TraceError, match="'rows' is nested"):
+        fxgrow.grow(model, 1.5, X.float())

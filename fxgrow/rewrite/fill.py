@@ -81,7 +81,8 @@ class Filling:
             PlanError: Two methods meet in one product of widths.
         """
         if tensor.is_complex():
-            yield from map(of_parts, self.blocks(in_parts(planned), torch.view_as_real(tensor.detach()), held))
+            parts = torch.view_as_real(tensor.detach().resolve_conj())
+            yield from map(of_parts, self.blocks(in_parts(planned), parts, held))
             return
         whole = size(tensor)
         shape = torch.Size([self.plan.new_size(layout) for layout in planned.layouts])
