@@ -102,6 +102,14 @@ def test_dtypes_come_back(tmp_path: Path, dtype: torch.dtype) -> None:
 # -- optimizers ------------------------------------------------------------------------------------
 
 
+def test_a_dtype_that_the_format_lacks_is_refused_by_its_name(tmp_path: Path) -> None:
+    model = net()
+    model.register_buffer("angles", torch.ones(3, dtype=torch.complex128))
+    with pytest.raises(fxgrow.GrowError, match=r"safetensors keeps no torch\.complex128, and 'angles' holds it"):
+        fxgrow.save(model, tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_training_goes_on_to_the_bit(tmp_path: Path, name: str) -> None:
     """A growth in the middle, then on in the same process, or after saving and loading."""

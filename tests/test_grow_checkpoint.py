@@ -112,6 +112,21 @@ def test_a_checkpoint_in_another_floating_dtype_keeps_it(dtype: torch.dtype, tmp
     assert not grown_both_ways(randomise(net.make()).to(dtype), plan, x, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "dtype", ["float8_e4m3fn", "float8_e5m2fnuz", "float8_e4m3fnuz", "float8_e8m0fnu", "int8", "bool"]
+)
+def test_stored_dtypes_are_read_and_written(dtype: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    model.register_buffer("stored", torch.ones(8).to(getattr(torch, dtype)))
+    plan = fxgrow.plan(fxgrow.widths(model, torch.randn(2, 6)), 1.5)
+    save_file(model.state_dict(), tmp_path / "small.safetensors")
+    fxgrow.grow_checkpoint(plan, tmp_path / "small.safetensors", tmp_path / "large.safetensors")
+    larger = load_file(tmp_path / "large.safetensors")
+    assert larger["0.weight"].shape == (12, 6)
+    assert larger["stored"].dtype == model.stored.dtype
+    assert torch.equal(larger["stored"].view(torch.uint8), model.stored.view(torch.uint8))
+
+
 def test_large_tensors_are_made_by_blocks(tmp_path: Path) -> None:
     teacher = nn.Sequential(nn.Linear(300, 1100), nn.ReLU(), nn.Linear(1100, 1500), nn.ReLU(), nn.Linear(1500, 7))
     for method in ("split", "zero_out"):

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 import fxgrow
 import match_target
@@ -122,6 +123,20 @@ def test_a_small_model_takes_the_shape_of_a_large_one(name: str) -> None:
     before = copy.deepcopy(small.state_dict())
     assert_becomes(small, large)
     assert before.keys() == small.state_dict().keys()
+
+
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm])
+def test_parametrized_layers_match_by_their_class_and_their_parametrizations(norm: Any) -> None:
+    def build(width: int, norm: Any = norm) -> nn.Module:
+        return nn.Sequential(norm(nn.Linear(3, width)), nn.ReLU(), nn.Linear(width, 2))
+
+    small, large, x = build(4), build(7), torch.randn(5, 3)
+    small.eval(), large.eval()
+    large.load_state_dict(fxgrow.apply(fxgrow.match(small, large, x), small).state_dict())
+    torch.testing.assert_close(large(x), small(x))
+    for other in (build(7, lambda layer: layer), build(7, lambda layer: parametrizations.orthogonal(norm(layer)))):
+        with pytest.raises(PlanError, match="another function"):
+            fxgrow.match(small, other, x)
 
 
 def test_new_input_channels_come_last_and_have_no_effect() -> None:

@@ -17,25 +17,37 @@ def digest(tensor: Tensor) -> str:
         tensor: Of any dtype and shape, on any device but meta. Only its own entries count, not what else its storage
             holds.
     """
-    plain = tensor.detach().resolve_conj().resolve_neg().to("cpu").contiguous()
+    plain = dense(tensor).resolve_conj().resolve_neg().to("cpu").contiguous()
     entries = plain.reshape(-1).view(torch.uint8) if plain.numel() else plain
     number = entries.numel()
     content = (ctypes.c_char * number).from_address(entries.data_ptr()) if number else b""
     return hashlib.sha256(content).hexdigest()
 
 
+def dense(tensor: Tensor) -> Tensor:
+    """All entries of a tensor, also of one that is sparse."""
+    return tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
+
+
 def storage_of(tensor: Tensor) -> int:
-    """Which memory a tensor lies in: the same number for all its views."""
-    return int(tensor.untyped_storage()._cdata)
+    """Which memory a tensor lies in: the same number for all its views. One that is sparse lies in several: its own."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except NotImplementedError:
+        return -id(tensor)
 
 
 def form_of(tensor: Tensor) -> tuple[object, ...]:
     """How a tensor lies in its memory, and its dtype."""
+    if tensor.layout != torch.strided:
+        return tensor.shape, tensor.layout, tensor.dtype
     return tensor.shape, tensor.stride(), tensor.storage_offset(), tensor.dtype
 
 
 def region_of(tensor: Tensor) -> str:
     """Which part of its memory a tensor is, without the size of the memory where it is all of it."""
+    if tensor.layout != torch.strided:
+        return "all of it"
     whole = tensor.is_contiguous() and tensor.nbytes == tensor.untyped_storage().nbytes()
     return "all of it" if whole else f"from {tensor.storage_offset()} in steps of {tensor.stride()}"
 

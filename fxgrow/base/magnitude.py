@@ -15,8 +15,13 @@ def far_from_zero(dtypes: Iterable[torch.dtype]) -> float:
 
 
 def is_inexact(tensor: Tensor) -> bool:
-    """Whether a tensor holds numbers with fractions, real or complex, so that its entries can be divided and drawn."""
+    """Whether a tensor holds numbers with fractions, real or complex."""
     return tensor.is_floating_point() or tensor.is_complex()
+
+
+def has_arithmetic(tensor: Tensor) -> bool:
+    """Whether entries of a tensor can be divided and drawn: not integers, nor float8, which torch only stores."""
+    return is_inexact(tensor) and tensor.dtype.itemsize > 1
 
 
 @cache

@@ -11,8 +11,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from ..base.isolation import no_collection
-from ..base.magnitude import is_inexact
+from ..base.magnitude import has_arithmetic, is_inexact
 from ..base.progress import step
 from ..base.roles import Role, TensorKind
 from ..capture.traced import Traced
@@ -173,8 +175,13 @@ def _decide_roles(findings: Findings, traced: Traced) -> None:
                 findings.unifier.pin(layout, f"no operation uses {name}")
             elif len(roles) > 1:
                 findings.unifier.pin(layout, f"{name} is summed over in one place and carried in another")
-            elif roles == {CONTRACT} and not is_inexact(kinds[name]):
-                findings.unifier.pin(layout, f"{name} holds integers, which cannot be split")
+            elif roles == {CONTRACT} and not has_arithmetic(kinds[name]):
+                findings.unifier.pin(layout, f"{name} holds {_held(kinds[name])}, which cannot be split")
+
+
+def _held(tensor: Tensor) -> str:
+    """What a tensor holds that torch does not compute with, in words."""
+    return str(tensor.dtype).removeprefix("torch.") if is_inexact(tensor) else "integers"
 
 
 def _pin_where_zeros_are_no_choice(findings: Findings) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from ..model.layer_kinds import CONTAINERS
 from ..model.walk import named_modules
@@ -27,7 +28,7 @@ def other_classes(small: nn.Module, large: nn.Module, found: Correspondence) -> 
         place = found.path(path)
         its = None if place is None else theirs.get(place)
         inside = path.startswith(tuple(f"{outer}." for outer in seen))
-        if its is not None and type(mine) is not type(its) and not inside and not (_is_layer(mine) and _is_layer(its)):
+        if its is not None and _kind(mine) != _kind(its) and not inside and not (_is_layer(mine) and _is_layer(its)):
             seen.append(path)
             yield Difference(path or "the model", f"{type(mine).__name__} -> {type(its).__name__}: another class")
 
@@ -52,7 +53,7 @@ def differing_settings(
         other = path.startswith(tuple(f"{one.name}." for one in classes))
         if not path or its is None or other or not _is_layer(mine) or not _is_layer(its):
             continue
-        if type(mine) is not type(its):
+        if _kind(mine) != _kind(its):
             if not (isinstance(mine, MASKS) and isinstance(its, MASKS)):
                 yield Difference(path, f"{type(mine).__name__} -> {type(its).__name__}: another function")
             continue
@@ -69,6 +70,18 @@ def _are_sizes(module: nn.Module, value: Any) -> bool:
     """Whether numbers are sizes of a layer's own tensors."""
     sizes = {size for tensor in module.parameters() for size in tensor.shape}
     return sizes.issuperset(value if isinstance(value, tuple) else (value,))
+
+
+def _kind(module: nn.Module) -> tuple[object, ...]:
+    """What has to be equal of two modules: their class and the classes of parametrizations, by the tensors they make.
+
+    torch gives each module that it parametrizes a class of its own.
+    """
+    if not is_parametrized(module):
+        return (type(module), {})
+    lists = module.get_submodule("parametrizations").named_children()
+    makers = {name: tuple(map(type, entries.children())) for name, entries in lists}
+    return (type_before_parametrizations(module), makers)
 
 
 def _is_layer(module: nn.Module) -> bool:

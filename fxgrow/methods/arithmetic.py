@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
+from ..base.magnitude import has_arithmetic
 from ..base.rng import sixteen_bits
 from .columns import Columns, Where, put, take
 
@@ -36,9 +37,10 @@ def fill_new(tensor: Tensor, columns: Columns, entries: Tensor) -> Tensor:
 def random_entries(weight: Tensor, columns: Columns, generator: Generator, gain: float = HE) -> Tensor:
     """Draw the new entries of a dimension from a uniform distribution, mean 0 and variance gain / fan_in, in place.
 
-    The numbers are multiples of 2 ** -15 of the bound, which is finer than what any initialisation needs.
+    The numbers are multiples of 2 ** -15 of the bound, which is finer than what any initialisation needs. Integers and
+    float8 stay gathered.
     """
-    if not columns.count:
+    if not columns.count or not has_arithmetic(weight):
         return weight
     bound = math.sqrt(3 * gain / max(1, columns.fan_in or _fan_in(weight)))
     part = take(weight, columns.dim, columns.new_at)

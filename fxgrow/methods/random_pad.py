@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Generator, Tensor
 
+from ..base.magnitude import has_arithmetic
 from .arithmetic import normal
 from .columns import Columns
 from .registry import Method, register
@@ -22,6 +23,8 @@ class RandomPad(Method):
     source = "the random-pad baseline of a public Keras script"
 
     def contract(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
+        if not has_arithmetic(weight):  # integers and float8 stay gathered
+            return weight
         part = weight.index_select(columns.dim, columns.new)
         return weight.index_copy_(columns.dim, columns.new, normal(part.shape, part, generator) * STD)
 
@@ -29,4 +32,4 @@ class RandomPad(Method):
         return self.contract(weight, columns, generator)
 
     def bias(self, bias: Tensor, columns: Columns, generator: Generator) -> Tensor:
-        return bias.index_fill_(columns.dim, columns.new, BIAS)
+        return bias.index_fill_(columns.dim, columns.new, BIAS) if has_arithmetic(bias) else bias

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+from ..base.magnitude import has_arithmetic
 from .arithmetic import fill_new, normal
 from .columns import Columns
 from .registry import NewRows, register
@@ -24,6 +25,8 @@ class RandomRows(NewRows):
     source = "a normal distribution with the moments of the old rows"
 
     def produce(self, weight: Tensor, columns: Columns, generator: Generator) -> Tensor:
+        if not has_arithmetic(weight):  # integers and float8 stay gathered: copies of old rows
+            return weight
         shape = list(weight.shape)
         shape[columns.dim] = len(columns.new)
         drawn = normal(torch.Size(shape), weight.new_empty(0, dtype=torch.float64), generator)

@@ -102,6 +102,8 @@ def check_supported(model: nn.Module) -> Inventory:
             kind = "is not initialised yet: run the model once"
         elif tensor.is_quantized:
             kind = f"is quantized ({tensor.dtype})"
+        elif tensor.is_nested:
+            kind = "is nested: its rows have lengths of their own"
         elif tensor.layout != torch.strided:
             kind = f"is sparse ({tensor.layout})"
         elif isinstance(tensor, nn.Parameter) and not is_inexact(tensor):

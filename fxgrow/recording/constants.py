@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import rnn
 
-from ..base.content import digest
-from ..base.magnitude import far_from_zero
+from ..base.content import dense, digest
+from ..base.magnitude import far_from_zero, has_arithmetic
 from ..base.torch_private import native_pad_packed_sequence
 from ..errors import TraceError
 from .meta_cache import META
@@ -20,19 +20,21 @@ from .operators import NO_MEMORY
 CPU = torch.device("cpu")
 FULL = torch.ops.aten.full.default
 PADDED = rnn.pad_packed_sequence.__code__
+TAKEN = (torch.strided, torch.sparse_coo, torch.jagged)  # the layouts of constants that calls may read
 CALLED = fx.Interpreter.call_function.__name__
 
 
 def is_uniform(real: Tensor) -> bool:
     """Whether all entries of a constant are alike, so that any mapping of its dimensions leaves it as it is."""
-    return real.numel() > 0 and bool((real == real.flatten()[0]).all())
+    return real.layout == torch.strided and real.numel() > 0 and bool((real == real.flatten()[0]).all())
 
 
 def is_infinite(real: Tensor) -> bool:
     """Whether some entry of a constant is infinite, NaN, or so far from zero that its square is infinite."""
     if not (real.is_floating_point() or real.is_complex()) or not real.numel():
         return False
-    return not bool((real.detach().abs() < far_from_zero([real.dtype])).all())
+    numbers = dense(real) if has_arithmetic(real) else dense(real).float()  # float8 is read as another dtype
+    return not bool((numbers.abs() < far_from_zero([numbers.dtype])).all())
 
 
 def fingerprint_of(real: Tensor) -> str:
@@ -50,7 +52,15 @@ def plain_value(value: Any) -> Any:
 
 
 def like_on_meta(real: Tensor) -> Tensor:
-    """A tensor on the meta device with the same strides, also those of what was expanded: views depend on them."""
+    """A tensor on the meta device with the same strides, also those of what was expanded: views depend on them.
+
+    Raises:
+        TraceError: It is of a layout without them, such as torch.sparse_csr.
+    """
+    if real.layout not in TAKEN:
+        raise TraceError(
+            f"the code computes with a constant of the layout {real.layout}; keep it dense or as torch.sparse_coo"
+        )
     if real.layout != torch.strided or real.is_quantized:
         return real.detach().to(META)
     return torch.empty_strided(real.shape, real.stride(), dtype=real.dtype, device=META)

@@ -156,7 +156,7 @@ def _rounding(teacher: nn.Module, inputs: ModelInputs, modes: Sequence[Mode]) ->
 def _precise(tensor: Tensor) -> Tensor:
     if not is_inexact(tensor):
         return tensor.detach().clone()
-    data = tensor.detach().to(torch.promote_types(tensor.dtype, torch.float64))
+    data = tensor.detach().to(torch.complex128 if tensor.is_complex() else torch.float64)
     return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..base.exact_sum import Reduce, alone, exact_mean
+from ..base.magnitude import has_arithmetic
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +74,5 @@ def extended(
 def _entry(tensor: Tensor, dim: int, one: Extension, size: int, reduce: Reduce) -> Tensor:
     if one.kind == "zero":
         return tensor.new_zeros([*tensor.shape[:dim], 1, *tensor.shape[dim + 1 :]])
-    return exact_mean(tensor, dim, size, reduce, absolute=one.kind == "size").to(tensor.dtype)
+    numbers = tensor if has_arithmetic(tensor) else tensor.double()
+    return exact_mean(numbers, dim, size, reduce, absolute=one.kind == "size").to(tensor.dtype)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .. import methods
 from ..base.exact_sum import Reduce, alone, exact_mean_and_std
+from ..base.magnitude import has_arithmetic
 from ..base.progress import advance
 from ..base.rng import block_generator
 from ..base.roles import SHIFTS
@@ -80,7 +81,8 @@ class Filling:
             PlanError: Two methods meet in one product of widths.
         """
         if tensor.is_complex():
-            yield from map(of_parts, self.blocks(in_parts(planned), torch.view_as_real(tensor.detach()), held))
+            parts = torch.view_as_real(tensor.detach().resolve_conj())
+            yield from map(of_parts, self.blocks(in_parts(planned), parts, held))
             return
         whole = size(tensor)
         shape = torch.Size([self.plan.new_size(layout) for layout in planned.layouts])
@@ -91,6 +93,7 @@ class Filling:
         filled = [(dim, name) for dim, name in used if _fills(planned, name)]
         if held is None:
             moments = self.moments(planned, tensor)
+            _check_means(planned, tensor, [name for _, name in filled])
             tensor, _ = extended(tensor, self.extensions(planned))
         else:
             moments = held.moments
@@ -107,7 +110,8 @@ class Filling:
         maps = {dim: self._map(planned, dim, tensor.device) for dim, _ in used}
         if held is not None:
             maps[held.dim] = self._map(planned, held.dim, tensor.device).of(held)
-        sources = [_Source(dim, known, _written_later(planned, dim, steps)) for dim, known in maps.items()]
+        drawn = has_arithmetic(tensor)
+        sources = [_Source(dim, known, drawn and _written_later(planned, dim, steps)) for dim, known in maps.items()]
 
         def fill(block: int, start: int, stop: int, target: Tensor) -> None:
             part = _gather(tensor, target, sources, along, start, stop)
@@ -174,6 +178,8 @@ class Filling:
         """The mean and the standard deviation of a teacher's tensor, if a method needs them; arguments as for sums."""
         names = [name for dim in range(len(planned.layouts)) for name in self._methods(planned, dim)]
         if not any(_fills(planned, name) and methods.method(name).moments for name in names):
+            return None
+        if not has_arithmetic(tensor):  # such methods leave it gathered
             return None
         return exact_mean_and_std(tensor, math.prod(map(self.plan.old_size, planned.layouts)), reduce)
 
@@ -306,6 +312,13 @@ def _methods(plan: Plan, layout: Layout) -> tuple[str, ...]:
 def _fills(planned: TensorPlan, name: str) -> bool:
     """Whether a method fills a tensor: norms and tables stay gathered, but for what the method says."""
     return planned.kind == "bias" or "contract" in planned.roles or methods.method(name).carries
+
+
+def _check_means(planned: TensorPlan, tensor: Tensor, names: Sequence[str]) -> None:
+    """Raise where new rows are to be the mean of what has none."""
+    if not has_arithmetic(tensor) and any(methods.method(name).begins_as_mean("produce") for name in names):
+        held = str(tensor.dtype).removeprefix("torch.")
+        raise PlanError(f"{planned.name} holds {held}, which has no mean: ask for new='zero' or new='random'")
 
 
 def _part(planned: TensorPlan, dim: int) -> methods.Part:

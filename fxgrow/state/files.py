@@ -32,6 +32,10 @@ def write(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
+    except KeyError as error:  # safetensors looks the dtype up
+        name = next((name for name, tensor in apart.items() if tensor.dtype in error.args), None)
+        why = in_words(error) if name is None else f"safetensors keeps no {apart[name].dtype}, and {name!r} holds it"
+        raise GrowError(f"cannot write {path}: {why}") from error
     except Exception as error:
         raise GrowError(f"cannot write {path}: {in_words(error)}") from error
     finally:
