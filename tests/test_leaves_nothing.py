@@ -11,6 +11,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 import fxgrow
 from fxgrow.recording.tape import Tape
-from tests.check import randomise
+from tests.check import assert_exact, randomise
 from tests.nets import NETS
 
 X = torch.randn(2, 3, 6, 8)
@@ -339,3 +340,19 @@ def test_no_thread_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(threading.enumerate())
     fxgrow.grow(NETS["conv2d"].make(), 2.0, NETS["conv2d"].inputs())
     assert set(threading.enumerate()) == before
+
+
+def test_calls_in_several_threads_take_turns() -> None:
+    """Each is given its own student, and functions of torch are torch's afterwards."""
+    nets, x = [randomise(NETS["conv2d"].make()) for _ in range(8)], NETS["conv2d"].inputs()
+    fxgrow.grow(nets[0], 2.0, x)  # torch imports what it needs
+    before, often = process_state(), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            students = list(threads.map(lambda net: fxgrow.grow(net, 2.0, x), nets))
+    finally:
+        sys.setswitchinterval(often)
+    assert process_state() == before
+    for net, student in zip(nets, students, strict=True):
+        assert_exact(net, student, x, 1e-10)

@@ -80,6 +80,17 @@ def test_a_model_is_listed_layer_by_layer() -> None:
     assert found.parameters == (sum(p.numel() for p in model.parameters()),) * 2
 
 
+def test_the_work_for_a_layer_does_not_grow_with_the_number_of_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("fxgrow.report.figures.module_of", lambda name: asked.append(name) or name.rpartition(".")[0])
+    counts = []
+    for number in (5, 50):
+        asked.clear()
+        fxgrow.summary(nn.Sequential(*[nn.Linear(4, 4) for _ in range(number)]), torch.randn(2, 4))
+        counts.append(len(asked) / number)
+    assert 0 < counts[1] <= counts[0]
+
+
 def test_totals_are_those_of_verify() -> None:
     model = teacher()
     student = fxgrow.grow(model, SPEC, IMAGES)

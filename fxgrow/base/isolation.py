@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -13,22 +14,26 @@ import torch
 
 from .generators import rng_preserved
 
+_turn = threading.RLock()  # held by the thread whose call is at work; a call inside another one has it already
+
 
 @contextmanager
 def isolated() -> Iterator[None]:
     """Run outside inference mode, and restore afterwards whatever the user's code sets for the whole process.
 
-    These are the settings of torch, all random number generators and the filters of warnings.
+    These are the settings of torch, all random number generators and the filters of warnings. Calls in several threads
+    take turns: while a model runs, functions of torch are replaced for the whole process.
     """
-    before = _settings()
-    with torch.inference_mode(False), warnings.catch_warnings(), rng_preserved():
-        try:
-            yield
-        finally:
-            after = _settings()
-            for name, value in before.items():
-                if after[name] != value:
-                    _SETTERS[name](value)
+    with _turn:
+        before = _settings()
+        with torch.inference_mode(False), warnings.catch_warnings(), rng_preserved():
+            try:
+                yield
+            finally:
+                after = _settings()
+                for name, value in before.items():
+                    if after[name] != value:
+                        _SETTERS[name](value)
 
 
 @contextmanager

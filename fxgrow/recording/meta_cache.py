@@ -1,4 +1,4 @@
-"""Cache of meta-kernel results, which depend on shapes, strides and dtypes alone.
+"""Cache of meta-kernel results, which depend on shapes, strides and dtypes alone, torch's default one among them.
 
 A network repeats itself, and each of its runs repeats the one before. PyTorch's own meta kernels are Python for
 some operators (a batch norm takes a millisecond); a second call with the same arguments takes a few microseconds.
@@ -44,7 +44,7 @@ def on_meta(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: Seque
         out = _run(op, args, kwargs, contracts)
         if len(_made) >= MOST:
             _made.clear()
-        made = _made[key] = _remembered(out) if makes == NEW else key[2] == _like(args[0])
+        made = _made[key] = _remembered(out) if makes == NEW else key[3] == _like(args[0])
         if makes == IN_PLACE:
             return args[0] if made else out
     elif makes == IN_PLACE:
@@ -57,7 +57,7 @@ def on_meta(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: Seque
 
 def _key(op: Any, given: Sequence[Given], others: str) -> tuple[Any, ...] | None:
     """What the result of a call depends on; None where not all of that is seen here."""
-    key: list[Any] = [op, others]
+    key: list[Any] = [op, others, torch.get_default_dtype()]  # of a quotient of integers, for instance
     for value in given:
         if value is None or isinstance(value, int):
             key.append(value)

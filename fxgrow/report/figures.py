@@ -6,8 +6,10 @@ In: a trace, and the plan from which the figures before or after growth follow. 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -25,7 +27,7 @@ from ..rewrite.tensors import replacements
 from ..spec.patterns import module_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Figures:
     """The figures of a model, by module path.
 
@@ -54,8 +56,15 @@ class Figures:
 
     def parameters_of(self, path: str) -> int | None:
         """The number of parameters of a module without its submodules; None if there is no such module."""
-        own = [name for name in self.parameters if module_of(name) == path]
-        return sum(math.prod(self.shapes[name]) for name in own) if path in self.kinds else None
+        return self._counts[path] if path in self.kinds else None
+
+    @cached_property
+    def _counts(self) -> Counter[str]:
+        """The numbers of parameters of all modules without their submodules."""
+        counts: Counter[str] = Counter()
+        for name in self.parameters:
+            counts[module_of(name)] += math.prod(self.shapes[name])
+        return counts
 
     def flops_of(self, path: str) -> int | None:
         """The FLOPs of a module's own code; None if they are not known or there is no such module."""
