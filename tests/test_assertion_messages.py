@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, _assert, nn
 
 import fxgrow
-from fxgrow.capture import ladder
+from fxgrow.capture import draft
 from fxgrow.capture.messages import is_message
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="no positions in the byte code")
@@ -158,7 +158,7 @@ def test_a_graph_is_compared_on_other_sizes_where_a_text_may_be_kept(
     kind: type[nn.Module], compared: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr(ladder, "check_elsewhere", lambda *given: calls.append(given))
+    monkeypatch.setattr(draft, "check_elsewhere", lambda *given: calls.append(given))
     model, x = kind().double().eval(), torch.randn(2, 3, 8, 8).double()
     student = fxgrow.grow(model, 2.0, x)
     assert len(calls) == compared

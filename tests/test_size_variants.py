@@ -95,5 +95,5 @@ def test_every_dimension_that_any_of_several_inputs_has_changes_alone() -> None:
     assert kinds["dimension 2"] == {("input 1", 2)}
 
 
-def test_a_dimension_less_and_one_more() -> None:
-    assert _shapes(ranks(_meta(4, 12))) == [(12,), (1, 4, 12)]
+def test_a_dimension_less_and_one_more_in_front_or_behind_the_first() -> None:
+    assert _shapes(ranks(_meta(4, 12))) == [(12,), (1, 4, 12), (4, 5, 12)]
