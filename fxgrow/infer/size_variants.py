@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..base.torch_private import pytree
+from ..errors import TraceError
 from ..layouts.layout import InputDim
 from ..model.fixed_sizes import NUMBER_OF_DIMENSIONS
 from ..recording.run import named_inputs
@@ -40,7 +42,13 @@ def ranks(arguments: Mapping[str, Any]) -> Iterator[Variant]:
     """A dimension less, and one more, in front."""
     changed = frozenset((name, NUMBER_OF_DIMENSIONS) for name in named_inputs(arguments))
     for change in (lambda x: x[0] if x.ndim > 1 and len(x) else x, lambda x: x[None]):
-        yield Variant("rank", _changed(arguments, change), changed)
+        strided = functools.partial(_if_strided, change)
+        yield Variant("rank", _changed(arguments, strided), changed)
+
+
+def _if_strided(change: Change, x: Tensor) -> Tensor:
+    """What a change makes of a tensor; one that is sparse or nested stays."""
+    return change(x) if x.layout == torch.strided and not x.is_nested else x
 
 
 def all_at_once(
@@ -162,8 +170,20 @@ def _resized(
 
 
 def _longer(x: Tensor, dim: int, new: int) -> Tensor:
-    """The entries of a dimension again and again, or the first of them."""
-    return torch.cat([x] * -(-new // x.shape[dim]), dim).narrow(dim, 0, new)
+    """The entries of a dimension again and again, or the first of them.
+
+    Raises:
+        TraceError: torch cannot make such a tensor, as many sparse ones.
+    """
+    try:
+        return torch.cat([x] * -(-new // x.shape[dim]), dim).narrow(dim, 0, new)
+    except (RuntimeError, TypeError) as error:
+        if x.layout == torch.strided and not x.is_nested:
+            raise
+        held = f"a tensor of the layout {x.layout}" if not x.is_nested else "a nested tensor"
+        raise TraceError(
+            f"example_inputs hold {held}, of which fxgrow tries no other sizes; give plain ones"
+        ) from error
 
 
 def _enlarged(arguments: Mapping[str, Any], times: tuple[int, int]) -> Variant:
