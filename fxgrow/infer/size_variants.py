@@ -42,13 +42,7 @@ def ranks(arguments: Mapping[str, Any]) -> Iterator[Variant]:
     """A dimension less, and one more, in front."""
     changed = frozenset((name, NUMBER_OF_DIMENSIONS) for name in named_inputs(arguments))
     for change in (lambda x: x[0] if x.ndim > 1 and len(x) else x, lambda x: x[None]):
-        strided = functools.partial(_if_strided, change)
-        yield Variant("rank", _changed(arguments, strided), changed)
-
-
-def _if_strided(change: Change, x: Tensor) -> Tensor:
-    """What a change makes of a tensor; one that is sparse or nested stays."""
-    return change(x) if x.layout == torch.strided and not x.is_nested else x
+        yield Variant("rank", _changed(arguments, change), changed)
 
 
 def all_at_once(
@@ -197,5 +191,15 @@ def _enlarged(arguments: Mapping[str, Any], times: tuple[int, int]) -> Variant:
 
 
 def _changed(arguments: Mapping[str, Any], change: Change) -> Mapping[str, Any]:
-    changed: Mapping[str, Any] = pytree.tree_map_only(Tensor, change, dict(arguments))
+    changed: Mapping[str, Any] = pytree.tree_map_only(Tensor, functools.partial(_if_can_be, change), dict(arguments))
     return changed
+
+
+def _if_can_be(change: Change, x: Tensor) -> Tensor:
+    """What a change makes of a tensor; one that is sparse, which torch cannot change so, stays."""
+    try:
+        return change(x)
+    except (RuntimeError, TypeError):
+        if x.layout == torch.strided:
+            raise
+        return x
