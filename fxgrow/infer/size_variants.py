@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..base.torch_private import pytree
+from ..errors import TraceError
 from ..layouts.layout import InputDim
 from ..model.fixed_sizes import NUMBER_OF_DIMENSIONS
 from ..recording.run import named_inputs
@@ -167,8 +169,20 @@ def _resized(
 
 
 def _longer(x: Tensor, dim: int, new: int) -> Tensor:
-    """The entries of a dimension again and again, or the first of them."""
-    return torch.cat([x] * -(-new // x.shape[dim]), dim).narrow(dim, 0, new)
+    """The entries of a dimension again and again, or the first of them.
+
+    Raises:
+        TraceError: torch cannot make such a tensor, as many sparse ones.
+    """
+    try:
+        return torch.cat([x] * -(-new // x.shape[dim]), dim).narrow(dim, 0, new)
+    except (RuntimeError, TypeError) as error:
+        if x.layout == torch.strided and not x.is_nested:
+            raise
+        held = f"a tensor of the layout {x.layout}" if not x.is_nested else "a nested tensor"
+        raise TraceError(
+            f"example_inputs hold {held}, of which fxgrow tries no other sizes; give plain ones"
+        ) from error
 
 
 def _enlarged(arguments: Mapping[str, Any], times: tuple[int, int]) -> Variant:
@@ -182,5 +196,15 @@ def _enlarged(arguments: Mapping[str, Any], times: tuple[int, int]) -> Variant:
 
 
 def _changed(arguments: Mapping[str, Any], change: Change) -> Mapping[str, Any]:
-    changed: Mapping[str, Any] = pytree.tree_map_only(Tensor, change, dict(arguments))
+    changed: Mapping[str, Any] = pytree.tree_map_only(Tensor, functools.partial(_if_can_be, change), dict(arguments))
     return changed
+
+
+def _if_can_be(change: Change, x: Tensor) -> Tensor:
+    """What a change makes of a tensor; one that is sparse, which torch cannot change so, stays."""
+    try:
+        return change(x)
+    except (RuntimeError, TypeError):
+        if x.layout == torch.strided:
+            raise
+        return x

@@ -165,9 +165,11 @@ def as_real_inputs(example: ExampleInputs) -> ModelInputs | None:
 def as_inputs(example: ExampleInputs) -> ModelInputs:
     """The inputs with all tensors on the meta device."""
     given = arguments_of(example)
+    if any(isinstance(leaf, Tensor) and leaf.is_nested for leaf in pytree.tree_leaves(given)):
+        raise TraceError("example_inputs hold a nested tensor, which fxgrow does not follow; give a padded one")
     try:
         args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().to("meta"), given)
-    except (RuntimeError, NotImplementedError, TypeError) as error:
+    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
         raise TraceError(f"example_inputs hold a tensor that fxgrow does not follow: {in_words(error)}") from error
     guessed = isinstance(example, ModelInputs) and example.guessed
     return ModelInputs(args, kwargs, guessed)

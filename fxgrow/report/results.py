@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..base.content import dense
 from ..base.structures import children_of
 from ..base.wording import a_type
 from ..errors import GrowError
@@ -26,6 +27,7 @@ def relative_error(student: Tensor, teacher: Tensor) -> float:
     """
     if student.shape != teacher.shape:
         raise GrowError(f"the student gives {tuple(student.shape)} where the teacher gives {tuple(teacher.shape)}")
+    student, teacher = dense(student), dense(teacher)
     if not teacher.numel() or (teacher.dtype != torch.complex32 and torch.equal(student, teacher)):
         return 0.0  # torch compares no complex32
     wide = torch.complex128 if student.is_complex() or teacher.is_complex() else torch.float64

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from ..base.generators import same_randomness
 from ..base.isolation import users_device
 from ..base.progress import advance
-from ..base.torch_private import TorchDispatchMode
+from ..base.torch_private import TorchDispatchMode, pytree
 from ..model.example_inputs import ModelInputs
 from ..model.tree import Mode, as_tree, set_mode, set_training
 from ..model.walk import modules, named_modules, own_buffers
@@ -26,7 +26,7 @@ from ..recording.tape import Tape
 
 def run_module(model: nn.Module, inputs: ModelInputs, mode: Mode) -> Any:
     """The result of a model in a mode; the model and the inputs stay as they are."""
-    args, kwargs = copy.deepcopy((inputs.args, dict(inputs.kwargs)))
+    args, kwargs = _copied((inputs.args, dict(inputs.kwargs)))
     with _comparable(model, mode):
         return model(*args, **kwargs)
 
@@ -44,8 +44,19 @@ def run_graph(root: nn.Module, graph: fx.Graph, arguments: Mapping[str, Any], mo
 
     with _comparable(root, mode):
         tree = as_tree(root)
-        Recorder(tree, graph, Tape({}), frees=True).run_on(copy.deepcopy(arguments), list(named_modules(tree)))
+        Recorder(tree, graph, Tape({}), frees=True).run_on(_copied(arguments), list(named_modules(tree)))
     return values
+
+
+def _copied(arguments: Any) -> Any:
+    """Arguments in memory of their own: also results of other calls, sparse tensors and those of subclasses."""
+    tensors = {id(t): t for t in pytree.tree_leaves(arguments) if isinstance(t, Tensor)}
+    others = {key: t for key, t in tensors.items() if not t.is_leaf or t.layout != torch.strided or _is_derived(t)}
+    return copy.deepcopy(arguments, {key: t.detach().clone() for key, t in others.items()})
+
+
+def _is_derived(tensor: Tensor) -> bool:
+    return type(tensor) not in (Tensor, nn.Parameter)
 
 
 @contextmanager
