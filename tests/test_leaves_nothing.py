@@ -25,6 +25,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 import fxgrow
+from fxgrow.base.replacing import replaced
 from fxgrow.recording.tape import Tape
 from tests.check import assert_exact, randomise
 from tests.nets import NETS
@@ -356,3 +357,23 @@ def test_calls_in_several_threads_take_turns() -> None:
     assert process_state() == before
     for net, student in zip(nets, students, strict=True):
         assert_exact(net, student, x, 1e-10)
+
+
+class _Interrupted:
+    """Ctrl-C comes while its attributes are put back."""
+
+    def __init__(self) -> None:
+        self.a, self.b, self.left = "own a", "own b", 2
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "b" and value == "own b" and vars(self).get("left"):
+            vars(self)["left"] -= 1
+            raise KeyboardInterrupt
+        vars(self)[name] = value
+
+
+def test_ctrl_c_while_functions_are_put_back_leaves_none_of_them_replaced() -> None:
+    owner = _Interrupted()
+    with pytest.raises(KeyboardInterrupt), replaced([(owner, "b", 1), (owner, "a", 2), (owner, "new", 3)]):
+        assert (owner.b, owner.a) == (1, 2)
+    assert vars(owner) == {"a": "own a", "b": "own b", "left": 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
+from fxgrow.base.decode import decode
 from fxgrow.plans import serial
 from fxgrow.plans.validation import MOST_PLANS, is_module_path
 from tests.check import randomise, relative_error, run
@@ -40,6 +42,27 @@ def test_a_plan_of_each_version_is_read_and_applied(path: Path) -> None:
     for mode in ("eval", "train"):
         inputs = (nn.functional.pad(x, (0, 0, 0, 0, 0, 1)),)
         assert relative_error(run(student, inputs, mode), run(twin, inputs, mode)) == 0
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_rests_while_a_plan_is_read(enabled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, during, was = golden_plan().to_json(), list[bool](), gc.isenabled()
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        during.append(gc.isenabled())
+        return decode(*args, **kwargs)
+
+    monkeypatch.setattr("fxgrow.plans.growth_plan.decode", noted)
+    (gc.enable if enabled else gc.disable)()
+    try:
+        fxgrow.Plan.from_json(text)
+        assert gc.isenabled() == enabled
+        with pytest.raises(fxgrow.PlanError):
+            fxgrow.Plan.from_json("{")
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if was else gc.disable)()
+    assert set(during) == {False}
 
 
 def test_a_plan_of_this_version_is_written_as_it_was_read() -> None:

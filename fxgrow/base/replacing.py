@@ -10,7 +10,7 @@ from typing import Any
 from .torch_private import settle
 
 Target = tuple[Any, str, Any]  # owner, name, what is there for the time
-_ABSENT = object()  # what the owner has only from its base classes, or not at all
+_ABSENT: Any = object()  # what the owner has only from its base classes, or not at all
 
 
 @contextmanager
@@ -28,14 +28,27 @@ def replaced(targets: Iterable[Target]) -> Iterator[None]:
             setattr(owner, name, new)
         yield
     finally:
-        for owner, name, old in before:
-            if old is not _ABSENT:
-                setattr(owner, name, old)
-            elif name in vars(owner):
-                delattr(owner, name)
+        _restore(before)
         if len(sys.modules) > len(known):
             imported = [sys.modules[name] for name in sys.modules.keys() - known]
             _put_right(imported, {id(new): getattr(owner, name, new) for owner, name, new in targets})
+
+
+def _restore(before: Iterable[Target]) -> None:
+    """Put back what was there, all of it: Ctrl-C in the middle is raised at the end."""
+    interrupt: KeyboardInterrupt | None = None
+    while True:
+        try:
+            for owner, name, old in before:
+                if old is not _ABSENT:
+                    setattr(owner, name, old)
+                elif name in vars(owner):
+                    delattr(owner, name)
+            break
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
 def _put_right(modules: Iterable[Any], right: Mapping[int, Any]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .. import methods
 from ..base.decode import DecodeError, decode, encode
+from ..base.isolation import no_collection
 from ..base.tables import COLUMNS
 from ..base.wording import a_type
 from ..errors import PlanError
@@ -325,8 +326,9 @@ class Plan:
             PlanError: It is not a plan, or one of a version that cannot be read; the message names the field.
         """
         try:
-            data, leniency = serial.read(text)
-            plan = decode(cls, data, leniency=leniency)
+            with no_collection():  # nearly all that is read is kept
+                data, leniency = serial.read(text)
+                plan = decode(cls, data, leniency=leniency)
             plan.check()
         except DecodeError as error:
             raise PlanError(f"this is no plan: {error}") from None
