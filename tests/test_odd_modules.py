@@ -492,3 +492,22 @@ def test_an_attribute_is_a_number_like_others_for_pythons_modules(output: Any) -
     teacher, x = StatesItsSize().double(), torch.randn(4, 6, dtype=torch.float64)
     student = fxgrow.grow(teacher, {"a": 16}, x, output=output)
     torch.testing.assert_close(student(x), teacher(x))
+
+
+class PartOfATable(nn.Module):
+    """A number that is the sum of a part of a table, whose rows lie apart in memory."""
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self.a, self.b, self.table = nn.Linear(5, 8), nn.Linear(8, 3), table
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x).relu()) * self.table[:8, :8].to(x.dtype).sum()
+
+
+@pytest.mark.parametrize("table", [torch.randn(64, 64), torch.randn(64, 64).T, torch.randn(1, 64).expand(64, 64)])
+def test_a_sum_of_a_part_of_a_constant_is_that_of_the_teacher(table: Tensor) -> None:
+    teacher, x = PartOfATable(table), torch.randn(2, 5)
+    student = fxgrow.grow(teacher, {"a": 12}, x)
+    assert student.get_parameter("a.weight").shape == (12, 5)
+    torch.testing.assert_close(student(x), teacher(x), rtol=1e-5, atol=1e-5)

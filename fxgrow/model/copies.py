@@ -102,7 +102,7 @@ def clone_shared(
         TraceError: An attribute of the model cannot be copied, or its own code for copying makes another model.
     """
     paths, tensors = known or inventory(model)
-    memo: dict[int, Any] = {id(t): t.detach().clone() for t in plain_tensors(paths)}
+    memo: dict[int, Any] = {id(t): _cloned(t) for t in plain_tensors(paths)}
     memo.update({id(t): t for t in tensors.values()})
     memo.update(replace or {})
     try:
@@ -191,7 +191,7 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
         twin = tuple([_copied(v, memo) for v in value])
         twin = memo[id(value)] = value if all(map(operator.is_, twin, value)) else twin
     elif isinstance(value, Tensor) and not value.is_leaf:  # deepcopy refuses what has a history
-        twin = memo[id(value)] = value.detach().clone()
+        twin = memo[id(value)] = _cloned(value)
     elif kind is FunctionType:
         twin = rebound(value, memo, _copied)
     elif kind in WEAK:
@@ -271,6 +271,14 @@ def without_hooks(module: nn.Module) -> nn.Module:
 def clone_to_run(model: nn.Module, *, real: bool, known: Inventory | None = None) -> nn.Module:
     """A deep copy that a run may write to: with tensors of its own if they are real, as meta tensors hold nothing."""
     return clone_owned(model, known=known) if real else clone_shared(model, known=known)
+
+
+def _cloned(tensor: Tensor) -> Tensor:
+    """A copy with the same strides, which decide in what order torch adds numbers up."""
+    data = tensor.detach()
+    if data.layout is not torch.strided or data.is_contiguous() or 0 in data.stride() or data.is_conj():
+        return data.clone()
+    return torch.empty_strided(data.shape, data.stride(), dtype=data.dtype, device=data.device).copy_(data)
 
 
 def _copy_of(tensor: Tensor) -> Tensor:
