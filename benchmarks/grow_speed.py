@@ -44,7 +44,7 @@ import fxgrow
 from benchmarks.call_costs import call_costs
 from benchmarks.checkpoint import Decoder
 from benchmarks.import_speed import imports
-from benchmarks.node_speed import Residual, nodes
+from benchmarks.node_speed import Residual, looks, nodes
 from benchmarks.page import Table, processor
 from benchmarks.peers_measure import PEERS
 from benchmarks.real_speed import real_speed
@@ -56,7 +56,7 @@ from fxgrow.model.copies import named_tensors
 from fxgrow.plans.examples import example_of
 
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/grow_speed.py --markdown docs/speed.md"
-QUESTIONS = ("stages", "calls", "pruning", "fill", "floors", "nodes", "memory", "real", "import")
+QUESTIONS = ("stages", "calls", "pruning", "fill", "floors", "nodes", "looks", "memory", "real", "import")
 FACTOR = 1.5
 STAGES = ("resnet50", "resnet152", "vit_b_16")
 FILLED = ("resnet50", "vit_b_16")
@@ -161,9 +161,13 @@ def pruning(names: Sequence[str], repeats: int) -> Table | None:
     """Our analysis and the whole of growing against torch_pruning's."""
     if importlib.util.find_spec("torch_pruning") is None:
         return None
-    head = ("model", "build_dependency ms", "trace + widths ms", "ratio", "pruner ms", "grow ms", "ratio")
+    head = (
+        "model", "build_dependency ms", "trace + widths ms", "ratio", "pruner ms", "grow ms", "ratio", "cold copy ms",
+        "cold grow / copy",
+    )  # fmt: skip
     table = Table("Against torch_pruning", head)
     ratios: tuple[list[float], list[float]] = ([], [])
+    of_copies: list[float] = []
     for name in names:
         clock, failure = _pruning(name, repeats)
         row = [name]
@@ -175,8 +179,14 @@ def pruning(names: Sequence[str], repeats: int) -> Table | None:
                 row += [f"{other * 1e3:.0f}", f"{mine * 1e3:.0f}", f"{mine / other:.2f}"]
             else:
                 row += [failure, f"{mine * 1e3:.0f}", ""]
+        of_copies.append(clock.median("cold grow") / clock.median("cold copy"))
+        row += [f"{clock.median('cold copy') * 1e3:.0f}", f"{of_copies[-1]:.2f}"]
         table.rows.append(tuple(row))
         print(" | ".join(row), file=sys.stderr, flush=True)
+    table.remarks.append(
+        f"A copy is `copy.deepcopy(student)`, with the heap cold for it and for growing; median ratio "
+        f"{statistics.median(of_copies):.2f}."
+    )
     if ratios[1]:
         table.remarks.append(
             f"Median ratio: {statistics.median(ratios[0]):.2f} for the analysis, {statistics.median(ratios[1]):.2f} "
@@ -201,7 +211,9 @@ def _pruning(name: str, repeats: int) -> tuple[Clock, str]:
                 failure = f"fails: {type(error).__name__}"
         traced = clock("trace", lambda: fxgrow.trace(model, x))
         clock("widths", lambda traced=traced: fxgrow.widths(traced))
-        clock("grow", lambda: fxgrow.grow(model, FACTOR, x))
+        student = clock("grow", lambda: fxgrow.grow(model, FACTOR, x))
+        clock("cold grow", lambda: fxgrow.grow(model, FACTOR, x), cold=True)
+        clock("cold copy", lambda student=student: copy.deepcopy(student), cold=True)
     return clock, failure
 
 
@@ -293,6 +305,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ),
         "floors": lambda: floors(map(named, small if options.quick else CALLS), repeats),
         "nodes": lambda: nodes((20, 40) if options.quick else NODES, repeats),
+        "looks": lambda: looks((20, 40) if options.quick else NODES[1:]),
         "memory": lambda: memory(small if options.quick else STAGES),
         "real": lambda: real_speed([] if options.quick else None, FACTOR),
         "import": lambda: imports(1 if options.quick else 10),

@@ -1,10 +1,12 @@
 """Milliseconds per node on generated nets of 100 to 10,000 nodes.
 
-`grow_speed.py --only nodes` prints it.
+`grow_speed.py --only nodes looks` prints them.
 """
 
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -87,3 +89,44 @@ def nodes(sizes: Sequence[int], repeats: int) -> Table:
             print(" | ".join(table.rows[-1]), file=sys.stderr, flush=True)
     table.remarks.append("Two channels and images of 2 x 2, so that neither weights nor activations matter.")
     return table
+
+
+LOOKS = ("apply", "str(plan)", "to_json", "from_json", "why", "summary", "verify", "forwards", "draw")
+
+
+def looks(sizes: Sequence[int]) -> Table:
+    """Milliseconds per node of what shows a plan and checks a student, beside `apply`."""
+    table = Table("Milliseconds per node of what looks at a plan or a student", ("net", "nodes", *LOOKS))
+    first: list[float] = []
+    for size in sizes:
+        model, x, clock = Residual(size).eval(), torch.randn(1, 2, 2, 2), Clock()
+        found = fxgrow.widths(model, x)
+        plan = fxgrow.plan(found, 2.0)
+        name = plan.grown_widths[-1].name
+        student = clock("apply", lambda plan=plan, model=model: fxgrow.apply(plan, model))
+        clock("str(plan)", lambda plan=plan: str(plan))
+        text = clock("to_json", lambda plan=plan: plan.to_json())
+        clock("from_json", lambda text=text: fxgrow.Plan.from_json(text))
+        clock("why", lambda found=found, name=name: found.why(name))
+        clock("summary", lambda model=model, x=x: fxgrow.summary(model, x))
+        clock("verify", lambda model=model, student=student, x=x: fxgrow.verify(model, student, x))
+        clock("forwards", lambda model=model, student=student, x=x: _forwards(model, student, x))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "net.html"
+            clock("draw", lambda model=model, path=path, x=x: fxgrow.draw(model, path, example_inputs=x))
+        number = len(found.traced.graph("eval").nodes)
+        per_node = [clock.median(look) / number * 1e3 for look in LOOKS]
+        first = first or per_node
+        table.rows.append(("residual", str(number), *(f"{ms:.3f}" for ms in per_node)))
+        print(" | ".join(table.rows[-1]), file=sys.stderr, flush=True)
+    if first:
+        table.rows.append(("last / first", "", *(f"{b / a:.2f}" for a, b in zip(first, per_node, strict=True))))
+    table.remarks.append("Once each. Forwards: of teacher and student in both modes, as `verify` runs them.")
+    return table
+
+
+def _forwards(model: nn.Module, student: nn.Module, x: Tensor) -> None:
+    with torch.no_grad():
+        for mode in (True, False):
+            model.train(mode)(x)
+            student.train(mode)(x)
