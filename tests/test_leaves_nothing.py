@@ -25,7 +25,9 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 import fxgrow
+from fxgrow.base.isolation import isolated
 from fxgrow.base.replacing import replaced
+from fxgrow.base.torch_private import TorchDispatchMode, depths_of_modes
 from fxgrow.recording.tape import Tape
 from tests.check import assert_exact, randomise
 from tests.nets import NETS
@@ -377,3 +379,25 @@ def test_ctrl_c_while_functions_are_put_back_leaves_none_of_them_replaced() -> N
     with pytest.raises(KeyboardInterrupt), replaced([(owner, "b", 1), (owner, "a", 2), (owner, "new", 3)]):
         assert (owner.b, owner.a) == (1, 2)
     assert vars(owner) == {"a": "own a", "b": "own b", "left": 0}
+
+
+class _Sees(TorchDispatchMode):
+    """A mode for operators that does nothing."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+def _enter_and_fail() -> None:
+    _Sees().__enter__()
+    torch.device("cpu").__enter__()
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_where_a_mode_was_entered_leaves_none_and_those_of_the_user() -> None:
+    with torch.device("meta"), _Sees():
+        before = depths_of_modes()
+        with pytest.raises(KeyboardInterrupt), isolated():
+            _enter_and_fail()
+        assert depths_of_modes() == before
+        assert torch.empty(1).is_meta

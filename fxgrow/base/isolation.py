@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from .generators import rng_preserved
+from .torch_private import depths_of_modes, leave_modes
 
 _turn = threading.RLock()  # held by the thread whose call is at work; a call inside another one has it already
 
@@ -21,15 +22,17 @@ _turn = threading.RLock()  # held by the thread whose call is at work; a call in
 def isolated() -> Iterator[None]:
     """Run outside inference mode, and restore afterwards whatever the user's code sets for the whole process.
 
-    These are the settings of torch, all random number generators and the filters of warnings. Calls in several threads
-    take turns: while a model runs, functions of torch are replaced for the whole process.
+    These are the settings of torch, its modes that see each call, all random number generators and the filters of
+    warnings. Calls in several threads take turns: while a model runs, functions of torch are replaced for the whole
+    process.
     """
     with _turn:
-        before = _settings()
+        before, depths = _settings(), depths_of_modes()
         with torch.inference_mode(False), warnings.catch_warnings(), rng_preserved():
             try:
                 yield
             finally:
+                leave_modes(depths)
                 after = _settings()
                 for name, value in before.items():
                     if after[name] != value:

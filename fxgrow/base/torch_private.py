@@ -56,11 +56,13 @@ __all__ = [
     "TensorBase",
     "TorchDispatchMode",
     "always_called_hooks",
+    "depths_of_modes",
     "entered_modes",
     "function_modes",
     "hooks_with_kwargs",
     "is_composite",
     "is_meta",
+    "leave_modes",
     "names_in_generated_code",
     "native_pad_packed_sequence",
     "no_dispatch_modes",
@@ -81,6 +83,19 @@ def entered_modes() -> int:
     if torch._C._len_torch_function_stack():
         modes += sum(type(mode).__name__ != "DeviceContext" for mode in function_modes())
     return modes
+
+
+def depths_of_modes() -> tuple[int, int]:
+    """How many modes of torch see each call now: those for operators, and those for functions."""
+    return torch._C._len_torch_dispatch_stack(), torch._C._len_torch_function_stack()
+
+
+def leave_modes(depths: tuple[int, int]) -> None:
+    """Leave the modes that were entered beyond these: Ctrl-C between two steps of a `with` leaves one."""
+    while torch._C._len_torch_dispatch_stack() > depths[0]:
+        torch._C._pop_torch_dispatch_stack(None)
+    while torch._C._len_torch_function_stack() > depths[1]:
+        torch._C._pop_torch_function_stack()
 
 
 def queued_seeds() -> list[Any]:
