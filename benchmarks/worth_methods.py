@@ -138,7 +138,7 @@ def methods_of(of: Settings) -> dict[str, Method]:
         "two-jumps": grown((small, narrow, big), 0.4, f"{deep}, then {wide}, 40 % at the end", 1),
         **{
             f"middle-{percent}": grown((of.middle, big), percent / 100, f"{between}, {percent} % after growth", 1)
-            for percent in (40, 60, 20)
+            for percent in (40, 60, 20, 80)
         },
         **{
             f"middle-{percent}-wsd": grown(
@@ -148,7 +148,7 @@ def methods_of(of: Settings) -> dict[str, Method]:
         },
         "small-steps": grown(steps_of(of), 0.4, f"{len(steps_of(of)) - 1} small steps, 40 % at the end", 1),
     }
-    for name, change in (("width-40", wide), ("depth-40", deep)):
+    for name, change in (("width-40", wide), ("depth-40", deep), ("middle-60", f"{between}, 60 % after growth")):
         for state, words in (("new", "new optimizer"), ("rewarmed", "new entries warmed up")):
             found[f"{name}-{state}"] = replace(found[name], title=f"{change}, {words}", tier=2, state=state)
     found |= {
