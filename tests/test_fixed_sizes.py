@@ -186,13 +186,13 @@ class NumbersInCode(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.tanh(self.a(x))
-        return self.b(x) * min(x.shape[1], 5 + len(x) // 9)
+        batch = int(str(len(x)))  # so that no graph shows what is done with it
+        return self.b(x) * min(x.shape[1], 5 + batch // 9)
 
 
 def test_the_student_is_checked_on_other_sizes_too() -> None:
     torch.manual_seed(0)
     model = randomise(NumbersInCode().double()).eval()
-    model.register_forward_pre_hook(lambda *_: None)  # so that no graph shows what its code does with sizes
     x = torch.randn(2, 5, dtype=torch.float64)
     student = fxgrow.grow(model, {"a": 9}, x, output="module")
     assert student.a.out_features == 9

@@ -5,11 +5,11 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 from torch import Tensor, fx, nn
 
+from ..base.isolation import flags_restored
 from ..errors import TraceError
 from ..model.copies import DEVICE, Inventory
 from ..model.generated_code import check_arguments
@@ -63,7 +63,7 @@ def symbolic_trace(
             if draws_privately(root) and not lenient:
                 raise TraceError("it holds a generator of random numbers of its own")
             answers = Answers(root.__dict__.get(DEVICE), stand_in=tracer.device_of)
-            lost = nullcontext() if lenient else nothing_lost_in_all(root, held.tensors, real=tape.real)
+            lost = flags_restored(held.tensors) if lenient else nothing_lost_in_all(root, held.tensors, real=tape.real)
             with answering(answers, held.paths), lost, patched(tracer, watching(tracer)):
                 graph = tracer.trace(root)
                 if not lenient:
