@@ -177,6 +177,10 @@ class _Numbers:
         """The sizes of a tensor that a call was given: no rule tells that `torch.ones(batch)` has a row a sample."""
         known = self._nodes.get((self._mode, node.name))
         sources = list(self._sources(node))
+        if not (
+            isinstance(known, Value) and known.constant
+        ):  # what the rules do not follow comes from one size, repeated
+            sources = [number for number in sources if not number.widths]
         if not any(number.dims or number.widths for number in sources):
             return
         if not isinstance(known, Value):
