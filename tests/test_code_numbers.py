@@ -210,6 +210,58 @@ def test_code_that_is_no_graph_and_mixes_no_sizes_grows(kind: type[Net], output:
         assert relative_error(student(inputs(batch)), teacher(inputs(batch))) < 1e-10
 
 
+class Leaves(nn.Module):
+    """Code that no proxy passes, and that finds the second time what the first left behind."""
+
+    last: Any = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.last is not None and not isinstance(self.last, Tensor):
+            raise ValueError("it is no tensor")
+        self.last = self.layer(x)
+        return self.last * torch.Tensor.dim(self.last)
+
+
+class Behind(nn.Module):
+    """Numbers in code around a part that is called first, and a last statement."""
+
+    def __init__(self, part: nn.Module, number: Numbers, last: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.part, self.net, self.last = part, Net(number), last
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.net(self.part(x))
+        self.last(y)
+        return y
+
+
+LASTS: dict[str, Callable[[Tensor], Any]] = {
+    "a proxy passes the last statement": lambda y: y.ndim,
+    "no proxy passes the last statement": lambda y: torch.Tensor.dim(y),
+}
+
+
+@pytest.mark.parametrize("part", [nn.Identity, Leaves])
+@pytest.mark.parametrize("last", LASTS)
+@pytest.mark.parametrize("name", ["remainder", "less"])
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_code_is_followed_as_far_as_a_trace_comes(
+    part: type[nn.Module], last: str, name: str, output: Literal["graph", "module"]
+) -> None:
+    torch.manual_seed(0)
+    teacher = randomise(Behind(part(), (HIDDEN | DECIDED)[name], LASTS[last]).double()).eval()
+    student = fxgrow.grow(teacher, 1.5, inputs(2), output=output)
+    assert student.get_submodule("net.a").weight.shape[0] == 8
+    assert student.get_submodule("net.b").weight.shape[0] > 7
+    for batch in BATCHES:
+        with suppress(fxgrow.GrowError):  # a graph refuses other answers
+            assert relative_error(student(inputs(batch)), teacher(inputs(batch))) < 1e-10
+
+
 def test_the_reason_names_the_batch_and_the_line() -> None:
     for number in (HIDDEN["remainder"], DECIDED["less"]):
         plan = fxgrow.plan(fxgrow.widths(teacher_with(number), inputs(2), output="module"), 1.5)

@@ -185,6 +185,7 @@ class NumbersInCode(nn.Module):
         self.a, self.b = nn.Linear(5, 6), nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        torch.Tensor.dim(x)  # takes no proxy, so that no graph shows what follows
         x = torch.tanh(self.a(x))
         batch = int(str(len(x)))  # so that no graph shows what is done with it
         return self.b(x) * min(x.shape[1], 5 + batch // 9)

@@ -127,19 +127,25 @@ class Draft:
         raise TraceError(f"even with {len(leaves)} of its modules kept as calls it cannot be traced")
 
     def shown(self) -> Traced:
-        """The graphs of one attempt, whatever they lose of what the model does.
-
-        Raises:
-            TraceError: The model's own forward cannot be traced.
-        """
+        """Graphs of what can be traced, whatever they lose of what the model does."""
         graphs: dict[Mode, fx.Graph] = {}
         trees: dict[Mode, nn.Module] = {}
         for mode in self.tapes:
-            trees[mode], attempt, same = self._symbolic(mode, frozenset())
+            trees[mode], attempt, same = self._as_far_as_possible(mode)
             graphs[mode] = attempt.graph
             if same and self._serves_both_modes(attempt, trees[mode]):
                 break
         return self._assembled(graphs, trees, frozenset())
+
+    def _as_far_as_possible(self, mode: Mode) -> tuple[nn.Module, Attempt, bool]:
+        """An attempt that comes to an end: with more leaves where one has failed and left something behind."""
+        leaves: frozenset[str] = frozenset()
+        for _ in range(ROUNDS):
+            tried = self._symbolic(mode, leaves)
+            if any(node.op == "output" for node in tried[1].graph.nodes):
+                return tried
+            leaves |= self._alike(tried[1].new_leaves)
+        raise TraceError(f"even with {len(leaves)} of its modules kept as calls it cannot be traced")
 
     def _alike(self, paths: Mapping[str, str]) -> frozenset[str]:
         """Those modules, and all of their classes: the same code, with the same outcome."""

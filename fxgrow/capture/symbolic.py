@@ -54,7 +54,7 @@ def symbolic_trace(
 
     Raises:
         DrawnError: Some module draws from Python's random numbers; trace again and find out which.
-        TraceError: The root's own code cannot be traced.
+        TraceError: The root's own code cannot be traced. A lenient trace ends there instead, without a result.
     """
     tracer = Tracer(arguments, given, tape, leaves, find_draws=find_draws, lenient=lenient)
     try:
@@ -76,7 +76,11 @@ def symbolic_trace(
             return Attempt(tracer.graph, tracer.new_leaves)
         if isinstance(error, DrawnError) and not find_draws:
             raise
-        raise TraceError(explain(error)) from error
+        if not lenient:
+            raise TraceError(explain(error)) from error
+        graph = tracer.graph
+        made = [node for node in graph.nodes if isinstance(node.meta.get(VALUE), Tensor)]
+        tracer.create_node("output", "output", (made[-1] if made else None,), {})
     finally:
         tracer.close()
         tape.release()

@@ -19,7 +19,7 @@ from ..capture.traced import Traced
 from ..errors import TraceError
 from ..layouts.layout import Layout, Var, atoms, only_atom
 from ..model.provenance import module_path
-from .asked_sizes import is_shape
+from .asked_sizes import asks_for_memory, asks_for_sizes
 from .attributes import of_weights
 from .findings import Findings
 from .inference import infer
@@ -85,8 +85,7 @@ def _same(var: Var, found: Findings, findings: Findings) -> list[Layout]:
 
 # -- whether there is anything to follow ---------------------------------------------------------------
 
-_SIZES = ("size", "numel", "nelement")
-_PRODUCTS = (getattr, operator.getitem, operator.mul, *_SIZES)
+_PRODUCTS = (getattr, operator.getitem, operator.mul, "numel")
 
 
 def _computes(graph: fx.Graph) -> bool:
@@ -94,13 +93,11 @@ def _computes(graph: fx.Graph) -> bool:
     numbers: set[fx.Node] = set()
     for node in graph.nodes:
         given = [one for one in node.all_input_nodes if one in numbers]
-        if (
-            is_shape(node)
-            or node.target in _SIZES
-            or (given and node.target in _PRODUCTS and len(given) == len(node.all_input_nodes))
+        if (asks_for_sizes(node) and not asks_for_memory(node)) or (
+            given and node.target in _PRODUCTS and len(given) == len(node.all_input_nodes)
         ):
             numbers.add(node)
-        elif (given and node.op != "output" and node.target not in VIEWS) or _cuts(node):
+        elif (given and node.op != "output" and node.target not in VIEWS) or asks_for_memory(node) or _cuts(node):
             return True
     return False
 

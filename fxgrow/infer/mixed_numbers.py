@@ -17,55 +17,25 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import fx
 
 from ..base.torch_private import pytree
+from ..capture.attribute_ints import AttributeInt
 from ..capture.proxy import ASKED, guard, whole
 from ..capture.traced import Traced
-from ..layouts.layout import ONE, InputDim, Layout, Var, atoms, is_fixed, measure, of
+from ..layouts.layout import ONE, InputDim, Layout, Var, atoms, is_fixed, measure, of, only_atom
 from ..layouts.unify import Unifier
 from ..model.provenance import SOURCE_LINE, describe
 from ..model.tree import Mode
 from ..ops import Value
-from .asked_sizes import asked_of, is_shape
+from .asked_sizes import asked_of, asks_for_memory, asks_for_sizes, is_shape
 from .findings import Findings, FixedDims
+from .size_numbers import ARITHMETIC, Number, all_of, both, compared, times
 from .spellings import VIEWS
-
-
-@dataclass(frozen=True, slots=True)
-class _Number:
-    """Where a number comes from.
-
-    Attributes:
-        dims: The dimensions of inputs.
-        widths: The widths.
-        shown: Whether another width makes it another number for the example's sizes.
-        factors: What it is the product of, each an atom or a layout; None where it is no product.
-        number: The plain number that it has as a factor.
-        positive: Whether it is more than 0 for all sizes.
-        value: What it is for the example's sizes, where that is known.
-    """
-
-    dims: frozenset[InputDim] = frozenset()
-    widths: frozenset[Var] = frozenset()
-    shown: bool = True
-    factors: Counter[Any] | None = field(default_factory=Counter)
-    number: int = 1
-    positive: bool = True
-    value: float | None = None
-
-    @property
-    def is_zero(self) -> bool:
-        """Whether it may be 0 for the example's sizes, so that no product with it shows another width."""
-        return not self.positive and not self.value
-
-    @property
-    def is_hidden(self) -> bool:
-        return bool(self.dims and self.widths) and not self.shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +79,7 @@ def mixed_numbers(
     """
     for mode in traced.modes:
         graph = traced.graph(mode)
-        if not any(is_shape(node) or node.target in ("size", "numel", "nelement", getattr) for node in graph.nodes):
+        if not any(map(asks_for_sizes, graph.nodes)):
             continue
         for node, number in _Numbers(graph, mode, findings, unguarded).hidden():
             line = node.meta.get(SOURCE_LINE) or (node.args[2] if node.target is guard else None)
@@ -138,22 +108,27 @@ class _Numbers:
         self._unifier: Unifier = findings.unifier
         self._batches = frozenset((name, 0) for name in findings.inputs)
         self._sides = _sides(findings)
-        self._known: dict[fx.Node, _Number] = {}
+        self._known: dict[fx.Node, Number] = {}
         self._shapes: dict[fx.Node, tuple[Layout, ...]] = {}
         self._made: dict[int, Var] = {}  # for a size that may come from the sides of an image
+        self._sizes_of: dict[Var, Number] = {}  # for a size that a call was given, as `torch.ones(batch)` is
+        self._of_tensors = {var for sizes in findings.tensors.values() for size in sizes for var in self._atoms(size)}
+        self._passed: dict[fx.Node, list[Number]] = {}  # of lists of tensors
+        self._given: dict[fx.Node, tuple[Layout, ...]] = {}  # of tensors with such sizes
         self._stated = {(li.node, li.path): li.layout for li in findings.literals if li.mode == mode and not li.part}
 
-    def hidden(self) -> Iterator[tuple[fx.Node, _Number]]:
+    def hidden(self) -> Iterator[tuple[fx.Node, Number]]:
         """The nodes that are given a number which the check of a student cannot judge."""
         for node in self._graph.nodes:
             if node.target in ASKED or node.op in ("placeholder", "get_attr"):
                 continue
             given = [self._known[one] for one in node.all_input_nodes if one in self._known]
             if node.op == "output" or self._gives_tensors(node):
+                self._take_sizes(node)
                 yield from ((node, number) for number in (*given, *self._cuts(node)) if number.is_hidden)
             elif node.target in VIEWS:  # of a constant: its entries are those of before
                 yield from ((node, number) for number in given if number.is_hidden)
-                self._known[node] = functools.reduce(_both, given, _Number(factors=None, positive=False))
+                self._known[node] = functools.reduce(both, given, Number(factors=None, positive=False))
             elif is_shape(node):
                 self._shapes[node] = self._layouts(node.args[0])
             elif node.target is operator.getitem and node.args[0] in self._shapes:
@@ -162,10 +137,10 @@ class _Numbers:
                 self._known[node] = self._number(node)
         yield from self._decided()
 
-    def _decided(self) -> Iterator[tuple[fx.Node, _Number]]:
+    def _decided(self) -> Iterator[tuple[fx.Node, Number]]:
         """What code decides by that no guard holds: an answer, or a width that it may compare with any size."""
         decided = {
-            node: _all_of([self._of(one) for one in node.all_input_nodes])
+            node: all_of([self._of(one) for one in node.all_input_nodes])
             for node in self._graph.nodes
             if node.target is guard
             and self._unguarded(node)
@@ -174,7 +149,7 @@ class _Numbers:
         of_inputs = [number for number in decided.values() if number.dims]
         for node, number in decided.items():
             told = number.widths and not isinstance(node.args[1], bool)
-            whole = _all_of([number, *of_inputs]) if told else number
+            whole = all_of([number, *of_inputs]) if told else number
             if whole.is_hidden:
                 yield node, whole
 
@@ -186,6 +161,8 @@ class _Numbers:
         known = self._nodes.get((self._mode, tensor.name)) if isinstance(tensor, fx.Node) else None
         if not isinstance(known, Value):
             return ()
+        if tensor in self._given:
+            return self._given[tensor]
         layouts = tuple(map(self._unifier.resolve, known.layouts))
         return layouts if known.origin or tensor.op == "get_attr" else tuple(map(self._of_sides, layouts, range(9)))
 
@@ -196,6 +173,40 @@ class _Numbers:
         size = measure(layout, lambda atom: 0)
         return of(self._made.setdefault(size, Var("a side", size, -1, input=min(self._sides))))
 
+    def _take_sizes(self, node: fx.Node) -> None:
+        """The sizes of a tensor that a call was given: no rule tells that `torch.ones(batch)` has a row a sample."""
+        known = self._nodes.get((self._mode, node.name))
+        sources = list(self._sources(node))
+        if not (
+            isinstance(known, Value) and known.constant
+        ):  # what the rules do not follow comes from one size, repeated
+            sources = [number for number in sources if not number.widths]
+        if not any(number.dims or number.widths for number in sources):
+            return
+        if not isinstance(known, Value):
+            self._passed[node] = sources
+            return
+        layouts = list(self._layouts(node))
+        for dim, layout in enumerate(map(self._unifier.resolve, known.layouts)):
+            if any(var in self._of_tensors or getattr(var, "input", None) for var in atoms(layout)):
+                continue
+            size = measure(layout, lambda atom: atom.size if isinstance(atom, Var) else 0)
+            same = [number for number in sources if number.value == size]
+            same = same or (sources if known.constant else [number for number in sources if number.value is None])
+            if any(number.dims or number.widths for number in same):
+                key = Var("a given size", size, -1)
+                self._sizes_of[key] = same[0] if len(same) == 1 else replace(all_of(same), value=size)
+                layouts[dim] = of(key)
+        self._given[node] = tuple(layouts)
+
+    def _sources(self, node: fx.Node) -> Iterator[Number]:
+        """The numbers that a call is given, those of shapes and of tensors with sizes that a call was given."""
+        for given in node.all_input_nodes:
+            yield from [self._known[given]] if given in self._known else self._passed.get(given, ())
+            yield from map(self._size, (*self._shapes.get(given, ()), *self._given.get(given, ())))
+        leaves = pytree.tree_leaves((node.args, dict(node.kwargs)))
+        yield from [self._of(leaf) for leaf in leaves if type(leaf) in (int, AttributeInt)]
+
     def _take(self, node: fx.Node, shape: tuple[Layout, ...], index: Any) -> None:
         """One size of a shape, or some of them."""
         if isinstance(index, int) and -len(shape) <= index < len(shape):
@@ -203,16 +214,16 @@ class _Numbers:
         elif isinstance(index, slice) and not any(isinstance(i, fx.Node) for i in (index.start, index.stop)):
             self._shapes[node] = shape[index]
         else:
-            self._known[node] = _all_of([self._product(shape), *map(self._of, node.all_input_nodes)])
+            self._known[node] = all_of([self._product(shape), *map(self._of, node.all_input_nodes)])
 
-    def _of(self, node: Any) -> _Number:
+    def _of(self, node: Any) -> Number:
         if isinstance(node, fx.Node):
-            return self._product(self._shapes[node]) if node in self._shapes else self._known.get(node, _Number())
+            return self._product(self._shapes[node]) if node in self._shapes else self._known.get(node, Number())
         if isinstance(node, int | float) and node > 0:
-            return _Number(number=node, value=node) if isinstance(node, int) else _Number(factors=None, value=node)
-        return _Number(factors=None, positive=False, value=node if isinstance(node, int | float) else None)
+            return Number(number=node, value=node) if isinstance(node, int) else Number(factors=None, value=node)
+        return Number(factors=None, positive=False, value=node if isinstance(node, int | float) else None)
 
-    def _cuts(self, node: fx.Node) -> Iterator[_Number]:
+    def _cuts(self, node: fx.Node) -> Iterator[Number]:
         """The sizes of inputs that a call cuts at widths: `x[:channels]` takes all rows where there are fewer."""
         source = node.args[0] if node.args else None
         layouts = self._layouts(source)
@@ -236,16 +247,22 @@ class _Numbers:
             if isinstance(place, int) and -len(layouts) <= place < len(layouts):
                 yield self._cut(layouts[place], [self._of(n) for n in node.all_input_nodes if n is not source])
 
-    def _cut(self, layout: Layout, at: Sequence[_Number]) -> _Number:
-        return _all_of([self._size(layout), *at]) if any(number.widths for number in at) else _Number()
+    def _cut(self, layout: Layout, at: Sequence[Number]) -> Number:
+        given = not self._sizes_of.keys().isdisjoint(atoms(layout))
+        mixes = any(number.widths or (given and number.dims) for number in at)
+        return all_of([self._size(layout), *at]) if mixes else Number()
 
-    def _size(self, layout: Layout) -> _Number:
+    def _size(self, layout: Layout) -> Number:
         """A size of a tensor."""
         if is_fixed(layout):
             size = measure(layout, lambda atom: 0)
-            return _Number(number=size, value=size) if size else _Number(self._batches, factors=None, positive=False)
-        found = list(atoms(layout))
-        dims = frozenset(var.input for var in found if var.input is not None)
+            return Number(number=size, value=size) if size else Number(self._batches, factors=None, positive=False)
+        if (var := only_atom(layout)) in self._sizes_of:
+            return self._sizes_of[var]
+        given = [self._sizes_of[atom] for atom in atoms(layout) if atom in self._sizes_of]
+        found = [atom for atom in atoms(layout) if atom not in self._sizes_of]
+        dims = frozenset(var.input for var in found if var.input is not None).union(*[one.dims for one in given])
+        widths = frozenset(filter(self._may_grow, found)).union(*[one.widths for one in given])
         factors, number = Counter[Any](), 1
         for factor in layout[0] if len(layout) == 1 else (layout,):
             if isinstance(factor, int):
@@ -253,18 +270,21 @@ class _Numbers:
             else:
                 factors[factor] += 1
         value = measure(layout, lambda var: var.size if isinstance(var, Var) else 0)
-        return _Number(dims, frozenset(filter(self._may_grow, found)), True, factors, number, value=value)
+        return Number(dims, widths, True, factors, number, value=value)
+
+    def _atoms(self, layout: Layout) -> Iterator[Any]:
+        return atoms(self._unifier.resolve(layout))
 
     def _may_grow(self, var: Var) -> bool:
         return var.input is None and self._unifier.is_free(var)
 
-    def _product(self, layouts: Sequence[Layout]) -> _Number:
-        number = _Number()
+    def _product(self, layouts: Sequence[Layout]) -> Number:
+        number = Number()
         for layout in layouts:
-            number = _times(number, self._size(layout))
+            number = times(number, self._size(layout))
         return number
 
-    def _number(self, node: fx.Node) -> _Number:
+    def _number(self, node: fx.Node) -> Number:
         """What a node makes of numbers, or asks of a tensor."""
         number = self._made_of(node)
         if node.target not in _FUNCTIONS or node.kwargs:
@@ -274,109 +294,44 @@ class _Numbers:
             return replace(number, value=None if None in given else node.target(*given))  # type: ignore[operator]
         return number
 
-    def _made_of(self, node: fx.Node) -> _Number:
+    def _made_of(self, node: fx.Node) -> Number:
         tensors = [n for n in node.all_input_nodes if self._layouts(n)]
         if tensors and node.all_input_nodes == tensors[:1]:
             value = Value(self._layouts(tensors[0]))
-            return self._product(tuple(asked_of(node, value)))
+            layouts = tuple(asked_of(node, value))
+            if asks_for_memory(node):  # it may be a view of more
+                return all_of([Number(self._batches), *map(self._size, layouts)])
+            return self._product(layouts)
         given = [self._argument(node, place) for place in range(len(node.args))]
         if node.target in _COMPARISONS:
             entries = [self._entries(one) for one in node.args]
             if all(entries):
-                return _all_of([_compared(*pair) for pair in itertools.zip_longest(*entries, fillvalue=_Number())])
+                return all_of([compared(*pair) for pair in itertools.zip_longest(*entries, fillvalue=Number())])
             if not any(entries):
-                return _compared(*given)
-        if node.target in _ARITHMETIC and len(given) == 2 and not node.kwargs:
-            return _ARITHMETIC[node.target](*given)
+                return compared(*given)
+        if node.target in ARITHMETIC and len(given) == 2 and not node.kwargs:
+            return ARITHMETIC[node.target](*given)
         inside = [self._product(self._layouts(n)) if n in tensors else self._of(n) for n in node.all_input_nodes]
         if len(inside) == 1 and (
             node.target in _PASSED_ON or (node.target in _WHOLE and inside[0].factors is not None)
         ):
             return inside[0]
-        return _all_of([*given, *inside])
+        return all_of([*given, *inside])
 
-    def _entries(self, shape: Any) -> list[_Number]:
+    def _entries(self, shape: Any) -> list[Number]:
         """The numbers of a shape, or of a tuple or list."""
         if isinstance(shape, fx.Node):
             return [self._size(layout) for layout in self._shapes.get(shape, ())]
         return [self._of(entry) for entry in shape] if isinstance(shape, tuple | list) else []
 
-    def _argument(self, node: fx.Node, place: int) -> _Number:
+    def _argument(self, node: fx.Node, place: int) -> Number:
         """An argument, which may be an attribute of a module that is a width."""
         stated = self._stated.get((node.name, ("args", place)))
         return self._of(node.args[place]) if stated is None else self._size(self._unifier.resolve(stated))
 
 
-def _all_of(numbers: Sequence[_Number]) -> _Number:
-    """A number that anything may be done with that it comes from."""
-    dims = frozenset[InputDim]().union(*[number.dims for number in numbers])
-    widths = frozenset[Var]().union(*[number.widths for number in numbers])
-    return _Number(dims, widths, not (dims and widths), factors=None, positive=False)
-
-
-def _both(left: _Number, right: _Number, *, shown: bool = True, positive: bool = False) -> _Number:
-    """A number of two, which is no product."""
-    shown = shown and left.shown and right.shown
-    return _Number(left.dims | right.dims, left.widths | right.widths, shown, factors=None, positive=positive)
-
-
-def _times(left: _Number, right: _Number) -> _Number:
-    """A product: another width shows unless the other factor may be 0 for the example's sizes."""
-    shown = not (left.widths and right.is_zero) and not (right.widths and left.is_zero)
-    total = _both(left, right, shown=shown, positive=left.positive and right.positive)
-    if left.value is not None and right.value is not None:
-        total = replace(total, value=left.value * right.value)
-    if left.factors is None or right.factors is None:
-        return total
-    return replace(total, factors=left.factors + right.factors, number=left.number * right.number)
-
-
-def _plus(left: _Number, right: _Number) -> _Number:
-    return _both(left, right, positive=left.positive and right.positive)
-
-
-def _minus(left: _Number, right: _Number) -> _Number:
-    """A difference: another width shows unless both sides have one."""
-    return _both(left, right, shown=not (left.widths and right.widths))
-
-
-def _quotient(left: _Number, right: _Number) -> _Number | None:
-    """What is left where a product is divided by some of its factors."""
-    if left.factors is None or right.factors is None or left.number % right.number or right.factors - left.factors:
-        return None
-    factors = left.factors - right.factors
-    used = {var for factor in factors for var in (atoms(factor) if isinstance(factor, tuple) else (factor,))}
-    dims = frozenset(var.input for var in used if var.input is not None)
-    return _Number(dims, left.widths & used, True, factors, left.number // right.number)
-
-
-def _divided(left: _Number, right: _Number) -> _Number:
-    """A quotient: another width shows unless it is of 0, or both sides have one."""
-    exact = _quotient(left, right)
-    shown = not left.is_zero and not (left.widths and right.widths)
-    return exact if exact is not None else _both(left, right, shown=shown)
-
-
-def _compared(left: _Number, right: _Number) -> _Number:
-    """A comparison: two products of the same are equal for all sizes."""
-    known = left.factors is not None and left.factors == right.factors and left.number == right.number
-    return _Number(factors=None, positive=False) if known else _all_of([left, right])
-
-
-def _floor_divided(left: _Number, right: _Number) -> _Number:
-    exact = _quotient(left, right)
-    return exact if exact is not None else _all_of([left, right])
-
-
-_ARITHMETIC: Mapping[Any, Callable[[_Number, _Number], _Number]] = {
-    operator.mul: _times,
-    operator.add: _plus,
-    operator.sub: _minus,
-    operator.truediv: _divided,
-    operator.floordiv: _floor_divided,
-}
 _COMPARISONS = (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge)
 _PASSED_ON = (operator.getitem, getattr, math.prod, "numel")
 _WHOLE = (int, whole, round, math.floor, math.ceil, math.trunc)
-_FUNCTIONS = (*_ARITHMETIC, *_WHOLE, operator.mod, operator.neg, operator.pow, math.sqrt, math.isqrt, min, max)
+_FUNCTIONS = (*ARITHMETIC, *_WHOLE, operator.mod, operator.neg, operator.pow, math.sqrt, math.isqrt, min, max)
 SPLITS = ("split", "tensor_split", torch.split, torch.tensor_split, torch.functional.split)
