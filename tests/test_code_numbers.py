@@ -14,7 +14,18 @@ from torch import Tensor, nn
 
 import fxgrow
 from tests.check import randomise, relative_error
-from tests.test_mixed_numbers import BATCHES, HIDDEN, SHOWN, Images, Net, Numbers, inputs, teacher_with
+from tests.test_mixed_numbers import (
+    BATCHES,
+    HIDDEN,
+    SHOWN,
+    Images,
+    Net,
+    Numbers,
+    assert_grows_for_every_batch,
+    assert_keeps_to_the_size_of_images,
+    inputs,
+    teacher_with,
+)
 
 TABLE = tuple(range(1, 99))
 _cached = functools.lru_cache(maxsize=None)(lambda *sizes: 1 + (sizes[0] >= sizes[1]))
@@ -63,11 +74,7 @@ DECIDED_ALONE: dict[str, Numbers] = {
 
 @pytest.mark.parametrize("name", [*SHOWN, *DECIDED_ALONE])
 def test_code_that_does_not_mix_sizes_keeps_no_width_and_no_batch(name: str) -> None:
-    teacher = teacher_with((SHOWN | DECIDED_ALONE)[name])
-    student = fxgrow.grow(teacher, {"a": 12}, inputs(2), output="module")
-    assert student.get_submodule("a").weight.shape == (12, 6)
-    for batch in BATCHES:
-        assert relative_error(student(inputs(batch)), teacher(inputs(batch))) < 1e-10
+    assert_grows_for_every_batch(teacher_with((SHOWN | DECIDED_ALONE)[name]), "module")
 
 
 class Decides(Images):
@@ -80,14 +87,7 @@ class Decides(Images):
 
 @pytest.mark.parametrize("kind", [Images, Decides])
 def test_a_module_keeps_to_the_size_of_images_that_its_code_mixes_with_a_width(kind: type[nn.Module]) -> None:
-    torch.manual_seed(0)
-    teacher = randomise(kind().double()).eval()
-    images = {n: torch.randn(2, 3, n, 6, dtype=torch.float64) for n in (6, 9)}
-    student = fxgrow.grow(teacher, {"a": 12}, images[6], output="module")
-    assert relative_error(student(images[6]), teacher(images[6])) < 1e-10
-    assert relative_error(student(images[6].repeat(3, 1, 1, 1)), teacher(images[6].repeat(3, 1, 1, 1))) < 1e-10
-    with pytest.raises(fxgrow.GrowError, match="9 entries in dimension 2 instead of 6"):
-        student(images[9])
+    assert_keeps_to_the_size_of_images(kind, "module")
 
 
 class Joined(Net):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow.infer.mixed_numbers import settle_numbers
+from fxgrow.model.tree import Output
 from tests.check import randomise, relative_error
 
 Numbers = Callable[[Tensor, int, int, "Net"], Any]
@@ -132,13 +133,16 @@ SHOWN: dict[str, Numbers] = {
 }
 
 
-@pytest.mark.parametrize("name", SHOWN)
-def test_numbers_that_do_not_mix_sizes_keep_no_width_and_no_batch(name: str) -> None:
-    teacher = teacher_with(SHOWN[name])
-    student = fxgrow.grow(teacher, {"a": 12}, inputs(2), output="graph")
+def assert_grows_for_every_batch(teacher: nn.Module, output: Output) -> None:
+    student = fxgrow.grow(teacher, {"a": 12}, inputs(2), output=output)
     assert student.get_submodule("a").weight.shape == (12, 6)
     for batch in BATCHES:
         assert relative_error(student(inputs(batch)), teacher(inputs(batch))) < 1e-10
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_numbers_that_do_not_mix_sizes_keep_no_width_and_no_batch(name: str) -> None:
+    assert_grows_for_every_batch(teacher_with(SHOWN[name]), "graph")
 
 
 class Images(nn.Module):
@@ -153,15 +157,19 @@ class Images(nn.Module):
         return self.b(h) * (1 + h.shape[2] // h.shape[1])
 
 
-def test_a_student_keeps_to_the_size_of_images_that_a_number_mixes_with_a_width() -> None:
+def assert_keeps_to_the_size_of_images(kind: type[nn.Module], output: Output) -> None:
     torch.manual_seed(0)
-    teacher = randomise(Images().double()).eval()
+    teacher = randomise(kind().double()).eval()
     images = {n: torch.randn(2, 3, n, 6, dtype=torch.float64) for n in (6, 9)}
-    student = fxgrow.grow(teacher, {"a": 12}, images[6], output="graph")
+    student = fxgrow.grow(teacher, {"a": 12}, images[6], output=output)
     assert relative_error(student(images[6]), teacher(images[6])) < 1e-10
     assert relative_error(student(images[6].repeat(3, 1, 1, 1)), teacher(images[6].repeat(3, 1, 1, 1))) < 1e-10
     with pytest.raises(fxgrow.GrowError, match="9 entries in dimension 2 instead of 6"):
         student(images[9])
+
+
+def test_a_student_keeps_to_the_size_of_images_that_a_number_mixes_with_a_width() -> None:
+    assert_keeps_to_the_size_of_images(Images, "graph")
 
 
 def test_the_reason_names_the_batch_and_the_line() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -32,6 +33,7 @@ from .patches import DrawnError
 from .proxy import VALUE
 from .symbolic import symbolic_trace
 from .traced import Traced, any_code
+from .tracer import Tracer
 
 ROUNDS = 12  # of tracing with more leaves; after that the whole model is one call
 
@@ -103,14 +105,11 @@ class Draft:
             new_leaves: dict[str, str] = {}
             same: dict[Mode, bool] = {}
             changing = freezing = False
-            for mode in self.tapes:
-                trees[mode], attempt, same[mode] = self._symbolic(mode, leaves)
-                graphs[mode] = attempt.graph
+            for mode, tree, attempt, alike in self._in_modes(partial(self._symbolic, leaves=leaves)):
+                trees[mode], graphs[mode], same[mode] = tree, attempt.graph, alike
                 new_leaves.update(attempt.new_leaves)
                 changing |= attempt.layers_change
                 freezing |= attempt.may_freeze
-                if same[mode] and self._serves_both_modes(attempt, trees[mode]):
-                    break
             if not new_leaves:
                 traced = self._assembled(graphs, trees, leaves)
                 # a constant may be written to, run after run
@@ -130,12 +129,19 @@ class Draft:
         """Graphs of what can be traced, whatever they lose of what the model does."""
         graphs: dict[Mode, fx.Graph] = {}
         trees: dict[Mode, nn.Module] = {}
-        for mode in self.tapes:
-            trees[mode], attempt, same = self._as_far_as_possible(mode)
-            graphs[mode] = attempt.graph
-            if same and self._serves_both_modes(attempt, trees[mode]):
-                break
+        for mode, tree, attempt, _ in self._in_modes(self._as_far_as_possible):
+            trees[mode], graphs[mode] = tree, attempt.graph
         return self._assembled(graphs, trees, frozenset())
+
+    def _in_modes(
+        self, trace: Callable[[Mode], tuple[nn.Module, Attempt, bool]]
+    ) -> Iterator[tuple[Mode, nn.Module, Attempt, bool]]:
+        """What tracing gives in each mode, up to the first whose graph serves both."""
+        for mode in self.tapes:
+            tree, attempt, same = trace(mode)
+            yield mode, tree, attempt, same
+            if same and self._serves_both_modes(attempt, tree):
+                return
 
     def _as_far_as_possible(self, mode: Mode) -> tuple[nn.Module, Attempt, bool]:
         """An attempt that comes to an end: with more leaves where one has failed and left something behind."""
@@ -167,10 +173,9 @@ class Draft:
         held = switch(tree, mode)
         run = TapedRun(tree, self.arguments, Tape, real=self.inputs.real, recall=self.recall, known=held)
         given = given_arguments(self.model, self.inputs)
+        tracer = Tracer(run.arguments, given, run.tape, leaves, find_draws=find_draws, lenient=self.lenient)
         with remembered(tree, layers=self.lenient), same_randomness():
-            attempt = symbolic_trace(
-                tree, held, run.arguments, given, run.tape, leaves, find_draws=find_draws, lenient=self.lenient
-            )
+            attempt = symbolic_trace(tracer, tree, held)
         _keep_places(attempt.graph, tree, mode)
         return tree, attempt, not attempt.new_leaves and run.is_alike(attempt.result, self.tapes[mode])
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import Tensor, fx, nn
 
@@ -15,7 +13,6 @@ from ..model.copies import DEVICE, Inventory
 from ..model.generated_code import check_arguments
 from ..recording.answers import Answers, answering
 from ..recording.model_run import explain
-from ..recording.tape import Tape
 from .attempt import Attempt
 from .lost_in_graphs import check_caught, check_unchanged
 from .patches import (
@@ -29,34 +26,14 @@ from .proxy import VALUE, guard_form
 from .tracer import Restart, Tracer
 
 
-def symbolic_trace(
-    root: nn.Module,
-    held: Inventory,
-    arguments: Mapping[str, Any],
-    given: Sequence[str],
-    tape: Tape,
-    leaves: frozenset[str],
-    *,
-    find_draws: bool,
-    lenient: bool = False,
-) -> Attempt:
+def symbolic_trace(tracer: Tracer, root: nn.Module, held: Inventory) -> Attempt:
     """Trace a module tree of our own, which consists of this.
-
-    Args:
-        root: The tree.
-        held: What it consists of.
-        arguments: The example inputs by the names of the arguments of `forward`.
-        given: Which of these the example gives.
-        tape: Runs every operation for its value.
-        leaves: Paths of modules that stay calls.
-        find_draws: Whether to find out which module draws from Python's random numbers, if any does.
-        lenient: Whether the graph may lose what the code does beside it: none runs in a student.
 
     Raises:
         DrawnError: Some module draws from Python's random numbers; trace again and find out which.
         TraceError: The root's own code cannot be traced. A lenient trace ends there instead, without a result.
     """
-    tracer = Tracer(arguments, given, tape, leaves, find_draws=find_draws, lenient=lenient)
+    tape, lenient = tracer.tape, tracer.lenient
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -74,7 +51,7 @@ def symbolic_trace(
     except Exception as error:
         if tracer.new_leaves:
             return Attempt(tracer.graph, tracer.new_leaves)
-        if isinstance(error, DrawnError) and not find_draws:
+        if isinstance(error, DrawnError) and not tracer.find_draws:
             raise
         if not lenient:
             raise TraceError(explain(error)) from error

@@ -112,7 +112,7 @@ class _Numbers:
         self._shapes: dict[fx.Node, tuple[Layout, ...]] = {}
         self._made: dict[int, Var] = {}  # for a size that may come from the sides of an image
         self._sizes_of: dict[Var, Number] = {}  # for a size that a call was given, as `torch.ones(batch)` is
-        self._of_tensors = {var for sizes in findings.tensors.values() for size in sizes for var in self._atoms(size)}
+        self._tensors = findings.tensors
         self._passed: dict[fx.Node, list[Number]] = {}  # of lists of tensors
         self._given: dict[fx.Node, tuple[Layout, ...]] = {}  # of tensors with such sizes
         self._stated = {(li.node, li.path): li.layout for li in findings.literals if li.mode == mode and not li.part}
@@ -173,13 +173,18 @@ class _Numbers:
         size = measure(layout, lambda atom: 0)
         return of(self._made.setdefault(size, Var("a side", size, -1, input=min(self._sides))))
 
+    @functools.cached_property
+    def _of_tensors(self) -> frozenset[Any]:
+        """What the dimensions of parameters and buffers are made of."""
+        layouts = [layout for shape in self._tensors.values() for layout in shape]
+        return frozenset(atom for layout in layouts for atom in atoms(self._unifier.resolve(layout)))
+
     def _take_sizes(self, node: fx.Node) -> None:
         """The sizes of a tensor that a call was given: no rule tells that `torch.ones(batch)` has a row a sample."""
         known = self._nodes.get((self._mode, node.name))
         sources = list(self._sources(node))
-        if not (
-            isinstance(known, Value) and known.constant
-        ):  # what the rules do not follow comes from one size, repeated
+        constant = isinstance(known, Value) and known.constant
+        if not constant:  # what the rules do not follow comes from one size, repeated
             sources = [number for number in sources if not number.widths]
         if not any(number.dims or number.widths for number in sources):
             return
@@ -192,7 +197,7 @@ class _Numbers:
                 continue
             size = measure(layout, lambda atom: atom.size if isinstance(atom, Var) else 0)
             same = [number for number in sources if number.value == size]
-            same = same or (sources if known.constant else [number for number in sources if number.value is None])
+            same = same or (sources if constant else [number for number in sources if number.value is None])
             if any(number.dims or number.widths for number in same):
                 key = Var("a given size", size, -1)
                 self._sizes_of[key] = same[0] if len(same) == 1 else replace(all_of(same), value=size)
@@ -271,9 +276,6 @@ class _Numbers:
                 factors[factor] += 1
         value = measure(layout, lambda var: var.size if isinstance(var, Var) else 0)
         return Number(dims, widths, True, factors, number, value=value)
-
-    def _atoms(self, layout: Layout) -> Iterator[Any]:
-        return atoms(self._unifier.resolve(layout))
 
     def _may_grow(self, var: Var) -> bool:
         return var.input is None and self._unifier.is_free(var)
