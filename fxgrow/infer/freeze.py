@@ -17,6 +17,7 @@ from ..base.isolation import no_collection
 from ..base.magnitude import has_arithmetic, is_inexact
 from ..base.progress import step
 from ..base.roles import Role, TensorKind
+from ..base.wording import dtype_name
 from ..capture.traced import Traced
 from ..layouts.input_dims import OF_INPUT
 from ..layouts.layout import Layout, Var, atoms, of
@@ -181,7 +182,7 @@ def _decide_roles(findings: Findings, traced: Traced) -> None:
 
 def _held(tensor: Tensor) -> str:
     """What a tensor holds that torch does not compute with, in words."""
-    return str(tensor.dtype).removeprefix("torch.") if is_inexact(tensor) else "integers"
+    return dtype_name(tensor.dtype) if is_inexact(tensor) else "integers"
 
 
 def _pin_where_zeros_are_no_choice(findings: Findings) -> None:

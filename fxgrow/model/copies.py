@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..base.wording import dtype_name
 from ..errors import TraceError, in_words
 from .rebinding import WEAK, rebound, rebound_weakly
 from .walk import Paths, modules, named_modules
@@ -68,7 +69,7 @@ def stored(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...], str, str, b
                 if tensor is not None:
                     name = f"{path}.{key}" if path else key
                     original = first.setdefault(id(tensor), name)
-                    dtype = "" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+                    dtype = "" if tensor.is_floating_point() else dtype_name(tensor.dtype)
                     yield name, tuple(tensor.shape), dtype, "" if original == name else original, buffer
 
 

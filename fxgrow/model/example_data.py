@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Union
 import torch
 from torch import Tensor
 
-from ..base.wording import a_type
+from ..base.wording import a_type, dtype_name
 from .example_inputs import ModelInputs
 
 FLOAT = "float"  # the dtype of the model, whichever that is
@@ -125,7 +125,7 @@ def why_invalid(data: Structure | CallData) -> str:
 
 def _data(value: Any) -> Structure:
     if isinstance(value, Tensor):
-        kind = FLOAT if value.is_floating_point() else str(value.dtype).removeprefix("torch.")
+        kind = FLOAT if value.is_floating_point() else dtype_name(value.dtype)
         return TensorData(tuple(value.shape), kind)
     if isinstance(value, float) and not math.isfinite(value):
         return NumberData(str(value))

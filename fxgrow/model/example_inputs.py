@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..base.torch_private import pytree
-from ..base.wording import a_type
+from ..base.wording import a_type, dtype_name
 from ..errors import TraceError, in_words
 
 MAX_CHARACTERS, MAX_ENTRIES = 80, 12  # in messages: of a value, of a sequence
@@ -87,7 +87,7 @@ def _twice(x: Tensor) -> Tensor:
 def brief(value: Any) -> str:
     """A short text for a value: dtype and shape of a tensor, the first entries of a sequence."""
     if isinstance(value, Tensor):
-        kind = "float" if value.dtype is torch.float32 else str(value.dtype).removeprefix("torch.")
+        kind = "float" if value.dtype is torch.float32 else dtype_name(value.dtype)
         return f"{kind}{list(value.shape)}"
     if isinstance(value, Mapping):
         return f"{{{_some(f'{key!r}: {brief(entry)}' for key, entry in value.items())}}}"

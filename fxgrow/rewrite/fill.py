@@ -23,6 +23,7 @@ from ..base.magnitude import has_arithmetic
 from ..base.progress import advance
 from ..base.rng import block_generator
 from ..base.roles import SHIFTS
+from ..base.wording import dtype_name
 from ..errors import PlanError
 from ..layouts.layout import Layout, atoms, only_atom
 from ..methods import Columns
@@ -317,7 +318,7 @@ def _fills(planned: TensorPlan, name: str) -> bool:
 def _check_means(planned: TensorPlan, tensor: Tensor, names: Sequence[str]) -> None:
     """Raise where new rows are to be the mean of what has none."""
     if not has_arithmetic(tensor) and any(methods.method(name).begins_as_mean("produce") for name in names):
-        held = str(tensor.dtype).removeprefix("torch.")
+        held = dtype_name(tensor.dtype)
         raise PlanError(f"{planned.name} holds {held}, which has no mean: ask for new='zero' or new='random'")
 
 
