@@ -40,4 +40,6 @@ def in_words(error: BaseException) -> str:
         reason = str(error).strip().partition("\n")[0]
     except Exception:  # noqa: BLE001 - a __str__ of the user's own
         reason = ""
+    if reason.startswith("While executing %"):  # what torch.fx says of an error without a text
+        reason = ""
     return f"{kind}: {reason}" if reason else kind

@@ -17,7 +17,8 @@ TOGETHER = [  # the marks of a file that starts processes: one after another, so
     pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed"),
     pytest.mark.xdist_group("processes"),
 ]
-PRELOADED = [
+PRELOADED = [  # torch._dynamo is what the first `fully_shard` of each process would import
+    "torch._dynamo", "numpy.random",
     "torch.distributed.checkpoint", "torch.distributed.device_mesh", "torch.distributed.fsdp",
     "torch.distributed.optim", "torch.distributed.tensor", "fxgrow", "fxgrow.api", "fxgrow.shards.growth",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow.validate import refine
+from fxgrow.validate.repairs import Repairs
 from tests.nets.architectures import shuffle_net_v1
 from tests.nets.registry import IMAGE
 from tests.nets.vision_transformers import QkvReshaped, QkvSeparate, Swin, TorchAttention, ViT
@@ -116,7 +117,7 @@ def test_where_inputs_that_are_asked_for_meet_a_hidden_width_that_one_stays() ->
 def test_several_widths_but_not_many_are_tried_to_be_grown_by_one_factor() -> None:
     found = fxgrow.widths(nn.Sequential(*[nn.Linear(8, 8) for _ in range(7)]), torch.randn(2, 8))
     names = ["0", "1", "2", "3", "4"]
-    repairs = refine._Repairs(frozenset())
+    repairs = Repairs(frozenset())
     assert [repairs._is_a_few(found, frozenset(names[:n])) for n in range(6)] == [False, False, True, True, True, False]
     together = found.tie({frozenset(names[:3]): "a test"})
     assert not repairs._is_a_few(together, frozenset(names[:3])), "they do grow by one factor"

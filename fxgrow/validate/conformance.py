@@ -76,10 +76,10 @@ def _compare(run: TapedRun[_CheckedTape], graph: fx.Graph) -> None:
         result = run.graph(graph, _Runner)
     except Exception as error:  # noqa: BLE001 - whatever the model raises where a size is not what it expects
         if not tape.departed:
-            tape.mismatch(code_refuses(error))
+            tape.mismatch(code_refuses(error), raised=True)
         return
     if tape.failure is not None:  # and the model has caught it
-        tape.mismatch(code_refuses(tape.failure))
+        tape.mismatch(code_refuses(tape.failure), raised=True)
         tape.failure = None  # its traceback holds the tape
     elif not tape.departed:
         tape.finish(run.returned(result), graph)
@@ -251,7 +251,12 @@ class _CheckedTape(Tape):
         return measure(layout, self.widths.width)
 
     def mismatch(
-        self, problem: str, equal: tuple[tuple[Layout, Layout], ...] = (), measured: Sequence[Layout] | None = None
+        self,
+        problem: str,
+        equal: tuple[tuple[Layout, Layout], ...] = (),
+        measured: Sequence[Layout] | None = None,
+        *,
+        raised: bool = False,
     ) -> None:
         """Note what happens at the call at work where the plan predicts something else.
 
@@ -259,6 +264,7 @@ class _CheckedTape(Tape):
             problem: What happens.
             equal: As in `Mismatch`.
             measured: Layouts whose sizes led to it; None: those of the tensors that the node at work asks for sizes.
+            raised: Whether it happens between two calls, so that the next one need not have to do with it.
         """
         number = len(self.calls)
         layouts: list[Layout] = []
@@ -270,7 +276,9 @@ class _CheckedTape(Tape):
             layouts += [la for _, front, back in prediction.expected for la in (front, back)]
             if prediction.flow.linear != "fresh":  # else what goes in says nothing of the sizes
                 layouts += prediction.ins
-        met = next((some for some in (layouts, measured, self._around()) if self._grown(some)), [])
+        met = next((some for some in (layouts, measured) if self._grown(some)), None)
+        guessed = raised or met is None
+        met = self._around() if met is None else met
         grown = self._grown(met)
         where = caller(within=interpret.__file__) if self.called else ""
         if self.node is not None and not where:
@@ -282,7 +290,7 @@ class _CheckedTape(Tape):
             self._idle(self.widths.inside(code)),
         )
         site = f"{site} ({where})" if where else site
-        self.mismatches.append(Mismatch(site, problem, grown, code, around, equal, idle))
+        self.mismatches.append(Mismatch(site, problem, grown, code, around, equal, idle, guessed))
 
     def _code(self) -> str:
         """The innermost module at work whose code is not a layer's."""

@@ -8,13 +8,12 @@ has passed the check.
 
 from __future__ import annotations
 
-import copy
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 
 from ..base.isolation import no_collection, silent
 from ..base.progress import step
@@ -23,7 +22,6 @@ from ..depth.plan_depth import plan_depth
 from ..errors import PlanError
 from ..infer.findings import STATES
 from ..infer.width_graph import WidthGraph
-from ..layouts.layout import Equality, Layout, atoms
 from ..model.copies import clone_shared, named_parameters
 from ..model.tree import module_at
 from ..plans.entries import DROP, Edit, Skipped, StatedSize
@@ -43,154 +41,17 @@ from .clones import check_clones
 from .conformance import check_conformance
 from .costs import with_costs
 from .fixed_dims import KEPT_SIZES, fixed_sizes
+from .narrowing import narrowed
+from .repairs import Repairs
 from .stated_sizes import stated_sizes, with_stated_sizes
-from .verdict import Mismatch, Verdict
+from .verdict import Verdict
 
 SHOWN = 4  # reasons in a message
 UNDONE = 2  # ties that are undone one after the other, where each only keeps widths from growing
-FEW = 4  # widths that are tried to be grown by one factor, where a size goes wrong; those that do already are one
 
 log = logging.getLogger("fxgrow")
 
 Sized = Callable[[WidthGraph, Sequence[IoGrowth]], Sequence[Widen | Request]]
-
-
-@dataclass(slots=True)
-class _Repairs:
-    """What the rounds so far found out.
-
-    Attributes:
-        keeps_place: Widths of inputs and outputs: new ones come last, so that a repair takes the others first.
-        pins: Widths that stay, and why.
-        ties: Widths that grow by one factor, and why.
-        tried: The sets of widths of which that was tried.
-        equal: Layouts that the code makes equal.
-        tried_equal: The pairs of which that was tried.
-        repaired: The widths for which this round has a repair.
-        supposed: The pairs among `equal` that were tried because the sizes are equal in the teacher.
-        guesses: The tie that was tried last for a place, the widths that meet there and those around them, by which
-            blocks of one code are told apart. Where these do not fit again, it was wrong, and is undone.
-    """
-
-    keeps_place: frozenset[str]
-    pins: dict[str, str] = field(default_factory=dict)
-    ties: dict[frozenset[str], str] = field(default_factory=dict)
-    tried: set[frozenset[str]] = field(default_factory=set)
-    equal: dict[tuple[Layout, Layout], Equality] = field(default_factory=dict)
-    tried_equal: set[tuple[Layout, Layout]] = field(default_factory=set)
-    repaired: set[str] = field(default_factory=set)
-    supposed: set[tuple[Layout, Layout]] = field(default_factory=set)
-    guesses: dict[tuple[str, frozenset[str], frozenset[str]], frozenset[str]] = field(default_factory=dict)
-
-    def on(self, widths: WidthGraph) -> WidthGraph:
-        """The widths with all of these constraints."""
-        widths = replace(widths.tie(self.ties), equal=tuple(self.equal.values()))
-        for reason in dict.fromkeys(self.pins.values()):
-            widths = widths.pin([name for name, why in self.pins.items() if why == reason], reason)
-        return widths
-
-    def equalise(self, mismatch: Mismatch) -> bool:
-        """Make the sizes of parts equal that the code makes equal; whether that is tried for the first time."""
-        new = [pair for pair in mismatch.equal if pair not in self.tried_equal]
-        self.tried_equal.update(new)
-        for pair in new:
-            self.equal[pair] = Equality(*pair, f"the code makes equal parts at {mismatch.site}")
-        return bool(new)
-
-    def add(self, widths: WidthGraph, mismatch: Mismatch, reason: str, proposal: Plan, verdict: Verdict) -> None:
-        """A constraint for the widths that meet where a size goes wrong, and for those in the same code elsewhere.
-
-        Only modules of the class that the run did not reach are meant: the others have mismatches of their own.
-        """
-        pinned = [name for name in widths.inside(mismatch.module) if name in self.pins]
-        others = [name for name in mismatch.groups if name not in self.keeps_place]
-        near = [name for name in mismatch.around if others and name not in self.keeps_place]
-        idle = [[n for n in some if n not in self.pins and n not in self.keeps_place] for some in mismatch.idle]
-        self._add(widths, mismatch.site, others or mismatch.groups, near, reason, idle)
-        growing = {width.name for width in proposal.grown_widths}
-        same_code = widths.alike(mismatch.module, verdict.reached, mismatch.groups, mismatch.around, pinned, *idle)
-        for groups, around, stay, *theirs in same_code:
-            if growing.issuperset(groups) and self.pins.keys() >= set(stay):
-                resting = [[n for n in some if n not in growing and n not in self.pins] for some in theirs]
-                self._add(widths, mismatch.site, groups, [n for n in around if n in growing], reason, resting)
-
-    def _add(
-        self,
-        widths: WidthGraph,
-        site: str,
-        names: Sequence[str],
-        around: Sequence[str],
-        reason: str,
-        idle: Sequence[Sequence[str]],
-    ) -> None:
-        """Let widths grow by one factor; or together with those around (`heads` and `C` in `C // heads`); or pin them.
-
-        Each is tried once, in this order. Before a width is pinned, those that nobody asked for are tried with it
-        (`heads`, where `C` is asked for by its name).
-        """
-        together = frozenset(names)
-        if together | set(around) <= self.repaired:  # an earlier mismatch of this round has the repair
-            return
-        place = (site, together, frozenset(around))
-        self._undo(place)
-        if self._suppose_equal(widths, names, idle, reason):
-            return
-        more = [together.union(around, others) for others in idle if others]
-        for candidate in (together, together | frozenset(around), *more):
-            if candidate not in self.tried and self._is_a_few(widths, candidate):
-                self.tried.add(candidate)
-                self.ties[candidate] = reason
-                self.guesses[place] = candidate
-                self.repaired |= candidate
-                return
-        if together <= self.repaired:
-            return
-        self.repaired |= together
-        self.ties = {tied: why for tied, why in self.ties.items() if not tied & together}
-        self.equal = {pair: equality for pair, equality in self.equal.items() if not equality.names & together}
-        self.pins.update({name: reason for name in names if name not in self.pins})
-
-    def _undo(self, place: tuple[str, frozenset[str], frozenset[str]]) -> None:
-        """Undo the tie that was tried last for widths at a place, where they do not fit even so."""
-        failed = self.guesses.pop(place, None)
-        if failed is not None and failed not in self.guesses.values():
-            self.ties.pop(failed, None)
-
-    def freeing(self, names: set[str], grown: AbstractSet[str]) -> Iterator[_Repairs]:
-        """The same without those ties of some widths of which nothing grows; and so that what they are tied to stays.
-
-        Args:
-            names: The widths.
-            grown: The widths that grow.
-        """
-        undone = {tied: why for tied, why in self.ties.items() if tied & names and not tied & grown}
-        stay = {name: why for tied, why in undone.items() for name in sorted(tied - names)}
-        kept = {tied: why for tied, why in self.ties.items() if tied not in undone}
-        for pins in ({}, stay):
-            yield replace(copy.deepcopy(self), ties=dict(kept), pins={**pins, **self.pins})
-
-    def _suppose_equal(
-        self, widths: WidthGraph, names: Sequence[str], idle: Sequence[Sequence[str]], reason: str
-    ) -> bool:
-        """Give a width and one that nobody asked for one size, if they have in the teacher; whether that is new."""
-        useless = {known for known in self.supposed if {*atoms(known[0]), *atoms(known[1])} & set(names)}
-        self.supposed -= useless
-        self.equal = {known: equality for known, equality in self.equal.items() if known not in useless}
-        others = dict.fromkeys(other for some in idle for other in some)
-        for name in names if len(names) == 1 else ():
-            for other in others:
-                pair: tuple[Layout, Layout] = (((name,),), ((other,),))
-                if widths.width(name) == widths.width(other) and pair not in self.tried_equal:
-                    self.tried_equal.add(pair)
-                    self.supposed.add(pair)
-                    self.equal[pair] = Equality(*pair, reason)
-                    self.repaired |= {name, other}
-                    return True
-        return False
-
-    def _is_a_few(self, widths: WidthGraph, names: frozenset[str]) -> bool:
-        """Whether there are several widths to tie, and not too many; those that have one ratio count once."""
-        return 1 < len({widths.groups_by_name[name].ratio or name for name in names}) <= FEW
 
 
 def plan_until_valid(
@@ -210,27 +71,27 @@ def plan_until_valid(
     """
     with step("planning"), nullcontext() if widths.traced.inputs.real else no_collection():
         widths, io_growths = free_io_dims(with_asked_factors(widths, requests), requests)
-        repairs = _Repairs(keeps_place=frozenset(growth.group for growth in io_growths))
+        repairs = Repairs(keeps_place=frozenset(growth.group for growth in io_growths))
 
-        def proposed(repairs: _Repairs) -> Plan:
+        def proposed(repairs: Repairs) -> Plan:
             repaired = repairs.on(widths)
             asked = requests if sized is None else sized(repaired, io_growths)
             return plan_widths(repaired, asked, seed=seed, method=method, io_growths=io_growths)
 
-        def settled(repairs: _Repairs) -> tuple[Plan, _Repairs, Verdict]:
+        def settled(repairs: Repairs) -> tuple[Plan, Repairs, Verdict]:
             while (verdict := _verdict(widths, proposal := proposed(repairs))).mismatches:
-                _repair(repairs, repairs.on(widths), proposal, verdict)
+                _repair(repairs, widths, proposal, verdict)
             return proposal, repairs, verdict
 
         accepted, repairs, verdict = _without_needless_ties(settled, *settled(repairs))
         return _complete(_accepted(widths, accepted, repairs, verdict), widths, requests)
 
 
-_Settled = tuple[Plan, _Repairs, Verdict]
+_Settled = tuple[Plan, Repairs, Verdict]
 
 
 def _without_needless_ties(
-    settled: Callable[[_Repairs], _Settled], accepted: Plan, repairs: _Repairs, verdict: Verdict, depth: int = UNDONE
+    settled: Callable[[Repairs], _Settled], accepted: Plan, repairs: Repairs, verdict: Verdict, depth: int = UNDONE
 ) -> _Settled:
     """A plan without ties that only keep widths from growing, where there is one that passes the check, too.
 
@@ -267,7 +128,7 @@ def _with_order(plan: Plan, widths: WidthGraph) -> Plan:
     return replace(plan, order=tuple(named_parameters(module_at(_on_meta(widths, plan)[0], ""))))
 
 
-def _accepted(widths: WidthGraph, proposal: Plan, repairs: _Repairs, verdict: Verdict) -> Plan:
+def _accepted(widths: WidthGraph, proposal: Plan, repairs: Repairs, verdict: Verdict) -> Plan:
     """The plan that passed the check, with what the rounds before it found out."""
     skipped = {entry.name: entry for entry in proposal.skipped}
     skipped.update({n: Skipped(n, reason) for n, reason in repairs.pins.items() if n not in skipped})
@@ -298,12 +159,13 @@ def _refuse_nothing(complete: Plan, requests: Sequence[Widen | Request]) -> None
     raise PlanError(f"nothing of {complete.model} would grow: {'; '.join(reasons[:SHOWN])}{more}{advice}")
 
 
-def _repair(repairs: _Repairs, repaired: WidthGraph, proposal: Plan, verdict: Verdict) -> None:
+def _repair(repairs: Repairs, widths: WidthGraph, proposal: Plan, verdict: Verdict) -> None:
     """Add a constraint for each place where the student departs from its plan.
 
     Raises:
         PlanError: No width meets there, so that no constraint helps.
     """
+    repaired = repairs.on(widths)
     repairs.repaired.clear()
     for mismatch in verdict.mismatches:
         if not mismatch.groups:
@@ -314,6 +176,9 @@ def _repair(repairs: _Repairs, repaired: WidthGraph, proposal: Plan, verdict: Ve
         if constants:  # a literal says how many
             repairs.pins.update(dict.fromkeys(constants, reason))
         elif not repairs.equalise(mismatch):
+            if mismatch.guessed and repairs.would_pin(repaired, mismatch):
+                untied = repairs.without_ties_of(mismatch.groups).on(widths)
+                mismatch = narrowed(mismatch, proposal, untied, partial(_verdict, widths))
             repairs.add(repaired, mismatch, reason, proposal, verdict)
 
 

@@ -21,6 +21,7 @@ class Mismatch:
         idle: The widths that could grow there and do not: at the call, or else in that module.
         equal: Pairs of layouts whose sizes are one in the teacher, and would be in the student if the code cuts a
             dimension into equal parts there.
+        guessed: Whether no call says which widths meet there: `groups` are those of the next call, or all around.
     """
 
     site: str
@@ -30,6 +31,7 @@ class Mismatch:
     around: tuple[str, ...]
     equal: tuple[tuple[Layout, Layout], ...] = ()
     idle: tuple[tuple[str, ...], ...] = ()
+    guessed: bool = False
 
     def __str__(self) -> str:
         return f"{self.problem} at {self.site}"
