@@ -59,6 +59,12 @@ def pytest_testnodedown(node: Any) -> None:
         reporter.stats["deselected"] = [SimpleNamespace() for _ in range(count)]
 
 
+@pytest.fixture
+def quick_collections() -> None:
+    """For tests of code that calls `gc.collect()`: it need not look at what earlier tests keep, such as analyses."""
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _seeds() -> None:
     torch.default_generator.manual_seed(0)  # `torch.manual_seed` takes longer than many a test where no GPU is in use

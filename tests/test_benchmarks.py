@@ -21,7 +21,10 @@ from benchmarks import (
 from benchmarks.mutations import Mutation, mutations
 from tests.check import randomise, relative_error, run
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed")
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed"),
+    pytest.mark.usefixtures("quick_collections"),
+]
 
 
 def test_speed_benchmark_runs_and_writes_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

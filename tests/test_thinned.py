@@ -57,6 +57,17 @@ def test_cases_outside_of_the_sample_are_deselected_unless_they_are_asked_for(py
         def test_pairs(a, b):
             pass
 
+        @pytest.mark.parametrize("a", "abcdefghi")
+        @pytest.mark.parametrize("b", [1, 2])
+        @pytest.mark.parametrize(("c", "d"), [("x", 1), ("y", 2), pytest.param("z", 3, id="last")])
+        def test_lists(a, b, c, d):
+            pass
+
+        @pytest.mark.parametrize("a", "abc")
+        @pytest.mark.parametrize("b", [1, 2])
+        def test_few(a, b):
+            pass
+
         @thinned(OF_NETS[0])
         @pytest.mark.parametrize("name", [f"net{i}" for i in range(100)])
         def test_nets(name):
@@ -66,6 +77,11 @@ def test_cases_outside_of_the_sample_are_deselected_unless_they_are_asked_for(py
     nets = sum(runs(OF_NETS[0], f"net{i}") for i in range(100))
     assert 0 < nets < 100
     options = ["-p", "no:cacheprovider", "-W", "ignore"]
-    pytester.runpytest(*options).assert_outcomes(passed=3 + nets, deselected=6 + 100 - nets)
-    pytester.runpytest(*options, "--thorough").assert_outcomes(passed=9 + 100)
+    few = pytester.runpytest(*options, "-v")
+    few.assert_outcomes(passed=3 + 9 + 6 + nets, deselected=6 + 45 + 100 - nets)
+    ran = [line.split("[")[1].split("]")[0] for line in few.outlines if "test_lists" in line]
+    first, second, third = (set(entries) for entries in zip(*(case.split("-", 2) for case in ran), strict=True))
+    assert (len(first), len(second), len(third)) == (3, 2, 9)
+    assert len({case.rsplit("-", 1)[0] for case in ran}) == 6, "entries of the short lists meet in all ways"
+    pytester.runpytest(*options, "--thorough").assert_outcomes(passed=9 + 54 + 6 + 100)
     pytester.runpytest(*options, "test_cases.py::test_pairs[a-e]").assert_outcomes(passed=1)

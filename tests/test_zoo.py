@@ -21,7 +21,10 @@ from benchmarks.zoo_tiny import shrunk
 from benchmarks.zoos import ZOOS, Entry, first_that_runs, images, noise
 from tests.thinned import thinned
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed")
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed"),
+    pytest.mark.usefixtures("quick_collections"),
+]
 SOME = (
     "squeezenet1_1",
     "resnet18",
