@@ -10,6 +10,7 @@ import pytest
 import auto_widen
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
+from tests.thinned import THOROUGH
 
 NET = """
 from torch import nn
@@ -52,7 +53,7 @@ def test_a_model_in_a_file_may_take_whole_numbers(run: Run, words: tuple[str, ..
     assert [width.new for width in fxgrow.Plan.from_json(Path("out/plan.json").read_text()).grown_widths] == [12]
 
 
-@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "shufflenet_v2_x0_5", "bert"])
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", pytest.param("shufflenet_v2_x0_5", marks=THOROUGH), "bert"])
 def test_a_public_model_is_grown_by_its_name(run: Run, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip({"bert": "transformers", "mobilenetv3_small_050": "timm"}.get(name, "torchvision"))
     assert run(name, "--factor", "2") == 0

@@ -398,7 +398,7 @@ def test_adjacent_blocks_are_cloned_where_they_stand() -> None:
 
 @with_torchvision
 def test_every_stage_of_a_deepened_resnet_deepens_again() -> None:
-    student, x = builder("resnet18"), images(2, 3, 64, 64)
+    student, x = builder("resnet18"), images(2, 3, 32, 32)
     for stage in ("layer1", "layer2", "layer1", "layer4"):
         student = deepened(student, [Deepen(stage, blocks=1), Deepen(f"{stage}.0.conv1")], x)
     assert clones(student) == ["layer4.1_deeper1"]

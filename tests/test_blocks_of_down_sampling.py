@@ -18,6 +18,7 @@ from fxgrow import Deepen, Kernel, PlanError, Widen
 from tests.check import randomise, relative_error, run
 from tests.test_blocks import images
 from tests.test_module_depth import EXACT, assert_all_learn, deepened, plan_of, with_torchvision
+from tests.thinned import THOROUGH
 
 X = images(2, 3, 16, 16)
 
@@ -96,12 +97,12 @@ def test_blocks_that_change_only_the_width_or_only_the_size(stride: int, old: in
 
 
 @with_torchvision
-@pytest.mark.parametrize("kind", ["BasicBlock", "Bottleneck"])
+@pytest.mark.parametrize("kind", ["BasicBlock", pytest.param("Bottleneck", marks=THOROUGH)])
 def test_a_resnet_of_single_blocks_becomes_the_deeper_one_of_its_builder(kind: str) -> None:
     models = import_torchvision().models.resnet
     torch.manual_seed(0)
     teacher = randomise(models.ResNet(getattr(models, kind), [1, 1, 1, 1]).double()).eval()
-    x = images(2, 3, 64, 64)
+    x = images(2, 3, 32, 32)
     student = deepened(teacher, Deepen("layer*", blocks=1), x)
     deeper = models.ResNet(getattr(models, kind), [2, 2, 2, 2]).double()
     deeper.load_state_dict(student.state_dict())

@@ -102,8 +102,10 @@ def test_other_names_are_not_there(name: str) -> None:
         getattr(fxgrow, name)
 
 
-@pytest.mark.parametrize("set_to", ["enable", "disable"])
-@pytest.mark.parametrize("code", ["import fxgrow", "import fxgrow; fxgrow.draw", "from fxgrow import *"])
+@pytest.mark.parametrize(
+    ("code", "set_to"),
+    [("import fxgrow", "enable"), ("import fxgrow; fxgrow.draw", "disable"), ("from fxgrow import *", "enable")],
+)
 def test_the_garbage_collector_is_as_before(processes: NewProcesses, code: str, set_to: str) -> None:
     enabled = processes.result(f"gc.{set_to}()\n{code}\nresult = gc.isenabled()")
     assert enabled is (set_to == "enable")

@@ -14,6 +14,7 @@ from benchmarks.worth_methods import BASELINES, Method, Stage, fixed, grown, in_
 from benchmarks.worth_nets import built, flops_of, loss_of, optimizer_of, refill
 from benchmarks.worth_settings import PROTOCOL, SIZES, Key, Net, Settings
 from experiment.data import DataError
+from tests.thinned import THOROUGH
 
 QUICK = SIZES["quick"]
 TRACKS = ("images", "text")
@@ -84,7 +85,7 @@ def test_parts_of_all_methods_are_the_whole_budget(track: str) -> None:
     assert {method.fill for method in methods.values()} == {"auto", "split", *BASELINES}
 
 
-@pytest.mark.parametrize("track", TRACKS)
+@pytest.mark.parametrize("track", ["text", pytest.param("images", marks=THOROUGH)])
 def test_growth_changes_no_prediction_and_baselines_do(track: str, data: dict[str, worth_data.Data]) -> None:
     of = replace(QUICK[track], watched=QUICK[track].tested)
     for name in ("width-40", "depth-40", "both-40", "width-40-new", "width-40-rewarmed", "width-40-split", "two-jumps"):
