@@ -66,6 +66,23 @@ SPEEDS = """\
 | bfloat16, compiled (26 s once) | 9,850 | 20,300 | 66,800 |
 """
 
+EARLIER = """
+## An earlier experiment with this control
+
+Fashion-MNIST, a ResNet-20 of 8 channels, each run annealed over its own budget, two seeds. The best curriculum trained
+the half-width net for 80 % of the FLOPs, then grew it to the full width. Test loss of the two seeds:
+
+| FLOPs | half-width net, never grown | best curriculum | full width from scratch, with twice these FLOPs |
+| --- | --- | --- | --- |
+| half of one epoch's | .3286, .3269 | .3272, .3347 | .322 |
+| half of four epochs' | .2499, .2558 | .2551, .2610 | .240 |
+
+At the same FLOPs, the half-width net that was never grown ended lower than the best curriculum, on the mean of the two
+seeds: by .003 at the smaller budget and by .005 at the larger. It ended lower in three of the four pairs. Without this
+control, and with accuracy read off curves whose rate has not come down, growing seemed to reach the accuracy of a net
+from scratch for 76 % of its FLOPs.
+"""
+
 
 def write_markdown(path: Path, parts: list[Part], command: str) -> None:
     """The page and its picture."""
@@ -85,8 +102,7 @@ def write_markdown(path: Path, parts: list[Part], command: str) -> None:
         ]
     for part in measured:
         lines += track(part)
-    lines += [*LIMITS.splitlines(), *([] if small else SPEEDS.splitlines()), ""]
-    lines += ["The page of an earlier experiment without this control: [curriculum.md](curriculum.md)."]
+    lines += [*LIMITS.splitlines(), *([] if small else (SPEEDS + EARLIER).splitlines())]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

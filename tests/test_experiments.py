@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import fxgrow
-from benchmarks import curriculum, methods
+from benchmarks import methods
 from benchmarks.arguments import record_of
 from benchmarks.resnet import flops_of
 from benchmarks.runs import Record
@@ -97,18 +97,17 @@ def test_methods_are_measured_and_a_second_call_measures_nothing(
     assert json.loads(out.read_text())["runs"][missing] == kept  # the same numbers again
 
 
-@pytest.mark.parametrize("script", [methods, curriculum], ids=["methods", "curriculum"])
 def test_wrong_arguments_and_missing_data_are_said_in_a_line(
-    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
     for argument, reason in (("--seeds=0", "not a number of at least 1"), ("--device=cuda", "torch sees no GPU here")):
         with pytest.raises(SystemExit):
-            script.main(["--quick", argument, "--out", str(tmp_path / "record.json")])
+            methods.main(["--quick", argument, "--out", str(tmp_path / "record.json")])
         assert reason in capsys.readouterr().err
     with pytest.raises(SystemExit, match="error: MNIST is read by torchvision"):
-        script.main(["--quick", "--data", "mnist", "--out", str(tmp_path / "record.json")])
+        methods.main(["--quick", "--data", "mnist", "--out", str(tmp_path / "record.json")])
     assert not list(tmp_path.iterdir())
 
 
@@ -116,29 +115,6 @@ def test_a_quick_run_has_a_record_of_its_own() -> None:
     """A quick run's settings are others: in the place of the real record it would stop the real run."""
     places = [record_of("methods", methods.arguments(argv)) for argv in ([], ["--quick"], ["--quick", "--out", "a"])]
     assert places == [Path("runs/methods.json"), Path("runs/methods-quick.json"), Path("a")]
-
-
-def test_curricula_have_one_budget_start_where_they_were_and_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, page = tmp_path / "curriculum.json", tmp_path / "curriculum.md"
-    call = ["--quick", "--seeds", "1", "--images", "128", "--out", str(out), "--markdown", str(page)]
-    assert curriculum.main(call) == 0
-    runs = json.loads(out.read_text())["runs"]
-    assert set(runs) == {f"{name}/0" for name in curriculum.CURRICULA}
-    budget = runs["scratch/0"]["points"][-1]["flops"]
-    assert runs["2 nets/0"]["points"][-1]["loss"] != runs["2 nets, replicas/0"]["points"][-1]["loss"]
-    for name in curriculum.CURRICULA:
-        run = runs[f"{name}/0"]
-        assert len(run["growths"]) == len(curriculum.NETS[name.removesuffix(curriculum.REPLICAS)]) - 1
-        assert all(growth["changed"] == 0 and growth["error"] < 1e-5 for growth in run["growths"])
-        assert run["parameters"] == runs["scratch/0"]["parameters"]  # all end as the same net
-        assert run["points"][-1]["flops"] == pytest.approx(budget, rel=0.1)  # whole batches
-        assert sum(net["flops"] * net["steps"] for net in run["nets"]) * 16 == pytest.approx(run["points"][-1]["flops"])
-    assert (tmp_path / "pictures" / "curriculum.png").stat().st_size > 10_000
-    assert "python benchmarks/curriculum.py --quick --seeds 1 --images 128 --out" in page.read_text()
-    monkeypatch.setattr(curriculum, "trained", lambda *_: pytest.fail("it was measured before"))
-    assert curriculum.main(call) == 0
 
 
 def test_flops_are_those_of_the_convolutions() -> None:
