@@ -13,7 +13,7 @@ from torch import nn
 
 import fxgrow
 from fxgrow.drawing import Drawing, drawing, opening, source_of
-from fxgrow.drawing.alike import ALIKE, alike, merged, ranged
+from fxgrow.drawing.alike import ALIKE, _all_but_largest, _refined, alike, merged, ranged
 from fxgrow.drawing.registry import drawings
 from fxgrow.drawing.shape import shape_of
 from fxgrow.drawing.spine import SPOKES, spined
@@ -125,6 +125,51 @@ def test_the_classes_do_not_depend_on_the_order_of_boxes_and_arrows() -> None:
         shuffle.shuffle(nodes)
         shuffle.shuffle(edges)
         assert sorted(Counter(alike(nodes, edges, ALIKE).values()).values()) == sorted(rows.values()) == [6]
+
+
+def by_definition(looks: dict[str, str], edges: list[Edge]) -> set[frozenset[str]]:
+    """The coarsest stable partition, by rounds over all boxes."""
+    classes: dict[str, Any] = dict(looks)
+    while True:
+        finer = {
+            key: (
+                classes[key],
+                frozenset(Counter((classes[e.target], e.label) for e in edges if e.source == key).items()),
+                frozenset(Counter((classes[e.source], e.label) for e in edges if e.target == key).items()),
+            )
+            for key in classes
+        }
+        numbers = {kind: number for number, kind in enumerate(dict.fromkeys(finer.values()))}
+        finer = {key: numbers[kind] for key, kind in finer.items()}
+        if len({*finer.values()}) == len({*classes.values()}):
+            return by_class(classes)
+        classes = finer
+
+
+def by_class(classes: dict[str, Any]) -> set[frozenset[str]]:
+    return {frozenset(key for key in classes if classes[key] == kind) for kind in {*classes.values()}}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_classes_are_those_of_the_definition(seed: int) -> None:
+    draw = random.Random(seed)
+    size = draw.randint(1, 14)
+    looks = {f"n{i}": draw.choice("aaab") for i in range(size)}
+    ends = [(draw.choice(list(looks)), draw.choice(list(looks))) for _ in range(draw.randint(0, 2 * size))]
+    edges = [Edge(source, target, label=draw.choice("xxy")) for source, target in ends]
+    assert by_class(_refined(looks, edges)) == by_definition(looks, edges)
+
+
+def test_a_long_chain_takes_time_by_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its ends each round over all boxes would tell one box more from the others."""
+    looked = []
+    counted = lambda whole, parts: looked.append(sum(map(len, parts))) or _all_but_largest(whole, parts)  # noqa: E731
+    monkeypatch.setattr("fxgrow.drawing.alike._all_but_largest", counted)
+    size = 2000
+    looks = {f"n{i}": "a" for i in range(size)}
+    classes = _refined(looks, [Edge(f"n{i}", f"n{i + 1}") for i in range(size - 1)])
+    assert len({*classes.values()}) == size
+    assert sum(looked) < 3 * size * size.bit_length()
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ __all__ = [
     "TensorBase",
     "TorchDispatchMode",
     "always_called_hooks",
+    "checkpoint_steps_name",
     "depths_of_modes",
     "entered_modes",
     "function_modes",
@@ -139,6 +140,9 @@ def place_in_file(tensor: Tensor) -> int:
     begin: Any = tensor.untyped_storage()._checkpoint_offset
     return int(begin + tensor.storage_offset() * tensor.itemsize)
 
+
+# The name of the generator between whose two steps `torch.utils.checkpoint.checkpoint` runs a function.
+checkpoint_steps_name = "_checkpoint_without_reentrant_generator"
 
 # The name of the function that `torch.utils.swap_tensors` calls.
 swap_name = "_swap_tensor_impl"

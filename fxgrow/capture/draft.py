@@ -125,13 +125,16 @@ class Draft:
                 raise TraceError(new_leaves[""])
         raise TraceError(f"even with {len(leaves)} of its modules kept as calls it cannot be traced")
 
-    def shown(self) -> Traced:
-        """Graphs of what can be traced, whatever they lose of what the model does."""
+    def shown(self) -> tuple[Traced, bool]:
+        """Graphs of what can be traced, whatever they lose of what the model does; and whether they show all of it."""
         graphs: dict[Mode, fx.Graph] = {}
         trees: dict[Mode, nn.Module] = {}
+        whole = True
         for mode, tree, attempt, _ in self._in_modes(self._as_far_as_possible):
             trees[mode], graphs[mode] = tree, attempt.graph
-        return self._assembled(graphs, trees, frozenset())
+            whole &= attempt.whole
+        traced = self._assembled(graphs, trees, frozenset())
+        return traced, whole and not traced.runs_code
 
     def _in_modes(
         self, trace: Callable[[Mode], tuple[nn.Module, Attempt, bool]]

@@ -14,6 +14,7 @@ from ..model.generated_code import check_arguments
 from ..recording.answers import Answers, answering
 from ..recording.model_run import explain
 from .attempt import Attempt
+from .forward_alone import FORWARD_ALONE
 from .lost_in_graphs import check_caught, check_unchanged
 from .patches import (
     DrawnError,
@@ -33,7 +34,7 @@ def symbolic_trace(tracer: Tracer, root: nn.Module, held: Inventory) -> Attempt:
         DrawnError: Some module draws from Python's random numbers; trace again and find out which.
         TraceError: The root's own code cannot be traced. A lenient trace ends there instead, without a result.
     """
-    tape, lenient = tracer.tape, tracer.lenient
+    tape, lenient, whole = tracer.tape, tracer.lenient, True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -41,7 +42,8 @@ def symbolic_trace(tracer: Tracer, root: nn.Module, held: Inventory) -> Attempt:
                 raise TraceError("it holds a generator of random numbers of its own")
             answers = Answers(root.__dict__.get(DEVICE), stand_in=tracer.device_of)
             lost = flags_restored(held.tensors) if lenient else nothing_lost_in_all(root, held.tensors, real=tape.real)
-            with answering(answers, held.paths), lost, patched(tracer, watching(tracer)):
+            also = [*watching(tracer), *(FORWARD_ALONE if lenient else ())]
+            with answering(answers, held.paths), lost, patched(tracer, also):
                 graph = tracer.trace(root)
                 if not lenient:
                     check_caught(tracer.caught, "")
@@ -55,7 +57,7 @@ def symbolic_trace(tracer: Tracer, root: nn.Module, held: Inventory) -> Attempt:
             raise
         if not lenient:
             raise TraceError(explain(error)) from error
-        graph = tracer.graph
+        graph, whole = tracer.graph, False
         made = [node for node in graph.nodes if isinstance(node.meta.get(VALUE), Tensor)]
         tracer.create_node("output", "output", (made[-1] if made else None,), {})
     finally:
@@ -71,7 +73,8 @@ def symbolic_trace(tracer: Tracer, root: nn.Module, held: Inventory) -> Attempt:
             graph.erase_node(node)
     graph.lint()
     check_arguments(root, graph)
-    return Attempt(graph, tracer.new_leaves, result, tracer.mode_matters, tracer.layers_change, tracer.may_freeze)
+    asked = tracer.mode_matters, tracer.layers_change, tracer.may_freeze
+    return Attempt(graph, tracer.new_leaves, result, *asked, whole)
 
 
 def _is_plain(node: fx.Node) -> bool:

@@ -38,23 +38,45 @@ def _looks(node: Node) -> Hashable:
 
 
 def _refined(looks: Mapping[str, Hashable], edges: Sequence[Edge]) -> dict[str, int]:
-    """The class of each box in the coarsest stable partition."""
-    around: dict[str, list[tuple[str, Hashable]]] = {key: [] for key in looks}
+    """The class of each box in the coarsest stable partition.
+
+    Classes are split by their arrows into one class after another. Of the parts of a class that was such a splitter,
+    all but the largest are splitters in their turn, so that each arrow is looked at a logarithmic number of times.
+    """
+    near: dict[str, list[tuple[str, Hashable]]] = {key: [] for key in looks}
     for edge in edges:
-        arrow = edge.label, edge.skip, edge.back, edge.when
-        around[edge.source].append((edge.target, (*arrow, "to")))
-        around[edge.target].append((edge.source, (*arrow, "from")))
+        looks_like = edge.label, edge.skip, edge.back, edge.when
+        near[edge.target].append((edge.source, (*looks_like, "to")))
+        near[edge.source].append((edge.target, (*looks_like, "from")))
     classes = _numbered(looks)
-    while True:
-        refined = _numbered(
-            {
-                key: (classes[key], frozenset(Counter((classes[one], arrow) for one, arrow in near).items()))
-                for key, near in around.items()
-            }
-        )
-        if len({*refined.values()}) == len({*classes.values()}):
-            return classes
-        classes = refined
+    members: list[set[str]] = [set() for _ in {*classes.values()}]
+    for key, number in classes.items():
+        members[number].add(key)
+    splitters = set(range(len(members)))
+    while splitters:
+        arrows: dict[str, Counter[Hashable]] = {}
+        for one in members[splitters.pop()]:
+            for key, arrow in near[one]:
+                arrows.setdefault(key, Counter())[arrow] += 1
+        parts: dict[int, dict[Hashable, set[str]]] = {}
+        for key, counts in arrows.items():
+            parts.setdefault(classes[key], {}).setdefault(frozenset(counts.items()), set()).add(key)
+        for number, split in parts.items():
+            for part in _all_but_largest(members[number], [*split.values()]):
+                splitters.add(len(members))
+                classes.update(dict.fromkeys(part, len(members)))
+                members[number] -= part
+                members.append(part)
+    return classes
+
+
+def _all_but_largest(whole: set[str], parts: list[set[str]]) -> list[set[str]]:
+    """Disjoint parts of a set, and what is in none of them, without the largest of these."""
+    rest = len(whole) - sum(map(len, parts))
+    largest = max(parts, key=len)
+    if rest >= len(largest):
+        return parts
+    return [*(part for part in parts if part is not largest), *([whole.difference(*parts)] if rest else [])]
 
 
 def _numbered(keys: Mapping[str, Hashable]) -> dict[str, int]:

@@ -258,8 +258,7 @@ class Source:
         for group in shown:
             state = self._state(group)
             hue, shade = (-1, 0) if state == PINNED else next(hues)
-            why = "" if self.alone else self.widths.explanation(group.name).partition("\n")[0]
-            reason = skipped.get(group.name) or why.partition(") ")[2] or why
+            reason = skipped.get(group.name) or ("" if self.alone else self.widths.state(group.name))
             layers = tuple(dict.fromkeys(tensor.rpartition(".")[0] or tensor for tensor, _ in group.members))
             yield Swatch(group.name, hue, shade, self.sizes(group.name), state, reason, layers)
 

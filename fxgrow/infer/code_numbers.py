@@ -28,20 +28,21 @@ from .mixed_numbers import SPLITS, keep_sizes, mixed_numbers
 from .spellings import VIEWS
 
 
-def settle_code(traced: Traced, findings: Findings) -> None:
-    """Do for code that stays a call what `settle_numbers` does for graphs."""
-    shown = graphs_of_code(traced)
+def settle_code(traced: Traced, findings: Findings) -> bool:
+    """Do for code that stays a call what `settle_numbers` does for graphs; whether graphs show all of it."""
+    shown, whole = graphs_of_code(traced)
     if shown is None or not any(_computes(shown.graph(mode)) for mode in shown.modes):
-        return
+        return whole
     try:
         found = infer(shown, checked=False)
     except TraceError:
-        return
+        return False
     _add_sizes_of_layers(shown, found)
     for mixed in mixed_numbers(shown, found, lambda node: traced.opaque or _within(node, traced.leaf_modules)):
         layouts = [layout for var in mixed.widths for layout in _same(var, found, findings)]
         if layouts:  # none for the size of a constant
             keep_sizes(findings, mixed, tuple(dict.fromkeys(layouts)))
+    return whole
 
 
 def _within(node: fx.Node, leaves: Collection[str]) -> bool:

@@ -11,7 +11,7 @@ from ..recording.run import named_inputs
 from .code_numbers import settle_code
 from .findings import Findings
 from .mixed_numbers import settle_numbers
-from .other_sizes import settle_sizes
+from .other_sizes import settle_sizes, settle_unseen
 
 
 def settle_forms(traced: Traced, findings: Findings) -> None:
@@ -21,7 +21,8 @@ def settle_forms(traced: Traced, findings: Findings) -> None:
     """
     for form, own in zip((traced, *traced.forms), (findings, *findings.forms), strict=True):
         settle_numbers(form, own)
-        settle_code(form, own)
+        if not settle_code(form, own):
+            settle_unseen(form, own)
         settle_sizes(form, own)
     for own in findings.forms:
         findings.fixed += own.fixed

@@ -22,7 +22,9 @@ from ..recording.run import named_inputs
 from .attribute_sizes import AttributeSizes
 from .findings import Findings, FixedDims, Trial
 from .inference import Inference, input_layouts
-from .size_variants import Variant, all_at_once, batches, others, ranks
+from .size_variants import Variant, all_at_once, at_widths, batches, others, ranks
+
+MOST = 4  # sizes of widths that sizes of inputs are tried at
 
 
 def settle_sizes(traced: Traced, findings: Findings) -> None:
@@ -49,6 +51,20 @@ def settle_sizes(traced: Traced, findings: Findings) -> None:
     if unknown:
         reason = "no other size was found that the model takes"
         findings.fixed.append(FixedDims(tuple(sorted(unknown)), tuple(findings.mixed), reason))
+
+
+def settle_unseen(traced: Traced, findings: Findings) -> None:
+    """Run on sizes that are those of widths too, where code stays a call that no graph shows.
+
+    The check of a student compares the numbers that reach its calls there. No model is run for real on so large inputs.
+    """
+    if traced.inputs.real:
+        return
+    unifier = findings.unifier
+    found = {var for shape in findings.tensors.values() for layout in shape for var in atoms(unifier.resolve(layout))}
+    widths = Counter(var.size for var in found if unifier.is_free(var) and var.size > 1)
+    for variant in at_widths(traced.arguments, [size for size, _ in widths.most_common(MOST)]):
+        _look(traced, findings, variant)
 
 
 def _agrees(traced: Traced, findings: Findings, variants: Iterable[Variant]) -> bool:

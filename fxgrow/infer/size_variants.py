@@ -120,6 +120,24 @@ def batches(arguments: Mapping[str, Any], avoided: Collection[int]) -> Iterator[
         yield _resized("batch", arguments, 0, size, new, enough=3)
 
 
+def at_widths(arguments: Mapping[str, Any], widths: Collection[int]) -> Iterator[Variant]:
+    """As many samples as a width has channels, or tokens, or pixels; and twice as many and one.
+
+    Numbers that mix a size of the inputs with a width, such as `batch % channels` and `min(batch, channels)`, are other
+    ones there once the width has grown.
+
+    Args:
+        arguments: The example's.
+        widths: The sizes of widths.
+    """
+    tensors = named_inputs(arguments)
+    sizes = dict.fromkeys((min(d, 2), n) for t in tensors.values() for d, n in enumerate(t.shape) if n > 1 or not d)
+    for (dim, size), width in itertools.product(sizes, sorted(widths)):
+        for new in (width, 2 * width + 1):
+            if new != size:
+                yield _resized("batch" if not dim else f"dimension {dim}", arguments, dim, size, new)
+
+
 def others(arguments: Mapping[str, Any], avoided: Collection[int]) -> Iterator[Variant]:
     """Other sizes of the later dimensions: both sides of an image, each alone, and all that have one size."""
     tensors = named_inputs(arguments)

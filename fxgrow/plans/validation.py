@@ -60,8 +60,8 @@ def check_tensors(tensors: Sequence[TensorPlan], widths: Mapping[str, Width]) ->
     for t in tensors:
         if len(t.layouts) > MOST_DIMS or not all(map(_is_bounded, t.layouts)):
             raise PlanError(f"the plan's {t.name!r} has sizes that no tensor has")
-        unknown = {name for layout in t.layouts for name in atoms(layout)} - widths.keys()
-        if unknown or len(t.roles) != len(t.layouts):
+        known = all(name in widths for layout in t.layouts for name in atoms(layout))
+        if not known or len(t.roles) != len(t.layouts):
             raise PlanError(f"the plan's {t.name!r} has unknown widths or roles")
         if math.prod(measure(layout, lambda name: widths[name].new) for layout in t.layouts) > MOST_ENTRIES:
             raise PlanError(f"the plan's {t.name!r} would have more than {MOST_ENTRIES:,} entries")

@@ -33,21 +33,25 @@ def apply_with_backward(function: type, args: tuple[Any, ...], kwargs: dict[str,
         kwargs: The same by name.
         refuse: Told why the gradient of what the Function takes and gives may be another one at other widths.
     """
-    context = _Context(args)
-    made: Any = function
-    if made.setup_context is not torch.autograd.Function.setup_context:
-        result = made.forward(*args, **kwargs)
-        made.setup_context(context, args, result)
-    else:
-        result = made.forward(context, *args, **kwargs)
+    result, context = forward_of(function, args, kwargs)
     name = f"{function.__name__}, an autograd Function of the model's own,"
     try:
-        reason = _run_backward(made, context, args, result)
+        reason = _run_backward(function, context, args, result)
     except Exception as error:  # noqa: BLE001 - whatever a backward raises that meets no gradients
         reason = f"has a backward that does not run alone ({type(error).__name__})"
     if reason:
         refuse(f"{name} {reason}", (args, kwargs, result))
     return result
+
+
+def forward_of(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """What a Function's forward gives, and the context that it leaves for its backward."""
+    context = _Context(args)
+    if function.setup_context is torch.autograd.Function.setup_context:
+        return function.forward(context, *args, **kwargs), context
+    result = function.forward(*args, **kwargs)
+    function.setup_context(context, args, result)
+    return result, context
 
 
 def _run_backward(function: Any, context: _Context, args: tuple[Any, ...], result: Any) -> str:

@@ -49,8 +49,9 @@ class Returned:
                 return f"the result{at} is {ours} where the teacher's is {theirs}", path
         if len(self.entries) != len(other.entries):
             return f"the result has {len(self.entries)} entries where the teacher's has {len(other.entries)}", ()
-        for name in dict.fromkeys(name for name, _ in (*self.written, *other.written)):
-            if dict(self.written).get(name) != dict(other.written).get(name):
+        held, expected = dict(self.written), dict(other.written)
+        for name in (*held, *expected):
+            if held.get(name) != expected.get(name):
                 return f"{name} is left with another value than the teacher's", ()
         return None
 

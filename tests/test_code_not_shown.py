@@ -1,0 +1,149 @@
+"""Numbers in code that stays a call, where a trace of it meets what takes no proxies: they are seen all the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+import torch
+import torch.utils.checkpoint
+from torch import Tensor, nn
+
+import fxgrow
+from fxgrow.capture import symbolic
+from fxgrow.capture.code_graphs import graphs_of_code
+
+# What torch says of a checkpoint that enters again, where no gradients are recorded.
+pytestmark = pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True")
+Output = Literal["graph", "module"]
+X = torch.linspace(-2, 2, 2 * 3 * 36).sin().view(2, 3, 6, 6)
+
+
+class Doubling(torch.autograd.Function):
+    """States its context in forward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return 2 * gradient
+
+
+class Tripling(torch.autograd.Function):
+    """States its context apart."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return 3 * x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return 3 * gradient
+
+
+class Named(Tensor):
+    """A tensor under another name."""
+
+
+def plain_tensors_only(x: Tensor) -> Tensor:
+    if type(x) not in (Tensor, nn.Parameter):
+        raise ValueError
+    return x.tanh()
+
+
+SHOWN: dict[str, Callable[[Tensor], Any]] = {
+    "checkpoint": lambda x: torch.utils.checkpoint.checkpoint(torch.tanh, x, use_reentrant=False),
+    "checkpoint that enters again": lambda x: torch.utils.checkpoint.checkpoint(torch.tanh, x, use_reentrant=True),
+    "Function": lambda x: Doubling.apply(x),
+    "Function with its context apart": lambda x: Tripling.apply(x),
+}
+NOT_SHOWN: dict[str, Callable[[Tensor], Any]] = {
+    "vmap": lambda x: torch.vmap(torch.tanh)(x),
+    "asks for the very type": plain_tensors_only,
+    "subclass": lambda x: x.as_subclass(Named).tanh().as_subclass(Tensor),
+}
+MIXES: dict[str, Callable[[int, int], float]] = {
+    "remainder": lambda batch, width: batch % width + 1,
+    "divisor": math.gcd,
+    "quotient": lambda batch, width: batch // width + 1,
+    "smaller": min,
+    "path": lambda batch, width: 1 if batch < width else 2,
+}
+
+
+class Net(nn.Module):
+    """Its code stays a call, and scales by a number of the batch and a width."""
+
+    def __init__(self, odd: Callable[[Tensor], Any], mix: Callable[[int, int], float]) -> None:
+        super().__init__()
+        self.first, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 3)
+        self.odd, self.mix = odd, mix
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.odd(self.first(x))
+        return self.head((x * self.mix(x.shape[0], x.shape[1])).mean((2, 3)))
+
+
+def exact_or_refused(teacher: nn.Module, student: nn.Module) -> list[bool]:
+    """For many batches, whether the student takes them; where it does, it has to be exact."""
+    taken = []
+    for batch in (1, 2, 3, 5, 8, 9, 12, 13, 16, 17, 30):
+        x = X[:1].expand(batch, -1, -1, -1).clone()
+        try:
+            ours = student(x)
+        except fxgrow.GrowError:
+            taken.append(False)
+            continue
+        torch.testing.assert_close(ours, teacher(x), rtol=1e-4, atol=1e-4)
+        taken.append(True)
+    return taken
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("odd", SHOWN | NOT_SHOWN)
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_number_that_mixes_the_batch_with_a_width_is_seen(output: Output, odd: str, mix: str) -> None:
+    torch.manual_seed(0)
+    teacher = Net((SHOWN | NOT_SHOWN)[odd], MIXES[mix]).eval()
+    try:
+        student = fxgrow.grow(teacher, 1.5, X, output=output)
+    except fxgrow.PlanError:  # the only width stays
+        return
+    assert not all(exact_or_refused(teacher, student))
+
+
+@pytest.mark.parametrize("odd", SHOWN | NOT_SHOWN)
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_without_such_a_number_the_width_grows(output: Output, odd: str) -> None:
+    torch.manual_seed(0)
+    teacher = Net((SHOWN | NOT_SHOWN)[odd], lambda batch, width: 2).eval()
+    student = fxgrow.grow(teacher, 1.5, X, output=output)
+    assert student.get_parameter("first.weight").shape[0] == 12
+    assert all(exact_or_refused(teacher, student))
+
+
+@pytest.mark.parametrize("odd", SHOWN)
+def test_code_for_the_backward_alone_does_not_end_the_graphs_of_code(odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it would, other sizes show the numbers, as where code cannot be traced at all."""
+    torch.manual_seed(0)
+    teacher = Net(SHOWN[odd], MIXES["remainder"]).eval()
+    traced = fxgrow.trace(teacher, X, output="module")
+    assert graphs_of_code(traced)[1]
+    monkeypatch.setattr(symbolic, "FORWARD_ALONE", ())
+    assert not graphs_of_code(traced)[1]
+    assert not all(exact_or_refused(teacher, fxgrow.grow(teacher, 1.5, X, output="module")))
+
+
+@pytest.mark.parametrize("odd", NOT_SHOWN)
+def test_graphs_that_do_not_show_all_code_say_so(odd: str) -> None:
+    traced = fxgrow.trace(Net(NOT_SHOWN[odd], MIXES["remainder"]).eval(), X, output="module")
+    assert not graphs_of_code(traced)[1]
