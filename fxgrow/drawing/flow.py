@@ -185,8 +185,7 @@ def _marked(flow: Flow) -> Iterator[Edge]:
     depth: dict[str, int] = {}
     for key in flow.nodes:
         depth[key] = 1 + max((depth.get(one, 0) for one in sources.get(key, ()) if order[one] < order[key]), default=0)
+    deepest = {key: max(depth[one] for one in others) for key, others in sources.items()}
     for edge in flow.edges:
-        others = sources.get(edge.target, [])
-        deepest = max((depth[one] for one in others), default=0)
-        bypass = len(users.get(edge.source, ())) > 1 and depth[edge.source] < deepest
+        bypass = len(users.get(edge.source, ())) > 1 and depth[edge.source] < deepest.get(edge.target, 0)
         yield replace(edge, skip=bypass, back=order[edge.target] <= order[edge.source])

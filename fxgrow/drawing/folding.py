@@ -34,15 +34,14 @@ def root_in(into: Mapping[str, str], key: str) -> str:
 
 def neighbours(edges: Iterable[Edge]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """(readers, sources) of each box after growth, without repetitions."""
-    users: dict[str, list[str]] = {}
-    sources: dict[str, list[str]] = {}
+    users: dict[str, dict[str, None]] = {}
+    sources: dict[str, dict[str, None]] = {}
     for edge in edges:
         if edge.when != "before":
-            if edge.target not in users.setdefault(edge.source, []):
-                users[edge.source].append(edge.target)
-            if edge.source not in sources.setdefault(edge.target, []):
-                sources[edge.target].append(edge.source)
-    return users, sources
+            users.setdefault(edge.source, {})[edge.target] = None
+            sources.setdefault(edge.target, {})[edge.source] = None
+    readers, sources_of = ({key: [*near] for key, near in found.items()} for found in (users, sources))
+    return readers, sources_of
 
 
 def folded(flow: Flow, root_of: Callable[[str], str], rename: Mapping[str, Node] | None = None) -> Flow:
