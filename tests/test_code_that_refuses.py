@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fxgrow
+from benchmarks.torchvision_shim import import_torchvision
 from fxgrow.validate.narrowing import guilty
 from tests.check import randomise
 
@@ -100,6 +102,44 @@ def test_widths_that_the_code_does_not_look_at_grow(kind: type[nn.Module]) -> No
     for name in KEPT[kind]:
         with pytest.raises(fxgrow.PlanError, match="the model's code states a size"):
             fxgrow.grow(teacher, {name: 2.0}, x, output="module")
+
+
+class Block(nn.Module):
+    """States the size of the stream in numbers that no call shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(8, 16), nn.Linear(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.view(2, 5, *[2 * size // 2 for size in (2, 4)]).flatten(2)
+        return x + self.down(torch.relu(self.up(x)))
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_what_is_refused_at_several_places_takes_nothing_else_along(number: int) -> None:
+    """One repair mends all of these places: the others are not to pin what has nothing to do with them."""
+    torch.manual_seed(0)
+    teacher = randomise(nn.Sequential(nn.Linear(6, 8), *(Block() for _ in range(number)), nn.Linear(8, 3))).eval()
+    x = torch.randn(2, 5, 6)
+    student = fxgrow.grow(teacher, 2.0, x, output="module")
+    plan = fxgrow.plan_of(student)
+    assert plan is not None
+    assert {width.name for width in plan.grown_widths} == {f"{block + 1}.up" for block in range(number)}
+    torch.testing.assert_close(student(x), teacher(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_pin_that_mends_a_later_place_of_the_round_is_the_only_one() -> None:
+    """Two blocks of PVT v2 refuse one width: where that one is pinned, the second place says nothing of the others."""
+    if importlib.util.find_spec("torchvision") is not None:
+        import_torchvision()  # which transformers imports where it is there
+    transformers = pytest.importorskip("transformers")
+    config = transformers.PvtV2Config(
+        image_size={"height": 32, "width": 32}, hidden_sizes=[32, 64, 160, 256], depths=[2, 2, 1, 1]
+    )
+    teacher = transformers.PvtV2ForImageClassification(config).eval()
+    plan = fxgrow.plan(fxgrow.widths(teacher, torch.randn(2, 3, 32, 32), output="module"), 1.5)
+    assert len(plan.grown_widths) == 14
 
 
 def test_widths_that_are_refused_together_stay_or_one_of_them_does() -> None:

@@ -17,7 +17,9 @@ Unit = frozenset[str]
 """Widths that grow by one factor."""
 
 
-def narrowed(mismatch: Mismatch, proposal: Plan, repaired: WidthGraph, check: Callable[[Plan], Verdict]) -> Mismatch:
+def narrowed(
+    mismatch: Mismatch, proposal: Plan, repaired: WidthGraph, check: Callable[[Plan], Verdict]
+) -> Mismatch | None:
     """The mismatch, with those widths alone whose growth leads to it.
 
     Students in which only some widths grow are checked, by halves: of those that are named; or, if these have nothing
@@ -28,6 +30,9 @@ def narrowed(mismatch: Mismatch, proposal: Plan, repaired: WidthGraph, check: Ca
         proposal: The plan in whose student it is.
         repaired: The widths that the plan was made for.
         check: The check of a plan for these widths.
+
+    Returns:
+        None where the growth of all of them does not lead to it: another repair has mended it.
     """
     factors = {width.name: width.new / width.old for width in proposal.grown_widths}
 
@@ -42,9 +47,11 @@ def narrowed(mismatch: Mismatch, proposal: Plan, repaired: WidthGraph, check: Ca
         return any(other.guessed and other.site == mismatch.site for other in found)
 
     named, growing = (_units(names, repaired) for names in (mismatch.groups, factors))
-    candidates = named if fails(named) else growing
-    names = [name for unit in guilty(candidates, fails) for name in factors if name in unit]
-    return replace(mismatch, groups=tuple(names))
+    for candidates in (named, growing):
+        if fails(candidates):
+            names = [name for unit in guilty(candidates, fails) for name in factors if name in unit]
+            return replace(mismatch, groups=tuple(names))
+    return None
 
 
 def guilty(units: Sequence[Unit], fails: Callable[[Sequence[Unit]], bool]) -> Sequence[Unit]:

@@ -178,7 +178,10 @@ def _repair(repairs: Repairs, widths: WidthGraph, proposal: Plan, verdict: Verdi
         elif not repairs.equalise(mismatch):
             if mismatch.guessed and repairs.would_pin(repaired, mismatch):
                 untied = repairs.without_ties_of(mismatch.groups).on(widths)
-                mismatch = narrowed(mismatch, proposal, untied, partial(_verdict, widths))
+                narrower = narrowed(mismatch, proposal, untied, partial(_verdict, widths))
+                if narrower is None and repairs.repaired:
+                    continue
+                mismatch = narrower or mismatch
             repairs.add(repaired, mismatch, reason, proposal, verdict)
 
 
