@@ -130,9 +130,9 @@ class Draft:
         graphs: dict[Mode, fx.Graph] = {}
         trees: dict[Mode, nn.Module] = {}
         whole = True
-        for mode, tree, attempt, _ in self._in_modes(self._as_far_as_possible):
+        for mode, tree, attempt, same in self._in_modes(self._as_far_as_possible):
             trees[mode], graphs[mode] = tree, attempt.graph
-            whole &= attempt.whole
+            whole &= attempt.whole and same
         traced = self._assembled(graphs, trees, frozenset())
         return traced, whole and not traced.runs_code
 
@@ -180,7 +180,9 @@ class Draft:
         with remembered(tree, layers=self.lenient), same_randomness():
             attempt = symbolic_trace(tracer, tree, held)
         _keep_places(attempt.graph, tree, mode)
-        return tree, attempt, not attempt.new_leaves and run.is_alike(attempt.result, self.tapes[mode])
+        model = self.tapes[mode]
+        same = run.has_made(model) if self.lenient else run.is_alike(attempt.result, model)
+        return tree, attempt, same and not attempt.new_leaves
 
     def _serves_both_modes(self, attempt: Attempt, tree: nn.Module) -> bool:
         """Whether tracing in the other mode would give the same graph.

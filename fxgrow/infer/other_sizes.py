@@ -24,7 +24,7 @@ from .findings import Findings, FixedDims, Trial
 from .inference import Inference, input_layouts
 from .size_variants import Variant, all_at_once, at_widths, batches, others, ranks
 
-MOST = 4  # sizes of widths that sizes of inputs are tried at
+MOST = 3  # sizes of widths that sizes of inputs are tried at
 
 
 def settle_sizes(traced: Traced, findings: Findings) -> None:
@@ -63,8 +63,9 @@ def settle_unseen(traced: Traced, findings: Findings) -> None:
     unifier = findings.unifier
     found = {var for shape in findings.tensors.values() for layout in shape for var in atoms(unifier.resolve(layout))}
     widths = Counter(var.size for var in found if unifier.is_free(var) and var.size > 1)
-    for variant in at_widths(traced.arguments, [size for size, _ in widths.most_common(MOST)]):
-        _look(traced, findings, variant)
+    stated = unifier.inputs_with_a_width()
+    for variants in at_widths(traced.arguments, [size for size, _ in widths.most_common(MOST)], stated):
+        any(_look(traced, findings, variant) for variant in variants if variant.changed)
 
 
 def _agrees(traced: Traced, findings: Findings, variants: Iterable[Variant]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,22 +120,35 @@ def batches(arguments: Mapping[str, Any], avoided: Collection[int]) -> Iterator[
         yield _resized("batch", arguments, 0, size, new, enough=3)
 
 
-def at_widths(arguments: Mapping[str, Any], widths: Collection[int]) -> Iterator[Variant]:
-    """As many samples as a width has channels, or tokens, or pixels; and twice as many and one.
+def at_widths(
+    arguments: Mapping[str, Any], widths: Iterable[int], stated: Collection[InputDim]
+) -> Iterator[tuple[Variant, Variant]]:
+    """As many samples, tokens and pixels as a width has channels, and twice as many; or as many samples alone.
 
     Numbers that mix a size of the inputs with a width, such as `batch % channels` and `min(batch, channels)`, are other
-    ones there once the width has grown.
+    ones there once the width has grown. In each tuple, the second variant stands in for the first, where the model does
+    not take that.
 
     Args:
         arguments: The example's.
         widths: The sizes of widths.
+        stated: The dimensions of inputs that have to stay.
     """
     tensors = named_inputs(arguments)
-    sizes = dict.fromkeys((min(d, 2), n) for t in tensors.values() for d, n in enumerate(t.shape) if n > 1 or not d)
-    for (dim, size), width in itertools.product(sizes, sorted(widths)):
-        for new in (width, 2 * width + 1):
-            if new != size:
-                yield _resized("batch" if not dim else f"dimension {dim}", arguments, dim, size, new)
+    places = [(name, d) for name, t in tensors.items() for d, n in enumerate(t.shape) if n > 1 or not d]
+    free = [place for place in places if place not in stated]
+
+    def variant(kind: str, dims: Collection[InputDim], new: int) -> Variant:
+        changed = dict(tensors)
+        for name, d in dims:
+            changed[name] = _longer(changed[name], d, new)
+        left = iter(changed.values())
+        differs = frozenset((name, d) for name, d in dims if tensors[name].shape[d] != new)
+        return Variant(kind, _changed(arguments, lambda _: next(left).clone()), differs)
+
+    for width, times in itertools.product(widths, (1, 2)):
+        samples = [(name, d) for name, d in free if not d]
+        yield variant("all", free, times * width), variant("batch", samples, times * width)
 
 
 def others(arguments: Mapping[str, Any], avoided: Collection[int]) -> Iterator[Variant]:

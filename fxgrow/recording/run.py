@@ -173,6 +173,11 @@ class TapedRun(Generic[T]):
         """Whether the run has given and left what the model's own does."""
         return self.digests(result) == model.result and plain_values(result) == model.plain
 
+    def has_made(self, model: ModelRun) -> bool:
+        """Whether the run has computed what the model returns and leaves, whatever it has returned itself."""
+        made = {call.digest for call in self.tape.calls} | {digest for digest, _ in self.digests(())}
+        return made.issuperset(digest for digest, _ in model.result)
+
     def difference(self, result: Any, model: ModelRun) -> tuple[str, str] | None:
         """Where the run departs from the model's own, in words and as the path of a module; None: nowhere."""
         if self.digests(result) != model.result:
