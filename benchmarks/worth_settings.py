@@ -125,8 +125,8 @@ SIZES: dict[str, dict[str, Settings]] = {
     # Nets so small that the whole protocol, with all seeds, takes a day on one processor.
     "small": {
         "images": Settings(
-            "images", "fashion-mnist", width=8, depth=2, examples=300_000, batch=64, rate=0.1, amp=False, tested=10_000,
-            watched=2000,
+            "images", "fashion-mnist", width=8, depth=2, examples=2_400_000, batch=64, rate=0.1, amp=False,
+            tested=10_000, watched=2000,
         ),
         "text": Settings(
             "text", "standard library", width=32, depth=4, examples=131_072, batch=16, rate=8e-3, amp=False, tested=512,

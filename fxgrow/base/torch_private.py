@@ -56,7 +56,7 @@ __all__ = [
     "TensorBase",
     "TorchDispatchMode",
     "always_called_hooks",
-    "checkpoint_steps_name",
+    "checkpoint_steps_names",
     "depths_of_modes",
     "entered_modes",
     "function_modes",
@@ -141,8 +141,9 @@ def place_in_file(tensor: Tensor) -> int:
     return int(begin + tensor.storage_offset() * tensor.itemsize)
 
 
-# The name of the generator between whose two steps `torch.utils.checkpoint.checkpoint` runs a function.
-checkpoint_steps_name = "_checkpoint_without_reentrant_generator"
+# The names, from torch 2.14 on and before, of the generator between whose two steps `torch.utils.checkpoint.checkpoint`
+# runs a function.
+checkpoint_steps_names = ("_checkpoint_without_reentrant_generator_impl", "_checkpoint_without_reentrant_generator")
 
 # The name of the function that `torch.utils.swap_tensors` calls.
 swap_name = "_swap_tensor_impl"

@@ -9,7 +9,7 @@ import torch
 import torch.utils.checkpoint as checkpoints
 
 from ..base.replacing import Target
-from ..base.torch_private import checkpoint_steps_name
+from ..base.torch_private import checkpoint_steps_names
 from ..recording.backward import forward_of
 
 
@@ -28,5 +28,5 @@ def _saves_nothing(*_args: Any, **_kwargs: Any) -> Iterator[None]:
 
 FORWARD_ALONE: tuple[Target, ...] = (
     (torch.autograd.Function, "apply", classmethod(_apply_forward)),
-    *([(checkpoints, checkpoint_steps_name, _saves_nothing)] if hasattr(checkpoints, checkpoint_steps_name) else []),
+    *((checkpoints, name, _saves_nothing) for name in checkpoint_steps_names if hasattr(checkpoints, name)),
 )
