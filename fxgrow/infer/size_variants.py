@@ -19,6 +19,7 @@ from ..recording.run import named_inputs
 
 Change = Callable[[Tensor], Tensor]
 SEVERAL = 5  # entries of a new dimension, so that `size // 4` is not 0
+TIMES = 2  # the example's size, up to which tokens and pixels are as many as a width has channels
 MANY = (9, 4)  # times the example's size: quotients of sizes change, to numbers that divide widths
 
 
@@ -127,7 +128,7 @@ def at_widths(
 
     Numbers that mix a size of the inputs with a width, such as `batch % channels` and `min(batch, channels)`, are other
     ones there once the width has grown. In each tuple, the second variant stands in for the first, where the model does
-    not take that.
+    not take that. Tokens and pixels that would be many times the example's stay, since code may loop over them.
 
     Args:
         arguments: The example's.
@@ -147,8 +148,10 @@ def at_widths(
         return Variant(kind, _changed(arguments, lambda _: next(left).clone()), differs)
 
     for width, times in itertools.product(widths, (1, 2)):
+        new = times * width
         samples = [(name, d) for name, d in free if not d]
-        yield variant("all", free, times * width), variant("batch", samples, times * width)
+        near = [(name, d) for name, d in free if d and new <= TIMES * tensors[name].shape[d]]
+        yield variant("all", [*samples, *near], new), variant("batch", samples, new)
 
 
 def others(arguments: Mapping[str, Any], avoided: Collection[int]) -> Iterator[Variant]:
