@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 import pytest
@@ -93,17 +94,26 @@ class Net(nn.Module):
         return self.head((x * self.mix(x.shape[0], x.shape[1])).mean((2, 3)))
 
 
+def gradient(result: Tensor, x: Tensor) -> Tensor:
+    x.grad = None
+    result.sum().backward()
+    assert x.grad is not None
+    return x.grad.clone()
+
+
 def exact_or_refused(teacher: nn.Module, student: nn.Module) -> list[bool]:
     """For many batches, whether the student takes them; where it does, it has to be exact."""
     taken = []
     for batch in (1, 2, 3, 5, 8, 9, 12, 13, 16, 17, 30):
-        x = X[:1].expand(batch, -1, -1, -1).clone()
+        x = X[:1].expand(batch, -1, -1, -1).clone().requires_grad_()
         try:
             ours = student(x)
         except fxgrow.GrowError:
             taken.append(False)
             continue
-        torch.testing.assert_close(ours, teacher(x), rtol=1e-4, atol=1e-4)
+        theirs = teacher(x)
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(gradient(ours, x), gradient(theirs, x), rtol=1e-4, atol=1e-4)
         taken.append(True)
     return taken
 
@@ -147,3 +157,85 @@ def test_code_for_the_backward_alone_does_not_end_the_graphs_of_code(odd: str, m
 def test_graphs_that_do_not_show_all_code_say_so(odd: str) -> None:
     traced = fxgrow.trace(Net(NOT_SHOWN[odd], MIXES["remainder"]).eval(), X, output="module")
     assert not graphs_of_code(traced)[1]
+
+
+class ScaledGradient(torch.autograd.Function):
+    """Its backward alone makes a number of the batch and a width."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mix: Callable[[int, int], float]) -> Tensor:
+        ctx.mix = mix
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return gradient * ctx.mix(gradient.shape[0], gradient.shape[1]), None
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_number_that_only_a_backward_makes_is_seen(output: Output, mix: str) -> None:
+    torch.manual_seed(0)
+    teacher = Net(lambda x: ScaledGradient.apply(x, MIXES[mix]), lambda batch, width: 2).eval()
+    try:
+        student = fxgrow.grow(teacher, 1.5, X, output=output)
+    except fxgrow.PlanError:  # the only width stays
+        return
+    assert not all(exact_or_refused(teacher, student))
+
+
+class Cache:
+    """No container of torch's."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+        self.number: float = 0
+
+    def update(self, x: Tensor, number: float) -> None:
+        self.seen.append(x)
+        self.number += number
+
+
+class Caching(Net):
+    """Returns the number in a cache, beside what it computes."""
+
+    def forward(self, x: Tensor) -> Any:
+        cache = Cache()
+        wide = self.odd(self.first(x))
+        cache.update(x, self.mix(wide.shape[0], wide.shape[1]))
+        return self.head(wide.mean((2, 3))), cache
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_a_number_that_only_an_object_of_the_result_holds_is_seen(mix: str) -> None:
+    torch.manual_seed(0)
+    teacher = Caching(torch.tanh, MIXES[mix]).eval()
+    try:
+        student = fxgrow.grow(teacher, 1.5, X, output="module")
+    except fxgrow.PlanError:  # the only width stays
+        return
+    for batch in (8, 12, 16, 24):
+        x = X[:1].expand(batch, -1, -1, -1)
+        with suppress(fxgrow.GrowError):
+            assert student(x)[1].number == teacher(x)[1].number
+
+
+class OfSides(Net):
+    """Makes a number of a side and a width, too, and of which a trace shows nothing behind `odd`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x = self.odd(x * (x.shape[2] % x.shape[1] + 1))
+        return self.head((x * self.mix(x.shape[0], x.shape[1])).mean((2, 3)))
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("odd", NOT_SHOWN)
+def test_a_number_of_the_batch_is_seen_where_the_student_keeps_to_the_sides(odd: str, mix: str) -> None:
+    torch.manual_seed(0)
+    teacher = OfSides(NOT_SHOWN[odd], MIXES[mix]).eval()
+    try:
+        student = fxgrow.grow(teacher, 1.5, X, output="module")
+    except fxgrow.PlanError:  # the only width stays
+        return
+    assert not all(exact_or_refused(teacher, student))

@@ -7,18 +7,22 @@ from typing import Any
 
 import torch
 import torch.utils.checkpoint as checkpoints
+from torch import Tensor
 
 from ..base.replacing import Target
 from ..base.torch_private import checkpoint_steps_names
 from ..recording.backward import forward_of
+from ..recording.operators import results_of
 
 
-def _apply_forward(cls: type, *args: Any, **kwargs: Any) -> Any:
-    """What the forward of an autograd Function gives."""
+def _apply_both(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    """What the forward of an autograd Function gives; its backward runs beside it, as in the runs of the model."""
     if cls is checkpoints.CheckpointFunction:
         function, _preserved, *given = args
         return function(*given)
-    return forward_of(cls, args, kwargs)[0]
+    result, context = forward_of(cls, args, kwargs)
+    cls.backward(context, *[torch.ones_like(out) for out in results_of(result) if isinstance(out, Tensor)])
+    return result
 
 
 def _saves_nothing(*_args: Any, **_kwargs: Any) -> Iterator[None]:
@@ -27,6 +31,6 @@ def _saves_nothing(*_args: Any, **_kwargs: Any) -> Iterator[None]:
 
 
 FORWARD_ALONE: tuple[Target, ...] = (
-    (torch.autograd.Function, "apply", classmethod(_apply_forward)),
+    (torch.autograd.Function, "apply", classmethod(_apply_both)),
     *((checkpoints, name, _saves_nothing) for name in checkpoint_steps_names if hasattr(checkpoints, name)),
 )

@@ -22,7 +22,6 @@ from torch import Tensor, fx, nn
 
 from ..base.content import storage_of
 from ..base.scalars import plain
-from ..base.torch_private import pytree
 from ..errors import TraceError
 from ..model.call_args import PLAIN, default_in_code, is_data, parameters_of, stars_of
 from ..model.copies import named_tensors
@@ -32,6 +31,7 @@ from ..model.provenance import SOURCE_LINE, caller
 from ..model.walk import modules, submodule
 from ..recording.answers import PLACES, told
 from ..recording.model_run import explain
+from ..recording.returned import held_in
 from ..recording.runner import thawed
 from ..recording.tape import Tape
 from .elsewhere import leaves_something
@@ -284,7 +284,7 @@ class Tracer(fx.Tracer):
             self._drawn = torch.get_rng_state() if self.tape.real else None
             result = root.forward(*args, **kwargs)
             if self.lenient:  # what is no tensor may be what no graph can return
-                return [leaf for leaf in pytree.tree_leaves(result) if type(leaf) is MetaProxy]
+                return _proxies_in(result)
             check_result(result)
             self.texts.guard_returned(result)
             return result
@@ -344,3 +344,17 @@ class Tracer(fx.Tracer):
 
     def _last(self) -> fx.Node | None:
         return next(iter(reversed(self.graph.nodes)), None)
+
+
+def _proxies_in(result: Any) -> list[MetaProxy]:
+    """The proxies that a result holds, at any depth of containers and objects."""
+    found: list[MetaProxy] = []
+    pending, seen = [result], set()
+    while pending:
+        value = pending.pop()
+        if type(value) is MetaProxy:
+            found.append(value)
+        elif id(value) not in seen:
+            seen.add(id(value))
+            pending += [child for _, child in reversed(held_in(value))]
+    return found

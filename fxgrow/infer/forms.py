@@ -21,9 +21,10 @@ def settle_forms(traced: Traced, findings: Findings) -> None:
     """
     for form, own in zip((traced, *traced.forms), (findings, *findings.forms), strict=True):
         settle_numbers(form, own)
-        if not settle_code(form, own):
-            settle_unseen(form, own)
+        shown = settle_code(form, own)
         settle_sizes(form, own)
+        if not shown:
+            settle_unseen(form, own)
     for own in findings.forms:
         findings.fixed += own.fixed
         findings.trials += own.trials

@@ -63,9 +63,12 @@ def settle_unseen(traced: Traced, findings: Findings) -> None:
     unifier = findings.unifier
     found = {var for shape in findings.tensors.values() for layout in shape for var in atoms(unifier.resolve(layout))}
     widths = Counter(var.size for var in found if unifier.is_free(var) and var.size > 1)
+    sizes = [size for size, _ in widths.most_common(MOST)]
     stated = unifier.inputs_with_a_width()
-    for variants in at_widths(traced.arguments, [size for size, _ in widths.most_common(MOST)], stated):
-        any(_look(traced, findings, variant) for variant in variants if variant.changed)
+    kept = stated.union(*[one.dims for one in findings.fixed])  # a student may have to keep to these
+    for dims in dict.fromkeys((stated, kept)):
+        for variants in at_widths(traced.arguments, sizes, dims):
+            any(_look(traced, findings, variant) for variant in variants if variant.changed)
 
 
 def _agrees(traced: Traced, findings: Findings, variants: Iterable[Variant]) -> bool:

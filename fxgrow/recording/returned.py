@@ -86,7 +86,7 @@ def plain_values(result: Any) -> tuple[str, ...]:
         elif id(value) not in seen and not isinstance(value, Tensor):
             seen.add(id(value))
             plain += map(repr, value) if isinstance(value, Mapping) else ()
-            pending += [child for _, child in reversed(_held(value))]
+            pending += [child for _, child in reversed(held_in(value))]
     return tuple(plain)
 
 
@@ -104,7 +104,7 @@ def _entries(tape: Tape, result: Any) -> Iterator[tuple[Path, str]]:
         yield path, _described(path, value) if id(value) not in seen else f"the same {_kind(value)} again"
         if id(value) not in seen:
             seen.add(id(value))
-            pending += [((*path, step), child) for step, child in reversed(_held(value))]
+            pending += [((*path, step), child) for step, child in reversed(held_in(value))]
 
 
 def _described(path: Path, value: Any) -> str:
@@ -124,14 +124,14 @@ def _described(path: Path, value: Any) -> str:
         entries = repr(value.tolist())
         entries = entries if len(entries) < LONG else f"{entries[:LONG]}... ({hash(entries)})"
         return f"a {_kind(value)} of {getattr(value, 'shape', ())} {value.dtype} with {entries}"
-    named = isinstance(value, nn.Module) or _held(value)
+    named = isinstance(value, nn.Module) or held_in(value)
     if not named and vars(object)["__repr__"] is not getattr(type(value), "__repr__", None):  # a slice, a dtype, a date
         text = repr(value)
         return f"a {_kind(value)}" if " at 0x" in text else text
     return f"a {_kind(value)}"
 
 
-def _held(value: Any) -> list[tuple[str, Any]]:
+def held_in(value: Any) -> list[tuple[str, Any]]:
     """What a value of a result holds: entries, attributes, and what a function has bound. A module is one value."""
     if isinstance(value, nn.Module):
         return []
