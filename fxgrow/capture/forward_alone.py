@@ -15,13 +15,16 @@ from ..recording.backward import forward_of
 from ..recording.operators import results_of
 
 
-def _apply_both(cls: Any, *args: Any, **kwargs: Any) -> Any:
+def _apply_both(tracer: Any, cls: Any, *args: Any, **kwargs: Any) -> Any:
     """What the forward of an autograd Function gives; its backward runs beside it, as in the runs of the model."""
     if cls is checkpoints.CheckpointFunction:
         function, _preserved, *given = args
         return function(*given)
     result, context = forward_of(cls, args, kwargs)
-    cls.backward(context, *[torch.ones_like(out) for out in results_of(result) if isinstance(out, Tensor)])
+    try:
+        cls.backward(context, *[torch.ones_like(out) for out in results_of(result) if isinstance(out, Tensor)])
+    except Exception:  # noqa: BLE001 - whatever a backward raises that meets proxies
+        tracer.loses = True
     return result
 
 
@@ -30,7 +33,13 @@ def _saves_nothing(*_args: Any, **_kwargs: Any) -> Iterator[None]:
     yield
 
 
-FORWARD_ALONE: tuple[Target, ...] = (
-    (torch.autograd.Function, "apply", classmethod(_apply_both)),
-    *([(checkpoints, checkpoint_steps_name, _saves_nothing)] if hasattr(checkpoints, checkpoint_steps_name) else []),
-)
+def forward_alone(tracer: Any) -> list[Target]:
+    """What takes proxies of a lenient tracer, which is told where a backward does not."""
+
+    def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
+        return _apply_both(tracer, cls, *args, **kwargs)
+
+    targets: list[Target] = [(torch.autograd.Function, "apply", classmethod(apply))]
+    if hasattr(checkpoints, checkpoint_steps_name):
+        targets.append((checkpoints, checkpoint_steps_name, _saves_nothing))
+    return targets
