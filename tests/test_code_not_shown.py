@@ -249,3 +249,24 @@ def test_a_number_of_the_batch_is_seen_where_the_student_keeps_to_the_sides(odd:
     except fxgrow.PlanError:  # the only width stays
         return
     assert not all(exact_or_refused(teacher, student))
+
+
+class Lengths(Net):
+    """Asks for sizes by the method of the class, which Python does not hand to `len`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        number = self.mix(Tensor.__len__(x), Tensor.__len__(x.transpose(0, 1)))
+        return self.head((x * number).mean((2, 3)))
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_number_of_lengths_that_a_method_of_the_class_tells_is_seen(output: Output, mix: str) -> None:
+    torch.manual_seed(0)
+    teacher = Lengths(torch.tanh, MIXES[mix]).eval()
+    try:
+        student = fxgrow.grow(teacher, 1.5, X, output=output)
+    except fxgrow.PlanError:  # the only width stays
+        return
+    assert not all(exact_or_refused(teacher, student))
