@@ -148,7 +148,7 @@ def test_code_for_the_backward_alone_does_not_end_the_graphs_of_code(odd: str, m
     teacher = Net(SHOWN[odd], MIXES["remainder"]).eval()
     traced = fxgrow.trace(teacher, X, output="module")
     assert graphs_of_code(traced)[1]
-    monkeypatch.setattr(symbolic, "FORWARD_ALONE", ())
+    monkeypatch.setattr(symbolic, "lenient_autograd", lambda tracer: ())
     assert not graphs_of_code(traced)[1]
     assert not all(exact_or_refused(teacher, fxgrow.grow(teacher, 1.5, X, output="module")))
 
@@ -172,11 +172,21 @@ class ScaledGradient(torch.autograd.Function):
         return gradient * ctx.mix(gradient.shape[0], gradient.shape[1]), None
 
 
+class ScaledOnce(ScaledGradient):
+    """Asks for `requires_grad`, which a trace refuses to tell."""
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        times = ctx.mix(gradient.shape[0], gradient.shape[1])
+        return (gradient.detach() if gradient.requires_grad else gradient) * times, None
+
+
+@pytest.mark.parametrize("function", [ScaledGradient, ScaledOnce])
 @pytest.mark.parametrize("mix", MIXES)
 @pytest.mark.parametrize("output", ["graph", "module"])
-def test_a_number_that_only_a_backward_makes_is_seen(output: Output, mix: str) -> None:
+def test_a_number_that_only_a_backward_makes_is_seen(output: Output, mix: str, function: Any) -> None:
     torch.manual_seed(0)
-    teacher = Net(lambda x: ScaledGradient.apply(x, MIXES[mix]), lambda batch, width: 2).eval()
+    teacher = Net(lambda x: function.apply(x, MIXES[mix]), lambda batch, width: 2).eval()
     try:
         student = fxgrow.grow(teacher, 1.5, X, output=output)
     except fxgrow.PlanError:  # the only width stays
@@ -236,6 +246,27 @@ def test_a_number_of_the_batch_is_seen_where_the_student_keeps_to_the_sides(odd:
     teacher = OfSides(NOT_SHOWN[odd], MIXES[mix]).eval()
     try:
         student = fxgrow.grow(teacher, 1.5, X, output="module")
+    except fxgrow.PlanError:  # the only width stays
+        return
+    assert not all(exact_or_refused(teacher, student))
+
+
+class Lengths(Net):
+    """Asks for sizes by the method of the class, which Python does not hand to `len`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        number = self.mix(Tensor.__len__(x), Tensor.__len__(x.transpose(0, 1)))
+        return self.head((x * number).mean((2, 3)))
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_number_of_lengths_that_a_method_of_the_class_tells_is_seen(output: Output, mix: str) -> None:
+    torch.manual_seed(0)
+    teacher = Lengths(torch.tanh, MIXES[mix]).eval()
+    try:
+        student = fxgrow.grow(teacher, 1.5, X, output=output)
     except fxgrow.PlanError:  # the only width stays
         return
     assert not all(exact_or_refused(teacher, student))

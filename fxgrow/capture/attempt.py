@@ -20,7 +20,7 @@ class Attempt:
         mode_matters: Whether the code that became the graph asks for its mode.
         layers_change: Whether it changes layers while it runs.
         may_freeze: Whether it may have seen a size as a plain number or text, without a guard.
-        whole: Whether the trace came to the end of the code.
+        whole: Whether the trace came to the end of the code, and of each backward.
     """
 
     graph: fx.Graph

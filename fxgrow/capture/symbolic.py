@@ -14,7 +14,7 @@ from ..model.generated_code import check_arguments
 from ..recording.answers import Answers, answering
 from ..recording.model_run import explain
 from .attempt import Attempt
-from .forward_alone import FORWARD_ALONE
+from .lenient_autograd import lenient_autograd
 from .lost_in_graphs import check_caught, check_unchanged
 from .patches import (
     DrawnError,
@@ -42,7 +42,7 @@ def symbolic_trace(tracer: Tracer, root: nn.Module, held: Inventory) -> Attempt:
                 raise TraceError("it holds a generator of random numbers of its own")
             answers = Answers(root.__dict__.get(DEVICE), stand_in=tracer.device_of)
             lost = flags_restored(held.tensors) if lenient else nothing_lost_in_all(root, held.tensors, real=tape.real)
-            also = [*watching(tracer), *(FORWARD_ALONE if lenient else ())]
+            also = [*watching(tracer), *(lenient_autograd(tracer) if lenient else ())]
             with answering(answers, held.paths), lost, patched(tracer, also):
                 graph = tracer.trace(root)
                 if not lenient:
@@ -74,7 +74,7 @@ def symbolic_trace(tracer: Tracer, root: nn.Module, held: Inventory) -> Attempt:
     graph.lint()
     check_arguments(root, graph)
     asked = tracer.mode_matters, tracer.layers_change, tracer.may_freeze
-    return Attempt(graph, tracer.new_leaves, result, *asked, whole)
+    return Attempt(graph, tracer.new_leaves, result, *asked, whole and not tracer.loses)
 
 
 def _is_plain(node: fx.Node) -> bool:

@@ -104,6 +104,7 @@ class Tracer(fx.Tracer):
         self.form_matters = False  # whether the code asks how many dimensions a tensor has
         self.mode_matters = False  # whether it asks for the mode that it is in
         self.layers_change = False  # whether it changes layers, or the mode of modules
+        self.loses = False  # whether the graph lacks some of what decides by numbers
         self.may_freeze = False  # whether code may have seen a size as a plain number or text, without a guard
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ _OF_NO_SIZE = frozenset((
 
 # Questions whose answer depends on sizes, beside the shape.
 _OF_SIZES = frozenset(("size", "numel", "nelement", "nbytes", "sym_numel", "stride", "storage_offset", "storage",
-    "untyped_storage"))  # fmt: skip
+    "untyped_storage", "__len__"))  # fmt: skip
 # Those of them whose answer depends on what a tensor is a view of, so that it is no product of sizes.
 _OF_MEMORY = frozenset(("stride", "storage_offset", "storage", "untyped_storage"))
 
@@ -57,4 +57,4 @@ def asked_of(node: fx.Node, tensor: Value) -> Sequence[Layout]:
         return ()
     if _name(node) == "size" and isinstance(dim := _dim(node), int):
         return (tensor.layouts[dim],)
-    return tensor.layouts
+    return tensor.layouts[:1] if _name(node) == "__len__" else tensor.layouts
