@@ -6,37 +6,37 @@ FINDINGS = """\
 - **A call**: the aims were 40 µs for each of recording, inference and check, and 1.3 times a plain trace. Recording
   alone, without the copies that run and what is compared of their state, takes 25 to 30 µs. Tried and left: one run
   for inference and the trace's check (under 10 %, and it lost literals), one recording for both modes (wrong
-  students), one copy of the tree for both modes (a run may leave hooks and tables behind, and looking for these
-  costs what the copy does). Tried and kept: results of meta kernels are remembered between runs, and trees are walked
-  once where nothing changes them (66 walks became 40). The garbage collector takes 3 %. What is left is spread over
+  students), one copy of the tree for both modes (a run may leave hooks and tables behind, and looking for these costs
+  what the copy does). Tried and kept: results of meta kernels are remembered between runs, and trees are walked once
+  where nothing changes them (66 walks became 40). The garbage collector takes 3 %. What is left is spread over
   functions of which none takes 5 %.
 - **The analysis**: the aims were the time of torch_pruning's `build_dependency` on ResNets, ViT, ConvNeXt and
   DenseNet, and twice that on mobile nets. torch's own part (the table above of what it cannot go below) answers no
   question, and takes .35 of `build_dependency` on ResNet-50 and 1.9 times it on mobilenet_v3_large, where it alone
   nearly exceeds the aim. Between that and `widths` lie the digests and keys of two recordings, the layouts of one
   inference, the comparison of the trace with the model, guards, names, and three tries of inputs of other ranks.
-- **The whole**: the aim was twice a cold copy of the student. Filling takes 1.2 of such copies on ResNet-50, so
-  that all else would have to be done in .8; torch's own part is .3 and the copies and draws of filling 1.0. On the
-  median of the torchvision families the aim was 4, and the table against torch_pruning says 4.9. Small weights are
-  the reason: there the analysis alone takes longer than a copy.
+- **The whole**: the aim was twice a cold copy of the student. Filling takes 1.2 of such copies on ResNet-50, so that
+  all else would have to be done in .8; torch's own part is .3 and the copies and draws of filling 1.0. On the median
+  of the torchvision families the aim was 4, and the table against torch_pruning says 4.9. Small weights are the
+  reason: there the analysis alone takes longer than a copy.
 - **Filling**: the aim was 1.4 clones. In bfloat16 the clone and the draws of `auto`, `split` and `even` alone exceed
   it. What is left for `split` is arithmetic in float32 on values that are stored in 16 bits, and for ResNet-50 100 µs
   of Python for each of 267 tensors; with a warm heap, where a clone costs a tenth, that is most of it. A hash in
   operators of torch in place of the generator was tried, and is no faster.
-- **By the size of the net**: the aim was 1.2 times the time per node from 300 to 10,000 nodes. What exceeds it is
-  the garbage collector of Python, which looks through all objects ever more often: without it no stage exceeds 1.2 on
+- **By the size of the net**: the aim was 1.2 times the time per node from 300 to 10,000 nodes. What exceeds it is the
+  garbage collector of Python, which looks through all objects ever more often: without it no stage exceeds 1.2 on
   chains, residual and dense nets of 6,000 nodes, by a profile. The tables above are older: reading a plan was
-  quadratic then and took 154 µs a node at 10,000 nodes, 107 now; drawings of dense nets were, too. The aim for `verify` and `summary` was 1.5 times `apply` and their forward passes. `verify` runs four models node by node
-  and maps and compares each node's values, which on nets of two channels is all Python.
+  quadratic then and took 154 µs a node at 10,000 nodes, 107 now; drawings of dense nets were, too. The aim for
+  `verify` and `summary` was 1.5 times `apply` and their forward passes. `verify` runs four models node by node and
+  maps and compares each node's values, which on nets of two channels is all Python.
 - **Models that are run for real**: the aim of five forward passes is missed by the detectors of transformers. A
   forward pass of DETR makes 1,400 calls in .14 s, and the analysis of a call costs more than the call; 18 such runs
   are made, in two modes at three sizes, of the model, of the trace and of the student; two more traces follow the
-  numbers in code that stays a call, a fifth of the whole. Before calls were remembered
-  and other sizes made smaller: DETR 38.3 s, Conditional DETR 37.5, Faster R-CNN 19.7; a small Faster R-CNN took 89
-  s for its widths at first.
+  numbers in code that stays a call, a fifth of the whole. Before calls were remembered and other sizes made smaller:
+  DETR 38.3 s, Conditional DETR 37.5, Faster R-CNN 19.7; a small Faster R-CNN took 89 s for its widths at first.
 - **The suite of tests**: the aim was 6 minutes on two cores. It takes 7.7 for 8,300 tests, .09 s each: most grow a
-  model, which is recorded, traced, inferred and checked in two modes. It took 10 before. Tried and kept: a sample of cases
-  that covers each net, and each entry of several lists of parameters (10,000 more run with `--thorough` alone);
+  model, which is recorded, traced, inferred and checked in two modes. It took 10 before. Tried and kept: a sample of
+  cases that covers each net, and each entry of several lists of parameters (10,000 more run with `--thorough` alone);
   processes forked from a server that has imported torch and its compiler; tests of one analysis in one process, which
   pytest 9.2 had undone. Tried and left: other thresholds of the garbage collector, and one replacement of torch's
   functions for all runs of an analysis, which is at most 9 % of it on the smallest nets.
