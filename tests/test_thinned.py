@@ -63,6 +63,12 @@ def test_cases_outside_of_the_sample_are_deselected_unless_they_are_asked_for(py
         def test_lists(a, b, c, d):
             pass
 
+        @pytest.mark.parametrize("a", "abcd")
+        @pytest.mark.parametrize("b", [1, 2])
+        @pytest.mark.parametrize("c", "xy")
+        def test_two_of_one_length(a, b, c):
+            pass
+
         @pytest.mark.parametrize("a", "abc")
         @pytest.mark.parametrize("b", [1, 2])
         def test_few(a, b):
@@ -78,10 +84,12 @@ def test_cases_outside_of_the_sample_are_deselected_unless_they_are_asked_for(py
     assert 0 < nets < 100
     options = ["-p", "no:cacheprovider", "-W", "ignore"]
     few = pytester.runpytest(*options, "-v")
-    few.assert_outcomes(passed=3 + 9 + 6 + nets, deselected=6 + 45 + 100 - nets)
+    few.assert_outcomes(passed=3 + 9 + 4 + 6 + nets, deselected=6 + 45 + 12 + 100 - nets)
     ran = [line.split("[")[1].split("]")[0] for line in few.outlines if "test_lists" in line]
     first, second, third = (set(entries) for entries in zip(*(case.split("-", 2) for case in ran), strict=True))
     assert (len(first), len(second), len(third)) == (3, 2, 9)
     assert len({case.rsplit("-", 1)[0] for case in ran}) == 6, "entries of the short lists meet in all ways"
-    pytester.runpytest(*options, "--thorough").assert_outcomes(passed=9 + 54 + 6 + 100)
+    ran = [line.split("[")[1].split("]")[0] for line in few.outlines if "test_two_of_one_length" in line]
+    assert [len({*entries}) for entries in zip(*(case.split("-") for case in ran), strict=True)] == [2, 2, 4]
+    pytester.runpytest(*options, "--thorough").assert_outcomes(passed=9 + 54 + 16 + 6 + 100)
     pytester.runpytest(*options, "test_cases.py::test_pairs[a-e]").assert_outcomes(passed=1)

@@ -88,7 +88,7 @@ def _is_apart(item: pytest.Item) -> bool:
     ]
     if len(lists) < 2 or math.prod(length for length, _ in lists) < MANY:
         return False
-    (most, place), *others = sorted(lists, reverse=True)
+    (most, place), *others = sorted(lists, key=lambda one: -one[0])  # those of one length in their order
     past = 1  # by mixed radices, so that entries of two short lists meet in all ways, where the longest is long enough
     for length, position in others:
         if position != (place // past if past * length <= most else place) % length:
