@@ -123,7 +123,7 @@ class Draft:
             leaves |= self._alike(new_leaves)
             if "" in leaves:
                 raise TraceError(new_leaves[""])
-        raise TraceError(f"even with {len(leaves)} of its modules kept as calls it cannot be traced")
+        raise _untraceable(leaves)
 
     def shown(self) -> tuple[Traced, bool]:
         """Graphs of what can be traced, whatever they lose of what the model does; and whether they show all of it."""
@@ -154,7 +154,7 @@ class Draft:
             if any(node.op == "output" for node in tried[1].graph.nodes):
                 return tried
             leaves |= self._alike(tried[1].new_leaves)
-        raise TraceError(f"even with {len(leaves)} of its modules kept as calls it cannot be traced")
+        raise _untraceable(leaves)
 
     def _alike(self, paths: Mapping[str, str]) -> frozenset[str]:
         """Those modules, and all of their classes: the same code, with the same outcome."""
@@ -315,3 +315,7 @@ def _outside(module: str, leaves: frozenset[str]) -> str:
         if ".".join(steps[:number]) in leaves:
             return ".".join(steps[: number - 1])
     return module
+
+
+def _untraceable(leaves: frozenset[str]) -> TraceError:
+    return TraceError(f"even with {len(leaves)} of its modules kept as calls it cannot be traced")

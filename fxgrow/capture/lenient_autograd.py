@@ -7,12 +7,10 @@ from typing import Any
 
 import torch
 import torch.utils.checkpoint as checkpoints
-from torch import Tensor
 
 from ..base.replacing import Target
 from ..base.torch_private import checkpoint_steps_names
-from ..recording.backward import forward_of
-from ..recording.operators import results_of
+from ..recording.backward import forward_of, ones_for
 
 
 def _apply_both(tracer: Any, cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -22,7 +20,7 @@ def _apply_both(tracer: Any, cls: Any, *args: Any, **kwargs: Any) -> Any:
         return function(*given)
     result, context = forward_of(cls, args, kwargs)
     try:
-        cls.backward(context, *[torch.ones_like(out) for out in results_of(result) if isinstance(out, Tensor)])
+        cls.backward(context, *ones_for(result))
     except Exception:  # noqa: BLE001 - whatever a backward raises that meets proxies
         tracer.loses = True
     return result

@@ -34,7 +34,7 @@ def symbolic_trace(tracer: Tracer, root: nn.Module, held: Inventory) -> Attempt:
         DrawnError: Some module draws from Python's random numbers; trace again and find out which.
         TraceError: The root's own code cannot be traced. A lenient trace ends there instead, without a result.
     """
-    tape, lenient, whole = tracer.tape, tracer.lenient, True
+    tape, lenient = tracer.tape, tracer.lenient
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -57,7 +57,7 @@ def symbolic_trace(tracer: Tracer, root: nn.Module, held: Inventory) -> Attempt:
             raise
         if not lenient:
             raise TraceError(explain(error)) from error
-        graph, whole = tracer.graph, False
+        graph, tracer.loses = tracer.graph, True
         made = [node for node in graph.nodes if isinstance(node.meta.get(VALUE), Tensor)]
         tracer.create_node("output", "output", (made[-1] if made else None,), {})
     finally:
@@ -74,7 +74,7 @@ def symbolic_trace(tracer: Tracer, root: nn.Module, held: Inventory) -> Attempt:
     graph.lint()
     check_arguments(root, graph)
     asked = tracer.mode_matters, tracer.layers_change, tracer.may_freeze
-    return Attempt(graph, tracer.new_leaves, result, *asked, whole and not tracer.loses)
+    return Attempt(graph, tracer.new_leaves, result, *asked, whole=not tracer.loses)
 
 
 def _is_plain(node: fx.Node) -> bool:

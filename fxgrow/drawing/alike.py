@@ -45,9 +45,9 @@ def _refined(looks: Mapping[str, Hashable], edges: Sequence[Edge]) -> dict[str, 
     """
     near: dict[str, list[tuple[str, Hashable]]] = {key: [] for key in looks}
     for edge in edges:
-        looks_like = edge.label, edge.skip, edge.back, edge.when
-        near[edge.target].append((edge.source, (*looks_like, "to")))
-        near[edge.source].append((edge.target, (*looks_like, "from")))
+        kind = edge.label, edge.skip, edge.back, edge.when
+        near[edge.target].append((edge.source, (*kind, "to")))
+        near[edge.source].append((edge.target, (*kind, "from")))
     classes = _numbered(looks)
     members: list[set[str]] = [set() for _ in {*classes.values()}]
     for key, number in classes.items():

@@ -40,8 +40,7 @@ def neighbours(edges: Iterable[Edge]) -> tuple[dict[str, list[str]], dict[str, l
         if edge.when != "before":
             users.setdefault(edge.source, {})[edge.target] = None
             sources.setdefault(edge.target, {})[edge.source] = None
-    readers, sources_of = ({key: [*near] for key, near in found.items()} for found in (users, sources))
-    return readers, sources_of
+    return {key: [*near] for key, near in users.items()}, {key: [*near] for key, near in sources.items()}
 
 
 def folded(flow: Flow, root_of: Callable[[str], str], rename: Mapping[str, Node] | None = None) -> Flow:

@@ -37,8 +37,7 @@ def settle_sizes(traced: Traced, findings: Findings) -> None:
     confirmed: set[InputDim] = set()
     stated = findings.unifier.inputs_with_a_width()
     avoided = _sizes(findings)
-    kept = stated | {dim for one in findings.fixed for dim in one.dims}  # a student may have to keep to these
-    variants = [one for dims in dict.fromkeys((stated, kept)) for one in all_at_once(traced.arguments, avoided, dims)]
+    variants = [one for dims in _kept(findings) for one in all_at_once(traced.arguments, avoided, dims)]
     if all(_agrees(traced, findings, one) for one in variants if any(variant.changed for variant in one)):
         return
     for variant in itertools.chain(batches(traced.arguments, avoided), others(traced.arguments, avoided)):
@@ -64,11 +63,16 @@ def settle_unseen(traced: Traced, findings: Findings) -> None:
     found = {var for shape in findings.tensors.values() for layout in shape for var in atoms(unifier.resolve(layout))}
     widths = Counter(var.size for var in found if unifier.is_free(var) and var.size > 1)
     sizes = [size for size, _ in widths.most_common(MOST)]
-    stated = unifier.inputs_with_a_width()
-    kept = stated.union(*[one.dims for one in findings.fixed])  # a student may have to keep to these
-    for dims in dict.fromkeys((stated, kept)):
-        for variants in at_widths(traced.arguments, sizes, dims):
-            any(_look(traced, findings, variant) for variant in variants if variant.changed)
+    for variants in [one for dims in _kept(findings) for one in at_widths(traced.arguments, sizes, dims)]:
+        for variant in variants:
+            if variant.changed and _look(traced, findings, variant):
+                break
+
+
+def _kept(findings: Findings) -> Iterable[frozenset[InputDim]]:
+    """The dimensions of inputs that have a width; and, if these are more, those that a student may have to keep to."""
+    stated = findings.unifier.inputs_with_a_width()
+    return dict.fromkeys((stated, stated.union(*[one.dims for one in findings.fixed])))
 
 
 def _agrees(traced: Traced, findings: Findings, variants: Iterable[Variant]) -> bool:

@@ -87,10 +87,7 @@ def all_at_once(
                     x = _longer(x, d, wanted)
             return x.clone()
 
-        changed = {name: change(name, x) for name, x in tensors.items()}
-        dims = frozenset((name, d) for name, d, n in places if changed[name].shape[d] != n)
-        left = iter(changed.values())
-        return Variant("all", _changed(arguments, lambda _: next(left)), dims)
+        return _with_tensors("all", arguments, {name: change(name, x) for name, x in tensors.items()})
 
     cheap = _is_cheap(arguments)
     yield (variant((2, 3)),) if cheap else (variant((2, 3), halved=True), variant((2, 3)))
@@ -143,9 +140,7 @@ def at_widths(
         changed = dict(tensors)
         for name, d in dims:
             changed[name] = _longer(changed[name], d, new)
-        left = iter(changed.values())
-        differs = frozenset((name, d) for name, d in dims if tensors[name].shape[d] != new)
-        return Variant(kind, _changed(arguments, lambda _: next(left).clone()), differs)
+        return _with_tensors(kind, arguments, {name: x.clone() for name, x in changed.items()})
 
     for width, times in itertools.product(widths, (1, 2)):
         new = times * width
@@ -217,6 +212,16 @@ def _longer(x: Tensor, dim: int, new: int) -> Tensor:
         raise TraceError(
             f"example_inputs hold {held}, of which fxgrow tries no other sizes; give plain ones"
         ) from error
+
+
+def _with_tensors(kind: str, arguments: Mapping[str, Any], changed: Mapping[str, Tensor]) -> Variant:
+    """The arguments with other tensors in the places of theirs, by the names of `named_inputs`."""
+    shapes = {name: (x.shape, changed[name].shape) for name, x in named_inputs(arguments).items()}
+    dims = frozenset(
+        (name, d) for name, pair in shapes.items() for d, (a, b) in enumerate(zip(*pair, strict=True)) if a != b
+    )
+    left = iter(changed.values())
+    return Variant(kind, _changed(arguments, lambda _: next(left)), dims)
 
 
 def _enlarged(arguments: Mapping[str, Any], times: tuple[int, int]) -> Variant:

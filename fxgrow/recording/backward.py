@@ -54,9 +54,13 @@ def forward_of(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return result, context
 
 
+def ones_for(result: Any) -> list[Tensor]:
+    """A gradient of ones for each tensor that a Function gives."""
+    return [torch.ones_like(out) for out in results_of(result) if isinstance(out, Tensor)]
+
+
 def _run_backward(function: Any, context: _Context, args: tuple[Any, ...], result: Any) -> str:
-    outputs = [out for out in results_of(result) if isinstance(out, Tensor)]
-    gradients = [torch.ones_like(out) for out in outputs]
+    gradients = ones_for(result)
     with _Linear(gradients) as followed:
         given = results_of(function.backward(context, *gradients))
     for argument, gradient in zip(args, given, strict=False):

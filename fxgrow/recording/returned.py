@@ -108,7 +108,7 @@ def _entries(tape: Tape, result: Any) -> Iterator[tuple[Path, str]]:
 
 
 def _described(path: Path, value: Any) -> str:
-    """What a value is, without what `_held` finds in it.
+    """What a value is, without what `held_in` finds in it.
 
     Raises:
         TraceError: It makes its entries later, so that they cannot be compared.

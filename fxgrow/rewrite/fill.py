@@ -69,6 +69,7 @@ class Filling:
             block.fill(block.of(grown))
         return grown
 
+    # Over 60 lines because its blocks share all that is found before the first: `fill` closes over it.
     def blocks(self, planned: TensorPlan, tensor: Tensor, held: Held | None = None) -> Iterator[Block]:
         """The blocks of a grown tensor, which can be filled in any order, in any thread.
 

@@ -119,7 +119,7 @@ class Repairs:
         if together <= self.repaired:
             return
         self.repaired |= together
-        self.ties = {tied: why for tied, why in self.ties.items() if not tied & together}
+        self.ties = self.without_ties_of(names).ties
         self.equal = {pair: equality for pair, equality in self.equal.items() if not equality.names & together}
         self.pins.update({name: reason for name in names if name not in self.pins})
 
