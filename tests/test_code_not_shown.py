@@ -74,6 +74,7 @@ NOT_SHOWN: dict[str, Callable[[Tensor], Any]] = {
 }
 MIXES: dict[str, Callable[[int, int], float]] = {
     "remainder": lambda batch, width: batch % width + 1,
+    "remainder of thrice": lambda batch, width: batch % (3 * width) + 1,
     "divisor": math.gcd,
     "quotient": lambda batch, width: batch // width + 1,
     "smaller": min,
@@ -104,7 +105,7 @@ def gradient(result: Tensor, x: Tensor) -> Tensor:
 def exact_or_refused(teacher: nn.Module, student: nn.Module) -> list[bool]:
     """For many batches, whether the student takes them; where it does, it has to be exact."""
     taken = []
-    for batch in (1, 2, 3, 5, 8, 9, 12, 13, 16, 17, 30):
+    for batch in (1, 2, 3, 5, 8, 9, 12, 13, 16, 17, 24, 30):
         x = X[:1].expand(batch, -1, -1, -1).clone().requires_grad_()
         try:
             ours = student(x)
@@ -229,6 +230,75 @@ def test_a_number_that_only_an_object_of_the_result_holds_is_seen(mix: str) -> N
         x = X[:1].expand(batch, -1, -1, -1)
         with suppress(fxgrow.GrowError):
             assert student(x)[1].number == teacher(x)[1].number
+
+
+class Spelled(Net):
+    """Spells sizes so that the number which Python sees is a plain one, and scales by them or returns them."""
+
+    def __init__(self, spell: Callable[[int], int], mix: Callable[[int, int], float], *, returns: bool) -> None:
+        super().__init__(torch.tanh, mix)
+        self.spell, self.returns = spell, returns
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.odd(self.first(x))
+        number = self.mix(self.spell(x.shape[0]), self.spell(x.shape[1]))
+        x = x.mean((2, 3))
+        return (self.head(x), number) if self.returns else self.head(x * number)
+
+
+SPELLINGS: dict[str, Callable[[int], int]] = {
+    "format": lambda size: int(f"{size}"),
+    "a constant's size": lambda size: int(torch.arange(size).shape[0]),
+    "a constant's length": lambda size: len(torch.zeros(size, 2)),
+    "a range": lambda size: torch.linspace(0, 1, size).shape[0],
+    "a joint constant": lambda size: torch.cat([torch.zeros(size), torch.zeros(1)]).shape[0] - 1,
+    "parts of a constant": lambda size: len(torch.zeros(size).unbind()),
+    "a list of a constant": lambda size: len(torch.zeros(size).tolist()),
+    "dimensions": lambda size: torch.zeros([1] * size).ndim,
+    "bits": lambda size: int(f"{size:b}", 2),
+    "percent": lambda size: int("%d" % size),  # noqa: UP031
+}
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("returns", [True, False])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_number_is_seen_however_a_size_is_spelled(output: Output, spelling: str, returns: bool, mix: str) -> None:
+    torch.manual_seed(0)
+    teacher = Spelled(SPELLINGS[spelling], MIXES[mix], returns=returns).eval()
+    try:
+        student = fxgrow.grow(teacher, 1.5, X, output=output)
+    except fxgrow.PlanError:  # the only width stays
+        return
+    refused = 0
+    for batch in (1, 2, 3, 5, 8, 9, 12, 13, 16, 17, 24, 30):
+        x = X[:1].expand(batch, -1, -1, -1)
+        try:
+            ours = student(x)
+        except fxgrow.GrowError:
+            refused += 1
+            continue
+        torch.testing.assert_close(ours, teacher(x), rtol=1e-4, atol=1e-4)
+    assert refused
+
+
+class SpellsItsWidth(Spelled):
+    """Only the width."""
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.odd(self.first(x))
+        return self.head(x.mean((2, 3)) * (self.spell(x.shape[1]) > 0))
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_width_that_is_spelled_alone_grows(output: Output, spelling: str) -> None:
+    torch.manual_seed(0)
+    teacher = SpellsItsWidth(SPELLINGS[spelling], min, returns=False).eval()
+    student = fxgrow.grow(teacher, 1.5, X, output=output)
+    assert student.get_parameter("first.weight").shape[0] == 12
+    assert all(exact_or_refused(teacher, student))
 
 
 class OfSides(Net):

@@ -29,8 +29,8 @@ from .attempt import Attempt
 from .attribute_ints import remembered
 from .elsewhere import check_elsewhere
 from .notes import notes_of, one_call
+from .origins import VALUE
 from .patches import DrawnError
-from .proxy import VALUE
 from .symbolic import symbolic_trace
 from .traced import Traced, any_code
 from .tracer import Tracer

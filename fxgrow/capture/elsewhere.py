@@ -7,6 +7,7 @@ graph refuses, show nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,9 @@ from ..recording.run import ModelRun, TapedRun
 from ..recording.tape import Tape
 from .traced import Traced
 
+MOST = 3  # of the most frequent sizes of parameters, the largest is what a batch goes beyond
+TIMES = 5
+
 
 def leaves_something(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, bool]:
     """What a module gives, and whether it has left something in its attributes."""
@@ -43,7 +47,7 @@ def check_elsewhere(model: nn.Module, traced: Traced) -> None:
         TraceError: It does not.
     """
     with silent():
-        for inputs in _others(traced.inputs):
+        for inputs in _others(model, traced.inputs):
             for mode in traced.tapes:
                 run = TapedRun(clone_to_run(model, real=False), inputs, Tape, mode=mode)
                 try:
@@ -62,15 +66,22 @@ def check_elsewhere(model: nn.Module, traced: Traced) -> None:
                     raise TraceError("its trace computes something else on inputs of other sizes")
 
 
-def _others(inputs: ModelInputs) -> Iterator[ModelInputs]:
-    """Twice the batch, and twice the sizes behind the channels, or the length of sequences."""
-    for first in (True, False):
+def _others(model: nn.Module, inputs: ModelInputs) -> Iterator[ModelInputs]:
+    """Twice the batch; a batch beyond widths; and twice the sizes behind the channels, or the length of sequences."""
+    sizes = Counter(size for x in model.parameters() for size in x.shape)
+    beyond = TIMES * max((size for size, _ in sizes.most_common(MOST)), default=1)
 
-        def larger(x: Tensor, first: bool = first) -> Tensor:
-            dims = range(1) if first else range(1 if x.ndim == 2 else 2, x.ndim)
-            for dim in dims if x.ndim else ():
-                x = torch.cat([x, x], dim)
-            return x
+    def batch(x: Tensor) -> Tensor:
+        return torch.cat([x, x]) if x.ndim else x
 
-        args, kwargs = pytree.tree_map_only(Tensor, larger, (inputs.args, dict(inputs.kwargs)))
+    def large_batch(x: Tensor) -> Tensor:
+        return x[torch.arange(beyond + len(x) + 1, device=x.device) % len(x)] if x.ndim and len(x) else x
+
+    def sides(x: Tensor) -> Tensor:
+        for dim in range(1 if x.ndim == 2 else 2, x.ndim):
+            x = torch.cat([x, x], dim)
+        return x
+
+    for change in (batch, large_batch, sides):
+        args, kwargs = pytree.tree_map_only(Tensor, change, (inputs.args, dict(inputs.kwargs)))
         yield ModelInputs(args, kwargs, inputs.guessed, inputs.real)

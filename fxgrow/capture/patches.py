@@ -22,7 +22,8 @@ from ..model.copies import COMMON
 from ..model.layer_kinds import is_layer
 from ..model.provenance import NOT_THEIRS
 from ..recording.contents import original
-from .proxy import VALUE, MetaProxy
+from .origins import VALUE
+from .proxy import MetaProxy
 
 _SHOW = ((builtins, "print"), (logging.LogRecord, "getMessage"))
 _HOOKS = ("register_forward_hook", "register_forward_pre_hook")

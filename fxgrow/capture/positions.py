@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from ..model.layer_kinds import counts_from_front, is_layer
 from ..model.walk import submodule
-from .proxy import VALUE
+from .origins import VALUE
 
 _BY_POSITION = frozenset((
     "batch_norm", "cat", "channel_shuffle", "chunk", "concat", "concatenate", "group_norm", "narrow",

@@ -29,8 +29,7 @@ from ..model.provenance import PACKAGES
 from ..model.recorded import recorded
 from ..recording.answers import PLACES, told, type_name
 from .messages import is_message
-
-VALUE = "fxgrow_value"  # in node.meta while tracing: what the node gives on the example inputs
+from .origins import VALUE, depends_on_numbers, guards, is_counted, is_symbolic
 
 # What does not depend on sizes: answered at once, without a node or a guard.
 _ANSWERED = frozenset((
@@ -44,10 +43,6 @@ _MAPPING_METHODS: dict[str, Callable[..., Any]] = {  # a proxy per entry, under 
     "items": lambda proxy: [(key, proxy[key]) for key in proxy],
     "get": lambda proxy, key, default=None: proxy[key] if key in proxy else default,  # noqa: SIM401 - this is `get`
 }
-_COUNTED = (  # give as many tensors as sizes say
-    "unbind", "split", "tensor_split", "split_with_sizes", "hsplit", "vsplit", "dsplit", "unsafe_split",
-    "unsafe_split_with_sizes", "nonzero",
-)  # fmt: skip
 _RANK = ("ndim", "dim", "ndimension")
 
 ARGUMENTS = "arguments"  # as the place of a guard: that of their values, by name
@@ -248,7 +243,7 @@ class MetaProxy(fx.Proxy):
             raise TraceError(f"{a_type(value)} is iterated over")
         elif isinstance(value, torch.Size):
             self.tracer.form_matters = True  # type: ignore[attr-defined]
-        elif _is_counted(self.node) and not isinstance(value, Mapping):
+        elif is_counted(self.node) and not isinstance(value, Mapping):
             self.tracer.create_proxy("call_function", count, (self,), {}).answer(int)
         return value
 
@@ -268,6 +263,17 @@ class MetaProxy(fx.Proxy):
 
     def __round__(self, digits: int | None = None) -> Any:
         return self.tracer.create_proxy("call_function", round, (self,) if digits is None else (self, digits), {})
+
+    def __mul__(self, other: Any) -> Any:
+        """A product; of a list of numbers, as `[1] * n`, a plain one, whose length may be a number of dimensions."""
+        if isinstance(other, list | tuple) and all(isinstance(entry, int | float) for entry in other):
+            return other * int(self.answer(int))
+        return self.tracer.create_proxy("call_function", operator.mul, (self, other), {})
+
+    def __rmul__(self, other: Any) -> Any:
+        if isinstance(other, list | tuple) and all(isinstance(entry, int | float) for entry in other):
+            return other * int(self.answer(int))
+        return self.tracer.create_proxy("call_function", operator.mul, (other, self), {})
 
     def __divmod__(self, other: Any) -> Any:
         return (self // other, self % other)
@@ -326,66 +332,6 @@ def _type_of(proxy: MetaProxy, *args: Any, **kwargs: Any) -> Any:
         return proxy.tracer.create_proxy("call_method", "type", (proxy, *args), kwargs)
     bool(proxy.dtype == proxy.node.meta[VALUE].dtype)
     return type_name(proxy.node.meta[VALUE])
-
-
-def kinds_asked(node: fx.Node) -> list[fx.Node]:
-    """The tensors whose dtype a plain value comes from."""
-    return [n.args[0] for n in _plain_ancestors(node) if n.target is getattr and n.args[1] == "dtype"]  # type: ignore[misc]
-
-
-def depends_on_numbers(node: fx.Node) -> bool:
-    """Whether a plain value was taken out of a tensor's numbers rather than its shape."""
-    return any(_is_number_of(n) for n in _plain_ancestors(node))
-
-
-def guards(node: fx.Node) -> bool:
-    """Whether a plain value could be another one for other inputs, or where the model is cast; devices do not count."""
-    sources = [n for a in _plain_ancestors(node) for n in (a, *a.all_input_nodes)]
-    asked = {n.args[1] for n in sources if n.target is getattr}
-    if "device" in asked:
-        return False
-    if "dtype" in asked:
-        return True
-    return any(n.op != "get_attr" and (n.op == "placeholder" or isinstance(n.meta[VALUE], Tensor)) for n in sources)
-
-
-def _is_counted(node: fx.Node) -> bool:
-    """Whether a sequence could be of another length for other inputs."""
-    while node.target is operator.getitem and isinstance(node.args[0], fx.Node):
-        node = node.args[0]
-    if node.op == "placeholder" or any(not isinstance(n.meta[VALUE], Tensor) for n in node.all_input_nodes):
-        return True  # a number says how many
-    name = getattr(node.target, "__name__", node.target)
-    return name in _COUNTED or (name in ("chunk", "unsafe_chunk") and not _is_halved(node))
-
-
-def _is_halved(node: fx.Node) -> bool:
-    """Whether a `chunk` makes two parts of a dimension that is not the batch: one part is what code fails on."""
-    named = dict(zip(("input", "chunks", "dim"), node.args, strict=False)) | dict(node.kwargs)
-    return bool(named.get("chunks") == 2 and named.get("dim", 0) != 0)
-
-
-def is_symbolic(structure: Any) -> bool:
-    """Whether an argument holds tensors, so that it becomes a proxy."""
-    return any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(structure))
-
-
-def _plain_ancestors(node: fx.Node) -> Iterator[fx.Node]:
-    """The node, and what it was computed from up to the tensors."""
-    pending, seen = [node], set()
-    while pending:
-        current = pending.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        yield current
-        pending += [n for n in current.all_input_nodes if not isinstance(n.meta.get(VALUE), Tensor)]
-
-
-def _is_number_of(node: fx.Node) -> bool:
-    if node.op == "call_method" and node.target in ("item", "tolist", "numpy", "__int__", "__float__", "__bool__"):
-        return True
-    return node.op == "call_function" and node.target in (torch.equal, torch.allclose, torch.is_nonzero)
 
 
 def guard_form(graph: fx.Graph) -> None:

@@ -16,6 +16,7 @@ from ..recording.model_run import explain
 from .attempt import Attempt
 from .lenient_autograd import lenient_autograd
 from .lost_in_graphs import check_caught, check_unchanged
+from .origins import VALUE
 from .patches import (
     DrawnError,
     draws_privately,
@@ -23,7 +24,7 @@ from .patches import (
     patched,
     watching,
 )
-from .proxy import VALUE, guard_form
+from .proxy import guard_form
 from .tracer import Restart, Tracer
 
 
@@ -74,7 +75,7 @@ def symbolic_trace(tracer: Tracer, root: nn.Module, held: Inventory) -> Attempt:
     graph.lint()
     check_arguments(root, graph)
     asked = tracer.mode_matters, tracer.layers_change, tracer.may_freeze
-    return Attempt(graph, tracer.new_leaves, result, *asked, whole=not tracer.loses)
+    return Attempt(graph, tracer.new_leaves, result, *asked, whole=not tracer.loses and not tracer.may_freeze)
 
 
 def _is_plain(node: fx.Node) -> bool:

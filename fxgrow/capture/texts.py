@@ -16,7 +16,8 @@ import torch
 
 from ..base.structures import children_of
 from ..errors import TraceError
-from .proxy import MetaProxy, depends_on_numbers
+from .origins import depends_on_numbers
+from .proxy import MetaProxy
 
 
 class Texts:

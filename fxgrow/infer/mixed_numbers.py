@@ -129,7 +129,7 @@ class _Numbers:
             elif node.target in VIEWS:  # of a constant: its entries are those of before
                 yield from ((node, number) for number in given if number.is_hidden)
                 self._known[node] = functools.reduce(both, given, Number(factors=None, positive=False))
-            elif is_shape(node):
+            elif is_shape(node) and node.args[0] not in self._known:  # else of a tensor that no rule follows
                 self._shapes[node] = self._layouts(node.args[0])
             elif node.target is operator.getitem and node.args[0] in self._shapes:
                 self._take(node, self._shapes[node.args[0]], node.args[1])

@@ -24,6 +24,7 @@ from .findings import Findings, FixedDims, Trial
 from .inference import Inference, input_layouts
 from .size_variants import Variant, all_at_once, at_widths, batches, others, ranks
 
+LARGE = 2**16  # entries of inputs, beyond which no model runs for real
 MOST = 3  # sizes of widths that sizes of inputs are tried at
 
 
@@ -55,16 +56,18 @@ def settle_sizes(traced: Traced, findings: Findings) -> None:
 def settle_unseen(traced: Traced, findings: Findings) -> None:
     """Run on sizes that are those of widths too, where code stays a call that no graph shows.
 
-    The check of a student compares the numbers that reach its calls there. No model is run for real on so large inputs.
+    The check of a student compares the numbers that reach its calls there. A model that runs for real is not run on
+    large inputs.
     """
-    if traced.inputs.real:
-        return
     unifier = findings.unifier
     found = {var for shape in findings.tensors.values() for layout in shape for var in atoms(unifier.resolve(layout))}
     widths = Counter(var.size for var in found if unifier.is_free(var) and var.size > 1)
     sizes = [size for size, _ in widths.most_common(MOST)]
     for variants in [one for dims in _kept(findings) for one in at_widths(traced.arguments, sizes, dims)]:
         for variant in variants:
+            entries = sum(x.numel() for x in named_inputs(variant.arguments).values())
+            if traced.inputs.real and entries > LARGE:
+                continue
             if variant.changed and _look(traced, findings, variant):
                 break
 

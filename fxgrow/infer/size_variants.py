@@ -20,6 +20,7 @@ from ..recording.run import named_inputs
 Change = Callable[[Tensor], Tensor]
 SEVERAL = 5  # entries of a new dimension, so that `size // 4` is not 0
 TIMES = 2  # the example's size, up to which tokens and pixels are as many as a width has channels
+WIDTHS = (1, 2, 5)  # times a width: `batch < channels`, `batch < 2 * channels` and `batch % (3 * channels)` change
 MANY = (9, 4)  # times the example's size: quotients of sizes change, to numbers that divide widths
 
 
@@ -121,7 +122,7 @@ def batches(arguments: Mapping[str, Any], avoided: Collection[int]) -> Iterator[
 def at_widths(
     arguments: Mapping[str, Any], widths: Iterable[int], stated: Collection[InputDim]
 ) -> Iterator[tuple[Variant, Variant]]:
-    """As many samples, tokens and pixels as a width has channels, and twice as many; or as many samples alone.
+    """As many samples, tokens and pixels as a width has channels, twice and five times as many; or samples alone.
 
     Numbers that mix a size of the inputs with a width, such as `batch % channels` and `min(batch, channels)`, are other
     ones there once the width has grown. In each tuple, the second variant stands in for the first, where the model does
@@ -142,7 +143,7 @@ def at_widths(
             changed[name] = _longer(changed[name], d, new)
         return _with_tensors(kind, arguments, {name: x.clone() for name, x in changed.items()})
 
-    for width, times in itertools.product(widths, (1, 2)):
+    for width, times in itertools.product(widths, WIDTHS):
         new = times * width
         samples = [(name, d) for name, d in free if not d]
         near = [(name, d) for name, d in free if d and new <= TIMES * tensors[name].shape[d]]

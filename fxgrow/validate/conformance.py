@@ -7,7 +7,6 @@ is a mismatch here, and its widths are then pinned.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
@@ -17,8 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..base.progress import advance, step
-from ..capture.proxy import ASKED, guard
-from ..infer.asked_sizes import asked_of, is_shape
+from ..capture.proxy import guard
 from ..infer.findings import Prediction
 from ..infer.groups import can_grow
 from ..infer.width_graph import WidthGraph
@@ -39,6 +37,7 @@ from ..recording.runner import Runner
 from ..recording.tape import Tape
 from ..rewrite.student_inputs import padded
 from .asked import returned_at
+from .compared import compared
 from .refusals import code_refuses, operator_gives, operator_refuses
 from .verdict import Mismatch, Verdict
 
@@ -322,41 +321,11 @@ class _CheckedTape(Tape):
 
     def asked(self, node: fx.Node) -> None:
         """Report a guard that compares a growing width with another size; one on growing widths alone is fine."""
-        growing: dict[str, None] = {}
-        others = False
-        pending, seen = list(node.all_input_nodes), set()
-        while pending:
-            current = pending.pop()
-            if current in seen:
-                continue
-            seen.add(current)
-            if current.op == "call_module" or current.target in ASKED:  # how many entries, of which form: not how wide
-                continue
-            growing.update(dict.fromkeys(self._grown(self.stated.get(current.name, []))))
-            for source in current.all_input_nodes:
-                value = self.widths.nodes.get((self.mode, source.name))
-                layouts: Sequence[Layout] = ()
-                if isinstance(value, Value):
-                    layouts = asked_of(current, value)
-                elif is_shape(source) and current.target is operator.getitem:
-                    layouts = self._part_of_shape(source, current.args[1])
-                else:
-                    pending.append(source)
-                for layout in layouts:
-                    names = self._grown([layout])
-                    growing.update(dict.fromkeys(names))
-                    others |= not names and is_fixed(layout)
+        growing, others = compared(node, self.widths, self.mode, self.stated, self._grown)
         if growing and others:
             where = str(node.meta.get(SOURCE_LINE, ""))
             text = "the code compares a width with another size"
-            self.mismatches.append(Mismatch(f"{self.site} ({where})", text, tuple(growing), self._code(), ()))
-
-    def _part_of_shape(self, shape: fx.Node, index: Any) -> Sequence[Layout]:
-        tensor = shape.args[0]
-        value = self.widths.nodes.get((self.mode, tensor.name)) if isinstance(tensor, fx.Node) else None
-        if not isinstance(value, Value) or not isinstance(index, int | slice):
-            return ()
-        return value.layouts[index] if isinstance(index, slice) else (value.layouts[index],)
+            self.mismatches.append(Mismatch(f"{self.site} ({where})", text, growing, self._code(), ()))
 
     def _measured(self, nodes: Iterable[fx.Node]) -> list[Layout]:
         """The layouts of the tensors whose sizes nodes were given, by way of plain numbers and constants."""
