@@ -25,7 +25,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 import fxgrow
-from fxgrow.base.isolation import isolated
+from fxgrow.base.isolation import RARELY, isolated
 from fxgrow.base.replacing import replaced
 from fxgrow.base.torch_private import TorchDispatchMode, depths_of_modes
 from fxgrow.recording.tape import Tape
@@ -70,7 +70,7 @@ def process_state() -> dict[str, Any]:
         "dispatch modes": len(_get_current_dispatch_mode_stack()),
         "function modes": len(_get_current_function_mode_stack()),
         "warnings": (id(warnings.filters), list(warnings.filters), warnings.showwarning),
-        "gc": gc.isenabled(),
+        "gc": (gc.isenabled(), gc.get_threshold()),
         "threads": torch.get_num_threads(),
         "tracing": torch.fx._symbolic_trace.is_fx_symbolic_tracing(),
     }
@@ -313,6 +313,31 @@ def test_recordings_of_runs_are_freed_without_the_garbage_collector(output: Any)
     finally:
         gc.enable()
     assert student.get_parameter("first.weight").shape[0] == 16
+
+
+class SeesCollector(DecidesByNumbers):
+    """Notes the thresholds of the garbage collector, and sets them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        SEEN.add(gc.get_threshold())
+        gc.set_threshold(500, 5, 5)
+        return super().forward(x)
+
+
+SEEN: set[tuple[int, ...]] = set()
+
+
+def test_full_collections_wait_until_a_call_is_over() -> None:
+    """Each of them would look through all objects of an analysis that stay."""
+    SEEN.clear()
+    before = gc.get_threshold()
+    gc.set_threshold(600, 7, 8)
+    try:
+        fxgrow.grow(SeesCollector(), 2.0, X)
+        assert gc.get_threshold() == (600, 7, 8)
+    finally:
+        gc.set_threshold(*before)
+    assert (600, 7, RARELY) in SEEN
 
 
 def tapes() -> int:

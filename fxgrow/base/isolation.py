@@ -15,6 +15,7 @@ import torch
 from .generators import rng_preserved
 from .torch_private import depths_of_modes, leave_modes
 
+RARELY = 10**6  # collections of the middle generation before a full one
 _turn = threading.RLock()  # held by the thread whose call is at work; a call inside another one has it already
 
 
@@ -24,9 +25,9 @@ def isolated() -> Iterator[None]:
 
     These are the settings of torch, its modes that see each call, all random number generators and the filters of
     warnings. Calls in several threads take turns: while a model runs, functions of torch are replaced for the whole
-    process.
+    process. Meanwhile the garbage collector looks through young objects only.
     """
-    with _turn:
+    with _turn, no_full_collection():
         before, depths = _settings(), depths_of_modes()
         with torch.inference_mode(False), warnings.catch_warnings(), rng_preserved():
             try:
@@ -124,6 +125,20 @@ def flags_restored(tensors: Mapping[str, torch.Tensor]) -> Iterator[dict[str, bo
             if tensor.requires_grad != flag:
                 switched[name] = tensor.requires_grad
                 tensor.requires_grad_(flag)
+
+
+@contextmanager
+def no_full_collection() -> Iterator[None]:
+    """Let the garbage collector look through young objects only.
+
+    An analysis makes many objects that stay, of which each full collection looks through all, with all of torch's.
+    """
+    thresholds = gc.get_threshold()
+    gc.set_threshold(*thresholds[:2], RARELY)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 @contextmanager
