@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from ..base.structures import leaf_tensors
 from ..base.torch_private import pytree
 
 VALUE = "fxgrow_value"  # in node.meta while tracing: what the node gives on the example inputs
@@ -40,10 +41,18 @@ def guards(node: fx.Node) -> bool:
     return any(n.op != "get_attr" and (n.op == "placeholder" or isinstance(n.meta[VALUE], Tensor)) for n in sources)
 
 
-def is_size(node: fx.Node) -> bool:
-    """Whether a number is a dimension of a tensor, as it was asked for."""
-    of = node.args[0] if node.target is operator.getitem else None
-    return isinstance(of, fx.Node) and isinstance(of.meta[VALUE], torch.Size)
+def of_tensors(node: fx.Node) -> bool:
+    """Whether a value is made of inputs, parameters or buffers by way of tensors, not of numbers as `torch.zeros`."""
+    pending, seen = [node], set[fx.Node]()
+    while pending:
+        current = pending.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        if current.op in ("placeholder", "get_attr", "call_module"):
+            return True
+        pending += [one for one in current.all_input_nodes if leaf_tensors(one.meta[VALUE])]
+    return False
 
 
 def is_counted(node: fx.Node) -> bool:

@@ -36,7 +36,7 @@ from ..recording.runner import thawed
 from ..recording.tape import Tape
 from .elsewhere import leaves_something
 from .lost_in_graphs import Caught, check_caught, check_result
-from .origins import VALUE, guards, is_size, is_symbolic, kinds_asked
+from .origins import VALUE, guards, is_symbolic, kinds_asked, of_tensors
 from .patches import (
     FROZEN,
     draws_privately,
@@ -47,7 +47,7 @@ from .patches import (
 )
 from .positions import counts_dimensions
 from .probes import Probes
-from .proxy import ARGUMENTS, MetaProxy, guard, or_default
+from .proxy import ARGUMENTS, MetaProxy, count, guard, or_default
 from .texts import Texts
 
 STALE = "a cache outside the model holds what an earlier attempt to trace put there"
@@ -211,7 +211,7 @@ class Tracer(fx.Tracer):
         for tensor in kinds_asked(node):  # a model may be cast, but its images do not become integers
             kind = self.create_node("call_method", "is_floating_point", (tensor,), {})
             self.create_node("call_function", guard, (kind, kind.meta[VALUE], place), {})
-        self.loses |= type(value) is int and not is_size(node)  # such numbers are not followed where no guard holds
+        self.loses |= node.target is count and not of_tensors(node)  # no guard holds, and nothing follows such a number
         if node not in self._answered and guards(node) and plain:
             self._answered[node] = None
             self.create_node("call_function", guard, (node, value, place), {})

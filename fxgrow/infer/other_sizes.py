@@ -10,10 +10,12 @@ once the width has grown; and so where the model takes no other size that is tri
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from ..base.isolation import silent
 from ..capture.traced import Traced
@@ -24,7 +26,7 @@ from .findings import Findings, FixedDims, Trial
 from .inference import Inference, input_layouts
 from .size_variants import Variant, all_at_once, at_widths, batches, others, ranks
 
-LARGE = 2**16  # entries of inputs, beyond which no model runs for real
+LARGE = 2**24  # entries of all results of calls, beyond which no model runs for real
 MOST = 3  # sizes of widths that sizes of inputs are tried at
 
 
@@ -56,20 +58,23 @@ def settle_sizes(traced: Traced, findings: Findings) -> None:
 def settle_unseen(traced: Traced, findings: Findings) -> None:
     """Run on sizes that are those of widths too, where code stays a call that no graph shows.
 
-    The check of a student compares the numbers that reach its calls there. A model that runs for real is not run on
-    large inputs.
+    The check of a student compares the numbers that reach its calls there. A model that runs for real is run on large
+    inputs only if it makes few entries of them, to judge by the example.
     """
+    made = sum(math.prod(shape) for call in next(iter(traced.tapes.values())).calls for shape in call.shapes)
     unifier = findings.unifier
     found = {var for shape in findings.tensors.values() for layout in shape for var in atoms(unifier.resolve(layout))}
     widths = Counter(var.size for var in found if unifier.is_free(var) and var.size > 1)
     sizes = [size for size, _ in widths.most_common(MOST)]
     for variants in [one for dims in _kept(findings) for one in at_widths(traced.arguments, sizes, dims)]:
         for variant in variants:
-            entries = sum(x.numel() for x in named_inputs(variant.arguments).values())
-            if traced.inputs.real and entries > LARGE:
-                continue
-            if variant.changed and _look(traced, findings, variant):
+            cheap = not traced.inputs.real or _entries(variant.arguments) * made <= LARGE * _entries(traced.arguments)
+            if cheap and variant.changed and _look(traced, findings, variant):
                 break
+
+
+def _entries(arguments: Mapping[str, Any]) -> int:
+    return sum(x.numel() for x in named_inputs(arguments).values())
 
 
 def _kept(findings: Findings) -> Iterable[frozenset[InputDim]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..recording.run import named_inputs
 Change = Callable[[Tensor], Tensor]
 SEVERAL = 5  # entries of a new dimension, so that `size // 4` is not 0
 TIMES = 2  # the example's size, up to which tokens and pixels are as many as a width has channels
-WIDTHS = (1, 2, 5)  # times a width: `batch < channels`, `batch < 2 * channels` and `batch % (3 * channels)` change
+BEYOND = (2, 5)  # times a width: `batch < 2 * channels` and `batch % (3 * channels)` become other numbers
 MANY = (9, 4)  # times the example's size: quotients of sizes change, to numbers that divide widths
 
 
@@ -120,9 +120,9 @@ def batches(arguments: Mapping[str, Any], avoided: Collection[int]) -> Iterator[
 
 
 def at_widths(
-    arguments: Mapping[str, Any], widths: Iterable[int], stated: Collection[InputDim]
+    arguments: Mapping[str, Any], widths: Sequence[int], stated: Collection[InputDim]
 ) -> Iterator[tuple[Variant, Variant]]:
-    """As many samples, tokens and pixels as a width has channels, twice and five times as many; or samples alone.
+    """As many samples, tokens and pixels as a width has channels, or more than any has; or samples alone.
 
     Numbers that mix a size of the inputs with a width, such as `batch % channels` and `min(batch, channels)`, are other
     ones there once the width has grown. In each tuple, the second variant stands in for the first, where the model does
@@ -143,9 +143,8 @@ def at_widths(
             changed[name] = _longer(changed[name], d, new)
         return _with_tensors(kind, arguments, {name: x.clone() for name, x in changed.items()})
 
-    for width, times in itertools.product(widths, WIDTHS):
-        new = times * width
-        samples = [(name, d) for name, d in free if not d]
+    samples = [(name, d) for name, d in free if not d]
+    for new in (*widths, *[times * max(widths) for times in BEYOND if widths]):
         near = [(name, d) for name, d in free if d and new <= TIMES * tensors[name].shape[d]]
         yield variant("all", [*samples, *near], new), variant("batch", samples, new)
 
