@@ -12,10 +12,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from ..base.isolation import silent
 from ..capture.traced import Traced
@@ -66,15 +65,11 @@ def settle_unseen(traced: Traced, findings: Findings) -> None:
     found = {var for shape in findings.tensors.values() for layout in shape for var in atoms(unifier.resolve(layout))}
     widths = Counter(var.size for var in found if unifier.is_free(var) and var.size > 1)
     sizes = [size for size, _ in widths.most_common(MOST)]
-    for variants in [one for dims in _kept(findings) for one in at_widths(traced.arguments, sizes, dims)]:
+    most = LARGE / max(made, 1) if traced.inputs.real else math.inf
+    for variants in itertools.chain(*[at_widths(traced.arguments, sizes, dims, most) for dims in _kept(findings)]):
         for variant in variants:
-            cheap = not traced.inputs.real or _entries(variant.arguments) * made <= LARGE * _entries(traced.arguments)
-            if cheap and variant.changed and _look(traced, findings, variant):
+            if variant.changed and _look(traced, findings, variant):
                 break
-
-
-def _entries(arguments: Mapping[str, Any]) -> int:
-    return sum(x.numel() for x in named_inputs(arguments).values())
 
 
 def _kept(findings: Findings) -> Iterable[frozenset[InputDim]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,8 +121,8 @@ def batches(arguments: Mapping[str, Any], avoided: Collection[int]) -> Iterator[
 
 
 def at_widths(
-    arguments: Mapping[str, Any], widths: Sequence[int], stated: Collection[InputDim]
-) -> Iterator[tuple[Variant, Variant]]:
+    arguments: Mapping[str, Any], widths: Sequence[int], stated: Collection[InputDim], most: float = math.inf
+) -> Iterator[tuple[Variant, ...]]:
     """As many samples, tokens and pixels as a width has channels, or more than any has; or samples alone.
 
     Numbers that mix a size of the inputs with a width, such as `batch % channels` and `min(batch, channels)`, are other
@@ -132,6 +133,7 @@ def at_widths(
         arguments: The example's.
         widths: The sizes of widths.
         stated: The dimensions of inputs that have to stay.
+        most: So many times the example's entries an input may have at most, all dimensions together.
     """
     tensors = named_inputs(arguments)
     places = [(name, d) for name, t in tensors.items() for d, n in enumerate(t.shape) if n > 1 or not d]
@@ -144,9 +146,16 @@ def at_widths(
         return _with_tensors(kind, arguments, {name: x.clone() for name, x in changed.items()})
 
     samples = [(name, d) for name, d in free if not d]
-    for new in (*widths, *[times * max(widths) for times in BEYOND if widths]):
+
+    def times(dims: Collection[InputDim], new: int) -> float:
+        """How many times as many entries the largest of the inputs would have."""
+        own = [[new / max(tensors[name].shape[d], 1) for of, d in dims if of == name] for name in tensors]
+        return max(map(math.prod, own), default=1)
+
+    for new in (*widths, *[beyond * max(widths) for beyond in BEYOND if widths]):
         near = [(name, d) for name, d in free if d and new <= TIMES * tensors[name].shape[d]]
-        yield variant("all", [*samples, *near], new), variant("batch", samples, new)
+        kinds = (("all", [*samples, *near]), ("batch", samples))
+        yield tuple([variant(kind, dims, new) for kind, dims in kinds if times(dims, new) <= most])
 
 
 def others(arguments: Mapping[str, Any], avoided: Collection[int]) -> Iterator[Variant]:

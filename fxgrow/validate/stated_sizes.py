@@ -13,6 +13,7 @@ What may be meant and cannot be told is named in the plan's notes.
 from __future__ import annotations
 
 import copy
+import functools
 import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -203,9 +204,11 @@ def _proved(
     }
     choices = {name: tuple(dict.fromkeys((*direct[name], *scaled[name], size))) for name, size in old.items()}
     choices = {name: values for name, values in choices.items() if len(values) > 1}
+    shapes = shapes_of(student)
+    right = functools.cache(lambda values: _right(teacher, dict(values), shapes))  # the second climb meets many again
     for found in (direct, {name: direct[name] + scaled[name] for name in old}):
         start = {name: found[name][0] if found[name] and _is_size(name) else old[name] for name in choices}
-        chosen = _climbed(teacher, start, choices, shapes_of(student))
+        chosen = _climbed(start, choices, lambda values: right(tuple(values.items())), len(shapes))
         if chosen is not None and _same(_cast(_made(teacher, chosen), student), student, traced):
             said = {(f"{CONFIG}.{name}", old[name]): size for name, size in chosen.items() if size != old[name]}
             others = [number for number in numbers if number.module and (number.name, number.old) in said]
@@ -215,18 +218,21 @@ def _proved(
 
 
 def _climbed(
-    teacher: nn.Module, start: Mapping[str, int], choices: Mapping[str, Sequence[int]], shapes: Shapes
+    start: Mapping[str, int],
+    choices: Mapping[str, Sequence[int]],
+    right_of: Callable[[Mapping[str, int]], int],
+    whole: int,
 ) -> dict[str, int] | None:
     """Values that give the student's shapes, found by changing one after another as long as that makes more right."""
-    best, right, improved, tried = dict(start), _right(teacher, start, shapes), True, 1
-    while right < len(shapes) and improved:
+    best, right, improved, tried = dict(start), right_of(start), True, 1
+    while right < whole and improved:
         improved = False
         for name, size in [(name, size) for name, values in choices.items() for size in values]:
-            if size != best[name] and right < len(shapes) and tried < MOST_TRIED:
+            if size != best[name] and right < whole and tried < MOST_TRIED:
                 other, tried = {**best, name: size}, tried + 1
-                if (better := _right(teacher, other, shapes)) > right:
+                if (better := right_of(other)) > right:
                     best, right, improved = other, better, True
-    return best if right == len(shapes) else None
+    return best if right == whole else None
 
 
 def _same(made: nn.Module | None, student: nn.Module, traced: Traced) -> bool:
