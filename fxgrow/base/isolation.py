@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .generators import rng_preserved
-from .torch_private import depths_of_modes, leave_modes
+from .torch_private import depths_of_modes, global_hooks, leave_modes
 
 _turn = threading.RLock()  # held by the thread whose call is at work; a call inside another one has it already
 
@@ -23,12 +23,12 @@ def isolated() -> Iterator[None]:
     """Run outside inference mode, and restore afterwards whatever the user's code sets for the whole process.
 
     These are the settings of torch, its modes that see each call, all random number generators and the filters of
-    warnings. Calls in several threads take turns: while a model runs, functions of torch are replaced for the whole
-    process.
+    warnings. Hooks of all modules are suspended: they are the process's, and what they do is no model's. Calls in
+    several threads take turns: while a model runs, functions of torch are replaced for the whole process.
     """
     with _turn:
         before, depths = _settings(), depths_of_modes()
-        with torch.inference_mode(False), warnings.catch_warnings(), rng_preserved():
+        with torch.inference_mode(False), warnings.catch_warnings(), rng_preserved(), _without_global_hooks():
             try:
                 yield
             finally:
@@ -37,6 +37,20 @@ def isolated() -> Iterator[None]:
                 for name, value in before.items():
                     if after[name] != value:
                         _SETTERS[name](value)
+
+
+@contextmanager
+def _without_global_hooks() -> Iterator[None]:
+    before = [dict(table) for table in global_hooks]
+    for table in global_hooks:
+        table.clear()
+    try:
+        yield
+    finally:
+        for table, entries in zip(global_hooks, before, strict=True):
+            added = dict(table)
+            table.clear()
+            table.update(entries | added)
 
 
 @contextmanager
