@@ -204,11 +204,27 @@ class Inside(nn.Module):
         return self.last(self.inner(x))
 
 
+def _hooked(net: Any, mode: bool) -> None:
+    handle = vars(net).pop("handle", None)
+    if handle is not None:
+        handle.remove()
+    if not mode:
+        vars(net)["handle"] = net.b.register_forward_pre_hook(lambda module, args: (args[0] * 2,))
+
+
+def _patched(layer: Any, mode: bool) -> None:
+    vars(layer).pop("forward", None)
+    if not mode:
+        layer.forward = lambda x: nn.functional.linear(x, layer.weight)
+
+
 SET_BY_TRAIN: dict[str, Callable[[Any, bool], object]] = {
     "eps of a layer": lambda net, mode: setattr(net.norm, "eps", 0.5 if mode else 1e-5),
     "setting of an activation": lambda net, mode: setattr(net.act, "negative_slope", 0.1 if mode else 0.4),
     "which module it calls": lambda net, mode: setattr(net, "act", net.one if mode else net.other),
     "a flag in a buffer": lambda net, mode: net.flag.fill_(float(mode)),
+    "a hook in eval mode": lambda net, mode: _hooked(net, mode),
+    "another forward of a layer": lambda net, mode: _patched(net.b, mode),
     "which weights are trained": lambda net, mode: net.a.requires_grad_(mode),
 }
 

@@ -72,8 +72,12 @@ def _switched(root: nn.Module, mode: Mode) -> tuple[Inventory, frozenset[str]]:
             )
     changed: list[tuple[str, str | None]] = [(path, None) for path in _other_parts(parts, _parts(after))]
     changed += [(name.rpartition(".")[0], None) for name in met.lines]
-    now = attributes_of(after.paths)
-    changed += [place for place, value in now.items() if place in before and not is_same(before[place], value)]
+    now, kept = attributes_of(after.paths), {path for path, _ in after.paths} & parts.keys()
+    changed += [
+        place
+        for place in {**before, **now}
+        if place[0] in kept and not (place in now and place in before and is_same(before[place], now[place]))
+    ]
     return after, frozenset(owner for path, key in changed for owner in _who_changes(root, owners, path, key))
 
 
@@ -82,9 +86,11 @@ def _has_own_train(module: nn.Module) -> bool:
 
 
 def _parts(held: Inventory) -> dict[str, dict[str, Any]]:
-    """What modules consist of: by path, the entries of their tables, and whether and where tensors are trained."""
+    """What modules consist of: by path, their class and hooks, the entries of their tables, how tensors are trained."""
     return {
         path: {
+            "class": type(module),
+            **{key: list(table) for key, table in vars(module).items() if key.endswith("_hooks")},
             **{f"module {key}": id(child) for key, child in module._modules.items()},
             **{
                 f"tensor {key}": _place(t)
