@@ -23,8 +23,8 @@ def isolated() -> Iterator[None]:
     """Run outside inference mode, and restore afterwards whatever the user's code sets for the whole process.
 
     These are the settings of torch, its modes that see each call, all random number generators and the filters of
-    warnings. Hooks of all modules are suspended: they are the process's, and what they do is no model's. Calls in
-    several threads take turns: while a model runs, functions of torch are replaced for the whole process.
+    warnings. Calls in several threads take turns: while a model runs, functions of torch are replaced for the whole
+    process.
     """
     with _turn:
         before, depths = _settings(), depths_of_modes()
@@ -41,6 +41,7 @@ def isolated() -> Iterator[None]:
 
 @contextmanager
 def _without_global_hooks() -> Iterator[None]:
+    """Suspend the hooks of all modules: they are the process's, and what they do is no model's."""
     before = [dict(table) for table in global_hooks]
     for table in global_hooks:
         table.clear()
