@@ -19,6 +19,7 @@ from .checkpoints.convert import convert
 from .checkpoints.outline import stranger
 from .errors import GrowError
 from .model.copies import named_tensors, stored
+from .model.example_inputs import ExampleInputs
 from .model.sharded import is_sharded
 from .plans.chain import chained
 from .plans.growth_plan import Plan
@@ -112,6 +113,7 @@ def load(
     *,
     optimizer: Callable[[nn.Module], Made] | None = None,
     device: str | torch.device = "cpu",
+    example_inputs: ExampleInputs | None = None,
 ) -> Loaded[Made]:
     """The student that `save` kept.
 
@@ -122,6 +124,8 @@ def load(
         factory: Makes a model like the first teacher, before any growth; its weights do not count.
         optimizer: Makes an optimizer for the student, or a list of them, as it was made before; its state is restored.
         device: Where the tensors go.
+        example_inputs: Of the first teacher, with numbers: for a model whose code decides by numbers in tensors, which
+            the shapes in the file do not tell.
 
     Returns:
         The student as `model`, with its `plan`, the `optimizer` that was made, and the user's `extra`.
@@ -156,7 +160,7 @@ def load(
             raise GrowError(f"device is to be a device of torch, not {device!r:.60}") from error
         tensors, text = files.read(_path(path), place)
         contents = read(tensors, text)
-        model = rebuilt(_first(factory), contents, tensors)
+        model = rebuilt(_first(factory), contents, tensors, example_inputs)
         made = None if optimizer is None else optimizer(model)
         optimizers = as_list(made)
         if optimizer is not None and len(optimizers) != len(contents.optimizers):

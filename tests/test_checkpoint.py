@@ -594,3 +594,33 @@ def test_an_optimizer_in_place_of_what_makes_one_is_a_reason(tmp_path: Path) -> 
     for given in (optimizer, "Adam"):
         with pytest.raises(fxgrow.GrowError, match="optimizer is to be a function that makes one for the loaded model"):
             fxgrow.load(tmp_path / "student.safetensors", net, optimizer=given)
+
+
+class Decides(nn.Module):
+    """Its code decides by a flag in a buffer and by numbers of its activations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 3)
+        self.register_buffer("ready", torch.tensor(False))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not bool(self.ready):
+            raise RuntimeError("not ready")
+        y = self.a(x).relu()
+        return self.b(y if y.abs().max() < 1e6 else y.clamp(max=1e6))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_student_whose_code_decides_by_numbers_comes_back_with_example_inputs(
+    tmp_path: Path, output: Literal["graph", "module"]
+) -> None:
+    teacher, x = Decides(), torch.randn(5, 4)
+    teacher.ready.fill_(True)
+    student = fxgrow.grow(teacher, 1.5, x, output=output)
+    fxgrow.save(student, tmp_path / "a.safetensors")
+    with pytest.raises(fxgrow.GrowError, match="give real example_inputs"):
+        fxgrow.load(tmp_path / "a.safetensors", Decides)
+    loaded = fxgrow.load(tmp_path / "a.safetensors", Decides, example_inputs=x)
+    assert same(student, loaded.model)
+    assert torch.equal(student(x), loaded.model(x))

@@ -692,6 +692,8 @@ CONV = lambda **more: nn.Sequential(nn.Conv2d(3, 6, 3, **more), nn.ReLU(), nn.Co
         (CONV, Kernel("1", 5), "1 is a ReLU; expected Conv1d"),
         (CONV, Deepen("1", blocks=1), "all its modules are layers"),
         (CONV, Deepen("none", blocks=1), "matches no module"),
+        (CONV, Deepen("*", exclude="*"), "exclude leaves none of the layers that it means"),
+        (CONV, Kernel("*", 5, exclude="*"), "exclude leaves none of the layers that it means"),
         (lambda: nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 3)), Deepen("0", kernel=3), "no kernel"),
     ],
 )

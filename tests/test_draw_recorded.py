@@ -165,3 +165,22 @@ def test_what_is_written_in_place_or_through_a_view_is_read_from_its_writer() ->
         ("mul", "b"),
         ("b", "output"),
     }
+
+
+class OnlyTrains(nn.Module):
+    """Asks for numbers in eval mode, so that only train mode runs on shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.b(self.a(x).relu())
+        return y if self.training or y.max() < 1e6 else y * 0
+
+
+def test_a_model_that_runs_on_shapes_in_train_mode_only_is_drawn_by_that_run() -> None:
+    student = fxgrow.grow(OnlyTrains(), 2.0, torch.randn(5, 4))
+    nodes = drawing(source_of(student), "layers").nodes
+    assert {"a", "b"} <= {node.path for node in nodes}
+    assert any(node.kind == "output" for node in nodes)

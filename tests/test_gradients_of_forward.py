@@ -171,3 +171,26 @@ def test_a_student_freezes_what_its_teacher_freezes(forward: Forward, output: An
         assert all(parameter.requires_grad for parameter in student.parameters())
         student(example()), teacher(example())
         assert [p.requires_grad for p in student.parameters()] == [p.requires_grad for p in teacher.parameters()]
+
+
+class InInferenceMode(nn.Module):
+    """A forward that torch calls in inference mode, where it takes no operator apart before a tape sees it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv1d(3, 8, 3), nn.BatchNorm1d(8), nn.Linear(8, 4)
+
+    @torch.inference_mode()
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.conv(x)).relu().mean(2))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_forward_in_inference_mode_grows(output: Any) -> None:
+    teacher, x = InInferenceMode().double(), torch.randn(4, 3, 9, dtype=torch.float64)
+    student = fxgrow.grow(teacher, {"conv": 13}, x, output=output)
+    assert student.get_parameter("head.weight").shape == (4, 13)
+    for mode in (False, True):
+        ours, theirs = student.train(mode)(x), teacher.train(mode)(x)
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+        assert ours.is_inference() == theirs.is_inference()

@@ -185,6 +185,34 @@ def test_a_model_compiles_without_warnings_after_growth() -> None:
     assert not hooks._has_any_global_hook()
 
 
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_what_hooks_of_all_modules_do_is_no_part_of_a_student(output: Any) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(4, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.a(x).relu()  # type: ignore[no-any-return]
+
+    def doubling(module: nn.Module, args: Any, result: Any) -> Any:
+        calls.append(module)
+        return result * 2 if isinstance(module, Block) else None
+
+    calls: list[nn.Module] = []
+    teacher, x = nn.Sequential(Block(), nn.Linear(8, 3)).double(), torch.randn(5, 4, dtype=torch.float64)
+    handle = hooks.register_module_forward_hook(doubling)
+    try:
+        student = fxgrow.grow(teacher, 2.0, x, output=output)
+        assert not calls
+        teacher(x)
+        assert calls
+    finally:
+        handle.remove()
+    assert not hooks._has_any_global_hook()
+    torch.testing.assert_close(student(x), teacher(x), rtol=1e-10, atol=1e-10)
+
+
 IMPORTED_LATE = """
 import sys, types, torch, fxgrow
 

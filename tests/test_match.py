@@ -311,8 +311,38 @@ def test_tensors_that_the_large_model_alone_ties_are_noticed() -> None:
 
     x = torch.tensor([[1, 2, 3]])
     assert fxgrow.match(Words(5, tied=True), Words(8, tied=True), x).grown_widths
-    with pytest.raises(PlanError, match="computes something else"):
-        fxgrow.match(Words(5, tied=False), Words(8, tied=True), x)
+    large = Words(8, tied=True)
+    with torch.device("meta"):
+        on_meta = Words(8, tied=True)
+    for given in (large, on_meta, large.state_dict()):
+        with pytest.raises(PlanError, match=r"head.weight: .* has one tensor for it and embed.weight"):
+            fxgrow.match(Words(5, tied=False), given, x)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("ours", [False, True])
+def test_a_layer_that_all_blocks_share_is_shared_by_those_that_are_new(ours: bool, device: str) -> None:
+    class Block(nn.Module):
+        def __init__(self, shared: nn.Module) -> None:
+            super().__init__()
+            self.a, self.shared, self.b = nn.Linear(6, 8), shared, nn.Linear(8, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.b(self.shared(self.a(x)).relu())  # type: ignore[no-any-return]
+
+    def build(blocks: int, *, tied: bool) -> nn.Module:
+        one = nn.Linear(8, 8)
+        return nn.Sequential(*[Block(one if tied else nn.Linear(8, 8)) for _ in range(blocks)]).double()
+
+    x = torch.randn(3, 6, dtype=torch.float64)
+    small, large = build(2, tied=ours), build(4, tied=True)
+    if not ours:
+        with pytest.raises(PlanError, match=r"1\.shared\.weight.* has one tensor for it and 0\.shared\.weight"):
+            fxgrow.match(small, large.to(device), x)
+        return
+    plan = fxgrow.match(small, build(4, tied=True).to(device), x)
+    large.load_state_dict(fxgrow.apply(plan, small).state_dict())
+    torch.testing.assert_close(large(x), small(x), rtol=1e-10, atol=1e-10)
 
 
 def test_models_without_tensors_have_nothing_to_match() -> None:

@@ -170,3 +170,114 @@ def test_compiled_code_follows_a_mode_that_is_written() -> None:
     assert torch.allclose(compiled(X), student(X))
     _write(student, training=True)
     assert _drops(compiled)
+
+
+class Own(nn.Module):
+    """Its own `train()` does more than set the mode."""
+
+    def __init__(self, change: Callable[[Any, bool], object]) -> None:
+        super().__init__()
+        self.a, self.norm, self.act, self.b = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.LeakyReLU(), nn.Linear(8, 3)
+        self.one, self.other = nn.LeakyReLU(0.1), nn.Tanh()
+        self.register_buffer("flag", torch.ones(()))
+        self.merged: Tensor | None = None
+        self.change = change
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.norm(self.a(x))) * (1 + self.flag)
+        return self.b(x) if self.merged is None else x @ self.merged
+
+    def train(self, mode: bool = True) -> "Own":
+        super().train(mode)
+        self.change(self, mode)
+        return self
+
+
+class Inside(nn.Module):
+    """A model of which another one with its own `train()` is a part."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.last = inner, nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.inner(x))
+
+
+def _hooked(net: Any, mode: bool) -> None:
+    handle = vars(net).pop("handle", None)
+    if handle is not None:
+        handle.remove()
+    if not mode:
+        vars(net)["handle"] = net.b.register_forward_pre_hook(lambda module, args: (args[0] * 2,))
+
+
+def _patched(layer: Any, mode: bool) -> None:
+    vars(layer).pop("forward", None)
+    if not mode:
+        layer.forward = lambda x: nn.functional.linear(x, layer.weight)
+
+
+SET_BY_TRAIN: dict[str, Callable[[Any, bool], object]] = {
+    "eps of a layer": lambda net, mode: setattr(net.norm, "eps", 0.5 if mode else 1e-5),
+    "setting of an activation": lambda net, mode: setattr(net.act, "negative_slope", 0.1 if mode else 0.4),
+    "which module it calls": lambda net, mode: setattr(net, "act", net.one if mode else net.other),
+    "a flag in a buffer": lambda net, mode: net.flag.fill_(float(mode)),
+    "a hook in eval mode": lambda net, mode: _hooked(net, mode),
+    "another forward of a layer": lambda net, mode: _patched(net.b, mode),
+    "which weights are trained": lambda net, mode: net.a.requires_grad_(mode),
+}
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("change", SET_BY_TRAIN.values(), ids=SET_BY_TRAIN)
+def test_what_train_sets_beside_the_mode_is_set_in_a_student(
+    change: Any, given: bool, inside: bool, output: Any
+) -> None:
+    torch.manual_seed(0)
+    teacher = (Inside(Own(change)) if inside else Own(change)).double().train(given)
+    student = fxgrow.grow(teacher, 2.0, X, output=output)
+    assert sum(map(torch.numel, student.parameters())) > sum(map(torch.numel, teacher.parameters()))
+    for mode in (True, False, True):
+        ours, theirs = student.train(mode)(X), teacher.train(mode)(X)
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+        assert [p.requires_grad for p in student.parameters()] == [p.requires_grad for p in teacher.parameters()]
+
+
+COMPUTED_BY_TRAIN: dict[str, Callable[[Any, bool], object]] = {
+    "merges": lambda net, mode: net.b.weight.data.mul_(2.0 if mode else 0.5),
+    "replaces": lambda net, mode: setattr(net.b.weight, "data", net.b.weight * 2),
+    "caches": lambda net, mode: setattr(net, "merged", None if mode else net.b.weight.t() * 1.0),
+    "clips": lambda net, mode: [p.data.clamp_(-0.1, 0.1) for p in net.parameters()],
+}
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("change", COMPUTED_BY_TRAIN.values(), ids=COMPUTED_BY_TRAIN)
+def test_a_train_that_computes_with_weights_is_refused_with_the_line(change: Any, output: Any) -> None:
+    with pytest.raises(
+        fxgrow.GrowError, match=r"train\(\) computes with the entries of 'inner\.\w\.weight' \(at .*\d\)"
+    ):
+        fxgrow.grow(Inside(Own(change)).double(), 2.0, X, output=output)
+
+
+class Fused(Own):
+    def eval(self) -> "Fused":
+        super().eval()
+        self.change(self, False)
+        return self
+
+    train = nn.Module.train  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize(
+    "change", [SET_BY_TRAIN["eps of a layer"], COMPUTED_BY_TRAIN["merges"]], ids=["sets", "merges"]
+)
+def test_an_eval_that_does_more_than_train_is_refused(change: Any, output: Any) -> None:
+    teacher = Fused(change).double()
+    teacher.norm.eps = 0.1
+    with pytest.raises(fxgrow.GrowError, match=r"eval\(\) of Fused does more than its train\(False\)"):
+        fxgrow.grow(teacher, 2.0, X, output=output)

@@ -292,3 +292,24 @@ def test_numbers_with_a_fraction_may_be_other_ones() -> None:
     model.norm.eps, model.mlp[2].p = 0.3, 0.2  # type: ignore[assignment]
     student = fxgrow.apply(plan, model)
     assert fxgrow.verify(model, student, _tokens()).exact
+
+
+class AsksInEvalMode(nn.Module):
+    """Asks for numbers in eval mode, so that only train mode runs on shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.b(self.a(x).relu())
+        return y if self.training or y.max() < 1e6 else y * 0
+
+
+def test_a_plan_for_code_that_decides_by_numbers_in_one_mode_asks_for_example_inputs() -> None:
+    teacher, x = AsksInEvalMode(), torch.randn(5, 4)
+    plan = fxgrow.plan_of(fxgrow.grow(teacher, 2.0, x))
+    assert plan is not None
+    with pytest.raises(fxgrow.PlanError, match="or give example_inputs with numbers: without, it runs in train mode"):
+        fxgrow.apply(plan, teacher)
+    torch.testing.assert_close(fxgrow.apply(plan, teacher, x)(x), teacher(x))

@@ -98,6 +98,14 @@ def test_requests_by_name_override_the_blanket_and_exclude_takes_out() -> None:
     assert _grown(Widen("layer1.*", 1.5, exclude="*.conv2")) == {"layer1.0.conv1": 9, "layer1.1.conv1": 9}
 
 
+def test_two_factors_for_everything_are_an_error_unless_the_first_leaves_something() -> None:
+    with pytest.raises(fxgrow.PlanError, match=r"1.5 and 2.0 are both asked for everything"):
+        fxgrow.grow(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)), [1.5, {"*": 2.0}])
+    net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 6), nn.Linear(6, 2))
+    student = fxgrow.grow(net, [Widen("*", 1.5, exclude="0"), 2.0])
+    assert [student.get_parameter(name).shape[0] for name in ("0.weight", "1.weight")] == [16, 9]
+
+
 def test_multiple_of_rounds_up() -> None:
     assert _grown(Widen("layer2.0.conv1", 1.1, multiple_of=8)) == {"layer2.0.conv1": 16}
     assert _grown(Widen("layer2.0.conv1", 1.5, multiple_of=5)) == {"layer2.0.conv1": 15}

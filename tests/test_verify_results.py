@@ -170,3 +170,25 @@ def test_a_teacher_whose_own_rounding_is_large_shows_nothing_and_the_report_says
     with pytest.raises(fxgrow.EquivalenceError) as raised:
         other.raise_if_different()
     assert "float64" not in str(raised.value)
+
+
+@pytest.mark.parametrize("x", [X * NAN, X * INF, X[:0]], ids=["nan", "infinity", "empty"])
+@pytest.mark.parametrize(
+    "made", [lambda y: y, lambda y: (y, y.detach().sum().item() * NAN)], ids=["a tensor", "a float"]
+)
+def test_inputs_that_leave_nothing_to_compare_are_refused(made: Any, x: Tensor) -> None:
+    teacher, student = Returns(made), Returns(made)
+    with pytest.raises(fxgrow.GrowError, match="the teacher returns no finite number on float"):
+        fxgrow.verify(teacher, student, x)
+
+
+def test_a_mode_in_which_nothing_is_compared_is_named() -> None:
+    class Divides(Returns):
+        def forward(self, x: Tensor) -> Any:
+            y = super().forward(x)
+            return y / 0 if self.training else y
+
+    teacher = Divides(lambda y: y)
+    report = fxgrow.verify(teacher, fxgrow.grow(teacher, 2.0, X), X)
+    assert report.exact
+    assert "the teacher returns no finite number in train mode, where nothing is compared" in report.notes

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .generators import rng_preserved
-from .torch_private import depths_of_modes, leave_modes
+from .torch_private import depths_of_modes, global_hooks, leave_modes
 
 RARELY = 10**6  # collections of the middle generation before a full one
 _turn = threading.RLock()  # held by the thread whose call is at work; a call inside another one has it already
@@ -29,7 +29,7 @@ def isolated() -> Iterator[None]:
     """
     with _turn, no_full_collection():
         before, depths = _settings(), depths_of_modes()
-        with torch.inference_mode(False), warnings.catch_warnings(), rng_preserved():
+        with torch.inference_mode(False), warnings.catch_warnings(), rng_preserved(), _without_global_hooks():
             try:
                 yield
             finally:
@@ -38,6 +38,21 @@ def isolated() -> Iterator[None]:
                 for name, value in before.items():
                     if after[name] != value:
                         _SETTERS[name](value)
+
+
+@contextmanager
+def _without_global_hooks() -> Iterator[None]:
+    """Suspend the hooks of all modules: they are the process's, and what they do is no model's."""
+    before = [dict(table) for table in global_hooks]
+    for table in global_hooks:
+        table.clear()
+    try:
+        yield
+    finally:
+        for table, entries in zip(global_hooks, before, strict=True):
+            added = dict(table)
+            table.clear()
+            table.update(entries | added)
 
 
 @contextmanager

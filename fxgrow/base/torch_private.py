@@ -33,9 +33,15 @@ from torch.fx.graph import _custom_builtins as names_in_generated_code
 # The base class of the instance norms. Users derive classes of their own from it.
 from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNormBase
 
+# The hooks of all modules, which are the process's and no model's.
+from torch.nn.modules.module import _global_backward_hooks as global_backward_hooks
+from torch.nn.modules.module import _global_backward_pre_hooks as global_backward_pre_hooks
+from torch.nn.modules.module import _global_forward_hooks as global_forward_hooks
+
 # Tables of global hooks that `RemovableHandle.remove` may leave an entry in. torch.compile warns while one has any.
 from torch.nn.modules.module import _global_forward_hooks_always_called as always_called_hooks
 from torch.nn.modules.module import _global_forward_hooks_with_kwargs as hooks_with_kwargs
+from torch.nn.modules.module import _global_forward_pre_hooks as global_forward_pre_hooks
 
 # The modes that see each call of a function of torch, such as the one of `with torch.device("cuda")`.
 from torch.overrides import _get_current_function_mode_stack as function_modes
@@ -60,6 +66,7 @@ __all__ = [
     "depths_of_modes",
     "entered_modes",
     "function_modes",
+    "global_hooks",
     "hooks_with_kwargs",
     "is_composite",
     "is_meta",
@@ -72,6 +79,13 @@ __all__ = [
     "settle",
     "swap_name",
 ]
+
+global_hooks: tuple[dict[int, Any], ...] = (
+    global_forward_pre_hooks,
+    global_forward_hooks,
+    global_backward_pre_hooks,
+    global_backward_hooks,
+)
 
 
 # Whether a tensor is on the meta device, whatever `Tensor.is_meta` tells the user's code in its place.

@@ -117,6 +117,8 @@ def _layers(widths: WidthGraph, request: Deepen | Kernel) -> list[str]:
         raise PlanError(f"{request!r}: {others[0]} is a {kind}; expected {', '.join(k.__name__ for k in kinds)}")
     excluded = {module_of(t) for pattern in request.exclude for t in match(pattern, [f"{n}.weight" for n in layers])}
     matched = dict.fromkeys(module_of(t) for t in match(request.pattern, [f"{n}.weight" for n in layers]))
+    if excluded.issuperset(matched):
+        raise PlanError(f"{request!r}: exclude leaves none of the layers that it means")
     return [path for path in matched if path not in excluded]
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from ..costs.torchs import formulas
 from ..infer.findings import Prediction
 from ..model.call_args import labelled
+from ..model.tree import Mode
 from ..ops import Value
 from ..plans.changes import Insert, Region, Repeat
 from ..recording.call import Call
@@ -147,13 +148,19 @@ def _is_view(call: Call) -> bool:
     return any(one.alias_info is not None and not one.alias_info.is_write for one in call.op._schema.returns)
 
 
+def _mode(source: Source) -> Mode:
+    """The mode whose run is drawn: train only where the model runs in no other."""
+    return "eval" if "eval" in source.widths.calls else "train"
+
+
 def _boxes(source: Source) -> Iterator[_Box]:
     """The boxes in the order of the run."""
     widths = source.widths
     paths = {".".join(path.split(".")[:-1]) for path in widths.traced.classes if path}
     box: _Box | None = None
     numbers: dict[str, int] = {}
-    for call, prediction in zip(widths.calls["eval"], widths.predictions["eval"], strict=False):
+    mode = _mode(source)
+    for call, prediction in zip(widths.calls[mode], widths.predictions[mode], strict=False):
         leaf = bool(call.module) and call.module not in paths
         if box is None or not leaf or box.path != call.module or _starts(source, box, prediction):
             if box is not None:
@@ -241,7 +248,7 @@ def _result(boxes: list[_Box], key: str) -> Value | None:
 
 def _outputs(source: Source, makers: dict[int | str, str]) -> Iterator[tuple[str, str]]:
     """(name, the box that makes it) of each tensor that the model returns."""
-    for path, text in source.widths.returned["eval"].entries:
+    for path, text in source.widths.returned[_mode(source)].entries:
         kind, _, number = text.partition(" ")
         maker = makers.get(int(number)) if kind == "value" and number.isdigit() else makers.get(text)
         if maker is not None:

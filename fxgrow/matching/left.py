@@ -22,7 +22,7 @@ from ..report.run import run_module
 from ..rewrite.student_inputs import padded_inputs
 from .names import Correspondence
 from .sizes import Difference
-from .target import Target, shapes_of
+from .target import Target, shapes_of, ties_of
 
 FINEST = 1e-10  # the tolerance for dtypes that `report` names none for
 SLACK = 10.0  # the large model may sum in another order
@@ -54,6 +54,21 @@ def other_tensors(
         wanted = target.shapes.get(name, shape)
         if wanted != shape and its.get(name, name) not in explained:
             yield Difference(its.get(name, name), f"would be {shape}, and is to be {wanted}")
+
+
+def other_ties(
+    example: ExampleInputs, small: nn.Module, proposal: Plan, target: Target, found: Correspondence
+) -> Iterator[Difference]:
+    """Tensors that are one in the large model and two in the student, of which the second one loaded would stay."""
+    ours = ties_of(small)
+    its = {other: own for own, other in found.tensors.items()}
+    pairs = list(target.tied.items())
+    if not all(name in its and first in its for name, first in pairs):  # in new blocks
+        student = apply(proposal, small, _with_numbers(example))
+        ours, its = ties_of(student), {name: name for name in student.state_dict()}
+    for name, first in pairs:
+        if name in its and first in its and len({ours.get(its[one], its[one]) for one in (name, first)}) > 1:
+            yield Difference(its[name], f"{target.name} has one tensor for it and {first}")
 
 
 def _by_module(names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:

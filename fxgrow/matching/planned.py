@@ -18,7 +18,7 @@ from ..model.tree import Output
 from ..plans.growth_plan import Plan
 from ..solver.factors import with_factors
 from .asked import Requests, as_planned, deeper, wider
-from .left import other_results, other_tensors, unpaired
+from .left import other_results, other_tensors, other_ties, unpaired
 from .names import Correspondence, correspond
 from .settings import differing_settings, other_classes
 from .sizes import Difference, solve
@@ -194,7 +194,9 @@ def _attempt(
         if differences:  # classes that differ explain other differences; alone they may be one function
             inside = tuple(f"{one.name}." for one in classes)
             differences = [*classes, *(one for one in differences if not one.name.startswith(inside))]
+    inputs = graph.traced.inputs if example is None else example
+    if not differences and target.tied:
+        differences += other_ties(inputs, small, proposal, target, found)
     if not differences and target.tree is not None and has_values(small) and has_values(target.tree):
-        inputs = graph.traced.inputs if example is None else example
         differences += other_results(inputs, small, target.tree, target.name, proposal)
     return _Attempt(proposal, tuple(dict.fromkeys(differences)))

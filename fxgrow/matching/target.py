@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from ..base.content import form_of, storage_of
 from ..base.wording import a_type
 from ..checkpoints.files import opened
 from ..errors import PlanError
@@ -27,11 +28,13 @@ class Target:
         name: Of the large model, for messages.
         shapes: The shapes of its tensors by name.
         tree: The model; None where only its tensors are known.
+        tied: Names under which it has a tensor once more, with the first one.
     """
 
     name: str
     shapes: Shapes
     tree: nn.Module | None
+    tied: Mapping[str, str]
 
     @classmethod
     def of(cls, large: object) -> Target:
@@ -43,10 +46,10 @@ class Target:
         """
         if isinstance(large, nn.Module):
             check_supported(large)
-            return cls(type(large).__name__, shapes_of(large), large)
+            return cls(type(large).__name__, shapes_of(large), large, ties_of(large))
         if isinstance(large, str | os.PathLike):
             infos = opened(Path(large)).infos
-            return cls(Path(large).name, {name: info.shape for name, info in infos.items()}, None)
+            return cls(Path(large).name, {name: info.shape for name, info in infos.items()}, None, {})
         if not isinstance(large, Mapping):
             raise PlanError(f"large is a model, its state_dict or the path of a checkpoint, not {a_type(large)}")
         others = [name for name, tensor in large.items() if not isinstance(name, str) or not isinstance(tensor, Tensor)]
@@ -56,12 +59,31 @@ class Target:
             raise PlanError(
                 f"large is no state_dict: {others[0]!r:.80} is {a_type(large[others[0]])}, not a tensor{advice}"
             )
-        return cls("the checkpoint", {name: tuple(tensor.shape) for name, tensor in large.items()}, None)
+        return cls(
+            "the checkpoint", {name: tuple(tensor.shape) for name, tensor in large.items()}, None, _shared(large)
+        )
 
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
     """The shapes in a model's `state_dict`."""
     return {name: shape for name, shape, *_ in stored(model)}
+
+
+def ties_of(model: nn.Module) -> dict[str, str]:
+    """The names in a model's `state_dict` under which a tensor is there once more, with the first one of each."""
+    return {name: first for name, _, _, first, _ in stored(model) if first}
+
+
+def _shared(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """The same for a `state_dict`, whose tied tensors are one memory."""
+    first: dict[tuple[object, ...], str] = {}
+    tied: dict[str, str] = {}
+    for name, tensor in state.items():
+        if tensor.numel() and not tensor.is_meta:
+            original = first.setdefault((storage_of(tensor), *form_of(tensor)), name)
+            if original != name:
+                tied[name] = original
+    return tied
 
 
 def has_values(model: nn.Module) -> bool:

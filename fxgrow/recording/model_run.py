@@ -18,12 +18,13 @@ from ..model.copies import Inventory, clone_to_run, inventory
 from ..model.example_inputs import ModelInputs, inputs_hint
 from ..model.kept_state import attributes_of, counts, is_same, who_keeps
 from ..model.provenance import NOT_THEIRS, in_package
-from ..model.tree import MODES, Mode, switch
+from ..model.tree import MODES, Mode
 from .answers import GRADIENTS, Answers
 from .failures import Shared, failures_noted
 from .recall import Recall
 from .returned import plain_values
 from .run import ModelRun, TapedRun
+from .switching import switched
 from .tape import Tape
 
 
@@ -79,7 +80,7 @@ def record(
         TraceError: It reads one of `theirs`, or computes something else where gradients are recorded.
     """
     root = clone_to_run(model, real=inputs.real, known=known)
-    held = _switched(root, mode)
+    held, switching = _switched(root, mode)
     before, kinds = attributes_of(held.paths), _kinds(held)
     run, answers, held = _record_once(root, mode, inputs, held, theirs, recall=recall)
     if answers.hooks:
@@ -92,6 +93,7 @@ def record(
         second = {} if again else attributes_of(held.paths)
         state = [key for key in changed if again or counts(first[key], second.get(key))]
         run = replace(run, stateful=frozenset(who_keeps(root, path, key) for path, key in state))
+    run = replace(run, stateful=run.stateful | switching)
     if _kinds(held) != kinds:  # as after `self.layer.float()(x)` or `self.norm.eval()(x)`
         run = replace(run, stateful=run.stateful | {""})
     for question, line in answers.asked.items():
@@ -104,9 +106,11 @@ def _kinds(held: Inventory) -> tuple[dict[str, torch.dtype], list[bool]]:
     return {name: t.dtype for name, t in held.tensors.items()}, [module.training for _, module in held.paths]
 
 
-def _switched(root: nn.Module, mode: Mode) -> Inventory:
+def _switched(root: nn.Module, mode: Mode) -> tuple[Inventory, frozenset[str]]:
     try:
-        return switch(root, mode)
+        return switched(root, mode)
+    except TraceError:
+        raise
     except Exception as error:
         raise RunError(f"{type(root).__name__} does not switch to {mode} mode: {in_words(error)}") from error
 
@@ -128,7 +132,7 @@ def _check_answer(
 
     def other(opposite: frozenset[str], *, gradients: bool) -> tuple[ModelRun, Answers]:
         root = clone_to_run(model, real=inputs.real)
-        held = _switched(root, mode)
+        held, _ = _switched(root, mode)
         return _record_once(root, mode, inputs, held, opposite=opposite, gradients=gradients, recall=recall)[:2]
 
     asks = f"{type(model).__name__} asks {question} (at {line})"

@@ -18,7 +18,7 @@ from torch.utils import swap_tensors
 
 from ..base.content import form_of, region_of, storage_of
 from ..base.structures import leaf_tensors
-from ..base.torch_private import TorchDispatchMode, is_meta, no_dispatch_modes, pytree
+from ..base.torch_private import TorchDispatchMode, is_composite, is_meta, no_dispatch_modes, pytree
 from ..model.provenance import caller
 from .call import WITHOUT_GRADIENTS, Call, Key, Reading, Shape
 from .constants import computed, fingerprint_of, is_filled_later, like_on_meta, plain_value, written
@@ -190,8 +190,13 @@ class Tape(TorchDispatchMode):
         if not hasattr(op, "_schema"):
             self.failure = refused(op, caller() or self.site or "forward")
             raise self.failure
-        kind = kind_of(op)
         kwargs = dict(kwargs) if kwargs else {}
+        if torch.is_inference_mode_enabled() and is_composite(op):  # torch takes it apart before, outside that mode
+            with self:
+                parts = op.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        kind = kind_of(op)
         tensors = kind.tensors(args, kwargs)
         if not all(map(self._is_ours, tensors)):
             args = tuple([self._to_meta(a) for a in args])

@@ -38,8 +38,10 @@ from ..rewrite.student_inputs import old_outputs, padded, padded_inputs
 from ..solver.io_widths import free_io_dims
 from ..spec.parse import parse
 from .report import TOLERANCE, NodeError, Report
-from .results import check_kinds, plain_error, relative_error
+from .results import check_kinds, plain_error, relative_error, tells_something
 from .run import run_graph, run_module
+
+_NOTHING = "no finite number"
 
 
 def compare(
@@ -72,7 +74,11 @@ def compare(
     steps = plan.steps if plan is not None else ()
     larger = padded_inputs(steps, teacher, given)
     with step("comparing outputs", 2 * len(MODES)):
-        errors: dict[str, float] = {mode: _output_error(teacher, student, given, larger, steps, mode) for mode in MODES}
+        found = {mode: _output_error(teacher, student, given, larger, steps, mode) for mode in MODES}
+    errors: dict[str, float] = {mode: error for mode, (error, _) in found.items()}
+    empty = [mode for mode, (_, is_compared) in found.items() if not is_compared]
+    if len(empty) == len(MODES):
+        raise GrowError(f"the teacher returns {_NOTHING} on {given}, so that nothing is compared; give other inputs")
     beyond = [mode for mode in MODES if errors[mode] > largest] if tolerance is None else []
     rounding = _rounding(teacher, given, beyond)
     nodes: tuple[NodeError, ...] = ()
@@ -93,7 +99,10 @@ def compare(
         parameters=(_count(teacher), _count(student)),
         flops=flops,
         skipped=tuple((entry.name, entry.reason) for entry in plan.skipped) if plan is not None else (),
-        notes=plan.notes if plan is not None else (),
+        notes=(
+            *(plan.notes if plan is not None else ()),
+            *(f"the teacher returns {_NOTHING} in {mode} mode, where nothing is compared" for mode in empty),
+        ),
     )
 
 
@@ -112,7 +121,8 @@ def _check_models(teacher: nn.Module, student: nn.Module) -> None:
 
 def _output_error(
     teacher: nn.Module, student: nn.Module, given: ModelInputs, larger: ModelInputs, steps: Sequence[Plan], mode: Mode
-) -> float:
+) -> tuple[float, bool]:
+    """The largest error of what a mode returns, and whether there is a number in it that tells anything."""
     expected = _result("teacher", teacher, given, mode)
     actual = _result("student", student, larger, mode)
     check_kinds(actual, expected)
@@ -122,7 +132,8 @@ def _output_error(
         raise GrowError(f"the student returns {len(ours)} tensors where the teacher returns {len(theirs)}")
     others = any(one.clone_outputs or any(io.kind == "output" for io in one.io_dims) for one in steps)
     plain = 0.0 if others else plain_error(actual, expected)  # which new outputs may change: how many labels there are
-    return max([plain, *(relative_error(a, b) for a, b in zip(ours, theirs, strict=True))])
+    error = max([plain, *(relative_error(a, b) for a, b in zip(ours, theirs, strict=True))])
+    return error, tells_something(expected, theirs)
 
 
 def _result(who: str, model: nn.Module, inputs: ModelInputs, mode: Mode) -> Any:

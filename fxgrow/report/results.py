@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,6 +39,22 @@ def relative_error(student: Tensor, teacher: Tensor) -> float:
         return float("inf")
     largest = b.abs().masked_fill(~b.isfinite(), 0).max()
     return float(apart / largest.clamp_min(torch.finfo(torch.float64).tiny))
+
+
+def tells_something(result: Any, tensors: Sequence[Tensor]) -> bool:
+    """Whether a result can differ from another one: not where all that it holds are empty tensors, infinities and NaN.
+
+    Args:
+        result: The result.
+        tensors: The tensors in it.
+    """
+    finite = any(bool(_wide(dense(tensor)).isfinite().any()) for tensor in tensors)
+    plain = [value for _, value in _places(result) if value is not None]
+    return finite or not tensors or any(not isinstance(value, float) or math.isfinite(value) for value in plain)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
 
 
 def check_kinds(student: Any, teacher: Any) -> None:

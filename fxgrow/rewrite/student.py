@@ -19,7 +19,7 @@ from ..model.copies import named_tensors
 from ..model.fixed_sizes import check_in_graph, check_in_module
 from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
-from ..model.tree import Mode
+from ..model.tree import MODES, Mode
 from ..plans.changes import Insert
 from ..plans.entries import MadeWith
 from ..plans.growth_plan import Plan
@@ -47,13 +47,20 @@ def check_code(plan: Plan, traced: Traced, forms: Sequence[Traced] | None = None
         versions = f" (or torch {here} computes it by other calls than {there}, which the plan was made with)"
         raise PlanError(
             f"the plan was made for another forward of {plan.model} than this model's"
-            f"{versions if here != there else ''}; plan again for it"
+            f"{versions if here != there else ''}; plan again for it{_numbers_hint(traced)}"
         )
     if plan.layers and plan.made_with.torch == MadeWith().torch and traced.layers() != plan.layers:
         raise PlanError(
             f"the plan was made for a {plan.model} whose layers of torch.nn are of other classes, or were made with "
             "other arguments; plan again for this model"
         )
+
+
+def _numbers_hint(traced: Traced) -> str:
+    """What to do where the code of a mode needs the numbers in tensors, so that it was not seen."""
+    if traced.inputs.real or len(traced.tapes) == len(MODES):
+        return ""
+    return f", or give example_inputs with numbers: without, it runs in {next(iter(traced.tapes))} mode only"
 
 
 def check_calibration(plan: Plan, batches: Iterable[Any] | None) -> None:

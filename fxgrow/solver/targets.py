@@ -123,6 +123,12 @@ def resolve(
             if request.blanket
             else ask_by_name(widths, request, excluded, unfit)
         )
+        earlier = [other for other in dict.fromkeys(targets.request.values()) if other.blanket and other != request]
+        if request.blanket and earlier and not decision.new:
+            raise PlanError(
+                f"{earlier[0].width} and {request.width} are both asked for everything, so that the second does "
+                "nothing; give one of them, or names"
+            )
         targets = targets.taking(widths, request, decision)
     excluded = set().union(
         *(excluded_by(widths, request) for request in dict.fromkeys((*requests, *deciding.values())))

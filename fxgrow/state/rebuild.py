@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from ..base.wording import a_type
 from ..errors import GrowError, PlanError
 from ..model.copies import clone_shared, named_parameters, named_tensors, on_meta
+from ..model.example_inputs import ExampleInputs
 from ..model.tree import set_training
 from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
@@ -21,19 +22,22 @@ from .rules import rule_of
 from .warmup import begin
 
 
-def rebuilt(first: nn.Module, contents: Contents, tensors: Mapping[str, Tensor]) -> nn.Module:
+def rebuilt(
+    first: nn.Module, contents: Contents, tensors: Mapping[str, Tensor], example_inputs: ExampleInputs | None = None
+) -> nn.Module:
     """The model that was saved.
 
     Args:
         first: A model like the first teacher. It is used up.
         contents: What the file says.
         tensors: The parameters and buffers of the saved model, by name.
+        example_inputs: Of the first teacher, for a model whose code decides by numbers.
 
     Raises:
         GrowError: The tensors are those of another model.
     """
     _cast(first, tensors)
-    model = first if contents.plan is None else _grown(first, contents.plan)
+    model = first if contents.plan is None else _grown(first, contents.plan, tensors, example_inputs)
     mine = named_tensors(model)
     wrong = [name for name in mine.keys() | tensors.keys() if not _alike(mine.get(name), tensors.get(name))]
     if wrong:
@@ -51,17 +55,27 @@ def rebuilt(first: nn.Module, contents: Contents, tensors: Mapping[str, Tensor])
     return loaded
 
 
-def _grown(first: nn.Module, plan: Plan) -> nn.Module:
-    meta = on_meta(first)
+def _grown(
+    first: nn.Module, plan: Plan, tensors: Mapping[str, Tensor], example_inputs: ExampleInputs | None
+) -> nn.Module:
     try:
-        return apply_plans(plan, meta)
+        return apply_plans(plan, on_meta(first))
     except GrowError:  # a model that only runs on real tensors
+        _take_flags(first, tensors)
         try:
-            return apply_plans(plan, first)
+            return apply_plans(plan, first, example_inputs)
         except PlanError as error:
             raise PlanError(
                 f"{error} (the factory is to make a model like the first teacher, as it was before any growth)"
             ) from error
+
+
+def _take_flags(first: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a new teacher the buffers that have not grown: its code may decide by them."""
+    for name, mine in named_tensors(first).items():
+        saved = tensors.get(name)
+        if saved is not None and not isinstance(mine, nn.Parameter) and not mine.is_meta and saved.shape == mine.shape:
+            mine.copy_(saved)
 
 
 def _cast(first: nn.Module, tensors: Mapping[str, Tensor]) -> None:
