@@ -824,3 +824,21 @@ def test_each_group_of_a_new_group_norm_has_several_values(channels: int) -> Non
     assert norm.num_channels // norm.num_groups > 1 or channels == 1
     if channels > 1:
         student.train()(x[:1])
+
+
+def test_of_two_requests_for_kernels_the_one_that_names_a_layer_is_its_own() -> None:
+    model = randomise(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3, padding=1)))
+    x = torch.randn(2, 3, 8, 8)
+    for spec in ([fxgrow.Kernel("*", 5), fxgrow.Kernel("0", 7)], [fxgrow.Kernel("0", 7), fxgrow.Kernel("*", 5)]):
+        student = fxgrow.grow(model, spec, x)
+        assert [student.get_submodule(name).kernel_size for name in "02"] == [(7, 7), (5, 5)]
+    twice = fxgrow.grow(model, [fxgrow.Kernel("0", 5), fxgrow.Kernel("*", 5)], x)
+    assert [twice.get_submodule(name).kernel_size for name in "02"] == [(5, 5), (5, 5)]
+
+
+@pytest.mark.parametrize("patterns", [("0", "0"), ("*", "?")])
+def test_two_sizes_for_one_kernel_are_refused(patterns: tuple[str, str]) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3, padding=1))
+    spec = [fxgrow.Kernel(pattern, size) for pattern, size in zip(patterns, (5, 7), strict=True)]
+    with pytest.raises(fxgrow.PlanError, match=r"^0 is asked to have a kernel of \(5, 5\) and of \(7, 7\)$"):
+        fxgrow.grow(model, spec, torch.randn(2, 3, 8, 8))

@@ -23,7 +23,7 @@ from ..model.layer_kinds import CONVOLUTIONS, LINEAR_MAPS, classes_of, is_layer_
 from ..model.tree import Mode, module_at
 from ..model.walk import named_modules
 from ..ops import Value
-from ..plans.changes import CLONE, Insert, Kind, Layer, NodeRef, Repeat, StructuralChange
+from ..plans.changes import CLONE, Enlarge, Insert, Kind, Layer, NodeRef, Repeat, StructuralChange
 from ..plans.entries import Recount, Skipped
 from ..plans.growth_plan import Plan
 from ..spec.patterns import match, module_of
@@ -79,7 +79,9 @@ def plan_depth(widths: WidthGraph, requests: Iterable[Request], plan: Plan, owne
         elif isinstance(request, Deepen):
             _each(request, _layers(widths, request), drafted, partial(make_layer, request))
         elif isinstance(request, Kernel):
-            _each(request, _layers(widths, request), drafted, partial(enlarge, widths, request))
+            others = [other for other in requests if isinstance(other, Kernel) and other != request]
+            _each(request, _not_of(others, _layers(widths, request)), drafted, partial(enlarge, widths, request))
+    drafted.changes = _each_once(drafted.changes)
     found = counts(widths.traced.root, drafted.changes)
     drafted.recounts = found.recounts
     if found.stale:
@@ -105,6 +107,28 @@ def _each(
         most_detailed = max(unfit, key=lambda entry: entry.reason.count(":"))
         raise PlanError(f"{request!r}: {most_detailed.name}: {most_detailed.reason}")
     drafted.skipped += unfit
+
+
+def _not_of(others: Iterable[Kernel], paths: list[str]) -> list[str]:
+    """Those of some layers that no other request names, if there are any."""
+    named = {other.pattern for other in others}
+    return [path for path in paths if path not in named] or paths
+
+
+def _each_once(changes: Sequence[StructuralChange]) -> list[StructuralChange]:
+    """Without a larger kernel of which two requests ask for the same.
+
+    Raises:
+        PlanError: Two requests ask for other sizes of one kernel.
+    """
+    sizes: dict[str, tuple[int, ...]] = {}
+    kept: list[StructuralChange] = []
+    for change in changes:
+        if not isinstance(change, Enlarge) or change.path not in sizes:
+            kept.append(change)
+        if isinstance(change, Enlarge) and (other := sizes.setdefault(change.path, change.new)) != change.new:
+            raise PlanError(f"{change.path} is asked to have a kernel of {other} and of {change.new}")
+    return kept
 
 
 def _layers(widths: WidthGraph, request: Deepen | Kernel) -> list[str]:
