@@ -6,6 +6,7 @@ which know where in the file theirs begin.
 
 from __future__ import annotations
 
+import pickle
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from .mapped import Mapped
 from .outline import Info
 from .torch_optimizers import TorchBeside, TorchOptimizers, find
 
+_OLD = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
 KEYS = ("state_dict", "model", "model_state_dict")  # under which training scripts keep a state_dict
 
 
@@ -48,7 +50,7 @@ class TorchSource:
         self.key = next((key for key in KEYS if _is_state(self.whole, key)), None)
         state = {} if () in found else self.whole if self.key is None else self.whole[self.key]
         if not isinstance(state, Mapping) or not (state or found) or not all(map(_is_entry, state.items())):
-            raise GrowError(f"{path} holds no state_dict")
+            raise GrowError(f"{path} holds no state_dict{_other_than_tensors(state)}")
         known = {self.key, *(at[0] for at in found if at)}
         if self.key is not None and (more := _other_tensors(self.whole, known)):
             raise GrowError(
@@ -83,7 +85,24 @@ def _loaded(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         why = other_kind(path, CHECKPOINT) or f": {in_words(error)}"
+        if _is_old(path):
+            why = ", which is of the format before torch 1.6; load it with torch.load and save it again"
         raise GrowError(f"torch.load reads no weights from {path}{why}") from error
+
+
+def _is_old(path: Path) -> bool:
+    """Whether a file begins as torch wrote them before they were zip archives: a pickle of a number."""
+    with path.open("rb") as file:
+        return file.read(len(_OLD)) == _OLD
+
+
+def _other_than_tensors(state: Any) -> str:
+    """What entries beside tensors keep a mapping from being a state_dict, if any tensors are there."""
+    if not isinstance(state, Mapping) or not any(map(_is_entry, state.items())):
+        return ""
+    others = [f"{name!r:.60}" for name in state if not _is_entry((name, state[name]))]
+    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+    return f" of tensors alone ({', '.join(others[:3])}{more}); save the file without the others"
 
 
 def _is_state(whole: Any, key: str) -> bool:
