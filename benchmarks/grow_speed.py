@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/grow_speed.py --markdown docs/speed.md
 
-Nine questions, a table each:
+Ten questions, a table each:
 
 - stages: each stage of `fxgrow.grow` against `copy.deepcopy` of the student and a forward pass of the teacher;
 - calls: microseconds per ATen call in recording, inference and check, the trace against FX's own, and how often one
@@ -65,9 +65,9 @@ PRUNED = (
     "alexnet", "vgg16_bn", "resnet18", "resnet50", "resnet101", "wide_resnet50_2", "resnext50_32x4d", "densenet121",
     "densenet169", "googlenet", "inception_v3", "squeezenet1_1", "mobilenet_v2", "mobilenet_v3_small",
     "mobilenet_v3_large", "mnasnet1_0", "shufflenet_v2_x1_0", "efficientnet_b0", "efficientnet_v2_s",
-    "regnet_x_800mf", "regnet_y_400mf", "convnext_tiny",
+    "regnet_x_800mf", "regnet_y_400mf", "convnext_tiny", "vit_b_16",
 )  # fmt: skip
-NODES = (100, 300, 1000, 3000, 10000)
+NODES = (300, 1000, 3000, 10000)
 
 
 def built(name: str) -> tuple[nn.Module, Tensor]:
@@ -229,12 +229,12 @@ def decoder(*, quick: bool) -> tuple[str, nn.Module, Tensor]:
 # -- memory ----------------------------------------------------------------------------------------
 
 
-def memory(names: Sequence[str]) -> Table:
-    """The most that `apply` holds beside the teacher."""
+def memory(names: Sequence[str], *, decoders: bool) -> Table:
+    """The most that `apply` holds beside the teacher, of models of torchvision and, if asked for, a decoder."""
     head = ("model", "student MB", "largest tensor MB", "most held MB", "beyond the student, in largest tensors")
     table = Table("Memory", head)
-    for name in names:
-        model, x = built(name)
+    models = ((name, *built(name)) for name in names)
+    for name, model, x in itertools.chain(models, [decoder(quick=False)] if decoders else []):
         plan = fxgrow.plan(fxgrow.widths(model, x), FACTOR)
         student, most = held(lambda plan=plan, model=model: fxgrow.apply(plan, model))
         sizes = [tensor.numel() * tensor.element_size() for tensor in student.state_dict().values()]
@@ -305,8 +305,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ),
         "floors": lambda: floors(map(named, small if options.quick else CALLS), repeats),
         "nodes": lambda: nodes((20, 40) if options.quick else NODES, repeats),
-        "looks": lambda: looks((20, 40) if options.quick else NODES[1:]),
-        "memory": lambda: memory(small if options.quick else STAGES),
+        "looks": lambda: looks((20, 40) if options.quick else NODES),
+        "memory": lambda: memory(small if options.quick else STAGES, decoders=not options.quick),
         "real": lambda: real_speed([] if options.quick else None, FACTOR),
         "import": lambda: imports(1 if options.quick else 10),
     }

@@ -1,4 +1,4 @@
-"""Milliseconds per node on generated nets of 100 to 10,000 nodes.
+"""Milliseconds per node on generated nets of 300 to 10,000 nodes.
 
 `grow_speed.py --only nodes looks` prints them.
 """

@@ -238,9 +238,7 @@ def test_what_torch_cannot_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(fxgrow.GrowError, match=r"of the format before torch 1\.6; load it with torch\.load and save"):
         fxgrow.grow_checkpoint(golden_plan(), path, tmp_path / "student.pt")
     torch.save({"0.weight": torch.ones(2), "_extra_state": {"n": 1}}, path)
-    with pytest.raises(
-        fxgrow.GrowError, match=r"holds no state_dict of tensors alone \('_extra_state'\)"
-    ):
+    with pytest.raises(fxgrow.GrowError, match=r"holds no state_dict of tensors alone \('_extra_state'\)"):
         fxgrow.grow_checkpoint(golden_plan(), path, tmp_path / "student.pt")
     torch.save(golden_net(), path)  # a pickled model: its class would run
     with pytest.raises(fxgrow.GrowError, match=r"torch\.load reads no weights"):

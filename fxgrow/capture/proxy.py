@@ -34,9 +34,18 @@ from .origins import VALUE, depends_on_numbers, guards, is_counted, is_symbolic
 # What does not depend on sizes: answered at once, without a node or a guard.
 _ANSWERED = frozenset((
     "ndim", "is_cuda", "is_cpu", "is_meta", "is_mps", "is_xpu", "is_quantized", "is_sparse", "is_mkldnn", "is_nested",
-    "layout", "names", "dim", "ndimension", "is_complex", "is_inference", "get_device",
+    "layout", "names", "dim", "ndimension", "is_complex", "get_device",
 ))  # fmt: skip
-_OF_THE_RUN = ("is_leaf", "requires_grad", "grad_fn", "grad", "is_contiguous", "register_hook", "retain_grad")
+_OF_THE_RUN = (
+    "is_inference",
+    "is_leaf",
+    "requires_grad",
+    "grad_fn",
+    "grad",
+    "is_contiguous",
+    "register_hook",
+    "retain_grad",
+)
 _MAPPING_METHODS: dict[str, Callable[..., Any]] = {  # a proxy per entry, under its real key
     "keys": lambda proxy: list(proxy),
     "values": lambda proxy: [proxy[key] for key in proxy],

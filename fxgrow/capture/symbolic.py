@@ -14,6 +14,7 @@ from ..model.generated_code import check_arguments
 from ..recording.answers import Answers, answering
 from ..recording.model_run import explain
 from .attempt import Attempt
+from .constants import of_constants
 from .lenient_autograd import lenient_autograd
 from .lost_in_graphs import check_caught, check_unchanged
 from .origins import VALUE
@@ -25,6 +26,7 @@ from .patches import (
     watching,
 )
 from .proxy import guard_form
+from .settings import settings_asked
 from .tracer import Restart, Tracer
 
 
@@ -43,7 +45,8 @@ def symbolic_trace(tracer: Tracer, root: nn.Module, held: Inventory) -> Attempt:
                 raise TraceError("it holds a generator of random numbers of its own")
             answers = Answers(root.__dict__.get(DEVICE), stand_in=tracer.device_of)
             lost = flags_restored(held.tensors) if lenient else nothing_lost_in_all(root, held.tensors, real=tape.real)
-            also = [*watching(tracer), *(lenient_autograd(tracer) if lenient else ())]
+            also = [*watching(tracer), *of_constants()]
+            also += lenient_autograd(tracer) if lenient else settings_asked(held.paths)
             with answering(answers, held.paths), lost, patched(tracer, also):
                 graph = tracer.trace(root)
                 if not lenient:

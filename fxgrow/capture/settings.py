@@ -1,0 +1,81 @@
+"""Settings of the process that a model's code asks for: a graph would freeze the answer, so that code stays a call."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ..base.replacing import Target
+from ..errors import TraceError
+from ..model.provenance import PACKAGES
+from ..model.walk import Paths
+
+# Functions that tell a setting; those of which another answer is tried are in `recording/answers`.
+_FUNCTIONS: tuple[tuple[Any, str], ...] = (
+    *((torch, name) for name in (
+        "get_default_dtype", "get_default_device", "get_num_threads", "get_num_interop_threads",
+        "get_float32_matmul_precision", "get_autocast_dtype", "get_autocast_cpu_dtype", "get_autocast_gpu_dtype",
+        "is_autocast_cache_enabled", "is_anomaly_enabled", "is_warn_always_enabled", "get_deterministic_debug_mode",
+    )),
+    *((torch.backends.cuda, name) for name in (
+        "flash_sdp_enabled", "math_sdp_enabled", "mem_efficient_sdp_enabled", "cudnn_sdp_enabled",
+    )),
+)  # fmt: skip
+# Attributes that tell one: descriptors of the class of a module.
+_ATTRIBUTES: tuple[tuple[Any, str], ...] = (
+    *((type(torch.backends.cudnn), name) for name in ("enabled", "benchmark", "deterministic", "allow_tf32")),
+    *((type(torch.backends.mkldnn), name) for name in ("enabled", "deterministic")),
+)
+
+
+class _Setting:
+    """Stands in for a descriptor, and refuses to tell the user's code what it gives."""
+
+    def __init__(self, own: Any, name: str) -> None:
+        self._own, self._name = own, name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if not _is_torchs():
+            raise _asks(self._name)
+        return self._own.__get__(instance, owner)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        self._own.__set__(instance, value)
+
+
+def settings_asked(paths: Paths) -> list[Target]:
+    """What refuses to tell code these settings.
+
+    Args:
+        paths: The modules whose code is traced. Their source files may have imported the functions by name.
+    """
+    functions = [(owner, name) for owner, name in _FUNCTIONS if hasattr(owner, name)]
+    refusing = {id(getattr(owner, name)): _refusing(getattr(owner, name), name) for owner, name in functions}
+    spaces = {name: sys.modules.get(name) for name in dict.fromkeys([type(module).__module__ for _, module in paths])}
+    theirs = [space for name, space in spaces.items() if space and name.partition(".")[0] not in ("torch", "fxgrow")]
+    return [
+        *((owner, name, refusing[id(getattr(owner, name))]) for owner, name in functions),
+        *((space, key, refusing[id(v)]) for space in theirs for key, v in vars(space).items() if id(v) in refusing),
+        *((owner, name, _Setting(vars(owner)[name], name)) for owner, name in _ATTRIBUTES if name in vars(owner)),
+    ]
+
+
+def _refusing(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def ask(*args: Any, **kwargs: Any) -> Any:
+        if not _is_torchs():
+            raise _asks(name)
+        return function(*args, **kwargs)
+
+    return ask
+
+
+def _is_torchs() -> bool:
+    """Whether what called this was called by torch or by this package."""
+    return sys._getframe(2).f_code.co_filename.startswith(PACKAGES)
+
+
+def _asks(name: str) -> TraceError:
+    return TraceError(f"the code asks for a setting ({name}), which may be another one when a student runs")
