@@ -141,6 +141,41 @@ def test_numbers_that_are_handed_on_to_torch_do_not_lock_a_student(name: str) ->
             assert relative_error(run(teacher, x, mode), run(student, x, mode)) <= 1e-10, tuple(x.shape)
 
 
+TABLE = torch.linspace(-1, 1, 20, dtype=torch.float64)
+ON_CONSTANTS: dict[str, Function] = {  # that are no buffers
+    "chunk": lambda x, n, h: TABLE.chunk(h)[0],
+    "index": lambda x, n, h: TABLE[(x[:, 0, 0, 0].sigmoid() * 9).long()],
+    "index in a tuple": lambda x, n, h: TABLE[:, None][(x[:, 0, 0, 0].sigmoid() * 9).long(), 0],
+    "item": lambda x, n, h: TABLE[h],
+    "made in forward": lambda x, n, h: torch.ones(20, 20).tril()[:h, None, :n],
+    "narrow": lambda x, n, h: TABLE.narrow(0, n, h // 2),
+    "numbers in a range": lambda x, n, h: TABLE[torch.arange(h)],
+    "reversed index": lambda x, n, h: TABLE[n:h],
+    "select": lambda x, n, h: TABLE.select(0, h),
+    "slice": lambda x, n, h: TABLE[:h],
+    "slice with a step": lambda x, n, h: TABLE[::n],
+    "split": lambda x, n, h: TABLE.split(h)[0],
+    "topk": lambda x, n, h: torch.topk(input=TABLE, k=h)[0],
+    "topk method": lambda x, n, h: TABLE.topk(h)[0],
+    "tril": lambda x, n, h: torch.tril(TABLE.outer(TABLE), n),
+    "triu method": lambda x, n, h: TABLE.outer(TABLE).triu(diagonal=h),
+    "unflatten": lambda x, n, h: TABLE.repeat(5)[: n * h].unflatten(0, (n, -1)),
+    "unfold": lambda x, n, h: TABLE.unfold(0, h, n),
+}
+
+
+@pytest.mark.parametrize("name", ON_CONSTANTS)
+def test_plain_tensors_that_are_cut_at_numbers_do_not_lock_a_student(name: str) -> None:
+    torch.manual_seed(0)
+    teacher = randomise(Asking(ON_CONSTANTS[name]).double()).eval()
+    (example,) = images((4, 8))
+    student = fxgrow.grow(teacher, {"a": 9}, example)
+    assert isinstance(student, torch.fx.GraphModule)
+    assert student.get_parameter("a.weight").shape[0] == 9
+    for x in images((4, 8), (3, 8), (4, 12), (5, 16)):
+        assert relative_error(run(teacher, x, "eval"), run(student, x, "eval")) <= 1e-10, tuple(x.shape)
+
+
 def _range(x: Tensor, n: int, h: int) -> Tensor:
     return sum((x[i] * (i + 1) for i in range(n)), x[0])
 

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from ..base.replacing import Target
-from ..errors import TraceError
 from ..model.provenance import PACKAGES
 from ..model.walk import Paths
+
+Asked = Callable[[str], None]
 
 # Functions that tell a setting; those of which another answer is tried are in `recording/answers`.
 _FUNCTIONS: tuple[tuple[Any, str], ...] = (
@@ -32,41 +33,46 @@ _ATTRIBUTES: tuple[tuple[Any, str], ...] = (
 
 
 class _Setting:
-    """Stands in for a descriptor, and refuses to tell the user's code what it gives."""
+    """Stands in for a descriptor, and sees the user's code ask."""
 
-    def __init__(self, own: Any, name: str) -> None:
-        self._own, self._name = own, name
+    def __init__(self, own: Any, name: str, asked: Asked) -> None:
+        self._own, self._name, self._asked = own, name, asked
 
     def __get__(self, instance: Any, owner: type) -> Any:
         if not _is_torchs():
-            raise _asks(self._name)
+            self._asked(self._name)
         return self._own.__get__(instance, owner)
 
     def __set__(self, instance: Any, value: Any) -> None:
         self._own.__set__(instance, value)
 
 
-def settings_asked(paths: Paths) -> list[Target]:
-    """What refuses to tell code these settings.
+def settings_asked(asked: Asked, paths: Paths) -> list[Target]:
+    """What sees code ask for these settings.
 
     Args:
+        asked: Told of each setting that the user's code asks for.
         paths: The modules whose code is traced. Their source files may have imported the functions by name.
     """
     functions = [(owner, name) for owner, name in _FUNCTIONS if hasattr(owner, name)]
-    refusing = {id(getattr(owner, name)): _refusing(getattr(owner, name), name) for owner, name in functions}
+    telling = {id(getattr(owner, name)): _telling(getattr(owner, name), name, asked) for owner, name in functions}
     spaces = {name: sys.modules.get(name) for name in dict.fromkeys([type(module).__module__ for _, module in paths])}
     theirs = [space for name, space in spaces.items() if space and name.partition(".")[0] not in ("torch", "fxgrow")]
     return [
-        *((owner, name, refusing[id(getattr(owner, name))]) for owner, name in functions),
-        *((space, key, refusing[id(v)]) for space in theirs for key, v in vars(space).items() if id(v) in refusing),
-        *((owner, name, _Setting(vars(owner)[name], name)) for owner, name in _ATTRIBUTES if name in vars(owner)),
+        *((owner, name, telling[id(getattr(owner, name))]) for owner, name in functions),
+        *((space, key, telling[id(v)]) for space in theirs for key, v in vars(space).items() if id(v) in telling),
+        *(
+            (owner, name, _Setting(vars(owner)[name], name, asked))
+            for owner, name in _ATTRIBUTES
+            if name in vars(owner)
+        ),
     ]
 
 
-def _refusing(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _telling(function: Callable[..., Any], name: str, asked: Asked) -> Callable[..., Any]:
     def ask(*args: Any, **kwargs: Any) -> Any:
         if not _is_torchs():
-            raise _asks(name)
+            asked(name)
         return function(*args, **kwargs)
 
     return ask
@@ -75,7 +81,3 @@ def _refusing(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 def _is_torchs() -> bool:
     """Whether what called this was called by torch or by this package."""
     return sys._getframe(2).f_code.co_filename.startswith(PACKAGES)
-
-
-def _asks(name: str) -> TraceError:
-    return TraceError(f"the code asks for a setting ({name}), which may be another one when a student runs")

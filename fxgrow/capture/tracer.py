@@ -202,6 +202,11 @@ class Tracer(fx.Tracer):
         """Some code reads `training` of a module; what a call in the graph runs may."""
         self.mode_matters |= not self._computing
 
+    def asked_for_setting(self, name: str) -> None:
+        """Some code asks for a setting of the process; what a call in the graph runs may."""
+        if not self._computing:
+            raise TraceError(f"the code asks for a setting ({name}), which may be another one when a student runs")
+
     def answered(self, node: fx.Node, value: Any, asker: str = "") -> None:
         """Python was told a plain value, at the place `asker` of the user's code: guard it, once."""
         if self.finished:

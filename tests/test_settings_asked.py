@@ -1,0 +1,125 @@
+"""Settings of the process that a model's code asks for: a student answers by those of its own time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, get_default_dtype, nn
+
+import fxgrow
+
+BACKENDS: Any = torch.backends
+X = torch.linspace(-1, 1, 6).view(2, 3)
+
+
+@contextmanager
+def set_to(get: Callable[[], Any], put: Callable[[Any], Any], value: Any) -> Iterator[None]:
+    before = get()
+    put(value)
+    try:
+        yield
+    finally:
+        put(before)
+
+
+@contextmanager
+def attribute(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+Asked = tuple[Callable[[Tensor], bool], Callable[[], AbstractContextManager[Any]]]
+SETTINGS: dict[str, Asked] = {
+    "default dtype": (
+        lambda x: torch.get_default_dtype() == torch.float32,
+        lambda: set_to(torch.get_default_dtype, torch.set_default_dtype, torch.float64),
+    ),
+    "default dtype, imported by name": (
+        lambda x: get_default_dtype() == torch.float32,
+        lambda: set_to(torch.get_default_dtype, torch.set_default_dtype, torch.float64),
+    ),
+    "number of threads": (
+        lambda x: torch.get_num_threads() == 1,
+        lambda: set_to(torch.get_num_threads, torch.set_num_threads, 2),
+    ),
+    "precision of products": (
+        lambda x: torch.get_float32_matmul_precision() == "highest",
+        lambda: set_to(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "high"),
+    ),
+    "dtype of autocast": (
+        lambda x: torch.get_autocast_dtype("cpu") == torch.bfloat16,
+        lambda: set_to(
+            lambda: torch.get_autocast_dtype("cpu"),
+            lambda dtype: torch.set_autocast_dtype("cpu", dtype),
+            torch.float16,
+        ),
+    ),
+    "anomalies": (lambda x: torch.is_anomaly_enabled(), lambda: torch.autograd.set_detect_anomaly(True)),
+    "warnings": (
+        lambda x: torch.is_warn_always_enabled(),
+        lambda: set_to(torch.is_warn_always_enabled, torch.set_warn_always, True),
+    ),
+    "attention": (
+        lambda x: BACKENDS.cuda.math_sdp_enabled(),
+        lambda: set_to(BACKENDS.cuda.math_sdp_enabled, BACKENDS.cuda.enable_math_sdp, False),
+    ),
+    "cudnn": (lambda x: BACKENDS.cudnn.deterministic, lambda: attribute(BACKENDS.cudnn, "deterministic", True)),
+    "inference": (lambda x: x.is_inference(), torch.inference_mode),
+}
+
+
+class Net(nn.Module):
+    """Doubles what it computes where a setting is this or that."""
+
+    def __init__(self, ask: Callable[[Tensor], bool]) -> None:
+        super().__init__()
+        self.first, self.last, self.ask = nn.Linear(3, 8), nn.Linear(8, 4), ask
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        return self.last(h * 2 if self.ask(x) else h)
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled", "ignore:None of the inputs")
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_student_answers_by_the_settings_of_its_own_time(output: Literal["graph", "module"], name: str) -> None:
+    ask, other = SETTINGS[name]
+    teacher = Net(ask).eval()
+    student = fxgrow.grow(teacher, 2.0, X, output=output)
+    assert student.get_parameter("first.weight").shape[0] == 16
+    was = teacher(X)
+    torch.testing.assert_close(student(X), was)
+    with other():
+        x = X.clone()
+        assert not torch.allclose(teacher(x), was)  # it does decide
+        torch.testing.assert_close(student(x), teacher(x))
+
+
+class Nested(nn.Module):
+    """Asks in one of its modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asking, self.after = Net(SETTINGS["number of threads"][0]), nn.Sequential(nn.ReLU(), nn.Linear(4, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.after(self.asking(x))
+        return result
+
+
+def test_only_the_module_that_asks_stays_a_call() -> None:
+    student = fxgrow.grow(Nested().eval(), 2.0, X)
+    assert isinstance(student, torch.fx.GraphModule)
+    assert [str(node.target) for node in student.graph.nodes if node.op == "call_module"] == [
+        "asking", "after.0", "after.1",
+    ]  # fmt: skip
+    assert any("asks for a setting (get_num_threads)" in note for note in fxgrow.plan_of(student).notes)
