@@ -301,6 +301,61 @@ def test_a_width_that_is_spelled_alone_grows(output: Output, spelling: str) -> N
     assert all(exact_or_refused(teacher, student))
 
 
+class Branching(Net):
+    """Decides by a width where there are many samples."""
+
+    def __init__(self, beyond: Callable[[int], bool]) -> None:
+        super().__init__(torch.tanh, min)
+        self.beyond = beyond
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.odd(self.first(x)).mean((2, 3))
+        if self.beyond(x.shape[0]):
+            x = x * 2 if x.shape[1] > 8 else x
+        return self.head(x)
+
+
+class Scaled(Branching):
+    """Decides by the number of samples alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.odd(self.first(x)).mean((2, 3))
+        return self.head(x * 2 if self.beyond(x.shape[0]) else x)
+
+
+BEYOND: dict[str, Callable[[int], bool]] = {
+    "many": lambda batch: batch > 20,
+    "very many": lambda batch: batch > 500,
+    "few": lambda batch: not batch >= 2,
+    "odd one": lambda batch: batch == 17,
+    "the number first": lambda batch: 20 <= batch,  # noqa: SIM300
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_width_that_decides_behind_a_size_of_the_input_is_seen(output: Output, name: str) -> None:
+    torch.manual_seed(0)
+    teacher = Branching(BEYOND[name]).eval()
+    try:
+        student = fxgrow.grow(teacher, 1.5, X, output=output)
+    except fxgrow.PlanError:  # the only width stays
+        return
+    for batch in (1, 2, 3, 16, 17, 20, 21, 501):
+        x = X[:1].expand(batch, -1, -1, -1)
+        with suppress(fxgrow.GrowError):
+            torch.testing.assert_close(student(x), teacher(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_a_size_of_the_input_that_decides_alone_restricts_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    teacher = Scaled(BEYOND[name]).eval()
+    student = fxgrow.grow(teacher, 1.5, X, output="module")
+    assert student.get_parameter("first.weight").shape[0] == 12
+    assert all(exact_or_refused(teacher, student))
+
+
 class OfSides(Net):
     """Makes a number of a side and a width, too, and of which a trace shows nothing behind `odd`."""
 

@@ -17,32 +17,36 @@ from ..capture.attribute_ints import AttributeInt, attribute_ints_in
 from ..capture.code_graphs import graphs_of_code
 from ..capture.traced import Traced
 from ..errors import TraceError
-from ..layouts.layout import Layout, Var, atoms, only_atom
+from ..layouts.layout import InputDim, Layout, Var, atoms, only_atom
 from ..model.provenance import module_path
 from .asked_sizes import asks_for_memory, asks_for_sizes
 from .attributes import of_weights
 from .findings import Findings
 from .inference import infer
 from .literals import Literal
-from .mixed_numbers import SPLITS, keep_sizes, mixed_numbers
+from .mixed_numbers import SPLITS, keep_sizes, mixed_numbers, sizes_beyond
 from .spellings import VIEWS
 
 
-def settle_code(traced: Traced, findings: Findings) -> bool:
-    """Do for code that stays a call what `settle_numbers` does for graphs; whether graphs show all of it."""
+def settle_code(traced: Traced, findings: Findings) -> tuple[bool, tuple[tuple[InputDim, int], ...]]:
+    """Do for code that stays a call what `settle_numbers` does for graphs.
+
+    Returns:
+        Whether graphs show all of it; and sizes of inputs at which it takes another path.
+    """
     shown, whole = graphs_of_code(traced)
     if shown is None or not any(_computes(shown.graph(mode)) for mode in shown.modes):
-        return whole
+        return whole, ()
     try:
         found = infer(shown, checked=False)
     except TraceError:
-        return False
+        return False, ()
     _add_sizes_of_layers(shown, found)
     for mixed in mixed_numbers(shown, found, lambda node: traced.opaque or _within(node, traced.leaf_modules)):
         layouts = [layout for var in mixed.widths for layout in _same(var, found, findings)]
         if layouts:  # none for the size of a constant
             keep_sizes(findings, mixed, tuple(dict.fromkeys(layouts)))
-    return whole
+    return whole, tuple(dict.fromkeys(sizes_beyond(shown, found)))
 
 
 def _within(node: fx.Node, leaves: Collection[str]) -> bool:

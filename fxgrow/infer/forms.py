@@ -11,7 +11,7 @@ from ..recording.run import named_inputs
 from .code_numbers import settle_code
 from .findings import Findings
 from .mixed_numbers import settle_numbers
-from .other_sizes import settle_sizes, settle_unseen
+from .other_sizes import settle_paths, settle_sizes, settle_unseen
 
 
 def settle_forms(traced: Traced, findings: Findings) -> None:
@@ -21,8 +21,9 @@ def settle_forms(traced: Traced, findings: Findings) -> None:
     """
     for form, own in zip((traced, *traced.forms), (findings, *findings.forms), strict=True):
         settle_numbers(form, own)
-        shown = settle_code(form, own)
+        shown, beyond = settle_code(form, own)
         settle_sizes(form, own)
+        settle_paths(form, own, beyond)
         if not shown:
             settle_unseen(form, own)
     for own in findings.forms:

@@ -97,6 +97,20 @@ def _sides(findings: Findings) -> set[InputDim]:
     return {(name, dim) for name, layouts in findings.inputs.items() for dim in range(2, len(layouts))}
 
 
+def sizes_beyond(traced: Traced, findings: Findings) -> Iterator[tuple[InputDim, int]]:
+    """Sizes of inputs at which code that compares them with plain numbers takes another path than at the example's.
+
+    Args:
+        traced: With graphs.
+        findings: Of these.
+    """
+    for mode in traced.modes:
+        numbers = _Numbers(traced.graph(mode), mode, findings, lambda node: True)
+        for _ in numbers.hidden():
+            pass
+        yield from numbers.sizes_beyond()
+
+
 class _Numbers:
     """The numbers of one graph."""
 
@@ -152,6 +166,22 @@ class _Numbers:
             whole = all_of([number, *of_inputs]) if told else number
             if whole.is_hidden:
                 yield node, whole
+
+    def sizes_beyond(self) -> Iterator[tuple[InputDim, int]]:
+        """For each comparison of one size of an input with a plain number, a size that answers it otherwise."""
+        for node in self._graph.nodes:
+            (asked,) = node.all_input_nodes if node.target is guard and len(node.all_input_nodes) == 1 else (node,)
+            if asked.target not in _COMPARISONS or len(asked.args) != 2:
+                continue
+            size, other = sorted(asked.args, key=lambda arg: isinstance(arg, int))
+            number = self._of(size)
+            if type(other) is not int or len(number.dims) != 1 or number.widths or len(number.factors or ()) != 1:
+                continue
+            for new in (other + 1, other, other - 1):
+                given = [new if arg is size else other for arg in asked.args]
+                if new > 0 and new != number.value and asked.target(*given) != node.args[1]:
+                    yield next(iter(number.dims)), new
+                    break
 
     def _gives_tensors(self, node: fx.Node) -> bool:
         known = self._nodes.get((self._mode, node.name))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -23,9 +23,10 @@ from ..recording.run import named_inputs
 from .attribute_sizes import AttributeSizes
 from .findings import Findings, FixedDims, Trial
 from .inference import Inference, input_layouts
-from .size_variants import Variant, all_at_once, at_widths, batches, others, ranks
+from .size_variants import Variant, all_at_once, at_widths, batches, others, ranks, resized
 
 LARGE = 2**24  # entries of all results of calls, beyond which no model runs for real
+MOST_PATHS = 4  # sizes of which each leads to another path
 MOST = 3  # sizes of widths that sizes of inputs are tried at
 
 
@@ -60,16 +61,36 @@ def settle_unseen(traced: Traced, findings: Findings) -> None:
     The check of a student compares the numbers that reach its calls there. A model that runs for real is run on large
     inputs only if it makes few entries of them, to judge by the example.
     """
-    made = sum(math.prod(shape) for call in next(iter(traced.tapes.values())).calls for shape in call.shapes)
     unifier = findings.unifier
     found = {var for shape in findings.tensors.values() for layout in shape for var in atoms(unifier.resolve(layout))}
     widths = Counter(var.size for var in found if unifier.is_free(var) and var.size > 1)
     sizes = [size for size, _ in widths.most_common(MOST)]
-    most = LARGE / max(made, 1) if traced.inputs.real else math.inf
+    most = LARGE / max(_made(traced), 1) if traced.inputs.real else math.inf
     for variants in itertools.chain(*[at_widths(traced.arguments, sizes, dims, most) for dims in _kept(findings)]):
         for variant in variants:
             if variant.changed and _look(traced, findings, variant):
                 break
+
+
+def settle_paths(traced: Traced, findings: Findings, beyond: Sequence[tuple[InputDim, int]]) -> None:
+    """Run on sizes at which code that stays a call takes another path than at the example's.
+
+    Args:
+        traced: The model.
+        findings: Of it.
+        beyond: Dimensions of inputs, and a size of each.
+    """
+    stated = findings.unifier.inputs_with_a_width()
+    for (name, dim), size in beyond[:MOST_PATHS]:
+        old = named_inputs(traced.arguments)[name].shape[dim]
+        cheap = not traced.inputs.real or _made(traced) * size <= LARGE * max(old, 1)
+        if (name, dim) not in stated and cheap:
+            _look(traced, findings, resized(traced.arguments, dim, old, size))
+
+
+def _made(traced: Traced) -> int:
+    """How many entries the calls of the model make."""
+    return sum(math.prod(shape) for call in next(iter(traced.tapes.values())).calls for shape in call.shapes)
 
 
 def _kept(findings: Findings) -> Iterable[frozenset[InputDim]]:

@@ -189,6 +189,11 @@ def _is_cheap(arguments: Mapping[str, Any]) -> bool:
     return all(tensor.is_meta for tensor in named_inputs(arguments).values())
 
 
+def resized(arguments: Mapping[str, Any], dim: int, size: int, new: int) -> Variant:
+    """Every dimension `dim` of one size with another size."""
+    return _resized("batch" if not dim else f"dimension {dim}", arguments, dim, size, new)
+
+
 def _resized(
     kind: str, arguments: Mapping[str, Any], dim: int | None, size: int, new: int, *, enough: int = 1
 ) -> Variant:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -14,8 +14,6 @@ from ..model.call_args import labelled
 from ..model.fixed_sizes import NUMBER_OF_DIMENSIONS, FixedSize
 from ..plans.growth_plan import Plan
 from ..recording.run import named_inputs
-
-KEPT_SIZES = "the code mixes sizes of inputs with widths; the student refuses inputs of other sizes than the example"
 
 
 def fixed_sizes(widths: WidthGraph, plan: Plan, departs: Callable[[WidthGraph], bool]) -> tuple[FixedSize, ...]:
@@ -55,3 +53,14 @@ def fixed_sizes(widths: WidthGraph, plan: Plan, departs: Callable[[WidthGraph], 
         size = tensor.ndim if dim == NUMBER_OF_DIMENSIONS else tensor.shape[dim]
         found[FixedSize(label, dim, size)] = None
     return tuple(found)
+
+
+def note_of(sizes: Sequence[FixedSize]) -> str:
+    """What a plan says of the sizes that its student keeps to."""
+    kept = [
+        f"the {one.size} dimensions of {one.input}"
+        if one.dim == NUMBER_OF_DIMENSIONS
+        else f"dimension {one.dim} of {one.input} ({one.size})"
+        for one in sizes
+    ]
+    return f"the code mixes sizes of inputs with widths; the student refuses inputs of other sizes in {', '.join(kept)}"

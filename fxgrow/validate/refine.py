@@ -40,7 +40,7 @@ from .changes import Student, check_changes
 from .clones import check_clones
 from .conformance import check_conformance
 from .costs import with_costs
-from .fixed_dims import KEPT_SIZES, fixed_sizes
+from .fixed_dims import fixed_sizes, note_of
 from .narrowing import narrowed
 from .repairs import Repairs
 from .stated_sizes import stated_sizes, with_stated_sizes
@@ -139,7 +139,7 @@ def _accepted(widths: WidthGraph, proposal: Plan, repairs: Repairs, verdict: Ver
             return bool(check_conformance(*_on_meta(other, proposal), other, proposal).mismatches)
 
     sizes = fixed_sizes(widths, proposal, departs)
-    notes = (*proposal.notes, *[KEPT_SIZES] * bool(sizes))
+    notes = (*proposal.notes, *([note_of(sizes)] if sizes else ()))
     return replace(proposal, skipped=tuple(skipped.values()), edits=edits, sizes=sizes, notes=notes)
 
 
