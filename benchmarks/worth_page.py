@@ -13,11 +13,12 @@ from benchmarks.worth_settings import PROTOCOL, RATES, SEEDS, SIZES, Net
 
 INTRODUCTION = """
 Does growing a net save computation against nets that never grow? Each run spends one budget of FLOPs (B/4, B/2, B or
-2B), forward and backward, as torch's counter has them, and its rate comes down to zero over that budget. Each method
-is tried with three rates and four seeds, and is compared at its best rate, on the seeds that the compared runs share.
+2B), forward and backward, as torch's counter has them, and its rate comes down to zero over that budget. The
+protocol has three rates and four seeds for each method; the tables say how many of these a row has so far. Methods are
+compared at their best rate of those, on the seeds that the compared runs share.
 Growth has to beat the lower envelope of all fixed sizes: the largest net from scratch, and the narrow, the shallow, the
 small and a middle-sized net alone, all with the same FLOPs. Batches are twice as large while a net is narrow, in all
-methods, with one fixed size that is not doubled as a control. Seconds are processor time of training and growing,
+methods; a fixed size that is not doubled is the control for that. Seconds are processor time of training and growing,
 without evaluation; other jobs ran on the same processor, so they are less certain than FLOPs. The FLOPs of growing are
 not counted, its seconds are.
 """
@@ -42,7 +43,7 @@ LIMITS = """\
 
 - The envelope has five sizes, each with two schedules. Another size in between may lie lower.
 - The best of three rates is chosen by the same test losses that are compared, for fixed sizes and for growth alike.
-- GradMax, as a way of filling, is not among the methods: fxgrow has its scores, and no such filling yet.
+- GradMax, as a way of filling, is not among the methods: fxgrow has its scores, and as a filling it was not worth one ([gradmax.md](gradmax.md)).
 - `--size real` (a GPU, CIFAR-10 and a GPT of 122 M parameters) was not run yet.
 - FLOPs of the GPT include attention, which torch's counter misses on a CPU. They are counted on meta tensors.
 """

@@ -80,3 +80,9 @@ def test_fields_may_be_missing_or_unknown_where_that_is_allowed() -> None:
 def test_text_that_is_no_json_within_bounds_is_refused(text: str) -> None:
     with pytest.raises(DecodeError):
         parse_json(text)
+
+
+def test_a_name_that_is_there_twice_is_refused() -> None:
+    """Python's own reader takes the last of its values, without a word."""
+    with pytest.raises(DecodeError, match=r"^'0' is there twice$"):
+        parse_json('[{"a": 1, "0": 1.5, "b": 2, "0": 2.0}]')

@@ -91,20 +91,29 @@ def parse_json(text: str) -> Any:
     """JSON text to plain data, within bounds.
 
     Raises:
-        DecodeError: It is no JSON, longer than `MOST_CHARACTERS`, or nested deeper than `MOST_NESTED`.
+        DecodeError: It is no JSON, has a name twice, or is longer than `MOST_CHARACTERS` or deeper than `MOST_NESTED`.
     """
     if not isinstance(text, str):
         raise DecodeError(f"expected a text, found {a_type(text)}")
     if len(text) > MOST_CHARACTERS:
         raise DecodeError(f"the text has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
     try:
-        data = json.loads(text, parse_constant=_no_number)
+        data = json.loads(text, parse_constant=_no_number, object_pairs_hook=_each_once)
     except RecursionError:
         raise DecodeError(f"it is nested deeper than {MOST_NESTED} levels") from None
     except ValueError as error:  # also an integer of more digits than Python converts
         raise DecodeError(str(error)) from None
     _check_nesting(data)
     return data
+
+
+def _each_once(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(entries)
+    if len(found) < len(entries):
+        seen: set[str] = set()
+        twice = next(name for name, _ in entries if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise DecodeError(f"{twice!r:.60} is there twice")
+    return found
 
 
 def _no_number(name: str) -> NoReturn:
