@@ -43,7 +43,8 @@ LIMITS = """\
 
 - The envelope has five sizes, each with two schedules. Another size in between may lie lower.
 - The best of three rates is chosen by the same test losses that are compared, for fixed sizes and for growth alike.
-- GradMax, as a way of filling, is not among the methods: fxgrow has its scores, and as a filling it was not worth one ([gradmax.md](gradmax.md)).
+- GradMax, as a way of filling, is not among the methods: fxgrow has its scores, and the filling was not worth adding
+  ([gradmax.md](gradmax.md)).
 - `--size real` (a GPU, CIFAR-10 and a GPT of 122 M parameters) was not run yet.
 - FLOPs of the GPT include attention, which torch's counter misses on a CPU. They are counted on meta tensors.
 """
