@@ -6,7 +6,7 @@
     python benchmarks/worth.py --track images --size real --device cuda --amp --folder cifar-10-batches-bin
 
 Two tracks: a ResNet-20 on images, a GPT on bytes. Every run is annealed over its own budget: B/4, B/2, B or 2B, in
-FLOPs, forward and backward, as torch's counter has them. Each method is tried with three rates and four seeds. A method
+FLOPs, forward and backward, as torch's counter has them. Each method has four rates and four seeds. A method
 (worth_methods.py) is a sequence of nets; those of one net are the fixed sizes, and growth is compared with the lower
 envelope of all of them. Batches are twice as large while a net is narrow, in all methods.
 

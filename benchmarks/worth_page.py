@@ -14,7 +14,7 @@ from benchmarks.worth_settings import PROTOCOL, RATES, SEEDS, SIZES, Net
 INTRODUCTION = """
 Does growing a net save computation against nets that never grow? Each run spends one budget of FLOPs (B/4, B/2, B or
 2B), forward and backward, as torch's counter has them, and its rate comes down to zero over that budget. The
-protocol has three rates and four seeds for each method; the tables say how many of these a row has so far. Methods are
+protocol has four rates and four seeds for each method; the tables say how many of these a row has so far. Methods are
 compared at their best rate of those, on the seeds that the compared runs share.
 Growth has to beat the lower envelope of all fixed sizes: the largest net from scratch, and the narrow, the shallow, the
 small and a middle-sized net alone, all with the same FLOPs. Batches are twice as large while a net is narrow, in all
@@ -42,7 +42,7 @@ LIMITS = """\
 ## Limits
 
 - The envelope has five sizes, each with two schedules. Another size in between may lie lower.
-- The best of three rates is chosen by the same test losses that are compared, for fixed sizes and for growth alike.
+- The best of four rates is chosen by the same test losses that are compared, for fixed sizes and for growth alike.
 - GradMax, as a way of filling, is not among the methods: fxgrow has its scores, and the filling was not worth adding
   ([gradmax.md](gradmax.md)).
 - `--size real` (a GPU, CIFAR-10 and a GPT of 122 M parameters) was not run yet.
@@ -251,11 +251,12 @@ def losses(part: Part) -> Table:
         for budget in part.shown():
             values = list(part.losses(name, budget).values())
             tried = part.records.tried(name, budget)
-            detail = f" ({len(values)}/{SEEDS}, {tried}/{len(RATES)})" if values else ""
+            rate = part.best.get((name, budget), 1.0) * part.of.rate
+            detail = f" (rate {rate:g}; {len(values)}/{SEEDS}, {tried}/{len(RATES)})" if values else ""
             cells.append(spread(values, ".4f") + detail)
         table.rows.append((_title(part, name), *cells))
     table.remarks.append(
-        "Mean ± standard deviation. In parentheses: seeds at the best rate, and rates that were tried."
+        "Mean ± standard deviation. In parentheses: the best rate, seeds at it, and rates that were tried."
     )
     return table
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 Track = Literal["images", "text"]
 BUDGETS = {"B/16": 1 / 16, "B/8": 1 / 8, "B/4": 0.25, "B/2": 0.5, "B": 1.0, "2B": 2.0}
 PROTOCOL = ("B/4", "B/2", "B", "2B")  # the smaller ones show where B has to be
-RATES = (0.5, 1.0, 2.0)  # parts of the middle rate
+RATES = (0.25, 0.5, 1.0, 2.0)  # parts of the rate that is tried first
 SEEDS = 4
 
 
@@ -37,7 +37,7 @@ class Settings:
         depth: Of the largest net; the shallow ones have 1.
         examples: As many images, or sequences, of the largest net are the budget B.
         batch: Examples of a step; twice as many while a net is narrower than the largest.
-        rate: The middle of the three highest learning rates.
+        rate: The highest learning rate of a run that is tried first; the others are parts of it.
         amp: Whether nets train in bfloat16 by autocast. Growth and evaluation are in float32.
         tested: Test images, or sequences.
         watched: As many of them are looked at before and after growth.
