@@ -12,7 +12,7 @@ import torch
 from benchmarks import worth, worth_data, worth_run
 from benchmarks.worth_methods import BASELINES, Method, Stage, fixed, grown, in_order, methods_of
 from benchmarks.worth_nets import built, flops_of, loss_of, optimizer_of, refill
-from benchmarks.worth_settings import PROTOCOL, SIZES, Key, Net, Settings
+from benchmarks.worth_settings import PROTOCOL, RATES, SIZES, Key, Net, Settings
 from experiment.data import DataError
 from tests.thinned import THOROUGH
 
@@ -229,7 +229,7 @@ def test_the_most_deciding_runs_come_first(tmp_path: Path) -> None:
     of = QUICK["text"]
     methods = methods_of(of)
     keys = worth.keys_of(methods, PROTOCOL, 4)
-    assert len(set(keys)) == len(keys) == len(methods) * 4 * 3 * 4
+    assert len(set(keys)) == len(keys) == len(methods) * 4 * len(RATES) * 4
     first = in_order(keys, methods, {})[:8]
     assert {key.budget for key in first} == {"B/4", "B/2"}
     assert {(key.rate, key.seed) for key in first} == {(1.0, 0)}
@@ -239,7 +239,10 @@ def test_the_most_deciding_runs_come_first(tmp_path: Path) -> None:
     assert next(key for key in seeds if key.budget == "B/4").rate == 2.0
 
 
-ARGUMENTS = ["--size", "quick", "--methods", "scratch", "small", "width-40", "--budgets", "B/4", "B/2", "--seeds", "1"]
+ARGUMENTS = [
+    "--size", "quick", "--methods", "scratch", "small", "width-40", "--budgets", "B/4", "B/2", "--seeds", "1",
+    "--rates", "0.5", "1.0", "2.0",
+]  # fmt: skip
 
 
 def _records(folder: Path) -> dict[str, Any]:
