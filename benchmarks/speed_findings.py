@@ -8,12 +8,12 @@ FINDINGS = """\
   for inference and the trace's check (under 10 %, and it lost literals), one recording for both modes (wrong
   students), one copy of the tree for both modes (a run may leave hooks and tables behind, and looking for these costs
   what the copy does). Tried and kept: results of meta kernels are remembered between runs, and trees are walked once
-  where nothing changes them (66 walks became 40; those of a ViT are of the two modules of an attention each). Clones of
-  the tree are six: of the model on meta, in each mode, for the trace, for the check and for the student. What is left is
-  spread over functions of which none takes 5 %. Beside a plain FX trace, which computes nothing, ours runs each operator
-  for the value of its proxy, at the price of a recording, and notes guards and source lines; EfficientNet is traced in
-  both modes, since its code asks for the mode. `widths()` traces as well: numbers that a graph states grow and those
-  that code spells out stay, so that without the trace other widths would be found.
+  where nothing changes them (66 walks became 40; those of a ViT are of the two modules of an attention each). Clones
+  of the tree are six: of the model on meta, in each mode, for the trace, for the check and for the student. What is
+  left is spread over functions of which none takes 5 %. Beside a plain FX trace, which computes nothing, ours runs
+  each operator for the value of its proxy, at the price of a recording, and notes guards and source lines;
+  EfficientNet is traced in both modes, since its code asks for the mode. `widths()` traces as well: numbers that a
+  graph states grow and those that code spells out stay, so that without the trace other widths would be found.
 - **The analysis**: the aims were the time of torch_pruning's `build_dependency` on ResNets, ViT, ConvNeXt and
   DenseNet, and twice that on mobile nets. torch's own part (the table above of what it cannot go below) answers no
   question, and takes .35 of `build_dependency` on ResNet-50 and 1.9 times it on mobilenet_v3_large, where it alone
