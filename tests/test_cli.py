@@ -567,7 +567,7 @@ def test_named_and_integer_inputs_reach_the_model(run: Run) -> None:
         (["plan", "net.py:Net", "--spec", '{"a": 2}'], 1, "write 2.0"),
         (["plan", "net.py:Net", "--spec", "{bad"], 2, "is not JSON"),
         (["plan", "net.py:Net", "--spec", "[" * 100_000], 2, "nested deeper than 128 levels"),
-        (["plan", "net.py:Net", "--spec", "{" + '"a": 9, ' * 100 + '"b": 0.5}'], 2, "would not grow"),
+        (["plan", "net.py:Net", "--spec", "{" + " " * 700 + '"a": 9, "b": 0.5}'], 2, "would not grow"),
         (["plan", "net.py:Net", "--spec", '{"a": {"width": 2.0, "method": "magic"}}'], 2, "no method 'magic'"),
         (
             ["plan", "net.py:Net", "--spec", "2.0", "--method", "magic"],
