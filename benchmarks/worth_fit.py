@@ -12,7 +12,7 @@ import numpy as np
 
 Point = tuple[float, float]  # what was spent, the loss
 ROUNDED = 0.005  # a budget is spent to the nearest step, so that equal budgets differ by so much at most
-GRID = 2000  # points of the logarithm of what was spent, where a curve is read
+EXACT = 1e-9  # losses that differ by less are equal
 ALL = 4000  # at most so many resamples are gone through in full
 DRAWS = 2000
 Seed = TypeVar("Seed")
@@ -20,50 +20,48 @@ Seed = TypeVar("Seed")
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A least-squares polynomial of the loss over the logarithm of what was spent: a parabola, a line of two points.
+    """Straight lines between the mean losses of neighbouring budgets, over the logarithm of what was spent.
 
-    It says nothing outside of the points' range.
+    It says nothing outside of the points' range. A parabola was tried: over four doublings it lay further from the
+    means than the seeds are apart.
 
     Attributes:
-        low: The least that was spent.
-        high: The most.
-        coefficients: Of the powers of log(spent / low), the highest first.
+        points: What was spent for each budget, and the mean loss, the least first.
     """
 
-    low: float
-    high: float
-    coefficients: tuple[float, ...]
+    points: tuple[Point, ...]
+
+    @property
+    def low(self) -> float:
+        """The least that was spent."""
+        return self.points[0][0]
+
+    @property
+    def high(self) -> float:
+        """The most."""
+        return self.points[-1][0]
 
     def at(self, spent: float) -> float:
         """The loss; infinite outside of the range."""
         if not self.low * (1 - ROUNDED) <= spent <= self.high * (1 + ROUNDED):
             return math.inf
-        return float(np.polyval(self.coefficients, math.log(spent / self.low)))
+        return float(np.interp(math.log(spent), [math.log(x) for x, _ in self.points], [y for _, y in self.points]))
 
     def reaches(self, loss: float) -> float | None:
-        """The least that has to be spent for a loss, to the grid; None: it is not reached in the range."""
-        logs = np.linspace(0.0, math.log(self.high / self.low), GRID)
-        losses = np.polyval(self.coefficients, logs)
-        below = np.flatnonzero(losses <= loss + 1e-9)
-        if len(below) == 0:
-            return None
-        first = int(below[0])
-        if first == 0:
+        """The least that has to be spent for a loss; None: it is not reached in the range."""
+        if self.points[0][1] <= loss + EXACT:
             return self.low
-        left, right = losses[first - 1], losses[first]
-        part = (left - loss) / (left - right) if left > right else 1.0
-        return self.low * math.exp(logs[first - 1] + min(1.0, part) * (logs[first] - logs[first - 1]))
+        for (left, above), (right, below) in itertools.pairwise(self.points):
+            if below <= loss + EXACT:
+                part = min(1.0, (above - loss) / (above - below))
+                return math.exp(math.log(left) + part * (math.log(right) - math.log(left)))
+        return None
 
 
 def fitted(points: Sequence[Point]) -> Curve | None:
-    """The curve of two points or more that have a finite loss; None of fewer."""
+    """The curve of the points that have a finite loss, one of each budget; None of fewer than two."""
     usable = sorted(point for point in points if math.isfinite(point[1]))
-    spent = [x for x, _ in usable]
-    if len(set(spent)) < 2:
-        return None
-    logs = [math.log(x / spent[0]) for x in spent]
-    coefficients = np.polyfit(logs, [y for _, y in usable], min(2, len(set(spent)) - 1))
-    return Curve(spent[0], spent[-1], tuple(float(c) for c in coefficients))
+    return Curve(tuple(usable)) if len(usable) > 1 else None
 
 
 def envelope(curves: Sequence[Curve], spent: float) -> float:

@@ -24,9 +24,9 @@ not counted, its seconds are.
 """
 SAVING = """
 saved: 1 - what the method spends / what the envelope spends until the loss of scratch at the reference budget, from
-fits of the loss over the logarithm of what was spent (a parabola; a line of two budgets), never beyond the budgets that
-were measured. "≥": the method has that loss with the least that was measured. In brackets: 95 % intervals of the paired
-bootstrap over seeds; with fewer than three seeds there is none.
+straight lines between the mean losses of neighbouring budgets, over the logarithm of what was spent, never beyond the
+budgets that were measured. "≥": the method has that loss with the least that was measured. In brackets: 95 % intervals
+of the paired bootstrap over seeds; with fewer than three seeds there is none.
 """
 CHANGES = """
 changed: the most predictions that one growth changed, of those that were watched. Loss: on the watched part of the test
@@ -99,7 +99,7 @@ def write_markdown(path: Path, parts: list[Part], command: str) -> None:
         draw(measured, picture)
         lines += [f"![Final test loss over FLOPs and over seconds](pictures/{picture.name})", ""]
         lines += [
-            *wrapped("Each dot is a mean of runs that were annealed over this budget. Yellow: the fitted envelope."),
+            *wrapped("Each dot is a mean of runs that were annealed over this budget. Yellow: the envelope."),
             "",
         ]
     for part in measured:

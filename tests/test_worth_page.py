@@ -29,15 +29,20 @@ def test_a_fit_goes_through_what_it_can_and_says_nothing_beyond() -> None:
     assert curve is not None
     assert curve.at(4) == pytest.approx(3)
     assert curve.at(16) == curve.at(0.5) == math.inf
-    assert curve.at(8.03) < 2  # a budget is spent to the nearest step
+    assert curve.at(8.03) == pytest.approx(2)  # a budget is spent to the nearest step
     assert curve.reaches(3.5) == pytest.approx(2**1.5, rel=1e-3)
     assert curve.reaches(9) == 1.0
     assert curve.reaches(1) is None
     assert fitted([(1.0, 2.0)]) is None
     assert fitted([(1.0, 2.0), (2.0, math.inf)]) is None
-    parabola = fitted([(1.0, 4.0), (2.0, 3.0), (4.0, 2.5)])
-    assert parabola is not None
-    assert parabola.at(2) == pytest.approx(3)
+    bent = fitted([(4.0, 2.5), (1.0, 4.0), (2.0, 3.0)])
+    assert bent is not None
+    assert [bent.at(x) for x in (1, 2, 4)] == pytest.approx([4, 3, 2.5])  # through each mean
+    assert bent.reaches(2.75) == pytest.approx(2**1.5)
+    uneven = fitted([(1.0, 4.0), (2.0, 3.0), (4.0, 3.5), (8.0, 2.0)])
+    assert uneven is not None
+    assert uneven.reaches(3.0) == pytest.approx(2.0)  # the first time
+    assert uneven.reaches(2.75) == pytest.approx(4 * 2**0.5)
 
 
 def test_the_envelope_is_the_lowest_of_all_sizes() -> None:
