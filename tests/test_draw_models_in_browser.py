@@ -295,6 +295,7 @@ def test_the_focus_stays_in_a_module_that_is_opened(pages: Any, screen: Reader) 
     _until(screen, "document.activeElement.dataset.path === 'layer2.0.conv1'")
     screen.page.keyboard.press("e")
     _until(screen, "document.activeElement.dataset.path === 'layer2.0'")
+    assert screen.page.evaluate("document.activeElement.dataset.path") == "layer2.0"
 
 
 def test_a_model_that_is_one_call_is_drawn_with_its_inside(pages: Any, screen: Reader) -> None:

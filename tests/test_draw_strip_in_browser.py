@@ -280,6 +280,7 @@ def test_a_link_leads_to_the_view_that_it_was_made_of(browser: Any, drawn: Path,
     page = context.new_page()
     page.goto(reader.page.url)
     page.wait_for_selector("body[data-shown='layers after'] #picture .node.chosen[data-path='blocks.1.conv1']")
+    assert page.locator("#picture .node.chosen").get_attribute("data-path") == "blocks.1.conv1"
     context.close()
 
 

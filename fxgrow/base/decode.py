@@ -14,6 +14,7 @@ import numbers
 import reprlib
 import sys
 import types
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -110,8 +111,7 @@ def parse_json(text: str) -> Any:
 def _each_once(entries: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(entries)
     if len(found) < len(entries):
-        seen: set[str] = set()
-        twice = next(name for name, _ in entries if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        ((twice, _),) = Counter(name for name, _ in entries).most_common(1)
         raise DecodeError(f"{twice!r:.60} is there twice")
     return found
 

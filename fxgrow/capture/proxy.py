@@ -274,15 +274,16 @@ class MetaProxy(fx.Proxy):
         return self.tracer.create_proxy("call_function", round, (self,) if digits is None else (self, digits), {})
 
     def __mul__(self, other: Any) -> Any:
+        return self._product(other, (self, other))
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._product(other, (other, self))
+
+    def _product(self, other: Any, factors: tuple[Any, Any]) -> Any:
         """A product; of a list of numbers, as `[1] * n`, a plain one, whose length may be a number of dimensions."""
         if isinstance(other, list | tuple) and all(isinstance(entry, int | float) for entry in other):
             return other * int(self.answer(int))
-        return self.tracer.create_proxy("call_function", operator.mul, (self, other), {})
-
-    def __rmul__(self, other: Any) -> Any:
-        if isinstance(other, list | tuple) and all(isinstance(entry, int | float) for entry in other):
-            return other * int(self.answer(int))
-        return self.tracer.create_proxy("call_function", operator.mul, (other, self), {})
+        return self.tracer.create_proxy("call_function", operator.mul, factors, {})
 
     def __divmod__(self, other: Any) -> Any:
         return (self // other, self % other)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from ..base.replacing import Target
-from ..model.provenance import PACKAGES
 from ..model.walk import Paths
+from ..recording.answers import asker, imported
 
 Asked = Callable[[str], None]
 
@@ -39,7 +38,7 @@ class _Setting:
         self._own, self._name, self._asked = own, name, asked
 
     def __get__(self, instance: Any, owner: type) -> Any:
-        if not _is_torchs():
+        if asker():
             self._asked(self._name)
         return self._own.__get__(instance, owner)
 
@@ -56,11 +55,9 @@ def settings_asked(asked: Asked, paths: Paths) -> list[Target]:
     """
     functions = [(owner, name) for owner, name in _FUNCTIONS if hasattr(owner, name)]
     telling = {id(getattr(owner, name)): _telling(getattr(owner, name), name, asked) for owner, name in functions}
-    spaces = {name: sys.modules.get(name) for name in dict.fromkeys([type(module).__module__ for _, module in paths])}
-    theirs = [space for name, space in spaces.items() if space and name.partition(".")[0] not in ("torch", "fxgrow")]
     return [
         *((owner, name, telling[id(getattr(owner, name))]) for owner, name in functions),
-        *((space, key, telling[id(v)]) for space in theirs for key, v in vars(space).items() if id(v) in telling),
+        *imported(paths, telling),
         *(
             (owner, name, _Setting(vars(owner)[name], name, asked))
             for owner, name in _ATTRIBUTES
@@ -71,13 +68,8 @@ def settings_asked(asked: Asked, paths: Paths) -> list[Target]:
 
 def _telling(function: Callable[..., Any], name: str, asked: Asked) -> Callable[..., Any]:
     def ask(*args: Any, **kwargs: Any) -> Any:
-        if not _is_torchs():
+        if asker():
             asked(name)
         return function(*args, **kwargs)
 
     return ask
-
-
-def _is_torchs() -> bool:
-    """Whether what called this was called by torch or by this package."""
-    return sys._getframe(2).f_code.co_filename.startswith(PACKAGES)

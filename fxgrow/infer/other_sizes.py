@@ -65,7 +65,7 @@ def settle_unseen(traced: Traced, findings: Findings) -> None:
     found = {var for shape in findings.tensors.values() for layout in shape for var in atoms(unifier.resolve(layout))}
     widths = Counter(var.size for var in found if unifier.is_free(var) and var.size > 1)
     sizes = [size for size, _ in widths.most_common(MOST)]
-    most = LARGE / max(_made(traced), 1) if traced.inputs.real else math.inf
+    most = _most(traced)
     for variants in itertools.chain(*[at_widths(traced.arguments, sizes, dims, most) for dims in _kept(findings)]):
         for variant in variants:
             if variant.changed and _look(traced, findings, variant):
@@ -80,17 +80,19 @@ def settle_paths(traced: Traced, findings: Findings, beyond: Sequence[tuple[Inpu
         findings: Of it.
         beyond: Dimensions of inputs, and a size of each.
     """
-    stated = findings.unifier.inputs_with_a_width()
+    stated, most = findings.unifier.inputs_with_a_width(), _most(traced)
     for (name, dim), size in beyond[:MOST_PATHS]:
         old = named_inputs(traced.arguments)[name].shape[dim]
-        cheap = not traced.inputs.real or _made(traced) * size <= LARGE * max(old, 1)
-        if (name, dim) not in stated and cheap:
+        if (name, dim) not in stated and size <= most * max(old, 1):
             _look(traced, findings, resized(traced.arguments, dim, old, size))
 
 
-def _made(traced: Traced) -> int:
-    """How many entries the calls of the model make."""
-    return sum(math.prod(shape) for call in next(iter(traced.tapes.values())).calls for shape in call.shapes)
+def _most(traced: Traced) -> float:
+    """How many times the example's entries a model is run on at most; one that runs for real by what its calls make."""
+    if not traced.inputs.real:
+        return math.inf
+    made = sum(math.prod(shape) for call in next(iter(traced.tapes.values())).calls for shape in call.shapes)
+    return LARGE / max(made, 1)
 
 
 def _kept(findings: Findings) -> Iterable[frozenset[InputDim]]:

@@ -119,27 +119,31 @@ def answering(answers: Answers, paths: Paths) -> Iterator[None]:
         paths: The modules of the tree whose code runs. Their source files may have imported the functions by name.
     """
     _stack.append(answers)
-    imported = ((space, name, _ASKS[flag]) for space, name, flag in _imported(paths))
+    asks = {id(getattr(torch, name)): ask for name, ask in _ASKS.items()}
     try:
-        with replaced([*_TARGETS, *imported] if len(_stack) == 1 else []), users_device():
+        with replaced([*_TARGETS, *imported(paths, asks)] if len(_stack) == 1 else []), users_device():
             yield
     finally:
         _stack.pop()
 
 
-def _imported(paths: Paths) -> Iterator[tuple[Any, str, str]]:
-    """Where the user's source files hold one of these functions under a name of their own, and which."""
-    functions = {id(getattr(torch, name)): name for name in _FLAGS}
+def imported(paths: Paths, replacements: Mapping[int, Any]) -> Iterator[Target]:
+    """Where the user's source files hold functions under names of their own, with what takes their places.
+
+    Args:
+        paths: The modules whose source files they are.
+        replacements: By the `id` of a function.
+    """
     for name in dict.fromkeys([type(module).__module__ for _, module in paths]):
         space = sys.modules.get(name)
         if space is None or name.partition(".")[0] in ("torch", "fxgrow"):
             continue
         for key, value in list(vars(space).items()):
-            if id(value) in functions:
-                yield space, key, functions[id(value)]
+            if id(value) in replacements:
+                yield space, key, replacements[id(value)]
 
 
-def _asker() -> str:
+def asker() -> str:
     """The line of the user's code that called what called this.
 
     "" where that is code of torch or of this package, or where no run goes on: code may have kept what it called.
@@ -153,7 +157,7 @@ def _asker() -> str:
 
 def _place(name: str) -> property:
     def get(tensor: Tensor) -> Any:
-        line = _asker()
+        line = asker()
         if not line or not _BASE["is_meta"].__get__(tensor):
             return _BASE[name].__get__(tensor)
         answers = _stack[-1]
@@ -172,7 +176,7 @@ class _Node:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._node, name)
-        if name in _NODE_HOOKS and (line := _asker()):
+        if name in _NODE_HOOKS and (line := asker()):
             self._answers.hooks.append(line)
         if name == "next_functions":
             return tuple([(None if node is None else _Node(node, self._answers), place) for node, place in found])
@@ -183,7 +187,7 @@ def _of_gradients(name: str) -> property:
     base = _BASE[name]
 
     def get(tensor: Tensor) -> Any:
-        fact, line = base.__get__(tensor), _asker()
+        fact, line = base.__get__(tensor), asker()
         if not line or isinstance(tensor, nn.Parameter):
             return fact
         answer = _stack[-1].flag(GRADIENTS, bool(fact), line)
@@ -201,7 +205,7 @@ def _method(name: str) -> Callable[..., Any]:
     base = getattr(TensorBase, name)
 
     def method(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-        device = _stack[-1].device if _asker() else None
+        device = _stack[-1].device if asker() else None
         if args or kwargs or device is None or not _BASE["is_meta"].__get__(tensor):
             return base(tensor, *args, **kwargs)
         if name == "get_device":
@@ -216,7 +220,7 @@ def _hook(name: str) -> Callable[..., Any]:
     base = getattr(Tensor, name)
 
     def method(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if line := _asker():
+        if line := asker():
             _stack[-1].hooks.append(line)
         return base(tensor, *args, **kwargs)
 
@@ -229,7 +233,7 @@ def _flag(name: str, question: str) -> Callable[..., bool]:
 
     def ask(*args: Any, **kwargs: Any) -> bool:
         fact = bool(base(*args, **kwargs))
-        line = _asker()
+        line = asker()
         return _stack[-1].flag(question, fact, line) if line else fact
 
     ask.__name__ = name
