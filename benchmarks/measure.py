@@ -84,7 +84,7 @@ class Row:
     tolerance: float = TOLERANCE
     kept: str = ""  # "name: why" of what was kept as a call, one a line
     repairs: int = 0  # sizes that the check of the student found wrong
-    forward: float = 0.0  # seconds of the teacher's two forward passes, one in each mode, before it grew
+    forward: float = 0.0  # seconds of the teacher's two forward passes, one in each mode, before it grew; 0 on meta
 
     @property
     def key(self) -> tuple[str, str, float, str]:
@@ -95,6 +95,11 @@ class Row:
     def share(self) -> float:
         """The share of convolution and linear weights whose shape changed."""
         return self.weights_grown / self.weights if self.weights else 0.0
+
+    @property
+    def passes(self) -> float:
+        """How many forward passes of the teacher growing took; 0 if these were not measured."""
+        return 2 * self.seconds / self.forward if self.forward else 0.0
 
     @property
     def errors(self) -> list[float]:
@@ -377,7 +382,7 @@ def measured(row: Row, teacher: Teacher, seed: int) -> None:
         # where nothing can grow, which is refused, the row is the student of the same size
         student = grown_or_left(model, DEEPER.get(row.output, row.factor), inputs, seed=seed, **options)
     row.seconds, row.repairs = time.perf_counter() - start, len(repairs)
-    row.forward = teacher.seconds
+    row.forward = teacher.seconds if teacher.device == "cpu" else 0.0
     row.traced = "yes"
     row.nodes = len(student.graph.nodes) if isinstance(student, torch.fx.GraphModule) else 0
     row.parameters_grown = parameters(student)

@@ -64,6 +64,7 @@ TINY = (
 )
 COMMANDS = {"timm": TIMM, "transformers-tiny": TINY}
 LONG = (5, 20)  # what takes longer than so many seconds and so many forward passes
+SLOWER = "Slower than {1} forward passes and {0} s".format(*LONG)
 
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
@@ -120,6 +121,10 @@ def write_markdown(path: Path, rows: Sequence[Row], command: str) -> None:
         "",
         *markdown_table(FAMILY_COLUMNS, list(families.items())),
         "",
+        f"## {SLOWER}",
+        "",
+        *(markdown_table(LONG_COLUMNS, long) if (long := long_ones(rows)) else ["None."]),
+        "",
         "## Model by model",
         "",
         *markdown_table(COLUMNS, rows),
@@ -171,6 +176,16 @@ FAMILY_COLUMNS: dict[str, Callable[[tuple[str, list[Row]]], str]] = {
     "weights grown, least ": lambda f: _least(f[1], "module"),
     "error (eval), worst": lambda f: worst(f[1], "error_eval"),
     "error (train), worst": lambda f: worst(f[1], "error_train"),
+}
+
+
+LONG_COLUMNS: dict[str, Callable[[Row], str]] = {
+    "model": COLUMNS["model"],
+    "factor": COLUMNS["factor"],
+    "parameters": COLUMNS["parameters"],
+    "forward s": lambda r: f"{r.forward / 2:.2f}",
+    "grow s": COLUMNS["seconds"],
+    "grow / forward": lambda r: f"{r.passes:.0f}",
 }
 
 
@@ -239,13 +254,10 @@ def findings(rows: Sequence[Row]) -> Iterator[str]:
         yield from (
             f"- {r.zoo}/{r.model} x{r.factor:g} {r.output}: {r.seconds:.0f} s, {r.repairs} repairs" for r in slow
         )
-    seconds, times = LONG
-    long = [row for row in rows if row.forward and row.seconds > max(seconds, times * row.forward / 2)]
-    if long:
-        yield from ("", f"### Slower than {times} forward passes and {seconds} s", "")
+    if long := long_ones(rows):
+        yield from ("", f"### {SLOWER}", "")
         yield from (
-            f"- {r.zoo}/{r.model} x{r.factor:g} {r.output}: {r.seconds:.0f} s, {2 * r.seconds / r.forward:.0f} passes"
-            for r in sorted(long, key=lambda row: -row.seconds / row.forward)
+            f"- {r.zoo}/{r.model} x{r.factor:g} {r.output}: {r.seconds:.0f} s, {r.passes:.0f} passes" for r in long
         )
     stayed: dict[str, list[Row]] = collections.defaultdict(list)
     for row in rows:
@@ -257,6 +269,12 @@ def findings(rows: Sequence[Row]) -> Iterator[str]:
     for reason, some in sorted(stayed.items(), key=lambda item: -len({r.model for r in item[1]})):
         two = ", ".join(f"{row.zoo}/{name} ({row.share:.0%})" for name, row in list(models_of(some).items())[:2])
         yield f"- {len(models_of(some))} models: {reason or 'none given'} ({two})"
+
+
+def long_ones(rows: Sequence[Row]) -> list[Row]:
+    """Those that take longer to grow than LONG says; the one that takes most forward passes comes first."""
+    seconds, times = LONG
+    return sorted((r for r in rows if r.seconds > seconds and r.passes > times), key=lambda row: -row.passes)
 
 
 def kept(rows: Sequence[Row]) -> Iterator[str]:

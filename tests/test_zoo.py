@@ -314,6 +314,18 @@ def test_what_takes_longer_than_20_forward_passes_and_5_seconds_is_found() -> No
     assert text.count(" passes\n") + text.endswith(" passes") == 1
 
 
+def test_the_page_of_a_zoo_has_a_table_of_what_grows_slowly(tmp_path: Path) -> None:
+    rows = [measure.Row("zoo", "long", 2.0, seconds=30.0, forward=2.0), measure.Row("zoo", "short", 2.0, seconds=1.0)]
+    page = tmp_path / "page.md"
+    zoo.write_markdown(page, rows, "the command")
+    table = page.read_text(encoding="utf-8").split("## Slower than 20 forward passes and 5 s\n\n")[1].split("\n\n")[0]
+    assert "| long | 2 |" in table
+    assert table.rstrip().endswith("| 1.00 | 30.0 | 30 |")
+    assert "short" not in table
+    zoo.write_markdown(page, rows[1:], "the command")
+    assert "## Slower than 20 forward passes and 5 s\n\nNone.\n" in page.read_text(encoding="utf-8")
+
+
 def test_a_model_whose_process_dies_is_a_row() -> None:
     def build() -> nn.Module:
         os.kill(os.getpid(), signal.SIGKILL)
