@@ -123,7 +123,7 @@ def write_markdown(path: Path, rows: Sequence[Row], command: str) -> None:
         "",
         f"## {SLOWER}",
         "",
-        *(markdown_table(LONG_COLUMNS, long) if (long := long_ones(rows)) else ["None."]),
+        *long_section(rows),
         "",
         "## Model by model",
         "",
@@ -254,11 +254,7 @@ def findings(rows: Sequence[Row]) -> Iterator[str]:
         yield from (
             f"- {r.zoo}/{r.model} x{r.factor:g} {r.output}: {r.seconds:.0f} s, {r.repairs} repairs" for r in slow
         )
-    if long := long_ones(rows):
-        yield from ("", f"### {SLOWER}", "")
-        yield from (
-            f"- {r.zoo}/{r.model} x{r.factor:g} {r.output}: {r.seconds:.0f} s, {r.passes:.0f} passes" for r in long
-        )
+    yield from ("", f"### {SLOWER}", "", *long_section(rows))
     stayed: dict[str, list[Row]] = collections.defaultdict(list)
     for row in rows:
         if not row.failure and row.share < SHARE:
@@ -271,10 +267,26 @@ def findings(rows: Sequence[Row]) -> Iterator[str]:
         yield f"- {len(models_of(some))} models: {reason or 'none given'} ({two})"
 
 
-def long_ones(rows: Sequence[Row]) -> list[Row]:
-    """Those that take longer to grow than LONG says; the one that takes most forward passes comes first."""
+def long_section(rows: Sequence[Row]) -> list[str]:
+    """Markdown: what takes longer to grow than LONG says, those that took most forward passes first.
+
+    What did not come to an end, and what no forward pass on the processor was measured of, is named as well.
+    """
     seconds, times = LONG
-    return sorted((r for r in rows if r.seconds > seconds and r.passes > times), key=lambda row: -row.passes)
+    long = sorted((r for r in rows if r.seconds > seconds and r.passes > times), key=lambda row: -row.passes)
+    lines = markdown_table(LONG_COLUMNS, long) if long else ["None."]
+    ended = [row for row in rows if row.status == "timeout"]
+    if ended:
+        lines += ["", f"Stopped by the limit of time: {', '.join(map(_named, ended))}."]
+    unknown = [row for row in rows if not row.failure and not row.forward and row.seconds > seconds]
+    if unknown:
+        lines += ["", f"More than {seconds} s, on meta, where no forward pass computes: "]
+        lines[-1] += f"{', '.join(f'{_named(row)} ({row.seconds:.0f} s)' for row in unknown)}."
+    return lines
+
+
+def _named(row: Row) -> str:
+    return f"{row.model} x{row.factor:g}" + f" {row.output}" * (row.output != "graph")
 
 
 def kept(rows: Sequence[Row]) -> Iterator[str]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import html
-import itertools
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,8 +19,8 @@ from ..model.tree import Mode
 from ..ops import KERNEL
 from ..recording.call import Call
 from ..recording.returned import Returned
-from ..spec.patterns import is_pattern
 from .attributes import Attribute
+from .explanations import Explanation
 from .findings import CARRY, Findings, FixedDims, Prediction
 from .groups import Constraints, Group, can_grow, constrain
 from .literals import Literal
@@ -130,7 +128,16 @@ class WidthGraph:
     @property
     def groups(self) -> tuple[Group, ...]:
         """The width groups that are a dimension of some layer, in the order of the model."""
-        return tuple(g for g in self.groups_by_name.values() if g.members and not _is_no_width(g, self.tensors))
+        return tuple(g for g in self.groups_by_name.values() if g.members and self.is_width(g))
+
+    def is_width(self, group: Group) -> bool:
+        """Whether it is no kernel size, and no dimension of size 1 as in (C, 1, 1) or of a token in a table."""
+        if KERNEL in group.pinned:
+            return False
+        if group.size != 1 or not group.pinned:
+            return True
+        layouts = [self.tensors[t].layouts[d] for t, d in group.members]
+        return ((group.name,),) not in layouts or any((group.name,) not in layout for layout in layouts)
 
     def width(self, name: str) -> int:
         """The width of a group in the teacher.
@@ -273,48 +280,7 @@ class WidthGraph:
 
     def explanation(self, a: str, b: str | None = None) -> str:
         """What `why` says, with a line for each width or each operator, however long."""
-        for name in (a,) if b is None else (a, b):
-            if not is_pattern(name):
-                raise WidthError(f"why takes names of layers, not {name!r:.80}")
-        a, b = self.named(a), None if b is None else self.named(b)
-        if b is None:
-            return "\n".join(dict.fromkeys(line for name in self._meant(a) for line in self._lines(name))) or (
-                f"{a} has a fixed size"
-            )
-        starts, ends = ([self._var(name) for name in self._meant(pattern)] for pattern in (a, b))
-        paths = []
-        for start in dict.fromkeys(starts):
-            reached = self.ties.paths(start)
-            paths += [reached[end] for end in dict.fromkeys(ends) if end in reached]
-        if not paths:
-            return f"nothing ties {a} and {b}"
-        path = min(paths, key=len)
-        steps = [f"  {x} -- {self.ties.site(x, y)} -- {y}" for x, y in itertools.pairwise(path)]
-        mine, theirs = ({n for name in self._meant(one) for n in atoms(self._layout(name))} for one in (a, b))
-        head = f"{a} and {b} share one width:" if mine & theirs else f"{a} and {b} hang together, but not as one width:"
-        return "\n".join([head, *steps]) if steps else f"{a} and {b} are the same dimension"
-
-    def _meant(self, pattern: str) -> list[str]:
-        """The names that a glob means: modules with parameters, or else parameters or width groups; or the name."""
-        layers = dict.fromkeys(t.rpartition(".")[0] or t for t in self.tensors)
-        if pattern in self.groups_by_name or not any(c in pattern for c in "*?["):
-            return [pattern]
-        return next(
-            filter(None, (fnmatch.filter(s, pattern) for s in (layers, self.tensors, self.groups_by_name))), [pattern]
-        )
-
-    def _lines(self, name: str) -> Iterator[str]:
-        said = dict.fromkeys(atoms(self._layout(name)))
-        yield from map(self._why_pinned, said)
-        for tensor in self._inside(name):
-            for dim, layout in enumerate(self.tensors[tensor].layouts):
-                for part in atoms(layout):
-                    if part not in said and not _is_no_width(self.groups_by_name[part], self.tensors):
-                        said[part] = None
-                        yield f"{tensor}[{dim}]: {self._why_pinned(part)}"
-
-    def _inside(self, name: str) -> list[str]:
-        return [t for t in self.tensors if t == name or t.startswith(f"{name}.")]
+        return Explanation(self).of(a, b)
 
     def state(self, name: str) -> str:
         """Whether a width can grow, and why not: "must stay: ...", "can grow to any width".
@@ -330,30 +296,6 @@ class WidthGraph:
         if group.uniform:
             return "grows by whole multiples: " + "; ".join(group.uniform)
         return "can grow to any width"
-
-    def _why_pinned(self, name: str) -> str:
-        return f"{name} ({self.groups_by_name[name].size}) {self.state(name)}"
-
-    def _layout(self, name: str) -> Layout:
-        if name in self.groups_by_name:
-            return ((name,),)
-        return self.produced(self._tensor(name))
-
-    def _var(self, name: str) -> str:
-        if name in self.groups_by_name and not self._inside(name):
-            tensor, dim = self.groups_by_name[name].members[0]
-            return f"{tensor}[{dim}]"
-        tensor = self._tensor(name)
-        at = self.tensors[tensor].layouts.index(self.produced(tensor))
-        return f"{tensor}[{at}]"
-
-    def _tensor(self, name: str) -> str:
-        tensors = self._inside(name)
-        if not tensors:
-            modules = {t.rpartition(".")[0] for t in self.tensors}
-            close = difflib.get_close_matches(name, [*modules, *self.tensors], 3)
-            raise WidthError(f"no layer or parameter {name!r}{'; close: ' if close else ''}{', '.join(close)}")
-        return tensors[0]
 
     def __str__(self) -> str:
         return self.to_text()
@@ -383,16 +325,6 @@ class WidthGraph:
 
 BY_NAME = ", unless this one is asked for by its name"
 _HEADINGS = ("width", "size", "layers", "can it grow?")
-
-
-def _is_no_width(group: Group, tensors: Mapping[str, TensorWidths]) -> bool:
-    """Whether a group is a kernel size, or a dimension of size 1 as in (C, 1, 1) or of a token in a table of tokens."""
-    if KERNEL in group.pinned:
-        return True
-    if group.size != 1 or not group.pinned:
-        return False
-    layouts = [tensors[t].layouts[d] for t, d in group.members]
-    return ((group.name,),) in layouts and all((group.name,) in layout for layout in layouts)
 
 
 def layouts_of(tensors: Mapping[str, TensorWidths]) -> list[Layout]:

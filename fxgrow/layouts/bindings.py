@@ -90,18 +90,34 @@ class Bindings:
             factor = layout[0][0]
             if isinstance(factor, Var):
                 return self._root(factor) if factor in self._value else layout
-        if all(var not in self._value for var in atoms(layout)):
+        if not self._bound_in(layout):
             return layout
         return substitute(layout, self._root)
 
     def _root(self, var: Var) -> Layout:
-        """The value of a variable, fully resolved; stored again, which compresses the path."""
+        """The value of a variable, fully resolved; stored again, which compresses the path.
+
+        Not by recursion: of a tensor that is split into many parts, the value of each part has that of the next.
+        """
+        pending = [var] if var in self._value else []
+        while pending:
+            value = self._value[pending[-1]]
+            bound = self._bound_in(value)
+            deeper = [one for one in bound if self._bound_in(self._value[one])]
+            if deeper:
+                pending += deeper
+                continue
+            if bound:
+                self._value[pending[-1]] = substitute(value, self._known)
+            pending.pop()
+        return self._known(var)
+
+    def _bound_in(self, layout: Layout) -> list[Var]:
+        return [var for var in atoms(layout) if var in self._value]
+
+    def _known(self, var: Var) -> Layout:
         value = self._value.get(var)
-        if value is None:
-            return of(var)
-        value = self.resolve(value)
-        self._value[var] = value
-        return value
+        return of(var) if value is None else value
 
     def reasons(self, var: Var) -> tuple[str, ...]:
         """The reasons for which a variable is pinned; empty if it may grow."""

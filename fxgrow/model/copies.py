@@ -8,7 +8,7 @@ import functools
 import operator
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import FunctionType, NoneType
 from typing import Any, NamedTuple
 
@@ -177,7 +177,9 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     twin = memo.get(id(value), memo)
     if twin is not memo:
         return twin
-    if kind is dict or kind is OrderedDict:
+    if kind in _TABLES and len(value) >= _MANY and _are_plain(value) and (kind in _LISTS or _are_plain(value.values())):
+        twin = memo[id(value)] = value.copy()
+    elif kind is dict or kind is OrderedDict:
         twin = memo[id(value)] = kind()
         if value:
             for key, entry in value.items():
@@ -211,6 +213,15 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     return twin
 
 
+def _are_plain(values: Collection[Any]) -> bool:
+    """Whether a copy of each value is the value itself, so that no vocabulary is copied word by word."""
+    kinds = set(map(type, values))
+    if not kinds <= _IMMUTABLE:
+        return False
+    numbers = values if kinds == {int} else [value for value in values if type(value) is int] if int in kinds else ()
+    return max(numbers, default=0) < _LEAST_ID  # larger ones may be the `id` of a module
+
+
 def _is_plain_object(value: Any) -> bool:
     """Whether an object of a class of the user's is copied by copying its attributes."""
     kind = type(value)
@@ -224,6 +235,7 @@ _COPYING = (
     "__copy__", "__deepcopy__", "__getattr__", "__getattribute__", "__getnewargs__", "__getnewargs_ex__",
     "__getstate__", "__new__", "__reduce__", "__reduce_ex__", "__setstate__", "__slots__",
 )  # fmt: skip
+_MANY = 32  # entries of a container from which it is cheaper to look at all types first
 _LEAST_ID = 1 << 20  # no object of Python is at a lower address
 
 
@@ -236,7 +248,8 @@ def _number(value: int, memo: dict[int, Any]) -> int:
 _HOOKS = [name for name in vars(nn.Module()) if re.fullmatch(r"_(forward|backward)(_pre)?_hooks(_\w+)?", name)]
 _IN_MODULES = vars(nn.Module()).keys()  # attributes that __setstate__ would add to a state of an older torch
 _IMMUTABLE = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torch.Size, torch.device}
-_TABLES = {dict, OrderedDict, set, list}
+_LISTS = {set, list}
+_TABLES = {dict, OrderedDict, *_LISTS}
 COMMON = _IMMUTABLE | _TABLES | {tuple}  # the types of most attributes of modules
 
 

@@ -5,6 +5,7 @@ A counter may be a number, an entry of a list in an object, or a variable of a c
 
 from __future__ import annotations
 
+import operator
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -85,8 +86,12 @@ def content_of(value: Any, known: dict[int, Any], depth: int = _DEPTH) -> Any:
     known[id(value)] = value  # it may hold itself
     held = held_by(value)
     if held is not None:
-        entries = None if hasattr(type(value), "__next__") else tuple([content_of(v, known, depth - 1) for v in held])
-        known[id(value)] = Content(entries)
+        if hasattr(type(value), "__next__"):
+            known[id(value)] = Content(None)
+        elif _IMMUTABLE.issuperset(map(type, held)):  # as those of a vocabulary, which may be long
+            known[id(value)] = Content(tuple(held))
+        else:
+            known[id(value)] = Content(tuple([content_of(v, known, depth - 1) for v in held]))
     return known[id(value)]
 
 
@@ -122,7 +127,9 @@ def is_same(before: Any, after: Any) -> bool:
         return before is after or (type(before) is bytes and type(after) is bytes and before == after)
     if before.entries is None or after.entries is None:
         return False
-    return len(before.entries) == len(after.entries) and all(map(is_same, before.entries, after.entries))
+    if len(before.entries) != len(after.entries):
+        return False
+    return all(map(operator.is_, before.entries, after.entries)) or all(map(is_same, before.entries, after.entries))
 
 
 def counts(first: Any, second: Any) -> bool:
