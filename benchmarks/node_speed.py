@@ -91,38 +91,64 @@ def nodes(sizes: Sequence[int], repeats: int) -> Table:
     return table
 
 
-LOOKS = ("apply", "str(plan)", "to_json", "from_json", "why", "summary", "verify", "forwards", "draw")
+class Linears(nn.Module):
+    """Linear layers and activations, which take inputs of any number of dimensions, so that these are tried as well."""
+
+    def __init__(self, nodes: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*((nn.ReLU() if i % 2 else nn.Linear(2, 2)) for i in range(nodes - 3)))
+        self.head = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+
+LOOKS = (
+    "apply", "str(plan)", "to_json", "from_json", "why", "why(*)", "summary", "of student", "verify", "forwards",
+    "draw",
+)  # fmt: skip
 
 
 def looks(sizes: Sequence[int]) -> Table:
     """Milliseconds per node of what shows a plan and checks a student, beside `apply`."""
     table = Table("Milliseconds per node of what looks at a plan or a student", ("net", "nodes", *LOOKS))
-    first: list[float] = []
-    for size in sizes:
-        model, x, clock = Residual(size).eval(), torch.randn(1, 2, 2, 2), Clock()
-        found = fxgrow.widths(model, x)
-        plan = fxgrow.plan(found, 2.0)
-        name = plan.grown_widths[-1].name
-        student = clock("apply", lambda plan=plan, model=model: fxgrow.apply(plan, model))
-        clock("str(plan)", lambda plan=plan: str(plan))
-        text = clock("to_json", lambda plan=plan: plan.to_json())
-        clock("from_json", lambda text=text: fxgrow.Plan.from_json(text))
-        clock("why", lambda found=found, name=name: found.why(name))
-        clock("summary", lambda model=model, x=x: fxgrow.summary(model, x))
-        clock("verify", lambda model=model, student=student, x=x: fxgrow.verify(model, student, x))
-        clock("forwards", lambda model=model, student=student, x=x: _forwards(model, student, x))
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "net.html"
-            clock("draw", lambda model=model, path=path, x=x: fxgrow.draw(model, path, example_inputs=x))
-        number = len(found.traced.graph("eval").nodes)
-        per_node = [clock.median(look) / number * 1e3 for look in LOOKS]
-        first = first or per_node
-        table.rows.append(("residual", str(number), *(f"{ms:.3f}" for ms in per_node)))
-        print(" | ".join(table.rows[-1]), file=sys.stderr, flush=True)
-    if first:
-        table.rows.append(("last / first", "", *(f"{b / a:.2f}" for a, b in zip(first, per_node, strict=True))))
-    table.remarks.append("Once each. Forwards: of teacher and student in both modes, as `verify` runs them.")
+    for kind, shape in ((Residual, (1, 2, 2, 2)), (Linears, (1, 2))):
+        first: list[float] = []
+        for size in sizes:
+            number, per_node = _looks(kind(size).eval(), torch.randn(shape))
+            first = first or per_node
+            table.rows.append((kind.__name__.lower(), str(number), *(f"{ms:.3f}" for ms in per_node)))
+            print(" | ".join(table.rows[-1]), file=sys.stderr, flush=True)
+        ratios = (f"{b / a:.2f}" for a, b in zip(first, per_node, strict=True))
+        table.rows.append((f"{kind.__name__.lower()}: last / first", "", *ratios))
+    table.remarks.append(
+        "Once each. Of student: `summary(student, teacher=model)`. Forwards: of teacher and student in both modes, as "
+        "`verify` runs them."
+    )
     return table
+
+
+def _looks(model: nn.Module, x: Tensor) -> tuple[int, list[float]]:
+    """The nodes of a model, and the milliseconds per node of each of LOOKS."""
+    clock = Clock()
+    found = fxgrow.widths(model, x)
+    plan = fxgrow.plan(found, 2.0)
+    name = plan.grown_widths[-1].name
+    student = clock("apply", lambda: fxgrow.apply(plan, model))
+    clock("str(plan)", lambda: str(plan))
+    text = clock("to_json", plan.to_json)
+    clock("from_json", lambda: fxgrow.Plan.from_json(text))
+    clock("why", lambda: found.why(name))
+    clock("why(*)", lambda: found.why("*"))
+    clock("summary", lambda: fxgrow.summary(model, x))
+    clock("of student", lambda: fxgrow.summary(student, x, teacher=model))
+    clock("verify", lambda: fxgrow.verify(model, student, x))
+    clock("forwards", lambda: _forwards(model, student, x))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.html"
+        clock("draw", lambda: fxgrow.draw(model, path, example_inputs=x))
+    number = len(found.traced.graph("eval").nodes)
+    return number, [clock.median(look) / number * 1e3 for look in LOOKS]
 
 
 def _forwards(model: nn.Module, student: nn.Module, x: Tensor) -> None:

@@ -23,7 +23,7 @@ from ..recording.run import named_inputs
 from .attribute_sizes import AttributeSizes
 from .findings import Findings, FixedDims, Trial
 from .inference import Inference, input_layouts
-from .size_variants import Variant, all_at_once, at_widths, batches, others, ranks, resized
+from .size_variants import Variant, all_at_once, at_widths, batches, each_alone, others, ranks, resized
 
 LARGE = 2**24  # entries of all results of calls, beyond which no model runs for real
 MOST_PATHS = 4  # sizes of which each leads to another path
@@ -43,13 +43,17 @@ def settle_sizes(traced: Traced, findings: Findings) -> None:
     variants = [one for dims in _kept(findings) for one in all_at_once(traced.arguments, avoided, dims)]
     if all(_agrees(traced, findings, one) for one in variants if any(variant.changed for variant in one)):
         return
-    for variant in itertools.chain(batches(traced.arguments, avoided), others(traced.arguments, avoided)):
+    given = (traced.arguments, avoided, stated)
+    for variant in itertools.chain(batches(*given), others(*given)):
         wanted = taken[variant.kind] < variant.enough and variant.changed and not variant.changed <= stated
         if wanted and _look(traced, findings, variant):
             taken[variant.kind] += 1
             confirmed |= variant.changed
-    dims = {(name, d) for name, x in named_inputs(traced.arguments).items() for d in range(x.ndim)}
-    unknown = dims - confirmed - stated
+    shapes = {name: x.shape for name, x in named_inputs(traced.arguments).items()}
+    unknown = {(name, d) for name, shape in shapes.items() for d in range(len(shape))} - confirmed - stated
+    for variant in each_alone(traced.arguments, avoided, {(name, d) for name, d in unknown if shapes[name][d]}):
+        if variant.changed <= unknown and _look(traced, findings, variant):
+            unknown -= variant.changed
     if unknown:
         reason = "no other size was found that the model takes"
         findings.fixed.append(FixedDims(tuple(sorted(unknown)), tuple(findings.mixed), reason))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ class Variant:
     """Arguments of other sizes than the example's.
 
     Attributes:
-        kind: What differs: "batch", "rank", or the dimensions.
+        kind: What differs: "batch", "rank", "all", or the dimensions.
         enough: Of this kind so many that the model takes are analysed.
         arguments: The arguments of `forward` by name.
         changed: The dimensions of inputs that differ.
@@ -54,7 +55,7 @@ def ranks(arguments: Mapping[str, Any]) -> Iterator[Variant]:
 
 
 def all_at_once(
-    arguments: Mapping[str, Any], avoided: Collection[int], stated: Collection[InputDim]
+    arguments: Mapping[str, Any], avoided: Collection[int], stated: Collection[InputDim] = ()
 ) -> Iterator[tuple[Variant, ...]]:
     """Variants in which every size is another one: larger ones, a little larger ones, and much larger ones.
 
@@ -103,21 +104,26 @@ def _key(dim: int, size: int, *, by_place: bool) -> tuple[int, int]:
     return (min(dim, 1) if not by_place else dim), size
 
 
-def batches(arguments: Mapping[str, Any], avoided: Collection[int]) -> Iterator[Variant]:
+def batches(
+    arguments: Mapping[str, Any], avoided: Collection[int], stated: Collection[InputDim] = ()
+) -> Iterator[Variant]:
     """Other sizes of the first dimension; those first that are no other size of the model.
+
+    The batch is what most inputs have there, or of several such sizes that of the first input. Other inputs may have
+    other sizes, such as nodes beside the two rows of a list of edges, or boxes beside images.
 
     Args:
         arguments: The example's.
         avoided: The other sizes.
+        stated: The dimensions of inputs that have to stay.
     """
-    sizes = [t.shape[0] for t in named_inputs(arguments).values() if t.ndim]
-    size = max(set(sizes), key=sizes.count) if sizes else 0
-    if not size:
-        return
-    more = [n for n in range(size + 1, 3 * size + 8) if n not in avoided]
-    apart = [n for n in more if n % size] or more
-    for new in dict.fromkeys([*apart[:1], *_large(arguments, size), *apart[2:3], 2 * size, 3 * size]):
-        yield _resized("batch", arguments, 0, size, new, enough=3)
+    found = Counter(t.shape[0] for t in named_inputs(arguments).values() if t.ndim and t.shape[0])
+    for place, (size, _) in enumerate(found.most_common()):
+        more = [n for n in range(size + 1, 3 * size + 8) if n not in avoided]
+        apart = [n for n in more if n % size] or more
+        kind = f"first dimension {size}" if place else "batch"
+        for new in dict.fromkeys([*apart[:1], *_large(arguments, size), *apart[2:3], 2 * size, 3 * size]):
+            yield _resized(kind, arguments, 0, size, new, stated, enough=3)
 
 
 def at_widths(
@@ -158,8 +164,13 @@ def at_widths(
         yield tuple([variant(kind, dims, new) for kind, dims in kinds if times(dims, new) <= most])
 
 
-def others(arguments: Mapping[str, Any], avoided: Collection[int]) -> Iterator[Variant]:
-    """Other sizes of the later dimensions: both sides of an image, each alone, and all that have one size."""
+def others(
+    arguments: Mapping[str, Any], avoided: Collection[int], stated: Collection[InputDim] = ()
+) -> Iterator[Variant]:
+    """Other sizes of the later dimensions: both sides of an image, each alone, and all that have one size.
+
+    Arguments are those of `batches`: nodes may have as many features as there are edges.
+    """
     tensors = named_inputs(arguments)
     ranked = [t.ndim for t in tensors.values()]
     if max(ranked, default=0) > 3:
@@ -172,11 +183,27 @@ def others(arguments: Mapping[str, Any], avoided: Collection[int]) -> Iterator[V
             for new in dict.fromkeys([*free[:1], *_large(arguments, size), *free[1:2], *near]):
                 if new > 0:
                     enough = 2 if max(ranked) > 3 else 3
-                    yield _resized(f"dimension {dim}", arguments, dim, size, new, enough=enough)
+                    yield _resized(f"dimension {dim}", arguments, dim, size, new, stated, enough=enough)
     places = {(d, n) for t in tensors.values() for d, n in enumerate(t.shape) if d and n > 1}
     for size in sorted({n for _, n in places if sum(n == other for _, other in places) > 1}):
         for new in itertools.islice((n for n in range(size + 1, size + 12) if n not in avoided), 2):
-            yield _resized(f"size {size}", arguments, None, size, new)
+            yield _resized(f"size {size}", arguments, None, size, new, stated)
+
+
+def each_alone(arguments: Mapping[str, Any], avoided: Collection[int], dims: Collection[InputDim]) -> Iterator[Variant]:
+    """Other sizes of dimensions of inputs, each alone: two nodes have as little to do with the two rows of their edges.
+
+    Args:
+        arguments: The example's.
+        avoided: The sizes of the model.
+        dims: The dimensions.
+    """
+    tensors = named_inputs(arguments)
+    for name, dim in sorted(dims):
+        size = tensors[name].shape[dim]
+        for new in (*[n for n in range(size + 1, size + 12) if n not in avoided][:1], 2 * size):
+            changed = {one: (_longer(x, dim, new) if one == name else x).clone() for one, x in tensors.items()}
+            yield _with_tensors(f"dimension {dim} of {name}", arguments, changed)
 
 
 def _large(arguments: Mapping[str, Any], size: int) -> tuple[int, ...]:
@@ -191,24 +218,27 @@ def _is_cheap(arguments: Mapping[str, Any]) -> bool:
 
 def resized(arguments: Mapping[str, Any], dim: int, size: int, new: int) -> Variant:
     """Every dimension `dim` of one size with another size."""
-    return _resized("batch" if not dim else f"dimension {dim}", arguments, dim, size, new)
+    return _resized("batch" if not dim else f"dimension {dim}", arguments, dim, size, new, ())
 
 
 def _resized(
-    kind: str, arguments: Mapping[str, Any], dim: int | None, size: int, new: int, *, enough: int = 1
+    kind: str,
+    arguments: Mapping[str, Any],
+    dim: int | None,
+    size: int,
+    new: int,
+    stated: Collection[InputDim],
+    *,
+    enough: int = 1,
 ) -> Variant:
-    """Every dimension `dim` of one size (None: any dimension but the first) with another size."""
-
-    def chosen(x: Tensor) -> list[int]:
-        return [d for d in (range(1, x.ndim) if dim is None else [dim]) if d < x.ndim and x.shape[d] == size]
-
-    def change(x: Tensor) -> Tensor:
-        for d in chosen(x):
-            x = _longer(x, d, new)
-        return x.clone()
-
-    changed = frozenset((name, d) for name, x in named_inputs(arguments).items() for d in chosen(x))
-    return Variant(kind, _changed(arguments, change), changed, enough)
+    """Every dimension `dim` of one size (None: any dimension but the first) with another size, but those that stay."""
+    changed = {}
+    for name, x in named_inputs(arguments).items():
+        for d in range(1, x.ndim) if dim is None else [dim]:
+            if d < x.ndim and x.shape[d] == size and (name, d) not in stated:
+                x = _longer(x, d, new)
+        changed[name] = x.clone()
+    return replace(_with_tensors(kind, arguments, changed), enough=enough)
 
 
 def _longer(x: Tensor, dim: int, new: int) -> Tensor:
