@@ -559,3 +559,27 @@ def test_a_branch_that_ends_in_a_norm_needs_parameters_of_the_norm(norm: type[nn
                 fxgrow.PlanError, match="it is the identity, but not near it: a norm makes small values"
             ):
                 fxgrow.grow(teacher, Deepen("0", blocks=1), x, output=output)
+
+
+class Rotated(nn.Module):
+    """A residual block that multiplies its branch by a table, a plain attribute of a dtype of its own."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 6)
+        self.table = torch.linspace(0.5, 1.5, 8, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Any:
+        mixed = F.scaled_dot_product_attention(*[(self.first(x) * self.table)[:, None]] * 3)[:, 0]
+        return x + self.last(mixed)
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_a_block_with_a_plain_table_in_any_precision_is_cloned(dtype: torch.dtype, output: Any) -> None:
+    """The trial of a clone runs in single precision, and attention takes no mixture."""
+    teacher = nn.Sequential(nn.Linear(3, 6), nn.Sequential(Rotated(dtype), Rotated(dtype)), nn.Linear(6, 2)).double()
+    x = torch.randn(2, 5, 3, dtype=torch.float64)
+    student = fxgrow.grow(teacher, Deepen("1", blocks=1), x, output=output)
+    assert len(student.get_submodule("1")) == 3
+    assert_exact(teacher, student, x, EXACT)

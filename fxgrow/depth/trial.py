@@ -143,13 +143,15 @@ def run_node(tree: nn.Module, node: fx.Node, args: Any, kwargs: Any, tensors: Ma
 
 
 def _random(value: Any) -> Any:
-    """Meta tensors replaced by random ones (integers by zeros), in sequences, too; other values are unchanged."""
+    """Meta tensors replaced by random ones (integers by zeros), constants in single precision; also in sequences."""
     if isinstance(value, torch.device):
         return torch.device("cpu")
     if isinstance(value, tuple | list):
         return type(value)(map(_random, value)) if type(value) in (tuple, list) else value
-    if not isinstance(value, Tensor) or not value.is_meta:  # a constant
+    if not isinstance(value, Tensor):
         return value
+    if not value.is_meta:  # a constant
+        return value.to(_single(value)) if is_inexact(value) else value
     return _randn(value) if is_inexact(value) else torch.zeros(value.shape, dtype=value.dtype)
 
 
@@ -164,4 +166,8 @@ def _random_parameter(tensor: Tensor) -> Tensor:
 
 def _randn(like: Tensor) -> Tensor:
     """Normal numbers in single precision, complex where the tensor is."""
-    return torch.randn(like.shape, dtype=torch.complex64 if like.is_complex() else torch.float32)
+    return torch.randn(like.shape, dtype=_single(like))
+
+
+def _single(like: Tensor) -> torch.dtype:
+    return torch.complex64 if like.is_complex() else torch.float32
