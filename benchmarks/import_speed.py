@@ -17,10 +17,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.page import Table
 
 ROOT = Path(__file__).resolve().parent.parent
+GROW = "fxgrow.grow(model, 1.5, torch.randn(2, 4))"
+MODEL = "model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))"
 STEPS = {
     "import torch": "import torch",
     "import fxgrow": "import fxgrow",
     "fxgrow.verify, the first time": "fxgrow.verify",
+    "import torch._dynamo": "import torch._dynamo",
+    "fxgrow.grow of two layers, the first time": f"{MODEL}; {GROW}",
+    "the second time": GROW,
 }
 
 
@@ -41,7 +46,8 @@ def imports(repeats: int) -> Table:
         table.rows.append((step, f"{least * 1e3:.0f}", f"{ratio:.3f}"))
     table.remarks.append(
         f"Each step beyond those before it, the best of {repeats} processes. `verify`, `summary` and `draw` are "
-        "imported when one of them is first asked for."
+        "imported when one of them is first asked for. The first growth of a process imports `torch._dynamo`, unless "
+        "the first optimizer or torchvision has: each of these does, too."
     )
     return table
 
