@@ -1,16 +1,22 @@
 """A seed gives the same student in every process, version of torch and number of threads.
 
-`python -m tests.test_filled_bits` writes the file, which holds the digests of what each method makes. Write it anew
-only where a change of the bits is meant: it is one for all users.
+Shares and normal numbers have another last bit where torch rounds a product before it is added, which it does where
+`torch.backends.cpu.get_cpu_capability()` is DEFAULT. The integers that they are made from are the same. So the golden
+file holds the digests of what each method makes twice: for processors that fuse the two, and for DEFAULT.
 
-Shares and normal numbers have another last bit where torch rounds a product before it is added
-(`torch.backends.cpu.get_cpu_capability()` is DEFAULT there). The integers that they are made from are the same.
+    python -m tests.test_filled_bits write
+    ATEN_CPU_CAPABILITY=default python -m tests.test_filled_bits write
+
+write them. Do so only where a change of the bits is meant: it is one for all users.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,8 +31,8 @@ PATH = Path(__file__).parent / "golden" / "filled.json"
 METHODS = ("auto", "even", "split", "zero_out", "random_init", "random_pad", "noise")
 OUTPUTS = ("zero", "mean", "random")  # what new classes are
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64)
-CAPABILITY = torch.backends.cpu.get_cpu_capability()
-FUSED = ("AVX2", "AVX512")
+KIND = {"AVX2": "fused", "AVX512": "fused", "DEFAULT": "DEFAULT"}.get(torch.backends.cpu.get_cpu_capability(), "")
+known = pytest.mark.skipif(not KIND, reason="digests are of processors with AVX2, and of those without fused products")
 
 
 class Complex(nn.Module):
@@ -71,16 +77,32 @@ LARGE = ("split", "zero_out", "random_init")
 CASES = [(m, d) for m in (*METHODS, *OUTPUTS) for d in DTYPES if not (d.is_complex and m in OUTPUTS)]
 
 
-@pytest.mark.skipif(CAPABILITY not in FUSED, reason="the digests are those of processors with AVX2")
+def _golden() -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = json.loads(PATH.read_text())
+    return found
+
+
+@known
 @pytest.mark.parametrize(("method", "dtype"), CASES)
 def test_a_seed_gives_the_bits_of_the_versions_before(method: str, dtype: torch.dtype) -> None:
-    assert _bits(method, dtype) == json.loads(PATH.read_text())[f"{method} {dtype}"]
+    assert _bits(method, dtype) == _golden()[KIND][f"{method} {dtype}"]
 
 
-@pytest.mark.skipif(CAPABILITY not in FUSED, reason="the digests are those of processors with AVX2")
+@known
 @pytest.mark.parametrize("method", LARGE)
 def test_a_seed_gives_the_bits_of_the_versions_before_in_each_block(method: str) -> None:
-    assert _bits(method, torch.float32, large=True) == json.loads(PATH.read_text())[f"{method} large"]
+    assert _bits(method, torch.float32, large=True) == _golden()[KIND][f"{method} large"]
+
+
+@pytest.mark.skipif(KIND != "fused", reason="this processor is what the other test would make it")
+def test_without_fused_products_a_seed_gives_other_bits_which_are_the_same_everywhere() -> None:
+    words = [sys.executable, "-W", "ignore", "-m", "tests.test_filled_bits"]
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default", "PYTHONPATH": str(PATH.parents[2])}
+    run = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=PATH.parents[2], check=True)
+    kind, found = json.loads(run.stdout)
+    assert kind == "DEFAULT"
+    assert found == _golden()["DEFAULT"]
+    assert found != _golden()["fused"]
 
 
 def test_what_is_drawn_for_a_block_is_the_same_on_every_machine() -> None:
@@ -89,8 +111,14 @@ def test_what_is_drawn_for_a_block_is_the_same_on_every_machine() -> None:
     assert digest(drawn) == "efa7ec728dba82e65127c965b104e28d9a5b94985ee73e40ee4d7a70ff7064fd"
 
 
+def _digests() -> dict[str, str]:
+    """Of all cases, on this processor."""
+    large = {f"{method} large": _bits(method, torch.float32, large=True) for method in LARGE}
+    return {f"{method} {dtype}": _bits(method, dtype) for method, dtype in CASES} | large
+
+
 if __name__ == "__main__":
-    found = {f"{m} {d}": _bits(m, d) for m, d in CASES} | {
-        f"{m} large": _bits(m, torch.float32, large=True) for m in LARGE
-    }
-    PATH.write_text(json.dumps(found, indent=1) + "\n")
+    if "write" in sys.argv[1:]:
+        PATH.write_text(json.dumps({**_golden(), KIND: _digests()}, indent=1) + "\n")
+    else:
+        sys.stdout.write(json.dumps([KIND, _digests()]))
