@@ -44,5 +44,5 @@ def test_a_constant_of_64_megabytes_costs_seconds_not_minutes() -> None:
     teacher, x = Masked().eval(), torch.randn(3, 4)
     start = time.process_time()
     student = fxgrow.grow(teacher, 2.0, x)
-    assert time.process_time() - start < 60
+    assert time.process_time() - start < 10  # .5 to .9 s
     assert torch.allclose(student(x), teacher(x), atol=1e-6)
