@@ -35,6 +35,22 @@ class GraphAttention(nn.Module):
         return self.out(F.elu(torch.zeros_like(h).index_add(0, end, messages)).flatten(1))
 
 
+class Pooled(nn.Module):
+    """The largest message at each node, of all edges that end there: nodes (N, 6), edges (2, E)."""
+
+    def __init__(self, reduce: str) -> None:
+        super().__init__()
+        self.reduce = reduce
+        self.own, self.both, self.out = nn.Linear(FEATURES, 8), nn.Linear(16, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, edges: Tensor) -> Any:
+        h = torch.tanh(self.own(x))
+        start, end = edges
+        at = end[:, None].expand(-1, h.size(1))
+        most = torch.zeros_like(h).scatter_reduce(0, at, h[start], self.reduce, include_self=self.reduce == "sum")
+        return self.out(torch.tanh(self.both(torch.cat([h, most], 1))))
+
+
 class Boxes(nn.Module):
     """The mean of the images' features, added to those of boxes: images (N, 3, H, W), boxes (B, 4)."""
 
@@ -66,6 +82,16 @@ def test_a_graph_of_other_nodes_and_edges_is_taken(nodes: int, output: Literal["
     assert student.w.out_features > 8
     more = [(n, e) for n, e in ((9, 6), (8, 12), (16, 1), (3, 40)) if n != nodes]
     assert_exact_at(teacher, student, [(torch.randn(n, FEATURES).double(), edges(n, e)) for n, e in more])
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("reduce", ["sum", "mean", "amax", "amin"])
+def test_messages_that_are_reduced_at_nodes_grow(reduce: str, output: Literal["graph", "module"]) -> None:
+    teacher = Pooled(reduce).double()
+    student = fxgrow.grow(teacher, 1.5, (torch.randn(5, FEATURES).double(), edges(5)), output=output)
+    assert (student.own.out_features, student.both.out_features) == (12, 12)
+    more = [(torch.randn(n, FEATURES).double(), edges(n, e)) for n, e in ((9, 6), (16, 1), (3, 40))]
+    assert_exact_at(teacher, student, more)
 
 
 @pytest.mark.parametrize("output", OUTPUTS)

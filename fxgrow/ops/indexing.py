@@ -5,7 +5,8 @@ The dimension that indices refer to is pinned, because a mapping of channels wou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -312,6 +313,41 @@ def embedding_bag(env: Env, table: Value, *args: object) -> Outcome:
 def scatter(env: Env, x: Value, dim: int, index: Value, source: Value | float, **kwargs: object) -> Outcome:
     """out[index[i][j]][j] = source[i][j] along dim"""
     return _written(env, x, dim, index, source if isinstance(source, Value) else None)
+
+
+def _reduced_by(reduce: str) -> Callable[[Tensor], Tensor]:
+    """Entries are reduced where an index says, as messages of a graph's edges are at its nodes."""
+
+    def reduced(x: Tensor) -> Tensor:
+        source = x[:, :, :3].tanh()
+        index = _first(source)
+        y = x.scatter_reduce(2, index, source, reduce, include_self=False)
+        return y.clone().scatter_reduce_(2, index, source, reduce)
+
+    return reduced
+
+
+@rule(
+    aten.scatter_reduce.two,
+    aten.scatter_reduce_.two,
+    samples=[
+        *(Sample(partial(_reduced_by, reduce)) for reduce in ("sum", "mean", "amax", "amin")),
+        Sample(lambda: lambda x: x.scatter_reduce(2, x.argmax(2, keepdim=True), x[:, :, :1], "amax")),
+        Sample(lambda: lambda x: x.scatter_reduce(2, _first(x), x, "prod"), grows=False),
+        Sample(lambda: lambda x: x.scatter_reduce(1, _first(x), x, "amax"), grows=False),
+    ],
+    exact=Exactness(
+        any="the other dimensions, for an index that is a constant",
+        replicas="the other dimensions",
+        pinned="the dimension written to by number, and all for products",
+    ),
+)
+def scatter_reduce(env: Env, x: Value, dim: int, index: Value, source: Value, reduce: str, **kwargs: object) -> Outcome:
+    """out[index[i]] = the sum, mean, maximum or minimum of the source[i] along dim"""
+    if reduce == "prod":
+        for layout in (*x.layouts, *source.layouts):
+            env.keep(layout, "a product of entries may be infinite")
+    return _written(env, x, dim, index, source)
 
 
 def _written_in_place(x: Tensor) -> Tensor:
