@@ -62,8 +62,8 @@ what is returned and left behind, state, other ranks and sizes of inputs.
 | what | before | now | aim |
 |---|---|---|---|
 | grow / copy of the student: ResNets | 3.4 to 6.7 (heap not named) | 2.8 and 2.9 cold, 7 warm | 2 |
-| grow / copy: mobilenet_v3_large, efficientnet_b0, regnet_y_400mf | 7.7, 10.2, 7.9 | 4.9, 6.4, 6.3 cold | 4 on the median: 5.1 |
-| grow / copy: densenet121, convnext_tiny, vit_b_16 | 9.1, 10.3, 2.9 | 6.3, 3.7, 2.3 cold | 4 on the median; ViT 2 |
+| grow / copy: mobilenet_v3_large, efficientnet_b0, regnet_y_400mf | 7.7, 10.2, 7.9 | 4.9, 6.4, 6.3 cold | 4, median |
+| grow / copy: densenet121, convnext_tiny, vit_b_16 | 9.1, 10.3, 2.9 | 6.3, 3.7, 2.3 cold | 4, median; ViT 2 |
 | widths / `build_dependency`: ResNets | 1.0 to 1.4 | 1.5 to 2.0 | 1 |
 | widths / `build_dependency`: the three mobile nets above | 6.4, 8.6, 7.0 | 6.2, 7.4, 7.0 | 2 |
 | widths / `build_dependency`: densenet121, convnext_tiny, vit_b_16 | 3.3, 2.2, .55 | 3.6, 2.2, .56 | 1 |
@@ -74,8 +74,8 @@ what is returned and left behind, state, other ranks and sizes of inputs.
 | walks through all modules | 66 | 40 | what is needed |
 | clones of the tree | 4 | 6 | what is needed |
 | a small Faster R-CNN, widths | 89 s | not measured again; the ResNet-50 one at 320 px, grown: 16.5 s | 20 s |
-| Swin2SR of 12 million parameters | more than 9 minutes; 4.9 s with the hash of constants alone mended | 34 s | 5 forward passes |
-| DETR | 16 or 21 s; 5.0 s with that mended | 12.6 s | 5 forward passes |
+| Swin2SR, 12 million parameters | over 9 minutes; 4.9 s with constants mended | 34 s | 5 forward passes |
+| DETR | 16 or 21 s; 5.0 s with constants mended | 12.6 s | 5 forward passes |
 | `verify` and `summary` / `apply` | 3 to 4 | 2.7 and 1.5; on linear layers 3.6 and 2.5 | 1.5 |
 | `import fxgrow` beyond torch | .43 s | .12 s | .15 s |
 | the suite of tests | 7 to 10 minutes | 7.7 | 6 |
