@@ -186,10 +186,44 @@ def test_errors_that_the_sizes_of_inputs_raise_are_caught_as_in_the_teacher(forw
         assert same(student(x), teacher(x))
 
 
+try:
+
+    class DefinedInTry(nn.Module):
+        """As code has it that defines another class where a library is missing."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Any:
+            return self.b(self.called_in_try(x) if self.training else torch.relu(self.a(x)))
+
+        def called_in_try(self, x: Tensor) -> Any:
+            return torch.relu(self.a(x))
+
+except Exception:
+    raise
+
+
+class CallsInTry(DefinedInTry):
+    def forward(self, x: Tensor) -> Any:
+        try:
+            return super().forward(x)
+        except RuntimeError:
+            return x
+
+
+def test_a_try_around_the_definition_of_a_class_catches_nothing_in_its_calls() -> None:
+    student = fxgrow.grow(DefinedInTry().eval(), 1.5, torch.randn(2, 4))
+    assert "kept as" not in "\n".join(fxgrow.plan_of(student).notes)
+    caller = fxgrow.grow(CallsInTry().eval(), 1.5, torch.randn(2, 4))
+    assert "where torch raises an error" in "\n".join(fxgrow.plan_of(caller).notes)
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with Python 3.11")
 def test_a_group_of_errors_that_code_catches_is_seen() -> None:
     source = "try:\n    y = f(x)\nexcept* RuntimeError:\n    y = x\n"
-    assert _blocks(source) == ((2, 2),)
+    assert _blocks(source) == ((1, 2, 2),)  # the lines of the try, and of the first and last statement in it
 
 
 def _tries_a_view(m: nn.Module, x: Tensor) -> Tensor:

@@ -116,18 +116,21 @@ def check_result(result: Any) -> Any:
 
 
 def _caught_in(code: CodeType) -> Lines:
-    """The lines of a function whose errors it may catch; all of them where no source tells which (`exec`)."""
+    """The lines of a function whose errors it may catch; all of them where no source tells which (`exec`).
+
+    A `try` around the definition of a function, as of a class for want of a library, catches nothing in its calls.
+    """
     blocks = _blocks(source_of(code))
     if blocks is not None:
-        return blocks
+        return tuple([(first, last) for start, first, last in blocks if start >= code.co_firstlineno])
     steps = {step.opname for step in dis.get_instructions(code)}
     catches = steps & _MATCHES or ("POP_EXCEPT" in steps and "WITH_EXCEPT_START" not in steps)
     return ((0, sys.maxsize),) if catches else ()
 
 
 @functools.lru_cache(maxsize=64)
-def _blocks(source: str) -> Lines | None:
-    """The lines of a source file whose errors the code may catch; None: there is no source."""
+def _blocks(source: str) -> tuple[tuple[int, int, int], ...] | None:
+    """Where a source file catches errors: the line of each `try`, and the first and last in it; None: no source."""
     if not source:
         return None
     if not any(word in source for word in ("except", "suppress", "finally")):
@@ -135,21 +138,22 @@ def _blocks(source: str) -> Lines | None:
     tree = parsed(source)
     if tree is None:
         return None
-    bodies = [body for node in ast.walk(tree) for body in _caught_bodies(node)]
-    return tuple([(body[0].lineno, body[-1].end_lineno or body[-1].lineno) for body in bodies])
+    tries = [(start, body) for node in ast.walk(tree) for start, body in _tries(node)]
+    return tuple([(start, body[0].lineno, body[-1].end_lineno or body[-1].lineno) for start, body in tries])
 
 
-def _caught_bodies(node: ast.AST) -> Iterator[Sequence[ast.stmt]]:
+def _tries(node: ast.AST) -> Iterator[tuple[int, Sequence[ast.stmt]]]:
+    """The line of a `try`, and the statements in it, where a node is one that may catch an error of torch."""
     if isinstance(node, _TRIES):
         types = [handler.type for handler in node.handlers]
         leaves = any(isinstance(entry, _LEAVING) for last in node.finalbody for entry in ast.walk(last))
         if leaves or any(kind is None or _may_be_of_torch(kind) for kind in types):
-            yield node.body
+            yield node.lineno, node.body
     elif isinstance(node, ast.With):
         calls = [item.context_expr for item in node.items if isinstance(item.context_expr, ast.Call)]
         suppressing = [call.args for call in calls if _name(call.func) == "suppress"]
         if any(_may_be_of_torch(kind) for kinds in suppressing for kind in kinds):
-            yield node.body
+            yield node.lineno, node.body
 
 
 def _may_be_of_torch(kind: ast.expr) -> bool:
