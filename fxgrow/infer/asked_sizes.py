@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 from torch import fx
 
+from ..capture.proxy import truth
 from ..layouts.layout import Layout
 from ..ops import Value
 
@@ -21,6 +24,9 @@ _OF_SIZES = frozenset(("size", "numel", "nelement", "nbytes", "sym_numel", "stri
     "untyped_storage", "__len__"))  # fmt: skip
 # Those of them whose answer depends on what a tensor is a view of, so that it is no product of sizes.
 _OF_MEMORY = frozenset(("stride", "storage_offset", "storage", "untyped_storage"))
+# Those that count entries, or bytes.
+_COUNTS = frozenset(("numel", "nelement", "nbytes", "sym_numel", "__len__"))
+COMPARISONS = (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge)
 
 
 def is_shape(node: fx.Node) -> bool:
@@ -49,6 +55,33 @@ def asks_for_sizes(node: fx.Node) -> bool:
 def asks_for_memory(node: fx.Node) -> bool:
     """Whether a node asks where in memory the entries of a tensor are."""
     return _name(node) in _OF_MEMORY
+
+
+def asks_whether_empty(node: fx.Node) -> bool:
+    """Whether a node asks if sizes make 0, as `x.numel() == 0` does: no width decides that, since none is 0."""
+    if node.target is truth:
+        return _is_count(node.args[0])
+    if node.target not in COMPARISONS or len(node.args) != 2:
+        return False
+    one, other = node.args
+    return (_is_zero(one) and _is_count(other)) or (_is_zero(other) and _is_count(one))
+
+
+def _is_zero(number: Any) -> bool:
+    return type(number) is int and number == 0
+
+
+def _is_count(number: Any) -> bool:
+    """Whether a number is made of sizes by products and sums alone."""
+    if not isinstance(number, fx.Node):
+        return type(number) is int and number > 0
+    if number.target in (operator.mul, operator.add):
+        return all(map(_is_count, number.args))
+    first = number.args[0] if number.args else None
+    if number.target is operator.getitem or number.target is math.prod:
+        of_shape = isinstance(first, fx.Node) and is_shape(first)
+        return of_shape and (number.target is math.prod or isinstance(number.args[1], int))
+    return _name(number) in _COUNTS or (_name(number) == "size" and isinstance(_dim(number), int))
 
 
 def asked_of(node: fx.Node, tensor: Value) -> Sequence[Layout]:

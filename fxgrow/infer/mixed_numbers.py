@@ -25,14 +25,14 @@ from torch import fx
 
 from ..base.torch_private import pytree
 from ..capture.attribute_ints import AttributeInt
-from ..capture.proxy import ASKED, guard, whole
+from ..capture.proxy import ASKED, guard, truth, whole
 from ..capture.traced import Traced
 from ..layouts.layout import ONE, InputDim, Layout, Var, atoms, is_fixed, measure, of, only_atom
 from ..layouts.unify import Unifier
 from ..model.provenance import SOURCE_LINE, describe
 from ..model.tree import Mode
 from ..ops import Value
-from .asked_sizes import asked_of, asks_for_memory, asks_for_sizes, is_shape
+from .asked_sizes import COMPARISONS, asked_of, asks_for_memory, asks_for_sizes, is_shape
 from .findings import Findings, FixedDims
 from .size_numbers import ARITHMETIC, Number, all_of, both, compared, times
 from .spellings import VIEWS
@@ -171,7 +171,7 @@ class _Numbers:
         """For each comparison of one size of an input with a plain number, a size that answers it otherwise."""
         for node in self._graph.nodes:
             (asked,) = node.all_input_nodes if node.target is guard and len(node.all_input_nodes) == 1 else (node,)
-            if asked.target not in _COMPARISONS or len(asked.args) != 2:
+            if asked.target not in COMPARISONS or len(asked.args) != 2:
                 continue
             size, other = sorted(asked.args, key=lambda arg: isinstance(arg, int))
             number = self._of(size)
@@ -335,12 +335,14 @@ class _Numbers:
                 return all_of([Number(self._batches), *map(self._size, layouts)])
             return self._product(layouts)
         given = [self._argument(node, place) for place in range(len(node.args))]
-        if node.target in _COMPARISONS:
+        if node.target in COMPARISONS:
             entries = [self._entries(one) for one in node.args]
             if all(entries):
                 return all_of([compared(*pair) for pair in itertools.zip_longest(*entries, fillvalue=Number())])
             if not any(entries):
                 return compared(*given)
+        if node.target is truth:
+            return compared(given[0], self._of(0))
         if node.target in ARITHMETIC and len(given) == 2 and not node.kwargs:
             return ARITHMETIC[node.target](*given)
         inside = [self._product(self._layouts(n)) if n in tensors else self._of(n) for n in node.all_input_nodes]
@@ -362,7 +364,6 @@ class _Numbers:
         return self._of(node.args[place]) if stated is None else self._size(self._unifier.resolve(stated))
 
 
-_COMPARISONS = (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge)
 _PASSED_ON = (operator.getitem, getattr, math.prod, "numel")
 _WHOLE = (int, whole, round, math.floor, math.ceil, math.trunc)
 _FUNCTIONS = (*ARITHMETIC, *_WHOLE, operator.mod, operator.neg, operator.pow, math.sqrt, math.isqrt, min, max)

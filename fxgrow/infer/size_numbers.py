@@ -43,6 +43,11 @@ class Number:
         return not self.positive and not self.value
 
     @property
+    def is_plain_zero(self) -> bool:
+        """Whether it is 0 in the code."""
+        return self.value == 0 and not self.dims and not self.widths
+
+    @property
     def is_hidden(self) -> bool:
         return bool(self.dims and self.widths) and not self.shown
 
@@ -98,9 +103,13 @@ def _divided(left: Number, right: Number) -> Number:
 
 
 def compared(left: Number, right: Number) -> Number:
-    """A comparison: two products of the same are equal for all sizes."""
-    known = left.factors is not None and left.factors == right.factors and left.number == right.number
-    return Number(factors=None, positive=False) if known else all_of([left, right])
+    """A comparison: two products of the same are equal for all sizes; whether sizes make 0, no width decides."""
+    if left.factors is not None and left.factors == right.factors and left.number == right.number:
+        return Number(factors=None, positive=False)
+    for one, other in ((left, right), (right, left)):
+        if one.positive and other.is_plain_zero:
+            return Number(one.dims, factors=None, positive=False)
+    return all_of([left, right])
 
 
 def _floor_divided(left: Number, right: Number) -> Number:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx
 
 from ..capture.proxy import ASKED
-from ..infer.asked_sizes import asked_of, is_shape
+from ..infer.asked_sizes import asked_of, asks_whether_empty, is_shape
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, is_fixed
 from ..model.tree import Mode
@@ -55,6 +55,8 @@ def _sizes(
             continue
         seen.add(current)
         if current.op == "call_module" or current.target in ASKED:  # how many entries, of which form: not how wide
+            continue
+        if asks_whether_empty(current):
             continue
         yield stated.get(current.name, ()), True
         for source in current.all_input_nodes:
