@@ -92,3 +92,27 @@ def test_a_width_that_decides_if_something_is_empty_stays_or_the_student_refuses
     except GrowError:
         return
     assert False not in results(teacher, student, (1, 2, 3, 11, 12, 13, 15, 18, 19, 24, 36, 40)).values()
+
+
+class InBlocks(nn.Module):
+    """Tokens (N, T, 8) in blocks of two, as local attention has them, of three heads of four."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.out = nn.Linear(8, 12), nn.Linear(12, 8)
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.q(x).view(*x.shape[:2], 3, -1)
+        shape = h.shape[:1] + (h.shape[1] // 2, 2) + h.shape[2:]  # noqa: RUF005 (as public code has it)
+        if 0 in shape:
+            return x.new_empty(shape)
+        return self.out(torch.tanh(h.reshape(shape)).reshape(*x.shape[:2], -1))
+
+
+def test_each_entry_of_a_shape_that_is_put_together_is_asked_for_alone() -> None:
+    teacher = InBlocks().double()
+    student = fxgrow.grow(teacher, {"q": 24}, torch.randn(2, 6, 8, dtype=torch.float64), output="module")
+    assert student.q.out_features == 24
+    for shape in ((1, 4, 8), (3, 8, 8), (12, 6, 8), (24, 2, 8)):
+        x = torch.randn(shape, dtype=torch.float64)
+        assert torch.allclose(student(x), teacher(x), atol=1e-12)

@@ -334,6 +334,9 @@ class _Numbers:
             if asks_for_memory(node):  # it may be a view of more
                 return all_of([Number(self._batches), *map(self._size, layouts)])
             return self._product(layouts)
+        if node.target is operator.getitem and isinstance(node.args[1], int):
+            with suppress(IndexError):
+                return self._entries(node.args[0])[node.args[1]]
         given = [self._argument(node, place) for place in range(len(node.args))]
         if node.target in COMPARISONS:
             entries = [self._entries(one) for one in node.args]
@@ -353,7 +356,10 @@ class _Numbers:
         return all_of([*given, *inside])
 
     def _entries(self, shape: Any) -> list[Number]:
-        """The numbers of a shape, or of a tuple or list."""
+        """The numbers of a shape, of a tuple or list, or of some behind one another; none where not all are known."""
+        if isinstance(shape, fx.Node) and shape.target is operator.add:
+            parts = [self._entries(part) for part in shape.args]
+            return [number for part in parts for number in part] if all(parts) else []
         if isinstance(shape, fx.Node):
             return [self._size(layout) for layout in self._shapes.get(shape, ())]
         return [self._of(entry) for entry in shape] if isinstance(shape, tuple | list) else []
