@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.serialization import LoadEndianness
 
 import fxgrow
@@ -199,3 +199,100 @@ def test_where_a_file_does_not_say_its_order_of_bytes_it_is_as_for_torch(tmp_pat
         assert_grown(teacher, path)
     finally:
         torch.serialization.set_default_load_endianness(before)
+
+
+# -- tensors of other layouts ----------------------------------------------------------------------
+
+
+class Wave(nn.Module):
+    """A complex layer, and a real one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(3, 4, dtype=torch.complex64), nn.Linear(4, 4)
+        self.register_buffer("phase", torch.randn(4, dtype=torch.complex64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.outer(torch.relu((self.inner(x + 0j)).abs()) * torch.view_as_real(self.phase)[:, 0])
+        return result
+
+
+def conjugated(t: Tensor) -> Tensor:
+    """The same entries, as the conjugate of what is in memory."""
+    return t.conj().resolve_conj().conj() if t.is_complex() else t
+
+
+def negated(t: Tensor) -> Tensor:
+    """The same entries, as the opposite of what is in memory."""
+    return t if t.is_complex() else torch.complex(t, -t).conj().imag
+
+
+def both(t: Tensor) -> Tensor:
+    """The same entries, as the opposite of the conjugate of what is in memory."""
+    return torch._neg_view(t.neg().conj().resolve_conj().conj()) if t.is_complex() else t
+
+
+def turned(t: Tensor) -> Tensor:
+    """The same entries, column by column."""
+    return t.mT.contiguous().mT if t.ndim > 1 else t
+
+
+def inner_part(t: Tensor) -> Tensor:
+    """The same entries, within a larger tensor."""
+    room = torch.zeros([n + 2 for n in t.shape], dtype=t.dtype)
+    part = room[tuple(slice(1, -1) for _ in t.shape)]
+    return part.copy_(t)
+
+
+def expanded(t: Tensor) -> Tensor:
+    """The first entry, for all."""
+    return t.flatten()[:1].view([1] * t.ndim).expand(t.shape)
+
+
+LAYOUTS = [conjugated, negated, both, turned, inner_part, expanded, nn.Parameter, nn.Buffer]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_tensors_are_read_with_their_signs_and_strides(layout: Callable[[Tensor], Tensor], tmp_path: Path) -> None:
+    teacher, x = Wave(), torch.randn(2, 3)
+    plan = fxgrow.plan(fxgrow.widths(teacher, x), {"inner": 6})
+    state = {name: layout(t) for name, t in teacher.state_dict().items()}
+    assert layout is expanded or all(torch.equal(state[name], t) for name, t in teacher.state_dict().items())
+    torch.save(state, tmp_path / "teacher.pt")
+    teacher.load_state_dict(state)
+    fxgrow.grow_checkpoint(plan, tmp_path / "teacher.pt", tmp_path / "student.pt")
+    assert not differences(torch.load(tmp_path / "student.pt"), fxgrow.apply(plan, teacher))
+
+
+def test_an_optimizers_tensors_are_read_with_their_signs(tmp_path: Path) -> None:
+    teacher, x = Wave(), torch.randn(2, 3)
+    optimizer = torch.optim.SGD(teacher.parameters(), 0.1, momentum=0.9)
+    teacher(x).sum().backward()
+    optimizer.step()
+    plan = fxgrow.plan(fxgrow.widths(teacher, x), {"inner": 6})
+    found = []
+    for layout in (torch.clone, negated, conjugated):
+        saved = optimizer.state_dict()
+        saved["state"] = {n: {key: layout(t) for key, t in state.items()} for n, state in saved["state"].items()}
+        torch.save({"model": teacher.state_dict(), "optimizer": saved}, tmp_path / "teacher.pt")
+        fxgrow.grow_checkpoint(plan, tmp_path / "teacher.pt", tmp_path / "student.pt")
+        found.append(torch.load(tmp_path / "student.pt")["optimizer"]["state"])
+    for n, state in found[0].items():
+        assert torch.equal(state["momentum_buffer"], found[1][n]["momentum_buffer"])
+        assert torch.equal(state["momentum_buffer"], found[2][n]["momentum_buffer"])
+
+
+def test_fxgrow_save_writes_tensors_with_their_signs(tmp_path: Path) -> None:
+    teacher, x = Wave(), torch.randn(2, 3)
+    student = fxgrow.grow(teacher, {"inner": 6}, x)
+    extra = {"plain": torch.randn(3), "wave": torch.randn(3, dtype=torch.complex64)}
+    for layout in (conjugated, negated, both):
+        given = {name: layout(t) for name, t in extra.items()}
+        with torch.no_grad():
+            for parameter in student.parameters():
+                parameter.data = layout(parameter.data)
+        fxgrow.save(student, tmp_path / "student.safetensors", **given)
+        loaded = fxgrow.load(tmp_path / "student.safetensors", Wave)
+        assert all(torch.equal(loaded.extra[name], t) for name, t in extra.items())
+        state = student.state_dict()
+        assert all(torch.equal(t, state[name]) for name, t in loaded.model.state_dict().items())

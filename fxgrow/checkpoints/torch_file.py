@@ -80,7 +80,9 @@ class TorchSource:
         if not fake.numel():
             return torch.empty(fake.shape, dtype=fake.dtype)
         start = self._archive.start(fake, "a tensor")
-        return self._mapped.tensor(Info((reach(fake),), fake.dtype), start).as_strided(fake.shape, fake.stride())
+        held = self._mapped.tensor(Info((reach(fake),), fake.dtype), start).as_strided(fake.shape, fake.stride())
+        held = held.conj().resolve_conj() if fake.is_conj() else held  # entries as they are in memory, to be conjugated
+        return held.neg() if fake.is_neg() else held
 
     def forget(self) -> None:
         """Give back the memory of what was read."""
