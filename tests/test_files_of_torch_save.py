@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.serialization import LoadEndianness
 
@@ -296,3 +298,76 @@ def test_fxgrow_save_writes_tensors_with_their_signs(tmp_path: Path) -> None:
         assert all(torch.equal(loaded.extra[name], t) for name, t in extra.items())
         state = student.state_dict()
         assert all(torch.equal(t, state[name]) for name, t in loaded.model.state_dict().items())
+
+
+# -- tensors without data in the file --------------------------------------------------------------
+
+
+def test_a_tensor_on_meta_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.pt"
+    teacher = saved_net(path)
+    state = teacher.state_dict()
+    for name in state:
+        for whole in ({**state, name: state[name].to("meta")}, {"model": {**state, name: state[name].to("meta")}}):
+            torch.save(whole, path)
+            assert f"no data of {name!r}, which is on meta" in refusal(path)
+    torch.save({"none": torch.empty(0, device="meta")}, path)
+    assert "no data of 'none', which is on meta" in refusal(path)
+
+
+def test_an_optimizers_tensor_on_meta_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.pt"
+    teacher = saved_net(path)
+    optimizer = torch.optim.SGD(teacher.parameters(), 0.1, momentum=0.9)
+    teacher(golden_inputs()).sum().backward()
+    optimizer.step()
+    saved = optimizer.state_dict()
+    saved["state"][1]["momentum_buffer"] = saved["state"][1]["momentum_buffer"].to("meta")
+    torch.save({"model": teacher.state_dict(), "optimizer": saved}, path)
+    assert "no data of a tensor of an optimizer, which is on meta" in refusal(path)
+
+
+class Named(Tensor):
+    """A class of the user's own."""
+
+
+def quantized() -> Tensor:
+    """A tensor in eight bits."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch will drop them
+        return torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.quint8)
+
+
+def nested(layout: torch.layout) -> Tensor:
+    """Rows of different lengths."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls them a prototype
+        return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=layout)
+
+
+KINDS = {
+    "quantized tensors": quantized,
+    "nested tensors": lambda: nested(torch.jagged),
+    "nested tensors, which": lambda: nested(torch.strided),
+    "tensors of a class of their own": lambda: torch.ones(2).as_subclass(Named),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tensors_of_other_kinds_are_refused_as_what_they_are(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "teacher.pt"
+    teacher = saved_net(path)
+    torch.save({**teacher.state_dict(), "other": KINDS[kind]()}, path)
+    with torch.serialization.safe_globals([Named]):
+        assert f"it holds {kind}" in refusal(path)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_default_device_changes_nothing(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / "teacher.pt"
+    teacher = saved_net(path)
+    target = tmp_path / f"student{suffix}"
+    with torch.device("meta"):
+        fxgrow.grow_checkpoint(golden_plan(), path, target)
+    student = fxgrow.apply(golden_plan(), teacher, golden_inputs())
+    assert not differences(torch.load(target) if suffix == ".pt" else load_file(target), student)

@@ -32,6 +32,12 @@ AGAIN = "load it with torch.load and save it again with torch.save"
 READ = ("data.pkl", "version", ".data/version", ".data/serialization_id")  # records that torch reads for the pickle
 LEFT_OUT = (".format_version", ".storage_alignment")  # they let torch compute places
 
+_KINDS = {  # what makes tensors of other kinds, in the pickle, and what they are; the first that is there is told
+    b"_rebuild_qtensor": "quantized tensors",
+    b"_rebuild_nested_tensor": "nested tensors",
+    b"_rebuild_njt": "nested tensors",
+    b"_rebuild_from_type": "tensors of a class of their own",
+}
 _OLD = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, then the lengths of the name and of what is beside it
 
@@ -66,7 +72,7 @@ class Archive:
         Raises:
             GrowError: torch cannot read it, or not on this machine.
         """
-        self._path = path
+        self._path, outline = path, BytesIO()
         try:
             with zipfile.ZipFile(path) as archive, path.open("rb") as file:  # cut off, its directory is missing
                 outline, self._records = _outline(archive, file)
@@ -75,7 +81,7 @@ class Archive:
         except GrowError as error:
             raise GrowError(f"no weights can be read from {path}: {error}") from error
         except Exception as error:
-            why = other_kind(path, CHECKPOINT) or f": {in_words(error)}"
+            why = other_kind(path, CHECKPOINT) or _held_kind(outline, error) or f": {in_words(error)}"
             if _is_old(path):
                 why = f", which is of the format before torch 1.6; {AGAIN}"
             raise GrowError(f"torch.load reads no weights from {path}{why}") from error
@@ -97,11 +103,12 @@ class Archive:
         return record.start + first
 
     def _record(self, fake: Tensor, what: str) -> Record:
-        place = None if fake.device.type == "meta" else place_in_file(fake)
+        if fake.device.type == "meta":
+            raise GrowError(f"{self._path} has no data of {what}, which is on meta; save the file with its data")
+        place = place_in_file(fake)
         if place is None:
-            raise GrowError(
-                f"{what} in {self._path} is on {fake.device} and has no data there; save a file in which it has"
-            )
+            kind = type(fake).__name__
+            raise GrowError(f"{what} in {self._path} is a {kind}, whose data are not known; save plain tensors")
         record = self._records.get(place)
         if record is None:
             raise GrowError(f"{self._path} has no record with the data of {what}; {AGAIN}")
@@ -178,6 +185,14 @@ def _check_byte_order(archive: zipfile.ZipFile, file: BinaryIO, folder: str) -> 
         order = _content(archive, file, archive.getinfo(f"{folder}byteorder")).decode(errors="replace")
     if order != sys.byteorder:
         raise GrowError(f"its order of bytes is {order!r:.20}, and this machine's is {sys.byteorder!r}; {AGAIN}")
+
+
+def _held_kind(outline: BytesIO, error: Exception) -> str:
+    """What tensors keep an archive from being read without data, if there are any; else ""."""
+    kind = next((kind for name, kind in _KINDS.items() if name in outline.getvalue()), "")
+    if not kind or isinstance(error, pickle.UnpicklingError):  # it may not be read, whatever it is
+        return ""
+    return f": it holds {kind}, which cannot be read where they lie; save plain tensors"
 
 
 def _is_old(path: Path) -> bool:

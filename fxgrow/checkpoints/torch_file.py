@@ -68,7 +68,7 @@ class TorchSource:
         """
         beside = [leaf for leaf in pytree.tree_leaves(dict(optimizers)) if isinstance(leaf, Tensor)]
         named = [(repr(name), fake) for name, fake in self.state.items()]
-        for what, fake in [*named, *(("a tensor of the optimizer", fake) for fake in beside)]:
+        for what, fake in [*named, *(("a tensor of an optimizer", fake) for fake in beside)]:
             if fake.numel() or fake.device.type == "meta":
                 self._archive.start(fake, what)
 
