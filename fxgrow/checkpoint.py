@@ -240,7 +240,8 @@ def grow_checkpoint(
             raise GrowError(f"threads is a number of threads, 1 or more, not {threads!r:.60}")
         if groups is not None and not (_is_list(groups) and all(map(_is_list, groups))):
             raise GrowError(f"groups is a list with the names of each group, not {groups!r:.60}")
-        convert(chained(plan), _path(source), _path(target), number, groups)
+        with torch.device("cpu"):  # not the default device: files hold what lies in memory
+            convert(chained(plan), _path(source), _path(target), number, groups)
 
 
 def _is_list(value: object) -> bool:

@@ -362,9 +362,15 @@ def test_a_checkpoint_may_lie_in_a_larger_file(run: Run) -> None:
     wrapped = {f"module.{name}": tensor for name, tensor in teacher.state_dict().items()}
     torch.save({"state_dict": teacher.state_dict(), "epoch": 3}, "teacher.pt")
     torch.save({"model": wrapped, "epoch": 3}, "parallel.pt")
+    torch.save({"net": teacher.state_dict(), "model": {"depth": 2}}, "named.pt")
     planned(run)
-    for name in ("teacher.pt", "parallel.pt"):
+    for name in ("teacher.pt", "parallel.pt", "named.pt"):
         assert run("apply", "net.py:Net", "plan.json", name, "student.pt")[0] == 0
+        assert run("apply", "plan.json", name, "student.pt")[0] == 0
+    torch.save({"params": teacher.state_dict(), "params_ema": teacher.state_dict()}, "two.pt")
+    for model in (["net.py:Net"], []):
+        status, _, error = run("apply", *model, "plan.json", "two.pt", "other.pt")
+        assert (status, "several state_dicts, under 'params' and 'params_ema'" in error) == (1, True)
 
 
 def test_without_safetensors_its_files_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

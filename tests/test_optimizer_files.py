@@ -242,7 +242,7 @@ def test_what_is_not_known_is_refused_before_anything_is_written(tmp_path: Path)
     for source, target, reason in (
         ("odd.pt", "b.pt", "which optimizer of torch has states with sign"),
         ("odd.safetensors", "b.safetensors", "how the state of Odd grows is not known"),
-        ("average.pt", "b.pt", "under 'ema'"),
+        ("average.pt", "b.pt", "under 'model' and 'ema'"),
         ("right.pt", "b.safetensors", "holds an optimizer, which only files of torch.save do"),
         ("right.safetensors", "b.pt", "is a file of fxgrow.save"),
     ):

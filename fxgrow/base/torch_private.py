@@ -149,10 +149,13 @@ def caches_parametrizations() -> bool:
     return bool(torch.nn.utils.parametrize._cache_enabled)
 
 
-def place_in_file(tensor: Tensor) -> int:
-    """Where in its file a tensor begins that `torch.load` made in `fake_mode`, bytes."""
-    begin: Any = tensor.untyped_storage()._checkpoint_offset
-    return int(begin + tensor.storage_offset() * tensor.itemsize)
+def place_in_file(tensor: Tensor) -> int | None:
+    """Where in its file the storage of a tensor begins, bytes, that `torch.load` made in `fake_mode`.
+
+    As torch computes it, which is right where the file has no record ".format_version". None where it says nothing.
+    """
+    place: int | None = getattr(tensor.untyped_storage(), "_checkpoint_offset", None)
+    return place
 
 
 # The names, from torch 2.14 on and before, of the generator between whose two steps `torch.utils.checkpoint.checkpoint`

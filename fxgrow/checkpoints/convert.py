@@ -6,11 +6,12 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..base.progress import step
-from ..errors import GrowError, in_words
+from ..errors import GrowError, PlanError, in_words
 from ..plans.growth_plan import Plan
 from ..state.files import KEY, temporary
 from .files import (
@@ -27,7 +28,7 @@ from .files import (
 )  # fmt: skip
 from .fill_file import Source, check_pairs, fill
 from .kept import KeptBeside, KeptSource, with_what_is_beside
-from .outline import Info, Made, infos_of_teacher, outline, tied
+from .outline import Info, Made, check_given, infos_of_teacher, outline, tied
 from .safetensors_file import SafetensorsSource, SafetensorsTarget
 from .torch_file import TorchSource, TorchTarget
 from .torch_optimizers import Names, TorchBeside
@@ -48,7 +49,9 @@ def convert(chain: Plan, source: Path, target: Path, threads: int, groups: Names
         PlanError: The source is no checkpoint of the plan's teacher.
     """
     check_names(source, target)
-    first = given = with_what_is_beside(opened(source))
+    first = given = with_what_is_beside(opened(source, partial(_fits, chain)))
+    if isinstance(first, TorchSource):
+        first.check_places()
     if prefix := prefix_of(given.infos, [one.name for one in chain.stored]):
         given = Unwrapped(given, prefix)
     alone = isinstance(first, TorchSource) and not first.infos  # an optimizer without its model
@@ -73,6 +76,16 @@ def convert(chain: Plan, source: Path, target: Path, threads: int, groups: Names
         for path in between:
             with suppress(OSError):
                 path.unlink()
+
+
+def _fits(chain: Plan, infos: Mapping[str, Info]) -> bool:
+    """Whether tensors are those of a plan's teacher, or of the teacher in a wrapper."""
+    prefix = prefix_of(infos, [one.name for one in chain.stored])
+    try:
+        check_given(chain, {name.removeprefix(prefix): info for name, info in infos.items()})
+    except PlanError:
+        return False
+    return True
 
 
 def check_names(source: Path, target: Path) -> None:

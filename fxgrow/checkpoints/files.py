@@ -16,6 +16,7 @@ from ..state.files import temporary
 from .fill_file import Source
 from .outline import Grown, Info, Made
 from .safetensors_file import SafetensorsSource, SafetensorsTarget
+from .state_dicts import Fits
 from .torch_file import TorchSource, TorchTarget
 
 SAFETENSORS = ".safetensors"
@@ -23,15 +24,19 @@ INDEX = ".safetensors.index.json"
 MAP = "weight_map"
 
 
-def opened(path: Path) -> Source:
+def opened(path: Path, fits: Fits = lambda infos: False) -> Source:
     """A checkpoint that is read.
+
+    Args:
+        path: The file.
+        fits: Whether tensors are the model's, where that is known and a file may hold several models.
 
     Raises:
         GrowError: It is none that can be read.
     """
     if path.name.endswith(INDEX):
         return ShardedSource(path)
-    return SafetensorsSource(path) if path.name.endswith(SAFETENSORS) else TorchSource(path)
+    return SafetensorsSource(path) if path.name.endswith(SAFETENSORS) else TorchSource(path, fits)
 
 
 class ShardedSource:

@@ -61,7 +61,7 @@ class Mapped:
 
     def write_tensor(self, data: Tensor, start: int) -> None:
         """Write a tensor's entries, row by row, at a place: faster than to a view, whose pages are mapped first."""
-        data = data.contiguous()
+        data = data.resolve_conj().resolve_neg().contiguous()
         there = (ctypes.c_char * data.nbytes).from_address(data.data_ptr())
         self._write(memoryview(there).cast("B"), start)
 

@@ -1,13 +1,11 @@
 """Files of `torch.save`: a zip archive of a pickle and the storages, which torch writes without the data.
 
-Read by torch with `weights_only=True`, so that nothing in a file is run; with fake tensors, so that no data are read,
-which know where in the file theirs begin.
+Read by torch with `weights_only=True`, so that nothing in a file is run; with fake tensors, so that no data are read.
+Where these lie is known from the archive (`Archive`).
 """
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,15 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..base.file_kinds import CHECKPOINT, other_kind
-from ..base.torch_private import fake_mode, place_in_file, pytree
+from ..base.torch_private import fake_mode, pytree
 from ..errors import GrowError, in_words
+from .archive import Archive, reach
 from .mapped import Mapped
 from .outline import Info
+from .state_dicts import Fits, infos_of, is_entry, key_of, other_than_tensors
 from .torch_optimizers import TorchBeside, TorchOptimizers, find
-
-_OLD = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
-KEYS = ("state_dict", "model", "model_state_dict")  # under which training scripts keep a state_dict
 
 
 class TorchSource:
@@ -36,21 +32,26 @@ class TorchSource:
         optimizers: Those of torch that it holds, too; None for none.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fits: Fits = lambda infos: False) -> None:
         """Open it.
+
+        Args:
+            path: The file.
+            fits: Whether tensors are the model's, where that is known.
 
         Raises:
             GrowError: It is not there, torch cannot read it, or it holds no state_dict, or more tensors than that.
         """
         if not path.is_file():
             raise GrowError(f"there is no file {path}")
-        self.whole = _loaded(path)
+        self._archive = Archive(path)
+        self.whole: Any = self._archive.whole
         found = find(self.whole)
         self.optimizers = TorchOptimizers(found, self._data) if found else None
-        self.key = next((key for key in KEYS if _is_state(self.whole, key)), None)
+        self.key = None if () in found else key_of(path, self.whole, fits)
         state = {} if () in found else self.whole if self.key is None else self.whole[self.key]
-        if not isinstance(state, Mapping) or not (state or found) or not all(map(_is_entry, state.items())):
-            raise GrowError(f"{path} holds no state_dict{_other_than_tensors(state)}")
+        if not isinstance(state, Mapping) or not (state or found) or not all(map(is_entry, state.items())):
+            raise GrowError(f"{path} holds no state_dict{other_than_tensors(state)}")
         known = {self.key, *(at[0] for at in found if at)}
         if self.key is not None and (more := _other_tensors(self.whole, known)):
             raise GrowError(
@@ -58,8 +59,21 @@ class TorchSource:
                 "not known; save the file without them"
             )
         self.state: Mapping[str, Tensor] = state
-        self.infos: Mapping[str, Info] = {name: Info(tuple(t.shape), t.dtype) for name, t in state.items()}
+        self.infos: Mapping[str, Info] = infos_of(state)
+        self._optimizers = dict(found)
         self._mapped = Mapped(path)
+
+    def check_places(self) -> None:
+        """Whether the data of all tensors can be read.
+
+        Raises:
+            GrowError: Those of one cannot.
+        """
+        beside = [leaf for leaf in pytree.tree_leaves(self._optimizers) if isinstance(leaf, Tensor)]
+        named = [(repr(name), fake) for name, fake in self.state.items()]
+        for what, fake in [*named, *(("a tensor of an optimizer", fake) for fake in beside)]:
+            if fake.numel() or fake.device.type == "meta":
+                self._archive.start(fake, what)
 
     def tensor(self, name: str) -> Tensor:
         """A tensor, whose data are read where it is."""
@@ -68,49 +82,14 @@ class TorchSource:
     def _data(self, fake: Tensor) -> Tensor:
         if not fake.numel():
             return torch.empty(fake.shape, dtype=fake.dtype)
-        start = place_in_file(fake)
-        reach = int(1 + sum((n - 1) * stride for n, stride in zip(fake.shape, fake.stride(), strict=True)))
-        return self._mapped.tensor(Info((reach,), fake.dtype), start).as_strided(fake.shape, fake.stride())
+        start = self._archive.start(fake, "a tensor")
+        held = self._mapped.tensor(Info((reach(fake),), fake.dtype), start).as_strided(fake.shape, fake.stride())
+        held = held.conj().resolve_conj() if fake.is_conj() else held  # entries as they are in memory, to be conjugated
+        return held.neg() if fake.is_neg() else held
 
     def forget(self) -> None:
         """Give back the memory of what was read."""
         self._mapped.forget()
-
-
-def _loaded(path: Path) -> Any:
-    try:
-        with zipfile.ZipFile(path) as archive:  # cut off, its directory at the end is missing
-            archive.namelist()
-        with fake_mode():
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        why = other_kind(path, CHECKPOINT) or f": {in_words(error)}"
-        if _is_old(path):
-            why = ", which is of the format before torch 1.6; load it with torch.load and save it again"
-        raise GrowError(f"torch.load reads no weights from {path}{why}") from error
-
-
-def _is_old(path: Path) -> bool:
-    """Whether a file begins as torch wrote them before they were zip archives: a pickle of a number."""
-    with path.open("rb") as file:
-        return file.read(len(_OLD)) == _OLD
-
-
-def _other_than_tensors(state: Any) -> str:
-    """What entries beside tensors keep a mapping from being a state_dict, if any tensors are there."""
-    if not isinstance(state, Mapping) or not any(map(_is_entry, state.items())):
-        return ""
-    others = [f"{name!r:.60}" for name in state if not _is_entry((name, state[name]))]
-    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-    return f" of tensors alone ({', '.join(others[:3])}{more}); save the file without the others"
-
-
-def _is_state(whole: Any, key: str) -> bool:
-    return isinstance(whole, Mapping) and isinstance(whole.get(key), Mapping)
-
-
-def _is_entry(entry: tuple[Any, Any]) -> bool:
-    return isinstance(entry[0], str) and isinstance(entry[1], Tensor) and entry[1].layout == torch.strided
 
 
 def _other_tensors(whole: Mapping[str, Any], known: Collection[str | int | None]) -> str:
@@ -161,9 +140,12 @@ class TorchTarget:
             raise GrowError(f"cannot write {path}: {in_words(error)}") from error
         self.mapped = Mapped(path, size=path.stat().st_size, made=True)
         names = {id(tensor): name for name, tensor in reversed(tensors.items())}
-        both = zip(pytree.tree_leaves(whole), pytree.tree_leaves(_loaded(path)), strict=True)
+        archive = Archive(path)
+        both = zip(pytree.tree_leaves(whole), pytree.tree_leaves(archive.whole), strict=True)
         self._starts = {
-            names[id(fake)]: place_in_file(written) for fake, written in both if id(fake) in names and fake.numel()
+            names[id(fake)]: archive.start(written, names[id(fake)])
+            for fake, written in both
+            if id(fake) in names and fake.numel()
         }
 
     def write(self, name: str, start: int, data: Tensor) -> None:

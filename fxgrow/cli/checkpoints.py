@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from ..base.file_kinds import CHECKPOINT, other_kind
 from ..checkpoints.files import prefix_of
+from ..checkpoints.outline import Info
+from ..checkpoints.state_dicts import key_of
 from ..errors import GrowError
 from .usage import UsageError, reported
 
@@ -24,14 +26,14 @@ def load(path: str, model: nn.Module) -> nn.Module:
 
     Args:
         path: A `.safetensors` file, or one that `torch.save` wrote, with a `state_dict` in it, or a dict that has it
-            under "state_dict" or "model".
+            under some key.
         model: The model, which is changed and returned.
 
     Raises:
         UsageError: There is no such file, or it is no checkpoint.
         GrowError: The checkpoint is of another model.
     """
-    tensors = _read(path)
+    tensors = _read(path, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
     if prefix := prefix_of(tensors.keys(), model.state_dict().keys()):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     theirs, ours = ({t.dtype for t in some.values() if t.is_floating_point()} for some in (tensors, model.state_dict()))
@@ -45,7 +47,7 @@ def load(path: str, model: nn.Module) -> nn.Module:
     return model
 
 
-def _read(path: str) -> Mapping[str, Tensor]:
+def _read(path: str, shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Tensor]:
     if not Path(path).is_file():
         raise UsageError(f"there is no file {path}")
     if other := other_kind(path, CHECKPOINT):
@@ -57,14 +59,20 @@ def _read(path: str) -> Mapping[str, Tensor]:
         return dict(tensors)
     with reported(f"torch.load reads no weights from {path}"):
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("state_dict", "model"):
-        if isinstance(tensors, Mapping) and isinstance(tensors.get(key), Mapping):
-            tensors = tensors[key]
+    for _ in range(2):  # a "model" in a "state_dict"
+        key = key_of(Path(path), tensors, lambda infos: _fits(infos, shapes))
+        tensors = tensors if key is None else tensors[key]
     if not isinstance(tensors, Mapping) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
     ):
         raise UsageError(f"{path} holds no state_dict")
     return tensors
+
+
+def _fits(infos: Mapping[str, Info], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether tensors are those of a model, or of the model in a wrapper, by their names and shapes."""
+    prefix = prefix_of(infos, shapes)
+    return {name.removeprefix(prefix): info.shape for name, info in infos.items()} == shapes
 
 
 def save(model: nn.Module, path: str) -> None:

@@ -49,8 +49,8 @@ def temporary(path: Path) -> Path:
 
 
 def _apart(tensor: Tensor) -> Tensor:
-    """The tensor in memory of its own, row by row: the format knows no strides and no shared memory."""
-    tensor = tensor.detach()
+    """The tensor in memory of its own, row by row: the format knows no strides, signs to come and shared memory."""
+    tensor = tensor.detach().resolve_conj().resolve_neg()
     whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
     return tensor if whole and tensor.is_contiguous() else tensor.clone(memory_format=torch.contiguous_format)
 

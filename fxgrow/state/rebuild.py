@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from ..model.example_inputs import ExampleInputs
 from ..model.tree import set_training
 from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
-from ..rewrite.apply_plans import apply_plans
+from ..rewrite.apply_plans import apply_one, apply_plans
 from .contents import MEMORY, Contents, SavedOptimizer
 from .rules import rule_of
 from .warmup import begin
@@ -36,7 +37,6 @@ def rebuilt(
     Raises:
         GrowError: The tensors are those of another model.
     """
-    _cast(first, tensors)
     model = first if contents.plan is None else _grown(first, contents.plan, tensors, example_inputs)
     mine = named_tensors(model)
     wrong = [name for name in mine.keys() | tensors.keys() if not _alike(mine.get(name), tensors.get(name))]
@@ -58,16 +58,46 @@ def rebuilt(
 def _grown(
     first: nn.Module, plan: Plan, tensors: Mapping[str, Tensor], example_inputs: ExampleInputs | None
 ) -> nn.Module:
+    made = _dtypes(first)
+    floats = {saved.dtype for saved in tensors.values() if saved.is_floating_point()}
+    saved = dict.fromkeys(made, next(iter(floats))) if len(floats) == 1 else {}
     try:
-        return apply_plans(plan, on_meta(first))
+        return apply_plans(plan, _cast(on_meta(first), saved))
     except GrowError:  # a model that only runs on real tensors
         _take_flags(first, tensors)
-        try:
-            return apply_plans(plan, first, example_inputs)
-        except PlanError as error:
-            raise PlanError(
-                f"{error} (the factory is to make a model like the first teacher, as it was before any growth)"
-            ) from error
+    try:
+        return apply_plans(plan, _cast(first, saved), example_inputs)
+    except GrowError as error:
+        _cast(first, made)
+        for model, example in ((on_meta(first), None), (first, example_inputs)):
+            with suppress(GrowError):
+                return apply_plans(plan, model, example, one=_apply_in_any_dtype)
+        if not isinstance(error, PlanError):
+            raise
+        raise PlanError(
+            f"{error} (the factory is to make a model like the first teacher, as it was before any growth)"
+        ) from error
+
+
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def _apply_in_any_dtype(
+    plan: Plan, model: nn.Module, example_inputs: ExampleInputs | None, calibration: Iterable[ExampleInputs] | None
+) -> nn.Module:
+    """The student of one plan, in the dtype in which the model's code is the plan's.
+
+    Code may ask for the dtype (`torch.finfo(x.dtype)`), and a student may have been cast after its growth. The plan's
+    fingerprint says whether a dtype is right, but not which one.
+    """
+    made = _dtypes(model)
+    try:
+        return apply_one(plan, model, example_inputs, calibration)
+    except GrowError:
+        for dtype in sorted(set(FLOATS) - set(made.values()), key=FLOATS.index) if made else ():
+            with suppress(GrowError):
+                return apply_one(plan, _cast(model, dict.fromkeys(made, dtype)), example_inputs, calibration)
+        raise
 
 
 def _take_flags(first: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -78,12 +108,17 @@ def _take_flags(first: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             mine.copy_(saved)
 
 
-def _cast(first: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Give a new teacher the one floating dtype that the saved model has, since the plan's inputs have it."""
-    dtypes = {saved.dtype for saved in tensors.values() if saved.is_floating_point()}
-    for tensor in named_tensors(first).values() if len(dtypes) == 1 else ():
-        if tensor.is_floating_point():
-            tensor.data = tensor.data.to(next(iter(dtypes)))
+def _dtypes(model: nn.Module) -> dict[str, torch.dtype]:
+    """The dtypes of a model's floating tensors, by name."""
+    return {name: tensor.dtype for name, tensor in named_tensors(model).items() if tensor.is_floating_point()}
+
+
+def _cast(model: nn.Module, dtypes: Mapping[str, torch.dtype]) -> nn.Module:
+    """Give a model of our own tensors of other dtypes, as the plan's inputs are to have; by name."""
+    for name, tensor in named_tensors(model).items():
+        if name in dtypes:
+            tensor.data = tensor.data.to(dtypes[name])
+    return model
 
 
 def _alike(mine: Tensor | None, saved: Tensor | None) -> bool:
