@@ -253,7 +253,7 @@ def _apply(cls: type, *args: Any, **kwargs: Any) -> Any:
 _fastpath = torch.backends.mha.get_fastpath_enabled
 
 
-def _fastpath_enabled() -> bool:
+def fastpath_enabled() -> bool:
     """The fast path leaves gradients, as the call of a student may not."""
     return not _stack and _fastpath()
 
@@ -266,6 +266,6 @@ _TARGETS: tuple[Target, ...] = (
     *((Tensor, name, _hook(name)) for name in _HOOKS),
     *((torch, name, ask) for name, ask in _ASKS.items()),
     (torch.autograd.Function, "apply", classmethod(_apply)),
-    (torch.backends.mha, "get_fastpath_enabled", _fastpath_enabled),
+    (torch.backends.mha, "get_fastpath_enabled", fastpath_enabled),
     *REPLACED,
 )  # (owner, name, what is there while the user's code gets answers)
