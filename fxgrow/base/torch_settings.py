@@ -64,6 +64,14 @@ def computing() -> tuple[type, ...]:
     return tuple(dict.fromkeys(k for k in kinds if "__getattr__" in vars(k) and not issubclass(k, ModuleType)))
 
 
+@functools.cache
+def shown_modules() -> tuple[ModuleType, ...]:
+    """The modules that have a class of their own, whose attributes are settings."""
+    kinds = {kind for kind, _ in attributes()}
+    modules = (*(shown for _, shown in _backends()), torch.utils.deterministic)
+    return tuple(module for module in modules if type(module) in kinds)
+
+
 def _is_question(name: str) -> bool:
     return name not in _OTHERS and (name.startswith("get_") or (name.startswith("is_") and name.endswith("_enabled")))
 

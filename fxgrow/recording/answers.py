@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.isolation import users_device
+from ..base.kept_settings import hooks_kept, settings_kept
 from ..base.replacing import Target, replaced
 from ..base.torch_private import TensorBase, no_dispatch_modes
 from ..model.provenance import PACKAGES, in_package
@@ -112,7 +113,7 @@ def type_name(tensor: Tensor) -> str:
 
 @contextmanager
 def answering(answers: Answers, paths: Paths) -> Iterator[None]:
-    """A context in which the user's code gets these answers.
+    """A context in which the user's code gets these answers; what it sets for the process is put back afterwards.
 
     Args:
         answers: The answers.
@@ -121,8 +122,12 @@ def answering(answers: Answers, paths: Paths) -> Iterator[None]:
     _stack.append(answers)
     asks = {id(getattr(torch, name)): ask for name, ask in _ASKS.items()}
     try:
-        with replaced([*_TARGETS, *imported(paths, asks)] if len(_stack) == 1 else []), users_device():
-            yield
+        if len(_stack) > 1:  # in a run of code that may have set something
+            with users_device():
+                yield
+        else:
+            with hooks_kept(), settings_kept(), replaced([*_TARGETS, *imported(paths, asks)]), users_device():
+                yield
     finally:
         _stack.pop()
 
