@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -190,6 +193,70 @@ def test_settings_of_torch_are_found_and_left_as_they_are() -> None:
     assert len(held) > 50
     fxgrow.trace(Nested(), X)
     assert held == [(owner, name, vars(owner).get(name)) for owner, name in (*functions(), *attributes())]
+
+
+HELPER = """
+from torch import get_num_threads, is_grad_enabled
+
+def doubled(x):
+    return x * 2 if get_num_threads() == 1 else x
+
+def doubled_by_gradients(x):
+    return x * 2 if is_grad_enabled() else x
+"""
+
+
+class Calls(nn.Module):
+    """Calls a function of another source file, which holds no module."""
+
+    def __init__(self, name: str, *, late: bool) -> None:
+        super().__init__()
+        self.first, self.last, self.name = nn.Linear(3, 8), nn.Linear(8, 4), name
+        self.late = late
+
+    def forward(self, x: Tensor) -> Tensor:
+        helper = importlib.import_module("helper_of_settings") if self.late else sys.modules["helper_of_settings"]
+        result: Tensor = self.last(getattr(helper, self.name)(self.first(x)))
+        return result
+
+
+@pytest.fixture
+def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A source file that can be imported."""
+    (tmp_path / "helper_of_settings.py").write_text(HELPER, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("helper_of_settings", None)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.usefixtures("helper")
+def test_names_in_a_file_without_modules_are_found(output: Literal["graph", "module"], late: bool) -> None:
+    if not late:
+        importlib.import_module("helper_of_settings")
+    teacher = Calls("doubled", late=late).eval()
+    student = fxgrow.grow(teacher, 2.0, X, output=output)
+    with set_to(torch.get_num_threads, torch.set_num_threads, 2):
+        torch.testing.assert_close(student(X), teacher(X))
+    assert sys.modules["helper_of_settings"].__dict__["get_num_threads"] is torch.get_num_threads
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.usefixtures("helper")
+def test_a_question_for_gradients_in_a_file_without_modules_is_seen(output: Literal["graph", "module"]) -> None:
+    importlib.import_module("helper_of_settings")
+    with pytest.raises(fxgrow.GrowError, match="asks whether gradients are recorded"):
+        fxgrow.grow(Calls("doubled_by_gradients", late=False), 2.0, X, output=output)
+
+
+@pytest.mark.usefixtures("helper")
+def test_a_name_that_a_file_gets_later_is_found() -> None:
+    space = vars(importlib.import_module("helper_of_settings"))
+    space["later"] = torch.relu
+    fxgrow.trace(Calls("later", late=False), X)
+    exec("from torch import get_num_interop_threads\ndef later(x): return x * get_num_interop_threads()", space)
+    assert "asks for a setting" in str(fxgrow.trace(Calls("later", late=False), X).notes)
 
 
 class Nested(nn.Module):

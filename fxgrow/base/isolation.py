@@ -19,6 +19,14 @@ RARELY = 10**6  # collections of the middle generation before a full one
 _turn = threading.RLock()  # held by the thread whose call is at work; a call inside another one has it already
 
 
+_call: ContextVar[object] = ContextVar("the call of fxgrow at work", default=None)
+
+
+def current_call() -> object:
+    """What is another one in each call of fxgrow; None outside of calls."""
+    return _call.get()
+
+
 @contextmanager
 def isolated() -> Iterator[None]:
     """Run outside inference mode, and restore afterwards whatever the user's code sets for the whole process.
@@ -37,7 +45,11 @@ def isolated() -> Iterator[None]:
         _modes_left(),
         settings_kept(),
     ):
-        yield
+        token = _call.set(object())
+        try:
+            yield
+        finally:
+            _call.reset(token)
 
 
 @contextmanager

@@ -21,10 +21,12 @@ from ..base.isolation import users_device
 from ..base.kept_settings import hooks_kept, settings_kept
 from ..base.replacing import Target, replaced
 from ..base.torch_private import TensorBase, no_dispatch_modes
+from ..base.torch_settings import functions
 from ..model.provenance import PACKAGES, in_package
 from ..model.walk import Paths
 from .backward import Refuse, apply_with_backward
 from .contents import REPLACED
+from .names_in_modules import NamesInModules
 
 GRADIENTS = "whether gradients are recorded"
 AUTOCAST = "whether autocast is on"
@@ -136,16 +138,21 @@ def imported(paths: Paths, replacements: Mapping[int, Any]) -> Iterator[Target]:
     """Where the user's source files hold functions under names of their own, with what takes their places.
 
     Args:
-        paths: The modules whose source files they are.
+        paths: The modules of the tree, whose source files are searched each time; those of what they call are searched
+            where they are new or hold another number of names.
         replacements: By the `id` of a function.
     """
-    for name in dict.fromkeys([type(module).__module__ for _, module in paths]):
-        space = sys.modules.get(name)
-        if space is None or name.partition(".")[0] in ("torch", "fxgrow"):
-            continue
-        for key, value in list(vars(space).items()):
-            if id(value) in replacements:
-                yield space, key, replacements[id(value)]
+    spaces = dict.fromkeys([type(module).__module__ for _, module in paths if not _is_torchs(type(module).__module__)])
+    own = [space for name in spaces if (space := sys.modules.get(name)) is not None]
+    held = [(space, key) for space in own for key in list(vars(space))]
+    for space, key in (*held, *((space, key) for space, key in _elsewhere.found() if space.__name__ not in spaces)):
+        value = vars(space).get(key)
+        if id(value) in replacements:
+            yield space, key, replacements[id(value)]
+
+
+def _is_torchs(name: str) -> bool:
+    return name.partition(".")[0] in ("torch", "fxgrow")
 
 
 def asker() -> str:
@@ -263,6 +270,9 @@ def fastpath_enabled() -> bool:
     return not _stack and _fastpath()
 
 
+_elsewhere = NamesInModules(
+    [*(id(getattr(torch, name)) for name in _FLAGS), *(id(getattr(owner, name)) for owner, name in functions())]
+)
 _ASKS = {name: _flag(name, question) for name, question in _FLAGS.items()}
 _TARGETS: tuple[Target, ...] = (
     *((Tensor, name, _place(name)) for name in PLACES),
