@@ -389,7 +389,7 @@ CALLED: dict[str, tuple[object, str, Callable[[Any, Tensor], object]]] = {
     "__getitem__": (Tensor, "__getitem__", lambda read, x: read(x, [0, 1])),
     "apply_": (Tensor, "apply_", lambda write, x: write(x, lambda number: 2 * number)),
     "data_ptr": (Tensor, "data_ptr", lambda ask, x: ask(x) == x.untyped_storage().data_ptr()),
-    "register_hook": (Tensor, "register_hook", lambda hook, x: hook(x.clone().requires_grad_(), abs).id > 0),
+    "register_hook": (Tensor, "register_hook", lambda hook, x: hook(x.clone().requires_grad_(), abs).id >= 0),
     "__enter__": (torch.no_grad, "__enter__", lambda enter, _: enter(torch.no_grad())),
     "__exit__": (torch.no_grad, "__exit__", lambda leave, _: leave(_entered(), None, None, None)),
     "get_fastpath_enabled": (torch.backends.mha, "get_fastpath_enabled", lambda ask, _: ask()),

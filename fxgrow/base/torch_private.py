@@ -8,6 +8,7 @@ used directly.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -54,9 +55,6 @@ from torch.nn.modules.module import _global_parameter_registration_hooks as para
 
 # The modes that see each call of a function of torch, such as the one of `with torch.device("cuda")`.
 from torch.overrides import _get_current_function_mode_stack as function_modes
-
-# Where `torch.device` and `torch.set_default_device` keep what they set.
-from torch.utils import _device
 
 # Nested containers of tensors. There is no public `torch.utils.pytree`.
 from torch.utils import _pytree as pytree
@@ -157,18 +155,23 @@ def set_kind_of_backward_hooks(full: bool | None) -> None:
     _modules._global_is_full_backward_hook = full
 
 
+_DEVICES = "torch.utils._device"  # where `torch.device` keeps what is entered; its first use imports it
+
+
 def default_device() -> tuple[Any, ...]:
     """What `torch.set_default_device` has set: what it keeps, and the modes for functions, of which one is its own.
 
     It is no pair of steps that undo each other: inside of `with torch.device(...)` its mode is one of the others.
     """
     kept = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
-    return kept, _device.CURRENT_DEVICE, tuple(function_modes())
+    return kept, getattr(sys.modules.get(_DEVICES), "CURRENT_DEVICE", None), tuple(function_modes())
 
 
 def set_default_device(state: tuple[Any, ...]) -> None:
     """Set what `default_device` has told."""
-    torch._GLOBAL_DEVICE_CONTEXT.device_context, _device.CURRENT_DEVICE, modes = state
+    torch._GLOBAL_DEVICE_CONTEXT.device_context, current, modes = state
+    if _DEVICES in sys.modules:
+        sys.modules[_DEVICES].CURRENT_DEVICE = current  # type: ignore[attr-defined]
     while torch._C._len_torch_function_stack():
         torch._C._pop_torch_function_stack()
     for mode in modes:
@@ -228,4 +231,4 @@ def settle() -> None:
     torch.overrides.get_default_nowrap_functions()
     torch.overrides.get_testing_overrides()
     torch.overrides.is_tensor_method_or_property(torch.add)
-    _device._device_constructors()
+    sys.modules[_DEVICES]._device_constructors()  # it is imported by then
