@@ -120,6 +120,10 @@ SETTINGS: dict[str, Asked] = {
             True,
         ),
     ),
+    "seed": (
+        lambda x: torch.initial_seed() == 4,
+        lambda: set_to(torch.initial_seed, torch.manual_seed, 4),
+    ),
     "inference": (lambda x: x.is_inference(), torch.inference_mode),
 }
 

@@ -26,6 +26,8 @@ _OTHERS = frozenset((
 ))  # fmt: skip
 _OF_TORCH = (torch, torch.autograd, torch.__future__)
 _BY_NAME: tuple[tuple[Any, str], ...] = (
+    (torch, "initial_seed"),
+    (torch.cuda, "initial_seed"),
     (torch.multiprocessing, "get_sharing_strategy"),
     (torch.cuda, "get_sync_debug_mode"),
 )
