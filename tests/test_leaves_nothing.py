@@ -2,7 +2,9 @@
 
 import builtins
 import contextlib
+import functools
 import gc
+import logging
 import os
 import random
 import subprocess
@@ -13,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -38,6 +40,77 @@ PATCHED = [(torch, name) for name in vars(torch) if callable(getattr(torch, name
 PATCHED += [(builtins, name) for name in vars(builtins)]
 PATCHED += [(kind, name) for kind in (nn.Module, Tensor, torch.fx.Tracer, torch.fx.Graph) for name in vars(kind)]
 PATCHED += [(torch.nn.functional, name) for name in vars(torch.nn.functional)]
+
+
+BACKENDS: Any = torch.backends
+LEAST = 5e-324  # a denormal number
+
+
+class Entry(NamedTuple):
+    """A setting of the process: how to read it, to set it to another value, and to set it to what it was."""
+
+    read: Callable[[], Any]
+    other: Callable[[], object]
+    put: Callable[[Any], object]
+
+
+def _attribute(owner: Any, name: str, value: Any) -> Entry:
+    put = functools.partial(setattr, owner, name)
+    return Entry(functools.partial(getattr, owner, name), lambda: put(value), put)
+
+
+def _pair(read: Callable[[], Any], put: Callable[[Any], object], value: Any) -> Entry:
+    return Entry(read, lambda: put(value), put)
+
+
+cuda, future = BACKENDS.cuda, torch.__future__
+SET: dict[str, Entry] = {
+    "cudnn.benchmark": _attribute(BACKENDS.cudnn, "benchmark", True),
+    "cudnn.benchmark_limit": _attribute(BACKENDS.cudnn, "benchmark_limit", 3),
+    "cudnn.deterministic": _attribute(BACKENDS.cudnn, "deterministic", True),
+    "cudnn.enabled": _attribute(BACKENDS.cudnn, "enabled", False),
+    "mkldnn.enabled": _attribute(BACKENDS.mkldnn, "enabled", False),
+    "mkldnn.deterministic": _attribute(BACKENDS.mkldnn, "deterministic", True),
+    "cudnn.allow_tf32": _attribute(BACKENDS.cudnn, "allow_tf32", False),
+    "precision of products": _pair(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "high"),
+    "precision of rnn": _attribute(BACKENDS.cudnn.rnn, "fp32_precision", "ieee"),
+    "precision of all": _attribute(BACKENDS, "fp32_precision", "ieee"),
+    "precision of mkldnn": _attribute(BACKENDS.mkldnn, "fp32_precision", "bf16"),
+    "precision of conv": _attribute(BACKENDS.mkldnn.conv, "fp32_precision", "ieee"),
+    "sums in bf16": _attribute(cuda.matmul, "allow_bf16_reduced_precision_reduction", False),
+    "sums of attention": _pair(
+        cuda.fp16_bf16_reduction_math_sdp_allowed, cuda.allow_fp16_bf16_reduction_math_sdp, True
+    ),
+    "flash": _pair(cuda.flash_sdp_enabled, cuda.enable_flash_sdp, False),
+    "memory efficient": _pair(cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp, False),
+    "math": _pair(cuda.math_sdp_enabled, cuda.enable_math_sdp, False),
+    "attention of cudnn": _pair(cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp, False),
+    "fast path": _pair(BACKENDS.mha.get_fastpath_enabled, BACKENDS.mha.set_fastpath_enabled, False),
+    "einsum": _attribute(BACKENDS.opt_einsum, "strategy", "greedy"),
+    "quantized": _attribute(BACKENDS.quantized, "engine", "qnnpack"),
+    "filled memory": _attribute(torch.utils.deterministic, "fill_uninitialized_memory", False),
+    "denormal numbers": _pair(lambda: LEAST * 1.0 == 0, torch.set_flush_denormal, True),
+    "warnings of torch": _pair(torch.is_warn_always_enabled, torch.set_warn_always, True),
+    "threads of autograd": _pair(
+        torch.autograd.is_multithreading_enabled,
+        torch.autograd.set_multithreading_enabled,
+        False,
+    ),
+    "conversion": _pair(future.get_swap_module_params_on_conversion, future.set_swap_module_params_on_conversion, True),
+    "printing": Entry(
+        lambda: dict(vars(torch._tensor_str.PRINT_OPTS)),
+        lambda: torch.set_printoptions(precision=8, profile="full"),
+        vars(torch._tensor_str.PRINT_OPTS).update,
+    ),
+    "recursion": _pair(sys.getrecursionlimit, sys.setrecursionlimit, sys.getrecursionlimit() + 99),
+    "logging": _pair(lambda: logging.root.manager.disable, logging.disable, 50),
+    "numpy": Entry(np.geterr, lambda: np.seterr(all="ignore"), lambda kinds: np.seterr(**kinds)),
+    "default device of the process": Entry(
+        lambda: vars(torch._GLOBAL_DEVICE_CONTEXT).get("device_context") is not None,
+        lambda: torch.set_default_device("cpu"),
+        lambda _: torch.set_default_device(None),
+    ),
+}  # in an order in which they can be put back one after another
 
 
 def process_state() -> dict[str, Any]:
@@ -74,7 +147,7 @@ def process_state() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "tracing": torch.fx._symbolic_trace.is_fx_symbolic_tracing(),
     }
-    return state
+    return state | {name: entry.read() for name, entry in SET.items()}
 
 
 def changed_by(call: Callable[[], object]) -> list[str]:
@@ -131,6 +204,12 @@ class Sets(nn.Module):
             torch.set_num_threads(torch.get_num_threads() + 1)
             warnings.simplefilter("error")
             torch.manual_seed(3), random.seed(3), np.random.seed(3)
+        if self.inside in SET:
+            SET[self.inside].other()
+        if self.inside == "hooks":
+            hooks.register_module_forward_hook(lambda *_: None, with_kwargs=True, always_call=True)
+            hooks.register_module_full_backward_hook(lambda *_: None)
+            hooks.register_module_buffer_registration_hook(lambda *_: None)
         return self._ended(h)
 
     def _ended(self, h: Tensor) -> Tensor:
@@ -154,6 +233,50 @@ def test_a_call_leaves_nothing_behind(call: str) -> None:
 def test_a_call_leaves_nothing_behind_whatever_forward_does(call: str, end: str, inside: str) -> None:
     teacher = Sets(ENDS[end], inside)
     assert not changed_by(lambda: CALLS[call](teacher))
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("inside", [*SET, "hooks"])
+def test_what_forward_sets_for_the_process_is_put_back(inside: str, output: Any, end: str) -> None:
+    before, teacher = {name: entry.read() for name, entry in SET.items()}, Sets(ENDS[end], inside)
+    try:
+        assert not changed_by(lambda: fxgrow.grow(teacher, 2.0, X, output=output))
+    finally:
+        for name, entry in SET.items():
+            if entry.read() != before[name]:
+                entry.put(before[name])
+
+
+class SetsDefaultDtype(nn.Module):
+    """Sets a setting that decides what a later call, or a later line, computes."""
+
+    def __init__(self, *, first: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.first = nn.Linear(3, 8), nn.Linear(8, 4), first
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.first:
+            torch.set_default_dtype(torch.float64)
+        h = self.b(self.a(x)) + torch.ones(4)
+        torch.set_default_dtype(torch.float64)
+        return h
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_run_that_sets_something_changes_no_later_one(output: Any, first: bool) -> None:
+    teacher, x = SetsDefaultDtype(first=first), torch.randn(2, 3)
+    student = fxgrow.grow(teacher, 2.0, x, output=output)
+    results = []
+    try:
+        for model in (teacher, student):
+            torch.set_default_dtype(torch.float32)
+            results.append(model(x))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert results[0].dtype == (torch.float64 if first else torch.float32)
+    torch.testing.assert_close(results[1], results[0])
 
 
 class InterruptedLater(nn.Module):
@@ -266,7 +389,7 @@ CALLED: dict[str, tuple[object, str, Callable[[Any, Tensor], object]]] = {
     "__getitem__": (Tensor, "__getitem__", lambda read, x: read(x, [0, 1])),
     "apply_": (Tensor, "apply_", lambda write, x: write(x, lambda number: 2 * number)),
     "data_ptr": (Tensor, "data_ptr", lambda ask, x: ask(x) == x.untyped_storage().data_ptr()),
-    "register_hook": (Tensor, "register_hook", lambda hook, x: hook(x.clone().requires_grad_(), abs).id > 0),
+    "register_hook": (Tensor, "register_hook", lambda hook, x: hook(x.clone().requires_grad_(), abs).id >= 0),
     "__enter__": (torch.no_grad, "__enter__", lambda enter, _: enter(torch.no_grad())),
     "__exit__": (torch.no_grad, "__exit__", lambda leave, _: leave(_entered(), None, None, None)),
     "get_fastpath_enabled": (torch.backends.mha, "get_fastpath_enabled", lambda ask, _: ask()),
@@ -386,6 +509,49 @@ def test_the_default_device_of_the_process_is_the_models_code_s(output: Any) -> 
             assert fxgrow.verify(model, again, x).exact
             assert {tensor.device.type for tensor in student.state_dict().values()} == {"cpu"}
         assert torch.get_default_device().type == "meta"
+
+
+@pytest.mark.parametrize("inside", ["cpu", None])
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_default_device_that_forward_sets_is_put_back(output: Any, inside: str | None) -> None:
+    class SetsDevice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            torch.set_default_device(inside)
+            return self.b(self.a(x))  # type: ignore[no-any-return]
+
+    model, x = SetsDevice(), torch.randn(3, 4)
+    torch.set_default_device("meta")
+    try:
+        assert not changed_by(lambda: fxgrow.grow(model, 2.0, x, output=output))
+        assert torch.ones(1).is_meta
+    finally:
+        torch.set_default_device(None)
+    assert torch.ones(1).is_cpu
+    assert not _get_current_function_mode_stack()
+
+
+FIRST_DEVICE = """
+import torch, fxgrow
+
+class Net(torch.nn.Linear):
+    def forward(self, x):
+        with torch.device("cpu"):
+            return super().forward(x) + torch.ones(1)
+
+fxgrow.grow(torch.nn.Sequential(Net(3, 4), torch.nn.Linear(4, 2)), 2.0, torch.randn(2, 3))
+with torch.device("meta"):
+    assert torch.ones(1).is_meta and torch.eye(2).is_meta
+"""
+
+
+def test_a_device_that_is_first_entered_in_a_run_keeps_nothing_of_it() -> None:
+    """Then torch keeps a table of its functions that make tensors."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FIRST_DEVICE], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_no_thread_stays(monkeypatch: pytest.MonkeyPatch) -> None:

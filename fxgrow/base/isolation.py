@@ -5,18 +5,26 @@ from __future__ import annotations
 import gc
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
 
 import torch
 
 from .generators import rng_preserved
+from .kept_settings import settings_kept
 from .torch_private import depths_of_modes, global_hooks, leave_modes
 
 RARELY = 10**6  # collections of the middle generation before a full one
 _turn = threading.RLock()  # held by the thread whose call is at work; a call inside another one has it already
+
+
+_call: ContextVar[object] = ContextVar("the call of fxgrow at work", default=None)
+
+
+def current_call() -> object:
+    """What is another one in each call of fxgrow; None outside of calls."""
+    return _call.get()
 
 
 @contextmanager
@@ -27,17 +35,31 @@ def isolated() -> Iterator[None]:
     warnings. Calls in several threads take turns: while a model runs, functions of torch are replaced for the whole
     process. Meanwhile the garbage collector looks through young objects only.
     """
-    with _turn, no_full_collection():
-        before, depths = _settings(), depths_of_modes()
-        with torch.inference_mode(False), warnings.catch_warnings(), rng_preserved(), _without_global_hooks():
-            try:
-                yield
-            finally:
-                leave_modes(depths)
-                after = _settings()
-                for name, value in before.items():
-                    if after[name] != value:
-                        _SETTERS[name](value)
+    with (
+        _turn,
+        no_full_collection(),
+        torch.inference_mode(False),
+        warnings.catch_warnings(),
+        rng_preserved(),
+        _without_global_hooks(),
+        _modes_left(),
+        settings_kept(),
+    ):
+        token = _call.set(object())
+        try:
+            yield
+        finally:
+            _call.reset(token)
+
+
+@contextmanager
+def _modes_left() -> Iterator[None]:
+    """Leave the modes of torch that are entered inside; settings are put back before, of which one moves a mode."""
+    depths = depths_of_modes()
+    try:
+        yield
+    finally:
+        leave_modes(depths)
 
 
 @contextmanager
@@ -86,39 +108,6 @@ def users_device() -> Iterator[None]:
     """Make tensors where the user's code expects them, inside of `own_device`."""
     with _users.get() or nullcontext():
         yield
-
-
-def _settings() -> dict[str, Any]:
-    return {
-        "dtype": torch.get_default_dtype(),
-        "threads": torch.get_num_threads(),
-        "deterministic": (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-        ),
-        "autocast": [(kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in _AUTOCAST],
-        "anomalies": (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
-    }
-
-
-def _set_autocast(states: list[tuple[str, bool, torch.dtype]]) -> None:
-    for kind, enabled, dtype in states:
-        torch.set_autocast_enabled(kind, enabled)
-        torch.set_autocast_dtype(kind, dtype)
-
-
-def _set_anomalies(flags: tuple[bool, bool]) -> None:
-    torch.autograd.set_detect_anomaly(*flags)
-
-
-_AUTOCAST = ("cpu", "cuda")
-_SETTERS: dict[str, Callable[[Any], None]] = {
-    "dtype": torch.set_default_dtype,
-    "threads": torch.set_num_threads,
-    "deterministic": lambda flags: torch.use_deterministic_algorithms(flags[0], warn_only=flags[1]),
-    "autocast": _set_autocast,
-    "anomalies": _set_anomalies,
-}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ used directly.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -24,11 +25,17 @@ from torch._C import TensorBase
 # The classes of the operators in `torch.ops`, which a rule is registered for. They have no public name.
 from torch._ops import OpOverload, OpOverloadPacket
 
+# How tensors are printed: `torch.set_printoptions` sets it, and there is no public question.
+from torch._tensor_str import PRINT_OPTS as PRINT_OPTIONS
+
 # What `pad_packed_sequence` calls, and what a node of a graph for it is. It has no public name.
 from torch._VF import _pad_packed_sequence as native_pad_packed_sequence
 
 # The names beside Python's own that the code which FX generates may use (`torch`, `inf`, `device`).
 from torch.fx.graph import _custom_builtins as names_in_generated_code
+
+# Where it is kept what kind the backward hooks of all modules are.
+from torch.nn.modules import module as _modules
 
 # The base class of the instance norms. Users derive classes of their own from it.
 from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNormBase
@@ -36,12 +43,15 @@ from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNormBase
 # The hooks of all modules, which are the process's and no model's.
 from torch.nn.modules.module import _global_backward_hooks as global_backward_hooks
 from torch.nn.modules.module import _global_backward_pre_hooks as global_backward_pre_hooks
+from torch.nn.modules.module import _global_buffer_registration_hooks as buffer_hooks
 from torch.nn.modules.module import _global_forward_hooks as global_forward_hooks
 
 # Tables of global hooks that `RemovableHandle.remove` may leave an entry in. torch.compile warns while one has any.
 from torch.nn.modules.module import _global_forward_hooks_always_called as always_called_hooks
 from torch.nn.modules.module import _global_forward_hooks_with_kwargs as hooks_with_kwargs
 from torch.nn.modules.module import _global_forward_pre_hooks as global_forward_pre_hooks
+from torch.nn.modules.module import _global_module_registration_hooks as module_hooks
+from torch.nn.modules.module import _global_parameter_registration_hooks as parameter_hooks
 
 # The modes that see each call of a function of torch, such as the one of `with torch.device("cuda")`.
 from torch.overrides import _get_current_function_mode_stack as function_modes
@@ -56,13 +66,16 @@ from torch.utils._python_dispatch import _disable_current_modes as no_dispatch_m
 
 __all__ = [
     "BINDINGS",
+    "PRINT_OPTIONS",
     "InstanceNormBase",
     "OpOverload",
     "OpOverloadPacket",
     "TensorBase",
     "TorchDispatchMode",
+    "all_global_tables",
     "always_called_hooks",
     "checkpoint_steps_names",
+    "default_device",
     "depths_of_modes",
     "entered_modes",
     "function_modes",
@@ -70,12 +83,15 @@ __all__ = [
     "hooks_with_kwargs",
     "is_composite",
     "is_meta",
+    "kind_of_backward_hooks",
     "leave_modes",
     "names_in_generated_code",
     "native_pad_packed_sequence",
     "no_dispatch_modes",
     "pytree",
     "queued_seeds",
+    "set_default_device",
+    "set_kind_of_backward_hooks",
     "settle",
     "swap_name",
 ]
@@ -85,6 +101,16 @@ global_hooks: tuple[dict[int, Any], ...] = (
     global_forward_hooks,
     global_backward_pre_hooks,
     global_backward_hooks,
+)
+
+# Every table that hooks of all modules are in, with those of what is registered in a module.
+all_global_tables: tuple[dict[int, Any], ...] = (
+    *global_hooks,
+    always_called_hooks,
+    hooks_with_kwargs,
+    buffer_hooks,
+    module_hooks,
+    parameter_hooks,
 )
 
 
@@ -117,6 +143,39 @@ def queued_seeds() -> list[Any]:
     """Where `torch.manual_seed` leaves a seed for accelerators that are not in use yet; their first use takes it."""
     modules = (torch.cuda, torch.xpu, torch.mtia)
     return [module._lazy_seed_tracker for module in modules if hasattr(module, "_lazy_seed_tracker")]
+
+
+def kind_of_backward_hooks() -> bool | None:
+    """Whether the backward hooks of all modules are full ones; None: none were registered yet."""
+    return _modules._global_is_full_backward_hook
+
+
+def set_kind_of_backward_hooks(full: bool | None) -> None:
+    """Set what `kind_of_backward_hooks` tells."""
+    _modules._global_is_full_backward_hook = full
+
+
+_DEVICES = "torch.utils._device"  # where `torch.device` keeps what is entered; its first use imports it
+
+
+def default_device() -> tuple[Any, ...]:
+    """What `torch.set_default_device` has set: what it keeps, and the modes for functions, of which one is its own.
+
+    It is no pair of steps that undo each other: inside of `with torch.device(...)` its mode is one of the others.
+    """
+    kept = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+    return kept, getattr(sys.modules.get(_DEVICES), "CURRENT_DEVICE", None), tuple(function_modes())
+
+
+def set_default_device(state: tuple[Any, ...]) -> None:
+    """Set what `default_device` has told."""
+    torch._GLOBAL_DEVICE_CONTEXT.device_context, current, modes = state
+    if _DEVICES in sys.modules:
+        sys.modules[_DEVICES].CURRENT_DEVICE = current  # type: ignore[attr-defined]
+    while torch._C._len_torch_function_stack():
+        torch._C._pop_torch_function_stack()
+    for mode in modes:
+        torch._C._push_on_torch_function_stack(mode)
 
 
 def is_composite(overload: Any) -> bool:
@@ -175,3 +234,4 @@ def settle() -> None:
     torch.overrides.get_default_nowrap_functions()
     torch.overrides.get_testing_overrides()
     torch.overrides.is_tensor_method_or_property(torch.add)
+    sys.modules[_DEVICES]._device_constructors()  # it is imported by then

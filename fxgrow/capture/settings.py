@@ -2,74 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from ..base.replacing import Target
+from ..base.torch_settings import attributes, computing, functions
 from ..model.walk import Paths
-from ..recording.answers import asker, imported
+from ..recording.answers import asker, fastpath_enabled, imported
 
 Asked = Callable[[str], None]
 
-# Functions that tell a setting; those of which another answer is tried are in `recording/answers`.
-_FUNCTIONS: tuple[tuple[Any, str], ...] = (
-    *((torch, name) for name in (
-        "get_default_dtype", "get_default_device", "get_num_threads", "get_num_interop_threads",
-        "get_float32_matmul_precision", "get_autocast_dtype", "get_autocast_cpu_dtype", "get_autocast_gpu_dtype",
-        "is_autocast_cache_enabled", "is_anomaly_enabled", "is_warn_always_enabled", "get_deterministic_debug_mode",
-    )),
-    *((torch.backends.cuda, name) for name in (
-        "flash_sdp_enabled", "math_sdp_enabled", "mem_efficient_sdp_enabled", "cudnn_sdp_enabled",
-    )),
-)  # fmt: skip
-# Attributes that tell one: descriptors of the class of a module.
-_ATTRIBUTES: tuple[tuple[Any, str], ...] = (
-    *((type(torch.backends.cudnn), name) for name in ("enabled", "benchmark", "deterministic", "allow_tf32")),
-    *((type(torch.backends.mkldnn), name) for name in ("enabled", "deterministic")),
+_ABSENT: Any = object()  # what a class does not define
+
+# What answers in a run already; `recording/answers` has its reasons.
+_ANSWERED: Mapping[int, Callable[..., Any]] = MappingProxyType(
+    {id(torch.backends.mha.get_fastpath_enabled): fastpath_enabled}
 )
 
 
 class _Setting:
-    """Stands in for a descriptor, and sees the user's code ask."""
+    """Stands in for an attribute that a class defines, or that its modules hold, and sees the user's code ask."""
 
-    def __init__(self, own: Any, name: str, asked: Asked) -> None:
-        self._own, self._name, self._asked = own, name, asked
+    def __init__(self, owner: type, name: str, asked: Asked) -> None:
+        self._own, self._name, self._asked = vars(owner).get(name, _ABSENT), name, asked
 
     def __get__(self, instance: Any, owner: type) -> Any:
         if asker():
             self._asked(self._name)
-        return self._own.__get__(instance, owner)
+        if hasattr(self._own, "__get__"):
+            return self._own.__get__(instance, owner)
+        held = vars(instance)
+        if self._name in held or self._own is not _ABSENT:
+            return held.get(self._name, self._own)
+        return getattr(held["m"], self._name)  # where the `__getattr__` of these modules looks
 
     def __set__(self, instance: Any, value: Any) -> None:
-        self._own.__set__(instance, value)
+        if hasattr(self._own, "__set__"):
+            self._own.__set__(instance, value)
+        else:
+            vars(instance)[self._name] = value
 
 
 def settings_asked(asked: Asked, paths: Paths) -> list[Target]:
-    """What sees code ask for these settings.
+    """What sees code ask for a setting; those of which another answer is tried are in `recording/answers`.
 
     Args:
         asked: Told of each setting that the user's code asks for.
         paths: The modules whose code is traced. Their source files may have imported the functions by name.
     """
-    functions = [(owner, name) for owner, name in _FUNCTIONS if hasattr(owner, name)]
-    telling = {id(getattr(owner, name)): _telling(getattr(owner, name), name, asked) for owner, name in functions}
+    telling = {id(getattr(owner, name)): _telling(getattr(owner, name), name, asked) for owner, name in functions()}
     return [
-        *((owner, name, telling[id(getattr(owner, name))]) for owner, name in functions),
+        *((owner, name, telling[id(getattr(owner, name))]) for owner, name in functions()),
         *imported(paths, telling),
-        *(
-            (owner, name, _Setting(vars(owner)[name], name, asked))
-            for owner, name in _ATTRIBUTES
-            if name in vars(owner)
-        ),
+        *((owner, name, _Setting(owner, name, asked)) for owner, name in attributes()),
+        *((owner, "__getattr__", _computing(vars(owner)["__getattr__"], asked)) for owner in computing()),
     ]
 
 
 def _telling(function: Callable[..., Any], name: str, asked: Asked) -> Callable[..., Any]:
+    function = _ANSWERED.get(id(function), function)
+
     def ask(*args: Any, **kwargs: Any) -> Any:
         if asker():
             asked(name)
         return function(*args, **kwargs)
 
     return ask
+
+
+def _computing(own: Callable[[Any, str], Any], asked: Asked) -> Callable[[Any, str], Any]:
+    def get(instance: Any, name: str) -> Any:
+        if asker():
+            asked(name)
+        return own(instance, name)
+
+    return get

@@ -18,12 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from ..base.isolation import users_device
+from ..base.kept_settings import hooks_kept, settings_kept
 from ..base.replacing import Target, replaced
 from ..base.torch_private import TensorBase, no_dispatch_modes
+from ..base.torch_settings import functions
 from ..model.provenance import PACKAGES, in_package
 from ..model.walk import Paths
 from .backward import Refuse, apply_with_backward
 from .contents import REPLACED
+from .names_in_modules import NamesInModules
 
 GRADIENTS = "whether gradients are recorded"
 AUTOCAST = "whether autocast is on"
@@ -112,7 +115,7 @@ def type_name(tensor: Tensor) -> str:
 
 @contextmanager
 def answering(answers: Answers, paths: Paths) -> Iterator[None]:
-    """A context in which the user's code gets these answers.
+    """A context in which the user's code gets these answers; what it sets for the process is put back afterwards.
 
     Args:
         answers: The answers.
@@ -121,8 +124,12 @@ def answering(answers: Answers, paths: Paths) -> Iterator[None]:
     _stack.append(answers)
     asks = {id(getattr(torch, name)): ask for name, ask in _ASKS.items()}
     try:
-        with replaced([*_TARGETS, *imported(paths, asks)] if len(_stack) == 1 else []), users_device():
-            yield
+        if len(_stack) > 1:  # in a run of code that may have set something
+            with users_device():
+                yield
+        else:
+            with hooks_kept(), settings_kept(), replaced([*_TARGETS, *imported(paths, asks)]), users_device():
+                yield
     finally:
         _stack.pop()
 
@@ -131,16 +138,21 @@ def imported(paths: Paths, replacements: Mapping[int, Any]) -> Iterator[Target]:
     """Where the user's source files hold functions under names of their own, with what takes their places.
 
     Args:
-        paths: The modules whose source files they are.
+        paths: The modules of the tree, whose source files are searched each time; those of what they call are searched
+            where they are new or hold another number of names.
         replacements: By the `id` of a function.
     """
-    for name in dict.fromkeys([type(module).__module__ for _, module in paths]):
-        space = sys.modules.get(name)
-        if space is None or name.partition(".")[0] in ("torch", "fxgrow"):
-            continue
-        for key, value in list(vars(space).items()):
-            if id(value) in replacements:
-                yield space, key, replacements[id(value)]
+    spaces = dict.fromkeys([type(module).__module__ for _, module in paths if not _is_torchs(type(module).__module__)])
+    own = [space for name in spaces if (space := sys.modules.get(name)) is not None]
+    held = [(space, key) for space in own for key in list(vars(space))]
+    for space, key in (*held, *((space, key) for space, key in _elsewhere.found() if space.__name__ not in spaces)):
+        value = vars(space).get(key)
+        if id(value) in replacements:
+            yield space, key, replacements[id(value)]
+
+
+def _is_torchs(name: str) -> bool:
+    return name.partition(".")[0] in ("torch", "fxgrow")
 
 
 def asker() -> str:
@@ -253,11 +265,14 @@ def _apply(cls: type, *args: Any, **kwargs: Any) -> Any:
 _fastpath = torch.backends.mha.get_fastpath_enabled
 
 
-def _fastpath_enabled() -> bool:
+def fastpath_enabled() -> bool:
     """The fast path leaves gradients, as the call of a student may not."""
     return not _stack and _fastpath()
 
 
+_elsewhere = NamesInModules(
+    [*(id(getattr(torch, name)) for name in _FLAGS), *(id(getattr(owner, name)) for owner, name in functions())]
+)
 _ASKS = {name: _flag(name, question) for name, question in _FLAGS.items()}
 _TARGETS: tuple[Target, ...] = (
     *((Tensor, name, _place(name)) for name in PLACES),
@@ -266,6 +281,6 @@ _TARGETS: tuple[Target, ...] = (
     *((Tensor, name, _hook(name)) for name in _HOOKS),
     *((torch, name, ask) for name, ask in _ASKS.items()),
     (torch.autograd.Function, "apply", classmethod(_apply)),
-    (torch.backends.mha, "get_fastpath_enabled", _fastpath_enabled),
+    (torch.backends.mha, "get_fastpath_enabled", fastpath_enabled),
     *REPLACED,
 )  # (owner, name, what is there while the user's code gets answers)
