@@ -28,8 +28,8 @@ FINDINGS = """\
 - **Filling**: the aim was 1.4 clones. In bfloat16 the clone and the draws of `auto`, `split` and `even` alone take 1.4
   to 1.6. What is left for `split` is arithmetic in float32 on values that are stored in 16 bits, and for ResNet-50
   100 µs of Python for each of 267 tensors; with a warm heap, where a clone costs a tenth, that is most of it. For ViT-B
-  clone and draws are 1.32, and what is left is .2 to .3. A hash in operators of torch in place of the generator was tried,
-  and is no faster.
+  clone and draws are 1.32, and what is left is .2 to .3. A hash in operators of torch in place of the generator was
+  tried, and is no faster.
 - **By the size of the net**: the aim was 1.2 times the time per node from 300 to 10,000 nodes. It is reached: growing
   takes 1.07 times on chains, .98 on dense nets and 1.06 on residual ones (1.34, 1.20 and 1.34 before full collections
   of garbage waited until a call is over, and before three places stopped being quadratic), and what looks at a plan at
