@@ -280,8 +280,8 @@ def long_section(rows: Sequence[Row]) -> list[str]:
         lines += ["", f"Stopped by the limit of time: {', '.join(map(_named, ended))}."]
     unknown = [row for row in rows if not row.failure and not row.forward and row.seconds > seconds]
     if unknown:
-        lines += ["", f"More than {seconds} s, on meta, where no forward pass computes: "]
-        lines[-1] += f"{', '.join(f'{_named(row)} ({row.seconds:.0f} s)' for row in unknown)}."
+        named = ", ".join(f"{_named(row)} ({row.seconds:.0f} s)" for row in unknown)
+        lines += ["", f"More than {seconds} s, on meta, where no forward pass computes: {named}."]
     return lines
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .replacing import until_done
 from .torch_private import (
     PRINT_OPTIONS,
     all_global_tables,
@@ -46,7 +47,7 @@ def settings_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        _until_done(functools.partial(_put_back, before))
+        until_done(functools.partial(_put_back, before))
 
 
 @contextmanager
@@ -56,20 +57,7 @@ def hooks_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        _until_done(functools.partial(_fill, before))
-
-
-def _until_done(step: Callable[[], None]) -> None:
-    """Take a step again that Ctrl-C has interrupted, which is raised at the end."""
-    interrupt: KeyboardInterrupt | None = None
-    while True:
-        try:
-            step()
-            break
-        except KeyboardInterrupt as error:
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
+        until_done(functools.partial(_fill, before))
 
 
 def _put_back(before: list[Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,27 +28,31 @@ def replaced(targets: Iterable[Target]) -> Iterator[None]:
             setattr(owner, name, new)
         yield
     finally:
-        _restore(before)
+        until_done(lambda: _restore(before))
         if len(sys.modules) > len(known):
             imported = [sys.modules[name] for name in sys.modules.keys() - known]
             _put_right(imported, {id(new): getattr(owner, name, new) for owner, name, new in targets})
 
 
-def _restore(before: Iterable[Target]) -> None:
-    """Put back what was there, all of it: Ctrl-C in the middle is raised at the end."""
+def until_done(step: Callable[[], None]) -> None:
+    """Take a step again that Ctrl-C has interrupted, which is raised at the end."""
     interrupt: KeyboardInterrupt | None = None
     while True:
         try:
-            for owner, name, old in before:
-                if old is not _ABSENT:
-                    setattr(owner, name, old)
-                elif name in vars(owner):
-                    delattr(owner, name)
+            step()
             break
         except KeyboardInterrupt as error:
             interrupt = error
     if interrupt is not None:
         raise interrupt
+
+
+def _restore(before: Iterable[Target]) -> None:
+    for owner, name, old in before:
+        if old is not _ABSENT:
+            setattr(owner, name, old)
+        elif name in vars(owner):
+            delattr(owner, name)
 
 
 def _put_right(modules: Iterable[Any], right: Mapping[int, Any]) -> None:
