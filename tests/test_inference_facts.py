@@ -6,10 +6,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow.infer.freeze import IS_OUTPUT, _made
+from fxgrow.capture.ladder import trace_model
+from fxgrow.infer.freeze import IS_OUTPUT, _made, freeze
 from fxgrow.infer.groups import Group
 from fxgrow.infer.width_graph import TensorWidths
 from fxgrow.layouts.layout import measure
+from tests.nets import NETS
 from tests.nets.registry import Call
 
 ROWS = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
@@ -198,3 +200,18 @@ def test_a_name_means_the_dimension_that_can_grow_unless_another_is_an_output(
     pinned = tuple([IS_OUTPUT for _ in first])
     groups = {"h": Group("h", 2, pinned=("a number of heads",)), "p": Group("p", 4, pinned=pinned), "q": Group("q", 4)}
     assert _made(tensor, {**groups, "i": Group("i", 4)}) == dim
+
+
+@pytest.mark.parametrize("name", sorted(NETS)[::16])
+def test_names_and_layouts_are_the_same_without_a_look_at_other_sizes(name: str) -> None:
+    """`verify` takes them so, of a model whose plan has looked."""
+    try:
+        traced = trace_model(NETS[name].make(), NETS[name].inputs())
+    except fxgrow.TraceError:
+        pytest.skip("it has no graph")
+    looked, alone = freeze(traced), freeze(traced, other_sizes=False)
+    assert looked.groups_by_name.keys() == alone.groups_by_name.keys()
+    assert looked.nodes == alone.nodes
+    assert {name: one.layouts for name, one in looked.tensors.items()} == {
+        name: one.layouts for name, one in alone.tensors.items()
+    }

@@ -36,16 +36,22 @@ from .unread import pin_unread
 from .width_graph import OtherRun, TensorWidths, WidthGraph, layouts_of
 
 
-def freeze(traced: Traced) -> WidthGraph:
+def freeze(traced: Traced, *, other_sizes: bool = True) -> WidthGraph:
     """Infer every width of a traced model.
+
+    Args:
+        traced: The model.
+        other_sizes: Whether to ask what holds on other sizes of inputs. Without it, layouts and names are the same, but
+            no width is pinned by what was found there: enough for a model that is grown already.
 
     Raises:
         TraceError: The trace does not compute what the model computes.
     """
     with nullcontext() if traced.inputs.real else no_collection():
         findings = infer(traced)
-        with step("inference on other sizes"):
-            settle_forms(traced, findings)
+        if other_sizes:
+            with step("inference on other sizes"):
+                settle_forms(traced, findings)
         return _frozen(findings, traced, Lifted())
 
 

@@ -182,7 +182,7 @@ def _traced_again(teacher: nn.Module, plan: Plan, inputs: ModelInputs) -> Traced
 
 def _node_errors(teacher: nn.Module, student: GrownModule, plan: Plan, inputs: ModelInputs) -> Iterator[NodeError]:
     traced = _traced_again(teacher, plan, inputs)
-    widths, _ = free_io_dims(freeze(traced), parse(plan.spec))
+    widths, _ = free_io_dims(freeze(traced, other_sizes=False), parse(plan.spec))
     plan = in_names_of(widths, plan)
     if plan.code != traced.fingerprint() or any(
         w.name not in widths.groups_by_name or widths.width(w.name) != w.old for w in plan.groups

@@ -112,8 +112,9 @@ def _of_student(
     last = plan.steps[-1]
     args, kwargs = arguments_of(_example(plan, student, example_inputs))
     example = padded_inputs(plan.steps, student, ModelInputs(args, kwargs))
-    grown = freeze(trace_model(student, example, leaf_modules=last.leaf_modules, output=last.output))
-    after = figures_of(grown.traced)
+    traced = trace_model(student, example, leaf_modules=last.leaf_modules, output=last.output)
+    grown = freeze(traced, other_sizes=teacher is None)
+    after = figures_of(traced)
     if teacher is not None:
         return _compared(plan, teacher, _before(plan, teacher), after)
     return _compared(

@@ -30,7 +30,7 @@ from ..methods import Columns
 from ..plans.entries import TensorPlan, Width
 from ..plans.growth_plan import Plan
 from .block import Block, in_parts, of_parts
-from .extended import Extension, extended
+from .extended import Entry, Extension, entries
 from .index_maps import Held, IndexMap, Moments, Run, within
 from .row_moments import keep_moments
 
@@ -75,8 +75,8 @@ class Filling:
 
         Args:
             planned: The tensor's part of the plan.
-            tensor: The teacher's tensor, of the old shape, with data; or those of its entries that are held, extended
-                (`extensions`).
+            tensor: The teacher's tensor, of the old shape, with data; or those of its entries that are held, with the
+                `extended` ones.
             held: Which these are. Only the new entries that copy one of them are right then.
 
         Raises:
@@ -93,10 +93,11 @@ class Filling:
             yield from copies(tensor)
             return
         filled = [(dim, name) for dim, name in used if _fills(planned, name)]
+        apart: list[Entry] = []
         if held is None:
             moments = self.moments(planned, tensor)
             _check_means(planned, tensor, [name for _, name in filled])
-            tensor, _ = extended(tensor, self.extensions(planned))
+            tensor, apart = entries(tensor, self.extensions(planned))
         else:
             moments = held.moments
         fan_in = shape[1:].numel() if len(shape) > 1 else 1
@@ -113,10 +114,13 @@ class Filling:
         if held is not None:
             maps[held.dim] = self._map(planned, held.dim, tensor.device).of(held)
         drawn = has_arithmetic(tensor)
-        sources = [_Source(dim, known, drawn and _written_later(planned, dim, steps)) for dim, known in maps.items()]
+        inside = maps | {entry.dim: maps[entry.dim].within(tensor.shape[entry.dim]) for entry in apart}
+        sources = [_Source(dim, known, drawn and _written_later(planned, dim, steps)) for dim, known in inside.items()]
 
         def fill(block: int, start: int, stop: int, target: Tensor) -> None:
             part = _gather(tensor, target, sources, along, start, stop)
+            for entry in apart:
+                entry.put(part, maps, (along, start, stop))
             for how, column in steps:
                 here = column.within(start, stop) if column.dim == along else column
                 draws = block_generator(self.plan.seed, planned.name, column.dim, block)

@@ -56,6 +56,10 @@ class IndexMap:
         """The same for a tensor of which only some entries are there."""
         return IndexMap(held.positions(self.index), self.original, self.there.device)
 
+    def within(self, size: int) -> IndexMap:
+        """The same for a tensor without the entry behind its last, in whose place the last is copied."""
+        return IndexMap(self.index.clamp(max=size - 1), self.original, self.there.device)
+
     def gather(self, source: Tensor, dim: int, start: int = 0, stop: int | None = None) -> Tensor:
         """The new entries from `start` to `stop` along a dimension: a view where they are one range of old ones."""
         inside = within(self.runs, start, len(self.index) if stop is None else stop)
