@@ -234,8 +234,12 @@ def memory(names: Sequence[str], *, decoders: bool) -> Table:
     head = ("model", "student MB", "largest tensor MB", "most held MB", "beyond the student, in largest tensors")
     table = Table("Memory", head)
     models = ((name, *built(name)) for name in names)
-    for name, model, x in itertools.chain(models, [decoder(quick=False)] if decoders else []):
-        plan = fxgrow.plan(fxgrow.widths(model, x), FACTOR)
+    more = [decoder(quick=False)] if decoders else []
+    asked = [(*made, FACTOR) for made in itertools.chain(models, more)]
+    name, model, x = norms()
+    asked += [(f"{name}, {what}", model, x, spec) for what, spec in MEANS.items()]
+    for name, model, x, spec in asked:
+        plan = fxgrow.plan(fxgrow.widths(model, x), spec)
         student, most = held(lambda plan=plan, model=model: fxgrow.apply(plan, model))
         sizes = [tensor.numel() * tensor.element_size() for tensor in student.state_dict().values()]
         cells = [f"{size / 1e6:.1f}" for size in (sum(sizes), max(sizes), most)]
@@ -244,6 +248,28 @@ def memory(names: Sequence[str], *, decoders: bool) -> Table:
         "`apply` alone; the sum of all that torch's allocator gave and got back, by its profiler, at its highest."
     )
     return table
+
+
+MEANS: dict[str, Any] = {
+    "rest of averages": fxgrow.Widen("*", 1.3, indivisible="average"),
+    "outputs that are means": fxgrow.Outputs(4200, new="mean"),
+}
+
+
+def norms() -> tuple[str, nn.Module, Tensor]:
+    """A residual stream of 4,096 channels with layer norms, as in transformers."""
+
+    class Norms(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.up, self.down = nn.Linear(64, 4096), nn.Linear(4096, 8192), nn.Linear(8192, 4096)
+            self.norm, self.head = nn.LayerNorm(4096), nn.Linear(4096, 4096)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            return self.head(self.norm(x + self.down(self.up(x).relu())))
+
+    return "linear layers and norms", Norms(), torch.randn(2, 64)
 
 
 def held(action: Callable[[], Any]) -> tuple[Any, int]:
