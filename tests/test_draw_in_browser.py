@@ -429,10 +429,19 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fxgrow.draw(Small(blocks=150), path, example_inputs=torch.zeros(2, 3, 8, 8))
 
 
+SLOW = """
+  const post = Worker.prototype.postMessage;
+  Worker.prototype.postMessage = function (text) {
+    setTimeout(() => post.call(this, text), text.length < 50_000 ? 0 : 4000);
+  };
+"""  # four seconds for a picture of many boxes, however fast the machine is
+
+
 @pytest.fixture
 def stranger(browser: Any, large: Path) -> Iterator[Reader]:
     context = browser.new_context(offline=True)
     found = Reader(context.new_page())
+    found.page.add_init_script(SLOW)
     found.open(large, "groups")
     yield found
     assert found.complaints == []
