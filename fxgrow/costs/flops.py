@@ -48,7 +48,9 @@ def total_flops(model: nn.Module, inputs: ModelInputs) -> int:
     Raises:
         TraceError: The model does not run on the meta device.
     """
-    shadow = on_meta(_without_gradients(model))
+    shadow = on_meta(model)
+    for parameter in named_parameters(shadow).values():
+        parameter.requires_grad = False  # as in `_without_gradients`
     args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().to("meta"), (inputs.args, dict(inputs.kwargs)))
     run = TapedRun(shadow, ModelInputs(args, kwargs), Tape, mode="eval", backward=False)
     counter = new_counter()
