@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,7 @@ from ..recording.run import ModelRun, TapedRun
 from ..recording.tape import Tape
 from .attempt import Attempt
 from .attribute_ints import remembered
+from .conversions import Conversions
 from .elsewhere import check_elsewhere
 from .notes import notes_of, one_call
 from .origins import VALUE
@@ -172,11 +174,25 @@ class Draft:
     def _symbolic_on_copy(
         self, mode: Mode, leaves: frozenset[str], *, find_draws: bool
     ) -> tuple[nn.Module, Attempt, bool]:
+        conversions = Conversions()
+        tried = self._tried(mode, leaves, conversions, find_draws=find_draws)
+        while not self.lenient and not tried[1].new_leaves and conversions.differ():
+            with suppress(TraceError):
+                again = self._tried(mode, leaves, conversions, find_draws=find_draws)
+                if again[2]:
+                    tried = again
+        return tried
+
+    def _tried(
+        self, mode: Mode, leaves: frozenset[str], conversions: Conversions, *, find_draws: bool
+    ) -> tuple[nn.Module, Attempt, bool]:
         tree = clone_to_run(self.model, real=self.inputs.real, known=self.held)
         held = switch(tree, mode)
         run = TapedRun(tree, self.arguments, Tape, real=self.inputs.real, recall=self.recall, known=held)
         given = given_arguments(self.model, self.inputs)
-        tracer = Tracer(run.arguments, given, run.tape, leaves, find_draws=find_draws, lenient=self.lenient)
+        tracer = Tracer(
+            run.arguments, given, run.tape, leaves, conversions, find_draws=find_draws, lenient=self.lenient
+        )
         with remembered(tree, layers=self.lenient), same_randomness():
             attempt = symbolic_trace(tracer, tree, held)
         _keep_places(attempt.graph, tree, mode)

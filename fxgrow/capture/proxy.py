@@ -13,6 +13,7 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 import torch
@@ -195,6 +196,7 @@ class MetaProxy(fx.Proxy):
         return bool(self.answer(bool))
 
     def __int__(self) -> int:
+        self._asked("int", sys._getframe(1))
         return int(self.answer(int))
 
     def __index__(self) -> int:
@@ -216,6 +218,7 @@ class MetaProxy(fx.Proxy):
         return super().__torch_function__(orig_method, types, *given)
 
     def __float__(self) -> float:
+        self._asked("float", sys._getframe(1))
         return float(self.answer(float))
 
     def __len__(self) -> int:
@@ -325,6 +328,10 @@ class MetaProxy(fx.Proxy):
         else:
             tracer.answered(tracer.create_proxy("call_function", asked, (self,), {}).node, answer)
         return answer
+
+    def _asked(self, name: str, frame: FrameType) -> None:
+        if guards(self.node):
+            self.tracer.conversions.asked(name, frame)  # type: ignore[attr-defined]
 
     def _number(self) -> Any:
         """The plain value, where it does not depend on numbers in a tensor that are not told."""

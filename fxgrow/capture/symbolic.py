@@ -45,7 +45,7 @@ def symbolic_trace(tracer: Tracer, root: nn.Module, held: Inventory) -> Attempt:
                 raise TraceError("it holds a generator of random numbers of its own")
             answers = Answers(root.__dict__.get(DEVICE), stand_in=tracer.device_of)
             lost = flags_restored(held.tensors) if lenient else nothing_lost_in_all(root, held.tensors, real=tape.real)
-            also = [*watching(tracer), *of_constants()]
+            also = [*watching(tracer), *of_constants(), *tracer.conversions.targets()]
             also += lenient_autograd(tracer) if lenient else settings_asked(tracer.asked_for_setting, held.paths)
             with answering(answers, held.paths), lost, patched(tracer, also):
                 graph = tracer.trace(root)

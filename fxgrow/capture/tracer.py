@@ -34,6 +34,7 @@ from ..recording.model_run import explain
 from ..recording.returned import held_in
 from ..recording.runner import thawed
 from ..recording.tape import Tape
+from .conversions import Conversions
 from .elsewhere import leaves_something
 from .lost_in_graphs import Caught, check_caught, check_result
 from .origins import VALUE, guards, is_symbolic, kinds_asked, of_tensors
@@ -65,6 +66,7 @@ class Tracer(fx.Tracer):
         given: Which of these the example gives.
         tape: Runs every operation for its value.
         leaves: Paths of modules that stay calls.
+        conversions: Where the code makes plain numbers of sizes.
         find_draws: Whether to find out which module draws from Python's random numbers, if any does.
         lenient: Whether the graph may lose what the code does beside it: none runs in a student.
     """
@@ -77,11 +79,13 @@ class Tracer(fx.Tracer):
         given: Sequence[str],
         tape: Tape,
         leaves: frozenset[str],
+        conversions: Conversions,
         *,
         find_draws: bool,
         lenient: bool = False,
     ) -> None:
         super().__init__()
+        self.conversions = conversions
         self.find_draws = find_draws
         self.lenient = lenient
         self.tells_numbers = lenient and tape.real  # those in tensors, to code that decides by them
