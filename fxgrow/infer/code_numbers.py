@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Collection
-from typing import Any
 
 from torch import fx
 
@@ -21,10 +20,11 @@ from ..layouts.layout import InputDim, Layout, Var, atoms, only_atom
 from ..model.provenance import module_path
 from .asked_sizes import asks_for_memory, asks_for_sizes
 from .attributes import of_weights
+from .cuts import cuts
 from .findings import Findings
 from .inference import infer
 from .literals import Literal
-from .mixed_numbers import SPLITS, keep_sizes, mixed_numbers, sizes_beyond
+from .mixed_numbers import keep_sizes, mixed_numbers, sizes_beyond
 from .spellings import VIEWS
 
 
@@ -109,9 +109,4 @@ def _computes(graph: fx.Graph) -> bool:
 
 def _cuts(node: fx.Node) -> bool:
     """Whether a call cuts something at a number that is not plain."""
-    if node.target is operator.getitem:
-        entries: Any = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
-        cuts = [end for entry in entries if isinstance(entry, slice) for end in (entry.start, entry.stop)]
-    else:
-        cuts = list(node.args[1:2]) if node.target in SPLITS else []
-    return any(isinstance(cut, fx.Node | AttributeInt | list | tuple) for cut in cuts)
+    return any(isinstance(number, fx.Node | AttributeInt) for _, numbers in cuts(node) for _, number in numbers)

@@ -20,7 +20,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import fx
 
 from ..base.torch_private import pytree
@@ -33,6 +32,7 @@ from ..model.provenance import SOURCE_LINE, describe
 from ..model.tree import Mode
 from ..ops import Value
 from .asked_sizes import COMPARISONS, asked_of, asks_for_memory, asks_for_sizes, is_shape
+from .cuts import cuts, tensor_of
 from .findings import Findings, FixedDims
 from .size_numbers import ARITHMETIC, Number, all_of, both, compared, times
 from .spellings import VIEWS
@@ -79,7 +79,8 @@ def mixed_numbers(
     """
     for mode in traced.modes:
         graph = traced.graph(mode)
-        if not any(map(asks_for_sizes, graph.nodes)):
+        stated = any(literal.mode == mode for literal in findings.literals)
+        if not stated and not any(map(asks_for_sizes, graph.nodes)):
             continue
         for node, number in _Numbers(graph, mode, findings, unguarded).hidden():
             line = node.meta.get(SOURCE_LINE) or (node.args[2] if node.target is guard else None)
@@ -260,27 +261,14 @@ class _Numbers:
 
     def _cuts(self, node: fx.Node) -> Iterator[Number]:
         """The sizes of inputs that a call cuts at widths: `x[:channels]` takes all rows where there are fewer."""
-        source = node.args[0] if node.args else None
-        layouts = self._layouts(source)
+        layouts = self._layouts(tensor_of(node))
         if not layouts:
             return
-        if node.target is operator.getitem:
-            several = isinstance(node.args[1], tuple)
-            entries: Sequence[Any] = node.args[1] if several else (node.args[1],)  # type: ignore[assignment]
-            after = len([one for one in entries[entries.index(...) + 1 :] if one is not None]) if ... in entries else 0
-            dim = 0
-            for i, entry in enumerate(entries):
-                dim = len(layouts) - after if entry is ... else dim + (entry is not None)
-                if isinstance(entry, slice) and dim <= len(layouts):
-                    path = ("args", 1, i) if several else ("args", 1)
-                    stated = [self._stated.get((node.name, (*path, end))) for end in ("start", "stop")]
-                    sizes = [self._size(self._unifier.resolve(size)) for size in stated if size is not None]
-                    yield self._cut(layouts[dim - 1], [*map(self._of, (entry.start, entry.stop)), *sizes])
-        elif node.target in SPLITS:
-            named = dict(zip(("input", "sizes", "dim"), node.args, strict=False)) | dict(node.kwargs)
-            place = named.get("dim", 0)
-            if isinstance(place, int) and -len(layouts) <= place < len(layouts):
-                yield self._cut(layouts[place], [self._of(n) for n in node.all_input_nodes if n is not source])
+        for dim, numbers in cuts(node, len(layouts)):
+            stated = [self._stated.get((node.name, path)) for path, _ in numbers]
+            sizes = [self._size(self._unifier.resolve(size)) for size in stated if size is not None]
+            if dim < len(layouts):
+                yield self._cut(layouts[dim], [*[self._of(number) for _, number in numbers], *sizes])
 
     def _cut(self, layout: Layout, at: Sequence[Number]) -> Number:
         given = not self._sizes_of.keys().isdisjoint(atoms(layout))
@@ -373,4 +361,3 @@ class _Numbers:
 _PASSED_ON = (operator.getitem, getattr, math.prod, "numel")
 _WHOLE = (int, whole, round, math.floor, math.ceil, math.trunc)
 _FUNCTIONS = (*ARITHMETIC, *_WHOLE, operator.mod, operator.neg, operator.pow, math.sqrt, math.isqrt, min, max)
-SPLITS = ("split", "tensor_split", torch.split, torch.tensor_split, torch.functional.split)
