@@ -93,6 +93,12 @@ def test_a_batch_that_is_cut_at_an_attribute_that_is_a_width(name: str, output: 
     assert_exact_or_refused(AT_ATTRIBUTES[name], output)
 
 
+def test_a_part_that_is_longer_than_the_tensor_says_of_no_size_what_it_is() -> None:
+    found = fxgrow.widths(Cuts(AT_ATTRIBUTES["split"]), torch.randn(4, 4))
+    (stated,) = [one.layouts for one in found.attributes if (one.module, one.name) == ("", "width")]
+    assert stated == ((("fc",),),)  # not the batch, of which the part takes all
+
+
 def test_every_function_of_torch_that_splits_is_known() -> None:
     held = {name for owner in (torch, torch.Tensor, torch.functional, F) for name in dir(owner)}
     assert {name for name in held if ("split" in name or "chunk" in name) and not name.startswith("_")} == SPLITS.keys()

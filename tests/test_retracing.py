@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,8 @@ from torch import Tensor, fx, nn
 
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
+from fxgrow.capture.proxy import ASKED, CONVERTED
+from fxgrow.model.fixed_sizes import check_sizes
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -53,6 +56,24 @@ class ReadsNumbers(Asks):
         return super().forward(x) if float(x.detach().sum()) > -1e9 else x
 
 
+class AsksForAnOddSize(Asks):
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x + 1 if x.shape[2] % 2 else x)
+
+
+class CountsInWholes(Asks):
+    def forward(self, x: Tensor) -> Any:
+        for _ in range(int(x.shape[2] / 4)):
+            x = x + 1
+        return super().forward(x)
+
+
+class KeepsToSizes(Asks):
+    def forward(self, x: Tensor) -> Any:
+        h = self.n(self.a(x))
+        return self.b((h * (1 + h.shape[2] // (2 * h.shape[1]))).mean((2, 3)))
+
+
 def _extracted(student: nn.Module) -> Any:
     import_torchvision()
     extraction: Any = importlib.import_module("torchvision.models.feature_extraction")
@@ -70,7 +91,9 @@ def _fused(student: nn.Module) -> Any:
     return fuse(student)
 
 
-MODELS = [Asks, TakesADict, Unpacks, HasADefault, ReadsNumbers]
+MODELS = [
+    Asks, TakesADict, Unpacks, HasADefault, ReadsNumbers, AsksForAnOddSize, CountsInWholes, KeepsToSizes
+]  # fmt: skip
 TOOLS: dict[str, Callable[[nn.Module], Any]] = {
     "symbolic_trace": fx.symbolic_trace,
     "fuse": _fused,
@@ -96,3 +119,18 @@ def test_the_guards_of_a_student_refuse_after_it_is_traced_again() -> None:
     again = fx.symbolic_trace(fxgrow.grow(Asks().double().eval(), 2.0, X))
     with pytest.raises(fxgrow.GrowError, match="another path"):
         again(X[:, :, :4, :4])
+
+
+def test_sizes_that_a_student_keeps_to_are_kept_after_it_is_traced_again() -> None:
+    student = fxgrow.grow(KeepsToSizes().double().eval(), {"a": 12}, X)
+    large = torch.randn(2, 3, 20, 8).double()
+    for model in (student, fx.symbolic_trace(student)):
+        with pytest.raises(fxgrow.GrowError, match="x has 20 entries in dimension 2 instead of 8"):
+            model(large)
+
+
+@pytest.mark.parametrize("function", [*ASKED, *CONVERTED.values(), check_sizes])
+def test_what_graphs_call_to_ask_and_to_refuse_is_recorded(function: Any) -> None:
+    number = len(inspect.signature(function).parameters)
+    graph = fx.symbolic_trace(lambda x: function(*[x] * number)).graph
+    assert [node.target for node in graph.nodes if node.op == "call_function"] == [function]

@@ -129,11 +129,13 @@ def form(structure: Any) -> Any:
     return mapped(lambda leaf: leaf.ndim if isinstance(leaf, Tensor) else type(leaf).__name__, structure)
 
 
+@recorded
 def truth(value: Any) -> bool:
     """In a traced graph: whether a number is other than 0."""
     return bool(value)
 
 
+@recorded
 def whole(value: Any) -> int:
     """In a traced graph: a number without its fraction."""
     return int(value)

@@ -15,7 +15,7 @@ import torch
 from torch import fx
 
 from ..base.structures import ArgumentPath
-from ..layouts.layout import Layout
+from ..layouts.layout import Layout, measure
 from ..model.layer_kinds import RMS_NORM
 from ..ops import Value
 
@@ -160,7 +160,8 @@ def _split(node: Call, x: Value, out: Any) -> Iterator[Found]:
             if isinstance(value, int):
                 yield (*path, i), part.layouts[dim]
     elif isinstance(sizes, int):
-        yield path, out[0].layouts[dim]
+        if sizes == measure(out[0].layouts[dim], lambda var: var.size):  # else the dimension is shorter than a part
+            yield path, out[0].layouts[dim]
         yield from _parts(out, dim)
 
 

@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from ..errors import GrowError
 from .call_args import labelled
+from .recorded import recorded
 
 NUMBER_OF_DIMENSIONS = -1
 
@@ -33,6 +34,7 @@ class FixedSize:
 Entry = tuple[str, int, int]  # the fields of a `FixedSize`, as the code of a graph can hold them
 
 
+@recorded
 def check_sizes(arguments: Mapping[str, Any], sizes: Sequence[Entry]) -> None:
     """In a student: stop where an input has another size than the one that its code was grown for.
 
