@@ -24,6 +24,7 @@ IS_OUTPUT = "it is an output of the model"
 STATES = "the model's code states a size that growth would have to change"  # found by the check of a student
 REQUEST = ", which fxgrow.Inputs("  # behind the size of an input, before its label
 BETWEEN = "sums over it between two activations"  # why the size of a head must stay
+FLAT = "new entries of {} are zero, where its function has no slope, so that they never train"
 
 
 def input_of(reason: str) -> str:

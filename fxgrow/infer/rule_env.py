@@ -20,7 +20,7 @@ from ..ops import Env, Rule, Value
 from ..ops.env import Rows
 from . import literals
 from .attributes import Attribute
-from .findings import BETWEEN, CONTRACT, Findings, Norm, RowMoments
+from .findings import BETWEEN, CONTRACT, FLAT, Findings, Norm, RowMoments
 from .spellings import Spelling, argument
 
 
@@ -151,6 +151,8 @@ class RuleEnv(Env):
             )
         if value.zeros:
             self._silent(value, dim, f"{value.origin} is no multiple of itself in {self.unifier.site}")
+            if value.flat:
+                self.note([value.layouts[dim]], FLAT.format(value.origin))
         self.call.contracted[id(value), dim % len(value.layouts)] += 1
         self.call.summed.append((value, dim % len(value.layouts)))
 

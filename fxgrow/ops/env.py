@@ -57,6 +57,7 @@ class Value:
             whatever the numbers of the channels are.
         away: Whether it is away from zero for all inputs, so that quotients by it are finite.
         zeros: With an origin: it is no multiple of it, but zero wherever it is zero.
+        flat: With zeros: it has no slope there, so that what is zero stays zero in training.
         nonnegative: Whether none of its entries is negative; with an origin, zero only where the origin is zero.
         length: (origin, layouts) if it is zero only where all entries of a parameter are zero, as a norm of its rows
             is; the layouts are those of the rows.
@@ -75,6 +76,7 @@ class Value:
     infinite: bool = False
     away: bool = False
     zeros: bool = False
+    flat: bool = False
     nonnegative: bool = False
     length: tuple[str, tuple[Layout, ...]] | None = None
     sums: tuple[Layout, ...] = ()
@@ -105,6 +107,7 @@ class Value:
             tuple(dims) if self.source else (),
             away=self.away,
             zeros=self.zeros,
+            flat=self.flat,
             nonnegative=self.nonnegative,
             length=self.length,
             scaled=self.scaled,

@@ -40,6 +40,11 @@ ZERO_AT_ZERO = frozenset((
     "leaky_relu", "mish", "rad2deg", "relu", "relu6", "round", "selu", "sgn", "sign", "silu", "sin", "softshrink",
     "square", "tanh", "trunc",
 ))  # fmt: skip
+# Those of these whose slope is zero there, as torch has it.
+FLAT_AT_ZERO = frozenset((
+    "abs", "ceil", "floor", "hardshrink", "pow", "relu", "relu6", "round", "sgn", "sign", "softshrink", "square",
+    "trunc",
+))  # fmt: skip
 NEVER_NEGATIVE = frozenset(("abs", "exp", "exp2", "relu", "relu6", "rsqrt", "sigmoid", "softplus", "sqrt", "square"))
 AWAY_FROM_ZERO = frozenset(("sqrt", "log", "rsqrt", "reciprocal"))  # finite, with a finite slope, for what is positive
 HIGHEST_POWER = 4  # of an activation, which is then finite in every dtype for all but the very largest
@@ -62,6 +67,11 @@ def is_zero_at_zero(name: str, args: tuple[Any, ...]) -> bool:
         bounds = args[1:3]
         return len(bounds) == 2 and all(map(is_number, bounds)) and bounds[0] <= 0 <= bounds[1]
     return name in ZERO_AT_ZERO or (name == "pow" and is_total(name, args))
+
+
+def is_flat_at_zero(name: str, args: tuple[Any, ...]) -> bool:
+    """Whether such a function, or a product of a tensor with itself, has no slope there."""
+    return name == "mul" or (name in FLAT_AT_ZERO and not (name == "pow" and args[1] == 1))
 
 
 def is_zero_at_zero_alone(name: str) -> bool:

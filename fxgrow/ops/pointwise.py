@@ -21,6 +21,7 @@ from .functions import (
     FINITE_NEAR_ZERO,
     is_away,
     is_divisor,
+    is_flat_at_zero,
     is_nonnegative,
     is_total,
     is_total_away,
@@ -100,7 +101,8 @@ def _from_zero(env: Env, args: tuple[Any, ...], given: list[Value], out: Value) 
     if combined or (len(given) == 1 and is_zero_at_zero(env.name, args)):
         alone = not first.zeros or first.nonnegative
         definite = alone and out.nonnegative and is_zero_at_zero_alone(env.name)
-        return replace(out, origin=first.origin, dims=first.dims, zeros=True, nonnegative=definite)
+        flat = first.flat or is_flat_at_zero(env.name, args)
+        return replace(out, origin=first.origin, dims=first.dims, zeros=True, flat=flat, nonnegative=definite)
     return out
 
 
@@ -201,6 +203,11 @@ def divide_in_place(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     return pointwise(env, *args, **kwargs)
 
 
+def _is_mask(env: Env, value: Value) -> bool:
+    """Whether it is made of a buffer, which does not train, as the mask of pruned weights is."""
+    return bool(value.origin) and env.is_buffer(value.origin)
+
+
 @rule(
     aten.mul.Tensor,
     aten.mul.Scalar,
@@ -214,7 +221,8 @@ def multiply(env: Env, x: Value, factor: Any) -> Outcome:
     out = Value(broadcast(env, given), nonnegative=is_nonnegative(env, (x, factor)))
     if not isinstance(factor, Value):
         return _scaled(env, x, None, out) or replace(out, length=x.length if factor else None)
-    out = _scaled(env, x, factor, out) or _scaled(env, factor, x, out) or out
+    first, second = (factor, x) if _is_mask(env, x) and not _is_mask(env, factor) else (x, factor)
+    out = _scaled(env, first, second, out) or _scaled(env, second, first, out) or out
     return with_ties(env, given, _from_zero(env, (x, factor), given, out))
 
 

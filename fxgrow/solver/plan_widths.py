@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
+from torch import nn
 
 from .. import methods
 from ..base.rng import named_generator
+from ..base.roles import Role
 from ..base.structures import ArgumentPath
 from ..infer.findings import Norm
 from ..infer.groups import Group
@@ -16,7 +18,7 @@ from ..infer.spellings import PART
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom, prefix
 from ..methods.registry import chosen, offered
-from ..model.copies import stored
+from ..model.copies import named_tensors, stored
 from ..model.example_data import call_to_data
 from ..model.tree import Mode, module_at
 from ..plans.entries import Edit, IoDimPlan, MeanFill, PlanForm, Resize, Skipped, Stored, TensorPlan, Width
@@ -159,12 +161,26 @@ def _methods(widths: WidthGraph, grown: Mapping[str, int], targets: Targets, def
         for n in grown
         if widths.groups_by_name[n].replicas or widths.groups_by_name[n].uniform or n in targets.mean_channels
     }
+    silent = _without_gradients(widths) & grown.keys()
+    bound |= {name for name in silent if not widths.groups_by_name[name].zero_columns}
     blocks = {block for tensor in widths.tensors.values() for layout in tensor.layouts for block in layout}
     together = [names for block in blocks if len(names := grown.keys() & set(atoms((block,)))) > 1]
     while more := {name for names in together if names & bound for name in names} - bound:
         bound |= more
     zero_rows = {name for name in grown if widths.groups_by_name[name].zero_rows}
     return {name: chosen(how, replicas=name in bound, zero_rows=name in zero_rows) for name, how in hows.items()}
+
+
+def _without_gradients(widths: WidthGraph) -> set[str]:
+    """The widths whose new channels would get no gradient from zeros: what sums over them is frozen, and they train."""
+    tensors = named_tensors(widths.traced.root)
+    trained = {name for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter) and tensor.requires_grad}
+    found: dict[tuple[Role, bool], set[str]] = {}
+    for tensor in widths.tensors.values():
+        for layout, role in zip(tensor.layouts, tensor.roles, strict=True):
+            found.setdefault((role, tensor.name in trained), set()).update(atoms(layout))
+    summed, frozen = (found.get(("contract", trains), set()) for trains in (True, False))
+    return (frozen - summed) & found.get(("carry", True), set())
 
 
 def _width(group: Group, new: int, targets: Targets, seed: int, method: str) -> Width:
