@@ -1,8 +1,10 @@
 """Growths by a schedule: in a loop of the user's own, and in frameworks."""
 
 import copy
+import functools
 import json
 import pickle
+import types
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,18 @@ def test_growths_are_made_when_they_are_due() -> None:
     plan = fxgrow.plan_of(model)
     assert plan is not None
     assert len(plan.steps) == 3
+
+
+def test_a_growth_that_fails_behind_another_leaves_the_model_that_the_optimizer_trains() -> None:
+    model = net()
+    optimizer = OPTIMIZERS["AdamW"](model.parameters())
+    schedule = fxgrow.GrowthSchedule({1: {"0": 12}, fxgrow.Step(1): {"0": 10}}, X)
+    model = run(schedule, model, optimizer, 1)
+    assert sizes(model) == (12, 12)
+    assert holds(optimizer, model)
+    with pytest.raises(fxgrow.GrowError):  # still due, and told now
+        schedule.step(model, optimizer)
+    assert holds(optimizer, model)
 
 
 def test_a_rehearsal_gives_the_plans_and_leaves_all_as_it_was() -> None:
@@ -450,3 +464,32 @@ def test_a_model_that_was_never_grown_is_refused_after_the_first_growth() -> Non
         schedule.step(net())
     assert sizes(schedule.step(student)) == (16, 12)
     assert schedule.finished
+
+
+def test_what_is_bound_to_the_student_is_bound_to_the_model_that_becomes_it(transformers: Any) -> None:
+    """accelerate puts a `forward` into the model's attributes, bound to it."""
+    from fxgrow.training.hugging_face import become
+
+    def bind(made: nn.Module) -> nn.Module:
+        made.forward = types.MethodType(nn.Sequential.forward, made)
+        made.held = {"by name": [made.train], "partial": functools.partial(nn.Module.train, made, mode=False)}
+        made.other = {"n": [1, 2]}
+        made[0].owner = (made,)
+        made.register_forward_hook(made.forward.__self__._noted)
+        return made
+
+    class Noting(nn.Sequential):
+        def _noted(self, module: nn.Module, args: Any, result: Any) -> None:
+            self.noted = self.training
+
+    model, student = bind(Noting(nn.Linear(3, 4))), bind(Noting(nn.Linear(3, 8)))
+    held = student.other
+    become(model, student)
+    model.eval()
+    assert model(torch.randn(2, 3)).shape == (2, 8)
+    assert model.noted is False
+    assert model.forward.__self__ is model
+    assert model.held["by name"][0].__self__ is model
+    assert model.held["partial"]() is model
+    assert model[0].owner == (model,)
+    assert model.other is held

@@ -13,9 +13,12 @@ A checkpoint folder of the trainer gets a file with the plans. A run that goes o
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+from collections import OrderedDict
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -23,6 +26,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from ..errors import GrowError, PlanError
+from ..model.walk import modules
 from ..plans.growth_plan import Plan
 from ..rewrite.apply_plans import apply_plans
 from ..rewrite.lineage import plan_of
@@ -105,5 +109,38 @@ def become(model: nn.Module, student: nn.Module) -> None:
     """
     if type(model) is not type(student):
         raise GrowError(f"a {type(model).__name__} cannot become a {type(student).__name__}")
+    for module in modules(student):
+        for name, value in list(vars(module).items()):
+            if (meant := _of(value, student, model)) is not value:
+                vars(module)[name] = meant
     vars(model).clear()
     vars(model).update(vars(student))
+
+
+_DEEPEST = 4  # containers within containers, in which an attribute may hold the model
+
+
+def _of(value: Any, student: nn.Module, model: nn.Module, depth: int = 0) -> Any:
+    """The same with the model where the student is meant, as in a bound `forward`, which accelerate puts there."""
+    if value is student:
+        return model
+    if isinstance(value, MethodType):
+        return MethodType(value.__func__, model) if value.__self__ is student else value
+    parts = _parts(value) if depth < _DEEPEST else None
+    if parts is None:
+        return value
+    meant = [_of(part, student, model, depth + 1) for part in parts]
+    if all(new is old for new, old in zip(meant, parts, strict=True)):
+        return value
+    if isinstance(value, functools.partial):
+        return functools.partial(meant[0], *meant[1], **meant[2])
+    return type(value)(zip(value, meant, strict=True) if isinstance(value, dict) else meant)
+
+
+def _parts(value: Any) -> list[Any] | None:
+    """What a container or a partial function holds; None of all else."""
+    if isinstance(value, functools.partial):
+        return [value.func, value.args, value.keywords]
+    if type(value) in (dict, OrderedDict):
+        return list(value.values())
+    return list(value) if type(value) in (list, tuple) else None

@@ -209,11 +209,18 @@ class GrowthSchedule(Generic[Key]):
         return when is self._plateau() and self._waited >= when.patience
 
     def _grown(self, model: nn.Module, optimizer: Optimizers | None) -> nn.Module:
+        """The model after all growths that are due; one that fails behind another is left for the next call to tell."""
+        given = model
         for number, (when, spec) in enumerate(self._growths):
             if number not in self._done and self._is_due(when):
                 self._check_lineage(model)
                 options = self._options if optimizer is not None else {**self._options, "warmup": 0, "reset": False}
-                model = grow(model, spec, self._example_inputs, optimizer=optimizer, **options)
+                try:
+                    model = grow(model, spec, self._example_inputs, optimizer=optimizer, **options)
+                except GrowError:
+                    if model is given:
+                        raise
+                    return model  # which the optimizer trains
                 self._done.append(number)
                 if isinstance(when, Plateau):
                     self._best, self._waited = None, 0
