@@ -786,6 +786,21 @@ def test_a_second_growth_ends_the_warm_up_of_the_first() -> None:
     )
 
 
+@pytest.mark.parametrize("warmup", [0, 10])
+def test_the_growth_of_another_model_does_not_end_a_warm_up(warmup: int) -> None:
+    """One optimizer may train several models."""
+    models = [net(), net()]
+    optimizer = torch.optim.Adam([p for model in models for p in model.parameters()], 1e-2)
+    for number in range(2):
+        step(models[0], optimizer, number)
+    first = fxgrow.grow(models[0], {"0": 12}, batch(0)[0], optimizer=optimizer, method="zero_out", warmup=4)
+    second = fxgrow.grow(models[1], {"0": 12}, batch(0)[0], optimizer=optimizer, warmup=warmup)
+    twin = copy.deepcopy((first, second, optimizer))
+    warm, cold = moved_by(first, optimizer, 2), moved_by(twin[0], twin[2], 2)
+    torch.testing.assert_close(warm["0.weight"][8:], cold["0.weight"][8:] / 4)
+    torch.testing.assert_close(warm["0.weight"][:8], cold["0.weight"][:8])
+
+
 @pytest.mark.parametrize(("options", "name"), [({"warmup": 30}, "warmup"), ({"reset": True}, "reset")])
 def test_options_of_an_optimizer_without_one_are_refused(options: dict[str, Any], name: str) -> None:
     teacher = net()

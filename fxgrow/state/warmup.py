@@ -11,7 +11,7 @@ Source: a re-warm-up after growth, for all parameters, is in staged training (Sh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -42,7 +42,7 @@ def warm_up(
     steps: int,
     filling: FillingOf = MomentFilling,
 ) -> None:
-    """Begin a warm-up of a student's new entries in its optimizers, and end one of an earlier growth.
+    """Begin a warm-up of a student's new entries in its optimizers, and end one of an earlier growth of this model.
 
     Args:
         moved: The optimizers, which train the student by now.
@@ -53,10 +53,11 @@ def warm_up(
         filling: What grows the tensors of a state by one plan.
     """
     new = new_entries(plan, teacher, student, filling) if steps and moved else {}
+    replaced = {id(parameter) for parameter in named_parameters(teacher).values()}
     for one in moved:
         earlier = vars(one.keeper).get(_ATTRIBUTE)
         if isinstance(earlier, Warmup):
-            earlier.end()
+            earlier.leave(replaced)
         if steps:
             begin(one.keeper, new, student, steps)
 
@@ -161,8 +162,14 @@ class Warmup:
         new = {names[id(parameter)]: mask for parameter, mask in self._masks if id(parameter) in names}
         return {"steps": self.steps, "done": self.done, "new": new}
 
-    def end(self) -> None:
-        """Take the hooks away. Not to be called from one of them: they are being gone through."""
+    def leave(self, parameters: Container[int]) -> None:
+        """Go on without these parameters, by `id`; where none is left, take the hooks away.
+
+        Not to be called from one of the hooks: they are being gone through.
+        """
+        self._masks = [(parameter, mask) for parameter, mask in self._masks if id(parameter) not in parameters]
+        if self._masks:
+            return
         for handle in self._handles:
             handle.remove()
         self._masks, self._before = [], []
