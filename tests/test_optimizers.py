@@ -786,6 +786,29 @@ def test_a_second_growth_ends_the_warm_up_of_the_first() -> None:
     )
 
 
+class HoldsItsOptimizer(nn.Module):
+    """A model that makes its optimizer, as some training loops have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = net()
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), 1e-2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+@pytest.mark.parametrize("spec", [2.0, fxgrow.Deepen("net.0")])
+def test_a_model_that_holds_its_optimizer_holds_the_one_that_went_over(spec: Any) -> None:
+    teacher = HoldsItsOptimizer()
+    optimizer = teacher.optimizer
+    step(teacher, optimizer, 0)
+    student = fxgrow.grow(teacher, spec, batch(0)[0], optimizer=optimizer, output="module")
+    assert student.optimizer is optimizer
+    assert holds(optimizer, student)
+    step(student, student.optimizer, 1)
+
+
 @pytest.mark.parametrize("warmup", [0, 10])
 def test_the_growth_of_another_model_does_not_end_a_warm_up(warmup: int) -> None:
     """One optimizer may train several models."""

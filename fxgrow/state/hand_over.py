@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
 from .misuse import watch
 from .moments import MomentFilling
@@ -44,7 +45,18 @@ def hand_over(
     with all_or_none(moved):
         move(moved, states, plan, student)
         warm_up(moved, plan, teacher, student, warmup, filling)
+        _give_back(teacher, student, [one.optimizer for one in moved])
         watch(teacher, student, moved)
+
+
+def _give_back(teacher: nn.Module, student: nn.Module, optimizers: Sequence[Optimizer]) -> None:
+    """Where the teacher's modules hold one of the optimizers, let the student's hold it, and not a copy."""
+    known = {id(one): one for one in optimizers}
+    ours = dict(named_modules(student))
+    for path, module in named_modules(teacher):
+        held = {name: value for name, value in vars(module).items() if id(value) in known}
+        for name in held.keys() & vars(ours[path]).keys() if path in ours else ():
+            vars(ours[path])[name] = held[name]
 
 
 @contextmanager
