@@ -442,12 +442,26 @@ def test_a_new_layer_that_nothing_reads_is_refused(monkeypatch: pytest.MonkeyPat
         fxgrow.grow(around(Net("ReLU")), Deepen("inner.a"), images(4, 3, 10, 10), output="module")
 
 
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_layer_that_was_deepened_is_deepened_again(output: Any) -> None:
+    teacher = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    x = torch.randn(5, 4)
+    student: nn.Module = teacher
+    for _ in range(3):
+        student = fxgrow.grow(student, Deepen("0"), x, output=output)
+        torch.testing.assert_close(student(x), teacher(x))
+    names = [name for name, _ in student.named_children()]
+    assert names == ["0", "1", "0_deeper3", "0_deeper2", "0_deeper1", "2"]
+    both = fxgrow.grow(teacher, [Deepen("0"), Deepen("0")], x, output=output)
+    assert [name for name, _ in both.named_children()] == ["0", "1", "0_deeper1", "0_deeper2", "2"]
+
+
 def test_a_new_entry_in_the_wrong_place_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mutant: new entries come first."""
     right = insertion._add
 
-    def wrong(root: nn.Module, path: str, module: nn.Module, *, after: str) -> None:
-        right(root, path, module, after=after)
+    def wrong(root: nn.Module, path: str, module: nn.Module, *, after: str, made: set[str] | None = None) -> None:
+        right(root, path, module, after=after, made=made)
         entries = root.get_submodule(path.rpartition(".")[0])._modules
         others = [(name, entry) for name, entry in entries.items() if entry is not module]
         entries.clear()

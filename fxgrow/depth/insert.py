@@ -54,15 +54,16 @@ def make(
         PlanError: A graph has no node that a change names, or the name of a new module is taken.
     """
     changes = sorted(changes, key=in_order)
+    made: set[str] = set()  # new layers, by path
     for change in changes:
         if isinstance(change, Enlarge):
             _enlarge(_module(root, change.path), change)
         elif isinstance(change, Repeat):
             _repeat(root, graphs, change, seed)
         elif change.entry:
-            _add(root, change.path, _built(root, change, seed), after=change.entry)
+            _add(root, change.path, _built(root, change, seed), after=change.entry, made=made)
         elif not change.owner:
-            _insert(root, graphs, change, _built(root, change, seed))
+            _insert(root, graphs, change, _built(root, change, seed), made)
     for owner, traced in owners.items():
         _rewrite(root, owner, traced, [c for c in changes if isinstance(c, Insert) and c.owner == owner], seed)
     recount(root, recounts)
@@ -90,19 +91,20 @@ def _rewrite(root: nn.Module, path: str, traced: Traced, changes: Sequence[Inser
     owner = _module(root, path)
     tree = skeleton(owner, traced.leaf_modules)
     tree.__dict__.update(traced.constants or {}, **{MODE_OVERRIDES: traced.overrides or {}})
+    made: set[str] = set()
     for new in changes:
         block = _built(root, new, seed)
         inside = replace(new, path=new.path.removeprefix(f"{path}."), after=new.after.removeprefix(f"{path}."))
-        _insert(tree, traced.graphs, inside, block)
+        _insert(tree, traced.graphs, inside, block, made)
     grown = GrownModule(tree, traced.graphs, type(owner).__name__)
     for name, value in vars(owner).items():
         vars(grown).setdefault(name, value)
     replace_everywhere(root, owner, grown)
 
 
-def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, block: nn.Module) -> None:
+def _insert(root: nn.Module, graphs: Mapping[Mode, fx.Graph], new: Insert, block: nn.Module, made: set[str]) -> None:
     anchors = [_node(_graph(graphs, ref.mode), ref.node) for ref in new.after_nodes]
-    _add(root, new.path, block, after=_last_sibling(new.after, anchors))
+    _add(root, new.path, block, after=_last_sibling(new.after, anchors), made=made)
     for ref in new.after_nodes:
         graph = _graph(graphs, ref.mode)
         anchor = _node(graph, ref.node)
@@ -139,8 +141,16 @@ def _last_sibling(after: str, anchors: Sequence[fx.Node]) -> str:
     return called.pop() if len(called) == len(parents) == 1 else after
 
 
-def _add(root: nn.Module, path: str, module: nn.Module, *, after: str) -> None:
-    """Insert a module into the tree, after another one and the modules that were inserted after that before."""
+def _add(root: nn.Module, path: str, module: nn.Module, *, after: str, made: set[str] | None = None) -> None:
+    """Insert a module into the tree, after another one and the modules that were inserted after that before.
+
+    Args:
+        root: The tree.
+        path: Where.
+        module: The module.
+        after: The other one.
+        made: The modules that may be between, to which this one is added; None: those of earlier growths, too.
+    """
     if not is_module_path(path):
         raise PlanError(f"a new module is to be {path!r}; its path enters generated code, so it is words and dots")
     parent_path, _, name = path.rpartition(".")
@@ -151,11 +161,15 @@ def _add(root: nn.Module, path: str, module: nn.Module, *, after: str) -> None:
     names = [key for key, _ in children]
     own = after.rpartition(".")[2]
     index = names.index(own) + 1 if own in names else len(names)
-    while index < len(children) and children[index][0].startswith(f"{name.rpartition(CLONE)[0]}{CLONE}"):
+    stem = f"{name.rpartition(CLONE)[0]}{CLONE}"
+    beside = f"{parent_path}." if parent_path else ""
+    while index < len(names) and names[index].startswith(stem) and (made is None or beside + names[index] in made):
         index += 1
     children.insert(index, (name, module))
     parent._modules.clear()
     parent._modules.update(children)
+    if made is not None:
+        made.add(path)
 
 
 def _module(root: nn.Module, path: str) -> nn.Module:
