@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,6 +161,27 @@ LATE = {
     "from torch.utils.flop_counter import flop_registry",  # they import triton with builds for CUDA, .2 s
     "from torch.utils.flop_counter import FlopCounterMode",
 }
+
+
+def _assigned(path: Path) -> Iterator[tuple[str, str]]:
+    """The names that the top level of a file gives a value, each with it."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                for name in target.elts if isinstance(target, ast.Tuple) else [target]:
+                    yield ast.unparse(name), ast.unparse(node.value)
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_a_name_of_a_module_has_one_value(path: Path) -> None:
+    """No rule of ruff sees it: of two constants of one name, the second would be meant everywhere."""
+    counts = Counter(name for name, _ in _assigned(path))
+    assert not [name for name, count in counts.items() if count > 1]
+
+
+def test_a_limit_stands_in_one_file() -> None:
+    limits = Counter(one for path in FILES for one in _assigned(path) if re.match("_?MOST_", one[0]))
+    assert not [limit for limit, count in limits.items() if count > 1]
 
 
 def test_no_import_is_hidden_in_a_function() -> None:

@@ -765,3 +765,13 @@ def test_a_name_that_a_file_does_not_have_is_close_to_one_that_it_has(run: Run) 
     assert status == 2
     assert "net.py has no 'Nett'; close: " in error
     assert "Net" in error.rpartition("close: ")[2]
+
+
+def test_a_file_whose_name_is_no_identifier_has_a_module_of_one_name_in_all_processes(run: Run) -> None:
+    Path("my-net.py").write_text(NET, encoding="utf-8")
+    name = type(model_of("my-net.py:Net")).__module__
+    words = [sys.executable, "-c", "from fxgrow.cli.arguments import model_of; print(type(model_of('my-net.py:Net')))"]
+    environment = {**os.environ, "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert name.startswith("_fxgrow_"), name
+    assert done.stdout == f"<class '{name}.Net'>\n", done.stderr

@@ -8,6 +8,9 @@ import torch
 from torch import nn
 
 import fxgrow
+from fxgrow.rewrite.apply_plans import apply_plans
+from fxgrow.rewrite.lineage import OWN_PLAN as OWN
+from fxgrow.rewrite.lineage import plan_left
 from tests.check import randomise
 
 
@@ -73,3 +76,46 @@ def test_a_student_that_was_changed_by_hand_begins_a_new_chain() -> None:
 def test_a_copy_keeps_its_lineage() -> None:
     student = fxgrow.grow(fxgrow.grow(net(), {"0": 12}, X), {"2": 30}, X)
     assert fxgrow.plan_of(copy.deepcopy(student)) == fxgrow.plan_of(student)
+
+
+SPECS = ({"0": 12}, fxgrow.Deepen("2"), {"2": 30}, fxgrow.Kernel("0", 5))
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_model_goes_through_the_plans_that_it_lacks(output: Literal["graph", "module"]) -> None:
+    stages = [net()]
+    for spec in SPECS:
+        stages.append(fxgrow.grow(stages[-1], spec, X, output=output))
+    whole = fxgrow.plan_of(stages[-1])
+    assert whole is not None
+    whole = fxgrow.Plan.from_json(whole.to_json())
+    for number, stage in enumerate(stages):
+        unknown = copy.deepcopy(stage)  # its weights were loaded into a new model
+        (unknown.meta if output == "graph" and number else vars(unknown)).pop("fxgrow" if output == "graph" else OWN, 0)
+        for model in (stage, unknown):
+            left = plan_left(whole, model)
+            assert (() if left is None else left.steps) == whole.steps[number:]
+            student = model if left is None else apply_plans(left, model)
+            assert {n: t.shape for n, t in student.state_dict().items()} == {
+                n: t.shape for n, t in stages[-1].state_dict().items()
+            }
+    first = whole.steps[0]
+    with pytest.raises(fxgrow.GrowError, match="grown 4 times, of which the plans know the first 1"):
+        plan_left(first, stages[-1])
+
+
+def test_a_model_that_was_grown_before_the_chain_begins_lacks_all_of_it() -> None:
+    before = fxgrow.grow(net(), {"0": 12}, X, output="module")
+    before[0], before[2] = nn.Conv2d(3, 10, 3).double(), nn.Conv2d(10, 12, 3).double()  # a new chain begins
+    student = fxgrow.grow(before, {"2": 30}, X, output="module")
+    whole = fxgrow.plan_of(student)
+    assert whole is not None
+    assert plan_left(whole, before) == whole
+    assert plan_left(whole, student) is None
+
+
+def test_another_model_is_refused_by_the_plans() -> None:
+    whole = fxgrow.plan_of(fxgrow.grow(net(), {"0": 12}, X))
+    other = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)).double()
+    assert whole is not None
+    assert plan_left(whole, other) == whole

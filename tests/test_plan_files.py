@@ -313,3 +313,25 @@ def test_a_plan_for_code_that_decides_by_numbers_in_one_mode_asks_for_example_in
     with pytest.raises(fxgrow.PlanError, match="or give example_inputs with numbers: without, it runs in train mode"):
         fxgrow.apply(plan, teacher)
     torch.testing.assert_close(fxgrow.apply(plan, teacher, x)(x), teacher(x))
+
+
+class ManyDims(nn.Module):
+    """It has a tensor of many dimensions."""
+
+    def __init__(self, buffer: int) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 3)
+        self.register_buffer("grid", torch.ones((1,) * buffer))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x).relu() * self.grid.sum())
+
+
+@pytest.mark.parametrize(("buffer", "given"), [(9, 2), (20, 2), (1, 9), (20, 20)])
+def test_tensors_of_many_dimensions_are_read_and_applied(buffer: int, given: int) -> None:
+    model, inputs = ManyDims(buffer), torch.randn(*(1,) * (given - 2), 2, 4)
+    plan = fxgrow.plan(fxgrow.widths(model, inputs), [2.0, fxgrow.Outputs(5)])
+    assert fxgrow.Plan.from_json(plan.to_json()) == plan
+    student = fxgrow.apply(plan, model)
+    assert student.a.out_features == 16
+    assert relative_error(student(inputs)[..., :3], model(inputs)) < 1e-5

@@ -122,12 +122,34 @@ def test_seed_decides(name: str) -> None:
 
 
 SCRIPT = """
-import hashlib, torch, fxgrow
+import hashlib, numpy, torch, fxgrow
+from torch import nn
 from tests.nets import NETS
 net = NETS["dense_net"]
 student = fxgrow.grow(net.make(), 1.5, net.inputs())
 weights = b"".join(v.numpy().tobytes() for v in student.state_dict().values())
 digest = hashlib.sha256(student.meta["fxgrow"].to_json().encode() + weights).hexdigest()
+
+class Net(nn.Module):
+    def __init__(self, more):
+        super().__init__()
+        self.more, self.a, self.b, self.c = more, nn.Linear(4, 8), nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        h = self.a(x)
+        return self.c(self.b(h)), self.more(h.shape[1])
+
+RETURNED = {
+    "a long array": lambda width: numpy.arange(600 * width),
+    "an array of objects": lambda width: numpy.array([object(), object, f"{width}"]),
+    "a set of texts": lambda width: {f"{number * width}" for number in range(1, 9)},
+    "a set of all kinds": lambda width: {None, 1.5, b"x", "y", width},
+}
+torch.manual_seed(0)
+plans = [(name, fxgrow.plan(fxgrow.widths(Net(more), torch.randn(2, 4)), 1.5)) for name, more in RETURNED.items()]
+names = [name for name, plan in plans if [width.name for width in plan.grown_widths] == ["b"]]
+assert names == list(RETURNED), names
+told = hashlib.sha256("".join(plan.to_json() for _, plan in plans).encode()).hexdigest()
 """
 
 
@@ -137,7 +159,7 @@ def test_processes_agree() -> None:
     exec(SCRIPT, here)
     other = "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"
     environment = {**os.environ, "PYTHONHASHSEED": other, "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-c", f"{SCRIPT}print(digest)"]
+    words = [sys.executable, "-c", f"{SCRIPT}print(digest, told)"]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{here['digest']}\n"
+    assert done.stdout == f"{here['digest']} {here['told']}\n"

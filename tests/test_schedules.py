@@ -364,6 +364,30 @@ def test_lightning_goes_on_from_a_checkpoint_in_the_middle(pl: Any, tmp_path: Pa
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_lightning_goes_on_with_a_net_that_was_grown_before_the_run(pl: Any, tmp_path: Path, output: Any) -> None:
+    from fxgrow.training.lightning import GrowthCallback
+
+    def make() -> Any:
+        return GrowthCallback(fxgrow.GrowthSchedule({2: {"0": 16}, 8: {"3": 15}}, X, output=output), "net")
+
+    def grown_before() -> Any:
+        return fxgrow.grow(net(), {"0": 12}, X, output=output)
+
+    whole, first, second = (lightning_module(pl, grown_before) for _ in range(3))
+    trainer(pl, tmp_path, 4, make()).fit(whole, data())
+    run = trainer(pl, tmp_path, 2, make())
+    run.fit(first, data())
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    trainer(pl, tmp_path, 4, make()).fit(second, data(), ckpt_path=tmp_path / "a.ckpt")
+    assert sizes(second.net) == (16, 15)
+    assert all(torch.equal(p, dict(whole.named_parameters())[name]) for name, p in second.named_parameters())
+    chain = fxgrow.plan_of(second.net)
+    assert chain is not None
+    assert len(chain.steps) == 3
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_a_lightning_module_without_the_network_is_refused(pl: Any, tmp_path: Path) -> None:
     from fxgrow.training.lightning import GrowthCallback
 
@@ -442,6 +466,30 @@ def test_a_trainer_of_transformers_goes_on_from_a_checkpoint(transformers: Any, 
     mine, theirs = again.state_dict(), whole.state_dict()
     assert mine["bert.encoder.layer.0.intermediate.dense.weight"].shape == (40, 16)
     assert all(torch.equal(t, theirs[name]) for name, t in mine.items())
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_a_trainer_of_transformers_goes_on_with_a_model_that_was_grown(
+    transformers: Any, tmp_path: Path, times: int
+) -> None:
+    """Before the run, or in it; what is asked for by a schedule comes after."""
+    from fxgrow.training.hugging_face import FILE, GrowthCallback
+
+    def grown(number: int) -> Any:
+        model = bert(transformers)
+        for width in (30, 36)[:number]:
+            model = fxgrow.grow(model, {"*.intermediate.dense": width}, example(), output="module")
+        return model
+
+    schedule = fxgrow.GrowthSchedule({1: {"*.intermediate.dense": 40}}, example(), output="module")
+    student = schedule.step(grown(2))
+    plan = fxgrow.plan_of(student)
+    assert plan is not None
+    (tmp_path / FILE).write_text(json.dumps({"schedule": schedule.state_dict(), "plan": plan.to_json()}))
+    model = grown(times)
+    GrowthCallback(fxgrow.GrowthSchedule({1: 1.5}, example(), output="module")).resume(model, tmp_path)
+    model.load_state_dict(student.state_dict())
+    assert fxgrow.plan_of(model) == plan
 
 
 def test_a_trainer_of_transformers_takes_modules_only(transformers: Any, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from .torch_private import pytree
 
+_PLAIN = (str, bytes, int, float, complex, type(None))
+
 ArgumentPath = tuple[int | str, ...]  # a position in (args, kwargs) of a call: ("args", 1) or ("kwargs", "shape", 0)
 
 
@@ -52,8 +54,16 @@ def children_of(value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, Mapping):
         return [(f"[{key!r}]", entry) for key, entry in value.items()]
     if isinstance(value, Sequence | AbstractSet):
-        return [(f"[{i}]", entry) for i, entry in enumerate(value)]
+        entries = value if isinstance(value, Sequence) else in_one_order(value)
+        return [(f"[{i}]", entry) for i, entry in enumerate(entries)]
     if hasattr(value, "__dict__"):
         return [(f".{name}", entry) for name, entry in vars(value).items()]
     slots = getattr(type(value), "__slots__", ())
     return [(f".{name}", getattr(value, name, None)) for name in ((slots,) if isinstance(slots, str) else slots)]
+
+
+def in_one_order(entries: AbstractSet[Any]) -> list[Any]:
+    """What a set holds, texts and numbers first, in an order that is the same in all processes."""
+    plain = [entry for entry in entries if isinstance(entry, _PLAIN)]
+    others = [entry for entry in entries if not isinstance(entry, _PLAIN)]
+    return sorted(plain, key=lambda entry: (type(entry).__name__, repr(entry))) + others

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import json
@@ -82,7 +83,7 @@ def _imported(where: str) -> ModuleType:
     if not path.is_file():
         raise UsageError(f"there is no file {where}")
     _search(path.resolve().parent)
-    name = path.stem if path.stem.isidentifier() and path.stem not in sys.modules else f"_fxgrow_{abs(hash(path))}"
+    name = path.stem if path.stem.isidentifier() and path.stem not in sys.modules else _own_name(path.resolve())
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"cannot import {where}")
@@ -91,6 +92,11 @@ def _imported(where: str) -> ModuleType:
     with reported(f"cannot import {where}"):
         spec.loader.exec_module(module)
     return module
+
+
+def _own_name(file: Path) -> str:
+    """A name for the module of a file whose own is none or is taken, the same in each process: files may hold it."""
+    return f"_fxgrow_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
 
 
 def _search(folder: Path) -> None:

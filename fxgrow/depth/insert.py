@@ -17,7 +17,9 @@ from ..capture.traced import Traced
 from ..errors import PlanError
 from ..model.copies import clone_owned
 from ..model.grown import GrownModule
+from ..model.layer_kinds import CONVOLUTIONS, is_a
 from ..model.provenance import modules_of, set_module_stack
+from ..model.stated import states_its_sizes
 from ..model.tree import MODE_OVERRIDES, Mode, module_at, skeleton
 from ..plans.changes import CLONE, Enlarge, Insert, Repeat, StructuralChange, in_order
 from ..plans.entries import Recount
@@ -253,15 +255,9 @@ def _renamed(target: str, block: str, path: str) -> str:
     return f"{path}{target.removeprefix(block)}" if f"{target}.".startswith(f"{block}.") else target
 
 
-_CONVOLUTIONS: Any = (
-    *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
-    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
-)
-
-
 def _enlarge(conv: Any, change: Enlarge) -> None:
     """Pad the kernel with zeros, and the input by as much, so that the result is unchanged."""
-    if not isinstance(conv, _CONVOLUTIONS) or conv.kernel_size != change.old:
+    if not states_its_sizes(conv) or not is_a(conv, *CONVOLUTIONS) or tuple(conv.kernel_size) != change.old:
         raise PlanError(f"{change.path} has no kernel of size {change.old}; the plan was made for another model")
     more = [(after - before) // 2 for before, after in zip(change.old, change.new, strict=True)]
     around = [size for size in reversed(more) for _ in range(2)]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import PlanError
 from ..model.layer_kinds import BATCH_NORM, CONVOLUTION, LINEAR, is_a, is_layer_class
+from ..model.stated import stated_int, stated_size, states_its_sizes
 from ..model.walk import named_modules
 from ..plans.changes import KeptShape
 from .initial import drawn
@@ -64,7 +65,7 @@ def _ways_by_flag(block: nn.Module, dims_like: Callable[[str, int], Dims]) -> It
     if not flags or not maps:
         return
     (first, reader), (like, _) = maps[0], maps[-1]
-    grouped = getattr(reader, "groups", 1)
+    grouped = stated_int(reader, "groups", 1)
     if grouped not in (1, _ends(reader)[0]):
         return
     dims = dims_like(f"{first}.weight", 0 if grouped > 1 else 1)
@@ -81,7 +82,8 @@ def _projection(child: nn.Module | None) -> str | None:
 
 
 def _is_map(module: nn.Module) -> bool:
-    return is_a(module, LINEAR, CONVOLUTION) and isinstance(module._parameters.get("weight"), Tensor)
+    mapping = is_a(module, LINEAR, CONVOLUTION) and states_its_sizes(module)
+    return mapping and isinstance(module._parameters.get("weight"), Tensor)
 
 
 def _ends(layer: Any) -> tuple[int, int]:
@@ -89,23 +91,23 @@ def _ends(layer: Any) -> tuple[int, int]:
     return (layer.in_features, layer.out_features) if is_a(layer, LINEAR) else (layer.in_channels, layer.out_channels)
 
 
-def _is_strided(module: Any) -> bool:
-    stride = module.stride if _has_stride(module) else 1
+def _is_strided(module: nn.Module) -> bool:
+    stride = stated_size(module, "stride") if _has_stride(module) else 1
     return any(step != 1 for step in stride) if isinstance(stride, tuple) else stride != 1
 
 
 def _has_stride(module: nn.Module) -> bool:
-    return is_a(module, CONVOLUTION) or isinstance(module, POOLS)
+    return (is_a(module, CONVOLUTION) or isinstance(module, POOLS)) and stated_size(module, "stride") is not None
 
 
 def _readers(branch: list[tuple[str, nn.Module]], width: int) -> tuple[str, ...] | None:
     """The layers at the beginning of a branch whose number of inputs is that of the block; None where none read it."""
     found: list[str] = []
     for name, module in branch:
-        if is_a(module, BATCH_NORM) and getattr(module, "num_features", 0) == width:
+        if is_a(module, BATCH_NORM) and stated_int(module, "num_features") == width:
             found.append(name)
         elif _is_map(module):
-            alone = getattr(module, "groups", 1) == 1
+            alone = stated_int(module, "groups", 1) == 1
             return (*found, name) if alone and _ends(module)[0] == width else None
     return None
 
@@ -183,7 +185,7 @@ def _restate(layer: Any) -> None:
         layer.out_features, layer.in_features = layer.weight.shape
     else:
         layer.out_channels = layer.weight.shape[0]
-        if layer.groups > 1:  # one filter for each channel
+        if stated_int(layer, "groups", 1) > 1:  # one filter for each channel
             layer.groups = layer.in_channels = layer.out_channels
         else:
             layer.in_channels = layer.weight.shape[1]
@@ -191,7 +193,7 @@ def _restate(layer: Any) -> None:
 
 def _layer(clone: nn.Module, name: str, *kinds: Any) -> Any:
     found = dict(named_modules(clone)).get(name)
-    if found is None or not is_a(found, *kinds):
+    if found is None or not is_a(found, *kinds) or not (is_a(found, BATCH_NORM) or states_its_sizes(found)):
         raise PlanError(f"its block has no layer {name!r} of the kind that the plan names; it was made for another one")
     return found
 
@@ -204,7 +206,7 @@ def _unstride(clone: nn.Module, name: str) -> None:
 
 
 def _widen_norm(norm: Any, width: int) -> None:
-    if norm.num_features == width:
+    if stated_int(norm, "num_features") == width:
         return  # a copy
     norm.num_features = width
     for name, table in _tables(norm):
@@ -226,7 +228,7 @@ def new_value(name: str) -> float:
 
 def _widen_map(layer: Any, width: int, name: str, seed: int) -> None:
     old = layer._parameters.get("weight")
-    if old is None or getattr(layer, "groups", 1) != 1:
+    if old is None or stated_int(layer, "groups", 1) != 1:
         raise PlanError(f"{name} is no weight that reads all inputs; the plan was made for another model")
     shape = (old.shape[0], width, *old.shape[2:])
     if shape == old.shape:

@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import Unfit
 from ..infer.width_graph import WidthGraph
 from ..model.copies import named_tensors
+from ..model.stated import states_its_sizes
 from ..model.tree import module_at
 from ..plans.changes import Enlarge, StructuralChange
 from ..spec.requests import Kernel
@@ -24,7 +25,9 @@ def enlarge(widths: WidthGraph, request: Kernel, path: str) -> list[StructuralCh
     if not hasattr(conv, "kernel_size"):
         raise Unfit("its class is no layer of torch.nn, so the graph contains its code, which sets the padding")
     _check_use(widths, path, conv)
-    old: tuple[int, ...] = conv.kernel_size
+    if not states_its_sizes(conv):
+        raise Unfit("its class has something else than numbers under the names of its sizes")
+    old: tuple[int, ...] = tuple(conv.kernel_size)
     new = (request.size,) * len(old) if isinstance(request.size, int) else request.size
     if len(new) != len(old):
         raise Unfit(f"size {new} has {len(new)} dimensions; the kernel of the layer has {len(old)}")

@@ -20,6 +20,7 @@ from ..layouts.layout import measure
 from ..model.activations import Activation, activation_by_name
 from ..model.copies import named_tensors
 from ..model.layer_kinds import CONVOLUTIONS, LINEAR_MAPS, classes_of, is_layer_class, layer_class, spatial_rank
+from ..model.stated import stated_int, stated_size
 from ..model.tree import Mode, module_at
 from ..model.walk import named_modules
 from ..ops import Value
@@ -329,7 +330,7 @@ def _check_norm(request: Deepen, dims: int, ndim: int, kind: str) -> None:
 def _groups(plan: Plan, path: str, layer: Any, channels: int) -> int:
     """The number of groups of the grown layer before it, so that a depthwise convolution is followed by one."""
     grown: list[Any] = [change.new for change in plan.resizes if (change.module, change.name) == (path, "groups")]
-    groups = grown[0] if grown else getattr(layer, "groups", 1)
+    groups = grown[0] if grown else stated_int(layer, "groups", 1)
     return int(groups) if channels % groups == 0 else 1
 
 
@@ -345,8 +346,8 @@ def _kernel(request: Deepen, layer: Any, dims: int) -> tuple[int, ...]:
         if len(request.kernel) != dims:
             raise Unfit(f"kernel {request.kernel} has {len(request.kernel)} dimensions; that of the layer has {dims}")
         return request.kernel
-    own: tuple[int, ...] = layer.kernel_size
-    return tuple(k if k % 2 else 3 for k in own)
+    own = stated_size(layer, "kernel_size")
+    return tuple(k if k % 2 else 3 for k in own) if isinstance(own, tuple) else (3,) * dims
 
 
 # -- look-ups --------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from ..infer.groups import Group
 from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, measure, only_atom
 from ..model.copies import named_tensors
+from ..model.stated import stated_int, stated_size
 from ..plans.changes import KernelSize, StructuralChange
 from ..plans.growth_plan import Plan
 from ..report.report import Report
@@ -213,13 +214,13 @@ class Source:
             module = self.widths.traced.root.get_submodule(path)
         except AttributeError:
             return " ".join(words)
-        stride = getattr(module, "stride", None)
-        steps = (stride,) if isinstance(stride, int) else stride if isinstance(stride, tuple) else ()
+        stride = stated_size(module, "stride")
+        steps = stride if isinstance(stride, tuple) else (1 if stride is None else stride,)
         if any(step != 1 for step in steps):
             words.append("/" + "×".join(dict.fromkeys(map(str, steps))))
-        groups = getattr(module, "groups", 1)
-        if isinstance(groups, int) and groups > 1:
-            words.append("depthwise" if groups == getattr(module, "in_channels", 0) else f"{groups} groups")
+        groups = stated_int(module, "groups", 1)
+        if groups > 1:
+            words.append("depthwise" if groups == stated_int(module, "in_channels") else f"{groups} groups")
         return " ".join(words)
 
     @cached_property

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..layouts.layout import Layout
 from ..model.layer_kinds import EMBEDDING, LINEAR_MAPS, RECURRENT, RECURRENT_LAYERS, RMS_NORM, is_a, is_instance_norm
+from ..model.stated import stated_int, stated_size
 from ..model.walk import named_modules
 from ..ops import Value
 
@@ -33,9 +34,10 @@ def of_module(path: str, module: Any, value: Value, out: Any) -> Iterator[Attrib
         out: Those of its result, in the structure of the result.
     """
     if is_a(module, RMS_NORM):
-        yield Attribute(path, "normalized_shape", value.layouts[-len(module.normalized_shape) :])
+        if isinstance(shape := stated_size(module, "normalized_shape"), tuple):
+            yield Attribute(path, "normalized_shape", value.layouts[-len(shape) :])
     elif is_instance_norm(module):
-        channels = 1 if len(value.layouts) > 2 and value.shape[1] == module.num_features else 0
+        channels = 1 if len(value.layouts) > 2 and value.shape[1] == stated_size(module, "num_features") else 0
         yield Attribute(path, "num_features", (value.layouts[channels],))
     elif isinstance(module, RECURRENT):
         yield from _recurrent(path, module, value, out)
@@ -45,7 +47,7 @@ def of_weights(root: nn.Module, tensors: Mapping[str, tuple[Layout, ...]]) -> It
     """Sizes that a module states of its weight, also where another module uses that weight."""
     for name, module in named_modules(root):
         weight = tensors.get(f"{name}.weight".lstrip("."))
-        if weight is None or getattr(module, "groups", 1) != 1:
+        if weight is None or stated_int(module, "groups", 1) != 1:
             continue
         for kind in (*LINEAR_MAPS, EMBEDDING):
             if is_a(module, kind):
@@ -58,5 +60,5 @@ def _recurrent(name: str, module: nn.RNNBase | nn.RNNCellBase, x: Value, out: An
     state = out[1] if isinstance(module, RECURRENT_LAYERS) else out
     shown, hidden = state if isinstance(state, list | tuple) else (state, state)
     yield Attribute(name, "hidden_size", (hidden.layouts[-1],))
-    if isinstance(module, RECURRENT_LAYERS) and module.proj_size:
+    if isinstance(module, RECURRENT_LAYERS) and stated_int(module, "proj_size"):
         yield Attribute(name, "proj_size", (shown.layouts[-1],))

@@ -18,6 +18,7 @@ from torch import nn
 
 from ..layouts.layout import Block, Layout, Var, atoms, is_fixed, of, only_atom, substitute
 from ..model.layer_kinds import ATTENTIONS, EMBEDDING, LINEAR_MAPS, is_layer_class
+from ..model.stated import stated_size
 from ..model.tree import module_at
 from ..ops import KERNEL, Value
 from .attributes import Attribute
@@ -195,7 +196,7 @@ class _Meant:
 
     def _states(self, attribute: Attribute, var: Var) -> bool:
         """Whether the module has the attribute; what a rule says of a matrix product is no attribute of the caller."""
-        return getattr(module_at(self._root, attribute.module), attribute.name, None) == var.size
+        return stated_size(module_at(self._root, attribute.module), attribute.name) == var.size
 
     def _blocks(self) -> Iterator[tuple[str, Block]]:
         """(weight, block) of what the layers make that is a product."""

@@ -19,7 +19,7 @@ from .example_inputs import ModelInputs
 FLOAT = "float"  # the dtype of the model, whichever that is
 MOST_ENTRIES = 1 << 48  # of an example tensor, which is on the meta device
 MOST_OF_ONE = 1 << 26  # along one of its dimensions: code that counts them makes real numbers
-MOST_DIMS = 64  # as in torch
+MOST_DIMS = 64  # of one tensor, as in torch
 Scalar = bool | int | float | str | None
 Structure = Union[Scalar, "TensorData", "NumberData", "ListData", "TupleData", "DictData"]
 

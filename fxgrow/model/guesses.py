@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import TraceError
 from .example_inputs import ModelInputs
 from .layer_kinds import CONVOLUTION, EMBEDDING, LINEAR, is_a, spatial_rank
+from .stated import states_its_sizes
 from .walk import modules
 
 SIZES = {
@@ -48,9 +49,9 @@ def guesses(model: nn.Module) -> Iterator[ModelInputs]:
 
 def _shapes(layer: Any) -> list[tuple[tuple[int, ...], torch.dtype | None]]:
     """(input shape, dtype) to try for a first layer; dtype None: that of the weight. Empty for unknown layers."""
-    if is_a(layer, CONVOLUTION):
+    if is_a(layer, CONVOLUTION) and states_its_sizes(layer):
         return [((2, layer.in_channels, *size), None) for size in SIZES[spatial_rank(layer)]]
-    if is_a(layer, LINEAR):
+    if is_a(layer, LINEAR) and states_its_sizes(layer):
         return [((2, layer.in_features), None), ((2, 16, layer.in_features), None)]
     if is_a(layer, EMBEDDING):
         return [((2, 16), torch.int64)]

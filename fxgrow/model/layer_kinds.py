@@ -124,7 +124,8 @@ def named_size(kind: type) -> str:
 
 def spatial_rank(layer: nn.Module) -> int:
     """The number of spatial dimensions of a convolution; 0 for a linear layer."""
-    return 0 if is_a(layer, LINEAR) else len(layer.kernel_size)  # type: ignore[arg-type]
+    kinds = enumerate(zip(*(kind.classes for kind in CONVOLUTIONS), strict=True), 1)
+    return next((rank for rank, classes in kinds if isinstance(layer, classes)), 0)
 
 
 def layer_class(rank: int) -> type[nn.Module]:

@@ -19,17 +19,18 @@ from .. import methods
 from ..base.structures import ArgumentPath
 from ..errors import PlanError
 from ..layouts.layout import Layout, atoms, measure, only_atom
+from ..model.example_data import MOST_DIMS
 from ..model.fixed_sizes import NUMBER_OF_DIMENSIONS, FixedSize
 from ..model.tree import Output
+from ..spec.parse import MOST_CHANNELS
 from .changes import CLONE, Enlarge, Insert, KeptShape, Repeat, StructuralChange
 from .costs import LayerCost
 from .entries import DROP, PARTS, Edit, IoDimPlan, Recount, Resize, StatedSize, Stored, TensorPlan, Width
 
-MOST_CHANNELS = 10**8  # of a width, a kernel size, a stated size
 MOST_ENTRIES = 1 << 44  # of one tensor
 MOST_OF_A_NEW_LAYER = 1 << 34  # entries
 MOST_ENTRIES_OF_A_CONTAINER = 10**6
-MOST_DIMS = 64  # of one tensor, as in torch
+MOST_DIMS_OF_A_WEIGHT = 8
 MOST_CHARACTERS = 1000  # of the label of an input
 MOST_PLANS = 64  # one after the other
 MOST_COST = 1 << 100  # of a module: parameters, bytes or FLOPs
@@ -293,11 +294,11 @@ def _why_no_flag(kept: KeptShape) -> str:
     if len(dict(kept.dims)) < len(kept.dims) or len(dict(kept.shapes)) < len(kept.shapes):
         return "it names a tensor twice"
     for _, shape in kept.shapes:
-        if not 0 < len(shape) <= MOST_DIMS or not all(0 < size <= MOST_CHANNELS for size in shape):
+        if not 0 < len(shape) <= MOST_DIMS_OF_A_WEIGHT or not all(0 < size <= MOST_CHANNELS for size in shape):
             return "it names a shape that no tensor has"
         if math.prod(shape) > MOST_OF_A_NEW_LAYER:
             return f"a tensor would have more than {MOST_OF_A_NEW_LAYER:,} entries"
-    fitting = all(dims and all(0 <= dim < MOST_DIMS for dim in dims) for _, dims in kept.dims)
+    fitting = all(dims and all(0 <= dim < MOST_DIMS_OF_A_WEIGHT for dim in dims) for _, dims in kept.dims)
     return "" if fitting else "it names dimensions that no tensor has"
 
 
@@ -315,7 +316,6 @@ def _why_no_entries(repeat: Repeat) -> str:
     return "" if fitting else "its clones are not numbered after the block"
 
 
-MOST_DIMS = 8  # of a weight
 _PLACE = re.compile("[1-9][0-9]{0,8}")  # of a clone among those of its block
 
 

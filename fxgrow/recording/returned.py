@@ -7,6 +7,7 @@ tensor by the value of the tape that it holds. A constant has no such value; it 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from ..model.example_inputs import brief
 from .tape import Tape
 
 LONG = 60  # characters of an array in a message
+DIGITS = 16  # of the digest of a longer one
 PLAIN = (str, bytes, int, float, complex, bool, type(None))
 
 Path = tuple[str, ...]
@@ -120,9 +122,12 @@ def _described(path: Path, value: Any) -> str:
         )
     if isinstance(value, FunctionType):
         return f"a function {value.__qualname__} of {value.__code__.co_filename}:{value.__code__.co_firstlineno}"
+    if _is_array_of_objects(value):
+        return f"a {_kind(value)} of {value.shape}"
     if type(value).__module__ == "numpy" and hasattr(value, "tobytes"):
         entries = repr(value.tolist())
-        entries = entries if len(entries) < LONG else f"{entries[:LONG]}... ({hash(entries)})"
+        if len(entries) >= LONG:  # by a digest that is the same in all processes: it goes into plans
+            entries = f"{entries[:LONG]}... ({hashlib.sha256(entries.encode()).hexdigest()[:DIGITS]})"
         return f"a {_kind(value)} of {getattr(value, 'shape', ())} {value.dtype} with {entries}"
     named = isinstance(value, nn.Module) or held_in(value)
     if not named and vars(object)["__repr__"] is not getattr(type(value), "__repr__", None):  # a slice, a dtype, a date
@@ -143,7 +148,11 @@ def held_in(value: Any) -> list[tuple[str, Any]]:
         cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
         bound = [(f"({name})", cell.cell_contents) for name, cell in cells if cell != _EMPTY]
         return [*bound, ("(defaults)", value.__defaults__), ("(keyword defaults)", value.__kwdefaults__)]
-    return children_of(value)
+    return children_of(value.tolist() if _is_array_of_objects(value) else value)
+
+
+def _is_array_of_objects(value: Any) -> bool:
+    return type(value).__module__ == "numpy" and str(getattr(value, "dtype", "")) == "object"
 
 
 _EMPTY = CellType()

@@ -14,6 +14,7 @@ from ..capture.retracer import Retracer
 from ..errors import PlanError
 from ..infer.spellings import argument
 from ..model.held import place_of
+from ..model.stated import stated_size
 from ..model.tree import Mode, module_at
 from ..plans.entries import DROP, Edit, Resize, StatedSize
 
@@ -26,16 +27,17 @@ def resize(root: nn.Module, resizes: tuple[Resize, ...]) -> None:
     """
     for change in resizes:
         module = _module(root, change.module)
-        stated = getattr(module, change.name, None)
-        as_list = isinstance(stated, list)
-        if isinstance(stated, bool):
-            raise PlanError(f"the plan sets {change.module}.{change.name}, which is {stated} and states no size")
-        if (tuple(stated) if isinstance(stated, list) else stated) not in (change.old, change.new):  # shared: was set
+        found = getattr(module, change.name, None)
+        if isinstance(found, bool):
+            raise PlanError(f"the plan sets {change.module}.{change.name}, which is {found} and states no size")
+        stated = found if isinstance(found, float) else stated_size(module, change.name)
+        if stated is None or stated not in (change.old, change.new):  # shared by modules: it was set before
             raise PlanError(
-                f"the plan expects {change.module}.{change.name} to be {change.old}, but it is {stated!r:.60}; "
+                f"the plan expects {change.module}.{change.name} to be {change.old}, but it is {found!r:.60}; "
                 "plan again for this model"
             )
-        setattr(module, change.name, list(change.new) if as_list and isinstance(change.new, tuple) else change.new)
+        new = list(change.new) if isinstance(found, list) and isinstance(change.new, tuple) else change.new
+        setattr(module, change.name, new)
 
 
 def restate(root: nn.Module, stated: Iterable[StatedSize]) -> None:

@@ -107,3 +107,30 @@ def _made(plan: Plan, model: nn.Module) -> bool:
 def _shapes(plan: Plan, *, old: bool = False) -> dict[str, tuple[int, ...]]:
     size = plan.old_size if old else plan.new_size
     return {planned.name: tuple(map(size, planned.layouts)) for planned in plan.tensors}
+
+
+def plan_left(whole: Plan, model: nn.Module) -> Plan | None:
+    """What of a chain of plans a model has still to go through; None where it has been through all of them.
+
+    Args:
+        whole: From the first teacher on.
+        model: The first teacher, or what some of the plans have made of it. One that does not know its own plan, or
+            whose own is none of these, is told by the shapes of its tensors.
+
+    Raises:
+        GrowError: The model was grown further.
+    """
+    steps, known = whole.steps, plan_of(model)
+    made = known.steps if known is not None else ()
+    if made and steps == made[: len(steps)] and len(made) > len(steps):
+        raise GrowError(
+            f"the model was grown {len(made)} times, of which the plans know the first {len(steps)}; take a new model, "
+            "or one that was grown less often"
+        )
+    if made and steps[: len(made)] == made:
+        first = len(made)
+    else:
+        has = {name: shape for name, shape, *_ in stored(model)}
+        fitting = (n for n, step in enumerate(steps) if {one.name: one.shape for one in step.stored} == has)
+        first = next(fitting, len(steps) if _made(whole, model) else 0)
+    return functools.reduce(Plan.then, steps[first:]) if first < len(steps) else None

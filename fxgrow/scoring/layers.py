@@ -13,6 +13,7 @@ from ..infer.width_graph import WidthGraph
 from ..layouts.layout import Layout, atoms, of
 from ..model.copies import named_tensors
 from ..model.layer_kinds import CONVOLUTION, LINEAR, is_a
+from ..model.stated import stated_int, states_its_sizes
 from ..model.walk import named_modules
 
 
@@ -39,7 +40,7 @@ def layers_of(model: nn.Module, widths: WidthGraph) -> list[Layer]:
     names = {id(tensor): name for name, tensor in named_tensors(model).items()}
     found: list[Layer] = []
     for path, module in named_modules(model):
-        if is_a(module, LINEAR, CONVOLUTION) and getattr(module, "groups", 1) == 1:
+        if is_a(module, LINEAR, CONVOLUTION) and states_its_sizes(module) and stated_int(module, "groups", 1) == 1:
             tensor = widths.tensors.get(names.get(id(getattr(module, "weight", None)), ""))
             if tensor is not None and tensor.roles[:2] == (CARRY, CONTRACT):
                 rows, columns = tensor.layouts[:2]

@@ -20,6 +20,7 @@ from ..layouts.layout import Layout, atoms, measure, only_atom, prefix
 from ..methods.registry import chosen, offered
 from ..model.copies import named_tensors, stored
 from ..model.example_data import call_to_data
+from ..model.stated import stated_size
 from ..model.tree import Mode, module_at
 from ..plans.entries import Edit, IoDimPlan, MeanFill, PlanForm, Resize, Skipped, Stored, TensorPlan, Width
 from ..plans.growth_plan import Plan
@@ -255,8 +256,8 @@ def _resizes(widths: WidthGraph, sizes: _Sizes) -> tuple[Resize, ...]:
         if before == after:
             continue
         module = module_at(widths.traced.root, attribute.module)
-        stated = getattr(module, attribute.name, None)
-        if stated == before[0] or (isinstance(stated, tuple | list) and tuple(stated) == before):
+        stated = stated_size(module, attribute.name)
+        if stated in (before[0], before):
             one = isinstance(stated, int)
             resizes[attribute.module, attribute.name] = Resize(
                 attribute.module, attribute.name, before[0] if one else before, after[0] if one else after

@@ -20,7 +20,8 @@ from .hints import as_number_hint, check_is_mapping_of_widths, what_to_write
 from .patterns import EVERYTHING, is_literal
 from .requests import REQUESTS, Request, check_pattern, made_of, patterns
 
-MOST_TIMES, MOST_CHANNELS = 1e6, 10**8  # what is above was meant otherwise
+MOST_TIMES = 1e6  # what is above was meant otherwise
+MOST_CHANNELS = 10**8  # of a width, a kernel size, a stated size
 
 
 @dataclass(frozen=True, slots=True)

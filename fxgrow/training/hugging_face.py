@@ -29,7 +29,7 @@ from ..errors import GrowError, PlanError
 from ..model.walk import modules
 from ..plans.growth_plan import Plan
 from ..rewrite.apply_plans import apply_plans
-from ..rewrite.lineage import plan_of
+from ..rewrite.lineage import plan_left, plan_of
 from .schedule import GrowthSchedule
 
 FILE = "fxgrow_growth.json"  # in a checkpoint folder
@@ -53,7 +53,9 @@ class GrowthCallback(TrainerCallback):
         self.schedule, self.monitor = schedule, monitor
 
     def resume(self, model: nn.Module, folder: str | os.PathLike[str]) -> None:
-        """Grow a new model in place as the one in a checkpoint folder was, and go on with the schedule there.
+        """Grow a model in place to what the one in a checkpoint folder was, and go on with the schedule there.
+
+        The model may be new, or have been grown already as the other one was at some time.
 
         Raises:
             GrowError: The folder has no file of this callback, or the model is another one.
@@ -63,8 +65,9 @@ class GrowthCallback(TrainerCallback):
             state, text = data["schedule"], data["plan"]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise GrowError(f"{folder} has no {FILE} that can be read: {error}") from error
-        if text:
-            become(model, apply_plans(Plan.from_json(text), model))
+        left = plan_left(Plan.from_json(text), model) if text else None
+        if left is not None:
+            become(model, apply_plans(left, model))
         self.schedule.load_state_dict(state)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -2,7 +2,7 @@
 
 The network is an attribute of the LightningModule. At a growth its student takes its place there, and the optimizers of
 the trainer, with Lightning's own wrappers and the schedulers, train it on. A checkpoint of Lightning holds the plans; a
-run that goes on from it (`ckpt_path=`) first grows the new network by them, so that the weights fit.
+run that goes on from it (`ckpt_path=`) first grows the new network by those that it lacks, so that the weights fit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..errors import GrowError
 from ..model.tree import module_at
 from ..plans.growth_plan import Plan
 from ..rewrite.apply_plans import apply_plans
-from ..rewrite.lineage import plan_of
+from ..rewrite.lineage import plan_left, plan_of
 from .schedule import GrowthSchedule
 
 _HOOK = "on_load_checkpoint"
@@ -74,8 +74,9 @@ class GrowthCallback(_package().Callback):  # type: ignore[misc]
     def _regrow(self, pl_module: nn.Module, checkpoint: Mapping[str, Any]) -> None:
         text = checkpoint.get("callbacks", {}).get(self.state_key, {}).get("plan")
         network = self._find(pl_module)
-        if text and plan_of(network) is None:
-            self._put(pl_module, apply_plans(Plan.from_json(text), network))
+        left = plan_left(Plan.from_json(text), network) if text else None
+        if left is not None:
+            self._put(pl_module, apply_plans(left, network))
 
     def on_fit_start(self, trainer: Any, pl_module: nn.Module) -> None:
         """Leave the LightningModule's hook as it was, where no checkpoint was loaded."""
