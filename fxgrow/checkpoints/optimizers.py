@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..base.progress import advance, step
 from ..errors import GrowError
+from ..model.strides import Order, laid_as, order_of, strides_in
 from ..plans.changes import Enlarge
 from ..plans.entries import TensorPlan
 from ..plans.growth_plan import Plan
@@ -24,7 +25,7 @@ from ..state.moments import MomentFilling
 from ..state.optimizer import grown_by
 from ..state.rules import Rule
 from .order import parameter_order
-from .outline import Info, Made
+from .outline import Info, Made, infos_of_teacher, outline
 
 PART = 1 << 20  # entries of a state that are made at a time
 State = dict[str, Any]
@@ -83,6 +84,7 @@ class GrownOptimizers:
         self._held, self._chain = held, chain
         order = parameter_order(chain, made)
         self._parameters = {name: torch.empty(made[name].info.shape, device="meta") for name in order}
+        self._infos = {name: one.info for name, one in made.items()}
         groups = _groups(held, chain, self._parameters)
         self.saved = [
             replace(one.saved, groups=groups[number], states=self._on_meta(one)) for number, one in enumerate(held)
@@ -92,6 +94,12 @@ class GrownOptimizers:
         states: dict[str, State] = {}
         for name, state in one.saved.states.items():
             states.update(self._grown(one, name, {key: _to_meta(value) for key, value in state.items()}))
+        orders = _orders(self._chain, one.saved.states)
+        for name, state in states.items():
+            info = self._infos[name]
+            strides = strides_in(orders.get(name) or info.order, info.shape)
+            laid = torch.empty_strided(info.shape, strides, device="meta")
+            states[name] = {key: laid_as(v, laid) if isinstance(v, Tensor) else v for key, v in state.items()}
         return states
 
     def _grown(self, one: Held, name: str, state: State) -> dict[str, State]:
@@ -158,12 +166,24 @@ class Beside:
         """
         self._tensors, self._optimizers, self._read = tensors, optimizers, read
         self.names = {id(tensor): name for name, tensor in tensors.items()}
-        self.infos = {name: Info(tuple(t.shape), t.dtype) for name, t in tensors.items()}
+        self.infos = {name: Info(tuple(t.shape), t.dtype, order_of(t)) for name, t in tensors.items()}
 
     def data(self) -> Iterator[tuple[str, int, Tensor]]:
         """The tensors by name, part by part: from which entry on, and these."""
         yield from ((name, 0, self._read(tensor)) for name, tensor in self._tensors.items() if not tensor.is_meta)
         yield from ((self.names[id(meta)], start, part) for meta, start, part in self._optimizers.data())
+
+
+def _orders(chain: Plan, states: Mapping[str, State]) -> dict[str, Order]:
+    """How the states of the student's parameters lie in memory, by those of the teacher's."""
+    infos = infos_of_teacher(chain)
+    for name, state in states.items():
+        alike = [order_of(t) for t in _tensors(state) if name in infos and t.shape == infos[name].shape]
+        if order := next(filter(None, alike), ()):
+            infos[name] = replace(infos[name], order=order)
+    for plan in chain.steps:
+        infos = {name: one.info for name, one in outline(plan, infos).items()}
+    return {name: info.order for name, info in infos.items()}
 
 
 def _to_meta(value: Any) -> Any:
