@@ -170,8 +170,6 @@ def test_the_state_in_a_grown_file_lies_as_the_parameters_that_load_it(
             assert all(torch.equal(mine[key], theirs[key]) for key in mine if mine[key] is not None)
         return student, grown
 
-    if name == "SGD" and spec == "deeper":
-        pytest.skip("fused SGD needs a momentum of new parameters, which files lack")
     assert_trains_as_without_fusion(MAKERS[name], net, images(), through_a_file)
 
 
