@@ -286,3 +286,107 @@ def test_a_large_state_is_made_part_by_part(tmp_path: Path, monkeypatch: pytest.
         assert difference(torch.load(tmp_path / f"{method}.pt")["optimizer"], optimizer.state_dict()) == ""
         assert len(parts) > 20
         assert max(parts) <= 16 * 9  # a row is never cut
+
+
+@pytest.mark.parametrize("kind", ["pt", "safetensors"])
+def test_new_layers_have_a_momentum_in_a_file_of_fused_sgd(kind: str, tmp_path: Path) -> None:
+    """Torch's fused SGD takes a step with a momentum for all parameters or for none."""
+
+    def make(model: nn.Module) -> torch.optim.Optimizer:
+        model.get_parameter("0.weight").requires_grad_(False)
+        return torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, fused=True)
+
+    teacher, optimizer = trained(make)
+    teacher.double()
+    for state in optimizer.state.values():
+        state["momentum_buffer"] = state["momentum_buffer"].double()
+    torch.save({"model": teacher.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "a.pt")
+    torch.save(optimizer.state_dict(), tmp_path / "alone.pt")
+    fxgrow.save(teacher, tmp_path / "a.safetensors", optimizer=optimizer)
+    plan = fxgrow.plan(fxgrow.widths(teacher, X.double()), [fxgrow.Widen("0", 12), fxgrow.Deepen("3")])
+    target = tmp_path / f"b.{kind}"
+    fxgrow.grow_checkpoint(plan, tmp_path / f"a.{kind}", target)
+    fxgrow.grow_checkpoint(plan, tmp_path / "alone.pt", tmp_path / "alone_b.pt")
+    student = fxgrow.apply(plan, teacher, optimizer=optimizer)
+    assert len(list(student.parameters())) > len(list(teacher.parameters()))
+    if kind == "pt":
+        loaded, whole = fxgrow.apply(plan, net().double()), torch.load(target)
+        loaded.load_state_dict(whole["model"])
+        second = make(loaded)
+        second.load_state_dict(whole["optimizer"])
+    else:
+        made = fxgrow.load(target, net, optimizer=make)
+        loaded, second = made.model, made.optimizer
+    assert difference(torch.load(tmp_path / "alone_b.pt"), optimizer.state_dict()) == ""
+    assert difference(second.state_dict(), optimizer.state_dict()) == ""
+    for model, one in ((loaded, second), (student, optimizer)):
+        for _ in range(2):
+            one.zero_grad()
+            model(X.double()).square().mean().backward()
+            one.step()
+    assert difference({**loaded.state_dict()}, {**student.state_dict()}) == ""
+
+
+def adam_like(name: str, **options: Any) -> type[torch.optim.Optimizer]:
+    """An optimizer from elsewhere that keeps what Adam keeps, under the names of Adam, and has options of its own."""
+
+    class Other(torch.optim.Optimizer):
+        def __init__(self, params: Iterable[Any]) -> None:
+            defaults = {"lr": 1e-3, "betas": (0.9, 0.99), "eps": 1e-6, "weight_decay": 0.0, "maximize": False}
+            super().__init__(params, defaults | options)
+
+        def step(self, closure: Any = None) -> None:
+            for p in [p for group in self.param_groups for p in group["params"] if p.grad is not None]:
+                self.state[p] = {"step": torch.ones(()), "exp_avg": p.grad / 2, "exp_avg_sq": p.grad.square()}
+
+    Other.__name__ = name
+    return Other
+
+
+OF_ADAM = {"amsgrad": False, "foreach": None, "capturable": False, "differentiable": False, "fused": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ADOPT", {"clip_exp": 0.333, "decoupled": False, "caution": False}),
+        ("Adam", OF_ADAM | {"decoupled_weight_decay": False, "caution": False}),
+        ("Lookahead", OF_ADAM | {"lookahead_k": 6}),
+        ("SparseAdam", {"clip": 1.0}),
+    ],
+)
+def test_an_optimizer_from_elsewhere_is_refused_in_a_file_as_in_memory(
+    name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    teacher, optimizer = trained(lambda model: adam_like(name, **options)(model.parameters()))
+    plan = fxgrow.plan(fxgrow.widths(teacher, X), 1.5)
+    torch.save({"model": teacher.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "a.pt")
+    fxgrow.save(teacher, tmp_path / "a.safetensors", optimizer=optimizer)
+    for suffix in ("pt", "safetensors"):
+        with pytest.raises(fxgrow.GrowError, match=r"is not known"):
+            fxgrow.grow_checkpoint(plan, tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}")
+        assert not (tmp_path / f"b.{suffix}").exists()
+    with pytest.raises(fxgrow.GrowError, match="grows is not known"):
+        fxgrow.grow(teacher, 1.5, X, optimizer=optimizer)
+
+
+def test_options_of_schedulers_tags_and_older_releases_leave_an_optimizer_known(tmp_path: Path) -> None:
+    def make(model: nn.Module) -> torch.optim.Optimizer:
+        weights = [p for p in model.parameters() if p.ndim > 1]
+        others = [p for p in model.parameters() if p.ndim == 1]
+        tagged = [{"params": weights, "tag": "decay", "scale": 2.0}, {"params": others, "tag": "none"}]
+        return torch.optim.AdamW(tagged, 1e-3)
+
+    teacher, optimizer = trained(make)
+    torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=9)
+    stated = optimizer.state_dict()
+    for group in stated["param_groups"]:
+        del group["decoupled_weight_decay"]
+    torch.save({"model": teacher.state_dict(), "optimizer": stated}, tmp_path / "a.pt")
+    fxgrow.save(teacher, tmp_path / "a.safetensors", optimizer=optimizer)
+    plan = fxgrow.plan(fxgrow.widths(teacher, X), SPEC)
+    names = [[name for name, p in teacher.named_parameters() if (p.ndim > 1) is wide] for wide in (True, False)]
+    fxgrow.grow_checkpoint(plan, tmp_path / "a.pt", tmp_path / "b.pt", groups=names)
+    fxgrow.grow_checkpoint(plan, tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    fxgrow.apply(plan, teacher, optimizer=optimizer)
+    assert difference(torch.load(tmp_path / "b.pt")["optimizer"]["state"], optimizer.state_dict()["state"]) == ""

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..plans.growth_plan import Plan
 from ..state.contents import EXTRA, OPTIMIZER, Contents, SavedOptimizer, read, written
 from ..state.files import KEY
-from ..state.rules import rule_named
+from ..state.rules import may_be_a_tag, rule_named
 from .fill_file import Source
 from .optimizers import Beside, GrownOptimizers, Held, check_held
 from .outline import Info, Made
@@ -36,7 +36,7 @@ class KeptSource:
         self.infos: Mapping[str, Info] = {name: info for name, info in source.infos.items() if name not in beside}
         self.metadata: Mapping[str, str] = {key: text for key, text in source.metadata.items() if key != KEY}
         self._contents = read({name: source.tensor(name) for name in beside}, source.metadata[KEY])
-        self._held = [Held(one, rule_named(one.kind)) for one in self._contents.optimizers]
+        self._held = [_held(one) for one in self._contents.optimizers]
 
     def tensor(self, name: str) -> Tensor:
         """A tensor, whose data are read where it is."""
@@ -56,6 +56,17 @@ class KeptSource:
         for one in self._held:
             check_held(one, shapes)
         return KeptBeside(self._contents, GrownOptimizers(self._held, chain, made), chain)
+
+
+def _held(saved: SavedOptimizer) -> Held:
+    """An optimizer with its rule.
+
+    Raises:
+        GrowError: It is not known.
+    """
+    groups = [options for _, options in saved.groups]
+    options = {key for group in groups for key in group} - may_be_a_tag(groups)
+    return Held(saved, rule_named(saved.kind, options, list(saved.states.values())))
 
 
 class KeptBeside(Beside):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..base.progress import advance, step
 from ..errors import GrowError
+from ..model.strides import laid_as, order_of, strides_in
 from ..plans.changes import Enlarge
 from ..plans.entries import TensorPlan
 from ..plans.growth_plan import Plan
@@ -24,10 +25,11 @@ from ..state.moments import MomentFilling
 from ..state.optimizer import grown_by
 from ..state.rules import Rule
 from .order import parameter_order
-from .outline import Info, Made
+from .outline import Info, Made, infos_of_teacher, outline
 
 PART = 1 << 20  # entries of a state that are made at a time
 State = dict[str, Any]
+Groups = Sequence[tuple[list[str], dict[str, Any]]]  # the names in each group, and its options
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +85,25 @@ class GrownOptimizers:
         self._held, self._chain = held, chain
         order = parameter_order(chain, made)
         self._parameters = {name: torch.empty(made[name].info.shape, device="meta") for name in order}
+        self._infos = {name: one.info for name, one in made.items()}
         groups = _groups(held, chain, self._parameters)
         self.saved = [
-            replace(one.saved, groups=groups[number], states=self._on_meta(one)) for number, one in enumerate(held)
+            replace(one.saved, groups=groups[number], states=self._on_meta(one, groups[number]))
+            for number, one in enumerate(held)
         ]
 
-    def _on_meta(self, one: Held) -> dict[str, State]:
+    def _on_meta(self, one: Held, groups: Groups) -> dict[str, State]:
         states: dict[str, State] = {}
         for name, state in one.saved.states.items():
             states.update(self._grown(one, name, {key: _to_meta(value) for key, value in state.items()}))
+        infos = _infos_of_states(self._chain, one.saved.states)
+        laid = {name: _laid_on_meta(infos.get(name, info), info) for name, info in self._infos.items()}
+        for name, state in states.items():
+            states[name] = {key: laid_as(v, laid[name]) if isinstance(v, Tensor) else v for key, v in state.items()}
+        old = {self._chain.student_name(one.name) for one in self._chain.stored}
+        for name in _without_momentum(groups, states):
+            if name not in old:  # its data are the zeros that a file begins with
+                states.setdefault(name, {})["momentum_buffer"] = laid[name]
         return states
 
     def _grown(self, one: Held, name: str, state: State) -> dict[str, State]:
@@ -158,12 +170,49 @@ class Beside:
         """
         self._tensors, self._optimizers, self._read = tensors, optimizers, read
         self.names = {id(tensor): name for name, tensor in tensors.items()}
-        self.infos = {name: Info(tuple(t.shape), t.dtype) for name, t in tensors.items()}
+        self.infos = {name: Info(tuple(t.shape), t.dtype, order_of(t)) for name, t in tensors.items()}
 
     def data(self) -> Iterator[tuple[str, int, Tensor]]:
         """The tensors by name, part by part: from which entry on, and these."""
         yield from ((name, 0, self._read(tensor)) for name, tensor in self._tensors.items() if not tensor.is_meta)
         yield from ((self.names[id(meta)], start, part) for meta, start, part in self._optimizers.data())
+
+
+def _infos_of_states(chain: Plan, states: Mapping[str, State]) -> dict[str, Info]:
+    """What tensors of the shapes of the student's parameters are in its states, by those of the teacher's."""
+    infos = infos_of_teacher(chain)
+    alike = {
+        name: [t for t in _tensors(state) if t.shape == infos[name].shape]
+        for name, state in states.items()
+        if name in infos
+    }
+    dtypes = {t.dtype for tensors in alike.values() for t in tensors if t.is_floating_point()}
+    for name, info in infos.items():  # one without a state is as the others
+        if len(dtypes) == 1 and info.dtype.is_floating_point:
+            infos[name] = replace(info, dtype=next(iter(dtypes)))
+    for name, tensors in alike.items():
+        order = next(filter(None, map(order_of, tensors)), ())
+        infos[name] = replace(infos[name], order=order, dtype=tensors[0].dtype if tensors else infos[name].dtype)
+    for plan in chain.steps:
+        infos = {name: one.info for name, one in outline(plan, infos).items()}
+    return infos
+
+
+def _laid_on_meta(state: Info, weight: Info) -> Tensor:
+    """A tensor of a state, in memory as the states of its teacher say, or else as the weight of the student lies."""
+    strides = strides_in(state.order or weight.order, weight.shape)
+    return torch.empty_strided(weight.shape, strides, dtype=state.dtype, device="meta")
+
+
+def _without_momentum(groups: Groups, states: Mapping[str, State]) -> list[str]:
+    """The parameters for which torch's fused SGD lacks a momentum: it takes a step with all or with none."""
+    return [
+        name
+        for names, options in groups
+        if options.get("fused") and any(states.get(n, {}).get("momentum_buffer") is not None for n in names)
+        for name in names
+        if "momentum_buffer" not in states.get(name, {})
+    ]
 
 
 def _to_meta(value: Any) -> Any:

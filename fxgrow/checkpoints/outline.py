@@ -11,6 +11,7 @@ from torch import Tensor
 from ..depth.kept_shape import new_value
 from ..depth.new_layers import build_new_layer
 from ..errors import PlanError
+from ..model.strides import Order, grown_order, is_channels_last, strides_in
 from ..plans.changes import Enlarge, Insert, KeptShape, Repeat, in_order
 from ..plans.entries import Stored
 from ..plans.growth_plan import Plan
@@ -18,10 +19,17 @@ from ..plans.growth_plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """A tensor of a file, without its data."""
+    """A tensor of a file, without its data.
+
+    Attributes:
+        shape: Its shape.
+        dtype: Its dtype.
+        order: How it lies in memory, for files that say it.
+    """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+    order: Order = ()
 
     @property
     def bytes(self) -> int:
@@ -32,6 +40,11 @@ class Info:
     def numel(self) -> int:
         """The number of its entries."""
         return torch.Size(self.shape).numel()
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The strides in which it lies, without gaps."""
+        return strides_in(self.order, self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +187,8 @@ def _grown(plan: Plan, given: Mapping[str, Info]) -> dict[str, Made]:
         source = sources[first]
         info = given.get(one.name, given[source])
         if first in planned:
-            info = Info(tuple(map(plan.new_size, planned[first].layouts)), info.dtype)
+            shape = tuple(map(plan.new_size, planned[first].layouts))
+            info = Info(shape, info.dtype, grown_order(info.order, info.shape))
         tie = first if first in tied else ""
         made[one.name] = Made(Grown(source, first), info, (), tie, one.buffer, one.name not in given)
     return made
@@ -190,7 +204,8 @@ def _enlarge(made: dict[str, Made], change: Enlarge) -> None:
     for name in names:
         one = made[name]
         shape = (*one.info.shape[: -len(change.new)], *change.new)
-        made[name] = replace(one, info=replace(one.info, shape=shape), around=around)
+        order = one.info.order if is_channels_last(one.info.order) else ()
+        made[name] = replace(one, info=replace(one.info, shape=shape, order=order), around=around)
 
 
 def _repeat(made: dict[str, Made], repeat: Repeat) -> None:
@@ -227,7 +242,7 @@ def _keep_shape(made: dict[str, Made], kept: KeptShape, path: str, inside: Mappi
         shape = (width,) if norm else (one.info.shape[0], width, *one.info.shape[2:])
         filled = Filled(new_value(name.rpartition(".")[2])) if norm else how
         if shape != one.info.shape:
-            made[f"{path}.{name}"] = replace(one, how=filled, info=replace(one.info, shape=shape), tie="", around=())
+            made[f"{path}.{name}"] = replace(one, how=filled, info=Info(shape, one.info.dtype), tie="", around=())
 
 
 def _resize(made: dict[str, Made], name: str, shape: tuple[int, ...]) -> None:
@@ -237,7 +252,7 @@ def _resize(made: dict[str, Made], name: str, shape: tuple[int, ...]) -> None:
         return
     how = Drawn(name) if len(shape) > 1 else Filled(new_value(name.rpartition(".")[2]))
     kept = one.how if isinstance(one.how, Filled) else how
-    made[name] = replace(one, how=kept, info=replace(one.info, shape=shape), tie="", around=())
+    made[name] = replace(one, how=kept, info=Info(shape, one.info.dtype), tie="", around=())
 
 
 def _insert(made: dict[str, Made], new: Insert) -> None:

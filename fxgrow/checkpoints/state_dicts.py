@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import GrowError
+from ..model.strides import order_of
 from .outline import Info
 
 KEYS = ("state_dict", "model", "model_state_dict")  # under which training scripts keep a state_dict
@@ -20,8 +21,8 @@ Fits = Callable[[Mapping[str, Info]], bool]  # whether tensors are those of the 
 
 
 def infos_of(state: Mapping[str, Tensor]) -> dict[str, Info]:
-    """The shapes and dtypes of tensors."""
-    return {name: Info(tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
+    """The shapes and dtypes of tensors, and how they lie in memory."""
+    return {name: Info(tuple(tensor.shape), tensor.dtype, order_of(tensor)) for name, tensor in state.items()}
 
 
 def is_entry(entry: tuple[Any, Any]) -> bool:

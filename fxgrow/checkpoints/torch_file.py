@@ -7,6 +7,7 @@ Where these lie is known from the archive (`Archive`).
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,8 @@ class TorchTarget:
                 tensors: dict[str, Tensor] = {}
                 for name, info in self.infos.items():
                     first = ties.get(name, name)
-                    tensors[name] = tensors[first] if first != name else torch.empty(info.shape, dtype=info.dtype)
+                    made = partial(torch.empty_strided, info.shape, info.strides, dtype=info.dtype)
+                    tensors[name] = tensors[first] if first != name else made()
                 state = {name: tensors[name] for name in infos}
                 whole = state if source is None or source.key is None else {**source.whole, source.key: state}
                 if beside is not None and source is not None:
@@ -150,9 +152,21 @@ class TorchTarget:
 
     def write(self, name: str, start: int, data: Tensor) -> None:
         """Write entries of a tensor, row by row, from its entry `start` on."""
-        if name not in self._ties:
+        info = self.infos[name]
+        if name in self._ties or not data.numel():
+            return
+        if not info.order:
             self.mapped.write_tensor(data, self._starts[name] + start * data.itemsize)
+            return
+        row, there = torch.Size(info.shape[1:]).numel(), self.tensor(name)
+        if start % row == 0 and data.numel() % row == 0:
+            there.narrow(0, start // row, data.numel() // row).copy_(data.reshape(-1, *info.shape[1:]))
+        else:
+            places = torch.arange(start, start + data.numel())
+            there[torch.unravel_index(places, info.shape)] = data.flatten()
 
     def tensor(self, name: str) -> Tensor:
         """A tensor, whose data go to the file."""
-        return self.mapped.tensor(self.infos[name], self._starts[name])
+        info = self.infos[name]
+        entries = self.mapped.tensor(Info((info.numel,), info.dtype), self._starts[name])
+        return entries.as_strided(info.shape, info.strides)

@@ -15,7 +15,7 @@ from ..base.torch_private import pytree
 from ..errors import GrowError
 from ..plans.growth_plan import Plan
 from ..state.contents import OPTIMIZER, SavedOptimizer
-from ..state.rules import rule_like
+from ..state.rules import may_be_a_tag, rule_like
 from .optimizers import Beside, GrownOptimizers, Held, check_held
 from .outline import Made
 
@@ -76,7 +76,7 @@ class TorchOptimizers:
                 for number, state in state_dict["state"].items()
                 if number in named
             }
-            options = {key for group in groups for key in group} - {"params", "param_names"}
+            options = {key for group in groups for key in group} - {"params", "param_names"} - may_be_a_tag(groups)
             saved = SavedOptimizer(
                 "optimizer",
                 [([named[n] for n in group["params"]], _options(group)) for group in groups],

@@ -18,6 +18,7 @@ from ..base.wording import a_type
 from ..errors import GrowError
 from ..model.copies import named_parameters
 from ..model.sharded import is_dtensor, is_sharded
+from ..model.strides import laid_as
 from ..model.supported import check_supported
 from ..plans.changes import Enlarge, Repeat, in_order
 from ..plans.growth_plan import Plan
@@ -195,9 +196,16 @@ def move(moved: Sequence[Moving], states: Sequence[Mapping[str, State]], plan: P
     missing = [name for one in moved for name in one.named.values() if name not in parameters]
     if missing:
         raise GrowError(f"the student has no parameter {missing[0]!r}, which the optimizer trains")
+    for name, made in [(name, made) for one in states for name, made in one.items() if name in parameters]:
+        made.update(laid_out(made, parameters[name]))
     lists = _lists(moved, plan, parameters)
     for number, (one, state) in enumerate(zip(moved, states, strict=True)):
         _commit(one, state, lists[number], parameters)
+
+
+def laid_out(state: State, parameter: Tensor) -> State:
+    """The state of a parameter, in memory as that lies: torch's fused kernels pair entries by their places."""
+    return {key: laid_as(value, parameter) if isinstance(value, Tensor) else value for key, value in state.items()}
 
 
 def _complete_fused_sgd(optimizer: Optimizer) -> None:

@@ -19,6 +19,7 @@ from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
 from ..rewrite.apply_plans import apply_one, apply_plans
 from .contents import MEMORY, Contents, SavedOptimizer
+from .optimizer import laid_out
 from .rules import rule_of
 from .warmup import begin
 
@@ -163,7 +164,8 @@ def restore(optimizer: Optimizer, saved: SavedOptimizer, model: nn.Module) -> No
         if "param_names" in group:
             group["param_names"][:] = order
     optimizer.state.clear()
-    optimizer.state.update({parameters[name]: state for name, state in saved.states.items()})
+    for name, state in saved.states.items():
+        optimizer.state[parameters[name]] = laid_out(state, parameters[name])
     if saved.warmup is not None:
         begin(optimizer, saved.warmup["new"], model, saved.warmup["steps"], saved.warmup["done"])
 

@@ -145,14 +145,26 @@ def needed(optimizer: Optimizer) -> Rule:
     return rule
 
 
-def rule_named(kind: str) -> Rule:
+def rule_named(kind: str, options: Collection[str], states: Collection[Mapping[str, Any]]) -> Rule:
     """The rule for optimizers of a class, by its name: one of torch, or one that was registered.
 
+    Args:
+        kind: The name.
+        options: The names of the optimizer's options.
+        states: What it keeps for each parameter.
+
     Raises:
-        GrowError: There is none.
+        GrowError: There is none, or the options are those of another class of the name.
     """
     known = {one.__name__: one for one in _RULES}
-    rule = _rule_of_class(known.get(kind) or getattr(torch.optim, kind, None))
+    found = known.get(kind) or getattr(torch.optim, kind, None)
+    rule = _rule_of_class(found)
+    other = sorted({*options} - (_options_of(found) or {*options}) - _FREE)
+    if rule is not None and states and other:
+        raise GrowError(
+            f"how the state of this {kind} grows is not known: it has the option {other[0]!r}, which {kind} in the "
+            "table of known ones lacks"
+        )
     if rule is None:
         raise GrowError(
             f"how the state of {kind} grows is not known (known are {', '.join(names())}); register it with "
@@ -164,11 +176,13 @@ def rule_named(kind: str) -> Rule:
 def rule_like(options: Collection[str], states: Collection[Mapping[str, Any]]) -> Rule:
     """The rule for an optimizer of torch of which only the names of its options and its states are known.
 
+    All options are to be those of one class: optimizers from elsewhere keep other things under the same names.
+
     Raises:
         GrowError: There is none, or several would grow them in different ways.
     """
     used = {name for state in states for name in state}
-    fits = [rule for kind, rule in _RULES.items() if rule.has(used) and _options_of(kind) <= {*options}]
+    fits = [rule for kind, rule in _RULES.items() if rule.has(used) and _may_have(kind, {*options}, bool(used))]
     ways = {tuple((name, rule.moments.get(name)) for name in sorted(used)) for rule in fits}
     if len(ways) != 1:
         what = f"with {', '.join(sorted(used)) or 'no states'} and the options {', '.join(sorted(options))}"
@@ -176,12 +190,34 @@ def rule_like(options: Collection[str], states: Collection[Mapping[str, Any]]) -
     return fits[0]
 
 
-def _options_of(kind: Any) -> set[str]:
-    """The names of the options of an optimizer; those that every class has where it cannot be made so."""
+def may_be_a_tag(groups: Collection[Mapping[str, Any]]) -> set[str]:
+    """The options that only some groups have, or that are text: an optimizer's own are in all, and are numbers."""
+    return {
+        key
+        for group in groups
+        for key, value in group.items()
+        if isinstance(value, str) or any(key not in other for other in groups)
+    }
+
+
+def _may_have(kind: Any, options: set[str], exactly: bool) -> bool:
+    """Whether an optimizer of a class may have options of these names, and, if exactly, no others."""
+    own = _options_of(kind)
+    if own is None:
+        return "lr" in options
+    return own - _LATER <= options and (not exactly or options - _FREE <= own)
+
+
+def _options_of(kind: Any) -> set[str] | None:
+    """The names of the options of an optimizer; None where it cannot be made with a rate alone."""
     try:
         return set(kind([torch.nn.Parameter(torch.zeros(2, 2))], lr=1e-3).defaults)
     except (TypeError, ValueError):
-        return {"lr"}
+        return None
+
+
+_LATER = {"capturable", "fused", "decoupled_weight_decay"}  # files of older releases of torch lack them
+_FREE = {"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr", "lr_scale"}  # of schedulers
 
 
 _ADAM = {"step": COPIED, "exp_avg": FIRST, "exp_avg_sq": SECOND, "max_exp_avg_sq": SECOND}
