@@ -17,6 +17,7 @@ from fxgrow.drawing import drawing, source_of
 from fxgrow.drawing.colours import DARK, LIGHT, contrast, ramp
 from fxgrow.drawing.given import Drawable
 from fxgrow.drawing.html import data_of
+from fxgrow.plans.chain_entries import ChainEntries
 
 from .test_draw import DEEPER, IMAGES, Small
 
@@ -149,7 +150,7 @@ def test_titles_count_what_the_plan_counts_in_one_and_in_many(spec: object, said
     plan = _plan(spec)
     source = source_of((_found(), plan))
     assert source.title == f"Small: {said.replace('of 5', f'of {len(_found().groups)}')}"
-    assert len(source.grown) == len(plan.grown_widths) == len(plan.grown_names)
+    assert len(source.grown) == len(plan.grown_widths) == len(ChainEntries(plan).grown)
     number = re.sub(r" of \d", "", said.partition(",")[0])
     number = number if number.startswith("4") else "1 width grows"
     assert number in str(plan)

@@ -1,16 +1,15 @@
 """A student knows the plans that made it, from its first teacher on."""
 
 import copy
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 import fxgrow
 from fxgrow.rewrite.apply_plans import apply_plans
-from fxgrow.rewrite.lineage import OWN_PLAN as OWN
-from fxgrow.rewrite.lineage import plan_left
+from fxgrow.rewrite.lineage import OWN_PLAN, check_lineage, plan_between, plan_left
 from tests.check import randomise
 
 
@@ -91,7 +90,9 @@ def test_a_model_goes_through_the_plans_that_it_lacks(output: Literal["graph", "
     whole = fxgrow.Plan.from_json(whole.to_json())
     for number, stage in enumerate(stages):
         unknown = copy.deepcopy(stage)  # its weights were loaded into a new model
-        (unknown.meta if output == "graph" and number else vars(unknown)).pop("fxgrow" if output == "graph" else OWN, 0)
+        (unknown.meta if output == "graph" and number else vars(unknown)).pop(
+            "fxgrow" if output == "graph" else OWN_PLAN, 0
+        )
         for model in (stage, unknown):
             left = plan_left(whole, model)
             assert (() if left is None else left.steps) == whole.steps[number:]
@@ -119,3 +120,69 @@ def test_another_model_is_refused_by_the_plans() -> None:
     other = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)).double()
     assert whole is not None
     assert plan_left(whole, other) == whole
+
+
+STEPS: dict[str, list[Any]] = {
+    "layers, widths": [fxgrow.Deepen("0"), {"2": 30}],
+    "kernel, widths": [fxgrow.Kernel("0", 5), {"2": 30}],
+    "widths, kernel": [{"2": 30}, fxgrow.Kernel("0", 5)],
+    "kernel, layers, widths": [fxgrow.Kernel("0", 5), fxgrow.Deepen("2"), {"0": 16}],
+    "layers, kernel, layers": [fxgrow.Deepen("0"), fxgrow.Kernel("0", 5), fxgrow.Deepen("2")],
+    "inputs, layers": [fxgrow.Outputs(7), fxgrow.Deepen("0")],
+}
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("name", STEPS)
+def test_the_plans_between_a_reloaded_teacher_and_a_student_are_those_that_follow_it(
+    name: str, output: Literal["graph", "module"]
+) -> None:
+    models: list[nn.Module] = [net()]
+    for spec in STEPS[name]:
+        models.append(fxgrow.grow(models[-1], spec, X, output=output))
+    for number, model in enumerate(models[:-1]):
+        reloaded = copy.deepcopy(model)
+        vars(reloaded).pop(OWN_PLAN, None)
+        if isinstance(reloaded, fx.GraphModule):
+            reloaded.meta.pop("fxgrow", None)
+        assert fxgrow.plan_of(reloaded) is None
+        between = plan_between(reloaded, models[-1])
+        assert between is not None
+        assert len(between.steps) == len(models) - 1 - number
+        assert between == plan_between(model, models[-1])
+        assert fxgrow.verify(reloaded, models[-1], X).exact
+
+
+@pytest.mark.parametrize("spec", [fxgrow.Kernel("0", 5), fxgrow.Deepen("0"), {"0": 12}], ids=repr)
+def test_a_student_whose_other_layers_were_changed_by_hand_begins_a_new_chain(spec: Any) -> None:
+    first = fxgrow.grow(net(), spec, X, output="module")
+    assert isinstance(first, nn.Sequential)
+    first[-1] = nn.Linear(48, 9).double()
+    second = fxgrow.grow(first, {"2": 30}, X, output="module")
+    plan = fxgrow.plan_of(second)
+    assert plan is not None
+    assert len(plan.steps) == 1
+    assert fxgrow.verify(first, second, X).exact
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.up, self.down = nn.Embedding(11, 8), nn.Linear(8, 10), nn.Linear(10, 8)
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 11, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(self.norm(self.down(self.up(self.embed(words)).relu())))
+        return out
+
+
+@pytest.mark.parametrize("spec", [{"up": 12}, fxgrow.Deepen("up"), {"embed": 16}], ids=repr)
+def test_a_student_with_tied_weights_goes_on_with_its_chain(spec: Any) -> None:
+    words = torch.arange(6).reshape(2, 3)
+    first = fxgrow.grow(randomise(Tied().double()), spec, words)
+    second = fxgrow.grow(first, {"up": 20}, words)
+    plan = fxgrow.plan_of(second)
+    assert plan is not None
+    assert len(plan.steps) == 2
+    check_lineage(second)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..ops import Value
+from ..plans.chain_entries import ChainChange
 from ..plans.changes import Insert, Region, Repeat
 from .folding import Flow
 from .source import Source
@@ -15,40 +16,48 @@ from .view import STAYS, Edge, Node
 
 def with_new(source: Source, flow: Flow) -> Flow:
     """The graph with the plan's new layers and clones; the arrows that they replace are kept for before growth."""
-    for change in source.changes():
+    for named in source.changes:
+        change = named.change
         if isinstance(change, Insert) and not change.owner:
             for node_ref in change.after_nodes:
                 if node_ref.mode == "eval" and node_ref.node in flow.nodes:
-                    flow = inserted(flow, change, node_ref.node, _positions(source, node_ref.node, change.channels))
+                    positions = _positions(source, node_ref.node, change.channels)
+                    flow = inserted(source, flow, change, named, node_ref.node, positions)
         elif isinstance(change, Repeat):
             for region in change.regions:
                 if region.mode == "eval" and region.exit in flow.nodes:
-                    flow = cloned(flow, change, region)
+                    flow = cloned(source, flow, named, region)
     return flow
 
 
-def inserted(flow: Flow, change: Insert, after: str, positions: int) -> Flow:
+def inserted(source: Source, flow: Flow, change: Insert, named: ChainChange, after: str, positions: int) -> Flow:
     """The graph with a new layer after a box, whose value has so many entries per channel."""
     old = flow.nodes[after]
     kernel = "×".join(map(str, change.kernel))
     number = 2 if change.kind == "residual" else 1  # of layers in the insertion
     weight = change.channels * change.channels // change.groups * math.prod(change.kernel)
     entries = number * (weight + change.channels) + (2 * change.channels if change.norm else 0)
-    key = f"{change.path} after {after}"
+    flops, channels = 2 * number * weight * positions, change.channels
+    if source.plan is not None and source.plan.next is not None and source.entries is not None:  # which may widen it
+        now = sum(source.below(path)[0][1] for path in named.in_student) or entries
+        entries, flops = now, flops * now // entries
+        made = [size for path in named.in_student if (size := source.entries.made_by(path)) is not None]
+        channels = made[-1] if made else channels
+    key = f"{named.path} after {after}"
     words = [change.kind, change.layer, kernel]
     node = Node(
         key=key,
         kind="layer",
         what=" ".join(filter(None, words)),
-        path=change.path,
-        size=(0, change.channels),
+        path=named.path,
+        size=(0, channels),
         group=old.group,
         groups=old.groups,
         state=old.state or STAYS,
-        reason=str(change),
+        reason=named.text,
         new=True,
         parameters=(0, entries),
-        flops=(0, 2 * number * weight * positions),
+        flops=(0, flops),
         inside=tuple(
             filter(
                 None,
@@ -67,23 +76,24 @@ def _positions(source: Source, key: str, channels: int) -> int:
     return math.prod(source.size(layout)[1] for layout in layouts) // channels
 
 
-def cloned(flow: Flow, change: Repeat, region: Region) -> Flow:
+def cloned(source: Source, flow: Flow, named: ChainChange, region: Region) -> Flow:
     """The graph with the clones of a block after it."""
     inside = [name for name in region.nodes if name in flow.nodes]
     read = [edge for edge in flow.edges if edge.target in inside and edge.when != "before"]
     nodes: list[Node] = []
     edges: list[Edge] = []
     last = region.exit
-    for path in change.paths:
+    for path in named.new_paths:
         twins = {name: f"{name} in {path}" for name in inside}
-        nodes += [_clone(flow.nodes[name], twin, change.block, path) for name, twin in twins.items()]
+        clones = {name: _clone(flow.nodes[name], twin, named.behind, path) for name, twin in twins.items()}
+        nodes += [_as_planned(source, flow.nodes[name], clone) for name, clone in clones.items()]
         sources = {**twins, region.entry: last}
         for edge in read:
             start = sources.get(edge.source, edge.source)
             edges.append(replace(edge, source=start, target=twins[edge.target], when="after"))
         last = twins[region.exit]
     unary, silent = (
-        marked | {f"{name} in {path}" for name in inside if name in marked for path in change.paths}
+        marked | {f"{name} in {path}" for name in inside if name in marked for path in named.new_paths}
         for marked in (flow.unary, flow.silent)
     )
     return replace(_after(flow, region.exit, nodes, last, edges), unary=unary, silent=silent)
@@ -101,6 +111,18 @@ def _clone(old: Node, key: str, block: str, path: str) -> Node:
         flops=(0, old.flops[1]),
         start="",
     )
+
+
+def _as_planned(source: Source, old: Node, clone: Node) -> Node:
+    """The box in a clone with what later plans make of it, where they change the clone and not the block."""
+    if source.plan is None or source.plan.next is None or source.entries is None:
+        return clone
+    theirs, ours = source.in_student(old.path), source.in_student(clone.path)
+    before, now = source.below(theirs)[0][1], source.below(ours)[0][1]
+    made = source.entries.made_by(ours) if clone.kind == "layer" else None
+    parameters, flops = (new * now // before if before and now else new for _, new in (clone.parameters, clone.flops))
+    size = (0, made) if made is not None and clone.size[1] else clone.size
+    return replace(clone, parameters=(0, parameters), flops=(0, flops), size=size)
 
 
 def _after(flow: Flow, after: str, new: Sequence[Node], last: str, inner: Sequence[Edge]) -> Flow:

@@ -16,30 +16,33 @@ from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import atoms
 from ..model.example_inputs import ModelInputs
 from ..ops import KERNEL
-from ..plans.entries import TensorPlan, Width
+from ..plans.chain_entries import ChainEntries, Member, members_of
 from ..plans.growth_plan import Plan
 
 
 def widths_of(plan: Plan) -> WidthGraph:
-    """The widths in a plan, with the sizes of the first teacher, as a width graph without nodes and calls."""
-    sizes: dict[str, Width] = {}
-    tensors: dict[str, TensorPlan] = {}
-    for step in plan.steps:
-        for width in step.groups:
-            sizes.setdefault(width.name, width)
-        for tensor in step.tensors:
-            tensors.setdefault(tensor.name, tensor)
-    members: dict[str, list[tuple[str, int]]] = {name: [] for name in sizes}
-    for tensor in tensors.values():
+    """The widths in a plan and in those that follow it, as a width graph without nodes and calls.
+
+    Widths and tensors have the names of the last student, and the sizes of the first teacher; where only the student
+    has a width, its size there.
+    """
+    entries = ChainEntries(plan)
+    members: dict[str, list[tuple[str, int]]] = {name: [] for name in entries.widths}
+    places: dict[str, list[Member]] = {}
+    for tensor in entries.tensors.values():
         for dim, layout in enumerate(tensor.layouts):
             for name in dict.fromkeys(atoms(layout)):
                 members[name].append((tensor.name, dim))
+        for member, name in members_of(tensor.name, tensor.layouts):
+            places.setdefault(name, []).append(member)
+    sizes = {
+        name: entries.size_of(places.get(name, ()), old) or (old, new) for name, (old, new) in entries.widths.items()
+    }
+    new = {name for name in members if entries.is_new_width(name)}
     widths = WidthGraph(
         traced=_traced_stub(plan),
-        groups_by_name={name: Group(name, width.old, tuple(members[name])) for name, width in sizes.items()},
-        tensors={
-            name: TensorWidths(name, tensor.layouts, tensor.roles, tensor.kind) for name, tensor in tensors.items()
-        },
+        groups_by_name={name: Group(name, sizes[name][name in new], tuple(inside)) for name, inside in members.items()},
+        tensors={name: TensorWidths(name, one.layouts, one.roles, one.kind) for name, one in entries.tensors.items()},
         nodes={},
         calls={"eval": []},
         returned={},
@@ -51,12 +54,12 @@ def widths_of(plan: Plan) -> WidthGraph:
         outputs={},
         ties=Ties({}),
     )
-    return widths.pin(sizes.keys() - _flowing(plan, widths), KERNEL)
+    return widths.pin(members.keys() - _flowing(entries, widths), KERNEL)
 
 
-def _flowing(plan: Plan, widths: WidthGraph) -> set[str]:
+def _flowing(entries: ChainEntries, widths: WidthGraph) -> set[str]:
     """The widths that grow, or that a parameter produces or contracts; the others are kernel sizes."""
-    flowing = {width.name for step in plan.steps for width in step.grown_widths}
+    flowing = {*entries.grown}
     for tensor in widths.tensors.values():
         read = [la for la, role in zip(tensor.layouts, tensor.roles, strict=True) if role == CONTRACT]
         flowing.update(*map(atoms, [*read, widths.produced(tensor.name)]))

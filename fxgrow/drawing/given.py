@@ -9,7 +9,6 @@ from torch import nn
 from ..capture.ladder import trace_model
 from ..errors import DrawError
 from ..infer.freeze import freeze
-from ..infer.renamed import in_names_of
 from ..infer.width_graph import WidthGraph
 from ..model.copies import named_tensors
 from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
@@ -60,7 +59,7 @@ def source_of(model: Drawable, example_inputs: ExampleInputs | None = None) -> S
         check_code(plan, graph.traced)
     if plan is not None and plan.io_dims:
         graph, _ = free_io_dims(graph, parse(plan.spec))
-    return Source(graph, None if plan is None else in_names_of(graph, plan), report=report)
+    return Source(graph, plan, report=report)
 
 
 def _of_model(model: nn.Module, plan: Plan | None, example: ExampleInputs | None) -> WidthGraph:

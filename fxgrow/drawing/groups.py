@@ -13,7 +13,8 @@ from dataclasses import replace
 from ..infer.findings import CONTRACT, IS_OUTPUT
 from ..layouts.layout import Block, Layout, atoms
 from ..ops import Value
-from ..plans.changes import Insert, Repeat, StructuralChange
+from ..plans.chain_entries import ChainChange
+from ..plans.changes import Insert, Repeat
 from .alike import ALIKE, alike, merged
 from .folding import total
 from .graph import shown, value_of
@@ -82,7 +83,7 @@ class _Scene:
 
     def node(self, swatch: Swatch) -> Node:
         group = self.source.widths.groups_by_name[swatch.name]
-        outputs = {x.group for x in self.source.plan.io_dims if x.kind == "output"} if self.source.plan else set()
+        outputs = {name for name, dim in self.source.io_dims if dim.kind == "output"}
         is_output = swatch.name in outputs or IS_OUTPUT in "; ".join(group.pinned)
         kind = "output" if is_output else "input" if swatch.name in self._inputs else "group"
         if kind == "input" and swatch.state != PINNED:
@@ -176,23 +177,24 @@ class _Scene:
         if self.source.of_student:
             return
         loops: dict[str, dict[str, list[str]]] = {}
-        for change in self.source.changes():
-            width = self._width_of(change)
-            kind = "×".join(map(str, change.kernel)) if isinstance(change, Insert) else "block"
+        for change in self.source.changes:
+            width, planned = self._width_of(change), change.change
+            kind = "×".join(map(str, planned.kernel)) if isinstance(planned, Insert) else "block"
             if width:
                 loops.setdefault(width, {}).setdefault(kind, []).extend(change.new_paths)
         for width, new in loops.items():
             tip = ", ".join(path for paths in new.values() for path in paths)
             yield Edge(width, width, label=f"new: {_counted(new)}", tip=tip, back=True, when="after")
 
-    def _width_of(self, change: StructuralChange) -> str:
+    def _width_of(self, named: ChainChange) -> str:
         """The width group of the input and output of a new layer or a clone; "" for other changes."""
+        change = named.change
         if isinstance(change, Insert) and (change.owner or change.entry):  # in no graph of the model
-            return self.source.group_of([self.source.widths.produced(f"{change.after}.weight")])
+            return self.source.group_of([self.source.widths.produced(f"{named.follows}.weight")])
         if isinstance(change, Insert):
             after = change.after_nodes[0].node
         elif isinstance(change, Repeat) and not change.regions:  # an entry of a container, in no graph
-            return self.source.group_of([self.source.widths.produced(f"{change.block}.{next(iter(change.fills))}")])
+            return self.source.group_of([self.source.widths.produced(f"{named.behind}.{next(iter(change.fills))}")])
         elif isinstance(change, Repeat):
             after = change.regions[0].exit
         else:

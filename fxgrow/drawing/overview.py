@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +12,6 @@ from torch import nn
 from ..errors import PlanError
 from ..model.copies import named_tensors
 from ..plans.changes import Enlarge, Repeat, StructuralChange
-from ..plans.costs import LayerCost
 from .source import Source
 from .view import GROWS, PINNED, Drawing, Node, WidthChange, arrow, finest
 
@@ -77,8 +76,7 @@ def entries(source: Source, groups: Drawing) -> tuple[Entry, ...]:
 
 
 def _grown(source: Source, boxes: Mapping[str, Node]) -> Iterator[Entry]:
-    dims = [dim for step in source.plan.steps for dim in step.io_dims] if source.plan is not None else []
-    kinds: dict[str, Literal["input", "output"]] = {dim.group: dim.kind for dim in reversed(dims)}
+    kinds: dict[str, Literal["input", "output"]] = {name: dim.kind for name, dim in reversed(source.io_dims)}
     for swatch in source.grown:
         box, (old, new) = boxes[swatch.name], swatch.size
         yield Entry(
@@ -95,23 +93,19 @@ def _grown(source: Source, boxes: Mapping[str, Node]) -> Iterator[Entry]:
 
 def _changes(source: Source) -> Iterator[Entry]:
     """An entry for each new module and each larger kernel: as many as `Plan.other_changes` counts."""
-    costs = _costs(source)
-    for number, step in enumerate(source.plan.steps if source.plan is not None else ()):
-        assert source.plan is not None
-        for change in step.changes:
-            for path in change.new_paths or (change.path,):
-                student = source.plan.student_name(path, number)
-                parameters, flops = _below(student, costs)
-                yield Entry(
-                    kind=_kind(change),
-                    name=student if source.of_student else path,
-                    text=_text(change),
-                    factor=_factor(change),
-                    parameters=parameters,
-                    flops=flops,
-                    reason=str(change),
-                    new=bool(change.new_paths),
-                )
+    for change in source.changes:
+        for path, student in zip(change.new_paths or (change.path,), change.in_student, strict=True):
+            parameters, flops = source.below(student)
+            yield Entry(
+                kind=_kind(change.change),
+                name=path,
+                text=_text(change.change),
+                factor=_factor(change.change),
+                parameters=parameters,
+                flops=flops,
+                reason=change.text,
+                new=bool(change.new_paths),
+            )
 
 
 def _kind(change: StructuralChange) -> Kind:
@@ -147,27 +141,8 @@ def _pinned(source: Source, boxes: Mapping[str, Node]) -> Iterator[Entry]:
 def _left(source: Source) -> Iterator[Entry]:
     """What the plan leaves as it is, but for pinned widths, which have entries of their own."""
     seen = {name for name, swatch in source.legend.items() if swatch.state in (PINNED, GROWS)}
-    for step in source.plan.steps if source.plan is not None else ():
-        for skipped in step.skipped:
-            if skipped.name not in seen or source.alone:
-                seen.add(skipped.name)
-                group = skipped.name if skipped.name in source.legend else ""
-                text = arrow(source.legend[group].size) if group else ""
-                yield Entry(kind="left", name=skipped.name, group=group, text=text, reason=skipped.reason)
-
-
-def _costs(source: Source) -> Sequence[LayerCost]:
-    try:
-        return source.plan.cost().layers if source.plan is not None else ()
-    except PlanError:
-        return ()
-
-
-def _below(path: str, costs: Sequence[LayerCost]) -> tuple[WidthChange, WidthChange]:
-    """The parameters and FLOPs of a module with its submodules, before and after."""
-    inside = [one for one in costs if one.name == path or one.name.startswith(f"{path}.")]
-    flops = [one.flops or (0, 0) for one in inside]
-    return (
-        (sum(one.parameters[0] for one in inside), sum(one.parameters[1] for one in inside)),
-        (sum(old for old, _ in flops), sum(new for _, new in flops)),
-    )
+    for name, reason in source.skipped.items():
+        if name not in seen or source.alone:
+            group = name if name in source.legend else ""
+            text = arrow(source.legend[group].size) if group else ""
+            yield Entry(kind="left", name=name, group=group, text=text, reason=reason)

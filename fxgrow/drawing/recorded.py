@@ -129,17 +129,17 @@ def recorded(source: Source) -> Flow:
 
 def _with_new(source: Source, flow: Flow, boxes: Sequence[_Box]) -> Flow:
     """The graph with the new entries of containers; each stands behind the last box of the entry before."""
-    for change in source.changes():
-        path = change.block if isinstance(change, Repeat) else change.entry if isinstance(change, Insert) else ""
+    for named in source.changes:
+        change, path = named.change, named.behind
         inside = [box for box in boxes if path and f"{box.path}.".startswith(f"{path}.")]
         if isinstance(change, Insert) and inside and inside[-1].result is not None:
             numbers = math.prod(source.size(layout)[1] for layout in inside[-1].result.layouts)
-            flow = inserted(flow, change, inside[-1].key, numbers // change.channels)
+            flow = inserted(source, flow, change, named, inside[-1].key, numbers // change.channels)
         elif isinstance(change, Repeat) and inside:
             keys = tuple(box.key for box in inside)
             entries = {e.source for e in flow.edges if e.target in keys and e.source not in keys and e.when != "before"}
             if len(entries) == 1:  # of several, none is what the clones pass on
-                flow = cloned(flow, change, Region("eval", entries.pop(), keys[-1], keys))
+                flow = cloned(source, flow, named, Region("eval", entries.pop(), keys[-1], keys))
     return flow
 
 

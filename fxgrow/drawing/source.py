@@ -11,12 +11,17 @@ from torch import nn
 
 from ..base.tables import count
 from ..costs.calls import work
+from ..errors import PlanError
 from ..infer.groups import Group
+from ..infer.renamed import NamesIn
 from ..infer.width_graph import WidthGraph
-from ..layouts.layout import Layout, atoms, measure, only_atom
+from ..layouts.layout import Layout, atoms, measure
 from ..model.copies import named_tensors
 from ..model.stated import stated_int, stated_size
-from ..plans.changes import KernelSize, StructuralChange
+from ..plans.chain_entries import ChainChange, ChainEntries
+from ..plans.changes import KernelSize
+from ..plans.costs import LayerCost
+from ..plans.entries import IoDimPlan
 from ..plans.growth_plan import Plan
 from ..report.report import Report
 from .view import GROWS, LEVELS, PINNED, STAYS, Level, Swatch, WidthChange
@@ -85,7 +90,7 @@ class Source:
         before = work(self.widths, lambda name: self.sizes(name)[0])
         after = work(self.widths, lambda name: self.sizes(name)[1])
         keys = ((old.weight or old.site, (old.flops, new.flops)) for old, new in zip(before, after, strict=True))
-        return tuple((key, self._with_kernel(key, flops)) for key, flops in keys)
+        return tuple((key, self._corrected(key, flops)) for key, flops in keys)
 
     @cached_property
     def new_paths(self) -> frozenset[str]:
@@ -113,21 +118,72 @@ class Source:
     def notes(self) -> tuple[str, ...]:
         """Notes of the plan or the trace, and the result of the report."""
         notes = self.plan.notes if self.plan is not None else self.widths.traced.notes
-        if self.alone and self.plan is not None:
-            changed = [f"{change.path}: {change}" for change in self.changes()]
-            left = [
-                f"{entry.name} is left as it is: {entry.reason}" for step in self.plan.steps for entry in step.skipped
-            ]
+        if self.alone:
+            changed = [f"{change.path}: {change.text}" for change in self.changes]
+            left = [f"{name} is left as it is: {reason}" for name, reason in self.skipped.items()]
             notes = (*notes, *changed, *left, WITHOUT_A_MODEL)
         if self.report is None:
             return notes
         error = max(self.report.errors.values())
         return (f"{'the same function' if self.report.exact else 'NOT the same function'}, error {error:.1e}", *notes)
 
-    def changes(self) -> Iterator[StructuralChange]:
-        """The structural changes of all steps of the plan."""
-        for step in self.plan.steps if self.plan is not None else ():
-            yield from step.changes
+    @cached_property
+    def entries(self) -> ChainEntries | None:
+        """The entries of all steps of the plan, under the names of the last student; None without a plan."""
+        return None if self.plan is None else ChainEntries(self.plan)
+
+    @cached_property
+    def changes(self) -> tuple[ChainChange, ...]:
+        """The structural changes of all steps of the plan, with the names of the drawing."""
+        if self.entries is None:
+            return ()
+        if self._names_of_student:
+            return self.entries.changes
+        return self.entries.changes_in_teacher(self._names.module)
+
+    @cached_property
+    def skipped(self) -> Mapping[str, str]:
+        """The widths and layers that a step of the plan leaves as they are, with the reasons."""
+        if self.entries is None:
+            return {}
+        return {self._names.width(name): reason for name, reason in self.entries.skipped.items()}
+
+    @cached_property
+    def io_dims(self) -> tuple[tuple[str, IoDimPlan], ...]:
+        """The dimensions of inputs and outputs that grow, each with its width."""
+        if self.entries is None:
+            return ()
+        return tuple((self._names.width(name), dim) for name, dim in self.entries.io_dims)
+
+    def in_student(self, path: str) -> str:
+        """The last student's name of a module of the drawing."""
+        return path if self.entries is None or self._names_of_student else self._names.in_student(path)
+
+    def below(self, path: str) -> tuple[WidthChange, WidthChange]:
+        """The parameters and FLOPs of a module of the last student, with its submodules, before and after."""
+        inside = [one for one in self._costs if f"{one.name}.".startswith(f"{path}.")]
+        flops = [one.flops or (0, 0) for one in inside]
+        return (
+            (sum(one.parameters[0] for one in inside), sum(one.parameters[1] for one in inside)),
+            (sum(old for old, _ in flops), sum(new for _, new in flops)),
+        )
+
+    @cached_property
+    def _costs(self) -> Sequence[LayerCost]:
+        try:
+            return self.plan.cost().layers if self.plan is not None else ()
+        except PlanError:  # a file of a version without costs
+            return ()
+
+    @property
+    def _names_of_student(self) -> bool:
+        """Whether the width graph has the names of the last student."""
+        return self.of_student or self.alone
+
+    @cached_property
+    def _names(self) -> NamesIn:
+        assert self.entries is not None
+        return NamesIn(self.widths, self.entries, of_student=self._names_of_student)
 
     def sizes(self, name: str) -> WidthChange:
         """The width of a group before and after."""
@@ -141,54 +197,46 @@ class Source:
         here = self.widths.width(name)
         if name in self._new_groups:
             return 0, here
-        members = self.widths.groups_by_name[name].members if self.of_student else ()
-        # A new layer may change the name of a width: look it up by the dimensions of its parameters.
-        names = [self._planned_names[member] for member in members if member in self._planned_names]
-        old, new = self._planned.get(names[0] if names else name, (here, here))
+        old, new = (self._names.sizes(name) if self.entries is not None else None) or (here, here)
         return (old if new == here else here, here) if self.of_student else (here, new if old == here else here)
 
     @cached_property
     def _new_groups(self) -> frozenset[str]:
         """The width groups that only new layers have."""
         groups = self.widths.groups if self.new_paths else ()
+        if self.alone and self.entries is not None:  # the plan names few of the tensors
+            return frozenset(group.name for group in groups if self.entries.is_new_width(group.name))
         return frozenset(group.name for group in groups if all(self.is_new(tensor) for tensor, _ in group.members))
-
-    @cached_property
-    def _planned_names(self) -> Mapping[tuple[str, int], str]:
-        """The plan's name of the width of each dimension that is one width."""
-        names: dict[tuple[str, int], str] = {}
-        for step in self.plan.steps if self.plan is not None else ():
-            for tensor in step.tensors:
-                for dim, layout in enumerate(tensor.layouts):
-                    name = only_atom(layout)
-                    if isinstance(name, str):
-                        names.setdefault((tensor.name, dim), name)
-        return names
-
-    @cached_property
-    def _planned(self) -> Mapping[str, WidthChange]:
-        widths: dict[str, WidthChange] = {}
-        for step in self.plan.steps if self.plan is not None else ():
-            for width in step.groups:
-                widths[width.name] = widths.get(width.name, (width.old, 0))[0], width.new
-        return widths
 
     def parameters(self, tensor: str) -> WidthChange:
         """The number of entries of a parameter or buffer before and after."""
-        old, new = (math.prod(size[i] for size in map(self.size, self.widths.tensors[tensor].layouts)) for i in (0, 1))
-        if self.is_new(tensor):
-            return 0, new
-        return self._with_kernel(tensor, (old, new))
+        old, new = self._entries_by_widths(tensor)
+        return (0, new) if self.is_new(tensor) else self._corrected(tensor, (old, new))
 
-    def _with_kernel(self, tensor: str, change: WidthChange) -> WidthChange:
-        """A figure proportional to the kernel size, corrected if the plan enlarges the kernel."""
-        path, _, name = tensor.rpartition(".")
-        if name != "weight" or path not in self._kernels:
+    def _entries_by_widths(self, tensor: str) -> WidthChange:
+        """The same if its kernel stayed, and if each width had one size in all tensors that it is of."""
+        sizes = [*map(self.size, self.widths.tensors[tensor].layouts)]
+        return math.prod(old for old, _ in sizes), math.prod(new for _, new in sizes)
+
+    def _corrected(self, key: str, change: WidthChange) -> WidthChange:
+        """A figure proportional to the number of entries of a tensor, for the shapes that the plan gives it."""
+        shapes = self._shapes(key)
+        if shapes is None:
             return change
-        old, new = change
-        before, after = self._kernels[path]
-        ratio = math.prod(after), math.prod(before)
-        return (old * ratio[1] // ratio[0], new) if self.of_student else (old, new * ratio[0] // ratio[1])
+        pairs = zip(change, map(math.prod, shapes), self._entries_by_widths(key), strict=True)
+        old, new = (figure * entries // known if known else figure for figure, entries, known in pairs)
+        return old, new
+
+    def _shapes(self, tensor: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """The shapes before and after of a tensor that the plan changes; None of any other, or where there is none."""
+        if self.entries is None or tensor not in self.widths.tensors:
+            return None
+        name = tensor if self._names_of_student else self.entries.plan.student_name(tensor)
+        known = self.entries.shapes(name)
+        if known is None and (kernel := self._kernels.get(tensor.removesuffix(".weight"))):
+            sizes = [self.size(layout) for layout in self.widths.tensors[tensor].layouts[: -len(kernel[0])]]
+            return (*(old for old, _ in sizes), *kernel[0]), (*(new for _, new in sizes), *kernel[1])
+        return known
 
     def kernel(self, tensor: str) -> str:
         """The kernel size of a convolution, "7×7", or "7×7→9×9" if it changes."""
@@ -225,8 +273,9 @@ class Source:
 
     @cached_property
     def _kernels(self) -> Mapping[str, tuple[KernelSize, KernelSize]]:
-        """The kernels that get larger, by the path of the convolution; of several changes the first."""
-        return {path: sizes for change in reversed([*self.changes()]) for path, sizes in change.kernels.items()}
+        """The kernels that get larger, by the path of the convolution."""
+        kernels = self.entries.kernels if self.entries is not None else {}
+        return {self._names.module(path): sizes for path, sizes in kernels.items()}
 
     def size(self, layout: Layout) -> WidthChange:
         """The size of a dimension before and after."""
@@ -246,20 +295,16 @@ class Source:
         return any(path == new or path.startswith(f"{new}.") for new in self.new_paths)
 
     def _new_paths(self) -> Iterator[str]:
-        if self.of_student and self.plan is not None:
-            yield from self.plan.new_modules
-            return
-        for change in self.changes():
+        for change in self.changes:
             yield from change.new_paths
 
     def _swatches(self) -> Iterator[Swatch]:
         shown = self.widths.groups
         hues = iter(_hues(sum(self._state(group) != PINNED for group in shown)))
-        skipped = {entry.name: entry.reason for entry in self.plan.skipped} if self.plan is not None else {}
         for group in shown:
             state = self._state(group)
             hue, shade = (-1, 0) if state == PINNED else next(hues)
-            reason = skipped.get(group.name) or ("" if self.alone else self.widths.state(group.name))
+            reason = self.skipped.get(group.name) or ("" if self.alone else self.widths.state(group.name))
             layers = tuple(dict.fromkeys(tensor.rpartition(".")[0] or tensor for tensor, _ in group.members))
             yield Swatch(group.name, hue, shade, self.sizes(group.name), state, reason, layers)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from ..model.activations import Activation
@@ -58,6 +58,10 @@ class Change:
     def kernels(self) -> Mapping[str, tuple[KernelSize, KernelSize]]:
         """By the paths of the convolutions that get a larger kernel, the old size and the new one."""
         return {}
+
+    def text(self, called: Callable[[str], str]) -> str:
+        """What it is in words, where its modules are called otherwise."""
+        return str(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,9 @@ class Insert(Change):
     @property
     def behind(self) -> str:
         return self.entry
+
+    def text(self, called: Callable[[str], str]) -> str:
+        return str(replace(self, after=called(self.after)))
 
     def __str__(self) -> str:
         size = f" {'x'.join(map(str, self.kernel))}" if self.kernel else ""
@@ -242,6 +249,9 @@ class Repeat(Change):
     @property
     def fills(self) -> Mapping[str, int]:
         return dict.fromkeys(self.zeros, 0) | dict.fromkeys(self.minus_ones, -1)
+
+    def text(self, called: Callable[[str], str]) -> str:
+        return str(replace(self, block=called(self.block)))
 
     def __str__(self) -> str:
         times = f"{len(self.paths)} clones" if len(self.paths) > 1 else "a clone"

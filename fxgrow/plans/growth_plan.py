@@ -128,15 +128,6 @@ class Plan:
         """The width groups that grow."""
         return tuple(width for width in self.groups if width.new > width.old)
 
-    @property
-    def grown_names(self) -> frozenset[str]:
-        """The student's names of the widths that grow in this plan or in one that follows it."""
-        return frozenset(
-            self.student_name(width.name, number)
-            for number, step in enumerate(self.steps)
-            for width in step.grown_widths
-        )
-
     @functools.cached_property
     def fresh(self) -> frozenset[str]:
         """The groups whose new channels are no replicas: those of inputs and outputs, and those with such a method."""

@@ -15,12 +15,12 @@ from ..errors import GrowError
 from ..infer.findings import CARRY
 from ..infer.freeze import freeze
 from ..infer.groups import Group, can_grow
-from ..infer.renamed import in_names_of
+from ..infer.renamed import NamesIn
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import atoms, show
 from ..model.copies import named_tensors
 from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
-from ..plans.entries import TensorPlan
+from ..plans.chain_entries import ChainEntries, ChainTensor
 from ..plans.examples import example_of
 from ..plans.growth_plan import Plan
 from ..rewrite.lineage import plan_between, plan_of
@@ -136,7 +136,9 @@ def _compared(
     named: Callable[[str], str] | None = None,
 ) -> Summary:
     """The table of a student; `named` says how it calls a tensor of the width graph."""
-    skipped = {entry.name: entry.reason for step in in_names_of(widths, plan).steps for entry in step.skipped}
+    entries = ChainEntries(plan)
+    names = NamesIn(widths, entries, of_student=named is not None)
+    skipped = {names.width(name): reason for name, reason in entries.skipped.items()}
 
     def why(name: str) -> str:
         return skipped.get(name, "") or "; ".join(widths.groups_by_name[name].pinned)
@@ -160,7 +162,7 @@ def _originals(plan: Plan, after: Figures) -> dict[str, str]:
 
 
 def _title(plan: Plan) -> str:
-    grown, changes = len(plan.grown_names), sum(step.other_changes for step in plan.steps)
+    grown, changes = len(ChainEntries(plan).grown), sum(step.other_changes for step in plan.steps)
     more = f", {count(changes, 'other change')}" if changes else ""
     return f"{plan.model}: {count(grown, 'width')} {'grows' if grown == 1 else 'grow'}{more}; inputs {plan.inputs}"
 
@@ -194,7 +196,7 @@ def _table(
 
 
 def _by_module(
-    tensors: Mapping[str, TensorWidths] | Mapping[str, TensorPlan], free: Callable[[str], bool]
+    tensors: Mapping[str, TensorWidths] | Mapping[str, ChainTensor], free: Callable[[str], bool]
 ) -> dict[str, tuple[str, int]]:
     """For each module the tensor and the dimension that its width is read from.
 
@@ -218,22 +220,22 @@ def _size(figures: Figures, tensor: str, dim: int) -> int | None:
 
 def _of_plan(plan: Plan) -> Summary:
     """The summary of a plan without its model: the widths of the tensors that change, and new layers."""
-    first: dict[str, TensorPlan] = {}
-    old: dict[str, tuple[int, ...]] = {}
-    new: dict[str, tuple[int, ...]] = {}
+    entries = ChainEntries(plan)
+    skipped = {**entries.skipped}
     rows = []
-    for step in plan.steps:
-        for tensor in step.tensors:
-            first.setdefault(tensor.name, tensor)
-            old.setdefault(tensor.name, tuple(map(step.old_size, tensor.layouts)))
-            new[tensor.name] = tuple(map(step.new_size, tensor.layouts))
-    growing = {width.name for step in plan.steps for width in step.grown_widths}
-    skipped = {entry.name: entry.reason for step in plan.steps for entry in step.skipped}
-    for path, (name, dim) in _by_module(first, growing.__contains__).items():
-        width, reason = (old[name][dim], new[name][dim]), skipped.pop(path, "")
-        rows.append(Row(path, "", show(first[name].layouts[dim]), width, why=reason if width[0] == width[1] else ""))
-    for step in plan.steps:
-        rows += [Row(step.numbering(change.path), str(change), new=bool(change.new_paths)) for change in step.changes]
+    widths = {}
+    for path, (name, dim) in _by_module(entries.tensors, entries.grown.__contains__).items():
+        tensor = entries.tensors[name]
+        width, group = (tensor.old[dim], tensor.new[dim]), show(tensor.layouts[dim])
+        if entries.is_new(path):
+            widths[path] = group, (None, width[1])
+            continue
+        reason = skipped.pop(path, "")
+        rows.append(Row(path, "", group, width, why=reason if width[0] == width[1] else ""))
+    for change in entries.changes:
+        group, size = widths.pop(change.path, ("", (None, None)))
+        rows.append(Row(change.path, change.text, group, size, new=bool(change.new_paths)))
+    rows += [Row(path, "", group, width, new=True) for path, (group, width) in widths.items()]
     rows += [Row(name, "", name, why=reason) for name, reason in skipped.items()]
     note = f"a plan has no tensors: for parameters, FLOPs and the layers that stay, {PASS_TEACHER}"
     return Summary(_title(plan), tuple(rows), notes=(*plan.notes, note))

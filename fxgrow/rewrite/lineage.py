@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 from torch import fx, nn
 
@@ -11,6 +12,8 @@ from ..errors import GrowError
 from ..model.copies import shapes_of, stored
 from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
+
+Shapes = dict[str, tuple[int, ...]]
 
 OWN_PLAN = "_fxgrow_plan"  # in the attributes of a student of the user's own class
 
@@ -38,7 +41,8 @@ def plan_of(student: nn.Module) -> Plan | None:
 def remember(plan: Plan, student: nn.Module, teacher: nn.Module) -> None:
     """Note in a student which plan made it of a teacher, after those that made the teacher."""
     before = plan_of(teacher)
-    whole = before.then(plan) if before is not None and _made(before, teacher) else plan
+    made = before is not None and _made(before, teacher) and _kept(before, teacher)
+    whole = before.then(plan) if before is not None and made else plan
     if isinstance(student, fx.GraphModule):
         student.meta["fxgrow"] = whole
     else:
@@ -57,9 +61,18 @@ def plan_between(teacher: nn.Module, student: nn.Module) -> Plan | None:
     made = before.steps if before is not None else ()
     if made and len(made) < len(steps) and steps[: len(made)] == made:
         return functools.reduce(Plan.then, steps[len(made) :])
-    tensors = shapes_of(teacher)
-    fitting = (n for n in range(len(steps)) if _shapes(steps[n], old=True).items() <= tensors.items())
-    return functools.reduce(Plan.then, steps[next(fitting, 0) :])
+    return functools.reduce(Plan.then, steps[_first_of(steps, teacher) :])
+
+
+def _first_of(steps: Sequence[Plan], teacher: nn.Module) -> int:
+    """Which plan of a chain was made for a model with the shapes of the teacher's tensors; where none was, the first.
+
+    A step that widens nothing names no tensors, but all that its teacher stores.
+    """
+    has, tensors = _stored(teacher), shapes_of(teacher)
+    same = (n for n, step in enumerate(steps) if step.stored and _teachers(step) == has)
+    fitting = (n for n, step in enumerate(steps) if step.tensors and _shapes(step, old=True).items() <= tensors.items())
+    return next(same, next(fitting, 0))
 
 
 def are_swapped(teacher: nn.Module, student: nn.Module) -> bool:
@@ -67,9 +80,8 @@ def are_swapped(teacher: nn.Module, student: nn.Module) -> bool:
     whole = plan_of(teacher)
     if whole is None or plan_of(student) is not None:
         return False
-    has = {name: shape for name, shape, *_ in stored(student)}
-    now = {name: shape for name, shape, *_ in stored(teacher)}
-    return has != now and any({one.name: one.shape for one in step.stored} == has for step in whole.steps)
+    has = _stored(student)
+    return has != _stored(teacher) and any(_teachers(step) == has for step in whole.steps)
 
 
 def check_lineage(model: nn.Module) -> None:
@@ -104,7 +116,31 @@ def _made(plan: Plan, model: nn.Module) -> bool:
     return shapes.items() <= tensors.items() and plan.new_modules.keys() <= paths
 
 
-def _shapes(plan: Plan, *, old: bool = False) -> dict[str, tuple[int, ...]]:
+def _kept(plan: Plan, model: nn.Module) -> bool:
+    """Whether what the last plan of a model leaves as it is still has its shape, and a larger kernel the new one.
+
+    A plan that widens nothing says nothing else.
+    """
+    last = plan.steps[-1]
+    changed = {one.name for one in last.tensors}
+    shapes = {one.name: one.shape for one in last.stored if not {one.name, one.same_as} & changed}
+    for change in last.changes:
+        for path, (_, kernel) in change.kernels.items():
+            if (name := f"{path}.weight") in shapes:
+                shapes[name] = (*shapes[name][: -len(kernel)], *kernel)
+    return {last.numbering(name): shape for name, shape in shapes.items()}.items() <= _stored(model).items()
+
+
+def _stored(model: nn.Module) -> Shapes:
+    return {name: shape for name, shape, *_ in stored(model)}
+
+
+def _teachers(plan: Plan) -> Shapes:
+    """The shapes that the teacher of a plan stores; empty in plans of versions before 1.3."""
+    return {one.name: one.shape for one in plan.stored}
+
+
+def _shapes(plan: Plan, *, old: bool = False) -> Shapes:
     size = plan.old_size if old else plan.new_size
     return {planned.name: tuple(map(size, planned.layouts)) for planned in plan.tensors}
 
