@@ -14,6 +14,7 @@ from torch import nn
 
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
+from fxgrow.state.warmup import resume_warmup
 from tests.test_optimizers import OPTIMIZERS, batch, holds, net, step
 
 X = batch(0)[0]
@@ -345,11 +346,12 @@ def test_lightning_loses_nothing_at_a_growth(pl: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_lightning_goes_on_from_a_checkpoint_in_the_middle(pl: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("warmup", [0, 8])
+def test_lightning_goes_on_from_a_checkpoint_in_the_middle(pl: Any, tmp_path: Path, warmup: int) -> None:
     from fxgrow.training.lightning import GrowthCallback
 
     def make() -> Any:
-        return GrowthCallback(fxgrow.GrowthSchedule({2: {"0": 12}, 8: {"3": 15}}, X), "net")
+        return GrowthCallback(fxgrow.GrowthSchedule({2: {"0": 12}, 8: {"3": 15}}, X, warmup=warmup), "net")
 
     module = lightning_module(pl)
     whole = trainer(pl, tmp_path, 4, make())
@@ -448,13 +450,14 @@ def test_a_trainer_of_transformers_grows_and_trains_on(transformers: Any, tmp_pa
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_trainer_of_transformers_goes_on_from_a_checkpoint(transformers: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("warmup", [0, 8])
+def test_a_trainer_of_transformers_goes_on_from_a_checkpoint(transformers: Any, tmp_path: Path, warmup: int) -> None:
     from fxgrow.training.hugging_face import GrowthCallback
 
     spec = {2: {"*.intermediate.dense": 36}, 5: {"*.intermediate.dense": 40}}
 
     def make() -> GrowthCallback:
-        return GrowthCallback(fxgrow.GrowthSchedule(spec, example(), output="module"))
+        return GrowthCallback(fxgrow.GrowthSchedule(spec, example(), output="module", warmup=warmup))
 
     whole = bert(transformers)
     trainer = hugging_face_run(transformers, tmp_path / "a", whole, 6, make(), save_steps=3)
@@ -541,3 +544,10 @@ def test_what_is_bound_to_the_student_is_bound_to_the_model_that_becomes_it(tran
     assert model.held["partial"]() is model
     assert model[0].owner == (model,)
     assert model.other is held
+
+
+def test_a_warm_up_of_another_model_is_refused() -> None:
+    optimizer = torch.optim.SGD(net().parameters(), 0.1)
+    for state in ({"steps": 3, "done": 1, "new": {"other": torch.ones(2, dtype=torch.bool)}}, {"steps": 3}, "all"):
+        with pytest.raises(fxgrow.GrowError, match="this is no warm-up of the Sequential"):
+            resume_warmup(optimizer, net(), state)

@@ -26,7 +26,7 @@ from ..model.sharded import is_dtensor
 from ..model.supported import HARMLESS
 from ..plans.growth_plan import Plan
 from .moments import Moment, MomentFilling
-from .optimizer import FillingOf, Moving, grown_by
+from .optimizer import FillingOf, Moving, grown_by, unwrapped
 from .rules import Rule
 
 NEW = "new"
@@ -196,6 +196,25 @@ def warmup_of(optimizer: Optimizer) -> Warmup | None:
     """The warm-up that an optimizer is in; None where it is in none."""
     found = vars(optimizer).get(_ATTRIBUTE)
     return found if isinstance(found, Warmup) and not found.over else None
+
+
+def warmup_state(optimizer: object, model: nn.Module) -> dict[str, Any] | None:
+    """What is to be kept of the warm-up that an optimizer of a model is in; None where it is in none."""
+    warmup = warmup_of(unwrapped(optimizer))
+    return None if warmup is None else warmup.state({id(p): name for name, p in named_parameters(model).items()})
+
+
+def resume_warmup(optimizer: object, model: nn.Module, state: object) -> None:
+    """Go on with a warm-up of which `warmup_state` was kept, in another optimizer of such a model; None: there is none.
+
+    Raises:
+        GrowError: It is no such state, or that of another model.
+    """
+    if state is None:
+        return
+    if not is_state(state) or not state["new"].keys() <= named_parameters(model).keys():  # type: ignore[index]
+        raise GrowError(f"this is no warm-up of the {type(model).__name__}: {state!r:.80}")
+    begin(unwrapped(optimizer), state["new"], model, state["steps"], state["done"])  # type: ignore[index]
 
 
 def is_state(data: object) -> bool:

@@ -30,9 +30,10 @@ from ..model.walk import modules
 from ..plans.growth_plan import Plan
 from ..rewrite.apply_plans import apply_plans
 from ..rewrite.lineage import plan_left, plan_of
+from ..state.warmup import resume_warmup, warmup_state
 from .schedule import GrowthSchedule
 
-FILE = "fxgrow_growth.json"  # in a checkpoint folder
+FILE, WARMUP = "fxgrow_growth.json", "fxgrow_warmup.pt"  # in a checkpoint folder
 
 
 class GrowthCallback(TrainerCallback):
@@ -51,6 +52,7 @@ class GrowthCallback(TrainerCallback):
         if schedule.output != "module":
             raise PlanError('a Trainer keeps the model\'s class: make the schedule with output="module"')
         self.schedule, self.monitor = schedule, monitor
+        self._warmup: Any = None  # of a checkpoint, until its optimizer is there
 
     def resume(self, model: nn.Module, folder: str | os.PathLike[str]) -> None:
         """Grow a model in place to what the one in a checkpoint folder was, and go on with the schedule there.
@@ -69,12 +71,17 @@ class GrowthCallback(TrainerCallback):
         if left is not None:
             become(model, apply_plans(left, model))
         self.schedule.load_state_dict(state)
+        warmup = Path(folder, WARMUP)
+        self._warmup = torch.load(warmup, weights_only=True) if warmup.is_file() else None
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Refuse what wraps the model in every process."""
+    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Refuse what wraps the model in every process, and go on with the warm-up of a checkpoint."""
         ranks = torch.distributed
         if ranks.is_available() and ranks.is_initialized() and ranks.get_world_size() > 1:
             raise GrowError("a Trainer of several processes wraps the model; grow between two runs there")
+        if given.get("optimizer") is not None:  # loaded by now
+            resume_warmup(given["optimizer"], given["model"], self._warmup)
+            self._warmup = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Count a step of the optimizer."""
@@ -98,6 +105,9 @@ class GrowthCallback(TrainerCallback):
         data = {"schedule": self.schedule.state_dict(), "plan": plan and plan.to_json()}
         if folder.is_dir():
             Path(folder, FILE).write_text(json.dumps(data), encoding="utf-8")
+            warmup = warmup_state(given["optimizer"], given["model"]) if given.get("optimizer") is not None else None
+            if warmup is not None:
+                torch.save(warmup, folder / WARMUP)
 
     def _take(self, given: dict[str, Any], student: nn.Module) -> None:
         if student is not given["model"]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -20,6 +20,7 @@ from ..model.tree import module_at
 from ..plans.growth_plan import Plan
 from ..rewrite.apply_plans import apply_plans
 from ..rewrite.lineage import plan_left, plan_of
+from ..state.warmup import resume_warmup, warmup_state
 from .schedule import GrowthSchedule
 
 _HOOK = "on_load_checkpoint"
@@ -54,6 +55,8 @@ class GrowthCallback(_package().Callback):  # type: ignore[misc]
         self.schedule, self.attribute, self.monitor = schedule, attribute, monitor
         self._network: nn.Module | None = None
         self._counted = 0
+        self._optimizers: Callable[[], Sequence[Any]] = tuple
+        self._warmups: Sequence[Any] = ()  # of a checkpoint, until its optimizers are there
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Look for the network, and be there when a checkpoint is loaded: the network grows before its weights come.
@@ -62,6 +65,7 @@ class GrowthCallback(_package().Callback):  # type: ignore[misc]
         """
         self._network = self._find(pl_module)
         self._counted = trainer.global_step
+        self._optimizers = lambda: trainer.optimizers
         theirs = pl_module.on_load_checkpoint
 
         def grow_first(checkpoint: dict[str, Any]) -> None:
@@ -82,6 +86,12 @@ class GrowthCallback(_package().Callback):  # type: ignore[misc]
         """Leave the LightningModule's hook as it was, where no checkpoint was loaded."""
         vars(pl_module).pop(_HOOK, None)
 
+    def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
+        """Go on with the warm-ups of a checkpoint, now that its optimizers are loaded."""
+        for optimizer, warmup in zip(trainer.optimizers, self._warmups, strict=False):
+            resume_warmup(optimizer, self._find(pl_module), warmup)
+        self._warmups = ()
+
     def teardown(self, trainer: Any, pl_module: nn.Module, stage: str) -> None:
         """The same, at the end of other stages."""
         vars(pl_module).pop(_HOOK, None)
@@ -100,13 +110,19 @@ class GrowthCallback(_package().Callback):  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
         """What Lightning keeps in its checkpoints."""
-        plan = None if self._network is None else plan_of(self._network)
-        return {"schedule": self.schedule.state_dict(), "plan": plan and plan.to_json(), "counted": self._counted}
+        network = self._network
+        plan = None if network is None else plan_of(network)
+        warmups = [None if network is None else warmup_state(one, network) for one in self._optimizers()]
+        return {
+            "schedule": self.schedule.state_dict(), "plan": plan and plan.to_json(), "counted": self._counted,
+            "warmups": warmups,
+        }  # fmt: skip
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on where the checkpoint's run was."""
         self.schedule.load_state_dict(state_dict["schedule"])
         self._counted = state_dict["counted"]
+        self._warmups = state_dict.get("warmups", ())  # none in checkpoints of before
 
     def _find(self, pl_module: nn.Module) -> nn.Module:
         try:
