@@ -390,6 +390,26 @@ def test_lightning_goes_on_with_a_net_that_was_grown_before_the_run(pl: Any, tmp
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("spec", [{"0": 12}, {"3": 15}])
+def test_what_shares_parameters_with_the_network_of_a_lightning_module_shares_its_students(
+    pl: Any, tmp_path: Path, spec: Any
+) -> None:
+    from fxgrow.training.lightning import GrowthCallback
+
+    module = lightning_module(pl)
+    module.beside = nn.Module()
+    module.beside.tied = module.net.get_parameter("0.weight")
+    callback = GrowthCallback(fxgrow.GrowthSchedule({2: spec}, X), "net")
+    run = trainer(pl, tmp_path, 2, callback)
+    if spec == {"0": 12}:
+        with pytest.raises(fxgrow.GrowError, match=r"beside.tied is 0.weight of the network, which has grown from"):
+            run.fit(module, data())
+    else:
+        run.fit(module, data())
+        assert module.beside.tied is module.net.get_parameter("0.weight")
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_a_lightning_module_without_the_network_is_refused(pl: Any, tmp_path: Path) -> None:
     from fxgrow.training.lightning import GrowthCallback
 

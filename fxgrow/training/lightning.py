@@ -16,7 +16,9 @@ from typing import Any
 from torch import nn
 
 from ..errors import GrowError
+from ..model.copies import named_parameters
 from ..model.tree import module_at
+from ..model.walk import modules, named_modules
 from ..plans.growth_plan import Plan
 from ..rewrite.apply_plans import apply_plans
 from ..rewrite.lineage import plan_left, plan_of
@@ -142,8 +144,32 @@ class GrowthCallback(_package().Callback):  # type: ignore[misc]
         return self._find(pl_module)
 
     def _put(self, pl_module: nn.Module, network: nn.Module) -> None:
+        if network is not (before := self._find(pl_module)):
+            _tie(pl_module, before, network)
         self._network = network
         parent, _, name = self.attribute.rpartition(".")
         holder = module_at(pl_module, parent) if parent else pl_module
         if getattr(holder, name) is not network:
             setattr(holder, name, network)
+
+
+def _tie(pl_module: nn.Module, network: nn.Module, student: nn.Module) -> None:
+    """Let what is beside a network and shares parameters with it share those of its student.
+
+    Raises:
+        GrowError: One has another shape now.
+    """
+    names = {id(parameter): name for name, parameter in named_parameters(network).items()}
+    inside = {id(module) for module in modules(network)}
+    for path, module in named_modules(pl_module):
+        for own, parameter in module._parameters.items() if id(module) not in inside else ():
+            if parameter is None or id(parameter) not in names:
+                continue
+            name = names[id(parameter)]
+            grown = student.get_parameter(name)
+            if grown.shape != parameter.shape:
+                raise GrowError(
+                    f"{path}.{own} is {name} of the network, which has grown from {tuple(parameter.shape)} to "
+                    f"{tuple(grown.shape)}: grow a module that holds both"
+                )
+            module._parameters[own] = grown
