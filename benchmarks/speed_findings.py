@@ -17,8 +17,8 @@ FINDINGS = """\
 - **The analysis**: the aims were the time of torch_pruning's `build_dependency` on ResNets, ViT, ConvNeXt and
   DenseNet, and twice that on mobile nets. It is reached on ViT (.79, and .44 in the run before). torch's own part (the
   table above of what it cannot go below) answers no question, and takes .29 of `build_dependency` on ResNet-50 and 1.2
-  times it on mobilenet_v3_large. Between that and `widths` lie the digests and keys of two recordings, the layouts of one
-  inference, the comparison of the trace with the model, guards, names, and three tries of inputs of other ranks.
+  times it on mobilenet_v3_large. Between that and `widths` lie the digests and keys of two recordings, the layouts of
+  one inference, the comparison of the trace with the model, guards, names, and three tries of inputs of other ranks.
 - **The whole**: the aim was twice a cold copy of the student. Filling takes 1.2 of such copies on ResNet-50, so that
   all else would have to be done in .8; torch's own part is .3 and the copies and draws of filling .9. On the median
   of the torchvision families the aim was 4, and the table against torch_pruning says 5.7. Small weights are the
