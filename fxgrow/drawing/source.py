@@ -116,7 +116,7 @@ class Source:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes of the plan or the trace, and the result of the report."""
-        notes = self.plan.notes if self.plan is not None else self.widths.traced.notes
+        notes = self.entries.notes if self.entries is not None else self.widths.traced.notes
         if self.alone:
             changed = [f"{change.path}: {change.text}" for change in self.changes]
             left = [f"{name} is left as it is: {reason}" for name, reason in self.skipped.items()]
