@@ -293,6 +293,15 @@ class Source:
         """Whether only the student has a module."""
         return any(path == new or path.startswith(f"{new}.") for new in self.new_paths)
 
+    def originals(self, path: str) -> Iterator[str]:
+        """What a new module or tensor is a clone of or stands behind, and so on where that is new as well."""
+        for change in reversed(self.changes):
+            for new in change.new_paths:
+                if f"{path}.".startswith(f"{new}."):
+                    path = f"{change.follows}{path.removeprefix(new)}" if change.change.original else change.follows
+                    yield path
+                    break
+
     def _new_paths(self) -> Iterator[str]:
         for change in self.changes:
             yield from change.new_paths
