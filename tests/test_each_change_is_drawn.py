@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
-from fxgrow import Deepen, Kernel, Outputs, Widen
+from fxgrow import Deepen, Inputs, Kernel, Outputs, Widen
 from fxgrow.drawing import drawing, source_of
 from fxgrow.drawing.overview import entries
+from fxgrow.drawing.view import GROWS, finest
 from fxgrow.errors import FxgrowError
 from fxgrow.model.tree import Output
+from fxgrow.solver.io_widths import free_grown, free_io_dims
 from tests.thinned import thinned
 
 
@@ -60,6 +62,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[Any]]] = 
             Widen("layers.*.up", 2.0),
             Widen("*", 2.0),
             Outputs(7),
+            Inputs("x", 9),
             Deepen("layers", blocks=2),
             Deepen("layers.0"),
             Deepen("stem.0"),
@@ -75,6 +78,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[Any]]] = 
             Widen("conv", 2.0),
             Kernel("stem.0", 5),
             Kernel("conv", 7),
+            Inputs("x", 5),
             Deepen("conv"),
             Deepen("stem.0", flat=True, norm="batch", kind="identity"),
             Deepen("stem.*", kind="residual"),
@@ -90,13 +94,17 @@ CASES = [
 ]
 
 
+def _padded(x: Tensor, channels: int) -> Tensor:
+    return torch.cat([x, torch.randn(x.shape[0], channels - x.shape[1], *x.shape[2:])], 1)
+
+
 def _grown(model: nn.Module, x: Tensor, output: Output, spec: Any) -> tuple[fxgrow.Plan, nn.Module, Tensor] | None:
     """A plan, its student and this one's inputs; None where the request cannot be served."""
     try:
         plan = fxgrow.plan(fxgrow.widths(model, x, output=output), spec)
     except FxgrowError:
         return None
-    return plan, fxgrow.apply(plan, model, x), x
+    return plan, fxgrow.apply(plan, model, x), _padded(x, spec.channels) if isinstance(spec, Inputs) else x
 
 
 def _drawn(model: nn.Module, plan: fxgrow.Plan, student: nn.Module, x: Tensor, inputs: Tensor, folder: Path) -> None:
@@ -169,3 +177,54 @@ def test_a_new_layer_behind_a_new_one_is_a_loop_at_the_width_of_the_model() -> N
     chain = fxgrow.plan_of(student)
     assert chain is not None
     assert _loops((widths, chain)) == {"0": "new: 4 layers"}
+
+
+def _with_wider_ends(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], output: Output
+) -> Iterator[tuple[Any, ...]]:
+    """Of plans with more inputs and outputs the teacher, its widths, the plan, the student and inputs of both."""
+    torch.manual_seed(0)
+    teacher, x = make().eval(), torch.randn(shape)
+    widths = fxgrow.widths(teacher, x, output=output)
+    more = torch.randn(shape[0], 9, *shape[2:])
+    wide: list[Any] = [Inputs("x", 9), Outputs(7), 2.0]
+    for first, second in (([wide[0]], None), (wide[:2], None), ([wide[2]], [wide[0]]), ([wide[0]], wide[1:])):
+        plan = fxgrow.plan(widths, first)
+        student = fxgrow.apply(plan, teacher, x)
+        if second is not None:
+            given = x if second[0] is wide[0] else more
+            plan = plan.then(fxgrow.plan(fxgrow.widths(student, given, output=output), second))
+            student = fxgrow.apply(plan, teacher, x)
+        yield teacher, widths, plan, student, x, more
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize(("make", "shape"), [(Blocks, (2, 5)), (Images, (2, 3, 6, 6))], ids=["blocks", "images"])
+def test_wider_inputs_and_outputs_are_drawn_with_the_figures_of_teacher_and_student(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], output: Output
+) -> None:
+    for teacher, widths, plan, student, x, more in _with_wider_ends(make, shape, output):
+        flops = plan.flops
+        assert flops is not None
+        parameters = [sum(p.numel() for p in model.parameters()) for model in (teacher, student)]
+        ways = [((widths, plan), {}), ((teacher, plan), {}), (student, {})]
+        for given, options in [*ways, (student, {"example_inputs": x}), (student, {"example_inputs": more})]:
+            source = source_of(given, **options)
+            assert [sum(one[i] for one in source.flops.values()) for i in (0, 1)] == [flops.before, flops.after]
+            drawn = finest(drawing(source, "ops"))
+            assert [sum(node.parameters[i] for node in drawn.nodes if node.parameters) for i in (0, 1)] == parameters
+            start = next(node.key for node in drawn.nodes if node.kind == "input")
+            shapes = {edge.shapes for edge in drawn.edges if edge.source == start}
+            old, new = ("×".join(map(str, one.shape[1:])) for one in (x, more))
+            assert shapes == {(old, new)}
+            (swatch,) = (one for one in source.legend.values() if one.size == (shape[1], 9))
+            assert swatch.state == GROWS
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_ends_that_a_plan_grew_are_as_free_as_those_that_are_asked_for(name: str) -> None:
+    model, x, _ = _model(name)
+    widths = fxgrow.widths(model, x)
+    for spec in ([Inputs("x", 9)], [Outputs(7)], [Inputs("x", 9), Outputs(7)]):
+        asked, _ = free_io_dims(widths, spec)
+        assert free_grown(widths, fxgrow.plan(widths, spec).io_dims).groups_by_name == asked.groups_by_name
