@@ -478,6 +478,20 @@ def test_a_student_takes_the_time_that_is_asked_for(others: list[Any], output: A
     assert "0x" not in plan.notes[-1]
 
 
+@pytest.mark.parametrize("factor", [1.0, 3.0], ids=["the first student", "a later one"])
+def test_a_plan_to_a_latency_keeps_all_other_notes(factor: float) -> None:
+    teacher = small(width=80).eval()
+    found, others = found_in(teacher), [Widen("0", 100, method="random_pad")]
+    alone = fxgrow.plan(found, others)
+    goal = factor * by_flops(fxgrow.apply(alone, teacher, X.double()))
+    assert any("not function-preserving" in note for note in alone.notes)
+    plan = fxgrow.plan(found, [*others, Budget(latency=goal, measure=by_flops, pattern="3")])
+    *notes, last = plan.notes
+    assert set(alone.notes) <= set(notes)
+    assert "measured" in last
+    assert not any("Budget" in note for note in notes)
+
+
 @pytest.mark.parametrize(
     ("measure", "why"),
     [

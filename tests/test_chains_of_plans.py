@@ -158,3 +158,52 @@ def test_what_a_step_leaves_is_told_of_the_layer_that_it_means() -> None:
     assert [(row.layer, row.why) for row in fxgrow.summary(chain).rows if row.why] == [("8", reason)]
     for given, name in ((chain, "8"), (fxgrow.apply(chain, teacher, x), "8"), ((widths, chain), "4")):
         assert source_of(given).skipped == {name: reason}  # type: ignore[arg-type]
+
+
+RANDOM = "method 'random_pad' is not function-preserving"
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("number", range(3))
+def test_each_report_has_the_notes_of_every_step(output: Output, number: int) -> None:
+    torch.manual_seed(0)
+    teacher = student = mlp().eval()
+    x = torch.randn(2, 4)
+    widths = fxgrow.widths(teacher, x, output=output)
+    plans = []
+    for step in range(3):
+        spec = Widen("2", (12, 14, 16)[step], method="random_pad" if step == number else "")
+        plans.append(fxgrow.plan(fxgrow.widths(student, x, output=output), spec))
+        student = fxgrow.apply(plans[-1], student, x)
+    chain = plans[0].then(plans[1]).then(plans[2])
+    assert not chain.preserves_function
+    told = (
+        fxgrow.verify(teacher, student, x),
+        fxgrow.summary(chain),
+        fxgrow.summary(chain, teacher=widths),
+        fxgrow.summary(student),
+        fxgrow.summary(student, teacher=teacher),
+        *(source_of(given) for given in (chain, student, (widths, chain), (teacher, chain))),  # type: ignore[arg-type]
+    )
+    for one in told:
+        assert sum(RANDOM in note for note in one.notes) == 1, one
+
+
+def test_verify_tells_what_any_step_left() -> None:
+    torch.manual_seed(0)
+    teacher, x = mlp().eval(), torch.randn(2, 4)
+    student = teacher
+    for spec in (Widen("2", 12), Widen("*", 2.0)):
+        student = fxgrow.grow(student, spec, x, output="module")
+    assert {"input of 0", "4"} <= dict(fxgrow.verify(teacher, student, x).skipped).keys()
+
+
+def test_the_text_of_a_chain_says_that_a_later_step_is_exact_in_eval_mode_only() -> None:
+    torch.manual_seed(0)
+    teacher = images().eval()
+    x = torch.randn(2, 4, 6, 6)
+    first = fxgrow.plan(fxgrow.widths(teacher, x), {"0.0": 12})
+    student = fxgrow.apply(first, teacher, x)
+    second = fxgrow.plan(fxgrow.widths(student, x), Deepen("0.3", kind="identity", norm="batch"))
+    assert "same function in eval mode" in repr(second)
+    assert "same function in eval mode" in repr(first.then(second))

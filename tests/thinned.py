@@ -32,6 +32,8 @@ ARCS: dict[str, tuple[float, float]] = {
     "parameter order": (18 / 24, 1 / 24),
     "costs": (0, 1 / 24),
     "drawn as one call": (2 / 24, 2 / 24),
+    # Of kinds of changes.
+    "drawn behind another": (0, 1 / 6),
     # Of kinds of new layers at activations.
     "claims": (0, 1 / 4),
     # Of the models of torchvision.

@@ -11,7 +11,7 @@ from ..errors import DrawError
 from ..infer.freeze import freeze
 from ..infer.width_graph import WidthGraph
 from ..model.copies import named_tensors
-from ..model.example_inputs import ExampleInputs, ModelInputs, arguments_of
+from ..model.example_inputs import ExampleInputs, Forms, ModelInputs, arguments_of
 from ..model.walk import named_modules
 from ..plans.examples import example_of
 from ..plans.growth_plan import Plan
@@ -19,8 +19,7 @@ from ..report.report import Report
 from ..rewrite.lineage import plan_of
 from ..rewrite.student import check_code
 from ..rewrite.student_inputs import padded_inputs
-from ..solver.io_widths import free_io_dims
-from ..spec.parse import parse
+from ..solver.io_widths import free_grown
 from .alone import widths_of
 from .source import Source
 
@@ -57,9 +56,12 @@ def source_of(model: Drawable, example_inputs: ExampleInputs | None = None) -> S
         graph = _of_model(graph, plan, example_inputs)
     elif plan is not None:
         check_code(plan, graph.traced)
-    if plan is not None and plan.io_dims:
-        graph, _ = free_io_dims(graph, parse(plan.spec))
-    return Source(graph, plan, report=report)
+    return Source(_with_free_ends(graph, plan), plan, report=report)
+
+
+def _with_free_ends(graph: WidthGraph, plan: Plan | None) -> WidthGraph:
+    """The width graph in which the inputs and outputs that any step of a plan grows are widths."""
+    return graph if plan is None else free_grown(graph, [dim for step in plan.steps for dim in step.io_dims])
 
 
 def _of_model(model: nn.Module, plan: Plan | None, example: ExampleInputs | None) -> WidthGraph:
@@ -77,12 +79,11 @@ def _of_model(model: nn.Module, plan: Plan | None, example: ExampleInputs | None
 def _of_student(student: nn.Module, plan: Plan, example: ExampleInputs | None) -> WidthGraph:
     """The width graph of a student, on inputs padded to its channels."""
     if example is None:
-        known = example_of(plan, named_tensors(student).values())
-        if known is not None:
-            example = padded_inputs(plan.steps, student, ModelInputs(*arguments_of(known)))
-    return freeze(
-        trace_model(student, example, leaf_modules=[leaf for leaf in plan.leaf_modules if _has(student, leaf)])
-    )
+        example = example_of(plan, named_tensors(student).values())
+    if example is not None and not isinstance(example, Forms):
+        example = padded_inputs(plan.steps, student, ModelInputs(*arguments_of(example)))
+    leaves = [leaf for leaf in plan.leaf_modules if _has(student, leaf)]
+    return _with_free_ends(freeze(trace_model(student, example, leaf_modules=leaves)), plan)
 
 
 def _has(model: nn.Module, path: str) -> bool:

@@ -187,21 +187,26 @@ class _Scene:
             yield Edge(width, width, label=f"new: {_counted(new)}", tip=tip, back=True, when="after")
 
     def _width_of(self, named: ChainChange) -> str:
-        """The width group of the input and output of a new layer or a clone; "" for other changes."""
-        change = named.change
-        if isinstance(change, Insert) and (change.owner or change.entry):  # in no graph of the model
-            return self.source.group_of([self.source.widths.produced(f"{named.follows}.weight")])
-        if isinstance(change, Insert):
-            after = change.after_nodes[0].node
-        elif isinstance(change, Repeat) and not change.regions:  # an entry of a container, in no graph
-            return self.source.group_of([self.source.widths.produced(f"{named.behind}.{next(iter(change.fills))}")])
+        """The width group of the input and output of a new layer or a clone; "" where it has none."""
+        change, node, fill = named.change, "", ""
+        if isinstance(change, Insert) and not (change.owner or change.entry):  # else it is in no graph of the model
+            node = next((ref.node for ref in change.after_nodes), "")
         elif isinstance(change, Repeat):
-            after = change.regions[0].exit
-        else:
-            return ""
-        value = value_of(self.source, after)
-        layouts = value.layouts if isinstance(value, Value) else ()
-        return self.source.group_of([shown(self.source, layouts[1:] or layouts)])
+            node, fill = next((region.exit for region in change.regions), ""), next(iter(change.fills), "")
+        value = value_of(self.source, node) if node else None
+        if isinstance(value, Value):
+            return self.source.group_of([shown(self.source, value.layouts[1:] or value.layouts)])
+        return self._made_by(f"{named.behind}.{fill}" if fill else f"{named.follows}.weight") if named.new_paths else ""
+
+    def _made_by(self, tensor: str) -> str:
+        """The width group that a parameter makes; of one that is not drawn, that of the layer that it stands behind."""
+        for name in (tensor, *self.source.originals(tensor)):
+            layer = name.removesuffix(".weight")
+            known = next((one for one in (name, f"{layer}.weight") if one in self.source.widths.tensors), "")
+            group = self.source.group_of([self.source.widths.produced(known)]) if known else layer
+            if group in self.source.legend:
+                return group
+        return ""
 
     def _factors(self) -> Iterator[Edge]:
         """Dashed lines between the factors of one dimension."""

@@ -117,7 +117,7 @@ class Source:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes of the plan or the trace, and the result of the report."""
-        notes = self.plan.notes if self.plan is not None else self.widths.traced.notes
+        notes = self.entries.notes if self.entries is not None else self.widths.traced.notes
         if self.alone:
             changed = [f"{change.path}: {change.text}" for change in self.changes]
             left = [f"{name} is left as it is: {reason}" for name, reason in self.skipped.items()]
@@ -293,6 +293,15 @@ class Source:
     def is_new(self, path: str) -> bool:
         """Whether only the student has a module."""
         return any(path == new or path.startswith(f"{new}.") for new in self.new_paths)
+
+    def originals(self, path: str) -> Iterator[str]:
+        """What a new module or tensor is a clone of or stands behind, and so on where that is new as well."""
+        for change in reversed(self.changes):
+            for new in change.new_paths:
+                if f"{path}.".startswith(f"{new}."):
+                    path = f"{change.follows}{path.removeprefix(new)}" if change.change.original else change.follows
+                    yield path
+                    break
 
     def _new_paths(self) -> Iterator[str]:
         for change in self.changes:

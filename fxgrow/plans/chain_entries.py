@@ -120,6 +120,11 @@ class ChainEntries:
         }
 
     @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """The notes of all plans, each once."""
+        return tuple(dict.fromkeys(note for step in self.steps for note in step.notes))
+
+    @cached_property
     def io_dims(self) -> tuple[tuple[str, IoDimPlan], ...]:
         """The dimensions of inputs and outputs that grow, each with its width."""
         steps = zip(self._names, self.steps, strict=True)

@@ -55,9 +55,16 @@ def title(plan: Shown) -> str:
 def how(plan: Shown) -> str:
     """Whether the function stays the same, and how new entries are filled."""
     kind = "same function" if plan.preserves_function else "NOT function-preserving"
-    if plan.preserves_function and not all("train" in change.exact_modes for change in plan.changes):
+    if plan.preserves_function and not all("train" in one.exact_modes for step in _steps(plan) for one in step.changes):
         kind = "same function in eval mode"
     return f"{kind}; method {plan.method}, seed {plan.seed}"
+
+
+def _steps(plan: Shown | None) -> Iterator[Shown]:
+    """A plan and those that follow it."""
+    while plan is not None:
+        yield plan
+        plan = plan.next
 
 
 def tables(plan: Shown) -> Iterator[Table]:

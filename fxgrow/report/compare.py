@@ -31,6 +31,7 @@ from ..model.grown import GrownModule
 from ..model.opaque import OPAQUE_MODEL
 from ..model.provenance import describe
 from ..model.tree import MODES, Mode, graph_for
+from ..plans.chain_entries import ChainEntries
 from ..plans.examples import example_of
 from ..plans.growth_plan import Plan
 from ..rewrite.lineage import are_swapped, plan_between
@@ -71,7 +72,8 @@ def compare(
             "the example inputs are on the meta device and have no values to compare; give ones with values"
         )
     plan = plan_between(teacher, student)
-    steps = plan.steps if plan is not None else ()
+    entries = ChainEntries(plan) if plan is not None else None
+    steps = entries.steps if entries is not None else ()
     larger = padded_inputs(steps, teacher, given)
     with step("comparing outputs", 2 * len(MODES)):
         found = {mode: _output_error(teacher, student, given, larger, steps, mode) for mode in MODES}
@@ -98,9 +100,9 @@ def compare(
         nodes=nodes,
         parameters=(_count(teacher), _count(student)),
         flops=flops,
-        skipped=tuple((entry.name, entry.reason) for entry in plan.skipped) if plan is not None else (),
+        skipped=tuple(entries.skipped.items()) if entries is not None else (),
         notes=(
-            *(plan.notes if plan is not None else ()),
+            *(entries.notes if entries is not None else ()),
             *(f"the teacher returns {_NOTHING} in {mode} mode, where nothing is compared" for mode in empty),
         ),
     )

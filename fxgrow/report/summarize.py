@@ -144,7 +144,7 @@ def _compared(
         return skipped.get(name, "") or "; ".join(widths.groups_by_name[name].pinned)
 
     tensors = {(named or plan.student_name)(name): tensor for name, tensor in widths.tensors.items()}
-    all_notes = (*plan.notes, *notes)
+    all_notes = (*entries.notes, *notes)
     return _table(
         _title(plan), before, after, replace(widths, tensors=tensors), why, all_notes, _originals(plan, after)
     )
@@ -238,4 +238,4 @@ def _of_plan(plan: Plan) -> Summary:
     rows += [Row(path, "", group, width, new=True) for path, (group, width) in widths.items()]
     rows += [Row(name, "", name, why=reason) for name, reason in skipped.items()]
     note = f"a plan has no tensors: for parameters, FLOPs and the layers that stay, {PASS_TEACHER}"
-    return Summary(_title(plan), tuple(rows), notes=(*plan.notes, note))
+    return Summary(_title(plan), tuple(rows), notes=(*entries.notes, note))

@@ -47,7 +47,7 @@ def find_input(graph: WidthGraph, request: Inputs) -> InputChannels:
     Raises:
         PlanError: There is no such input, or no layer sums over a dimension of it.
     """
-    candidates = _candidates(graph.traced.arguments)
+    candidates = inputs_of(graph.traced.arguments)
     chosen = {label: c for label, c in candidates.items() if request.pattern in (label, _argument(label))}
     if len(chosen) > 1 and request.pattern not in chosen:
         raise PlanError(f"{request!r}: the argument holds several tensors: say which of {', '.join(chosen)}")
@@ -83,7 +83,7 @@ def _alike(candidates: Mapping[str, tuple[str, Tensor]], axis: int) -> Iterator[
             yield name, axis % tensor.ndim
 
 
-def _candidates(arguments: Mapping[str, Any]) -> dict[str, tuple[str, Tensor]]:
+def inputs_of(arguments: Mapping[str, Any]) -> dict[str, tuple[str, Tensor]]:
     """The tensors among the arguments by their paths, with their names in a run."""
     names = {id(tensor): name for name, tensor in named_inputs(arguments).items()}
     return {label: (names[id(tensor)], tensor) for label, tensor in labelled(arguments).items()}
@@ -126,7 +126,7 @@ def input_growth(graph: WidthGraph, lifted: Lifted, request: Inputs, where: Inpu
             f"{request!r}: the channels of {where.label} are {show(layout)}, "
             "so that new ones would not come after the old"
         )
-    labels = {name: label for label, (name, _) in _candidates(graph.traced.arguments).items()}
+    labels = {name: label for label, (name, _) in inputs_of(graph.traced.arguments).items()}
     places = tuple(
         IoDim("input", labels[name], 0, dim, measure(graph.inputs[name][dim], graph.width))
         for name, dim in sorted(lifted.inputs)

@@ -12,17 +12,18 @@ from dataclasses import replace
 
 from ..base.roles import SHIFTS
 from ..errors import PlanError
-from ..infer.findings import CONTRACT, IS_OUTPUT, Lifted
+from ..infer.findings import CARRY, CONTRACT, IS_OUTPUT, Lifted
 from ..infer.freeze import lift
 from ..infer.groups import Group
 from ..infer.width_graph import WidthGraph
-from ..layouts.layout import atoms
+from ..layouts.layout import atoms, only_atom
 from ..ops import GIVEN, LARGE, PARTIAL, POSITIONS
 from ..ops.infinities import INFINITE
+from ..plans.entries import IoDimPlan
 from ..spec.requests import Inputs, Outputs
-from .input_channels import find_input, input_growth
+from .input_channels import find_input, input_growth, inputs_of
 from .io_growth import IGNORED, IoGrowth
-from .output_rows import METHODS, made_dim, makers_of, output_growths, returned_dims
+from .output_rows import METHODS, made_dim, made_rows, makers_of, output_growths, returned_dims
 
 IS_INPUT = "it is an input of the model"
 
@@ -60,6 +61,30 @@ def free_io_dims(graph: WidthGraph, requests: Iterable[object]) -> tuple[WidthGr
     ]:
         io_growths[growth.group] = _joined(io_growths.get(growth.group, growth), growth)
     return _pin_others(graph, lifted, io_growths.keys()), tuple(io_growths.values())
+
+
+def free_grown(graph: WidthGraph, io_dims: Iterable[IoDimPlan]) -> WidthGraph:
+    """The width graph in which the inputs and outputs that plans grow are widths.
+
+    Args:
+        graph: Of the teacher or of the student, with pinned inputs and outputs.
+        io_dims: Those of the plans.
+    """
+    places = {(dim.kind, dim.at, dim.number, dim.dim) for dim in io_dims}
+    names = {label: name for label, (name, _) in inputs_of(graph.traced.arguments).items()}
+    lifted = Lifted(frozenset((names[at], dim) for kind, at, _, dim in places if kind == "input" and at in names))
+    if not places or graph.findings is None:
+        return graph
+    graph = lift(graph, lifted)
+    growing = [layout for io, layout in returned_dims(graph) if (io.kind, io.at, io.number, io.dim) in places]
+    returned = {name for layout in growing for name in atoms(layout)}
+    weights = [tensor for tensor in graph.tensors.values() if {CARRY, CONTRACT} <= {*tensor.roles}]
+    rows = frozenset((one.name, made_dim(one)) for one in weights if returned & {*atoms(made_rows(one))})
+    if rows:
+        lifted = Lifted(lifted.inputs, rows)
+        graph = lift(graph, lifted)
+    entering = [only_atom(graph.inputs[name][dim][-1:]) for name, dim in lifted.inputs]
+    return _pin_others(graph, lifted, returned.union(name for name in entering if isinstance(name, str)))
 
 
 def _pin_others(graph: WidthGraph, lifted: Lifted, growing: Iterable[str]) -> WidthGraph:

@@ -46,9 +46,9 @@ def plan_to_latency(traced: Traced, budget: Budget, rounds: Rounds) -> Plan:
     bounds = Bounds(flops)
     for _ in range(MEASUREMENTS):
         if abs(taken - goal) <= WITHIN * goal:
-            return replace(made, notes=(*made.notes[:-1], f"{budget!r}: measured {taken:.4g}; {factors(made)}"))
+            return replace(made, notes=(*made.notes, f"{budget!r}: measured {taken:.4g}; {factors(made)}"))
         flops = bounds.next(flops, taken, goal)
-        made = rounds.plan(flops, nearest=True)
+        made = rounds.nearest(flops)
         taken = _measured(traced, budget, made)
         log.info("%r: %d FLOPs take %.4g", budget, flops, taken)
         nearest = min(nearest, taken, key=lambda time: abs(time - goal))

@@ -49,16 +49,24 @@ class Rounds:
         self._goal = 0  # what the whole is to cost
         self._aim = 0  # what the widths alone are to cost, in this round
 
-    def plan(self, goal: int, *, nearest: bool = False) -> Plan:
-        """The plan that meets the budget.
+    def plan(self, goal: int) -> Plan:
+        """The plan that meets the budget, with a note on that.
 
         Args:
             goal: How many parameters, or else FLOPs, the student is to have.
-            nearest: Take the nearest there is, where none comes within 1 %.
 
         Raises:
             PlanError: None comes within 1 %.
         """
+        best = self._met(goal, nearest=False)
+        note = f"{self._budget!r}: {self._in_words(self.cost(best))}; {factors(best)}"
+        return replace(best, notes=(*best.notes, note))
+
+    def nearest(self, goal: int) -> Plan:
+        """The plan that comes nearest, where none comes within 1 %, without a note on that."""
+        return self._met(goal, nearest=True)
+
+    def _met(self, goal: int, *, nearest: bool) -> Plan:
         self._goal, self._aim, self._nearest = goal, goal, nearest
         made = best = self._planned()
         bounds = Bounds(self.before)
@@ -72,7 +80,7 @@ class Rounds:
         cost = self.cost(best)
         if self._away(cost) > WITHIN and not nearest:
             raise PlanError(self._unmet(cost, None))
-        return replace(best, notes=(*best.notes, f"{self._budget!r}: {self._in_words(cost)}; {factors(best)}"))
+        return best
 
     def least(self) -> Plan:
         """The plan of the other requests alone."""
