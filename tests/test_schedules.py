@@ -168,6 +168,31 @@ def test_a_run_goes_on_in_the_middle_of_a_schedule(tmp_path: Path) -> None:
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
 
 
+@pytest.mark.parametrize(
+    ("leaves", "named"),
+    [
+        ("3", ("3",)),
+        (["3"], ("3",)),
+        (iter(["3"]), ("3",)),
+        (nn.Linear, ("7",)),
+        ([nn.Linear, "3"], ("3", "7")),
+        ((), ()),
+    ],
+)
+def test_leaf_modules_are_those_of_grow(leaves: Any, named: tuple[str, ...]) -> None:
+    schedule = fxgrow.GrowthSchedule({1: {"0": 12}, 2: {"3": 15}}, X, leaf_modules=leaves)
+    student = schedule.step(schedule.step(net()))
+    plan = fxgrow.plan_of(student)
+    assert plan is not None
+    assert [step.leaf_modules for step in plan.steps] == [named] * 2
+
+
+@pytest.mark.parametrize("leaves", [3, [None], ["0", 3]], ids=str)
+def test_what_are_no_leaf_modules_is_refused_at_once(leaves: Any) -> None:
+    with pytest.raises(fxgrow.TraceError, match=r"leaf_modules is .*; expected a list of names or classes"):
+        fxgrow.GrowthSchedule({1: 1.5}, X, leaf_modules=leaves)
+
+
 def test_the_state_is_plain_data() -> None:
     schedule = fxgrow.GrowthSchedule({1: {"0": 12}, fxgrow.Plateau(1): {"3": 15}}, X)
     schedule.epoch(schedule.step(net()), metric=0.5)
