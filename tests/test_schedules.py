@@ -66,6 +66,13 @@ def test_a_rehearsal_gives_the_plans_and_leaves_all_as_it_was() -> None:
     assert sizes(student) == (12, 12)
 
 
+def test_a_schedule_that_is_finished_has_nothing_to_rehearse() -> None:
+    schedule = fxgrow.GrowthSchedule({1: {"0": 12}}, X)
+    student = schedule.step(net())
+    assert schedule.finished
+    assert schedule.rehearse(student) is None
+
+
 def test_a_rehearsal_finds_a_growth_that_cannot_be_made() -> None:
     schedule = fxgrow.GrowthSchedule({2: {"0": 12}, fxgrow.Epoch(40): {"gone": 15}}, X)
     with pytest.raises(fxgrow.PlanError, match=r"growth at Epoch.*40.*gone"):

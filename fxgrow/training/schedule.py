@@ -157,11 +157,14 @@ class GrowthSchedule(Generic[Key]):
             model: The model that is to be trained.
 
         Returns:
-            The chain of plans that makes what the model is to become; None where it is to become nothing else.
+            The chain of plans that makes what the model is to become, from its first teacher on; None where no growth
+            is still to come.
 
         Raises:
             GrowError: As `grow`, with the growth that it is about.
         """
+        if self.finished:
+            return None
         try:
             return plan_of(self._rehearsed(on_meta(model)))
         except TraceError:
