@@ -154,6 +154,30 @@ def test_what_a_layer_is_stands_in_one_file() -> None:
             assert not layers, f"{path.name} asks for {sorted(layers)}: give them a kind in model/layer_kinds.py"
 
 
+LAYERS = re.compile(r"nn\.\w*(Conv|Pool|Dropout|Embedding)\w*")
+
+
+def _layers_named(source: str, *, called: bool) -> list[str]:
+    """The convolutions, pools, dropouts and embeddings that code names; with `called` also those that it makes."""
+    tree = ast.parse(source)
+    made = set() if called else {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    named = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and id(node) not in made]
+    return [name for node in named if LAYERS.fullmatch(name := ast.unparse(node))]
+
+
+def test_classes_of_layers_are_listed_in_one_file() -> None:
+    """The samples of rules make layers."""
+    for path in FILES:
+        if path.stem != "layer_kinds":
+            named = _layers_named(path.read_text(), called=path.parent.name != "ops")
+            assert not named, f"{path.name} names {sorted(set(named))}: give them a kind in model/layer_kinds.py"
+
+
+@pytest.mark.parametrize("mutant", ["A = (nn.Conv2d, nn.ReLU)", "kinds = nn.LPPool1d", "x: nn.AlphaDropout"])
+def test_a_list_of_layers_is_seen(mutant: str) -> None:
+    assert _layers_named(mutant, called=False)
+
+
 LATE = {
     "import networkx as nx",  # takes as long as all of fxgrow, and only drawings and `why` use it
     "import torch._dynamo",  # takes a second, and only runs need it

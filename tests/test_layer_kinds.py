@@ -5,10 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from fxgrow.model import layer_kinds
-from fxgrow.model.layer_kinds import CONVOLUTIONS, EMBEDDING, LINEAR, LINEAR_MAPS, LayerKind, layer_class, spatial_rank
+from fxgrow.model.layer_kinds import (
+    CONTAINERS,
+    CONVOLUTIONS,
+    EMBEDDING,
+    LINEAR,
+    LINEAR_MAPS,
+    LayerKind,
+    is_layer_class,
+    layer_class,
+    spatial_rank,
+)
 
 KINDS = {name: kind for name, kind in vars(layer_kinds).items() if isinstance(kind, LayerKind)}
 
@@ -36,3 +48,13 @@ def test_no_class_or_function_is_of_two_kinds(name: str) -> None:
     mine = KINDS[name]
     for other in [kind for kind in KINDS.values() if kind is not mine]:
         assert not {*mine.classes, *mine.functions} & {*other.classes, *other.functions}
+
+
+def test_a_container_of_torch_is_no_layer_whatever_class_torch_gives_it() -> None:
+    layer, container = nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2))
+    container.register_parameter("scale", nn.Parameter(torch.ones(2)))
+    for module, name in ((layer, "weight"), (container, "scale")):
+        parametrize.register_parametrization(module, name, nn.Identity())
+    assert is_layer_class(type(layer))
+    assert not is_layer_class(type(container))
+    assert not any(map(is_layer_class, (nn.Module, *CONTAINERS)))

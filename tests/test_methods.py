@@ -9,7 +9,8 @@ from torch import Tensor, nn
 import fxgrow
 from fxgrow import methods
 from fxgrow.base.rng import named_generator
-from fxgrow.methods import Columns
+from fxgrow.errors import PlanError
+from fxgrow.methods import Columns, registry
 from tests.check import assert_exact, randomise
 from tests.nets import NETS
 
@@ -138,6 +139,18 @@ def test_zero_out_trains_its_new_channels() -> None:
 def test_unknown_method_is_refused_with_the_known_ones() -> None:
     with pytest.raises(fxgrow.PlanError, match="even, noise, random_init, random_pad, split, zero_out"):
         fxgrow.grow(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)), 2.0, method="magic")
+
+
+def test_a_method_that_others_choose_is_refused_with_these() -> None:
+    hidden = [name for name in registry._METHODS if name not in registry.names()]
+    for name in hidden:
+        how = registry.method(name)
+        told = (
+            "only for the new channels of Outputs" if isinstance(how, registry.NewRows) else "is what auto and zero_out"
+        )
+        with pytest.raises(PlanError, match=f"method '{name}' .*{told}"):
+            registry.offered(name)
+    assert "random_bias" in hidden
 
 
 def test_a_second_method_of_one_name_is_refused() -> None:

@@ -81,6 +81,13 @@ def test_a_rehearsal_gives_the_plans_and_leaves_all_as_it_was() -> None:
     assert sizes(student) == (12, 12)
 
 
+def test_a_schedule_that_is_finished_has_nothing_to_rehearse() -> None:
+    schedule = fxgrow.GrowthSchedule({1: {"0": 12}}, X)
+    student = schedule.step(net())
+    assert schedule.finished
+    assert schedule.rehearse(student) is None
+
+
 def test_a_rehearsal_finds_a_growth_that_cannot_be_made() -> None:
     schedule = fxgrow.GrowthSchedule({2: {"0": 12}, fxgrow.Epoch(40): {"gone": 15}}, X)
     with pytest.raises(fxgrow.PlanError, match=r"growth at Epoch.*40.*gone"):
@@ -181,6 +188,31 @@ def test_a_run_goes_on_in_the_middle_of_a_schedule(tmp_path: Path) -> None:
     model, twin = run(schedule, model, optimizer, 4), run(other, loaded.model, loaded.optimizer, 4)
     assert sizes(model) == (12, 15)
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("leaves", "named"),
+    [
+        ("3", ("3",)),
+        (["3"], ("3",)),
+        (iter(["3"]), ("3",)),
+        (nn.Linear, ("7",)),
+        ([nn.Linear, "3"], ("3", "7")),
+        ((), ()),
+    ],
+)
+def test_leaf_modules_are_those_of_grow(leaves: Any, named: tuple[str, ...]) -> None:
+    schedule = fxgrow.GrowthSchedule({1: {"0": 12}, 2: {"3": 15}}, X, leaf_modules=leaves)
+    student = schedule.step(schedule.step(net()))
+    plan = fxgrow.plan_of(student)
+    assert plan is not None
+    assert [step.leaf_modules for step in plan.steps] == [named] * 2
+
+
+@pytest.mark.parametrize("leaves", [3, [None], ["0", 3]], ids=str)
+def test_what_are_no_leaf_modules_is_refused_at_once(leaves: Any) -> None:
+    with pytest.raises(fxgrow.TraceError, match=r"leaf_modules is .*; expected a list of names or classes"):
+        fxgrow.GrowthSchedule({1: 1.5}, X, leaf_modules=leaves)
 
 
 def test_the_state_is_plain_data() -> None:

@@ -491,12 +491,13 @@ def raising(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 
 LOSSES: dict[str, tuple[Any, str]] = {
-    "another model": (outer_model, "calls no layer of the model that it is given"),
+    "another model": (outer_model, "calls no linear layer or convolution of the model that it is given"),
     "its backward": (backward_inside, "scores fails"),
     "an exception": (raising, "out of luck"),
     "several numbers": (lambda model, batch: model(batch[0]), "one number"),
     "a float": (lambda model, batch: float(entropy(model, batch)), "one number"),
     "without a graph": (lambda model, batch: entropy(model, batch).detach(), "does not depend"),
+    "without gradients": (torch.no_grad()(entropy), "does not depend"),
     "not finite": (lambda model, batch: entropy(model, batch) / 0 * 0, "is nan"),
 }
 
@@ -507,6 +508,30 @@ def test_a_loss_that_gives_no_gradient_is_refused(name: str) -> None:
     model = Two()
     with assert_untouched(model), pytest.raises(GrowError, match=reason):
         fxgrow.scores(model, data(4), loss)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(4, 8, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rnn(x)[0]
+
+
+NO_LAYERS: dict[str, tuple[nn.Module, Tensor]] = {
+    "grouped convolutions": (nn.Sequential(nn.Conv2d(4, 8, 3, groups=4), nn.ReLU()), torch.randn(6, 4, 3, 3)),
+    "recurrent": (Recurrent(), torch.randn(6, 5, 4)),
+    "transposed": (nn.Sequential(nn.ConvTranspose1d(4, 8, 1)), torch.randn(6, 4, 3)),
+    "a parametrization": (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 8))), torch.randn(6, 4)),
+}
+
+
+@pytest.mark.parametrize("name", NO_LAYERS)
+def test_a_model_without_layers_that_have_scores_is_refused_by_its_name(name: str) -> None:
+    model, x = NO_LAYERS[name]
+    with pytest.raises(GrowError, match=f"{type(model).__name__} has no layer that scores are computed from"):
+        fxgrow.scores(model, [x], lambda model, batch: model(batch).square().mean())
 
 
 def broken() -> Iterator[tuple[Tensor, Tensor]]:

@@ -26,7 +26,7 @@ from ..model.guesses import guesses
 from ..model.layer_kinds import is_hooked
 from ..model.sharded import is_sharded, whole
 from ..model.shared_memory import buffers_that_share, check_written
-from ..model.supported import check_supported
+from ..model.supported import check_supported, leaf_references
 from ..model.tree import MODES, Output
 from ..model.walk import named_modules
 from ..recording.constants import infinite_tensors
@@ -118,9 +118,7 @@ def _trace_example(
 
 def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[str]:
     paths: set[str] = set()
-    if not isinstance(wanted, str | type | Iterable | None):
-        raise TraceError(f"leaf_modules is {wanted!r:.80}; expected names or classes of submodules")
-    leaves = [wanted] if isinstance(wanted, str | type) else list(wanted or ())
+    leaves = leaf_references(wanted)
     modules = dict(named_modules(model)) if leaves else {}
     for leaf in leaves:
         names = [n for n, m in modules.items() if n and (n == leaf or (isinstance(leaf, type) and isinstance(m, leaf)))]

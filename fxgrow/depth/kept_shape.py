@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PlanError
-from ..model.layer_kinds import BATCH_NORM, CONVOLUTION, LINEAR, is_a, is_layer_class
+from ..model.layer_kinds import BATCH_NORM, CONVOLUTION, LINEAR, POOLING, is_a, is_layer_class
 from ..model.stated import stated_int, stated_size, states_its_sizes
 from ..model.walk import named_modules
 from ..plans.changes import KeptShape
 from .initial import drawn
 
 NO_FLAGS = ("training",)
-POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 
 
 Dims = tuple[tuple[str, tuple[int, ...]], ...]
@@ -97,7 +96,7 @@ def _is_strided(module: nn.Module) -> bool:
 
 
 def _has_stride(module: nn.Module) -> bool:
-    return (is_a(module, CONVOLUTION) or isinstance(module, POOLS)) and stated_size(module, "stride") is not None
+    return is_a(module, CONVOLUTION, POOLING) and stated_size(module, "stride") is not None
 
 
 def _readers(branch: list[tuple[str, nn.Module]], width: int) -> tuple[str, ...] | None:

@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from ..layouts.layout import Block, Layout, Var, atoms, is_fixed, of, only_atom, substitute
-from ..model.layer_kinds import ATTENTIONS, EMBEDDING, LINEAR_MAPS, is_layer_class
+from ..model.layer_kinds import ATTENTIONS, EMBEDDING, EMBEDDINGS, LINEAR_MAPS, is_layer_class
 from ..model.stated import stated_size
 from ..model.tree import module_at
 from ..ops import KERNEL, Value
@@ -26,7 +26,6 @@ from .findings import BETWEEN, CARRY, CONTRACT, Findings, FixedDims, Flow, Lifte
 from .groups import Constraint
 
 INPUT_OF = "input of "  # before the name of a layer: the width that it reads
-EMBEDDINGS = (*EMBEDDING.classes, nn.EmbeddingBag)
 MAPS = tuple(kind for layer in LINEAR_MAPS for kind in layer.classes)
 ROWS_OF = "rows of "  # before the name of an embedding: the number of its vectors
 

@@ -14,6 +14,7 @@ from ..base.wording import a_type
 from ..errors import PlanError
 from ..infer.width_graph import WidthGraph
 from ..model.example_inputs import ExampleInputs
+from ..model.supported import leaf_references
 from ..model.tree import Output
 from ..plans.growth_plan import Plan
 from ..solver.factors import with_factors
@@ -102,8 +103,9 @@ def match(
         target = Target.of(large)
         found = correspond(shapes_of(small), target.shapes)
         attempts: list[_Attempt] = []
+        leaves = leaf_references(leaf_modules)
         for form in (output,) if output is not None else ("module", "graph"):
-            graph = widths(small, example_inputs, output=form, leaf_modules=leaf_modules)
+            graph = widths(small, example_inputs, output=form, leaf_modules=leaves)
             attempts.append(_attempt(graph, example_inputs, small, target, found, seed, method, partial=partial))
             if not attempts[-1].differences:
                 return _noted(attempts[-1].plan, [*_unproved(small, target), *_other_eps(attempts[-1].plan, target)])

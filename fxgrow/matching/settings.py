@@ -8,15 +8,14 @@ from typing import Any
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
-from ..model.layer_kinds import CONTAINERS
+from ..model.layer_kinds import DROPOUT, is_layer_class
 from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
 from .names import Correspondence
 from .sizes import Difference
 
 IN_TRAINING = ("training", "p", "inplace", "momentum", "dropout", "drop_prob")  # with no effect in eval mode
-DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-MASKS = (nn.Identity, *DROPOUT)  # the identity in eval mode
+MASKS: tuple[type, ...] = (nn.Identity, *DROPOUT.classes)  # the identity in eval mode
 SCALARS = (bool, int, float, str)
 
 
@@ -85,7 +84,7 @@ def _kind(module: nn.Module) -> tuple[object, ...]:
 
 
 def _is_layer(module: nn.Module) -> bool:
-    return type(module).__module__.startswith("torch.nn.") and not isinstance(module, CONTAINERS)
+    return is_layer_class(type(module))
 
 
 def _stated(module: nn.Module) -> Mapping[str, Any]:

@@ -159,13 +159,23 @@ def offered(name: str) -> Method:
     """The method with a name from a spec.
 
     Raises:
-        PlanError: No method has the name, or it is only for `Outputs`.
+        PlanError: No method has the name, or users cannot request it.
     """
     if isinstance(name, str) and name in _METHODS and not _METHODS[name].offered:
+        choosing = [other for other in names() if name in _choices(_METHODS[other])]
+        if choosing:
+            raise PlanError(
+                f"method {name!r} is what {' and '.join(choosing)} choose where a width needs it; ask for these"
+            )
         raise PlanError(
             f"method {name!r} is only for the new channels of Outputs; for other widths use {', '.join(names())}"
         )
     return method(name)
+
+
+def _choices(how: Method) -> set[str]:
+    """The methods that one may choose."""
+    return {chosen(how, replicas=replicas, zero_rows=zero) for replicas in (True, False) for zero in (True, False)}
 
 
 def names() -> tuple[str, ...]:

@@ -80,6 +80,7 @@ DROPOUT = LayerKind(
     ),
 )  # fmt: skip
 
+EMBEDDINGS = (*EMBEDDING.classes, nn.EmbeddingBag)  # whose rows are looked up
 CONVOLUTIONS = (CONVOLUTION, TRANSPOSED_CONVOLUTION)
 LINEAR_MAPS = (LINEAR, *CONVOLUTIONS)  # the layers that a new layer can follow
 AFFINE_NORMS = (BATCH_NORM, GROUP_NORM, LAYER_NORM, RMS_NORM, INSTANCE_NORM)  # with a weight and a bias per channel
@@ -152,7 +153,7 @@ def counts_from_front(module: nn.Module) -> bool:
 
 def is_layer_class(kind: type) -> bool:
     """Whether a class of modules is a layer of torch.nn: neither a user's own nor a container."""
-    return kind.__module__.startswith("torch.nn.") and kind not in (nn.Module, *CONTAINERS)
+    return kind.__module__.startswith("torch.nn.") and kind is not nn.Module and not issubclass(kind, CONTAINERS)
 
 
 def is_layer(module: nn.Module) -> bool:

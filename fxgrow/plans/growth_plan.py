@@ -184,8 +184,12 @@ class Plan:
     @property
     def steps(self) -> tuple[Plan, ...]:
         """This plan and those that follow it, each on its own."""
-        alone = dataclasses.replace(self, next=None)
-        return (alone, *self.next.steps) if self.next is not None else (alone,)
+        return (self,) if self.next is None else self._chain
+
+    @functools.cached_property
+    def _chain(self) -> tuple[Plan, ...]:
+        """The steps of a plan with others after it."""
+        return (dataclasses.replace(self, next=None), *(self.next.steps if self.next is not None else ()))
 
     def renumbered(self, names: Iterable[str]) -> dict[str, str]:
         """The student's names in a model whose blocks are numbered through, as its deeper builder has them.

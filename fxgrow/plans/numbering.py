@@ -9,8 +9,11 @@ entries as well: `features.0_deeper1.conv` and `features.0_deeper1.act`, behind 
 
 from __future__ import annotations
 
+import bisect
+import functools
+import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .changes import Insert, Repeat, StructuralChange
@@ -18,7 +21,7 @@ from .changes import Insert, Repeat, StructuralChange
 PLACE = re.compile(r"(.*?)(\d+)")  # a name by its stem and its place
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Numbering:
     """The names of a student in terms of those of its plan.
 
@@ -51,38 +54,70 @@ class Numbering:
         while at < len(steps):
             parent, own = ".".join(steps[:at]), steps[at]
             flat = ".".join(steps[at : at + 2])
-            if "." in flat and flat in self._places(parent):
+            if "." in flat and parent in self._containers and flat in self._containers[parent].places:
                 own, at = flat, at + 1
             yield self.entry(parent, own)
             at += 1
 
     def entry(self, parent: str, own: str) -> str:
         """The name of an entry of a container; of a flat layer that of its first part."""
-        behind = self.behind.get(parent)
-        if behind is None:
+        container = self._containers.get(parent)
+        if container is None:
             return own
-        place = next((f"{at}" for at in self._places(parent) if at == own or at.startswith(f"{own}.")), None)
-        old, more = self._places(parent)[place] if place is not None else (own, 0)
+        old, more = container.places.get(container.first.get(own, ""), (own, 0))
         match = PLACE.fullmatch(old)
         if match is None:
             return own
-        before = (len(new) for entry, new in behind.items() if _is_before(entry, match[1], int(match[2])))
-        return f"{match[1]}{int(match[2]) + more + sum(before)}"
+        return f"{match[1]}{int(match[2]) + more + container.new_before(match[1], int(match[2]))}"
 
     def flat(self, parent: str) -> frozenset[str]:
         """The layers in a container whose parts are its entries."""
         new = [name.partition(".") for names in self.behind.get(parent, {}).values() for name in names]
         return frozenset(own for own, dot, _ in new if dot)
 
-    def _places(self, parent: str) -> dict[str, tuple[str, int]]:
-        """For each new entry the one that it stands behind, and its number among those."""
-        behind = self.behind.get(parent, {})
-        return {new: (entry, at) for entry, several in behind.items() for at, new in enumerate(several, 1)}
+    @functools.cached_property
+    def _containers(self) -> Mapping[str, _Container]:
+        return {parent: _Container.of(behind) for parent, behind in self.behind.items()}
 
 
-def _is_before(entry: str, stem: str, number: int) -> bool:
-    match = PLACE.fullmatch(entry)
-    return match is not None and match[1] == stem and int(match[2]) < number
+@dataclass(frozen=True, slots=True)
+class _Container:
+    """The new entries of a container.
+
+    Attributes:
+        places: For each of them the entry that it stands behind, and its number among those.
+        first: For each name, and for that of a flat layer, the first of them that is called so or is a part of it.
+        sums: For each stem the places behind which some stand, ascending, and how many stand before each of these, and
+            behind the last one in all.
+    """
+
+    places: Mapping[str, tuple[str, int]]
+    first: Mapping[str, str]
+    sums: Mapping[str, tuple[list[int], list[int]]]
+
+    @classmethod
+    def of(cls, behind: Mapping[str, Sequence[str]]) -> _Container:
+        places = {new: (entry, at) for entry, several in behind.items() for at, new in enumerate(several, 1)}
+        first: dict[str, str] = {}
+        for new in places:
+            steps = new.split(".")
+            for end in range(1, len(steps) + 1):
+                first.setdefault(".".join(steps[:end]), new)
+        counts: dict[str, dict[int, int]] = {}
+        for entry, several in behind.items():
+            if (match := PLACE.fullmatch(entry)) is not None:
+                of_stem = counts.setdefault(match[1], {})
+                of_stem[int(match[2])] = of_stem.get(int(match[2]), 0) + len(several)
+        sums = {
+            stem: (sorted(of_stem), [0, *itertools.accumulate(of_stem[number] for number in sorted(of_stem))])
+            for stem, of_stem in counts.items()
+        }
+        return cls(places, first, sums)
+
+    def new_before(self, stem: str, number: int) -> int:
+        """How many new entries stand behind those of a stem with a smaller number."""
+        numbers, before = self.sums.get(stem, ([], [0]))
+        return before[bisect.bisect_left(numbers, number)]
 
 
 def _new_entries(change: StructuralChange) -> tuple[str, tuple[str, ...]]:

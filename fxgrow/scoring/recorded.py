@@ -55,6 +55,19 @@ class Run:
     makers: Mapping[Call, Sequence[Call]]
 
 
+def check_layers(layers: Sequence[Layer], model: nn.Module) -> None:
+    """Whether a model has layers that scores are computed from.
+
+    Raises:
+        GrowError: It has none.
+    """
+    if not layers:
+        raise GrowError(
+            f"{type(model).__name__} has no layer that scores are computed from: a linear layer, or a convolution of "
+            "one group, with a weight of its own and not one that is computed from others"
+        )
+
+
 def run(model: nn.Module, layers: Sequence[Layer], batch: Any, loss: Loss, number: int) -> Run:
     """Run a model that is ours on one batch.
 
@@ -91,10 +104,12 @@ def _check(value: object, calls: Sequence[Call], number: int) -> None:
         raise GrowError(
             f"loss gives {a_type(value)}{shape} for batch {number}; expected a tensor with one number: {EXAMPLE}"
         )
-    if not calls:
-        raise GrowError("loss calls no layer of the model that it is given, a copy; use its first argument")
     if not value.requires_grad:
         raise GrowError(f"the loss of batch {number} does not depend on the model's parameters by a gradient")
+    if not calls:
+        raise GrowError(
+            "loss calls no linear layer or convolution of the model that it is given, a copy; use its first argument"
+        )
     if not bool(torch.isfinite(value)):
         raise GrowError(f"the loss of batch {number} is {value.item()}; give batches with a finite loss")
 

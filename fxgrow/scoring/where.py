@@ -26,7 +26,7 @@ from .gathered import Pair, Sums
 from .layers import Layer, layers_of, scored, why_none
 from .measures import KINDS, OF_FITS
 from .places import Deeper, requests_of
-from .recorded import run
+from .recorded import check_layers, run
 from .result import Score, Scores
 
 Batch = TypeVar("Batch")
@@ -104,6 +104,7 @@ def scores(
             widths = widths_of(model, _inputs(model, first) if example_inputs is None else example_inputs)
         copied = _copy(model, widths)
         layers = layers_of(copied, widths)
+        check_layers(layers, model)
         sums = Sums(scored(widths), kind in OF_FITS)
         with_all = Deeper(_copy(model, widths), widths, asked) if asked else None
         for number, batch in enumerate(itertools.chain([first], every)):

@@ -8,7 +8,7 @@ blocks does (``"layer[12].*"``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from ..infer.width_graph import TensorWidths, WidthGraph
@@ -31,19 +31,17 @@ def handed_on(widths: WidthGraph, pattern: str, found: Sequence[Meant]) -> dict[
         The reason by width; empty where the pattern means no other widths.
     """
     modules = _modules(widths, pattern)
-    singly = {name for one in found if not _is_in(one.name, modules) for name in names_of(one)}
-    theirs = dict.fromkeys(name for one in found if _is_in(one.name, modules) for name in names_of(one))
+    singly = {name for one in found if _around(one.name, modules) is None for name in names_of(one)}
+    theirs = dict.fromkeys(name for one in found if _around(one.name, modules) is not None for name in names_of(one))
     matched = {one.name for one in found}
+    makers, inside = _makers(widths), _inside(widths, modules)
     reasons: dict[str, str] = {}
     for name in [name for name in theirs if name not in singly]:
-        others = [
-            layer
-            for layer in dict.fromkeys(
-                module_of(t.name) or t.name for t in _makers(widths, name) if t.name not in matched
-            )
-            if not _is_in(f"{layer}.", modules)
-        ]
-        if others and not any(_reads_what_it_makes(widths, name, module) for module in modules):
+        made = makers.get(name, [])
+        layers = dict.fromkeys(module_of(t.name) or t.name for t in made if t.name not in matched)
+        others = [layer for layer in layers if _around(f"{layer}.", modules) is None]
+        making = dict.fromkeys(module for t in made if (module := _around(t.name, modules)) is not None)
+        if others and not any(_reads_what_it_makes(name, inside[module], made) for module in making):
             more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
             reasons[name] = (
                 f"{pattern!r} means the widths inside of what it matches, and {', '.join(others[:SHOWN])}{more} make "
@@ -52,39 +50,74 @@ def handed_on(widths: WidthGraph, pattern: str, found: Sequence[Meant]) -> dict[
     return {} if reasons.keys() >= singly | theirs.keys() else reasons
 
 
-def _modules(widths: WidthGraph, pattern: str) -> list[str]:
-    """The outermost modules of several layers that a glob matches, also by all that is in them (`*.mlp.*`)."""
+def _modules(widths: WidthGraph, pattern: str) -> Mapping[str, None]:
+    """The outermost modules of several layers that a glob matches, in order; also by all in them (`*.mlp.*`)."""
     within = pattern.removesuffix(".*")
     if is_literal(within):
-        return []  # all in one module, or one layer
-    paths = [path for path in widths.traced.classes if path and _several(widths, path)]
-    matched = [path for path in paths if fnmatchcase(path, pattern) or fnmatchcase(path, within)]
-    return [path for path in matched if not _is_in(path, [other for other in matched if other != path])]
+        return {}  # all in one module, or one layer
+    layers = _layers(widths)
+    paths = [path for path in widths.traced.classes if path and _several(widths, layers, path)]
+    matched = dict.fromkeys(path for path in paths if fnmatchcase(path, pattern) or fnmatchcase(path, within))
+    return dict.fromkeys(path for path in matched if _around(path, matched) is None)
 
 
-def _several(widths: WidthGraph, path: str) -> bool:
+def _layers(widths: WidthGraph) -> Mapping[str, set[str]]:
+    """For each module the layers in it that have weights."""
+    layers: dict[str, set[str]] = {}
+    for tensor in widths.tensors:
+        for path in _parents(tensor):
+            layers.setdefault(path, set()).add(module_of(tensor))
+    return layers
+
+
+def _several(widths: WidthGraph, layers: Mapping[str, set[str]], path: str) -> bool:
     """Whether several layers are in a module, which is no layer with a size of its own."""
-    layers = {module_of(t) for t in widths.tensors if t.startswith(f"{path}.")}
-    return len(layers) > 1 and widths.named_size(path) is None
+    return len(layers.get(path, ())) > 1 and widths.named_size(path) is None
 
 
-def _is_in(name: str, modules: Iterable[str]) -> bool:
-    return any(name.startswith(f"{module}.") for module in modules)
+def _parents(name: str) -> Iterator[str]:
+    """The paths that a dotted name begins with, from the outermost on, but for the whole."""
+    at = name.find(".")
+    while at >= 0:
+        yield name[:at]
+        at = name.find(".", at + 1)
 
 
-def _makers(widths: WidthGraph, name: str) -> list[TensorWidths]:
-    """The weights and tables that make a width."""
-    tensors = widths.tensors.values()
-    return [t for t in tensors if len(t.layouts) > 1 and name in atoms(widths.produced(t.name))]
+def _around(name: str, modules: Container[str]) -> str | None:
+    """The one of some modules that something is in; None where it is in none of them."""
+    return next((path for path in _parents(name) if path in modules), None)
 
 
-def _reads_what_it_makes(widths: WidthGraph, name: str, module: str) -> bool:
-    """Whether a layer of a module makes a width, and a later one reads it."""
-    inside = [t for t in widths.tensors.values() if t.name.startswith(f"{module}.")]
-    makers = {t.name for t in _makers(widths, name)}
-    first = next((i for i, t in enumerate(inside) if t.name in makers), len(inside))
+def _makers(widths: WidthGraph) -> Mapping[str, list[TensorWidths]]:
+    """The weights and tables that make each width."""
+    makers: dict[str, list[TensorWidths]] = {}
+    for tensor in widths.tensors.values():
+        for name in dict.fromkeys(atoms(widths.produced(tensor.name))) if len(tensor.layouts) > 1 else ():
+            makers.setdefault(name, []).append(tensor)
+    return makers
+
+
+def _inside(widths: WidthGraph, modules: Container[str]) -> Mapping[str, list[TensorWidths]]:
+    """The tensors in each of some modules, none of which is in another."""
+    inside: dict[str, list[TensorWidths]] = {}
+    for tensor in widths.tensors.values():
+        if (module := _around(tensor.name, modules)) is not None:
+            inside.setdefault(module, []).append(tensor)
+    return inside
+
+
+def _reads_what_it_makes(name: str, inside: Sequence[TensorWidths], makers: Sequence[TensorWidths]) -> bool:
+    """Whether a layer of a module makes a width, and a later one reads it.
+
+    Args:
+        name: The width.
+        inside: The tensors in the module.
+        makers: Those that make the width, in any module.
+    """
+    making = {tensor.name for tensor in makers}
+    first = next((i for i, tensor in enumerate(inside) if tensor.name in making), len(inside))
     return any(
         role == "contract" and name in atoms(layout)
-        for t in inside[first + 1 :]
-        for layout, role in zip(t.layouts, t.roles, strict=True)
+        for tensor in inside[first + 1 :]
+        for layout, role in zip(tensor.layouts, tensor.roles, strict=True)
     )

@@ -15,6 +15,7 @@ from ..base.wording import a_type
 from ..errors import GrowError, PlanError, TraceError
 from ..model.copies import clone_owned, on_meta
 from ..model.example_inputs import ExampleInputs
+from ..model.supported import leaf_references
 from ..model.tree import Output
 from ..model.walk import named_modules
 from ..plans.growth_plan import Plan
@@ -80,6 +81,7 @@ class GrowthSchedule(Generic[Key]):
 
         Raises:
             PlanError: It is no schedule, or a specification is none.
+            TraceError: `leaf_modules` are none.
         """
         if not isinstance(growths, Mapping) or not growths:
             raise PlanError(
@@ -91,7 +93,7 @@ class GrowthSchedule(Generic[Key]):
         checked_steps(warmup)
         self._example_inputs = example_inputs
         self._options: dict[str, Any] = {
-            "seed": seed, "method": method, "output": output, "leaf_modules": tuple(leaf_modules),
+            "seed": seed, "method": method, "output": output, "leaf_modules": leaf_references(leaf_modules),
             "calibration": calibration, "reset": reset, "warmup": warmup, "resize": resize, "progress": progress,
         }  # fmt: skip
         self.steps = self.epochs = 0
@@ -155,11 +157,14 @@ class GrowthSchedule(Generic[Key]):
             model: The model that is to be trained.
 
         Returns:
-            The chain of plans that makes what the model is to become; None where it is to become nothing else.
+            The chain of plans that makes what the model is to become, from its first teacher on; None where no growth
+            is still to come.
 
         Raises:
             GrowError: As `grow`, with the growth that it is about.
         """
+        if self.finished:
+            return None
         try:
             return plan_of(self._rehearsed(on_meta(model)))
         except TraceError:
