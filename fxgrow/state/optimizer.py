@@ -26,7 +26,7 @@ from .groups import GroupNumber, groups_of_new, put_in_order
 from .holdings import check_holdings, layers_of
 from .kernels import around
 from .moments import Grow, MomentFilling, copied, without_past
-from .rules import Rule, needed
+from .rules import Rule, check_shared, needed, shared_state
 from .zero import local_part, repartition
 
 Optimizers = Optimizer | Sequence[Optimizer]
@@ -108,6 +108,8 @@ def _moving(optimizer: object, parameters: Mapping[str, Tensor], reset: bool) ->
     rule = None if reset else needed(keeper)
     check_holdings(layers_of(optimizer), names)
     moved = Moving(inner, keeper, rule, named)
+    if rule is not None:
+        check_shared(kind, shared_state(keeper.state))
     for parameter in trained if rule is not None else ():
         state = keeper.state.get(parameter)
         if state and id(parameter) in named:

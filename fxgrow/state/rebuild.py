@@ -164,6 +164,7 @@ def restore(optimizer: Optimizer, saved: SavedOptimizer, model: nn.Module) -> No
         if "param_names" in group:
             group["param_names"][:] = order
     optimizer.state.clear()
+    optimizer.state.update(saved.shared)
     for name, state in saved.states.items():
         optimizer.state[parameters[name]] = laid_out(state, parameters[name])
     if saved.warmup is not None:

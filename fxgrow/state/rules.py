@@ -190,6 +190,36 @@ def rule_like(options: Collection[str], states: Collection[Mapping[str, Any]]) -
     return fits[0]
 
 
+def shared_state(state: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The state of an optimizer that belongs to no parameter: what has another key."""
+    return {key: value for key, value in state.items() if not isinstance(key, Tensor)}
+
+
+def check_shared(kind: str, shared: Mapping[Any, Any]) -> None:
+    """Whether the state that belongs to no parameter stays as it is when the network grows: numbers do.
+
+    Raises:
+        GrowError: It holds tensors of more than a number, or what is no plain data.
+    """
+    for key, value in shared.items():
+        if not _is_of_numbers(value):
+            raise GrowError(
+                f"how {key!r:.60} in the state of {kind} grows is not known, which belongs to no parameter; give "
+                "reset=True, which leaves it as it is, if its optimizer may go on with that"
+            )
+
+
+def _is_of_numbers(value: Any) -> bool:
+    """Whether data holds numbers, text and flags alone, in lists and dicts."""
+    if isinstance(value, Tensor):
+        return not value.ndim
+    if isinstance(value, Mapping):
+        return all(map(_is_of_numbers, [*value.keys(), *value.values()]))
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_of_numbers, value))
+    return value is None or isinstance(value, bool | int | float | complex | str | torch.dtype | torch.device)
+
+
 def may_be_a_tag(groups: Collection[Mapping[str, Any]]) -> set[str]:
     """The options that only some groups have, or that are text: an optimizer's own are in all, and are numbers."""
     return {
