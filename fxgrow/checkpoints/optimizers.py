@@ -239,6 +239,8 @@ def _groups(
         for name in names
     }
     order = {name: place for place, name in enumerate(parameters)}
-    for name, (number, position) in groups_of_new(trained, parameters, chain).items():
+    for name, (number, position) in groups_of_new(
+        trained, parameters, chain, lambda number, p: held[number].rule.takes(p)
+    ).items():
         put_in_order(groups[number][position][0], name, lambda other: order.get(other, len(order)))
     return groups

@@ -26,7 +26,7 @@ from .groups import GroupNumber, groups_of_new, put_in_order
 from .holdings import check_holdings, layers_of
 from .kernels import around
 from .moments import Grow, MomentFilling, copied, without_past
-from .rules import Rule, check_shared, needed, shared_state
+from .rules import Rule, check_shared, needed, rule_of, shared_state
 from .zero import local_part, repartition
 
 Optimizers = Optimizer | Sequence[Optimizer]
@@ -232,7 +232,10 @@ def _lists(moved: Sequence[Moving], plan: Plan, parameters: Mapping[str, Tensor]
             both = zip(group["params"], names, strict=True)
             lists[-1].append([p if name is None else parameters[name] for p, name in both])
     order = {id(p): place for place, p in enumerate(parameters.values())}
-    for name, (number, position) in groups_of_new(trained, parameters, plan).items():
+    rules = [rule_of(one.keeper) for one in moved]
+    for name, (number, position) in groups_of_new(
+        trained, parameters, plan, lambda number, p: (rule := rules[number]) is None or rule.takes(p)
+    ).items():
         params, new = lists[number][position], parameters[name]
         put_in_order(params, new, lambda p: order.get(id(p), len(order)))
     return lists

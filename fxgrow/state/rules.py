@@ -27,14 +27,20 @@ class Rule:
         moments: By the name in the state what it holds; None for what does not grow.
         factored: The names of the means over the last dimension and over the one before it, for an optimizer that keeps
             these instead of a second moment.
+        dims: How many dimensions a new parameter may have that the optimizer is to train; None for any number.
     """
 
     moments: Mapping[str, Moment | None]
     factored: tuple[str, str] | None = None
+    dims: Collection[int] | None = None
 
     def has(self, names: Collection[str]) -> bool:
         """Whether a state may have entries of these names."""
         return {*names} <= {*self.moments, *(self.factored or ())}
+
+    def takes(self, parameter: Tensor) -> bool:
+        """Whether the optimizer can train a parameter of a new layer."""
+        return self.dims is None or parameter.ndim in self.dims
 
     def unknown(self, state: Mapping[str, Any], shape: torch.Size) -> str:
         """The name in a state that this rule does not know, or that has not the parameter's shape; "" for none."""
@@ -254,7 +260,7 @@ _ADAM = {"step": COPIED, "exp_avg": FIRST, "exp_avg_sq": SECOND, "max_exp_avg_sq
 
 register(torch.optim.SGD, momentum_buffer=FIRST)
 register(torch.optim.Adam, **_ADAM)  # AdamW is a subclass
-register(torch.optim.SparseAdam, **_ADAM)
+_RULES[torch.optim.SparseAdam] = Rule(_ADAM, dims=())  # gradients of new layers are dense
 register(torch.optim.NAdam, **_ADAM, mu_product=COPIED)
 register(torch.optim.RAdam, **_ADAM)
 register(torch.optim.Adamax, step=COPIED, exp_avg=FIRST, exp_inf=Moment(1, "zero"))  # a maximum: no overshoot from 0
@@ -262,5 +268,5 @@ register(torch.optim.Adagrad, step=COPIED, sum=SECOND)
 register(torch.optim.Adadelta, step=COPIED, square_avg=SECOND, acc_delta=SQUARED_UPDATE)
 register(torch.optim.RMSprop, step=COPIED, square_avg=SECOND, grad_avg=FIRST, momentum_buffer=UPDATE)
 if hasattr(torch.optim, "Muon"):  # torch 2.9
-    register(torch.optim.Muon, momentum_buffer=FIRST)
+    _RULES[torch.optim.Muon] = Rule({"momentum_buffer": FIRST}, dims=(2,))
 _RULES[torch.optim.Adafactor] = Rule({"step": COPIED, "variance": SECOND}, factored=("row_var", "col_var"))
