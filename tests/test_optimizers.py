@@ -4,6 +4,7 @@ import copy
 import functools
 import importlib
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -376,6 +377,66 @@ def test_named_parameters_are_named_on() -> None:
     by_name = dict(student.named_parameters())
     assert [id(by_name[name]) for name in group["param_names"]] == [id(p) for p in group["params"]]
     assert holds(optimizer, student)
+
+
+class Holder(nn.Module):
+    """A module that holds the one that grows, as Lightning's do."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+        self.net = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.net(x) * self.scale
+        return result
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_names_of_a_module_that_holds_the_model_keep_their_prefix(output: Any) -> None:
+    holder = Holder(nn.Sequential(net()))
+    groups = [[], []]  # type: ignore[var-annotated]
+    for name, p in holder.named_parameters():
+        groups[p.ndim > 1].append((name, p))
+    optimizer = torch.optim.AdamW([{"params": group} for group in groups], 1e-3)
+    step(holder, optimizer, 0)
+    for spec in (1.5, fxgrow.Deepen("0.3"), [fxgrow.Deepen("0.0", norm="batch"), fxgrow.Kernel("0.3", 5)]):
+        holder.net = fxgrow.grow(
+            holder.net, spec, batch(0)[0], optimizer=optimizer, output=output, calibration=[batch(1)[0]]
+        )
+        by_name = dict(holder.named_parameters())
+        held = {
+            name: id(p) for g in optimizer.param_groups for name, p in zip(g["param_names"], g["params"], strict=True)
+        }
+        assert held == {name: id(p) for name, p in by_name.items()}
+        step(holder, optimizer, 1)
+    state = optimizer.state_dict()
+    assert {name for group in state["param_groups"] for name in group["param_names"]} == set(by_name)
+
+
+def test_names_that_the_user_chose_stay() -> None:
+    teacher = net()
+    optimizer = torch.optim.AdamW([(f"mine {n}", p) for n, p in enumerate(teacher.parameters())], 1e-3)
+    step(teacher, optimizer, 0)
+    chosen = list(optimizer.param_groups[0]["param_names"])
+    student = fxgrow.grow(teacher, [1.5, fxgrow.Deepen("3")], batch(0)[0], optimizer=optimizer)
+    names = optimizer.param_groups[0]["param_names"]
+    new = [name for name, _ in student.named_parameters() if name not in dict(teacher.named_parameters())]
+    assert [name for name in names if name in chosen] == chosen
+    assert [name for name in names if name not in chosen] == new
+
+
+def test_names_in_a_loaded_optimizer_are_those_that_it_was_made_with(tmp_path: Path) -> None:
+    teacher = net()
+    optimizer = torch.optim.AdamW(Holder(teacher).net.named_parameters(prefix="net"), 1e-3)
+    step(teacher, optimizer, 0)
+    student = fxgrow.grow(teacher, [1.5, fxgrow.Deepen("3")], batch(0)[0], optimizer=optimizer)
+    fxgrow.save(student, tmp_path / "a.safetensors", optimizer=optimizer)
+    loaded = fxgrow.load(
+        tmp_path / "a.safetensors", net, optimizer=lambda m: torch.optim.AdamW(m.named_parameters(prefix="net"), 1e-3)
+    )
+    names = [one.param_groups[0]["param_names"] for one in (loaded.optimizer, optimizer)]
+    assert names[0] == names[1] == [name for name, _ in student.named_parameters(prefix="net")]
 
 
 def test_several_optimizers_are_moved_together() -> None:

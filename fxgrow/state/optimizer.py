@@ -26,6 +26,7 @@ from .groups import GroupNumber, groups_of_new, put_in_order
 from .holdings import check_holdings, layers_of
 from .kernels import around
 from .moments import Grow, MomentFilling, copied, without_past
+from .param_names import renamed
 from .rules import Rule, check_shared, needed, rule_of, shared_state
 from .zero import local_part, repartition
 
@@ -194,6 +195,7 @@ def move(moved: Sequence[Moving], states: Sequence[Mapping[str, State]], plan: P
         GrowError: The student lacks a parameter that an optimizer trains; nothing was changed.
     """
     parameters = named_parameters(student)
+    before = {p: name for one in moved for p, name in one.named.items()}
     moved = [replace(one, named={p: plan.student_name(name) for p, name in one.named.items()}) for one in moved]
     missing = [name for one in moved for name in one.named.values() if name not in parameters]
     if missing:
@@ -202,7 +204,8 @@ def move(moved: Sequence[Moving], states: Sequence[Mapping[str, State]], plan: P
         made.update(laid_out(made, parameters[name]))
     lists = _lists(moved, plan, parameters)
     for number, (one, state) in enumerate(zip(moved, states, strict=True)):
-        _commit(one, state, lists[number], parameters)
+        names = renamed(one.optimizer.param_groups, lists[number], before, one.named, parameters)
+        _commit(one, state, lists[number], names, parameters)
 
 
 def laid_out(state: State, parameter: Tensor) -> State:
@@ -242,16 +245,19 @@ def _lists(moved: Sequence[Moving], plan: Plan, parameters: Mapping[str, Tensor]
 
 
 def _commit(
-    one: Moving, states: Mapping[str, State], lists: Sequence[list[Tensor]], parameters: Mapping[str, Tensor]
+    one: Moving,
+    states: Mapping[str, State],
+    lists: Sequence[list[Tensor]],
+    names: Sequence[list[str]],
+    parameters: Mapping[str, Tensor],
 ) -> None:
-    optimizer, names = one.optimizer, {id(t): n for n, t in parameters.items()}
+    optimizer = one.optimizer
     replaced = {old: parameters[name] for old, name in one.named.items()}
-    for group, params in zip(optimizer.param_groups, lists, strict=True):
+    for group, params, named in zip(optimizer.param_groups, lists, names, strict=True):
         for old in [p for p in group["params"] if id(p) in replaced]:
             one.keeper.state.pop(old, None)
         if "param_names" in group:
-            others = {id(p): n for p, n in zip(group["params"], group["param_names"], strict=True)}
-            group["param_names"][:] = [names.get(id(p)) or others[id(p)] for p in params]
+            group["param_names"][:] = named
         group["params"][:] = params
     for name, state in states.items():
         if name in parameters:
