@@ -29,7 +29,7 @@ MAKERS: dict[str, Make] = {
     "AdamW": lambda p: torch.optim.AdamW(p, 1e-3, amsgrad=True),
     "SGD": lambda p: torch.optim.SGD(p, 1e-2, momentum=0.9),
     "RMSprop": lambda p: torch.optim.RMSprop(p, 1e-3, momentum=0.9, centered=True),
-    "Adagrad": lambda p: torch.optim.Adagrad(p, 1e-2),
+    "Adagrad": lambda p: torch.optim.Adagrad(p, 1e-2, initial_accumulator_value=0.1),
     "Adadelta": torch.optim.Adadelta,
     "Adamax": torch.optim.Adamax,
     "NAdam": torch.optim.NAdam,

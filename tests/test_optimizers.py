@@ -34,6 +34,7 @@ OPTIMIZERS: dict[str, Make] = {
     "RMSprop": lambda p: torch.optim.RMSprop(p, 1e-3),
     "RMSprop centred": lambda p: torch.optim.RMSprop(p, 1e-3, centered=True, momentum=0.9, eps=TINY),
     "Adagrad": lambda p: torch.optim.Adagrad(p, 1e-3),
+    "Adagrad that begins": lambda p: torch.optim.Adagrad(p, 1e-3, initial_accumulator_value=0.1),
     "Adadelta": lambda p: torch.optim.Adadelta(p, eps=TINY),
     "Adamax": lambda p: torch.optim.Adamax(p, 1e-3, eps=TINY),
     "NAdam": lambda p: torch.optim.NAdam(p, 1e-3),
@@ -131,6 +132,45 @@ def test_the_state_is_that_of_a_student_trained_all_along(name: str, method: str
     errors = compared(OPTIMIZERS[name], plan)
     assert all(error < 1e-12 for error in errors.values()), errors
     assert len(errors) >= (0 if name == "SGD" else 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "key", "most"),
+    [
+        (lambda p: torch.optim.Adadelta(p), "acc_delta", 1.0),
+        (lambda p: torch.optim.RMSprop(p, 1e-3, momentum=0.9), "momentum_buffer", 1e-2),
+        (lambda p: torch.optim.Adamax(p, 1e-3), "exp_inf", 1e-5),
+    ],
+    ids=["Adadelta", "RMSprop", "Adamax"],
+)
+def test_a_state_that_holds_eps_is_near_and_with_a_smaller_one_nearer(make: Make, key: str, most: float) -> None:
+    """The page says so: a replica's gradient is 1/k of its channel's, and `eps` is the same."""
+    plan = fxgrow.plan(widths(), {"0": 13, "3": 1.5}, method="even")
+    errors = compared(make, plan)
+    assert 1e-12 < errors.pop(key) < most
+    assert all(error < 1e-12 for error in errors.values()), errors
+
+
+def test_entries_that_are_copied_keep_the_bits_of_an_accumulator() -> None:
+    teacher, optimizer = trained(OPTIMIZERS["Adagrad that begins"], dtype=torch.float32)
+    before = {n: optimizer.state[p]["sum"].clone() for n, p in teacher.named_parameters()}
+    plan = fxgrow.plan(widths(), {"3": 13}, method="even")
+    student = fxgrow.apply(plan, teacher, optimizer=optimizer)
+    for name, old in before.items():
+        new = optimizer.state[student.get_parameter(name)]["sum"]
+        same = new[tuple(slice(n) for n in old.shape)] == old
+        assert same.any()
+        assert same.all() or name.startswith("3.")
+
+
+def test_groups_that_began_with_several_values_are_refused() -> None:
+    teacher = net()
+    groups = [{"params": [p], "initial_accumulator_value": n / 10} for n, p in enumerate(teacher.parameters())]
+    optimizer = torch.optim.Adagrad(groups, 1e-3)
+    step(teacher, optimizer, 0)
+    with pytest.raises(fxgrow.GrowError, match="several values as 'initial_accumulator_value'"):
+        fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer)
+    fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer, reset=True)
 
 
 def test_adafactor_keeps_the_second_moment_that_its_means_stand_for() -> None:

@@ -83,7 +83,7 @@ class TorchOptimizers:
                 states,
                 shared={key: value for key, value in state_dict["state"].items() if key not in named},
             )
-            held.append(Held(saved, rule_like(options, list(states.values()))))
+            held.append(Held(saved, rule_like(options, list(states.values())).for_groups(groups)))
             check_held(held[-1], shapes)
         return TorchBeside(self._found, GrownOptimizers(held, chain, made), self._read, prefix)
 

@@ -106,7 +106,7 @@ def _moving(optimizer: object, parameters: Mapping[str, Tensor], reset: bool) ->
         )
     part = local_part(inner)
     keeper = part or inner
-    rule = None if reset else needed(keeper)
+    rule = None if reset else needed(keeper).for_groups(keeper.param_groups)
     check_holdings(layers_of(optimizer), names)
     moved = Moving(inner, keeper, rule, named)
     if rule is not None:

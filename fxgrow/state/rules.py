@@ -7,7 +7,7 @@ is one of a subclass with more in its state.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -41,6 +41,25 @@ class Rule:
     def takes(self, parameter: Tensor) -> bool:
         """Whether the optimizer can train a parameter of a new layer."""
         return self.dims is None or parameter.ndim in self.dims
+
+    def for_groups(self, groups: Collection[Mapping[str, Any]]) -> Rule:
+        """The rule for an optimizer with these groups, whose options say what a state was before the first step.
+
+        Raises:
+            GrowError: They say several things.
+        """
+        changed: dict[str, Moment | None] = dict(self.moments)
+        for name, option in _BEGAN.items():
+            found = {float(group.get(option, 0.0)) for group in groups} if changed.get(name) is not None else {0.0}
+            if len(found) > 1:
+                raise GrowError(
+                    f"the groups have several values as {option!r}, {sorted(found)}, and with which of them "
+                    f"{name!r} began is not known; give reset=True, which drops the state"
+                )
+            moment = changed.get(name)
+            if moment is not None and found - {0.0}:
+                changed[name] = replace(moment, began=found.pop())
+        return replace(self, moments=changed)
 
     def unknown(self, state: Mapping[str, Any], shape: torch.Size) -> str:
         """The name in a state that this rule does not know, or that has not the parameter's shape; "" for none."""
@@ -92,6 +111,8 @@ def _change(old: Tensor, new: Tensor, dim: int, both: tuple[int, int], grow: Gro
     before = grow(old.mean(dim, keepdim=True), SECOND, both)  # (..., 1, 1)
     return torch.where(before > 0, new.mean(dim, keepdim=True) / before, torch.ones_like(before))
 
+
+_BEGAN = {"sum": "initial_accumulator_value"}  # by the name in a state the option that it begins with: Adagrad
 
 _RULES: dict[type[Optimizer], Rule] = {}
 
