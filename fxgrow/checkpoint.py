@@ -104,7 +104,7 @@ def save(
             )
         optimizers = [unwrapped(one) for one in as_list(optimizer)]
         more, text = written(contents_of(model, plan, optimizers, extra))
-        files.write(_path(path), tensors | more, text)
+        files.write(_path(path), tensors, more, text)
 
 
 def load(

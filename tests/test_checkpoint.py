@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 import fxgrow
 from benchmarks.torchvision_shim import import_torchvision
-from fxgrow.state.plain import decode, encode
+from fxgrow.state.plain import Tensors, decode, encode
 from tests.check import randomise
 from tests.test_optimizers import OPTIMIZERS, batch, grouped, net, step
 
@@ -267,6 +267,60 @@ def test_what_is_no_plain_data_is_refused_by_its_path(tmp_path: Path, value: Any
     assert not list(tmp_path.iterdir())
 
 
+def test_a_tensor_in_two_places_is_one_again(tmp_path: Path) -> None:
+    def make(model: nn.Module) -> torch.optim.Optimizer:
+        weights = [p for p in model.parameters() if p.ndim > 1]
+        others = [p for p in model.parameters() if p.ndim == 1]
+        return torch.optim.AdamW([{"params": weights}, {"params": others, "weight_decay": 0.0}], torch.tensor(1e-2))
+
+    model = net()
+    optimizer = make(model)
+    shared = torch.arange(3)
+    path = tmp_path / "a.safetensors"
+    fxgrow.save(model, path, optimizer=optimizer, a=shared, b=[shared], best=model.state_dict(), part=shared[:2])
+    loaded = fxgrow.load(path, net, optimizer=make)
+    assert loaded.optimizer.param_groups[0]["lr"] is loaded.optimizer.param_groups[1]["lr"]
+    assert torch.equal(loaded.optimizer.param_groups[0]["lr"], torch.tensor(1e-2))
+    assert loaded.extra["a"] is loaded.extra["b"][0]
+    assert torch.equal(loaded.extra["a"], shared)
+    assert torch.equal(loaded.extra["part"], shared[:2])
+    for name, tensor in loaded.model.state_dict().items():
+        assert torch.equal(loaded.extra["best"][name], tensor)
+        assert loaded.extra["best"][name].data_ptr() != tensor.data_ptr()
+
+
+def test_numbers_of_numpy_come_back_as_pythons(tmp_path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    model = net()
+    optimizer = torch.optim.AdamW(model.parameters(), numpy.float64(1e-2))
+    kept = {"half": numpy.float32(0.5), "three": numpy.int64(3), "yes": numpy.bool_(True), "text": numpy.str_("text")}
+    fxgrow.save(model, tmp_path / "a.safetensors", optimizer=optimizer, kept=kept, wide=numpy.float64("inf"))
+    loaded = fxgrow.load(
+        tmp_path / "a.safetensors", net, optimizer=lambda model: torch.optim.AdamW(model.parameters(), 1.0)
+    )
+    assert loaded.optimizer.param_groups[0]["lr"] == 1e-2
+    assert repr(loaded.extra) == repr(
+        {"kept": {"half": 0.5, "three": 3, "yes": True, "text": "text"}, "wide": float("inf")}
+    )
+    for value in (numpy.ones(3), numpy.array(2.0), numpy.longdouble(1.5), numpy.complex64(1)):
+        with pytest.raises(fxgrow.GrowError, match=r"mine is .*a file holds numbers"):
+            fxgrow.save(model, tmp_path / "b.safetensors", mine=value)
+
+
+def test_state_that_belongs_to_no_parameter_is_kept(tmp_path: Path) -> None:
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters())
+    state: Any = optimizer.state
+    state["all"], state[7] = {"k": 1, "t": torch.tensor(2.0)}, "seven"
+    fxgrow.save(model, tmp_path / "a.safetensors", optimizer=optimizer)
+    loaded = fxgrow.load(tmp_path / "a.safetensors", net, optimizer=lambda model: torch.optim.Adam(model.parameters()))
+    assert dict(loaded.optimizer.state) == {"all": {"k": 1, "t": torch.tensor(2.0)}, 7: "seven"}
+    assert loaded.optimizer.state_dict()["state"] == optimizer.state_dict()["state"]
+    state["all"]["k"] = object()
+    with pytest.raises(fxgrow.GrowError, match=r"the state of Adam\['all'\]\['k'\] is an object"):
+        fxgrow.save(model, tmp_path / "a.safetensors", optimizer=optimizer)
+
+
 def test_data_that_holds_itself_is_refused(tmp_path: Path) -> None:
     endless: list[Any] = []
     endless.append(endless)
@@ -283,9 +337,9 @@ def test_what_is_nested_as_deeply_as_can_be_written_can_be_read(tmp_path: Path) 
 
 
 def test_numbers_of_tensors_are_those_of_the_file() -> None:
-    tensors: list[torch.Tensor] = []
+    tensors = Tensors()
     data = encode({"a": torch.ones(2)}, "x", tensors)
-    assert torch.equal(decode(data, "x", tensors)["a"], torch.ones(2))
+    assert torch.equal(decode(data, "x", tensors.numbered)["a"], torch.ones(2))
     with pytest.raises(ValueError, match="no tensor of the file"):
         decode(data, "x", [])
 

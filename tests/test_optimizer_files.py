@@ -29,7 +29,7 @@ MAKERS: dict[str, Make] = {
     "AdamW": lambda p: torch.optim.AdamW(p, 1e-3, amsgrad=True),
     "SGD": lambda p: torch.optim.SGD(p, 1e-2, momentum=0.9),
     "RMSprop": lambda p: torch.optim.RMSprop(p, 1e-3, momentum=0.9, centered=True),
-    "Adagrad": lambda p: torch.optim.Adagrad(p, 1e-2),
+    "Adagrad": lambda p: torch.optim.Adagrad(p, 1e-2, initial_accumulator_value=0.1),
     "Adadelta": torch.optim.Adadelta,
     "Adamax": torch.optim.Adamax,
     "NAdam": torch.optim.NAdam,
@@ -390,3 +390,53 @@ def test_options_of_schedulers_tags_and_older_releases_leave_an_optimizer_known(
     fxgrow.grow_checkpoint(plan, tmp_path / "a.safetensors", tmp_path / "b.safetensors")
     fxgrow.apply(plan, teacher, optimizer=optimizer)
     assert difference(torch.load(tmp_path / "b.pt")["optimizer"]["state"], optimizer.state_dict()["state"]) == ""
+
+
+@pytest.mark.parametrize("kind", ["pt", "safetensors"])
+def test_a_rate_that_groups_share_is_one_tensor_in_a_grown_file(kind: str, tmp_path: Path) -> None:
+    def make(model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(_groups(model, named=True), torch.tensor(1e-2))
+
+    teacher, optimizer = trained(make)
+    torch.save({"model": teacher.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "a.pt")
+    fxgrow.save(teacher, tmp_path / "a.safetensors", optimizer=optimizer)
+    plan = fxgrow.plan(fxgrow.widths(teacher, X), SPEC)
+    fxgrow.grow_checkpoint(plan, tmp_path / f"a.{kind}", tmp_path / f"b.{kind}")
+    fxgrow.apply(plan, teacher, optimizer=optimizer)
+    if kind == "pt":
+        stated = torch.load(tmp_path / "b.pt")["optimizer"]
+    else:
+        stated = fxgrow.load(tmp_path / "b.safetensors", net, optimizer=make).optimizer.state_dict()
+    assert difference(stated, optimizer.state_dict()) == ""
+    assert stated["param_groups"][0]["lr"] is stated["param_groups"][1]["lr"]
+
+
+@pytest.mark.parametrize("kind", ["pt", "safetensors"])
+def test_state_of_no_parameter_is_kept_where_it_is_of_numbers_and_else_refused(kind: str, tmp_path: Path) -> None:
+    def make(model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.Adam(model.parameters())
+
+    teacher, optimizer = trained(make)
+    plan = fxgrow.plan(fxgrow.widths(teacher, X), SPEC)
+    state: Any = optimizer.state
+    state["all"] = {"k": 1, "t": torch.tensor(2.0)}
+
+    def grow() -> None:
+        torch.save({"model": teacher.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "a.pt")
+        fxgrow.save(teacher, tmp_path / "a.safetensors", optimizer=optimizer)
+        fxgrow.grow_checkpoint(plan, tmp_path / f"a.{kind}", tmp_path / f"b.{kind}")
+
+    grow()
+    if kind == "pt":
+        stated = torch.load(tmp_path / "b.pt")["optimizer"]
+    else:
+        stated = fxgrow.load(tmp_path / "b.safetensors", net, optimizer=make).optimizer.state_dict()
+    assert difference(stated["state"]["all"], {"k": 1, "t": torch.tensor(2.0)}) == ""
+    state["all"]["of the teacher"] = torch.zeros(8)
+    with pytest.raises(fxgrow.GrowError, match=r"'all' in the state of \w+ grows is not known"):
+        grow()
+    with pytest.raises(fxgrow.GrowError, match="'all' in the state of Adam grows is not known"):
+        fxgrow.apply(plan, teacher, optimizer=optimizer)
+    del state["all"]["of the teacher"]
+    fxgrow.apply(plan, teacher, optimizer=optimizer)
+    assert difference(stated, optimizer.state_dict()) == ""

@@ -4,6 +4,7 @@ import copy
 import functools
 import importlib
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ OPTIMIZERS: dict[str, Make] = {
     "RMSprop": lambda p: torch.optim.RMSprop(p, 1e-3),
     "RMSprop centred": lambda p: torch.optim.RMSprop(p, 1e-3, centered=True, momentum=0.9, eps=TINY),
     "Adagrad": lambda p: torch.optim.Adagrad(p, 1e-3),
+    "Adagrad that begins": lambda p: torch.optim.Adagrad(p, 1e-3, initial_accumulator_value=0.1),
     "Adadelta": lambda p: torch.optim.Adadelta(p, eps=TINY),
     "Adamax": lambda p: torch.optim.Adamax(p, 1e-3, eps=TINY),
     "NAdam": lambda p: torch.optim.NAdam(p, 1e-3),
@@ -130,6 +132,45 @@ def test_the_state_is_that_of_a_student_trained_all_along(name: str, method: str
     errors = compared(OPTIMIZERS[name], plan)
     assert all(error < 1e-12 for error in errors.values()), errors
     assert len(errors) >= (0 if name == "SGD" else 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "key", "most"),
+    [
+        (lambda p: torch.optim.Adadelta(p), "acc_delta", 1.0),
+        (lambda p: torch.optim.RMSprop(p, 1e-3, momentum=0.9), "momentum_buffer", 1e-2),
+        (lambda p: torch.optim.Adamax(p, 1e-3), "exp_inf", 1e-5),
+    ],
+    ids=["Adadelta", "RMSprop", "Adamax"],
+)
+def test_a_state_that_holds_eps_is_near_and_with_a_smaller_one_nearer(make: Make, key: str, most: float) -> None:
+    """The page says so: a replica's gradient is 1/k of its channel's, and `eps` is the same."""
+    plan = fxgrow.plan(widths(), {"0": 13, "3": 1.5}, method="even")
+    errors = compared(make, plan)
+    assert 1e-12 < errors.pop(key) < most
+    assert all(error < 1e-12 for error in errors.values()), errors
+
+
+def test_entries_that_are_copied_keep_the_bits_of_an_accumulator() -> None:
+    teacher, optimizer = trained(OPTIMIZERS["Adagrad that begins"], dtype=torch.float32)
+    before = {n: optimizer.state[p]["sum"].clone() for n, p in teacher.named_parameters()}
+    plan = fxgrow.plan(widths(), {"3": 13}, method="even")
+    student = fxgrow.apply(plan, teacher, optimizer=optimizer)
+    for name, old in before.items():
+        new = optimizer.state[student.get_parameter(name)]["sum"]
+        same = new[tuple(slice(n) for n in old.shape)] == old
+        assert same.any()
+        assert same.all() or name.startswith("3.")
+
+
+def test_groups_that_began_with_several_values_are_refused() -> None:
+    teacher = net()
+    groups = [{"params": [p], "initial_accumulator_value": n / 10} for n, p in enumerate(teacher.parameters())]
+    optimizer = torch.optim.Adagrad(groups, 1e-3)
+    step(teacher, optimizer, 0)
+    with pytest.raises(fxgrow.GrowError, match="several values as 'initial_accumulator_value'"):
+        fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer)
+    fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer, reset=True)
 
 
 def test_adafactor_keeps_the_second_moment_that_its_means_stand_for() -> None:
@@ -376,6 +417,66 @@ def test_named_parameters_are_named_on() -> None:
     by_name = dict(student.named_parameters())
     assert [id(by_name[name]) for name in group["param_names"]] == [id(p) for p in group["params"]]
     assert holds(optimizer, student)
+
+
+class Holder(nn.Module):
+    """A module that holds the one that grows, as Lightning's do."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+        self.net = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.net(x) * self.scale
+        return result
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_names_of_a_module_that_holds_the_model_keep_their_prefix(output: Any) -> None:
+    holder = Holder(nn.Sequential(net()))
+    groups = [[], []]  # type: ignore[var-annotated]
+    for name, p in holder.named_parameters():
+        groups[p.ndim > 1].append((name, p))
+    optimizer = torch.optim.AdamW([{"params": group} for group in groups], 1e-3)
+    step(holder, optimizer, 0)
+    for spec in (1.5, fxgrow.Deepen("0.3"), [fxgrow.Deepen("0.0", norm="batch"), fxgrow.Kernel("0.3", 5)]):
+        holder.net = fxgrow.grow(
+            holder.net, spec, batch(0)[0], optimizer=optimizer, output=output, calibration=[batch(1)[0]]
+        )
+        by_name = dict(holder.named_parameters())
+        held = {
+            name: id(p) for g in optimizer.param_groups for name, p in zip(g["param_names"], g["params"], strict=True)
+        }
+        assert held == {name: id(p) for name, p in by_name.items()}
+        step(holder, optimizer, 1)
+    state = optimizer.state_dict()
+    assert {name for group in state["param_groups"] for name in group["param_names"]} == set(by_name)
+
+
+def test_names_that_the_user_chose_stay() -> None:
+    teacher = net()
+    optimizer = torch.optim.AdamW([(f"mine {n}", p) for n, p in enumerate(teacher.parameters())], 1e-3)
+    step(teacher, optimizer, 0)
+    chosen = list(optimizer.param_groups[0]["param_names"])
+    student = fxgrow.grow(teacher, [1.5, fxgrow.Deepen("3")], batch(0)[0], optimizer=optimizer)
+    names = optimizer.param_groups[0]["param_names"]
+    new = [name for name, _ in student.named_parameters() if name not in dict(teacher.named_parameters())]
+    assert [name for name in names if name in chosen] == chosen
+    assert [name for name in names if name not in chosen] == new
+
+
+def test_names_in_a_loaded_optimizer_are_those_that_it_was_made_with(tmp_path: Path) -> None:
+    teacher = net()
+    optimizer = torch.optim.AdamW(Holder(teacher).net.named_parameters(prefix="net"), 1e-3)
+    step(teacher, optimizer, 0)
+    student = fxgrow.grow(teacher, [1.5, fxgrow.Deepen("3")], batch(0)[0], optimizer=optimizer)
+    fxgrow.save(student, tmp_path / "a.safetensors", optimizer=optimizer)
+    loaded = fxgrow.load(
+        tmp_path / "a.safetensors", net, optimizer=lambda m: torch.optim.AdamW(m.named_parameters(prefix="net"), 1e-3)
+    )
+    names = [one.param_groups[0]["param_names"] for one in (loaded.optimizer, optimizer)]
+    assert names[0] == names[1] == [name for name, _ in student.named_parameters(prefix="net")]
 
 
 def test_several_optimizers_are_moved_together() -> None:

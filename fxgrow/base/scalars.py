@@ -21,6 +21,14 @@ def as_number(value: object) -> int | float | None:
     return as_int(value)
 
 
+def of_numpy(value: Any) -> Any:
+    """A number, a bool or text of numpy as Python's of the same kind; every other value as it is."""
+    if type(value).__module__ != "numpy" or getattr(value, "ndim", None) != 0 or not hasattr(value, "item"):
+        return value
+    own = value.item()
+    return own if type(own) in (bool, int, float, str) and type(value).__name__ != "ndarray" else value
+
+
 def plain(value: Any) -> Any:
     """A number or text as generated code can hold it: of Python's own class, where it is one of numpy or of an enum."""
     own = type(value)  # and not `isinstance`, to which a proxy pretends to be its value

@@ -66,7 +66,7 @@ def _held(saved: SavedOptimizer) -> Held:
     """
     groups = [options for _, options in saved.groups]
     options = {key for group in groups for key in group} - may_be_a_tag(groups)
-    return Held(saved, rule_named(saved.kind, options, list(saved.states.values())))
+    return Held(saved, rule_named(saved.kind, options, list(saved.states.values())).for_groups(groups))
 
 
 class KeptBeside(Beside):

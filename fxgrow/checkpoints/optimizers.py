@@ -23,7 +23,7 @@ from ..state.contents import SavedOptimizer
 from ..state.groups import groups_of_new, put_in_order
 from ..state.moments import MomentFilling
 from ..state.optimizer import grown_by
-from ..state.rules import Rule
+from ..state.rules import Rule, check_shared
 from .order import parameter_order
 from .outline import Info, Made, infos_of_teacher, outline
 
@@ -59,6 +59,7 @@ def check_held(one: Held, shapes: Mapping[str, tuple[int, ...]]) -> None:
             "the optimizer of the checkpoint is in the warm-up of new entries; load it, train until the warm-up is "
             "over, and save it again, or grow it in memory"
         )
+    check_shared(one.saved.kind, one.saved.shared)
     for name, state in one.saved.states.items():
         if unknown := one.rule.unknown(state, torch.Size(shapes[name])):
             raise GrowError(
@@ -238,6 +239,8 @@ def _groups(
         for name in names
     }
     order = {name: place for place, name in enumerate(parameters)}
-    for name, (number, position) in groups_of_new(trained, parameters, chain).items():
+    for name, (number, position) in groups_of_new(
+        trained, parameters, chain, lambda number, p: held[number].rule.takes(p)
+    ).items():
         put_in_order(groups[number][position][0], name, lambda other: order.get(other, len(order)))
     return groups

@@ -81,8 +81,9 @@ class TorchOptimizers:
                 "optimizer",
                 [([named[n] for n in group["params"]], _options(group)) for group in groups],
                 states,
+                shared={key: value for key, value in state_dict["state"].items() if key not in named},
             )
-            held.append(Held(saved, rule_like(options, list(states.values()))))
+            held.append(Held(saved, rule_like(options, list(states.values())).for_groups(groups)))
             check_held(held[-1], shapes)
         return TorchBeside(self._found, GrownOptimizers(held, chain, made), self._read, prefix)
 
@@ -132,7 +133,8 @@ class TorchBeside(Beside):
             for (at, state_dict), saved in zip(found.items(), optimizers.saved, strict=True)
         }
         leaves = [leaf for leaf in pytree.tree_leaves(self._dicts) if isinstance(leaf, Tensor)]
-        super().__init__({f"{OPTIMIZER}{number}": leaf for number, leaf in enumerate(leaves)}, optimizers, read)
+        once = {id(leaf): leaf for leaf in leaves}  # a rate of two groups may be one tensor
+        super().__init__({f"{OPTIMIZER}{n}": leaf for n, leaf in enumerate(once.values())}, optimizers, read)
 
     def placed(self, whole: Any, tensors: Mapping[str, Tensor]) -> Any:
         """What the file holds, with these optimizers and these tensors in them."""
@@ -157,7 +159,7 @@ def _numbered(saved: SavedOptimizer, before: Sequence[Mapping[str, Any]], prefix
             group["param_names"] = [prefix + name for name in names]
         groups.append(group)
     states = {numbers[name]: state for name, state in saved.states.items() if name in numbers}
-    return {"state": dict(sorted(states.items())), "param_groups": groups}
+    return {"state": dict(sorted(states.items())) | saved.shared, "param_groups": groups}
 
 
 def _put(whole: Any, at: Path, entry: Any) -> Any:

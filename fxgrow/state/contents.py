@@ -23,10 +23,11 @@ from ..plans.growth_plan import Plan
 from ..plans.serial import version_of
 from ..rewrite.fill import memory_format
 from . import plain
+from .rules import shared_state
 from .warmup import is_state, warmup_of
 
 FORMAT = "fxgrow.checkpoint"
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 OPTIMIZER, EXTRA = ".optimizer.", ".extra."
 MEMORY = {"channels_last": torch.channels_last, "channels_last_3d": torch.channels_last_3d}
 
@@ -40,12 +41,14 @@ class SavedOptimizer:
         groups: The names in each group, and the group's options.
         states: By the name of a parameter its state.
         warmup: The warm-up that it is in: its "steps", how many are "done", and by parameter which entries are "new".
+        shared: The state that belongs to no parameter, by its keys.
     """
 
     kind: str
     groups: list[tuple[list[str], dict[str, Any]]]
     states: dict[str, dict[str, Any]]
     warmup: dict[str, Any] | None = None
+    shared: dict[Any, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -81,6 +84,7 @@ class _OptimizerText:
     groups: tuple[_GroupText, ...]
     states: Mapping[str, Any]
     warmup: Any = None
+    shared: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,9 @@ def _saved(optimizer: Optimizer, names: Mapping[int, str]) -> SavedOptimizer:
         groups.append(([names[id(p)] for p in group["params"]], options))
     states = {names[id(p)]: dict(state) for p, state in optimizer.state.items() if id(p) in names}
     warmup = warmup_of(optimizer)
-    return SavedOptimizer(kind, groups, states, None if warmup is None else warmup.state(names))
+    return SavedOptimizer(
+        kind, groups, states, None if warmup is None else warmup.state(names), shared_state(optimizer.state)
+    )
 
 
 def written(contents: Contents) -> tuple[dict[str, Tensor], str]:
@@ -134,8 +140,7 @@ def written(contents: Contents) -> tuple[dict[str, Tensor], str]:
     Raises:
         GrowError: Something is no plain data.
     """
-    of_optimizers: list[Tensor] = []
-    of_extra: list[Tensor] = []
+    of_optimizers, of_extra = plain.Tensors(), plain.Tensors()
     optimizers = [
         {
             "kind": one.kind,
@@ -145,6 +150,7 @@ def written(contents: Contents) -> tuple[dict[str, Tensor], str]:
             ],
             "states": {n: plain.encode(s, f"the state of {n!r}", of_optimizers) for n, s in one.states.items()},
             "warmup": plain.encode(one.warmup, "the warm-up", of_optimizers),
+            "shared": plain.encode(one.shared, f"the state of {one.kind}", of_optimizers),
         }
         for one in contents.optimizers
     ]
@@ -158,8 +164,8 @@ def written(contents: Contents) -> tuple[dict[str, Tensor], str]:
         "optimizers": optimizers,
         "extra": {key: plain.encode(value, key, of_extra) for key, value in contents.extra.items()},
     }
-    numbered = {f"{OPTIMIZER}{i}": t for i, t in enumerate(of_optimizers)}
-    return numbered | {f"{EXTRA}{i}": t for i, t in enumerate(of_extra)}, json.dumps(data, allow_nan=False)
+    numbered = {f"{OPTIMIZER}{i}": t for i, t in enumerate(of_optimizers.numbered)}
+    return numbered | {f"{EXTRA}{i}": t for i, t in enumerate(of_extra.numbered)}, json.dumps(data, allow_nan=False)
 
 
 def read(tensors: dict[str, Tensor], text: str) -> Contents:
@@ -206,4 +212,7 @@ def _optimizer(stated: _OptimizerText, tensors: Sequence[Tensor]) -> SavedOptimi
     warmup = plain.decode(stated.warmup, "warmup", tensors)
     if warmup is not None and not is_state(warmup):
         raise DecodeError(f"warmup: {warmup!r:.60} is no warm-up")
-    return SavedOptimizer(stated.kind, groups, states, warmup)
+    shared = plain.decode(stated.shared or {}, "shared", tensors)
+    if not isinstance(shared, dict):
+        raise DecodeError(f"shared: {shared!r:.60} is no state of an optimizer")
+    return SavedOptimizer(stated.kind, groups, states, warmup, shared)

@@ -18,14 +18,26 @@ from ..errors import GrowError, in_words
 KEY = "fxgrow"  # of the text in the file's metadata
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
+def write(path: Path, tensors: Mapping[str, Tensor], beside: Mapping[str, Tensor], text: str) -> None:
     """Write a file under a temporary name beside it, and rename that.
+
+    Args:
+        path: The file.
+        tensors: The model's.
+        beside: Others, of which some may share memory with the model's or with one another: these are written twice.
+        text: The text.
 
     Raises:
         GrowError: It cannot be written.
     """
     safetensors = _module("safetensors.torch")
     apart = {name: _apart(tensor) for name, tensor in tensors.items()}
+    held = {_memory(tensor) for tensor in apart.values()}
+    for name, tensor in beside.items():
+        apart[name] = _apart(tensor)
+        if tensor.numel() and _memory(apart[name]) in held:
+            apart[name] = apart[name].clone()
+        held.add(_memory(apart[name]))
     unfinished = temporary(path)
     try:
         safetensors.save_file(apart, unfinished, {KEY: text})
@@ -33,8 +45,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], text: str) -> None:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     except KeyError as error:  # safetensors looks the dtype up
-        name = next((name for name, tensor in apart.items() if tensor.dtype in error.args), None)
-        why = in_words(error) if name is None else f"safetensors keeps no {apart[name].dtype}, and {name!r} holds it"
+        wrong = next((name for name, tensor in apart.items() if tensor.dtype in error.args), None)
+        why = in_words(error) if wrong is None else f"safetensors keeps no {apart[wrong].dtype}, and {wrong!r} holds it"
         raise GrowError(f"cannot write {path}: {why}") from error
     except Exception as error:
         raise GrowError(f"cannot write {path}: {in_words(error)}") from error
@@ -53,6 +65,11 @@ def _apart(tensor: Tensor) -> Tensor:
     tensor = tensor.detach().resolve_conj().resolve_neg()
     whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
     return tensor if whole and tensor.is_contiguous() else tensor.clone(memory_format=torch.contiguous_format)
+
+
+def _memory(tensor: Tensor) -> tuple[torch.device, int]:
+    """What tensors that have one memory have in common."""
+    return tensor.device, tensor.data_ptr()
 
 
 def read(path: Path, device: torch.device) -> tuple[dict[str, Tensor], str]:

@@ -1,8 +1,8 @@
 """In which group of which optimizer each parameter of the student is.
 
-An old one is where the teacher's was. A new layer joins the group of the layer that it follows, a clone that of its
-block. Groups often part weights from biases and gains (weight decay), so a parameter with no counterpart there joins
-the group of the nearest parameter with as many dimensions.
+An old one is where the teacher's was, and a clone where its block is. A parameter of a new layer is where the layer
+that it follows has one of its kind. Where that has none (a new bias behind a layer without one), it joins the group of
+that layer, if others of its kind are there, or else a group of its kind: groups often part biases from weights.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from ..errors import GrowError
 from ..plans.growth_plan import Plan
 
 Entry = TypeVar("Entry")
@@ -19,7 +20,10 @@ GroupNumber = tuple[int, int]  # (which optimizer, which of its groups)
 
 
 def groups_of_new(
-    trained: Mapping[str, GroupNumber], parameters: Mapping[str, Tensor], plan: Plan
+    trained: Mapping[str, GroupNumber],
+    parameters: Mapping[str, Tensor],
+    plan: Plan,
+    takes: Callable[[int, Tensor], bool] = lambda number, parameter: True,
 ) -> dict[str, GroupNumber]:
     """The groups of the parameters that only the student has.
 
@@ -27,6 +31,10 @@ def groups_of_new(
         trained: The groups of the teacher's parameters, by their names in the student.
         parameters: The student's, in their order.
         plan: The plan, or the chain of plans, that made it.
+        takes: Whether an optimizer, by its number, can train a new parameter.
+
+    Raises:
+        GrowError: No optimizer can train one of them.
     """
     known = dict(trained)
     place = {name: number for number, name in enumerate(parameters)}
@@ -35,7 +43,8 @@ def groups_of_new(
         source = plan.student_name(change.follows, number)
         for path in [plan.student_name(path, number) for path in change.new_paths]:
             for name in [name for name in new if name.startswith(f"{path}.")]:
-                group = _group(name, path, (source, bool(change.original)), known, parameters, place)
+                twin = f"{source}{name.removeprefix(path)}" if change.original else ""
+                group = known.get(twin) or _group(name, source, known, parameters, place, takes)
                 if group is not None:
                     known[name] = group
     return {name: known[name] for name in new if name in known}
@@ -55,24 +64,51 @@ def put_in_order(entries: list[Entry], new: Entry, place: Callable[[Entry], int]
 
 def _group(
     name: str,
-    path: str,
-    origin: tuple[str, bool],
+    source: str,
     known: Mapping[str, GroupNumber],
     parameters: Mapping[str, Tensor],
     place: Mapping[str, int],
+    takes: Callable[[int, Tensor], bool],
 ) -> GroupNumber | None:
-    """The group of a new parameter; `origin` is the module that the new one follows, and whether it is its clone."""
-    dims = parameters[name].ndim
-    source, is_clone = origin
-    if is_clone and (twin := f"{source}{name.removeprefix(path)}") in known:
-        return known[twin]
-    others = [other for other in known if other in parameters]
-    alike = [other for other in others if parameters[other].ndim == dims]
-    similar = [other for other in others if (parameters[other].ndim > 1) == (dims > 1)]
-    inside = [other for other in alike if other.startswith(f"{source}.")]
-    nearest = _nearest(inside or alike or similar or others, place, place[name])
-    return None if nearest is None else known[nearest]
+    """The group of a parameter of a new layer, which follows the layer `source`; None where nothing is trained.
+
+    Raises:
+        GrowError: There are groups, and none can train it.
+    """
+    others = [other for other in known if other in parameters and takes(known[other][0], parameters[name])]
+    if known and not others:
+        raise GrowError(
+            f"no optimizer that is given can train the new {name!r} of shape {tuple(parameters[name].shape)} (Muon "
+            "trains matrices alone, SparseAdam what has sparse gradients): give one that can as well, optimizer=[...], "
+            "or make new ones for the student"
+        )
+    behind = [other for other in others if other.startswith(f"{source}.")]
+    homes = {known[other] for other in behind}
+    apart = {known[other] for other in others} - {
+        known[other] for other in others if (parameters[other].ndim > 1) != (parameters[name].ndim > 1)
+    }
+    kinds = _kinds(name, parameters)
+    alike = [[other for other in others if _kinds(other, parameters)[n] == kind] for n, kind in enumerate(kinds)]
+    for same in alike:
+        for chosen in (
+            [other for other in same if other in behind],
+            [other for other in same if known[other] in homes],
+            [other for other in same if known[other] in apart],
+        ):
+            if chosen:
+                return known[_nearest(chosen, place, place[name])]
+    nearest = next(filter(None, [behind, *alike, others]), [])
+    return known[_nearest(nearest, place, place[name])] if nearest else None
 
 
-def _nearest(names: Iterable[str], place: Mapping[str, int], here: int) -> str | None:
-    return min(names, key=lambda name: abs(place[name] - here), default=None)
+def _kinds(name: str, parameters: Mapping[str, Tensor]) -> tuple[tuple[object, ...], ...]:
+    """What a parameter is, the most exact first: a bias or a weight, of a norm or not, and its dimensions."""
+    path, _, key = name.rpartition(".")
+    dims, weight = parameters[name].ndim, parameters.get(f"{path}.weight" if path else "weight")
+    is_bias, several = "bias" in key, dims > 1
+    of_norm = not several and (not is_bias or (weight is not None and weight.ndim < 2))
+    return (is_bias, of_norm, dims), (is_bias, of_norm, several), (is_bias, several), (several,)
+
+
+def _nearest(names: Iterable[str], place: Mapping[str, int], here: int) -> str:
+    return min(names, key=lambda name: abs(place[name] - here))

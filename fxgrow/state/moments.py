@@ -41,10 +41,12 @@ class Moment:
         degree: The power of the gradient that it is proportional to: 1 for momentum, 2 for an average of squares, 0 for
             what does not depend on the gradient's size.
         fresh: What an entry without a past gets: zero, one, or the mean of the tensor.
+        began: What all entries were before the first step. It is no part of the average, and stays.
     """
 
     degree: int
     fresh: Literal["zero", "one", "mean"]
+    began: float = 0.0
 
     def of_fresh(self, tensor: Tensor) -> float:
         """What an entry without a past gets, where a parameter's state is this tensor."""
@@ -173,10 +175,17 @@ def grown(tensor: Tensor, moment: Moment, axes: Mapping[int, Axis], gain: float,
         for dim, axis in axes.items():
             if (axis.shares > 1).any():
                 shape = [-1 if d == dim else 1 for d in range(new.ndim)]
-                new.mul_((axis.shares**-moment.degree).to(tensor).view(shape))
+                _scale(new, (axis.shares**-moment.degree).to(tensor).view(shape), moment)
         if gain != 1.0:
-            new.mul_(gain**-moment.degree)
+            _scale(new, gain**-moment.degree, moment)
     return new
+
+
+def _scale(state: Tensor, factor: Tensor | float, moment: Moment) -> None:
+    """Multiply what was added to a state since it began; entries with the factor 1 keep their bits."""
+    state.mul_(factor)
+    if moment.began:
+        state.add_((1 - factor) * moment.began)
 
 
 def mean_of(tensor: Tensor) -> float:

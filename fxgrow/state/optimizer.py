@@ -26,7 +26,8 @@ from .groups import GroupNumber, groups_of_new, put_in_order
 from .holdings import check_holdings, layers_of
 from .kernels import around
 from .moments import Grow, MomentFilling, copied, without_past
-from .rules import Rule, needed
+from .param_names import renamed
+from .rules import Rule, check_shared, needed, rule_of, shared_state
 from .zero import local_part, repartition
 
 Optimizers = Optimizer | Sequence[Optimizer]
@@ -105,9 +106,11 @@ def _moving(optimizer: object, parameters: Mapping[str, Tensor], reset: bool) ->
         )
     part = local_part(inner)
     keeper = part or inner
-    rule = None if reset else needed(keeper)
+    rule = None if reset else needed(keeper).for_groups(keeper.param_groups)
     check_holdings(layers_of(optimizer), names)
     moved = Moving(inner, keeper, rule, named)
+    if rule is not None:
+        check_shared(kind, shared_state(keeper.state))
     for parameter in trained if rule is not None else ():
         state = keeper.state.get(parameter)
         if state and id(parameter) in named:
@@ -192,6 +195,7 @@ def move(moved: Sequence[Moving], states: Sequence[Mapping[str, State]], plan: P
         GrowError: The student lacks a parameter that an optimizer trains; nothing was changed.
     """
     parameters = named_parameters(student)
+    before = {p: name for one in moved for p, name in one.named.items()}
     moved = [replace(one, named={p: plan.student_name(name) for p, name in one.named.items()}) for one in moved]
     missing = [name for one in moved for name in one.named.values() if name not in parameters]
     if missing:
@@ -200,7 +204,8 @@ def move(moved: Sequence[Moving], states: Sequence[Mapping[str, State]], plan: P
         made.update(laid_out(made, parameters[name]))
     lists = _lists(moved, plan, parameters)
     for number, (one, state) in enumerate(zip(moved, states, strict=True)):
-        _commit(one, state, lists[number], parameters)
+        names = renamed(one.optimizer.param_groups, lists[number], before, one.named, parameters)
+        _commit(one, state, lists[number], names, parameters)
 
 
 def laid_out(state: State, parameter: Tensor) -> State:
@@ -230,23 +235,29 @@ def _lists(moved: Sequence[Moving], plan: Plan, parameters: Mapping[str, Tensor]
             both = zip(group["params"], names, strict=True)
             lists[-1].append([p if name is None else parameters[name] for p, name in both])
     order = {id(p): place for place, p in enumerate(parameters.values())}
-    for name, (number, position) in groups_of_new(trained, parameters, plan).items():
+    rules = [rule_of(one.keeper) for one in moved]
+    for name, (number, position) in groups_of_new(
+        trained, parameters, plan, lambda number, p: (rule := rules[number]) is None or rule.takes(p)
+    ).items():
         params, new = lists[number][position], parameters[name]
         put_in_order(params, new, lambda p: order.get(id(p), len(order)))
     return lists
 
 
 def _commit(
-    one: Moving, states: Mapping[str, State], lists: Sequence[list[Tensor]], parameters: Mapping[str, Tensor]
+    one: Moving,
+    states: Mapping[str, State],
+    lists: Sequence[list[Tensor]],
+    names: Sequence[list[str]],
+    parameters: Mapping[str, Tensor],
 ) -> None:
-    optimizer, names = one.optimizer, {id(t): n for n, t in parameters.items()}
+    optimizer = one.optimizer
     replaced = {old: parameters[name] for old, name in one.named.items()}
-    for group, params in zip(optimizer.param_groups, lists, strict=True):
+    for group, params, named in zip(optimizer.param_groups, lists, names, strict=True):
         for old in [p for p in group["params"] if id(p) in replaced]:
             one.keeper.state.pop(old, None)
         if "param_names" in group:
-            others = {id(p): n for p, n in zip(group["params"], group["param_names"], strict=True)}
-            group["param_names"][:] = [names.get(id(p)) or others[id(p)] for p in params]
+            group["param_names"][:] = named
         group["params"][:] = params
     for name, state in states.items():
         if name in parameters:

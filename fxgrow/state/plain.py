@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..base.decode import DecodeError
+from ..base.scalars import of_numpy
 from ..base.wording import a_type
 from ..errors import GrowError
 
@@ -30,11 +31,31 @@ _TABLES: dict[str, type[Any]] = {"dict": dict, "OrderedDict": OrderedDict, "Coun
 _DTYPES = {str(t).removeprefix("torch."): t for t in vars(torch).values() if isinstance(t, torch.dtype)}
 
 
-def encode(value: Any, path: str, tensors: list[Tensor], depth: int = 0) -> Any:
+class Tensors:
+    """The tensors that values hold, each once: one that is in two places is one again when it is read.
+
+    Attributes:
+        numbered: Them, by their numbers.
+    """
+
+    def __init__(self) -> None:
+        self.numbered: list[Tensor] = []
+        self._numbers: dict[int, int] = {}
+
+    def number(self, tensor: Tensor) -> int:
+        """The number of a tensor; the next one for a new one."""
+        number = self._numbers.setdefault(id(tensor), len(self.numbered))
+        if number == len(self.numbered):
+            self.numbered.append(tensor)
+        return number
+
+
+def encode(value: Any, path: str, tensors: Tensors, depth: int = 0) -> Any:
     """A value as JSON.
 
     Args:
-        value: None, numbers, text, lists, tuples, dicts, tensors, dtypes and devices, inside one another.
+        value: None, numbers, text, lists, tuples, dicts, tensors, dtypes and devices, inside one another. Numbers of
+            numpy are written as Python's.
         path: What messages call it.
         tensors: Where its tensors are put; the JSON has their numbers.
         depth: Inside how many lists and dicts it is.
@@ -42,6 +63,7 @@ def encode(value: Any, path: str, tensors: list[Tensor], depth: int = 0) -> Any:
     Raises:
         GrowError: It holds something else.
     """
+    value = of_numpy(value)
     kind = type(value)
     if depth > MOST_NESTED:
         raise GrowError(f"{path} is nested more than {MOST_NESTED} times")
@@ -50,8 +72,7 @@ def encode(value: Any, path: str, tensors: list[Tensor], depth: int = 0) -> Any:
     if kind is float:
         return value if math.isfinite(value) else {TAG: "float", "value": str(value)}
     if isinstance(value, Tensor):
-        tensors.append(value)
-        return {TAG: "tensor", "value": len(tensors) - 1}
+        return {TAG: "tensor", "value": tensors.number(value)}
     if kind in (list, tuple, torch.Size):
         entries = [encode(entry, f"{path}[{i}]", tensors, depth + 1) for i, entry in enumerate(value)]
         return entries if kind is list else {TAG: "tuple", "value": entries}
@@ -64,7 +85,7 @@ def encode(value: Any, path: str, tensors: list[Tensor], depth: int = 0) -> Any:
     )
 
 
-def _encoded_table(table: Any, path: str, tensors: list[Tensor], depth: int) -> Any:
+def _encoded_table(table: Any, path: str, tensors: Tensors, depth: int) -> Any:
     if type(table) is dict and all(type(key) is str and key != TAG for key in table):
         return {key: encode(entry, f"{path}[{key!r}]", tensors, depth + 1) for key, entry in table.items()}
     items = [

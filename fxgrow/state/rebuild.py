@@ -159,11 +159,13 @@ def restore(optimizer: Optimizer, saved: SavedOptimizer, model: nn.Module) -> No
         )
     _check_states(optimizer, saved, parameters)
     for group, (order, options) in zip(optimizer.param_groups, saved.groups, strict=True):
+        given = {id(p): name for p, name in zip(group["params"], group.get("param_names", ()), strict=False)}
         group.update(options)
         group["params"][:] = [parameters[name] for name in order]
         if "param_names" in group:
-            group["param_names"][:] = order
+            group["param_names"][:] = [given[id(p)] for p in group["params"]]
     optimizer.state.clear()
+    optimizer.state.update(saved.shared)
     for name, state in saved.states.items():
         optimizer.state[parameters[name]] = laid_out(state, parameters[name])
     if saved.warmup is not None:

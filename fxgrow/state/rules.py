@@ -7,7 +7,7 @@ is one of a subclass with more in its state.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,14 +27,39 @@ class Rule:
         moments: By the name in the state what it holds; None for what does not grow.
         factored: The names of the means over the last dimension and over the one before it, for an optimizer that keeps
             these instead of a second moment.
+        dims: How many dimensions a new parameter may have that the optimizer is to train; None for any number.
     """
 
     moments: Mapping[str, Moment | None]
     factored: tuple[str, str] | None = None
+    dims: Collection[int] | None = None
 
     def has(self, names: Collection[str]) -> bool:
         """Whether a state may have entries of these names."""
         return {*names} <= {*self.moments, *(self.factored or ())}
+
+    def takes(self, parameter: Tensor) -> bool:
+        """Whether the optimizer can train a parameter of a new layer."""
+        return self.dims is None or parameter.ndim in self.dims
+
+    def for_groups(self, groups: Collection[Mapping[str, Any]]) -> Rule:
+        """The rule for an optimizer with these groups, whose options say what a state was before the first step.
+
+        Raises:
+            GrowError: They say several things.
+        """
+        changed: dict[str, Moment | None] = dict(self.moments)
+        for name, option in _BEGAN.items():
+            found = {float(group.get(option, 0.0)) for group in groups} if changed.get(name) is not None else {0.0}
+            if len(found) > 1:
+                raise GrowError(
+                    f"the groups have several values as {option!r}, {sorted(found)}, and with which of them "
+                    f"{name!r} began is not known; give reset=True, which drops the state"
+                )
+            moment = changed.get(name)
+            if moment is not None and found - {0.0}:
+                changed[name] = replace(moment, began=found.pop())
+        return replace(self, moments=changed)
 
     def unknown(self, state: Mapping[str, Any], shape: torch.Size) -> str:
         """The name in a state that this rule does not know, or that has not the parameter's shape; "" for none."""
@@ -86,6 +111,8 @@ def _change(old: Tensor, new: Tensor, dim: int, both: tuple[int, int], grow: Gro
     before = grow(old.mean(dim, keepdim=True), SECOND, both)  # (..., 1, 1)
     return torch.where(before > 0, new.mean(dim, keepdim=True) / before, torch.ones_like(before))
 
+
+_BEGAN = {"sum": "initial_accumulator_value"}  # by the name in a state the option that it begins with: Adagrad
 
 _RULES: dict[type[Optimizer], Rule] = {}
 
@@ -190,6 +217,36 @@ def rule_like(options: Collection[str], states: Collection[Mapping[str, Any]]) -
     return fits[0]
 
 
+def shared_state(state: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The state of an optimizer that belongs to no parameter: what has another key."""
+    return {key: value for key, value in state.items() if not isinstance(key, Tensor)}
+
+
+def check_shared(kind: str, shared: Mapping[Any, Any]) -> None:
+    """Whether the state that belongs to no parameter stays as it is when the network grows: numbers do.
+
+    Raises:
+        GrowError: It holds tensors of more than a number, or what is no plain data.
+    """
+    for key, value in shared.items():
+        if not _is_of_numbers(value):
+            raise GrowError(
+                f"how {key!r:.60} in the state of {kind} grows is not known, which belongs to no parameter; give "
+                "reset=True, which leaves it as it is, if its optimizer may go on with that"
+            )
+
+
+def _is_of_numbers(value: Any) -> bool:
+    """Whether data holds numbers, text and flags alone, in lists and dicts."""
+    if isinstance(value, Tensor):
+        return not value.ndim
+    if isinstance(value, Mapping):
+        return all(map(_is_of_numbers, [*value.keys(), *value.values()]))
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_of_numbers, value))
+    return value is None or isinstance(value, bool | int | float | complex | str | torch.dtype | torch.device)
+
+
 def may_be_a_tag(groups: Collection[Mapping[str, Any]]) -> set[str]:
     """The options that only some groups have, or that are text: an optimizer's own are in all, and are numbers."""
     return {
@@ -224,7 +281,7 @@ _ADAM = {"step": COPIED, "exp_avg": FIRST, "exp_avg_sq": SECOND, "max_exp_avg_sq
 
 register(torch.optim.SGD, momentum_buffer=FIRST)
 register(torch.optim.Adam, **_ADAM)  # AdamW is a subclass
-register(torch.optim.SparseAdam, **_ADAM)
+_RULES[torch.optim.SparseAdam] = Rule(_ADAM, dims=())  # gradients of new layers are dense
 register(torch.optim.NAdam, **_ADAM, mu_product=COPIED)
 register(torch.optim.RAdam, **_ADAM)
 register(torch.optim.Adamax, step=COPIED, exp_avg=FIRST, exp_inf=Moment(1, "zero"))  # a maximum: no overshoot from 0
@@ -232,5 +289,5 @@ register(torch.optim.Adagrad, step=COPIED, sum=SECOND)
 register(torch.optim.Adadelta, step=COPIED, square_avg=SECOND, acc_delta=SQUARED_UPDATE)
 register(torch.optim.RMSprop, step=COPIED, square_avg=SECOND, grad_avg=FIRST, momentum_buffer=UPDATE)
 if hasattr(torch.optim, "Muon"):  # torch 2.9
-    register(torch.optim.Muon, momentum_buffer=FIRST)
+    _RULES[torch.optim.Muon] = Rule({"momentum_buffer": FIRST}, dims=(2,))
 _RULES[torch.optim.Adafactor] = Rule({"step": COPIED, "variance": SECOND}, factored=("row_var", "col_var"))
