@@ -178,6 +178,27 @@ def test_a_list_of_layers_is_seen(mutant: str) -> None:
     assert _layers_named(mutant, called=False)
 
 
+def test_what_a_module_lists_is_all_that_others_import_of_it() -> None:
+    """Besides modules of a folder."""
+    imported: dict[str, set[str]] = {}
+    for path in FILES:
+        folder = path.relative_to(PACKAGE).parent.parts
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = [*folder[: len(folder) - node.level + 1], *(node.module or "").split(".")]
+                imported.setdefault(".".join(filter(None, base)), set()).update(alias.name for alias in node.names)
+    for name, path in MODULES.items():
+        listed = next((value for target, value in _assigned(path) if target == "__all__"), None)
+        if listed is not None:
+            others = {other for other in imported.get(name, ()) if f"{name}.{other}" not in MODULES}
+            assert others <= set(ast.literal_eval(listed)), name
+
+
+def test_an_operator_in_place_is_told_by_one_underscore() -> None:
+    """`__and__` is none, and all of an end of characters is more than the last one."""
+    assert not [path.name for path in FILES if 'rstrip("_")' in path.read_text()]
+
+
 LATE = {
     "import networkx as nx",  # takes as long as all of fxgrow, and only drawings and `why` use it
     "import torch._dynamo",  # takes a second, and only runs need it

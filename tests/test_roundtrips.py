@@ -149,7 +149,21 @@ torch.manual_seed(0)
 plans = [(name, fxgrow.plan(fxgrow.widths(Net(more), torch.randn(2, 4)), 1.5)) for name, more in RETURNED.items()]
 names = [name for name, plan in plans if [width.name for width in plan.grown_widths] == ["b"]]
 assert names == list(RETURNED), names
-told = hashlib.sha256("".join(plan.to_json() for _, plan in plans).encode()).hexdigest()
+
+class Several(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers, self.out = nn.ModuleList([nn.Linear(4, 8) for _ in range(3)]), nn.Linear(8, 3)
+
+    def forward(self, one, two, three):
+        return self.out(sum(layer(x) for layer, x in zip(self.layers, (one, two, three))))
+
+try:
+    fxgrow.plan(fxgrow.widths(Several(), tuple(torch.randn(3, 2, 4))), {"input of layers.*": 9})
+except fxgrow.PlanError as error:
+    hint = str(error).rpartition(". ")[2]
+assert hint == "For 9 channels of it, ask for fxgrow.Inputs('one', 9)", hint
+told = hashlib.sha256("".join([hint, *(plan.to_json() for _, plan in plans)]).encode()).hexdigest()
 """
 
 

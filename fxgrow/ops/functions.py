@@ -152,14 +152,14 @@ PAIRED = "compares channels of one width with each other, of which replicas are 
 
 def with_ties(env: Env, given: Sequence[Value], out: Value) -> Value:
     """The result of an elementwise operator with what it has of maxima over channels; pinned if it decides by them."""
-    if env.name.rstrip("_") in _DECIDES:
+    name = env.name.removesuffix("_")
+    if name in _DECIDES:
         _keep(env, _paired(out), PAIRED)
     if not any(v.extreme or v.tied for v in given):
         return out
     alone = len([v for v in given if not v.constant]) == 1
     extreme = tuple(dict.fromkeys(layout for v in given for layout in v.extreme))
     tied = tuple(dict.fromkeys((*(layout for v in given for layout in v.tied), *(() if alone else extreme))))
-    name = env.name.rstrip("_")
     if name in _DECIDES:
         _keep(env, tied, TIED)
         return out

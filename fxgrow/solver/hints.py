@@ -29,7 +29,7 @@ def _some(entries: Sequence[str], between: str) -> str:
 
 def hint(widths: WidthGraph, request: Widen, found: Iterable[Meant]) -> str:
     """The request to make instead, where one asks for inputs, outputs or what only a graph can change; else empty."""
-    names = {name for one in found for name in names_of(one)}
+    names = dict.fromkeys(name for one in found for name in names_of(one))
     groups = [widths.groups_by_name[name] for name in names]
     number = str(request.width) if isinstance(request.width, int) else "N"
     if any(IS_OUTPUT in group.pinned for group in groups):
