@@ -48,6 +48,41 @@ def test_the_same_for_apply_and_for_modules() -> None:
     assert len(found) == 1
 
 
+def together(model: nn.Module, optimizers: list[Optimizer]) -> None:
+    for _ in range(4):
+        model(X).square().mean().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def test_one_of_two_optimizers_that_is_left_at_the_teacher_is_seen() -> None:
+    for left in (0, 1):
+        teacher = net()
+        parts = [list(teacher.get_submodule(path).parameters()) for path in ("3", "7")]
+        optimizers = [OPTIMIZERS["SGD"](parts[0]), OPTIMIZERS["AdamW"](parts[1])]
+        student = fxgrow.grow(teacher, 1.5, X, optimizer=optimizers[1 - left])
+        with pytest.warns(UserWarning, match=r"still holds the parameters of its teacher.*all optimizers") as found:
+            together(student, optimizers)
+        assert len(found) == 1
+        assert ["SGD", "AdamW"][left] in str(found[0].message)
+
+
+def test_optimizers_that_are_moved_together_or_train_a_part_are_not_warned_of() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        teacher = net()
+        optimizers = [OPTIMIZERS["SGD"](teacher.get_submodule(path).parameters()) for path in ("3", "7")]
+        student = fxgrow.grow(teacher, 1.5, X, optimizer=optimizers)
+        together(student, optimizers)
+        teacher = net()
+        head = OPTIMIZERS["SGD"](teacher.get_submodule("7").parameters())
+        student = fxgrow.grow(teacher, 1.5, X, optimizer=head)
+        passes(student, head, 4)  # nobody trains the rest
+        rest = OPTIMIZERS["SGD"](student.get_submodule("3").parameters())
+        passes(student, rest, 4)
+
+
 def test_what_is_no_misuse_is_not_warned_of() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

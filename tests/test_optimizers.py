@@ -1,5 +1,6 @@
 """An optimizer that trained the teacher trains the student on, with the state of one that had trained it all along."""
 
+import collections
 import copy
 import functools
 import importlib
@@ -677,6 +678,95 @@ def test_an_optimizer_with_an_object_that_holds_parameters_is_refused(keep: Any)
     optimizer.mine = Keeper(optimizer)  # type: ignore[attr-defined]
     student = fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer, warmup=3)
     assert holds(optimizer, fxgrow.grow(student, 1.5, batch(0)[0], optimizer=optimizer))
+
+
+def clip(*_: Any, parameters: Iterable[Tensor] = ()) -> None:
+    nn.utils.clip_grad_norm_(parameters, 1e-3)
+
+
+class Clipper:
+    """What a training script keeps parameters in."""
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self.parameters = list(parameters)
+
+    def __call__(self, *_: Any) -> None:
+        nn.utils.clip_grad_norm_(self.parameters, 1e-3)
+
+    def clip(self, *_: Any) -> None:
+        self(self)
+
+
+class Slotted:
+    """The same, in a slot."""
+
+    __slots__ = ("parameters",)
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self.parameters = list(parameters)
+
+    def __call__(self, *_: Any) -> None:
+        nn.utils.clip_grad_norm_(self.parameters, 1e-3)
+
+
+def closed_over(parameters: Iterable[Tensor]) -> Callable[..., None]:
+    held = list(parameters)
+
+    def hook(*_: Any) -> None:
+        nn.utils.clip_grad_norm_(held, 1e-3)
+
+    return hook
+
+
+def default(parameters: Iterable[Tensor]) -> Callable[..., None]:
+    def hook(*_: Any, held: Iterable[Tensor] = tuple(parameters)) -> None:
+        nn.utils.clip_grad_norm_(held, 1e-3)
+
+    return hook
+
+
+HOOKS: dict[str, Callable[[Iterable[Tensor]], Callable[..., Any]]] = {
+    "a callable object": Clipper,
+    "one with slots": Slotted,
+    "a bound method": lambda p: Clipper(p).clip,
+    "a partial": lambda p: functools.partial(clip, parameters=list(p)),
+    "a partial of a method": lambda p: functools.partial(Clipper(p).clip, 1),
+    "a closure": closed_over,
+    "a closure in a partial": lambda p: functools.partial(closed_over(p)),
+    "a default": default,
+    "a queue": lambda p: Clipper(collections.deque(p)).clip,
+}
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize(
+    "register", ["register_step_pre_hook", "register_step_post_hook", "register_state_dict_pre_hook"]
+)
+@pytest.mark.parametrize("name", HOOKS)
+def test_a_hook_that_holds_parameters_is_refused(name: str, register: str, reset: bool) -> None:
+    teacher, optimizer = trained(OPTIMIZERS["Adam"], 1)
+    handle = getattr(optimizer, register)(HOOKS[name](teacher.parameters()))
+    with pytest.raises(fxgrow.GrowError, match=r"holds '0\.weight' in its attribute '_optimizer_\w+hooks'.*anew after"):
+        fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer, reset=reset)
+    assert holds(optimizer, teacher)
+    handle.remove()
+    student = fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer, reset=reset)
+    assert holds(optimizer, student)
+
+
+def test_hooks_and_wrapped_steps_that_hold_no_parameters_stay() -> None:
+    teacher, optimizer = trained(OPTIMIZERS["Adam"], 1)
+    counted: list[int] = []
+    unset: Any
+    optimizer.register_step_post_hook(lambda *_: counted.append(1) if len(counted) < 9 else unset)
+    optimizer.register_step_pre_hook(functools.partial(lambda *_, of: None, of=[optimizer]))
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)  # it wraps `optimizer.step`
+    student = fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer, warmup=2)
+    student = fxgrow.grow(student, 1.5, batch(0)[0], optimizer=optimizer, warmup=2)
+    step(student, optimizer, 0)
+    schedule.step()
+    assert counted == [1]
+    unset = None
 
 
 class Lookahead(Optimizer):

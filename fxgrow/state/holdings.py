@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from types import FunctionType, MethodType, ModuleType
+from contextlib import suppress
+from functools import partial
+from types import BuiltinMethodType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
+from weakref import ReferenceType
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -60,7 +64,8 @@ def _check(
         if held is not None:
             raise GrowError(
                 f"the {type(holder).__name__} holds {held!r} in its {what} {key!r}, outside its groups, where it "
-                "would stay the teacher's; make a new optimizer for the student"
+                "would stay the teacher's; make a new optimizer for the student (a hook that holds it can be taken off "
+                "and registered anew after the growth)"
             )
 
 
@@ -79,9 +84,43 @@ def _inside(value: Any, seen: set[int], depth: int = _DEPTH, *, objects: bool = 
         entries = [value.param_groups, value.state]
     elif isinstance(value, Mapping):
         entries = [*value.keys(), *value.values()]
-    elif isinstance(value, list | tuple | set | frozenset):
+    elif isinstance(value, list | tuple | set | frozenset | deque):
         entries = list(value)
-    elif objects and not isinstance(value, Tensor | type | FunctionType | MethodType | ModuleType):
-        entries = [attributes]
+    elif objects and not isinstance(value, Tensor | type | ModuleType):
+        entries = _held_by(value)
     for entry in entries if depth else ():
-        yield from _inside(entry, seen, depth - 1, objects=objects)
+        if not isinstance(entry, _PLAIN):
+            yield from _inside(entry, seen, depth - 1, objects=objects)
+
+
+_PLAIN = (str, bytes, int, float, complex, type(None))
+
+
+def _held_by(value: Any) -> list[Any]:
+    """What an object holds: its attributes; a method its object; a function what it closes over and its defaults."""
+    if isinstance(value, MethodType | BuiltinMethodType):
+        return [getattr(value, "__func__", None), value.__self__]
+    if isinstance(value, ReferenceType):
+        return [value()]
+    held = [getattr(value, "__dict__", None), *_slots(value)]
+    if isinstance(value, FunctionType):
+        held += [value.__defaults__, value.__kwdefaults__, *_cells(value)]
+    elif isinstance(value, partial):
+        held += [value.func, value.args, value.keywords]
+    return held
+
+
+def _cells(function: FunctionType) -> Iterator[Any]:
+    """What a function closes over; a variable without a value is left out."""
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):
+            yield cell.cell_contents
+
+
+def _slots(value: Any) -> Iterator[Any]:
+    """What is in the slots of an object."""
+    for kind in type(value).__mro__:
+        members = [member for member in vars(kind).values() if isinstance(member, MemberDescriptorType)]
+        for member in members if "__slots__" in vars(kind) else ():
+            with suppress(AttributeError):
+                yield member.__get__(value)

@@ -23,9 +23,11 @@ _LOOK_AT = 2  # backward passes
 
 
 def watch(teacher: nn.Module, student: nn.Module, moved: Sequence[Moving]) -> None:
-    """Look out for an optimizer that was left at the teacher, unless one was moved to the student."""
-    mine, theirs = _trained(student), _trained(teacher)
-    if not moved and mine and theirs and not mine[-1].is_meta and not is_dtensor(mine[-1]):
+    """Look out for an optimizer that was left at the teacher, of the parameters that none was moved with."""
+    held = {id(p) for one in moved for group in one.optimizer.param_groups for p in group["params"]}
+    mine = [p for p in _trained(student) if id(p) not in held]
+    theirs = [p for p in _trained(teacher) if not any(id(p) in one.named for one in moved)]
+    if mine and theirs and not mine[-1].is_meta and not is_dtensor(mine[-1]):
         _Watch(mine[-1], theirs)
 
 
@@ -61,6 +63,7 @@ class _Watch:
             kinds = {type(one).__name__ for one, ids in zip(holding, held, strict=True) if theirs & ids}
             warnings.warn(
                 f"the student gets gradients, and the {' and the '.join(sorted(kinds))} still holds the parameters of "
-                "its teacher, so the student does not learn: give grow(..., optimizer=...), or make a new one for it",
+                "its teacher, so the student does not learn: give grow(..., optimizer=...), or make a new one for it "
+                "(all optimizers of the model, where there are several: optimizer=[...])",
                 stacklevel=2,
             )
