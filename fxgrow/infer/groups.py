@@ -142,7 +142,7 @@ def _contradictions(
         (rows, replicas, "needs replicas"),
         (rows, nonzero, "needs rows that are not zero"),
     ):
-        for name in zero.keys() & other.keys():
+        for name in sorted(zero.keys() & other.keys()):
             yield name, f"{next(iter(zero[name]))}, which zeros leave alone, and {next(iter(other[name]))} {needs}"
 
 
