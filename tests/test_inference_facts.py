@@ -1,5 +1,8 @@
 """Facts that inference finds, and that no test of students sees where the check of a plan pins instead."""
 
+import dataclasses
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,10 +10,13 @@ from torch import Tensor, nn
 
 import fxgrow
 from fxgrow.capture.ladder import trace_model
+from fxgrow.infer.findings import Flow, Prediction
 from fxgrow.infer.freeze import IS_OUTPUT, _made, freeze
 from fxgrow.infer.groups import Group
+from fxgrow.infer.names import Names
 from fxgrow.infer.width_graph import TensorWidths
 from fxgrow.layouts.layout import measure
+from fxgrow.ops import Value
 from tests.nets import NETS
 from tests.nets.registry import Call
 
@@ -215,3 +221,25 @@ def test_names_and_layouts_are_the_same_without_a_look_at_other_sizes(name: str)
     assert {name: one.layouts for name, one in looked.tensors.items()} == {
         name: one.layouts for name, one in alone.tensors.items()
     }
+
+
+def _filled(kind: type) -> dict[str, Any]:
+    """A value of its own for each field of a dataclass."""
+    return {field.name: object() for field in dataclasses.fields(kind)}
+
+
+def test_a_view_of_a_value_keeps_all_that_is_true_of_its_entries() -> None:
+    """A new field is to be decided upon."""
+    given = _filled(Value) | {"origin": "weight"}
+    made = Value(**given).derived(["layout"], [(0,)])
+    other = {"layouts", "dims", "invalid", "constant", "infinite", "sums"}
+    assert {name for name, value in given.items() if getattr(made, name) is not value} == other
+
+
+def test_a_prediction_in_terms_of_names_loses_no_field() -> None:
+    flow = _filled(Flow) | {"ins": (), "outs": ()}
+    given = _filled(Prediction) | {"ins": (), "outs": (), "expected": (), "flow": Flow(**flow)}
+    names = object.__new__(Names)
+    made = names.prediction(Prediction(**given))
+    assert {name for name in given if getattr(made, name) is not given[name]} == {"flow", "unread"}
+    assert {name for name in flow if getattr(made.flow, name) is not flow[name]} == set()
