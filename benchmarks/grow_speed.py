@@ -236,7 +236,7 @@ def memory(names: Sequence[str], *, decoders: bool) -> Table:
     models = ((name, *built(name)) for name in names)
     more = [decoder(quick=False)] if decoders else []
     asked = [(*made, FACTOR) for made in itertools.chain(models, more)]
-    name, model, x = norms()
+    name, model, x = norms(4096)
     asked += [(f"{name}, {what}", model, x, spec) for what, spec in MEANS.items()]
     for name, model, x, spec in asked:
         plan = fxgrow.plan(fxgrow.widths(model, x), spec)
@@ -256,14 +256,14 @@ MEANS: dict[str, Any] = {
 }
 
 
-def norms() -> tuple[str, nn.Module, Tensor]:
-    """A residual stream of 4,096 channels with layer norms, as in transformers."""
+def norms(width: int) -> tuple[str, nn.Module, Tensor]:
+    """A residual stream with layer norms, as in transformers, of so many channels."""
 
     class Norms(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stem, self.up, self.down = nn.Linear(64, 4096), nn.Linear(4096, 8192), nn.Linear(8192, 4096)
-            self.norm, self.head = nn.LayerNorm(4096), nn.Linear(4096, 4096)
+            self.stem, self.up, self.down = nn.Linear(64, width), nn.Linear(width, 8192), nn.Linear(8192, width)
+            self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 4096)
 
         def forward(self, x: Tensor) -> Tensor:
             x = self.stem(x)

@@ -18,16 +18,8 @@ from fxgrow.drawing.view import GROWS, finest
 from fxgrow.errors import FxgrowError
 from fxgrow.model.tree import Output
 from fxgrow.solver.io_widths import free_grown, free_io_dims
+from tests.test_chains_of_plans import Block
 from tests.thinned import thinned
-
-
-class Block(nn.Module):
-    def __init__(self, width: int, inside: int) -> None:
-        super().__init__()
-        self.norm, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, inside), nn.Linear(inside, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.down(self.up(self.norm(x)).relu())
 
 
 class Blocks(nn.Module):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fxgrow
-from benchmarks.grow_speed import held
+from benchmarks.grow_speed import MEANS, held, norms
 from fxgrow import Widen
 from fxgrow.layouts.layout import atoms
 from fxgrow.ops import Sample, rules
@@ -503,23 +503,10 @@ def test_a_sum_over_tokens_lets_means_through(function: Callable[[Tensor], Tenso
     assert_exact(teacher, fxgrow.grow(teacher, Widen("stem", 9, indivisible="average"), x), x, 1e-10)
 
 
-class Wide(nn.Module):
-    """A residual stream with a norm, large enough for its tensors to be made by blocks."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.up, self.down = nn.Linear(8, 1024), nn.Linear(1024, 8192), nn.Linear(8192, 1024)
-        self.norm, self.head = nn.LayerNorm(1024), nn.Linear(1024, 4096)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        return self.head(self.norm(x + self.down(self.up(x).relu())))
-
-
-@pytest.mark.parametrize("spec", [Widen("*", 1.3, indivisible="average"), fxgrow.Outputs(4200, new="mean")])
-def test_means_need_no_copy_of_the_tensor_that_they_extend(spec: object) -> None:
-    teacher = Wide()
-    plan = fxgrow.plan(fxgrow.widths(teacher, torch.randn(2, 8)), spec)
+@pytest.mark.parametrize("what", MEANS)
+def test_means_need_no_copy_of_the_tensor_that_they_extend(what: str) -> None:
+    _, teacher, x = norms(1024)
+    plan = fxgrow.plan(fxgrow.widths(teacher, x), MEANS[what])
     assert any(width.mean_channels for width in plan.grown_widths) or plan.io_dims
     student, most = held(lambda: fxgrow.apply(plan, teacher))
     tensors = student.state_dict().values()

@@ -12,20 +12,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
 import fxgrow
+from tests.nets.registry import Call
 
 X = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
-
-
-class Of(nn.Module):
-    """A parametrization by a function."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return self.function(weight)
 
 
 class Masked(nn.Module):
@@ -61,7 +51,7 @@ def _pruned() -> nn.Module:
 
 def _by(function: Callable[[Tensor], Tensor]) -> nn.Module:
     layer = nn.Linear(8, 3)
-    parametrize.register_parametrization(layer, "weight", Of(function))
+    parametrize.register_parametrization(layer, "weight", Call(function))
     return layer
 
 

@@ -5,6 +5,7 @@ import functools
 import json
 import pickle
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -377,6 +378,18 @@ def test_lightning_loses_nothing_at_a_growth(pl: Any, tmp_path: Path) -> None:
     assert module.losses[:3] == pytest.approx(other.losses[:3], rel=1e-12)
 
 
+def assert_goes_on_to_the_bit(
+    pl: Any, folder: Path, make: Callable[[], Any], first: Any, second: Any, whole: Any
+) -> None:
+    """A run of two epochs that another module goes on with ends as one of four."""
+    run = trainer(pl, folder, 2, make())
+    run.fit(first, data())
+    run.save_checkpoint(folder / "a.ckpt")
+    trainer(pl, folder, 4, make()).fit(second, data(), ckpt_path=folder / "a.ckpt")
+    expected = dict(whole.named_parameters())
+    assert all(torch.equal(parameter, expected[name]) for name, parameter in second.named_parameters())
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("warmup", [0, 8])
 def test_lightning_goes_on_from_a_checkpoint_in_the_middle(pl: Any, tmp_path: Path, warmup: int) -> None:
@@ -388,13 +401,9 @@ def test_lightning_goes_on_from_a_checkpoint_in_the_middle(pl: Any, tmp_path: Pa
     module = lightning_module(pl)
     whole = trainer(pl, tmp_path, 4, make())
     whole.fit(module, data())
-    first, second = lightning_module(pl), lightning_module(pl)
-    run = trainer(pl, tmp_path, 2, make())
-    run.fit(first, data())
-    run.save_checkpoint(tmp_path / "a.ckpt")
-    trainer(pl, tmp_path, 4, make()).fit(second, data(), ckpt_path=tmp_path / "a.ckpt")
+    second = lightning_module(pl)
+    assert_goes_on_to_the_bit(pl, tmp_path, make, lightning_module(pl), second, module)
     assert sizes(second.net) == (12, 15)
-    assert all(torch.equal(p, dict(module.named_parameters())[name]) for name, p in second.named_parameters())
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -410,12 +419,8 @@ def test_lightning_goes_on_with_a_net_that_was_grown_before_the_run(pl: Any, tmp
 
     whole, first, second = (lightning_module(pl, grown_before) for _ in range(3))
     trainer(pl, tmp_path, 4, make()).fit(whole, data())
-    run = trainer(pl, tmp_path, 2, make())
-    run.fit(first, data())
-    run.save_checkpoint(tmp_path / "a.ckpt")
-    trainer(pl, tmp_path, 4, make()).fit(second, data(), ckpt_path=tmp_path / "a.ckpt")
+    assert_goes_on_to_the_bit(pl, tmp_path, make, first, second, whole)
     assert sizes(second.net) == (16, 15)
-    assert all(torch.equal(p, dict(whole.named_parameters())[name]) for name, p in second.named_parameters())
     chain = fxgrow.plan_of(second.net)
     assert chain is not None
     assert len(chain.steps) == 3
