@@ -86,7 +86,7 @@ class Conversions:
     """Where the user's code converts sizes, over all attempts to trace a model in one mode with the same leaves."""
 
     def __init__(self) -> None:
-        self._replaced: dict[tuple[str, str], bool] = {}  # (module, name): whether the name is another one there
+        self._replaced: dict[tuple[str, str], ModuleType | None] = {}  # (module, name): where it is another one
         self._left: set[Place] = set()  # calls that give plain numbers
         self._made: dict[Place, list[fx.Node]] = {}  # what the others gave in the last attempt
         self._changed = False
@@ -98,7 +98,7 @@ class Conversions:
             return
         held = sys.modules.get(module)
         fits = held is not None and vars(held) is frame.f_globals and _may_be_replaced(held, name)
-        self._replaced[module, name] = fits
+        self._replaced[module, name] = held if fits else None
         self._changed |= fits
 
     def converted(self, kind: _Kind, size: MetaProxy, place: Place) -> Any:
@@ -120,9 +120,9 @@ class Conversions:
 
     def targets(self) -> Iterator[Target]:
         """What to replace."""
-        for (module, name), fits in self._replaced.items():
-            if fits:
-                yield sys.modules[module], name, _STAND_INS[name]
+        for (_, name), module in self._replaced.items():
+            if module is not None:
+                yield module, name, _STAND_INS[name]
 
 
 def _is_size(node: fx.Node) -> bool:
