@@ -236,7 +236,7 @@ def memory(names: Sequence[str], *, decoders: bool) -> Table:
     models = ((name, *built(name)) for name in names)
     more = [decoder(quick=False)] if decoders else []
     asked = [(*made, FACTOR) for made in itertools.chain(models, more)]
-    name, model, x = norms(4096)
+    name, model, x = norms(4096 if decoders else 1024)
     asked += [(f"{name}, {what}", model, x, spec) for what, spec in MEANS.items()]
     for name, model, x, spec in asked:
         plan = fxgrow.plan(fxgrow.widths(model, x), spec)
