@@ -99,7 +99,9 @@ def _grown(model: nn.Module, x: Tensor, output: Output, spec: Any) -> tuple[fxgr
     return plan, fxgrow.apply(plan, model, x), _padded(x, spec.channels) if isinstance(spec, Inputs) else x
 
 
-def _drawn(model: nn.Module, plan: fxgrow.Plan, student: nn.Module, x: Tensor, inputs: Tensor, folder: Path) -> None:
+def assert_drawn(
+    model: nn.Module, plan: fxgrow.Plan, student: nn.Module, x: Tensor, inputs: Tensor, folder: Path
+) -> None:
     """Draw and sum up a plan, with its model and as a student, in all ways."""
     widths = fxgrow.widths(model, x, output=plan.output)
     ways: list[tuple[Any, dict[str, Any]]] = [(plan, {}), ((widths, plan), {}), ((model, plan), {}), (student, {})]
@@ -120,7 +122,7 @@ def test_each_change_is_drawn(name: str, output: Output, number: int, tmp_path: 
     model, x, specs = _model(name)
     grown = _grown(model, x, output, specs[number])
     if grown is not None:
-        _drawn(model, grown[0], grown[1], x, grown[2], tmp_path)
+        assert_drawn(model, grown[0], grown[1], x, grown[2], tmp_path)
 
 
 @thinned("drawn behind another")
@@ -131,7 +133,7 @@ def test_each_change_is_drawn_behind_another(name: str, output: Output, number: 
     for spec in specs if first is not None else ():
         second = _grown(first[1], first[2], output, spec) if first is not None else None
         if first is not None and second is not None:
-            _drawn(model, first[0].then(second[0]), second[1], x, second[2], tmp_path)
+            assert_drawn(model, first[0].then(second[0]), second[1], x, second[2], tmp_path)
 
 
 def _model(name: str) -> tuple[nn.Module, Tensor, list[Any]]:

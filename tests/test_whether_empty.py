@@ -55,13 +55,18 @@ EMPTY: dict[str, Question] = {
 }
 
 
+def grown(question: Question, output: Literal["graph", "module"]) -> tuple[Asks, Any]:
+    """A model that asks, and its student."""
+    teacher = Asks(question).double()
+    return teacher, fxgrow.grow(teacher, 1.5, torch.randn(2, 5, dtype=torch.float64), output=output)
+
+
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("question", EMPTY.values(), ids=EMPTY)
 def test_a_width_grows_where_code_asks_if_something_is_empty(
     question: Question, output: Literal["graph", "module"]
 ) -> None:
-    teacher = Asks(question).double()
-    student = fxgrow.grow(teacher, 1.5, torch.randn(2, 5, dtype=torch.float64), output=output)
+    teacher, student = grown(question, output)
     assert student.a.out_features == 18
     assert all(results(teacher, student, (1, 2, 3, 12, 18, 24)).values())
     assert results(teacher, student, (0,))[0] is not False
@@ -86,9 +91,8 @@ DECIDES: dict[str, Question] = {
 def test_a_width_that_decides_if_something_is_empty_stays_or_the_student_refuses(
     question: Question, output: Literal["graph", "module"]
 ) -> None:
-    teacher = Asks(question).double()
     try:
-        student = fxgrow.grow(teacher, 1.5, torch.randn(2, 5, dtype=torch.float64), output=output)
+        teacher, student = grown(question, output)
     except GrowError:
         return
     assert False not in results(teacher, student, (1, 2, 3, 11, 12, 13, 15, 18, 19, 24, 36, 40)).values()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .torch_private import pytree
 
-_PLAIN = (str, bytes, int, float, complex, type(None))
+PLAIN = (str, bytes, int, float, complex, type(None))  # what holds nothing else; bool is an int
 
 ArgumentPath = tuple[int | str, ...]  # a position in (args, kwargs) of a call: ("args", 1) or ("kwargs", "shape", 0)
 
@@ -64,6 +64,6 @@ def children_of(value: Any) -> list[tuple[str, Any]]:
 
 def in_one_order(entries: AbstractSet[Any]) -> list[Any]:
     """What a set holds, texts and numbers first, in an order that is the same in all processes."""
-    plain = [entry for entry in entries if isinstance(entry, _PLAIN)]
-    others = [entry for entry in entries if not isinstance(entry, _PLAIN)]
+    plain = [entry for entry in entries if isinstance(entry, PLAIN)]
+    others = [entry for entry in entries if not isinstance(entry, PLAIN)]
     return sorted(plain, key=lambda entry: (type(entry).__name__, repr(entry))) + others

@@ -9,9 +9,10 @@ it, whatever width it was. Nothing is replaced where a module uses such a name f
 from __future__ import annotations
 
 import ast
+import functools
 import operator
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
@@ -144,11 +145,11 @@ def _may_be_replaced(module: ModuleType, name: str) -> bool:
     """Whether all code of a module means Python's own by a name, and calls it or tests types by it."""
     if name in vars(module):
         return False
-    trees = [parsed(source) for source in _sources(module)]
-    return bool(trees) and all(tree is not None and _is_plain(tree, name) for tree in trees)
+    sources = _sources(module)
+    return bool(sources) and all(_is_plain(source, name) for source in sources)
 
 
-def _sources(module: ModuleType) -> Iterable[str]:
+def _sources(module: ModuleType) -> list[str]:
     """The text of each file that functions of a module are from: cells of a notebook are several."""
     held = [value for value in list(vars(module).values()) if getattr(value, "__module__", None) == module.__name__]
     made = [list(vars(kind).values()) for kind in held if isinstance(kind, type)]
@@ -157,8 +158,12 @@ def _sources(module: ModuleType) -> Iterable[str]:
     return [source_of(code) for code in codes.values()]
 
 
-def _is_plain(tree: ast.Module, name: str) -> bool:
+@functools.lru_cache(maxsize=64)
+def _is_plain(source: str, name: str) -> bool:
     """Whether a file uses a name for calls, in tests of types and as an annotation only, and somewhere for a call."""
+    tree = parsed(source)
+    if tree is None:
+        return False
     tests: set[ast.AST] = set()
     calls: set[ast.AST] = set()
     for node in ast.walk(tree):

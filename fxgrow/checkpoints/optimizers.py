@@ -26,6 +26,7 @@ from ..state.optimizer import grown_by
 from ..state.rules import Rule, check_shared
 from .order import parameter_order
 from .outline import Info, Made, infos_of_teacher, outline
+from .state_dicts import infos_of
 
 PART = 1 << 20  # entries of a state that are made at a time
 State = dict[str, Any]
@@ -171,7 +172,7 @@ class Beside:
         """
         self._tensors, self._optimizers, self._read = tensors, optimizers, read
         self.names = {id(tensor): name for name, tensor in tensors.items()}
-        self.infos = {name: Info(tuple(t.shape), t.dtype, order_of(t)) for name, t in tensors.items()}
+        self.infos = infos_of(tensors)
 
     def data(self) -> Iterator[tuple[str, int, Tensor]]:
         """The tensors by name, part by part: from which entry on, and these."""

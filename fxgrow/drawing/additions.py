@@ -38,10 +38,10 @@ def inserted(source: Source, flow: Flow, change: Insert, named: ChainChange, aft
     weight = change.channels * change.channels // change.groups * math.prod(change.kernel)
     entries = number * (weight + change.channels) + (2 * change.channels if change.norm else 0)
     flops, channels = 2 * number * weight * positions, change.channels
-    if source.plan is not None and source.plan.next is not None and source.entries is not None:  # which may widen it
+    if (chain := source.of_chain) is not None:  # which may widen it
         now = sum(source.below(path)[0][1] for path in named.in_student) or entries
         entries, flops = now, flops * now // entries
-        made = [size for path in named.in_student if (size := source.entries.made_by(path)) is not None]
+        made = [size for path in named.in_student if (size := chain.made_by(path)) is not None]
         channels = made[-1] if made else channels
     key = f"{named.path} after {after}"
     words = [change.kind, change.layer, kernel]
@@ -115,11 +115,11 @@ def _clone(old: Node, key: str, block: str, path: str) -> Node:
 
 def _as_planned(source: Source, old: Node, clone: Node) -> Node:
     """The box in a clone with what later plans make of it, where they change the clone and not the block."""
-    if source.plan is None or source.plan.next is None or source.entries is None:
+    if (chain := source.of_chain) is None:
         return clone
     theirs, ours = source.in_student(old.path), source.in_student(clone.path)
     before, now = source.below(theirs)[0][1], source.below(ours)[0][1]
-    made = source.entries.made_by(ours) if clone.kind == "layer" else None
+    made = chain.made_by(ours) if clone.kind == "layer" else None
     parameters, flops = (new * now // before if before and now else new for _, new in (clone.parameters, clone.flops))
     size = (0, made) if made is not None and clone.size[1] else clone.size
     return replace(clone, parameters=(0, parameters), flops=(0, flops), size=size)

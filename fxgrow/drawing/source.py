@@ -132,6 +132,11 @@ class Source:
         """The entries of all steps of the plan, under the names of the last student; None without a plan."""
         return None if self.plan is None else ChainEntries(self.plan)
 
+    @property
+    def of_chain(self) -> ChainEntries | None:
+        """The same where others follow the plan, which may change what it makes; else None."""
+        return None if self.plan is None or self.plan.next is None else self.entries
+
     @cached_property
     def changes(self) -> tuple[ChainChange, ...]:
         """The structural changes of all steps of the plan, with the names of the drawing."""

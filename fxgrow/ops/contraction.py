@@ -16,6 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from ..layouts.layout import ONE, Layout, fixed, product
 from ..layouts.unify import Inexpressible
 from .env import KERNEL, Env, Outcome, Value, broadcast
+from .functions import of_buffer
 from .registry import Exactness, Sample, rule
 
 aten = torch.ops.aten
@@ -271,7 +272,7 @@ def _weight_of(env: Env, a: Value, b: Value) -> Value | None:
     """The weight of a product in which no activation is, of a weight with a buffer or a function of the weight."""
     if not a.origin or not b.origin:
         return None
-    weights = [value for value in (a, b) if not env.is_buffer(value.origin)]
+    weights = [value for value in (a, b) if not of_buffer(env, value)]
     alone = len(weights) == 1 or (len(weights) == 2 and a.origin == b.origin)
     return weights[0] if alone else None
 

@@ -50,6 +50,17 @@ AWAY_FROM_ZERO = frozenset(("sqrt", "log", "rsqrt", "reciprocal"))  # finite, wi
 HIGHEST_POWER = 4  # of an activation, which is then finite in every dtype for all but the very largest
 
 
+def of_buffer(env: Env, value: Value) -> bool:
+    """Whether a value is made of a buffer, which does not train, as the mask of pruned weights is."""
+    return bool(value.origin) and env.is_buffer(value.origin)
+
+
+def looks_up(env: Env, args: tuple[Any, ...]) -> bool:
+    """Whether whole numbers are compared with a range of them: how `one_hot` is computed on the meta device."""
+    whole = len(env.dtypes) > 1 and all(not t.is_floating_point and t != torch.bool for t in env.dtypes)
+    return whole and env.name == "eq" and isinstance(args[1], Value) and args[1].constant
+
+
 def is_mean(op: Any, value: Value, args: Sequence[Any]) -> bool:
     """Whether a call divides a sum by the number of its terms."""
     divides = op is aten.div.Tensor and len(args) == 2 and type(args[1]) is int

@@ -28,6 +28,8 @@ from .functions import (
     is_zero_at_zero,
     is_zero_at_zero_alone,
     keep_cut_off,
+    looks_up,
+    of_buffer,
     with_ties,
 )
 from .registry import Exactness, Sample, rule
@@ -80,7 +82,7 @@ def pointwise(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     given = tensors((*args, *kwargs.values()))
     if not is_total(env.name, args):
         _partial(env, given, args)
-    if _looks_up(env, args):
+    if looks_up(env, args):
         _replicas_only(env, given, POSITIONS)
     out = Value(
         broadcast(env, given),
@@ -115,12 +117,6 @@ def _partial(env: Env, given: list[Value], args: tuple[Any, ...]) -> None:
         env.nonzero(only.length, f"{PARTIAL} where a row of {only.length[0]} is zero")
         return
     _replicas_only(env, given)
-
-
-def _looks_up(env: Env, args: tuple[Any, ...]) -> bool:
-    """Whether whole numbers are compared with a range of them: how `one_hot` is computed on the meta device."""
-    whole = len(env.dtypes) > 1 and all(not t.is_floating_point and t != torch.bool for t in env.dtypes)
-    return whole and env.name == "eq" and isinstance(args[1], Value) and args[1].constant
 
 
 def _replicas_only(env: Env, given: list[Value], why: str = "") -> None:
@@ -203,11 +199,6 @@ def divide_in_place(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     return pointwise(env, *args, **kwargs)
 
 
-def _is_mask(env: Env, value: Value) -> bool:
-    """Whether it is made of a buffer, which does not train, as the mask of pruned weights is."""
-    return bool(value.origin) and env.is_buffer(value.origin)
-
-
 @rule(
     aten.mul.Tensor,
     aten.mul.Scalar,
@@ -221,7 +212,7 @@ def multiply(env: Env, x: Value, factor: Any) -> Outcome:
     out = Value(broadcast(env, given), nonnegative=is_nonnegative(env, (x, factor)))
     if not isinstance(factor, Value):
         return _scaled(env, x, None, out) or replace(out, length=x.length if factor else None)
-    first, second = (factor, x) if _is_mask(env, x) and not _is_mask(env, factor) else (x, factor)
+    first, second = (factor, x) if of_buffer(env, x) and not of_buffer(env, factor) else (x, factor)
     out = _scaled(env, first, second, out) or _scaled(env, second, first, out) or out
     return with_ties(env, given, _from_zero(env, (x, factor), given, out))
 

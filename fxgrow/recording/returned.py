@@ -18,14 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..base.structures import children_of
+from ..base.structures import PLAIN, children_of
 from ..errors import TraceError
 from ..model.example_inputs import brief
 from .tape import Tape
 
 LONG = 60  # characters of an array in a message
 DIGITS = 16  # of the digest of a longer one
-PLAIN = (str, bytes, int, float, complex, bool, type(None))
 
 Path = tuple[str, ...]
 

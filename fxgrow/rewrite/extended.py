@@ -35,17 +35,14 @@ class Division:
     """How a tensor is divided among processes.
 
     Attributes:
-        dim: The dimension that is; None for none.
+        dim: The dimension that is.
         size: The size of all of it.
         reduce: The reduction of numbers over the processes.
     """
 
-    dim: int | None = None
-    size: int = 0
-    reduce: Reduce = alone
-
-
-WHOLE = Division()
+    dim: int
+    size: int
+    reduce: Reduce
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +105,7 @@ def entries(tensor: Tensor, extensions: Mapping[int, Extension]) -> tuple[Tensor
     return tensor, found
 
 
-def extended(
-    tensor: Tensor, extensions: Mapping[int, Extension], division: Division = WHOLE
-) -> tuple[Tensor, Tensor | None]:
+def extended(tensor: Tensor, extensions: Mapping[int, Extension], division: Division) -> tuple[Tensor, Tensor | None]:
     """A tensor with one more entry in some dimensions, and that of the divided dimension, which is no process's, apart.
 
     Args:

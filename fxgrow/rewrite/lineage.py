@@ -166,7 +166,7 @@ def plan_left(whole: Plan, model: nn.Module) -> Plan | None:
     if made and steps[: len(made)] == made:
         first = len(made)
     else:
-        has = {name: shape for name, shape, *_ in stored(model)}
-        fitting = (n for n, step in enumerate(steps) if {one.name: one.shape for one in step.stored} == has)
+        has = _stored(model)
+        fitting = (n for n, step in enumerate(steps) if _teachers(step) == has)
         first = next(fitting, len(steps) if _made(whole, model) else 0)
     return functools.reduce(Plan.then, steps[first:]) if first < len(steps) else None

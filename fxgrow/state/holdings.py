@@ -13,6 +13,7 @@ from weakref import ReferenceType
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ..base.structures import PLAIN
 from ..errors import GrowError
 from ..model.supported import HARMLESS
 from .zero import local_part
@@ -89,11 +90,8 @@ def _inside(value: Any, seen: set[int], depth: int = _DEPTH, *, objects: bool = 
     elif objects and not isinstance(value, Tensor | type | ModuleType):
         entries = _held_by(value)
     for entry in entries if depth else ():
-        if not isinstance(entry, _PLAIN):
+        if not isinstance(entry, PLAIN):
             yield from _inside(entry, seen, depth - 1, objects=objects)
-
-
-_PLAIN = (str, bytes, int, float, complex, type(None))
 
 
 def _held_by(value: Any) -> list[Any]:
