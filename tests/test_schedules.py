@@ -115,6 +115,18 @@ def test_norms_that_are_calibrated_later_are_rehearsed() -> None:
         fxgrow.GrowthSchedule({1: spec}, X).rehearse(net())
 
 
+def test_an_iterator_of_batches_is_not_for_two_growths_that_calibrate() -> None:
+    first, second = (fxgrow.Deepen(layer, kind="identity", norm="batch", calibrated=True) for layer in ("0", "3"))
+    with pytest.raises(fxgrow.PlanError, match=r"2 growths .* are calibrated.*give a list of batches or a DataLoader"):
+        fxgrow.GrowthSchedule({1: first, 2: second}, X, calibration=iter([X, X]))
+    schedule, model = fxgrow.GrowthSchedule({1: first, 2: second}, X, calibration=[X]), net()
+    run(schedule, model, OPTIMIZERS["SGD"](model.parameters()), 3)
+    assert schedule.finished
+    one, model = fxgrow.GrowthSchedule({1: first, 2: {"3": 12}}, X, calibration=iter([X])), net()
+    run(one, model, OPTIMIZERS["SGD"](model.parameters()), 3)
+    assert one.finished
+
+
 def test_a_model_that_asks_for_numbers_is_rehearsed() -> None:
     class Asking(nn.Module):
         def __init__(self) -> None:

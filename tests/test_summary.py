@@ -403,6 +403,8 @@ def test_a_small_plan_prints_whole_and_counts_are_worded() -> None:
     assert "..." not in str(plan)
     assert str(plan).splitlines()[0].startswith("Plan for Net: 1 width grows, ")
     assert repr(plan) == f"<{'; '.join(str(plan).splitlines()[:2])}>"
+    chain = plan.then(fxgrow.plan_of(fxgrow.grow(fxgrow.apply(plan, teacher()), {"block.0": 1.5}, IMAGES)).steps[-1])
+    assert repr(chain) == f"{repr(plan)[:-1]}; then 1 more plan>"
 
 
 def test_clones_count_alike_in_plan_and_summary() -> None:

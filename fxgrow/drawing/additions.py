@@ -3,44 +3,52 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..ops import Value
 from ..plans.chain_entries import ChainChange
 from ..plans.changes import Insert, Region, Repeat
 from .folding import Flow
+from .places import boxes_before, in_order_made, regions
 from .source import Source
 from .view import STAYS, Edge, Node
 
 
-def with_new(source: Source, flow: Flow) -> Flow:
-    """The graph with the plan's new layers and clones; the arrows that they replace are kept for before growth."""
-    for named in source.changes:
+def with_new(source: Source, flow: Flow, value_of: Callable[[str], Value | None]) -> Flow:
+    """The graph with the plan's new layers and clones; the arrows that they replace are kept for before growth.
+
+    Args:
+        source: What is drawn.
+        flow: The graph of the model.
+        value_of: The result of a box of the model.
+    """
+    for named in in_order_made(source.changes):
         change = named.change
-        if isinstance(change, Insert) and not change.owner:
-            for node_ref in change.after_nodes:
-                if node_ref.mode == "eval" and node_ref.node in flow.nodes:
-                    positions = _positions(source, node_ref.node, change.channels)
-                    flow = inserted(source, flow, change, named, node_ref.node, positions)
+        if isinstance(change, Insert):
+            for after in boxes_before(flow, named, change):
+                like = flow.like.get(after, after)
+                value = value_of(like)
+                numbers = math.prod(source.size(layout)[1] for layout in value.layouts) if value is not None else 0
+                channels = flow.nodes[like].size[1] or change.channels
+                flow = _inserted(source, flow, change, named, after, numbers // channels)
         elif isinstance(change, Repeat):
-            for region in change.regions:
-                if region.mode == "eval" and region.exit in flow.nodes:
-                    flow = cloned(source, flow, named, region)
+            for region in regions(flow, named, change):
+                flow = _cloned(source, flow, named, region)
     return flow
 
 
-def inserted(source: Source, flow: Flow, change: Insert, named: ChainChange, after: str, positions: int) -> Flow:
+def _inserted(source: Source, flow: Flow, change: Insert, named: ChainChange, after: str, positions: int) -> Flow:
     """The graph with a new layer after a box, whose value has so many entries per channel."""
     old = flow.nodes[after]
     kernel = "×".join(map(str, change.kernel))
     number = 2 if change.kind == "residual" else 1  # of layers in the insertion
     weight = change.channels * change.channels // change.groups * math.prod(change.kernel)
     entries = number * (weight + change.channels) + (2 * change.channels if change.norm else 0)
-    flops, channels = 2 * number * weight * positions, change.channels
+    matrices, channels = number * weight, change.channels
     if (chain := source.of_chain) is not None:  # which may widen it
-        now = sum(source.below(path)[0][1] for path in named.in_student) or entries
-        entries, flops = now, flops * now // entries
+        entries += sum(chain.added(path)[0] for path in named.in_student)
+        matrices += sum(chain.added(path)[1] for path in named.in_student)
         made = [size for path in named.in_student if (size := chain.made_by(path)) is not None]
         channels = made[-1] if made else channels
     key = f"{named.path} after {after}"
@@ -57,7 +65,7 @@ def inserted(source: Source, flow: Flow, change: Insert, named: ChainChange, aft
         reason=named.text,
         new=True,
         parameters=(0, entries),
-        flops=(0, flops),
+        flops=(0, 2 * matrices * positions),
         inside=tuple(
             filter(
                 None,
@@ -66,17 +74,11 @@ def inserted(source: Source, flow: Flow, change: Insert, named: ChainChange, aft
         ),
     )
     shapes = next((edge.shapes for edge in flow.edges if edge.source == after), ("", ""))
+    flow = replace(flow, like={**flow.like, key: flow.like.get(after, after)})
     return _after(flow, after, [node], key, [Edge(after, key, shapes, when="after")])
 
 
-def _positions(source: Source, key: str, channels: int) -> int:
-    """The number of entries per channel in a node's value, over all examples: N*H*W for (N, C, H, W)."""
-    value = source.widths.value("eval", key)
-    layouts = value.layouts if isinstance(value, Value) else ()
-    return math.prod(source.size(layout)[1] for layout in layouts) // channels
-
-
-def cloned(source: Source, flow: Flow, named: ChainChange, region: Region) -> Flow:
+def _cloned(source: Source, flow: Flow, named: ChainChange, region: Region) -> Flow:
     """The graph with the clones of a block after it."""
     inside = [name for name in region.nodes if name in flow.nodes]
     read = [edge for edge in flow.edges if edge.target in inside and edge.when != "before"]
@@ -96,7 +98,9 @@ def cloned(source: Source, flow: Flow, named: ChainChange, region: Region) -> Fl
         marked | {f"{name} in {path}" for name in inside if name in marked for path in named.new_paths}
         for marked in (flow.unary, flow.silent)
     )
-    return replace(_after(flow, region.exit, nodes, last, edges), unary=unary, silent=silent)
+    twin_of = {f"{name} in {path}": flow.like.get(name, name) for path in named.new_paths for name in inside}
+    like = {**flow.like, **twin_of}
+    return replace(_after(flow, region.exit, nodes, last, edges), unary=unary, silent=silent, like=like)
 
 
 def _clone(old: Node, key: str, block: str, path: str) -> Node:
@@ -118,11 +122,17 @@ def _as_planned(source: Source, old: Node, clone: Node) -> Node:
     if (chain := source.of_chain) is None:
         return clone
     theirs, ours = source.in_student(old.path), source.in_student(clone.path)
-    before, now = source.below(theirs)[0][1], source.below(ours)[0][1]
+    before, now = source.below(theirs), source.below(ours)
     made = chain.made_by(ours) if clone.kind == "layer" else None
-    parameters, flops = (new * now // before if before and now else new for _, new in (clone.parameters, clone.flops))
+    parameters = _scaled(clone.parameters[1], before[0][1], now[0][1])
+    work = 1 if before[1][1] and now[1][1] else 0  # the FLOPs, or the parameters where none are known
+    flops = _scaled(clone.flops[1], before[work][1], now[work][1])
     size = (0, made) if made is not None and clone.size[1] else clone.size
     return replace(clone, parameters=(0, parameters), flops=(0, flops), size=size)
+
+
+def _scaled(number: int, before: int, now: int) -> int:
+    return number * now // before if before and now else number
 
 
 def _after(flow: Flow, after: str, new: Sequence[Node], last: str, inner: Sequence[Edge]) -> Flow:
@@ -148,4 +158,4 @@ def _after(flow: Flow, after: str, new: Sequence[Node], last: str, inner: Sequen
         edges.append(replace(edge, source=last, when="after"))
         if edge.when == "both":
             edges.append(replace(edge, when="before"))
-    return Flow(nodes, (*edges, *inner), flow.unary, flow.silent)
+    return replace(flow, nodes=nodes, edges=(*edges, *inner))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from .view import Edge, Node, WidthChange
 
@@ -17,12 +17,14 @@ class Flow:
         edges: The arrows, at most one per pair of boxes.
         unary: The keys of boxes with one input tensor that can be folded into another box.
         silent: The keys of boxes whose result is no tensor.
+        like: By the key of a new box, that of a box of the model whose value has as many positions.
     """
 
     nodes: Mapping[str, Node]
     edges: tuple[Edge, ...]
     unary: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()
+    like: Mapping[str, str] = field(default_factory=dict)
 
 
 def root_in(into: Mapping[str, str], key: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from torch import fx
 
@@ -38,7 +39,13 @@ def graph_of(source: Source) -> Flow:
             edges.append(Edge(used.name, node.name, _shapes(source, used)))
     nodes = _with_flops(source, nodes)
     flow = Flow(nodes, tuple(edges), frozenset(unary), frozenset(silent))
-    return flow if source.of_student else with_new(source, flow)
+    return flow if source.of_student else with_new(source, flow, partial(_in_eval, source))
+
+
+def _in_eval(source: Source, name: str) -> Value | None:
+    """The one tensor that a node gives."""
+    value = source.widths.value("eval", name)
+    return value if isinstance(value, Value) else None
 
 
 def value_of(source: Source, name: str) -> Value | tuple[object, ...] | None:

@@ -193,9 +193,11 @@ class _Scene:
             node = next((ref.node for ref in change.after_nodes), "")
         elif isinstance(change, Repeat):
             node, fill = next((region.exit for region in change.regions), ""), next(iter(change.fills), "")
-        value = value_of(self.source, node) if node else None
+        value = value_of(self.source, node) if node and named.number == 0 else None  # later ones name nodes of students
         if isinstance(value, Value):
-            return self.source.group_of([shown(self.source, value.layouts[1:] or value.layouts)])
+            group = self.source.group_of([shown(self.source, value.layouts[1:] or value.layouts)])
+            if group:
+                return group
         return self._made_by(f"{named.behind}.{fill}" if fill else f"{named.follows}.weight") if named.new_paths else ""
 
     def _made_by(self, tensor: str) -> str:

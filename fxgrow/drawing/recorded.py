@@ -6,8 +6,7 @@ leaf module in a row are one box, as in the graph of a model that was traced; ea
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from ..costs.torchs import formulas
@@ -15,10 +14,9 @@ from ..infer.findings import Prediction
 from ..model.call_args import labelled
 from ..model.tree import Mode
 from ..ops import Value
-from ..plans.changes import Insert, Region, Repeat
 from ..recording.call import Call
 from ..recording.run import named_inputs
-from .additions import cloned, inserted
+from .additions import with_new
 from .folding import Flow, total
 from .graph import folds, graph_of, shown
 from .source import Source
@@ -124,23 +122,8 @@ def recorded(source: Source) -> Flow:
         nodes[name] = Node(name, "output", name)
         edges[maker, name] = Edge(maker, name, shapes.get(maker) or _shape(source, _result(boxes, maker)))
     flow = Flow(nodes, tuple(edges.values()), frozenset(unary))
-    return flow if source.of_student else _with_new(source, flow, boxes)
-
-
-def _with_new(source: Source, flow: Flow, boxes: Sequence[_Box]) -> Flow:
-    """The graph with the new entries of containers; each stands behind the last box of the entry before."""
-    for named in source.changes:
-        change, path = named.change, named.behind
-        inside = [box for box in boxes if path and f"{box.path}.".startswith(f"{path}.")]
-        if isinstance(change, Insert) and inside and inside[-1].result is not None:
-            numbers = math.prod(source.size(layout)[1] for layout in inside[-1].result.layouts)
-            flow = inserted(source, flow, change, named, inside[-1].key, numbers // change.channels)
-        elif isinstance(change, Repeat) and inside:
-            keys = tuple(box.key for box in inside)
-            entries = {e.source for e in flow.edges if e.target in keys and e.source not in keys and e.when != "before"}
-            if len(entries) == 1:  # of several, none is what the clones pass on
-                flow = cloned(source, flow, named, Region("eval", entries.pop(), keys[-1], keys))
-    return flow
+    results = {box.key: box.result for box in boxes}
+    return flow if source.of_student else with_new(source, flow, results.get)
 
 
 def _is_view(call: Call) -> bool:

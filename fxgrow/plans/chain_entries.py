@@ -8,6 +8,7 @@ and a width by the layer that makes it, or else by the dimensions of tensors tha
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from .entries import IoDimPlan
 from .growth_plan import Plan
 
 Sizes = tuple[int, int]  # in the first teacher and in the last student
+Added = tuple[int, int]  # parameters, and those of them that are in weights of several dimensions
 Member = tuple[str, int, Layout, int]  # a tensor, its dimension, the layout without names, and which atom in it
 
 WIDTH = re.compile(r"(.+? of )?([^ /\[#(]+)(.*)", re.DOTALL)  # "heads of blocks.0.attn", "blocks.0.attn.qkv per head"
@@ -58,6 +60,7 @@ class ChainChange:
         follows: The module that they stand behind; "" for none.
         behind: The module whose results they take, where no graph says it.
         text: What it is, in words.
+        number: Of the plan in the chain, from 0.
     """
 
     change: StructuralChange
@@ -67,6 +70,7 @@ class ChainChange:
     follows: str
     behind: str
     text: str
+    number: int
 
 
 class ChainEntries:
@@ -177,6 +181,7 @@ class ChainEntries:
                     follows=name(change.follows),
                     behind=name(change.behind),
                     text=change.text(name),
+                    number=number,
                 )
 
     @cached_property
@@ -239,6 +244,23 @@ class ChainEntries:
         inside = [one for name, one in self.tensors.items() if f"{name}.".startswith(f"{path}.")]
         made = [size for one in inside[-1:] for size, role in zip(one.new, one.roles, strict=True) if role == "carry"]
         return made[0] if made else None
+
+    def added(self, path: str) -> Added:
+        """How many more parameters a new module has in the last student than where it is made; new ones in it apart."""
+        return self._added.get(path, (0, 0))
+
+    @cached_property
+    def _added(self) -> Mapping[str, Added]:
+        new = self.plan.new_modules
+        found: dict[str, Added] = {}
+        for name, tensor in self.tensors.items():
+            made = next((above for above in _above(name) if above in new), None)
+            shapes = self.shapes(name)
+            if made is not None and shapes is not None and tensor.kind not in ("running_mean", "running_var"):
+                all_of_it, matrices = found.get(made, (0, 0))
+                more = math.prod(shapes[1]) - math.prod(shapes[0])
+                found[made] = all_of_it + more, matrices + (more if len(tensor.new) > 1 else 0)
+        return found
 
     def names_of(self, members: Iterable[Member], *, first: bool) -> Iterator[str]:
         """The names here of a width of a model, by what it is of tensors.
@@ -309,6 +331,12 @@ def members_of(tensor: str, layouts: Iterable[Layout]) -> Iterator[tuple[Member,
         form = substitute(layout, lambda _: of(""))
         for at, name in enumerate(atoms(layout)):
             yield (tensor, dim, form, at), name
+
+
+def _above(name: str) -> Iterator[str]:
+    """The modules that a tensor is in, from the innermost out."""
+    while name := name.rpartition(".")[0]:
+        yield name
 
 
 def _path_of(width: str) -> str:

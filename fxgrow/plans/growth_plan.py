@@ -361,7 +361,7 @@ class Plan:
     # -- for readers -----------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return f"<{text.title(self)}; {text.how(self)}>"
+        return f"<{text.line(self)}>"
 
     def __str__(self) -> str:
         return self.to_text()

@@ -60,6 +60,12 @@ def how(plan: Shown) -> str:
     return f"{kind}; method {plan.method}, seed {plan.seed}"
 
 
+def line(plan: Shown) -> str:
+    """A plan, and how many follow it, in one line."""
+    later = sum(1 for _ in _steps(plan.next))
+    return f"{title(plan)}; {how(plan)}" + (f"; then {count(later, 'more plan')}" if later else "")
+
+
 def _steps(plan: Shown | None) -> Iterator[Shown]:
     """A plan and those that follow it."""
     while plan is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
@@ -73,7 +73,7 @@ class GrowthSchedule(Generic[Key]):
             method: As for `grow`.
             output: As for `grow`.
             leaf_modules: As for `grow`.
-            calibration: As for `grow`; gone through at each growth.
+            calibration: As for `grow`; gone through at each growth that calibrates, so no iterator where several do.
             reset: As for `grow`.
             warmup: As for `grow`.
             resize: As for `grow`; called after each growth.
@@ -88,8 +88,13 @@ class GrowthSchedule(Generic[Key]):
                 f"a schedule is a mapping of steps, epochs or plateaus to what grows, not {a_type(growths)}"
             )
         self._growths: list[tuple[Trigger, Spec]] = [(trigger(key), spec) for key, spec in growths.items()]
-        for _, spec in self._growths:
-            parse(spec)
+        asked = [parse(spec) for _, spec in self._growths]
+        calibrating = [one for one in asked if any(getattr(request, "calibrated", False) for request in one)]
+        if isinstance(calibration, Iterator) and len(calibrating) > 1:
+            raise PlanError(
+                f"{len(calibrating)} growths of the schedule are calibrated, and an iterator is empty after the first: "
+                "give a list of batches or a DataLoader"
+            )
         checked_steps(warmup)
         self._example_inputs = example_inputs
         self._options: dict[str, Any] = {
