@@ -816,6 +816,81 @@ def test_a_wrapper_that_holds_parameters_of_its_own_is_refused(wrap: Any) -> Non
     assert holds(optimizer, student)
 
 
+class SlowWeights(Follower):
+    """A wrapper that averages over the last steps, with a tensor for each parameter."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        super().__init__(optimizer)
+        self.slow = [[p.detach().clone() for p in group["params"]] for group in self.param_groups]
+
+
+class SlowAdam(torch.optim.Adam):
+    """An optimizer with such averages."""
+
+    def __init__(self, params: Any, **options: Any) -> None:
+        super().__init__(params, **options)
+        self.averages = {n: p.detach().clone() for n, p in enumerate(self.param_groups[0]["params"])}
+
+
+class Sharpness(Optimizer):
+    """SAM: an optimizer around another one, whose groups it shares, with state of its own for each parameter."""
+
+    def __init__(self, params: Any, **options: Any) -> None:
+        super().__init__(params, options)
+        self.base_optimizer = torch.optim.SGD(self.param_groups, **options)
+        self.param_groups = self.base_optimizer.param_groups
+
+    @torch.no_grad()
+    def two_steps(self, loss: Callable[[], Tensor]) -> None:
+        loss().backward()
+        held = [p for group in self.param_groups for p in group["params"]]
+        for p in held:
+            self.state[p]["old"] = p.clone()
+            p.add_(p.grad, alpha=0.05)
+        self.zero_grad()
+        with torch.enable_grad():
+            loss().backward()
+        for p in held:
+            p.copy_(self.state[p]["old"])
+        self.base_optimizer.step()
+        self.zero_grad()
+
+
+def test_tensors_that_an_optimizer_keeps_for_each_parameter_elsewhere_are_refused() -> None:
+    teacher, optimizer = trained(OPTIMIZERS["Adam"])
+    with pytest.raises(
+        fxgrow.GrowError, match=r"SlowWeights holds a tensor for each parameter in its attribute 'slow'"
+    ):
+        fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=SlowWeights(optimizer))  # type: ignore[call-overload]
+    with pytest.raises(fxgrow.GrowError, match=r"SlowAdam holds .* 'averages', which would keep the teacher's shape;"):
+        fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=SlowAdam(teacher.parameters()), reset=True)
+    assert holds(optimizer, teacher)
+    assert holds(optimizer, fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=optimizer))
+
+
+def test_of_an_optimizer_around_another_one_that_is_given() -> None:
+    teacher = net()
+    outer = Sharpness(teacher.parameters(), lr=0.1, momentum=0.9)
+
+    def loss(model: nn.Module) -> Callable[[], Tensor]:
+        def of_batch() -> Tensor:
+            with torch.enable_grad():
+                return F.cross_entropy(model(batch(0)[0]), batch(0)[1])
+
+        return of_batch
+
+    outer.two_steps(loss(teacher))
+    with pytest.raises(fxgrow.GrowError, match=r"grow with its 'base_optimizer', .*clear its own state"):
+        fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=outer)
+    student = fxgrow.grow(teacher, 1.5, batch(0)[0], optimizer=outer.base_optimizer)
+    outer.state.clear()
+    assert holds(outer.base_optimizer, student)
+    before = [p.detach().clone() for p in student.parameters()]
+    outer.two_steps(loss(student))
+    assert all(not torch.equal(p, q) for p, q in zip(student.parameters(), before, strict=True))
+    assert {*outer.state_dict()["state"]} == {*range(len(before))}
+
+
 def test_a_group_whose_options_hold_parameters_is_refused() -> None:
     teacher = net()
     group = {"params": list(teacher.parameters()), "masters": {"all": [(p, 1.0) for p in teacher.parameters()]}}

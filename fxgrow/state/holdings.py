@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -10,6 +10,7 @@ from types import BuiltinMethodType, FunctionType, MemberDescriptorType, MethodT
 from typing import Any
 from weakref import ReferenceType
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -31,7 +32,7 @@ def layers_of(optimizer: object) -> list[Any]:
 
 
 def check_holdings(layers: Sequence[Any], names: Mapping[int, str]) -> None:
-    """Whether an optimizer and its wrappers hold parameters only in the optimizer's groups and in its state.
+    """Whether an optimizer and its wrappers hold parameters, or a tensor for each, only in its groups and its state.
 
     Args:
         layers: As `layers_of` gives them.
@@ -42,12 +43,13 @@ def check_holdings(layers: Sequence[Any], names: Mapping[int, str]) -> None:
     """
     inner = layers[-1]
     groups = inner.param_groups
+    shapes = Counter(one.shape for group in groups for one in group["params"] if id(one) in names)
     followed = {id(one) for one in [*layers, groups, inner.state, *groups, *(group["params"] for group in groups)]}
     for group in groups:
-        _check(inner, "option", group, followed, names)
+        _check(inner, "option", group, followed, names, shapes)
     for layer in layers if local_part(inner) is None else layers[:-1]:
         table = vars(layer) if hasattr(layer, "__dict__") else {}
-        _check(layer, "attribute", table, followed, names, objects=layer is inner)
+        _check(layer, "attribute", table, followed, names, shapes, objects=layer is inner)
 
 
 def _check(
@@ -56,6 +58,7 @@ def _check(
     table: Mapping[str, Any],
     followed: Collection[int],
     names: Mapping[int, str],
+    shapes: Counter[torch.Size],
     *,
     objects: bool = False,
 ) -> None:
@@ -67,6 +70,12 @@ def _check(
                 f"the {type(holder).__name__} holds {held!r} in its {what} {key!r}, outside its groups, where it "
                 "would stay the teacher's; make a new optimizer for the student (a hook that holds it can be taken off "
                 "and registered anew after the growth)"
+            )
+        tensors = Counter(one.shape for one in _inside(value, set(followed)) if isinstance(one, Tensor))
+        if tensors >= shapes:  # those in a hook may be followed by the user's code
+            raise GrowError(
+                f"the {type(holder).__name__} holds a tensor for each parameter in its {what} {key!r}, which would "
+                "keep the teacher's shape; grow with the optimizer in it, if there is one, and make a new one around it"
             )
 
 

@@ -165,11 +165,19 @@ def needed(optimizer: Optimizer) -> Rule:
     """
     rule = rule_of(optimizer)
     if rule is None:
+        kind, inner = type(optimizer).__name__, _inner(optimizer)
+        around = f"grow with its {inner!r}, which has the same groups, and clear its own state; or " if inner else ""
         raise GrowError(
-            f"how the state of {type(optimizer).__name__} grows is not known (known are {', '.join(names())}); give "
-            "reset=True, which drops the state of the parameters, or register it with fxgrow.state.register"
+            f"how the state of {kind} grows is not known (known are {', '.join(names())}); {around}give reset=True, "
+            "which drops the state of the parameters, or register it with fxgrow.state.register"
         )
     return rule
+
+
+def _inner(optimizer: Optimizer) -> str:
+    """The attribute of an optimizer that is another, known one for the same groups; "" for none."""
+    held = [(name, one) for name, one in vars(optimizer).items() if isinstance(one, Optimizer)]
+    return next((name for name, one in held if one.param_groups is optimizer.param_groups and rule_of(one)), "")
 
 
 def rule_named(kind: str, options: Collection[str], states: Collection[Mapping[str, Any]]) -> Rule:
