@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..base.roles import Role
 from ..base.structures import ArgumentPath
 from ..capture.traced import Traced
-from ..layouts.layout import InputDim, Layout
+from ..layouts.layout import InputDim, Layout, Places
 from ..layouts.unify import Tie, Unifier
 from ..model.tree import Mode
 from ..ops import Linear, Value
@@ -148,11 +149,13 @@ class Trial:
         traced: The model with these inputs.
         changed: The dimensions of inputs that differ from the example's.
         findings: What it finds, in terms of the same variables for parameters.
+        places: Where the number of dimensions differs, as in `Variant`.
     """
 
     traced: Traced
     changed: frozenset[InputDim]
     findings: Findings
+    places: Mapping[str, Places] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from ..base.roles import Role, TensorKind
 from ..base.wording import dtype_name
 from ..capture.traced import Traced
 from ..layouts.input_dims import OF_INPUT
-from ..layouts.layout import Layout, Var, atoms, of
+from ..layouts.layout import Layout, Var, atoms, is_fixed, of
 from ..model.copies import named_tensors
 from ..ops import Value
 from .attributes import of_weights
@@ -105,7 +105,8 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted, preferred: froze
         mode: tuple(tuple(names.layout(la) for la in layouts) for layouts in leaves)
         for mode, leaves in findings.outputs.items()
     }
-    fixed_dims = tuple(names.fixed(one, lifted) for one in findings.fixed)
+    kept = (names.fixed(one, lifted) for one in findings.fixed)
+    fixed_dims = tuple(one for one in kept if not all(map(is_fixed, one.layouts)))
     trials = tuple(_frozen_trial(one, names, lifted) for one in findings.trials)
     forms = tuple(_frozen_form(form, own, names) for form, own in zip(traced.forms, findings.forms, strict=True))
     # last, when every width has a name
@@ -147,7 +148,7 @@ def _frozen_trial(trial: Trial, names: Names, lifted: Lifted) -> OtherRun:
     sizes = {name: var.size for var, name in theirs.of.items()}
     found = trial.findings
     changed = trial.changed - lifted.inputs
-    return OtherRun(trial.traced, changed, sizes, found.calls, found.returned, predictions)
+    return OtherRun(trial.traced, changed, sizes, found.calls, found.returned, predictions, places=trial.places)
 
 
 def _pin_outputs(findings: Findings, lifted: Lifted) -> None:

@@ -15,10 +15,8 @@ from ..base.structures import leaf_tensors
 from ..capture.attribute_ints import attribute_ints_in, remembered
 from ..capture.traced import Traced
 from ..errors import TraceError
-from ..layouts.input_dims import INPUT
-from ..layouts.layout import Layout, fixed, is_fixed, of
-from ..layouts.unify import Inexpressible, Unifier, size
-from ..model.call_args import labelled
+from ..layouts.layout import fixed, is_fixed, of
+from ..layouts.unify import Inexpressible, Unifier
 from ..model.copies import named_tensors
 from ..model.layer_kinds import is_layer
 from ..model.provenance import describe
@@ -28,11 +26,12 @@ from ..ops import Linear, Value, rule_for
 from ..ops.infinities import INFINITE, infinities
 from ..ops.registry import is_pointwise
 from ..recording.operators import decides, tensors_in
-from ..recording.run import TapedRun, named_inputs
+from ..recording.run import TapedRun
 from ..recording.tape import Tape
 from . import literals, module_rules
 from .attribute_sizes import AttributeSizes
 from .findings import CARRY, Findings, Flow, KeyedValue, Prediction
+from .input_layouts import input_layouts
 from .mixing import may_follow_sizes, mixed_layouts, takes_computed_numbers
 from .observer import ObservedRunner, ObservedTape, Observer
 from .rule_env import Arguments, CallContext, RuleEnv, Scope, cut
@@ -72,23 +71,6 @@ def _nothing_found(traced: Traced) -> Findings:
         for name, tensor in named_tensors(traced.root).items()
     }
     return Findings(unifier, tensors, input_layouts(unifier, traced.arguments, {}))
-
-
-def input_layouts(
-    unifier: Unifier, arguments: Mapping[str, Any], known: Mapping[str, tuple[Layout, ...]]
-) -> dict[str, tuple[Layout, ...]]:
-    """The layouts of inputs: for each dimension the known one, if it has that size, or a new variable."""
-
-    def layout(name: str, label: str, dim: int, n: int, rank: int) -> Layout:
-        before = known.get(name, ())
-        if len(before) == rank and size(before[dim]) == n:
-            return before[dim]
-        return of(unifier.fresh(f"{INPUT}{label}[{dim}]", n, of_input=(name, dim))) if n else fixed(0)
-
-    return {
-        name: tuple([layout(name, label, d, n, tensor.ndim) for d, n in enumerate(tensor.shape)])
-        for (name, tensor), label in zip(named_inputs(arguments).items(), labelled(arguments), strict=True)
-    }
 
 
 class Inference(Observer):

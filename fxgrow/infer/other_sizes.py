@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
@@ -25,7 +25,8 @@ from ..layouts.unify import Unifier
 from ..recording.run import named_inputs
 from .attribute_sizes import AttributeSizes
 from .findings import Findings, FixedDims, Trial
-from .inference import Inference, input_layouts
+from .inference import Inference
+from .input_layouts import input_layouts
 from .size_variants import Variant, all_at_once, at_widths, batches, each_alone, others, ranks, resized
 
 LARGE = 2**24  # entries of all results of calls, beyond which no model runs for real
@@ -105,7 +106,8 @@ def _most(traced: Traced) -> float:
 def _kept(findings: Findings) -> Iterable[frozenset[InputDim]]:
     """The dimensions of inputs that have a width; and, if these are more, those that a student may have to keep to."""
     stated = findings.unifier.inputs_with_a_width()
-    return dict.fromkeys((stated, stated.union(*[one.dims for one in findings.fixed])))
+    of_widths = [f.dims for f in findings.fixed if any(v.input is None for la in f.layouts for v in atoms(la))]
+    return dict.fromkeys((stated, stated.union(*of_widths)))
 
 
 def _agrees(traced: Traced, findings: Findings, variants: Iterable[Variant]) -> bool:
@@ -113,9 +115,11 @@ def _agrees(traced: Traced, findings: Findings, variants: Iterable[Variant]) -> 
     for variant in variants:
         trial = _trial(traced, findings, variant)
         if trial is not None:
-            if _news(findings, trial):
+            told = _told(findings, trial)
+            if any(var.input is None for var in told):
                 return False
-            findings.trials.append(Trial(replace(traced, arguments=variant.arguments), variant.changed, trial))
+            _keep_inputs(findings, told, variant)
+            findings.trials.append(_accepted(traced, variant, trial))
             return True
     return False
 
@@ -125,7 +129,9 @@ def _look(traced: Traced, findings: Findings, variant: Variant) -> bool:
     trial = _trial(traced, findings, variant)
     if trial is None:
         return False
-    news = _news(findings, trial)
+    told = _told(findings, trial)
+    _keep_inputs(findings, told, variant)
+    news = {var: site for var, site in told.items() if var.input is None}
     if news and variant.kind == "batch":
         for var, site in news.items():
             findings.unifier.pin(of(var), f"what happens to it depends on the size of the batch{site}")
@@ -133,14 +139,26 @@ def _look(traced: Traced, findings: Findings, variant: Variant) -> bool:
         reason = f"the code mixes it with widths{next(iter(news.values()))}"
         findings.fixed.append(FixedDims(tuple(sorted(variant.changed)), tuple(map(of, news)), reason))
     else:
-        findings.trials.append(Trial(replace(traced, arguments=variant.arguments), variant.changed, trial))
+        findings.trials.append(_accepted(traced, variant, trial))
     return True
+
+
+def _keep_inputs(findings: Findings, told: Mapping[Var, str], variant: Variant) -> None:
+    """Where a request makes channels of inputs widths, keep to the sizes at which other things are said of them."""
+    inputs = [var for var in told if var.input is not None]
+    if inputs:
+        reason = f"the code mixes it with channels of inputs{told[inputs[0]]}"
+        findings.fixed.append(FixedDims(tuple(sorted(variant.changed)), tuple(map(of, inputs)), reason))
+
+
+def _accepted(traced: Traced, variant: Variant, trial: Findings) -> Trial:
+    return Trial(replace(traced, arguments=variant.arguments), variant.changed, trial, variant.places)
 
 
 def _trial(traced: Traced, findings: Findings, variant: Variant) -> Findings | None:
     """What the rules say for other sizes; None where the model does not take them."""
     unifier = findings.unifier.branch()
-    inputs = input_layouts(unifier, variant.arguments, findings.inputs)
+    inputs = input_layouts(unifier, variant.arguments, findings.inputs, variant.places)
     trial = Findings(unifier, findings.tensors, inputs)
     for mode in traced.modes:
         with suppress(Exception), silent():  # whatever the model raises where it does not take them
@@ -151,12 +169,12 @@ def _trial(traced: Traced, findings: Findings, variant: Variant) -> Findings | N
     return trial
 
 
-def _news(findings: Findings, trial: Findings) -> dict[Var, str]:
-    """The free widths of which the trial says what was not known, each with the place."""
+def _told(findings: Findings, trial: Findings) -> dict[Var, str]:
+    """The free widths and dimensions of inputs of which the trial says what was not known, each with the place."""
     base, other = findings.unifier, trial.unifier
     found = {var: f", in {site}" for var, site in other.told_since(base).items()}
     for layout in _unlike(findings, trial):
-        found.update((var, "") for var in atoms(other.resolve(layout)) if base.is_free(var) and var not in found)
+        found.update((var, "") for var in atoms(other.resolve(layout)) if base.is_open(var) and var not in found)
     return found
 
 

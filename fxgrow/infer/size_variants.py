@@ -7,7 +7,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,13 +15,14 @@ from torch import Tensor
 
 from ..base.torch_private import pytree
 from ..errors import TraceError
-from ..layouts.layout import InputDim
+from ..layouts.layout import InputDim, Places
 from ..model.fixed_sizes import NUMBER_OF_DIMENSIONS
 from ..recording.run import named_inputs
 
 Change = Callable[[Tensor], Tensor]
 SEVERAL = 5  # entries of a new dimension, so that `size // 4` is not 0
 TIMES = 2  # the example's size, up to which tokens and pixels are as many as a width has channels
+MARK = 10  # a size beyond those of new dimensions
 BEYOND = (2, 5)  # times a width: `batch < 2 * channels` and `batch % (3 * channels)` become other numbers
 MANY = (9, 4)  # times the example's size: quotients of sizes change, to numbers that divide widths
 
@@ -35,12 +36,14 @@ class Variant:
         enough: Of this kind so many that the model takes are analysed.
         arguments: The arguments of `forward` by name.
         changed: The dimensions of inputs that differ.
+        places: By inputs whose number of dimensions differs, which of the example's each dimension is; None: a new one.
     """
 
     kind: str
     arguments: Mapping[str, Any]
     changed: frozenset[InputDim]
     enough: int = 1
+    places: Mapping[str, Places] = field(default_factory=dict)
 
 
 def ranks(arguments: Mapping[str, Any]) -> Iterator[Variant]:
@@ -51,7 +54,18 @@ def ranks(arguments: Mapping[str, Any]) -> Iterator[Variant]:
         times = SEVERAL if _is_cheap(arguments) else 1
         changes.append(lambda x: torch.stack([x] * times, 1) if x.ndim else x)
     for change in changes:
-        yield Variant("rank", _changed(arguments, change), changed)
+        given = _changed(arguments, change)
+        after = named_inputs(given)
+        places = {name: _places(x, after[name], change) for name, x in named_inputs(arguments).items()}
+        yield Variant("rank", given, changed, places=places)
+
+
+def _places(before: Tensor, after: Tensor, change: Change) -> Places:
+    """Which dimension of a tensor each one is after a change; as they were, where it was left as it is."""
+    marked = change(torch.empty([MARK + d for d in range(before.ndim)], device="meta"))
+    if marked.ndim != after.ndim:
+        return tuple(range(before.ndim))
+    return tuple([n - MARK if n >= MARK else None for n in marked.shape])
 
 
 def all_at_once(

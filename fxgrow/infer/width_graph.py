@@ -13,7 +13,7 @@ from ..base.roles import Role, TensorKind
 from ..base.tables import COLUMNS, html_table
 from ..capture.traced import Traced
 from ..errors import WidthError
-from ..layouts.layout import Equality, InputDim, Layout, atoms
+from ..layouts.layout import Equality, InputDim, Layout, Places, atoms
 from ..model.layer_kinds import named_size
 from ..model.tree import Mode
 from ..ops import KERNEL
@@ -64,6 +64,7 @@ class OtherRun:
         returned: Per mode, what it leaves behind.
         predictions: Per mode and call, what the student's must look like.
         nodes: Of another form, the layouts of each node's result.
+        places: Where the number of dimensions differs, as in `Variant`.
     """
 
     traced: Traced
@@ -73,6 +74,7 @@ class OtherRun:
     returned: Mapping[Mode, Returned]
     predictions: Mapping[Mode, list[Prediction]]
     nodes: Mapping[tuple[Mode, str], Any] | None = None
+    places: Mapping[str, Places] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -125,15 +125,19 @@ class Bindings:
 
     def is_free(self, var: Var) -> bool:
         """Whether a variable is a width that nothing binds, and nothing but fixed inputs pins."""
-        return var.input is None and var.index <= self._number and var not in self._value and not self._is_pinned(var)
+        return var.input is None and self.is_open(var)
+
+    def is_open(self, var: Var) -> bool:
+        """The same of a width or a dimension of an input."""
+        return var.index <= self._number and var not in self._value and not self._is_pinned(var)
 
     def _is_pinned(self, var: Var) -> bool:
         return any(isinstance(pin, str) for pin in self._pins.get(var, ()))
 
     def told_since(self, base: Bindings) -> dict[Var, str]:
-        """The variables that were free in earlier bindings and are bound or pinned here, each with the place."""
+        """The variables that were open in earlier bindings and are bound or pinned here, each with the place."""
         told = [var for var in (*self._value, *self._pins) if var in self._value or self._is_pinned(var)]
-        return {var: self._places.get(var, "") for var in told if base.is_free(var)}
+        return {var: self._places.get(var, "") for var in told if base.is_open(var)}
 
     def is_count(self, var: Var) -> bool:
         """Whether a variable is a number of rows: groups, heads, or a literal."""

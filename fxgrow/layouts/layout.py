@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 InputDim = tuple[str, int]  # the name of an input in a run, and one of its dimensions
+Places = tuple[int | None, ...]  # of each dimension of an input, which of the example's it is; None: a new one
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -134,9 +134,9 @@ def _accepted(widths: WidthGraph, proposal: Plan, repairs: Repairs, verdict: Ver
     skipped.update({n: Skipped(n, reason) for n, reason in repairs.pins.items() if n not in skipped})
     edits = (*proposal.edits, *(Edit(mode, node, (DROP,), 0) for mode, node in verdict.obsolete))
 
-    def departs(other: WidthGraph) -> bool:
+    def departs(other: WidthGraph, moved: Plan) -> bool:
         with silent():
-            return bool(check_conformance(*_on_meta(other, proposal), other, proposal).mismatches)
+            return bool(check_conformance(*_on_meta(other, proposal), other, moved).mismatches)
 
     sizes = fixed_sizes(widths, proposal, departs)
     notes = (*proposal.notes, *([note_of(sizes)] if sizes else ()))
