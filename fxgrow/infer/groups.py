@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
-from ..layouts.layout import Block, Layout, atoms
+from ..layouts.layout import Block, Layout, atoms, blocks_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def _mixed(
     groups: Mapping[str, Group], replicas: _Reasons, columns: _Reasons, layouts: Iterable[Layout]
 ) -> Iterator[tuple[str, str]]:
     """The groups whose columns must be zero in one dimension with others that need replicas; these are filled alike."""
-    for block in _blocks(layouts) if columns else ():
+    for block in blocks_of(layouts) if columns else ():
         names = [n for n in dict.fromkeys(atoms((block,))) if not groups[n].pinned]
         if any(name in replicas for name in names):
             for name in names:
@@ -215,7 +215,7 @@ def _defer(groups: dict[str, Group], layouts: Iterable[Layout], preferred: Abstr
     A preferred one; else one that must, because it is the only one in another block (heads, where the queries' and
     keys' size is compared); then a width before a number of rows, a free one before a uniform one, the wider first.
     """
-    blocks = list(_blocks(layouts))
+    blocks = list(blocks_of(layouts))
     sole = {names[0] for block in blocks if len(names := _growing(groups, block)) == 1}
     for block in blocks:
         names = _growing(groups, block)
@@ -228,14 +228,6 @@ def _defer(groups: dict[str, Group], layouts: Iterable[Layout], preferred: Abstr
                 if name != best:
                     groups[name] = replace(groups[name], deferred_to=best)
     return groups
-
-
-def _blocks(layouts: Iterable[Layout]) -> Iterator[Block]:
-    """Every block, also those inside factors."""
-    for layout in layouts:
-        for block in layout:
-            yield block
-            yield from _blocks([factor for factor in block if isinstance(factor, tuple)])
 
 
 def _growing(groups: Mapping[str, Group], block: Block) -> list[str]:

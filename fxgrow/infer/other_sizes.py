@@ -13,12 +13,15 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from ..base.isolation import silent
 from ..capture.traced import Traced
-from ..layouts.layout import InputDim, Layout, Var, atoms, of
+from ..layouts.layout import InputDim, Layout, Var, atoms, blocks_of, of
+from ..layouts.unify import Unifier
 from ..recording.run import named_inputs
 from .attribute_sizes import AttributeSizes
 from .findings import Findings, FixedDims, Trial
@@ -172,8 +175,10 @@ def _unlike(findings: Findings, trial: Findings) -> Iterator[Layout]:
     for kind in ("silent", "nonzero"):
         both = [widths(one[0] for one in getattr(side, kind)) for side in (trial, findings)]
         yield from map(of, both[0] - both[1])
-    known = [widths([layout]) for layout, _ in findings.uniform]
-    yield from (layout for layout, _ in trial.uniform if widths([layout]) not in known)
+    given = [widths(la for layouts in side.inputs.values() for la in layouts) for side in (findings, trial)]
+    averaged = partial(_averaged, trial.unifier, common=given[0] & given[1])
+    known = [averaged(layout) for layout, _ in findings.uniform]
+    yield from (layout for layout, _ in trial.uniform if averaged(layout) not in known)
     for key, roles in trial.roles.items():
         if not roles <= findings.roles.get(key, set()):
             yield trial.tensors[key[0]][key[1]]
@@ -183,6 +188,16 @@ def _unlike(findings: Findings, trial: Findings) -> Iterator[Layout]:
             summed.setdefault((origin, dims), set()).update(atoms(resolve(layout)))
     for at, own in parts[1].items():
         yield from map(of, own ^ parts[0].get(at, set()))
+
+
+def _averaged(unifier: Unifier, layout: Layout, common: AbstractSet[Var]) -> tuple[set[Var], bool]:
+    """The widths that are averaged over together, and whether this is beside a part that holds none of them.
+
+    Dimensions of inputs and of constants that are not common to both runs are left out: each run has its own.
+    """
+    layout = unifier.resolve(layout)
+    own = {v for v in atoms(layout) if v in common or (v.input is None and not unifier.is_elastic(v))}
+    return own, any(own.isdisjoint(atoms((block,))) for block in blocks_of([layout]))
 
 
 def _sizes(findings: Findings) -> frozenset[int]:

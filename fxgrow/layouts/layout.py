@@ -17,7 +17,7 @@ both and know no operator.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,14 @@ def atoms(layout: Layout) -> Iterator[Any]:
                 yield from atoms(factor)
             elif not isinstance(factor, int):
                 yield factor
+
+
+def blocks_of(layouts: Iterable[Layout]) -> Iterator[Block]:
+    """Every block of some layouts, also those inside factors."""
+    for layout in layouts:
+        for block in layout:
+            yield block
+            yield from blocks_of([factor for factor in block if isinstance(factor, tuple)])
 
 
 def measure(layout: Layout, width_of: Callable[[Any], int]) -> int:

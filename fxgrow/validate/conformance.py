@@ -180,7 +180,7 @@ class _CheckedTape(Tape):
         given = tuple([tuple(o.shape) if isinstance(o, Tensor) else () for o in outs])
         if given != shapes:
             equal = self._equal_parts(prediction, given, shapes)
-            self.mismatch(operator_gives(op, given, shapes), equal)
+            self.mismatch(operator_gives(op, given, shapes), equal, wrong=_differing(prediction, given, shapes))
             return self._predicted(op, shapes, args)
         scaled = self._scaled(prediction)
         implied = {*prediction.sized, *(argument for argument, _, _ in prediction.expected)}
@@ -256,6 +256,7 @@ class _CheckedTape(Tape):
         measured: Sequence[Layout] | None = None,
         *,
         raised: bool = False,
+        wrong: Sequence[Layout] = (),
     ) -> None:
         """Note what happens at the call at work where the plan predicts something else.
 
@@ -264,6 +265,7 @@ class _CheckedTape(Tape):
             equal: As in `Mismatch`.
             measured: Layouts whose sizes led to it; None: those of the tensors that the node at work asks for sizes.
             raised: Whether it happens between two calls, so that the next one need not have to do with it.
+            wrong: The layouts of the dimensions that have another size than predicted.
         """
         number = len(self.calls)
         layouts: list[Layout] = []
@@ -289,7 +291,8 @@ class _CheckedTape(Tape):
             self._idle(self.widths.inside(code)),
         )
         site = f"{site} ({where})" if where else site
-        self.mismatches.append(Mismatch(site, problem, grown, code, around, equal, idle, guessed))
+        off = self._grown(wrong)
+        self.mismatches.append(Mismatch(site, problem, grown, code, around, equal, idle, guessed, off))
 
     def _code(self) -> str:
         """The innermost module at work whose code is not a layer's."""
@@ -343,6 +346,17 @@ class _CheckedTape(Tape):
             else:
                 pending += node.all_input_nodes
         return layouts
+
+
+def _differing(prediction: Prediction, given: Sequence[Sequence[int]], shapes: Sequence[Sequence[int]]) -> list[Layout]:
+    """The layouts of the dimensions of a call's results that have another size than predicted."""
+    return [
+        layout
+        for out, ours, says in zip(prediction.outs, given, shapes, strict=True)
+        if len(ours) == len(says)
+        for layout, is_, predicted in zip(out, ours, says, strict=True)
+        if is_ != predicted
+    ]
 
 
 class _Runner(Runner):

@@ -2,8 +2,8 @@
 
 Where a size goes wrong there are three repairs for the widths that meet there, in this order. If the code cuts a
 dimension into equal parts, the parts get equal sizes. Else the widths grow by one factor (`C // heads` keeps its value
-if both double). Else they are pinned. Each round tries a repair for the first time, so the loop ends. What it returns
-has passed the check.
+if both double). Else those are pinned that stand in the dimensions of a wrong size, or all where none of these grows.
+Each round tries a repair for the first time, so the loop ends. What it returns has passed the check.
 """
 
 from __future__ import annotations

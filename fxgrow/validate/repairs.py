@@ -64,13 +64,16 @@ class Repairs:
         """
         pinned = [name for name in widths.inside(mismatch.module) if name in self.pins]
         names, near, idle = self._parts(mismatch)
-        self._add(widths, mismatch.site, names, near, reason, idle)
+        self._add(widths, mismatch.site, names, near, reason, idle, mismatch.wrong)
         growing = {width.name for width in proposal.grown_widths}
-        same_code = widths.alike(mismatch.module, verdict.reached, mismatch.groups, mismatch.around, pinned, *idle)
-        for groups, around, stay, *theirs in same_code:
+        same_code = widths.alike(
+            mismatch.module, verdict.reached, mismatch.groups, mismatch.around, pinned, mismatch.wrong, *idle
+        )
+        for groups, around, stay, wrong, *theirs in same_code:
             if growing.issuperset(groups) and self.pins.keys() >= set(stay):
                 resting = [[n for n in some if n not in growing and n not in self.pins] for some in theirs]
-                self._add(widths, mismatch.site, groups, [n for n in around if n in growing], reason, resting)
+                near = [n for n in around if n in growing]
+                self._add(widths, mismatch.site, groups, near, reason, resting, wrong)
 
     def would_pin(self, widths: WidthGraph, mismatch: Mismatch) -> bool:
         """Whether nothing is left to try for the widths that meet there, so that they would be pinned."""
@@ -96,11 +99,12 @@ class Repairs:
         around: Sequence[str],
         reason: str,
         idle: Sequence[Sequence[str]],
+        wrong: Sequence[str],
     ) -> None:
         """Let widths grow by one factor; or together with those around (`heads` and `C` in `C // heads`); or pin them.
 
         Each is tried once, in this order. Before a width is pinned, those that nobody asked for are tried with it
-        (`heads`, where `C` is asked for by its name).
+        (`heads`, where `C` is asked for by its name). Of several that meet, those whose sizes are `wrong` are pinned.
         """
         together = frozenset(names)
         if together | set(around) <= self.repaired:  # an earlier mismatch of this round has the repair
@@ -119,9 +123,10 @@ class Repairs:
         if together <= self.repaired:
             return
         self.repaired |= together
-        self.ties = self.without_ties_of(names).ties
-        self.equal = {pair: equality for pair, equality in self.equal.items() if not equality.names & together}
-        self.pins.update({name: reason for name in names if name not in self.pins})
+        stay = [name for name in names if name in wrong] or names
+        self.ties = self.without_ties_of(stay).ties
+        self.equal = {pair: equality for pair, equality in self.equal.items() if not equality.names & set(stay)}
+        self.pins.update({name: reason for name in stay if name not in self.pins})
 
     def _ties_to_try(
         self, widths: WidthGraph, names: Sequence[str], around: Sequence[str], idle: Sequence[Sequence[str]]

@@ -21,6 +21,7 @@ class Mismatch:
         idle: The widths that could grow there and do not: at the call, or else in that module.
         equal: Pairs of layouts whose sizes are one in the teacher, and would be in the student if the code cuts a
             dimension into equal parts there.
+        wrong: Those of `groups` in the dimensions that have another size; empty where that says nothing.
         guessed: Whether no call says which widths meet there: `groups` are those of the next call, or all around.
     """
 
@@ -32,6 +33,7 @@ class Mismatch:
     equal: tuple[tuple[Layout, Layout], ...] = ()
     idle: tuple[tuple[str, ...], ...] = ()
     guessed: bool = False
+    wrong: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.problem} at {self.site}"
