@@ -32,6 +32,22 @@ class Slotted:
         self.value = value
 
 
+class Private:
+    __slots__ = ("__value",)
+
+    def __init__(self) -> None:
+        self.__value = 0
+
+    value = property(lambda self: self.__value, lambda self, value: setattr(self, "_Private__value", value))
+
+
+class OneSlot:
+    __slots__ = "value"
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
 def _added(table: Any, key: Any) -> int:
     table[key] += 1
     return int(table[key])
@@ -65,6 +81,8 @@ class ByClass(Net):
 COUNTERS: dict[str, tuple[Callable[[], Any], Callable[[Any], int]]] = {
     "a private attribute": (lambda: 0, lambda m: _counted(m, "_kept")),
     "an attribute of an object": (lambda: Box(0), lambda m: _counted(m._kept, "value")),
+    "an object with a private slot": (Private, lambda m: _counted(m._kept, "value")),
+    "an object with one slot": (OneSlot, lambda m: _counted(m._kept, "value")),
     "an object with slots": (lambda: Slotted(0), lambda m: _counted(m._kept, "value")),
     "a list in a dict in an object": (lambda: Box({"k": [0]}), lambda m: _added(m._kept.value["k"], 0)),
     "a variable of a closure": (_closure, lambda m: m._kept()),
