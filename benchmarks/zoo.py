@@ -48,7 +48,7 @@ __all__ = ["SHARE", "TOLERANCE", "Row", "grow_model", "main"]
 # The commands of the pages, by the names of the tables that they are made of.
 TORCHVISION = (
     "for z in torchvision torchvision-dense; do OMP_NUM_THREADS=1 python benchmarks/zoo.py --zoo $z --output both "
-    "--limit-seconds 300 --csv $z.csv; done; python benchmarks/zoo.py --render torchvision.csv torchvision-dense.csv "
+    "--limit-seconds 1500 --csv $z.csv; done; python benchmarks/zoo.py --render torchvision.csv torchvision-dense.csv "
     "--markdown docs/zoo.md"
 )
 TIMM = (

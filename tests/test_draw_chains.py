@@ -105,6 +105,9 @@ def test_what_later_plans_add_stands_where_the_student_has_it(
     own = [max((one for one in paths if f"{path}.".startswith(f"{one}.")), key=len) for path in in_order(there)]
     assert paths == list(dict.fromkeys(own))
     assert len(paths) > 6
+    for before, path, after in zip(in_order(drawn), in_order(drawn)[1:], in_order(drawn)[2:], strict=False):
+        if before.endswith(".a") and after.endswith(".b"):  # in the block, as it is called in the drawing
+            assert path.startswith(before)
     for at in LEVELS:
         assert of_all(drawing(source, at)) == of_all(there), at
 

@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -134,3 +135,92 @@ def test_a_table_of_sizes_is_asked_with_a_guard() -> None:
     student = fxgrow.grow(Body(size_in_a_table).double(), 2.0, X)
     with pytest.raises(fxgrow.GrowError, match="7 instead of 6"):
         student(torch.randn(2, 3, 7, 8, dtype=torch.float64))
+
+
+class Asks(nn.Module):
+    """Decides by the length of a sequence."""
+
+    def __init__(self, asks: Callable[[int], Any]) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
+        self.asks = asks
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x).relu()
+        return self.b(h * 2 if self.asks(x.shape[1]) else h)
+
+
+# What code asks of the length, which is 5 in the example, as for 7; for 8 and 9 some have another answer.
+ASKED: dict[str, Callable[[int], Any]] = {
+    "whether it is more": lambda n: n > 10,
+    "whether it is a number": lambda n: n == 9,
+    "whether it is between two": lambda n: 2 <= n < 100,
+    "two questions in one": lambda n: (n > 1) & (n < 9),
+    "whether it is odd": lambda n: n % 2 == 1,
+    "whether it is one of some": lambda n: n in (8, 30),
+    "the smaller one": lambda n: min(n, 3) == 3,
+    "a part": lambda n: n / 2 > 3.9,
+    "whether a part is whole": lambda n: (n / 2).is_integer(),
+    "a number": lambda n: sum(range(n)) > 9,
+}
+
+
+def _grown(asked: str) -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    teacher = Asks(ASKED[asked]).double()
+    return teacher, fxgrow.grow(teacher, 2.0, torch.randn(3, 5, 4, dtype=torch.float64))
+
+
+def assert_takes_and_refuses_the_same(student: nn.Module, compiled: Callable[[Tensor], Tensor]) -> None:
+    for length in (5, 7, 8, 9):
+        x = torch.randn(3, length, 4, dtype=torch.float64)
+        try:
+            expected = student(x)
+        except fxgrow.GrowError:
+            assert length > 5
+            with pytest.raises(fxgrow.GrowError, match="another path"):
+                compiled(x)
+        else:
+            assert torch.allclose(compiled(x), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_compiled_students_ask_sizes_that_vary_what_others_ask(asked: str) -> None:
+    _, student = _grown(asked)
+    torch.compiler.reset()
+    assert_takes_and_refuses_the_same(student, torch.compile(student, backend="eager"))
+
+
+@pytest.mark.parametrize("asked", sorted(ASKED.keys() - {"a number"}))
+def test_students_that_ask_for_sizes_compile_as_one_graph_for_all_sizes(asked: str) -> None:
+    _, student = _grown(asked)
+    torch.compiler.reset()
+    compiled = torch.compile(student, backend="eager", dynamic=True, fullgraph=True)
+    for length in (5, 7):
+        x = torch.randn(3, length, 4, dtype=torch.float64)
+        assert torch.allclose(compiled(x), student(x), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("asked", ["whether it is odd", "a number"])
+def test_a_compiled_student_as_one_graph_says_why_it_refuses(asked: str) -> None:
+    _, student = _grown(asked)
+    torch.compiler.reset()
+    compiled = torch.compile(student, backend="eager", dynamic=True, fullgraph=True)
+    with pytest.raises(Exception, match="these inputs would take another path through the model's code"):
+        compiled(torch.randn(3, 6, 4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("asked", sorted(ASKED.keys() - {"a number", "whether a part is whole"}))
+def test_students_that_ask_for_sizes_are_exported_with_sizes_that_vary(asked: str, strict: bool) -> None:
+    teacher, student = _grown(asked)
+    x = torch.randn(3, 5, 4, dtype=torch.float64)
+    exported = [
+        torch.export.export(one, (x,), dynamic_shapes=({1: torch.export.Dim.AUTO},), strict=strict).module()
+        for one in (teacher, student)
+    ]
+    for length in (5, 7):
+        x = torch.randn(3, length, 4, dtype=torch.float64)
+        theirs, ours = [one(x) for one in exported]
+        assert torch.allclose(ours, student(x), rtol=1e-10, atol=1e-12)
+        assert torch.allclose(ours, theirs, rtol=1e-10, atol=1e-12)

@@ -32,6 +32,22 @@ class Slotted:
         self.value = value
 
 
+class Private:
+    __slots__ = ("__value",)
+
+    def __init__(self) -> None:
+        self.__value = 0
+
+    value = property(lambda self: self.__value, lambda self, value: setattr(self, "_Private__value", value))
+
+
+class OneSlot:
+    __slots__ = "value"
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
 def _added(table: Any, key: Any) -> int:
     table[key] += 1
     return int(table[key])
@@ -65,6 +81,8 @@ class ByClass(Net):
 COUNTERS: dict[str, tuple[Callable[[], Any], Callable[[Any], int]]] = {
     "a private attribute": (lambda: 0, lambda m: _counted(m, "_kept")),
     "an attribute of an object": (lambda: Box(0), lambda m: _counted(m._kept, "value")),
+    "an object with a private slot": (Private, lambda m: _counted(m._kept, "value")),
+    "an object with one slot": (OneSlot, lambda m: _counted(m._kept, "value")),
     "an object with slots": (lambda: Slotted(0), lambda m: _counted(m._kept, "value")),
     "a list in a dict in an object": (lambda: Box({"k": [0]}), lambda m: _added(m._kept.value["k"], 0)),
     "a variable of a closure": (_closure, lambda m: m._kept()),
@@ -235,3 +253,44 @@ def test_batch_norms_that_share_their_statistics_by_memory_alone_are_named(outpu
     student = fxgrow.grow(teacher, 2.0, example(), output=output)
     student.train()(example()), teacher.train()(example())
     assert same(student.eval()(example()), teacher.eval()(example()))
+
+
+def _transposed(m: Any) -> None:
+    m.b.weight = nn.Parameter(m.a.weight.t())
+
+
+def _by_data(m: Any) -> None:
+    m.b.weight.data = m.a.weight.data.t()
+
+
+def _in_part(m: Any) -> None:
+    m.b.bias = nn.Parameter(m.a.bias[2:5])
+
+
+def _crossing(m: Any) -> None:
+    """Columns of one matrix, of which two are in both."""
+    whole = torch.randn(8, 14, dtype=torch.float64)
+    m.a.weight, m.c = nn.Parameter(whole[:, :6]), nn.Parameter(whole[:, 4:])
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("share", [_transposed, _by_data, _in_part, _crossing])
+def test_two_parameters_in_one_memory_are_named(share: Any, output: Any) -> None:
+    teacher = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 6), nn.Linear(6, 3)).double()
+    teacher.a, teacher.b = teacher[0], teacher[1]
+    share(teacher)
+    x = torch.randn(4, 6, dtype=torch.float64)
+    with pytest.raises(fxgrow.GrowError, match=r"the parameters .* are two in one memory.*use one parameter in both"):
+        fxgrow.grow(teacher, 2.0, x, output=output)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_parameters_that_lie_beside_each_other_in_one_memory_grow(output: Any) -> None:
+    """One after the other, and the columns of two in turn."""
+    teacher = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 6), nn.Linear(6, 3)).double()
+    flat, rows = torch.randn(200, dtype=torch.float64), torch.randn(8, 8, dtype=torch.float64)
+    teacher[0].bias, teacher[1].bias = nn.Parameter(flat[:8]), nn.Parameter(flat[8:14])
+    teacher[0].weight, teacher[1].weight = nn.Parameter(rows[:, :6]), nn.Parameter(flat[100:148].view(6, 8))
+    teacher.register_parameter("unread", nn.Parameter(rows[:, 6:]))
+    x = torch.randn(4, 6, dtype=torch.float64)
+    assert same(fxgrow.grow(teacher, 2.0, x, output=output)(x), teacher(x))

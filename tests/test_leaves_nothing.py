@@ -36,9 +36,10 @@ from tests.nets import NETS
 
 X = torch.randn(2, 3, 6, 8)
 LATER = (torch.cuda, torch.xpu)  # which take the seed of `torch.manual_seed` when they are first used
+KINDS = (nn.Module, Tensor, torch.fx.Tracer, torch.fx.Graph, torch.fx.graph_module._WrappedCall)
 PATCHED = [(torch, name) for name in vars(torch) if callable(getattr(torch, name))]
 PATCHED += [(builtins, name) for name in vars(builtins)]
-PATCHED += [(kind, name) for kind in (nn.Module, Tensor, torch.fx.Tracer, torch.fx.Graph) for name in vars(kind)]
+PATCHED += [(kind, name) for kind in KINDS for name in vars(kind)]
 PATCHED += [(torch.nn.functional, name) for name in vars(torch.nn.functional)]
 
 
@@ -620,3 +621,73 @@ def test_ctrl_c_where_a_mode_was_entered_leaves_none_and_those_of_the_user() -> 
             _enter_and_fail()
         assert depths_of_modes() == before
         assert torch.empty(1).is_meta
+
+
+class Heads(nn.Module):
+    """States its heads and their width, which trial runs find out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.e, self.qkv, self.o, self.f = nn.Linear(5, 16), nn.Linear(16, 48), nn.Linear(16, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.e(x)
+        q, k, v = self.qkv(x).view(x.shape[0], x.shape[1], 3, 4, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.f(x + self.o(y.transpose(1, 2).reshape(x.shape)))
+
+
+class Inside(nn.Module):
+    """Calls another model, first on what that may refuse."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.a, self.b = inner, nn.Linear(3, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with contextlib.suppress(RuntimeError):
+            self.inner(x[..., :2])
+        return self.b(self.a(self.inner(x)).relu())
+
+
+GRAPHS: dict[str, Callable[[], nn.Module]] = {
+    "a graph": lambda: torch.fx.symbolic_trace(Heads()),
+    "a student": lambda: fxgrow.grow(Heads(), 2.0, torch.randn(2, 6, 5)),
+    "a graph in a model": lambda: Inside(torch.fx.symbolic_trace(Heads())),
+    "a student in a model": lambda: Inside(fxgrow.grow(Heads(), 2.0, torch.randn(2, 6, 5))),
+}
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_nothing_is_printed_where_trial_runs_of_graphs_fail(
+    kind: str, output: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = GRAPHS[kind]()
+    with contextlib.suppress(fxgrow.PlanError):
+        fxgrow.grow(model, 2.0, torch.randn(2, 6, 5), output=output)
+    assert capfd.readouterr() == ("", "")
+
+
+class Reshaped(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(3)
+
+
+def test_graphs_that_fail_outside_of_a_call_print_why_as_before(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        with pytest.raises(RuntimeError):
+            graph(torch.ones(2, 2))
+
+    graph = torch.fx.symbolic_trace(Reshaped())
+    with isolated():
+        with isolated():
+            fail()
+        fail()
+        assert capsys.readouterr().err == ""
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+    assert "Call using an FX-traced Module" in capsys.readouterr().err
+    fail()
+    assert "Call using an FX-traced Module" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -181,6 +182,141 @@ def test_the_reason_names_the_batch_and_the_line() -> None:
 
 def operator_mod(h: Tensor, b: int, w: int, net: Net) -> int:
     return operator.mod(b, w) + 1
+
+
+@dataclass
+class Found:
+    y: Any
+    n: Any
+
+
+@dataclass(frozen=True, slots=True)
+class InSlots:
+    y: Any
+    n: Any
+
+
+@dataclass
+class Computes(Found):
+    """Mixes its fields where it is made."""
+
+    def __post_init__(self) -> None:
+        self.rest = self.y.shape[0] % self.n
+
+
+@dataclass
+class Watches(Found):
+    """Mixes its fields where they are set."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        vars(self)[name] = value
+        vars(self)["rest"] = value % 2 if name == "n" else 0
+
+
+@dataclass
+class Inits(Found):
+    """Mixes its fields in code of its own."""
+
+    def __init__(self, y: Any, n: Any) -> None:
+        self.y, self.n = y, n
+        self.rest = y.shape[0] % n
+
+
+class Returns(nn.Module):
+    """Returns an object made of a result and of the batch and the width before it."""
+
+    def __init__(self, made: Callable[[Tensor, int, int], Any]) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.made = made
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.a(x).relu()
+        return self.made(self.b(h), h.shape[0], h.shape[1])
+
+
+def reason_of(made: Callable[[Tensor, int, int], Any], output: Output) -> str:
+    with pytest.raises(fxgrow.PlanError) as refused:
+        fxgrow.grow(Returns(made), {"a": 12}, torch.randn(5, 6), output=output)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda y, b, w: Found(y, w),
+        lambda y, b, w: InSlots(y, w),
+        lambda y, b, w: Found(Found(y, b), w),
+        lambda y, b, w: {"n": [Found(y, (b, w))]},
+        lambda y, b, w: Found(y, b * w),
+    ],
+)
+def test_fields_of_an_object_are_not_mixed_with_one_another(made: Any, output: Output) -> None:
+    reason = reason_of(made, output)
+    assert "where the teacher's is" in reason
+    assert "mixes it" not in reason
+
+
+@pytest.mark.parametrize("kind", [Computes, Watches, Inits])
+def test_an_object_whose_code_mixes_its_fields_keeps_the_width(kind: Any) -> None:
+    assert "mixes it with the size of the batch in a number" in reason_of(lambda y, b, w: kind(y, w), "graph")
+
+
+def test_a_number_that_is_mixed_before_it_is_in_a_field_keeps_the_width() -> None:
+    assert "mixes it with the size of the batch in a number" in reason_of(lambda y, b, w: Found(y, b % w), "graph")
+
+
+class Slots:
+    __slots__ = ("n",)
+
+
+class Behind(Slots):
+    __slots__ = ("y",)
+
+
+class Hidden:
+    __slots__ = ("__n", "y")
+
+    def __init__(self) -> None:
+        self.y, self.__n = None, 0
+
+    n = property(lambda self: self.__n, lambda self, n: setattr(self, "_Hidden__n", n))
+
+
+class Mixed(Slots):
+    """Has a slot and a `__dict__`."""
+
+
+@dataclass(slots=True)
+class First:
+    n: Any
+
+
+@dataclass(slots=True)
+class Second(First):
+    y: Any
+
+
+def _filled(kind: type, y: Any, n: Any) -> Any:
+    made = kind()
+    made.y, made.n = y, n
+    return made
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda y, b, w: _filled(Behind, y, w),
+        lambda y, b, w: _filled(Hidden, y, w),
+        lambda y, b, w: _filled(Mixed, y, w),
+        lambda y, b, w: Second(w, y),
+        lambda y, b, w: (y, Second(w, 1)),
+    ],
+)
+def test_widths_in_all_slots_of_a_result_stay(made: Any, output: Output) -> None:
+    assert "n is 12 where the teacher's is 8" in reason_of(made, output)
 
 
 def test_a_graph_without_sizes_has_no_such_numbers() -> None:

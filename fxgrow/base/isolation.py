@@ -8,12 +8,14 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 
 from .generators import rng_preserved
 from .kept_settings import settings_kept
-from .torch_private import depths_of_modes, global_hooks, leave_modes
+from .replacing import until_done
+from .torch_private import CallOfGraphModule, depths_of_modes, global_hooks, leave_modes
 
 RARELY = 10**6  # collections of the middle generation before a full one
 _turn = threading.RLock()  # held by the thread whose call is at work; a call inside another one has it already
@@ -33,7 +35,7 @@ def isolated() -> Iterator[None]:
 
     These are the settings of torch, its modes that see each call, all random number generators and the filters of
     warnings. Calls in several threads take turns: while a model runs, functions of torch are replaced for the whole
-    process. Meanwhile the garbage collector looks through young objects only.
+    process. Meanwhile the garbage collector looks through young objects only, and no GraphModule that fails prints why.
     """
     with (
         _turn,
@@ -42,6 +44,7 @@ def isolated() -> Iterator[None]:
         warnings.catch_warnings(),
         rng_preserved(),
         _without_global_hooks(),
+        _without_printed_errors(),
         _modes_left(),
         settings_kept(),
     ):
@@ -75,6 +78,25 @@ def _without_global_hooks() -> Iterator[None]:
             added = dict(table)
             table.clear()
             table.update(entries | added)
+
+
+@contextmanager
+def _without_printed_errors() -> Iterator[None]:
+    """Let no GraphModule print its error in a call of fxgrow, which tries what may fail; in other threads it does."""
+    usual = CallOfGraphModule.__call__
+
+    def call(wrapped: Any, module: Any, *args: Any, **kwargs: Any) -> Any:
+        if current_call() is None:
+            return usual(wrapped, module, *args, **kwargs)
+        if wrapped.cls_call is not None:
+            return wrapped.cls_call(module, *args, **kwargs)
+        return super(wrapped.cls, module).__call__(*args, **kwargs)
+
+    try:
+        CallOfGraphModule.__call__ = call  # type: ignore[method-assign, assignment]
+        yield
+    finally:
+        until_done(lambda: setattr(CallOfGraphModule, "__call__", usual))
 
 
 @contextmanager

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from types import MemberDescriptorType
 from typing import Any
 
 from torch import Tensor
@@ -56,10 +59,38 @@ def children_of(value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, Sequence | AbstractSet):
         entries = value if isinstance(value, Sequence) else in_one_order(value)
         return [(f"[{i}]", entry) for i, entry in enumerate(entries)]
-    if hasattr(value, "__dict__"):
-        return [(f".{name}", entry) for name, entry in vars(value).items()]
-    slots = getattr(type(value), "__slots__", ())
-    return [(f".{name}", getattr(value, name, None)) for name in ((slots,) if isinstance(slots, str) else slots)]
+    return [(f".{name}", entry) for name, entry in own_attributes(value).items()]
+
+
+def own_attributes(value: Any) -> dict[str, Any]:
+    """What an object has in attributes: in its `__dict__`, and in the slots of its class and of those before it."""
+    held = dict(getattr(value, "__dict__", {}))
+    for kind in reversed(type(value).__mro__):
+        slots = vars(kind) if "__slots__" in vars(kind) else {}
+        held |= {name: _in_slot(one, value) for name, one in slots.items() if isinstance(one, MemberDescriptorType)}
+    return held
+
+
+def _in_slot(slot: MemberDescriptorType, value: Any) -> Any:
+    try:
+        return slot.__get__(value)
+    except AttributeError:  # nothing is in it
+        return None
+
+
+def keeps_fields(kind: Any) -> bool:
+    """Whether this is a dataclass whose objects are made without code of the user's, which may mix what it is given."""
+    if not isinstance(kind, type) or not is_dataclass(kind) or type(kind).__call__ is not type.__call__:
+        return False
+    made = getattr(kind.__init__, "__code__", None)
+    if made is None or made.co_filename != "<string>":  # not what `dataclass` writes
+        return False
+    if hasattr(kind, "__post_init__") or kind.__new__ is not object.__new__:
+        return False
+    frozen = kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    held = [inspect.getattr_static(kind, field.name, None) for field in fields(kind)]
+    plain = all(isinstance(one, MemberDescriptorType) or not hasattr(type(one), "__set__") for one in held)
+    return plain and (frozen or kind.__setattr__ is object.__setattr__)
 
 
 def in_one_order(entries: AbstractSet[Any]) -> list[Any]:

@@ -34,6 +34,9 @@ from torch._VF import _pad_packed_sequence as native_pad_packed_sequence
 # The names beside Python's own that the code which FX generates may use (`torch`, `inf`, `device`).
 from torch.fx.graph import _custom_builtins as names_in_generated_code
 
+# What calls a GraphModule: it prints each error of its code to stderr, and says nothing of how to turn that off.
+from torch.fx.graph_module import _WrappedCall as CallOfGraphModule
+
 # Where it is kept what kind the backward hooks of all modules are.
 from torch.nn.modules import module as _modules
 
@@ -67,6 +70,7 @@ from torch.utils._python_dispatch import _disable_current_modes as no_dispatch_m
 __all__ = [
     "BINDINGS",
     "PRINT_OPTIONS",
+    "CallOfGraphModule",
     "InstanceNormBase",
     "OpOverload",
     "OpOverloadPacket",

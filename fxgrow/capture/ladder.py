@@ -25,7 +25,7 @@ from ..model.example_inputs import ExampleInputs, ModelInputs, as_inputs, as_rea
 from ..model.guesses import guesses
 from ..model.layer_kinds import is_hooked
 from ..model.sharded import is_sharded, whole
-from ..model.shared_memory import buffers_that_share, check_written
+from ..model.shared_memory import buffers_that_share, check_apart, check_written
 from ..model.supported import check_supported, leaf_references
 from ..model.tree import MODES, Output
 from ..model.walk import named_modules
@@ -131,6 +131,7 @@ def _named_leaves(model: nn.Module, wanted: Iterable[str | type]) -> frozenset[s
 def _trace(model: nn.Module, held: Inventory, inputs: ModelInputs, leaves: frozenset[str], output: Output) -> Traced:
     theirs = held.tensors
     infinite = infinite_tensors(theirs)
+    check_apart(theirs)
     shared = buffers_that_share(held)
     if not inputs.real:
         model = on_meta(model, held)

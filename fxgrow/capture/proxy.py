@@ -71,12 +71,21 @@ def guard(value: Any, expected: Any, place: str) -> None:
     Raises:
         GrowError: They differ.
     """
-    if value is expected or (is_same_data(value, expected) if place == ARGUMENTS else value == expected):
+    if value is expected or _is_same(value, expected, place):
         return
     raise GrowError(
         "these inputs would take another path through the model's code than the example inputs that it was grown "
         f"with ({_difference(value, expected, place)}); grow it with such inputs as the example"
     )
+
+
+def _is_same(value: Any, expected: Any, place: str) -> bool:
+    """Whether inputs give what the example gave; a compiler cannot compare what sizes that vary answer (SymBool)."""
+    if place == ARGUMENTS:
+        return is_same_data(value, expected)
+    if isinstance(expected, bool) and isinstance(value, (bool, torch.SymBool)):
+        return expected if value else not expected
+    return bool(value == expected)
 
 
 def _difference(value: Any, expected: Any, place: str) -> str:

@@ -22,6 +22,7 @@ from typing import Any
 
 from torch import fx
 
+from ..base.structures import keeps_fields
 from ..base.torch_private import pytree
 from ..capture.attribute_ints import AttributeInt
 from ..capture.proxy import ASKED, guard, truth, whole
@@ -140,7 +141,7 @@ class _Numbers:
             given = [self._known[one] for one in node.all_input_nodes if one in self._known]
             if node.op == "output" or self._gives_tensors(node):
                 self._take_sizes(node)
-                yield from ((node, number) for number in (*given, *self._cuts(node)) if number.is_hidden)
+                yield from ((node, one) for one in (*self._in_fields(node), *self._cuts(node)) if one.is_hidden)
             elif node.target in VIEWS:  # of a constant: its entries are those of before
                 yield from ((node, number) for number in given if number.is_hidden)
                 self._known[node] = functools.reduce(both, given, Number(factors=None, positive=False))
@@ -151,6 +152,14 @@ class _Numbers:
             else:
                 self._known[node] = self._number(node)
         yield from self._decided()
+
+    def _in_fields(self, node: fx.Node) -> Iterator[Number]:
+        """The numbers that a node is given, alone, as those in a list: also those in the fields of an object."""
+        for given in node.all_input_nodes:
+            if keeps_fields(given.target):
+                yield from self._in_fields(given)
+            elif given in self._known:
+                yield self._known[given]
 
     def _decided(self) -> Iterator[tuple[fx.Node, Number]]:
         """What code decides by that no guard holds: an answer, or a width that it may compare with any size."""

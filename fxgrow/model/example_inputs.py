@@ -93,6 +93,8 @@ def brief(value: Any) -> str:
         return f"{{{_some(f'{key!r}: {brief(entry)}' for key, entry in value.items())}}}"
     if type(value) in (list, tuple):
         return f"[{_some(map(brief, value))}]" if isinstance(value, list) else f"({_some(map(brief, value))})"
+    if type(value) in (int, float, bool):
+        return f"{value}"  # for sizes that vary, a compiler can make this text and no `repr`
     shown = " ".join(repr(value).split())
     return shown if len(shown) <= MAX_CHARACTERS else f"{shown[:MAX_CHARACTERS]}..."
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..base.structures import own_attributes
 from .walk import Paths, submodule
 
 
@@ -116,8 +117,7 @@ def held_by(value: Any) -> Iterable[Any] | None:
         return [value.tobytes()] if getattr(value, "nbytes", 0) < _MOST_BYTES else [value]
     if not _is_theirs(type(value)):
         return None
-    slots = [key for kind in type(value).__mro__ for key in vars(kind).get("__slots__", ())]
-    own = {key: getattr(value, key, None) for key in slots} | dict(getattr(value, "__dict__", {}))
+    own = own_attributes(value)
     return [*own.keys(), *own.values()] if own else None
 
 

@@ -149,14 +149,37 @@ class ChainEntries:
 
     @cached_property
     def names_in_plans(self) -> Mapping[str, str]:
-        """For each new module, by its path in the last student, its path in the plan that makes it, each once."""
+        """For each new module, by its path in the last student, its path in the plan that makes it, each once.
+
+        What it is a clone of or stands behind is called there as in the first teacher, or as new modules are here.
+        """
         found: dict[str, str] = {}
         for number, step in enumerate(self.steps):
-            for change in step.changes:
-                taken, paths = {*found.values()}, change.new_paths
-                again = next(n for n in itertools.count(1) if not taken & {_numbered(path, n) for path in paths})
-                found.update((self.plan.student_name(path, number), _numbered(path, again)) for path in paths)
+            for change in (one for one in step.changes if one.new_paths):
+                base = change.original or change.follows
+                called = self._called(self.plan.student_name(base, number), found)
+                begun = all(path.startswith(base) for path in change.new_paths)
+                own = [f"{called}{path.removeprefix(base)}" if begun else path for path in change.new_paths]
+                taken = {*found.values()}
+                again = next(n for n in itertools.count(1) if not taken & {_numbered(path, n) for path in own})
+                in_student = [self.plan.student_name(path, number) for path in change.new_paths]
+                found.update(zip(in_student, [_numbered(path, again) for path in own], strict=True))
         return found
+
+    def _called(self, path: str, new: Mapping[str, str]) -> str:
+        """The first teacher's name of a module of the last student, or that of a new one with what is in it."""
+        known = path.split(".")
+        for end in range(len(known), 0, -1):
+            if (made := new.get(".".join(known[:end]))) is not None:
+                return ".".join([made, *known[end:]])
+        parts: list[str] = []
+        for end, own in enumerate(known, 1):
+            wanted = ".".join(known[:end])
+            before = map(str, range(int(own), -1, -1)) if own.isdigit() else (own,)  # clones have moved it
+            parts.append(
+                next((one for one in before if self.plan.student_name(".".join([*parts, one])) == wanted), own)
+            )
+        return ".".join(parts)
 
     def _changes(self, called: Callable[[str], str], *, of_plans: bool) -> Iterator[ChainChange]:
         for number, step in enumerate(self.steps):
@@ -172,7 +195,8 @@ class ChainEntries:
                 new_paths = tuple(map(name, change.new_paths))
                 if of_plans and change.new_paths:
                     new_paths = tuple(self.names_in_plans[one] for one in in_student)
-                    path = f"{change.path}{new_paths[0].removeprefix(change.new_paths[0])}"
+                    part = change.new_paths[0].removeprefix(change.path)  # of a flat layer, whose parts are entries
+                    path = "".join(new_paths[0].rsplit(part, 1)) if part else new_paths[0]
                 yield ChainChange(
                     change,
                     path=path,

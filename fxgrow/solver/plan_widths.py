@@ -88,6 +88,7 @@ def plan_widths(
         notes=(
             *_notes(widths, grown, targets, used.values(), alone=len(wider) + len(budgets) == len(requests)),
             *_io_notes(io_growths),
+            *_of_half(widths, filled),
         ),
         io_dims=_io_dims(io_growths),
         stored=tuple(Stored(*one) for one in stored(widths.traced.root)),
@@ -320,6 +321,22 @@ def _notes(
         notes.append("no width grows: the student is a copy of the teacher")
     notes += [text for layout, text in widths.constraints.notes if any(name in grown for name in atoms(layout))]
     return tuple(dict.fromkeys(notes))
+
+
+def _of_half(widths: WidthGraph, filled: Mapping[str, str]) -> Iterator[str]:
+    """What to look at where random channels are made in a dtype whose largest number is not far away."""
+    fresh = {name for name, how in filled.items() if not methods.method(how).replicas}
+    tensors = named_tensors(widths.traced.root)
+    if any(
+        role == "carry" and tensors[tensor.name].dtype == torch.float16 and fresh & {*atoms(layout)}
+        for tensor in widths.tensors.values()
+        for layout, role in zip(tensor.layouts, tensor.roles, strict=True)
+    ):
+        yield (
+            "float16 ends at 65,504: where the code multiplies or sums large numbers, new channels, which are random, "
+            "may become infinite, and 0 times infinity is NaN; fxgrow.verify tells on inputs with numbers, and "
+            "method='split' makes copies instead"
+        )
 
 
 def _io_notes(io_growths: Sequence[IoGrowth]) -> Iterator[str]:
