@@ -62,10 +62,13 @@ def ranks(arguments: Mapping[str, Any]) -> Iterator[Variant]:
 
 def _places(before: Tensor, after: Tensor, change: Change) -> Places:
     """Which dimension of a tensor each one is after a change; as they were, where it was left as it is."""
-    marked = change(torch.empty([MARK + d for d in range(before.ndim)], device="meta"))
-    if marked.ndim != after.ndim:
-        return tuple(range(before.ndim))
-    return tuple([n - MARK if n >= MARK else None for n in marked.shape])
+    places: list[int | None] = [None] * after.ndim
+    for dim in range(before.ndim):  # one at a time: a tensor of many dimensions may not be large in all of them
+        marked = change(torch.empty([MARK if d == dim else 1 for d in range(before.ndim)], device="meta"))
+        if marked.ndim != after.ndim:
+            return tuple(range(before.ndim))
+        places = [dim if n == MARK else place for n, place in zip(marked.shape, places, strict=True)]
+    return tuple(places)
 
 
 def all_at_once(
