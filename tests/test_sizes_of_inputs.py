@@ -17,7 +17,8 @@ import fxgrow
 from fxgrow.capture.traced import Traced
 from fxgrow.infer import other_sizes
 from fxgrow.infer.findings import Findings
-from fxgrow.infer.size_variants import Variant
+from fxgrow.infer.inference import infer
+from fxgrow.infer.size_variants import Variant, resized
 from tests.check import randomise, relative_error, run
 
 Function = Callable[[Tensor], Tensor]
@@ -211,3 +212,20 @@ def test_of_each_kind_as_many_other_sizes_are_looked_at_as_it_takes(monkeypatch:
     monkeypatch.setattr(other_sizes, "_look", counted)
     fxgrow.widths(OnRows(ROWS["transposed, batch in front"]), torch.randn(2, 5))
     assert taken["batch"] == enough["batch"] == 3
+
+
+def test_sizes_at_which_nothing_was_new_are_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = fxgrow.trace(OnRows(torch.relu), torch.randn(2, 5))
+    findings = infer(traced)
+    ran: list[Variant] = []
+    trial = other_sizes._trial
+
+    def counted(traced: Traced, findings: Findings, variant: Variant) -> Findings | None:
+        ran.append(variant)
+        return trial(traced, findings, variant)
+
+    monkeypatch.setattr(other_sizes, "_trial", counted)
+    sizes = [resized(traced.arguments, 0, 2, size) for size in (3, 3, 4)]
+    assert all(other_sizes._look(traced, findings, variant) for variant in sizes)
+    assert [variant.arguments["x"].shape[0] for variant in ran] == [3, 4]
+    assert len(findings.trials) == 2
