@@ -16,7 +16,6 @@ from torch import Tensor
 from ..base.progress import advance, step
 from ..errors import GrowError
 from ..model.strides import laid_as, order_of, strides_in
-from ..plans.changes import Enlarge
 from ..plans.entries import TensorPlan
 from ..plans.growth_plan import Plan
 from ..state.contents import SavedOptimizer
@@ -136,7 +135,7 @@ class GrownOptimizers:
         if plan.next is not None or planned is None or not whole:
             return None
         changed = any(
-            name == f"{change.path}.weight" if isinstance(change, Enlarge) else name.startswith(f"{change.follows}.")
+            name.startswith(f"{change.follows}.") or name in [f"{path}.weight" for path in change.kernels]
             for change in plan.changes
         )
         return planned if not changed and max(t.numel() for t in _tensors(state)) > PART else None

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import PlanError
 from ..model.copies import named_tensors
-from ..plans.changes import Enlarge, Repeat, StructuralChange
+from ..plans.changes import StructuralChange
 from .source import Source
 from .view import GROWS, PINNED, Drawing, Node, WidthChange, arrow, finest
 
@@ -109,17 +109,15 @@ def _changes(source: Source) -> Iterator[Entry]:
 
 
 def _kind(change: StructuralChange) -> Kind:
-    return "kernel" if isinstance(change, Enlarge) else "block" if isinstance(change, Repeat) else "layer"
+    return "kernel" if change.kernels else "block" if change.original else "layer"
 
 
 def _text(change: StructuralChange) -> str:
-    if isinstance(change, Enlarge):
-        return "→".join("×".join(map(str, size)) for size in (change.old, change.new))
-    return ""
+    return ", ".join("→".join("×".join(map(str, size)) for size in sizes) for sizes in change.kernels.values())
 
 
 def _factor(change: StructuralChange) -> float:
-    return math.prod(change.new) / math.prod(change.old) if isinstance(change, Enlarge) else 0.0
+    return max((math.prod(new) / math.prod(old) for old, new in change.kernels.values()), default=0.0)
 
 
 def _pinned(source: Source, boxes: Mapping[str, Node]) -> Iterator[Entry]:

@@ -50,6 +50,11 @@ class Change:
         return self.original
 
     @property
+    def numbered_behind(self) -> str:
+        """The entry of a numbered container that the new ones stand behind, which renames later ones; "" for none."""
+        return ""
+
+    @property
     def fills(self) -> Mapping[str, int]:
         """By the names of parameters in each new module that have one value, that value."""
         return {}
@@ -58,6 +63,15 @@ class Change:
     def kernels(self) -> Mapping[str, tuple[KernelSize, KernelSize]]:
         """By the paths of the convolutions that get a larger kernel, the old size and the new one."""
         return {}
+
+    def twins(self, name: str) -> tuple[str, ...]:
+        """The names in the clones of a parameter or buffer of the original; none of any other."""
+        inside = f"{self.original}."
+        return tuple(f"{path}.{name.removeprefix(inside)}" for path in self.new_paths if name.startswith(inside))
+
+    def resizes(self, name: str) -> bool:
+        """Whether a tensor of the original may have another shape in a clone, and is made anew there if it has."""
+        return False
 
     def text(self, called: Callable[[str], str]) -> str:
         """What it is in words, where its modules are called otherwise."""
@@ -128,6 +142,10 @@ class Insert(Change):
     @property
     def behind(self) -> str:
         return self.entry
+
+    @property
+    def numbered_behind(self) -> str:
+        return self.entry if self.flat else ""
 
     def text(self, called: Callable[[str], str]) -> str:
         return str(replace(self, after=called(self.after)))
@@ -247,8 +265,20 @@ class Repeat(Change):
         return self.block
 
     @property
+    def numbered_behind(self) -> str:
+        return self.block if self.numbered else ""
+
+    @property
     def fills(self) -> Mapping[str, int]:
         return dict.fromkeys(self.zeros, 0) | dict.fromkeys(self.minus_ones, -1)
+
+    def twins(self, name: str) -> tuple[str, ...]:
+        if self.kept_shape is not None and self.kept_shape.drops(name.removeprefix(f"{self.block}.")):
+            return ()
+        return Change.twins(self, name)
+
+    def resizes(self, name: str) -> bool:
+        return self.kept_shape is not None and self.kept_shape.is_new(name.removeprefix(f"{self.block}."))
 
     def text(self, called: Callable[[str], str]) -> str:
         return str(replace(self, block=called(self.block)))

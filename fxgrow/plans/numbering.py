@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .changes import Insert, Repeat, StructuralChange
+from .changes import StructuralChange
 
 PLACE = re.compile(r"(.*?)(\d+)")  # a name by its stem and its place
 
@@ -37,11 +37,10 @@ class Numbering:
         """What the changes of a plan do to names."""
         behind: dict[str, dict[str, tuple[str, ...]]] = {}
         for change in changes:
-            entry, new = _new_entries(change)
-            if new:
-                parent, _, own = entry.rpartition(".")
+            if change.numbered_behind:
+                parent, _, own = change.numbered_behind.rpartition(".")
                 inside = behind.setdefault(parent, {})
-                names = tuple(path.removeprefix(f"{parent}.") for path in new)
+                names = tuple(path.removeprefix(f"{parent}.") for path in change.new_paths)
                 inside[own] = (*inside.get(own, ()), *names)
         return cls(behind)
 
@@ -118,12 +117,3 @@ class _Container:
         """How many new entries stand behind those of a stem with a smaller number."""
         numbers, before = self.sums.get(stem, ([], [0]))
         return before[bisect.bisect_left(numbers, number)]
-
-
-def _new_entries(change: StructuralChange) -> tuple[str, tuple[str, ...]]:
-    """The entry that new ones of a numbered container stand behind, and these; none where names stay."""
-    if isinstance(change, Repeat) and change.numbered:
-        return change.block, change.paths
-    if isinstance(change, Insert) and change.flat:
-        return change.entry, change.new_paths
-    return "", ()

@@ -13,7 +13,6 @@ from ..base.loaded import dtensors, fsdp
 from ..errors import GrowError
 from ..model.sharded import is_dtensor, is_fsdp
 from ..model.walk import named_modules
-from ..plans.changes import Repeat
 from ..plans.growth_plan import Plan
 
 
@@ -133,15 +132,9 @@ def shard_again(student: nn.Module, units: list[Unit], plan: Plan) -> None:
 
 def _clones(plan: Plan) -> Callable[[str], list[str]]:
     """The names in the student of a parameter and of those of clones that are made from it."""
-    repeats = [change for change in plan.changes if isinstance(change, Repeat)]
 
     def names(name: str) -> list[str]:
-        twins = [
-            f"{path}{name.removeprefix(change.block)}"
-            for change in repeats
-            if name.startswith(f"{change.block}.")
-            for path in change.paths
-        ]
+        twins = [twin for change in plan.changes for twin in change.twins(name)]
         return [plan.numbering(one) for one in (name, *twins)]
 
     return names
@@ -153,13 +146,13 @@ def _placement(dims: Mapping[int, int]) -> Callable[[nn.Parameter], Any]:
 
 def _all(units: list[Unit], plan: Plan) -> Iterator[tuple[Unit, Callable[[str], str]]]:
     """The calls for a student, with the names in it of modules and parameters; clones come right after their block."""
-    clones = [change for change in plan.changes if isinstance(change, Repeat)]
+    clones = [change for change in plan.changes if change.original]
     for unit in units:
         yield unit, plan.numbering
         for change in clones:
-            if all(f"{path}.".startswith(f"{change.block}.") for path in unit.paths):
-                for twin in change.paths:
-                    yield unit, partial(_of_clone, plan, change.block, twin)
+            if all(f"{path}.".startswith(f"{change.original}.") for path in unit.paths):
+                for twin in change.new_paths:
+                    yield unit, partial(_of_clone, plan, change.original, twin)
 
 
 def _of_clone(plan: Plan, block: str, twin: str, name: str) -> str:

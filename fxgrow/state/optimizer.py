@@ -20,7 +20,7 @@ from ..model.copies import named_parameters
 from ..model.sharded import is_dtensor, is_sharded
 from ..model.strides import laid_as
 from ..model.supported import check_supported
-from ..plans.changes import Enlarge, Repeat, in_order
+from ..plans.changes import in_order
 from ..plans.growth_plan import Plan
 from .groups import GroupNumber, groups_of_new, put_in_order
 from .holdings import check_holdings, layers_of
@@ -168,15 +168,11 @@ def grown_by(
             if is_dtensor(value) and larger[name].get(key) is not value:
                 release(value)  # type: ignore[misc]
     for change in sorted(plan.changes, key=in_order):
-        if isinstance(change, Enlarge):
-            _replace(larger, f"{change.path}.weight", rule, around(change))
-        elif isinstance(change, Repeat):
-            for name in [name for name in larger if name.startswith(f"{change.block}.")]:
-                kept, own = change.kept_shape, name.removeprefix(f"{change.block}.")
-                if kept is not None and (kept.drops(own) or kept.is_new(own)):
-                    continue  # one that is not there, or a new one without a state yet
-                for path in change.paths:
-                    larger[f"{path}{name.removeprefix(change.block)}"] = rule.grown(larger[name], without_past)
+        for path, (old, new) in change.kernels.items():
+            _replace(larger, f"{path}.weight", rule, around(old, new))
+        for name in [name for name in larger if not change.resizes(name)]:  # else it is new, without a state yet
+            for twin in change.twins(name):
+                larger[twin] = rule.grown(larger[name], without_past)
     return {plan.numbering(name): state for name, state in larger.items()}
 
 
