@@ -15,7 +15,7 @@ from torch import fx, nn
 from ..base.magnitude import is_inexact
 from ..capture.traced import Traced
 from ..errors import PlanError
-from ..model.copies import clone_owned
+from ..model.copies import clone_beside
 from ..model.grown import GrownModule
 from ..model.layer_kinds import CONVOLUTIONS, is_a
 from ..model.provenance import modules_of, set_module_stack
@@ -203,7 +203,7 @@ def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat, se
     model = module_at(root, "")
     shared = shared_parts(model, block, repeat.fills) | ({} if repeat.regions else shared_objects(model, block))
     for path in repeat.paths:
-        twin = clone_owned(block, shared)
+        twin = clone_beside(block, shared)
         if repeat.kept_shape is not None:
             keep_shape(twin, repeat.kept_shape, path, seed)
         for parameter in twin.parameters():  # new parameters are trained even if those of the block are frozen

@@ -9,6 +9,7 @@ import operator
 import re
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from types import FunctionType, NoneType
 from typing import Any, NamedTuple
 
@@ -90,7 +91,11 @@ def plain_tensors(paths: Paths) -> Iterator[Tensor]:
 
 
 def clone_shared(
-    model: nn.Module, replace: Mapping[int, Any] | None = None, known: Inventory | None = None
+    model: nn.Module,
+    replace: Mapping[int, Any] | None = None,
+    known: Inventory | None = None,
+    *,
+    marked: Iterable[Tensor] = (),
 ) -> nn.Module:
     """A deep copy that shares parameters and buffers with the model, or has `replace[id(tensor)]` in place of one.
 
@@ -98,6 +103,7 @@ def clone_shared(
         model: The model.
         replace: By the `id` of a tensor: what the copy has instead.
         known: What the model consists of, where that is known.
+        marked: Tensors of `replace` that get copies of the attributes that users put on them.
 
     Raises:
         TraceError: An attribute of the model cannot be copied, or its own code for copying makes another model.
@@ -113,6 +119,10 @@ def clone_shared(
         raise TraceError(f"{type(model).__name__} cannot be copied: {in_words(error)}") from error
     if not by_torch:
         _check_copy(model, copied, memo)
+    for made in marked:
+        for name, value in vars(made).items():
+            with suppress(Exception):  # a lock, a handle: the same one
+                vars(made)[name] = _copied(value, memo)
     return copied
 
 
@@ -266,10 +276,17 @@ def _meta_like(tensor: Tensor) -> Tensor:
     return _in_place_of(tensor, tensor.detach() if tensor.device.type == "meta" else tensor.detach().to("meta"))
 
 
-def clone_owned(model: nn.Module, shared: Mapping[int, Any] | None = None, known: Inventory | None = None) -> nn.Module:
-    """A deep copy that shares no memory with the model, but what is in `shared` by `id`."""
+def clone_owned(model: nn.Module, known: Inventory | None = None) -> nn.Module:
+    """A deep copy whose parameters and buffers are its own."""
     known = known or inventory(model)
-    return clone_shared(model, {id(t): _copy_of(t) for t in known.tensors.values()} | dict(shared or {}), known)
+    return clone_shared(model, {id(t): _copy_of(t) for t in known.tensors.values()}, known)
+
+
+def clone_beside(model: nn.Module, shared: Mapping[int, Any]) -> nn.Module:
+    """A deep copy to train beside the model: with nothing in common with it but what is in `shared`, by `id`."""
+    known = inventory(model)
+    own = {id(t): _copy_of(t) for t in known.tensors.values() if id(t) not in shared}
+    return clone_shared(model, {**own, **shared}, known, marked=own.values())
 
 
 def without_hooks(module: nn.Module) -> nn.Module:
