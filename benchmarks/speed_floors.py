@@ -25,6 +25,18 @@ EXACT = [name for name in methods.names() if methods.method(name).preserves_func
 # -- filling ---------------------------------------------------------------------------------------
 
 
+class Draws(TorchDispatchMode):
+    """Counts the random numbers that are drawn; those of fxgrow have 64 bits."""
+
+    made = 0
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = op(*args, **(kwargs or {}))
+        if torch.Tag.nondeterministic_seeded in op.tags:
+            self.made += result.numel()
+        return result
+
+
 def fill_costs(nets: Nets, factor: float, repeats: int, names: Sequence[str] = EXACT) -> Table:
     """Filling all of a student's tensors against a clone of them, and against a clone and the draws alone.
 
@@ -49,16 +61,16 @@ def fill_costs(nets: Nets, factor: float, repeats: int, names: Sequence[str] = E
     table.remarks.append(
         f"By {factor}. Filling makes all tensors of the student; clones are of these tensors, and the columns beside "
         "them are multiples of a clone. Cold: the allocator has given all memory back, so that each page is new, as "
-        "for the first student of a process. Draws: a 64-bit number for each four new entries, written to memory that "
-        "exists, which is the least that torch needs for random numbers; `zero_out` and `even` draw none for most."
+        "for the first student of a process. Draws: as many random numbers of 64 bits as this filling makes, written "
+        "to memory that exists. One serves four entries; `even` draws none."
     )
     return table
 
 
 def _filled(plan: fxgrow.Plan, tensors: dict[str, Tensor], repeats: int) -> tuple[str, ...]:
-    student = grown_tensors(plan, tensors)
-    new = sum(t.numel() for t in student.values()) - sum(t.numel() for t in tensors.values())
-    drawn = torch.empty(max(new // 4, 1), dtype=torch.int64)
+    with Draws() as draws:
+        student = grown_tensors(plan, tensors)
+    drawn = torch.empty(max(draws.made, 1), dtype=torch.int64)
     parts = [drawn[i : i + (1 << 18)] for i in range(0, len(drawn), 1 << 18)]  # which stay in the cache
 
     def draw() -> None:

@@ -106,11 +106,9 @@ def _move_share(weight: Tensor, dim: int, here: Where, rest_at: Where, numerator
 def _exact_share(rest: Tensor, numerators: Tensor, scale: float, out: Tensor) -> Tensor:
     """A share of each entry of `rest` whose subtraction from it is exact; written to `out`, of the same shape."""
     more = torch.addcmul(rest, rest, numerators, value=scale)
-    if more.is_cpu and math.isfinite(float(more.sum(dtype=_SUM_DTYPE.get(more.dtype)))):
+    wide = torch.float32 if more.dtype == torch.float16 else None  # in which a sum of finite numbers is finite
+    if more.is_cpu and math.isfinite(float(more.sum(dtype=wide))):
         return torch.sub(more, rest, out=out)
     half = rest * 0.5  # twice the largest finite numbers overflows
     half = torch.addcmul(half, half, numerators, value=scale).sub_(half)
     return out.copy_(torch.where(more.isfinite(), more - rest, half * 2))
-
-
-_SUM_DTYPE = {torch.float16: torch.float32, torch.bfloat16: torch.float32}  # so that a sum of finite numbers is finite
