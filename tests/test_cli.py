@@ -444,7 +444,7 @@ def test_without_shtab_completion_names_the_extra(run: Run, monkeypatch: pytest.
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for words in (["bash"], []):
         status, _, error = run("--print-completion", *words)
-        assert (status, "needs shtab: pip install fxgrow[cli]" in error) == (2, True)
+        assert (status, "needs shtab: pip install 'fxgrow[cli]'" in error) == (2, True)
 
 
 def test_draw_writes_pictures_of_models_plans_and_specs(run: Run) -> None:

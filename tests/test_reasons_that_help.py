@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import torch
@@ -158,3 +159,23 @@ def test_the_request_for_an_input_in_a_nested_argument_can_be_copied() -> None:
         fxgrow.plan(widths, {"input of a": 6})
     request = str(error.value).rpartition("ask for fxgrow.")[2]
     assert fxgrow.plan(widths, eval(request, {"Inputs": fxgrow.Inputs})).io_dims, request
+
+
+def test_where_no_name_is_close_the_layers_are_listed() -> None:
+    model = nn.Sequential(*[nn.Linear(4, 4) for _ in range(9)])
+    with pytest.raises(fxgrow.PlanError, match=r"parameter; the layers are 0, 1, 2, 3, 4, 5, 6, 7, \.\.\.$"):
+        fxgrow.grow(model, {"conv1": 8}, torch.randn(2, 4))
+
+
+def test_an_entry_of_a_sequential_that_is_a_graph_is_refused_with_what_to_write() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    student: Any = fxgrow.grow(model, {"0": 12}, torch.randn(2, 4))
+    with pytest.raises(TypeError, match=r"get_submodule\('0'\).*output='module'"):
+        student[0]
+    assert cast("Any", fxgrow.grow(model, {"0": 12}, torch.randn(2, 4), output="module"))[0].out_features == 12
+
+
+def test_a_plan_says_that_it_is_the_number_of_dimensions_that_code_asks_for() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.GroupNorm(2, 8), nn.Conv2d(8, 4, 1))
+    (note,) = fxgrow.trace(model, torch.randn(2, 3, 4, 4)).notes
+    assert "as many dimensions as the example's" in note

@@ -11,7 +11,7 @@ from ..model.example_inputs import ModelInputs
 from ..model.layer_kinds import is_layer
 from ..model.tree import Mode
 from ..model.walk import named_modules
-from .proxy import guard
+from .proxy import FORMS, guard
 
 NUMBERS = (
     "control flow depends on tensor values, so the model was run on the example inputs; other values may take a path "
@@ -50,9 +50,11 @@ def notes_of(
         yield f"the example inputs do not run in {missing} mode, so the student does not either"
     for path, reason in why.items():
         yield f"{path} is kept as a call{UNSEEN}, because {_in_words(reason)}"
-    guards = [n for graph in graphs.values() for n in graph.nodes if n.target is guard]
-    if guards:
+    asked = {str(n.args[2]) for graph in graphs.values() for n in graph.nodes if n.target is guard}
+    if any(not place.startswith(FORMS) for place in asked):
         yield "the model's code asks for sizes or arguments; the student refuses inputs that would answer otherwise"
+    elif asked:
+        yield "the student takes inputs with as many dimensions as the example's, for which the model's code asks"
     other = [name for name, m in named_modules(model) if m.training != model.training and not is_layer(m)]
     if len(graphs) > 1 and other:
         yield (

@@ -67,7 +67,7 @@ class SafetensorsSource:
 def _header(path: Path) -> tuple[dict[str, Any], int]:
     """The header of a file, and the byte where its data begin."""
     if importlib.util.find_spec("safetensors") is None:
-        raise GrowError("safetensors files need safetensors: pip install fxgrow[save]")
+        raise GrowError("safetensors files need safetensors: pip install 'fxgrow[save]'")
     if not path.is_file():
         raise GrowError(f"there is no file {path}")
     safetensors = importlib.import_module("safetensors")

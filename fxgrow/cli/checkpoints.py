@@ -92,6 +92,6 @@ def save(model: nn.Module, path: str) -> None:
 
 def _safetensors(function: str) -> Callable[..., Any]:
     if importlib.util.find_spec("safetensors") is None:
-        raise UsageError(f"{SAFETENSORS} files need safetensors: pip install fxgrow[cli], or use a .pt file")
+        raise UsageError(f"{SAFETENSORS} files need safetensors: pip install 'fxgrow[save]', or use a .pt file")
     loaded: Callable[..., Any] = getattr(importlib.import_module("safetensors.torch"), function)
     return loaded

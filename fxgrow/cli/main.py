@@ -128,7 +128,7 @@ class _NeedsShtab(argparse.Action):
     """Names the extra that is not installed."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        parser.error("--print-completion needs shtab: pip install fxgrow[cli]")
+        parser.error("--print-completion needs shtab: pip install 'fxgrow[cli]'")
 
 
 class _AsWritten(argparse.RawDescriptionHelpFormatter):

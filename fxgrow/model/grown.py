@@ -94,6 +94,18 @@ class GrownModule(fx.GraphModule):
         else:  # what a GraphModule keeps under the name of a module or tensor of the model
             object.__setattr__(self, name, value)
 
+    def __getitem__(self, at: object) -> nn.Module:
+        """No entry: what was a Sequential is called as a whole.
+
+        Raises:
+            TypeError: Always.
+        """
+        name = type(self).__name__
+        raise TypeError(
+            f"{name} is a graph here and has no entries: student.get_submodule({str(at)!r}) is one of its layers, and "
+            f"growing with output='module' gives a {name} with entries"
+        )
+
     def get_submodule(self, target: str) -> nn.Module:
         """The module at a path, also one with a name that a GraphModule has itself."""
         own, _, rest = target.partition(".")

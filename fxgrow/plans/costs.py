@@ -83,7 +83,7 @@ class Cost:
     def totals(self) -> str:
         """The figures of the whole, a line each."""
         flops = "not known" if self.flops is None else self.flops
-        memory = f"{self.bytes}; making the student takes {short(self.peak)}B"
+        memory = f"{self.bytes}; making the student takes up to {short(self.peak)}B"
         return f"parameters: {self.parameters}\nFLOPs: {flops}\nbytes: {memory}"
 
 

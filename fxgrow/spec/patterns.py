@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from ..errors import PlanError
 
 EVERYTHING = "*"
+SHOWN = 8  # layers that a message lists where no name is close
 LONGEST = 1000  # characters of a pattern: the time that a glob takes may grow with their square
 
 
@@ -46,8 +47,11 @@ def match(pattern: str, tensors: Iterable[str], modules: Iterable[str] = (), oth
         if bare is not None:
             raise PlanError(f"{pattern!r} has no parameters, so no width of its own{_around(paths, bare, names)}")
         known = dict.fromkeys([*(path for t in names for path in (*_containers(t), t)), *others])
-        close = difflib.get_close_matches(pattern, known, 3, 0.5) or list(known)[:3]
-        raise PlanError(f"{pattern!r} matches no layer or parameter; close: {', '.join(close)}")
+        close = difflib.get_close_matches(pattern, known, 3, 0.5)
+        layers = list(dict.fromkeys(map(module_of, filter(module_of, names))))
+        shown = [*layers[:SHOWN], *["..."] * (len(layers) > SHOWN)]
+        told = f"close: {', '.join(close)}" if close else f"the layers are {', '.join(shown)}"
+        raise PlanError(f"{pattern!r} matches no layer or parameter; {told}")
     return found
 
 

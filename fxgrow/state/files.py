@@ -92,5 +92,5 @@ def read(path: Path, device: torch.device) -> tuple[dict[str, Tensor], str]:
 
 def _module(name: str) -> Any:
     if importlib.util.find_spec("safetensors") is None:
-        raise GrowError("students are kept in safetensors files, which need safetensors: pip install fxgrow[save]")
+        raise GrowError("students are kept in safetensors files, which need safetensors: pip install 'fxgrow[save]'")
     return importlib.import_module(name)

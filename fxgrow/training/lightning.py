@@ -34,7 +34,7 @@ def _package() -> Any:
     loaded = [name for name in _PACKAGES if name in sys.modules]
     there = [name for name in _PACKAGES if importlib.util.find_spec(name.partition(".")[0]) is not None]
     if not loaded + there:
-        raise ImportError("fxgrow.training.lightning needs Lightning: pip install fxgrow[lightning]")
+        raise ImportError("fxgrow.training.lightning needs Lightning: pip install 'fxgrow[lightning]'")
     return importlib.import_module((loaded + there)[0])
 
 
