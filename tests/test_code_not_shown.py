@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from contextlib import suppress
@@ -388,3 +389,24 @@ def test_a_number_of_lengths_that_a_method_of_the_class_tells_is_seen(output: Ou
     torch.manual_seed(0)
     teacher = Lengths(torch.tanh, MIXES[mix]).eval()
     assert_seen(teacher, output)
+
+
+class Several(nn.Module):
+    """As many widths of different sizes as are tried, and one more; none is more frequent than another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = (4, 5, 6, 7, 9, 2)
+        self.layers = nn.Sequential(*[nn.Linear(*pair) for pair in itertools.pairwise(sizes)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.layers[:3](x)
+        same = torch.Tensor.size(h, 0) == torch.Tensor.size(h, 1) if type(x) is Tensor else self.missing
+        return self.layers[3:](h) * (1.0 + same)
+
+
+def test_the_sizes_that_are_tried_are_the_same_in_each_analysis() -> None:
+    model, x = Several(), torch.randn(3, 4)
+    found = [fxgrow.widths(model, x, output="module").trials for _ in range(6)]
+    sizes = [[trial.traced.arguments["x"].shape for trial in trials] for trials in found]
+    assert all(one == sizes[0] for one in sizes)

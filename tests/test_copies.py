@@ -1,14 +1,12 @@
 """Copies of module trees: what deepcopy makes, but sharing parameters and buffers."""
 
 import copy
-from threading import Lock
-from typing import Any, Literal, cast
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-import fxgrow
 from fxgrow.model.copies import clone_shared
 
 
@@ -82,56 +80,3 @@ def test_a_module_that_knows_how_to_copy_itself_is_asked() -> None:
     assert clone_shared(nn.Sequential(nn.Linear(2, 2), Counted())).get_submodule("1").copies == 1
     with pytest.raises(Exception, match="cannot be copied: TypeError: no copies of me"):
         clone_shared(nn.Sequential(Refusing()))
-
-
-class Marked(nn.Module):
-    """Parameters with attributes, as averages, frameworks and loaders of weights put them there."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
-        for p in self.parameters():
-            p.mean, p.tags, p.lock = p.detach().clone(), {"seen": [1]}, Lock()  # type: ignore[attr-defined]
-        self.a.weight.tied = self.b.weight  # type: ignore[attr-defined]
-        self.b.weight.loader = self.load  # type: ignore[attr-defined]
-
-    def load(self) -> nn.Module:
-        return self
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.b(torch.relu(self.a(x)))
-
-
-@pytest.mark.parametrize("output", ["graph", "module"])
-def test_what_users_put_on_parameters_is_the_students_own(output: Literal["graph", "module"]) -> None:
-    teacher = Marked()
-    student: Any = fxgrow.grow(teacher, {"a": 12}, torch.randn(2, 4), output=output)
-    for name, old in teacher.named_parameters():
-        new: Any = student.get_parameter(name)
-        new.mean.add_(1.0)
-        new.tags["seen"].append(2)
-        assert torch.equal(cast("Any", old).mean, old)
-        assert cast("Any", old).tags == {"seen": [1]}
-        assert new.lock is cast("Any", old).lock  # what cannot be copied
-    assert student.a.weight.tied is student.b.weight
-    if output == "module":
-        assert student.b.weight.loader() is student
-
-
-class Residual(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(8, 8)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.layer(torch.relu(x))
-
-
-def test_what_users_put_on_parameters_is_each_clones_own() -> None:
-    teacher = nn.Sequential(nn.Linear(4, 8), nn.Sequential(Residual()), nn.Linear(8, 2))
-    for p in teacher.parameters():
-        p.tags = [1]  # type: ignore[attr-defined]
-    student: Any = fxgrow.grow(teacher, [fxgrow.Deepen("1", blocks=1)], torch.randn(2, 4), output="module")
-    block, clone = student[1]
-    clone.layer.weight.tags.append(2)
-    assert block.layer.weight.tags == [1]

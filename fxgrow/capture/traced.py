@@ -84,10 +84,9 @@ class Traced:
 
         Args:
             model: The model, with whose tensors the tree is made.
-            replace: By `id` of a tensor of the model, what is in its place, wherever the model or its hooks hold it; a
-                tensor of the student's, with the attributes of the other.
+            replace: By `id` of a tensor of the model, what is in its place, wherever the model or its hooks hold it.
         """
-        copied = clone_shared(model, replace, marked=(replace or {}).values())
+        copied = clone_shared(model, replace)
         if self.opaque:
             root = keep(copied)
         else:

@@ -15,7 +15,7 @@ from torch import fx, nn
 from ..base.magnitude import is_inexact
 from ..capture.traced import Traced
 from ..errors import PlanError
-from ..model.copies import clone_beside
+from ..model.copies import clone_owned
 from ..model.grown import GrownModule
 from ..model.layer_kinds import CONVOLUTIONS, is_a
 from ..model.provenance import modules_of, set_module_stack
@@ -203,7 +203,7 @@ def _repeat(root: nn.Module, graphs: Mapping[Mode, fx.Graph], repeat: Repeat, se
     model = module_at(root, "")
     shared = shared_parts(model, block, repeat.fills) | ({} if repeat.regions else shared_objects(model, block))
     for path in repeat.paths:
-        twin = clone_beside(block, shared)
+        twin = clone_owned(block, shared)
         if repeat.kept_shape is not None:
             keep_shape(twin, repeat.kept_shape, path, seed)
         for parameter in twin.parameters():  # new parameters are trained even if those of the block are frozen
@@ -262,8 +262,8 @@ def _enlarge(conv: Any, change: Enlarge) -> None:
     more = [(after - before) // 2 for before, after in zip(change.old, change.new, strict=True)]
     around = [size for size in reversed(more) for _ in range(2)]
     weight: nn.Parameter = conv.weight
-    conv.weight = nn.Parameter(F.pad(weight.detach(), around), weight.requires_grad)
-    conv.weight.__dict__.update(weight.__dict__)  # attributes that users set on parameters
+    if tuple(weight.shape[-len(change.old) :]) == change.old:  # else it is that of an enlarged layer, too
+        weight.data = F.pad(weight.detach(), around)  # in place: others may know it
     conv.kernel_size = change.new
     if conv.padding == "same":
         total = [dilation * (size - 1) for size, dilation in zip(change.new, conv.dilation, strict=True)]

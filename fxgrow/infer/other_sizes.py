@@ -72,7 +72,7 @@ def settle_unseen(traced: Traced, findings: Findings) -> None:
     unifier = findings.unifier
     found = {var for shape in findings.tensors.values() for layout in shape for var in atoms(unifier.resolve(layout))}
     widths = Counter(var.size for var in found if unifier.is_free(var) and var.size > 1)
-    sizes = [size for size, _ in widths.most_common(MOST)]
+    sizes = sorted(widths, key=lambda size: (-widths[size], -size))[:MOST]
     most = _most(traced)
     for variants in itertools.chain(*[at_widths(traced.arguments, sizes, dims, most) for dims in _kept(findings)]):
         for variant in variants:

@@ -9,8 +9,7 @@ import operator
 import re
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
-from types import FunctionType, NoneType
+from types import FunctionType, MethodType, NoneType
 from typing import Any, NamedTuple
 
 import torch
@@ -91,26 +90,27 @@ def plain_tensors(paths: Paths) -> Iterator[Tensor]:
 
 
 def clone_shared(
-    model: nn.Module,
-    replace: Mapping[int, Any] | None = None,
-    known: Inventory | None = None,
-    *,
-    marked: Iterable[Tensor] = (),
+    model: nn.Module, replace: Mapping[int, Any] | None = None, known: Inventory | None = None
 ) -> nn.Module:
     """A deep copy that shares parameters and buffers with the model, or has `replace[id(tensor)]` in place of one.
+
+    What users put on a tensor is copied, too. One whose marks may change, or refer to what is copied, is another object
+    in the copy, with the same memory.
 
     Args:
         model: The model.
         replace: By the `id` of a tensor: what the copy has instead.
         known: What the model consists of, where that is known.
-        marked: Tensors of `replace` that get copies of the attributes that users put on them.
 
     Raises:
         TraceError: An attribute of the model cannot be copied, or its own code for copying makes another model.
     """
     paths, tensors = known or inventory(model)
-    memo: dict[int, Any] = {id(t): _cloned(t) for t in plain_tensors(paths)}
+    plain = list(plain_tensors(paths))
+    marked = [t for t in (*plain, *tensors.values()) if _is_marked(t)]
+    memo: dict[int, Any] = {id(t): _cloned(t) for t in plain}
     memo.update({id(t): t for t in tensors.values()})
+    memo.update({id(t): _in_place_of(t, t.detach()) for t in marked if id(t) in memo and memo[id(t)] is t})
     memo.update(replace or {})
     try:
         by_torch = _copy_modules([module for _, module in paths], memo)
@@ -119,11 +119,16 @@ def clone_shared(
         raise TraceError(f"{type(model).__name__} cannot be copied: {in_words(error)}") from error
     if not by_torch:
         _check_copy(model, copied, memo)
-    for made in marked:
-        for name, value in vars(made).items():
-            with suppress(Exception):  # a lock, a handle: the same one
-                vars(made)[name] = _copied(value, memo)
+    for tensor in marked:
+        made = memo[id(tensor)]
+        if made is not tensor and isinstance(made, Tensor):
+            vars(made).update({name: _where_possible(value, memo) for name, value in vars(tensor).items()})
     return copied
+
+
+def _is_marked(tensor: Tensor) -> bool:
+    """Whether users put something on a tensor that is not copied by keeping it."""
+    return type(tensor) in _MARKED and not _IMMUTABLE.issuperset(map(type, vars(tensor).values()))
 
 
 def _check_copy(model: nn.Module, copied: Any, memo: Mapping[int, Any]) -> None:
@@ -206,7 +211,7 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     elif isinstance(value, Tensor) and not value.is_leaf:  # deepcopy refuses what has a history
         twin = memo[id(value)] = _cloned(value)
     elif kind is FunctionType:
-        twin = rebound(value, memo, _copied)
+        twin = rebound(value, memo, _where_possible)
     elif kind in WEAK:
         twin = memo[id(value)] = rebound_weakly(value, memo)
     elif kind is functools.partial:
@@ -220,6 +225,35 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
         if isinstance(value, nn.Module):  # one that is held, but not registered
             _copy_modules(modules(value), memo)
         twin = copy.deepcopy(value, memo)
+    return twin
+
+
+def _where_possible(value: Any, memo: dict[int, Any]) -> Any:
+    """A copy in which what cannot be copied, such as a lock, is the same object."""
+    before = len(memo)
+    try:
+        return _copied(value, memo)
+    except Exception:  # noqa: BLE001 - whatever code of the user's for copying raises
+        for key in [*memo][before:]:  # twins that are not complete
+            if key != id(memo):
+                del memo[key]
+    twin: Any
+    kind = type(value)
+    if kind is dict or kind is OrderedDict:
+        twin = memo[id(value)] = kind()
+        twin.update([(_where_possible(key, memo), _where_possible(entry, memo)) for key, entry in value.items()])
+    elif kind is list:
+        twin = memo[id(value)] = []
+        twin.extend([_where_possible(entry, memo) for entry in value])
+    elif kind in (tuple, set, frozenset):
+        twin = memo[id(value)] = kind([_where_possible(entry, memo) for entry in value])
+    elif kind is MethodType:
+        twin = memo[id(value)] = MethodType(value.__func__, _where_possible(value.__self__, memo))
+    elif _is_plain_object(value):
+        twin = memo[id(value)] = object.__new__(kind)
+        twin.__dict__.update({key: _where_possible(entry, memo) for key, entry in vars(value).items()})
+    else:
+        twin = memo[id(value)] = value
     return twin
 
 
@@ -258,6 +292,7 @@ def _number(value: int, memo: dict[int, Any]) -> int:
 _HOOKS = [name for name in vars(nn.Module()) if re.fullmatch(r"_(forward|backward)(_pre)?_hooks(_\w+)?", name)]
 _IN_MODULES = vars(nn.Module()).keys()  # attributes that __setstate__ would add to a state of an older torch
 _IMMUTABLE = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torch.Size, torch.device}
+_MARKED = (Tensor, nn.Parameter)  # what subclasses, such as DTensor, have on themselves is their own
 _LISTS = {set, list}
 _TABLES = {dict, OrderedDict, *_LISTS}
 COMMON = _IMMUTABLE | _TABLES | {tuple}  # the types of most attributes of modules
@@ -276,17 +311,10 @@ def _meta_like(tensor: Tensor) -> Tensor:
     return _in_place_of(tensor, tensor.detach() if tensor.device.type == "meta" else tensor.detach().to("meta"))
 
 
-def clone_owned(model: nn.Module, known: Inventory | None = None) -> nn.Module:
-    """A deep copy whose parameters and buffers are its own."""
+def clone_owned(model: nn.Module, shared: Mapping[int, Any] | None = None, known: Inventory | None = None) -> nn.Module:
+    """A deep copy that shares no memory with the model, but what is in `shared` by `id`."""
     known = known or inventory(model)
-    return clone_shared(model, {id(t): _copy_of(t) for t in known.tensors.values()}, known)
-
-
-def clone_beside(model: nn.Module, shared: Mapping[int, Any]) -> nn.Module:
-    """A deep copy to train beside the model: with nothing in common with it but what is in `shared`, by `id`."""
-    known = inventory(model)
-    own = {id(t): _copy_of(t) for t in known.tensors.values() if id(t) not in shared}
-    return clone_shared(model, {**own, **shared}, known, marked=own.values())
+    return clone_shared(model, {id(t): _copy_of(t) for t in known.tensors.values()} | dict(shared or {}), known)
 
 
 def without_hooks(module: nn.Module) -> nn.Module:
@@ -308,8 +336,12 @@ def _cloned(tensor: Tensor) -> Tensor:
     """A copy with the same strides, which decide in what order torch adds numbers up."""
     data = tensor.detach()
     if data.layout is not torch.strided or data.is_contiguous() or 0 in data.stride() or data.is_conj():
-        return data.clone()
-    return torch.empty_strided(data.shape, data.stride(), dtype=data.dtype, device=data.device).copy_(data)
+        made = data.clone()
+    else:
+        made = torch.empty_strided(data.shape, data.stride(), dtype=data.dtype, device=data.device).copy_(data)
+    if type(tensor) in _MARKED:
+        vars(made).update(vars(tensor))
+    return made
 
 
 def _copy_of(tensor: Tensor) -> Tensor:

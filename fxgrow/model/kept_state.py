@@ -21,7 +21,7 @@ from .walk import Paths, submodule
 
 
 def attributes_of(paths: Paths) -> dict[tuple[str, str], Any]:
-    """What each module of a tree holds in plain attributes, by path and name; also what is kept in its class."""
+    """What each module of a tree holds in plain attributes, by path and name; also in its class and on its tensors."""
     known: dict[int, Any] = {}
     found = {
         (path, key): value if _is_immutable(value) else content_of(value, known)
@@ -29,6 +29,10 @@ def attributes_of(paths: Paths) -> dict[tuple[str, str], Any]:
         for key, value in vars(module).items()
         if key not in _TORCHS and not key.startswith("_fxgrow")
     }
+    for path, module in paths:
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            for key, value in vars(tensor).items() if type(tensor) in (Tensor, nn.Parameter) else ():
+                found[path, f"{name}.{key}"] = content_of(value, known)
     for path, module in [(path, module) for path, module in paths if _is_theirs(type(module))]:
         found.update({(path, f"class {key}"): value for key, value in _of_class(type(module), known).items()})
     return found

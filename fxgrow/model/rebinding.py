@@ -21,7 +21,7 @@ Copy = Callable[[Any, dict[int, Any]], Any]  # (value, memo) -> its copy
 
 
 def rebound(function: FunctionType, memo: dict[int, Any], copied: Copy) -> FunctionType:
-    """A function with copies of what it closes over and of its defaults; itself where it has neither.
+    """A function with copies of what it closes over, of its defaults and attributes; itself where it has none.
 
     Args:
         function: The function.
@@ -32,7 +32,7 @@ def rebound(function: FunctionType, memo: dict[int, Any], copied: Copy) -> Funct
     if known is not None:
         return known
     cells, defaults, named = function.__closure__, function.__defaults__, function.__kwdefaults__
-    if not cells and not _may_change(defaults) and not _may_change(named):
+    if not cells and not any(map(_may_change, (defaults, named, vars(function)))):
         return function
     twins = [memo.get(id(cell)) or CellType() for cell in cells or ()]
     twin = FunctionType(function.__code__, function.__globals__, function.__name__, None, tuple(twins))
@@ -48,7 +48,7 @@ def rebound(function: FunctionType, memo: dict[int, Any], copied: Copy) -> Funct
         fresh.cell_contents = _content(content, memo, copied)
     twin.__defaults__ = _content(defaults, memo, copied)
     twin.__kwdefaults__ = _content(named, memo, copied)
-    twin.__dict__.update(function.__dict__)
+    twin.__dict__.update({name: _content(value, memo, copied) for name, value in vars(function).items()})
     twin.__qualname__, twin.__module__, twin.__doc__ = function.__qualname__, function.__module__, function.__doc__
     return twin
 
