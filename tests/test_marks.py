@@ -132,6 +132,7 @@ class Reads(Net):
         weight: Any = self.a.weight
         weight.owner, weight.tied, weight.parts, weight.settings = self, self.b.weight, [self.b], {"gain": 2.5}
         weight.settings["lock"] = Lock()
+        weight.number = id(self.b.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) * self.factor(self)
@@ -139,6 +140,7 @@ class Reads(Net):
 
 READ: dict[str, Callable[[Any], Any]] = {
     "identity of a parameter": lambda m: 2.0 if m.a.weight.tied is m.b.weight else 3.0,
+    "number of a parameter": lambda m: 2.0 if m.a.weight.number == id(m.b.weight) else 3.0,
     "identity of the model": lambda m: 2.0 if m.a.weight.owner is m else 3.0,
     "mode of the model": lambda m: 2.0 if m.a.weight.owner.training else 3.0,
     "length of a list": lambda m: len(m.a.weight.parts) + 1.0,

@@ -128,7 +128,7 @@ def clone_shared(
 
 def _is_marked(tensor: Tensor) -> bool:
     """Whether users put something on a tensor that is not copied by keeping it."""
-    return type(tensor) in _MARKED and not _IMMUTABLE.issuperset(map(type, vars(tensor).values()))
+    return type(tensor) in _MARKED and not _are_plain(vars(tensor).values())
 
 
 def _check_copy(model: nn.Module, copied: Any, memo: Mapping[int, Any]) -> None:
