@@ -18,6 +18,7 @@ from benchmarks import (
     worth_page,
 )
 from benchmarks.mutations import Mutation, mutations
+from benchmarks.speed_findings import FINDINGS
 from tests.check import randomise, relative_error, run
 
 pytestmark = [
@@ -75,6 +76,7 @@ def test_the_prose_of_pages_is_that_of_their_scripts() -> None:
     for name, parts in (
         ("peers", prose),
         ("worth", (worth_page.LIMITS.splitlines(), worth_page.EARLIER.splitlines())),
+        ("speed", (FINDINGS.rstrip().splitlines(),)),
     ):
         page = (docs / f"{name}.md").read_text(encoding="utf-8")
         assert [part[0] for part in parts if "\n".join(part) not in page] == []
