@@ -34,7 +34,7 @@ FINDINGS = """\
   and draws alone are 1.0 to 1.4, so they do not stop it. What does for ResNet-50 is some 100 µs of Python for each of
   267 tensors, a quarter of a cold clone; with a warm heap, where a clone costs a fifth, it is most. For `split` and
   `even` in bfloat16 it is arithmetic: a third of the entries is multiplied, checked for overflow and subtracted
-  twice, each in float32 and back (450 µs for 350,000 entries, of which a copy takes 22). Tried and kept: a sum in
+  twice, each in float32 and back (450 µs for 350,000 entries, which are copied in 22). Tried and kept: a sum in
   bfloat16's own dtype for that check (48 to 21 µs). Tried and left: the arithmetic on a contiguous copy (292 for 447
   µs where rows are 350 long, 281 for 261 where they are 2,048, and 220 for 150 in float32), `add` with a factor for
   `addcmul` (125 for 135 µs), and a hash in operators of torch in place of the generator, which is no faster.
@@ -81,7 +81,7 @@ FINDINGS = """\
   it keeps, so it must not be imported while functions of torch are replaced. The first optimizer imports it as well.
 - **The suite of tests**: the aim was 6 minutes on two cores. It takes 14 for 9,547 tests, and took 7.7 for 8,300 on a
   faster day and 10 before: most grow a model, which is recorded, traced, inferred and checked in two modes. No test
-  takes more than 17 s, and no file more than 4 % (`--durations`). Tried and kept: a sample of cases that covers each
+  takes more than 18 s, and no file more than 4 % (`--durations`). Tried and kept: a sample of cases that covers each
   net, and each entry of several lists of parameters (11,000 more run with `--thorough` alone); processes forked from
   a server that has imported torch and its compiler; tests of one analysis in one process, which pytest 9.2 had
   undone. Tried and left: samples of tests with three cases and more in place of eight (2 % less); other thresholds of
