@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import statistics
 from pathlib import Path
 
 import matplotlib
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.panels import PAPER, saved
-from benchmarks.worth_analysis import Part, points
+from benchmarks.worth_analysis import Part
 from benchmarks.worth_fit import envelope, fitted
 
 FIXED = {
@@ -45,22 +46,26 @@ def shown(part: Part) -> list[str]:
     names = [name for name in part.grown() if not part.methods[name].is_baseline]
 
     def rank(name: str) -> tuple[int, float]:
-        measured = points(part, name, "flops", _seeds(part, name))
+        measured = _means(part, name, "flops")
         return part.methods[name].tier, measured[-1][1] if measured else math.inf
 
     return sorted(names, key=rank)[:SHOWN]
 
 
-def _seeds(part: Part, name: str) -> list[int]:
-    """The seeds that a method has at all of its budgets."""
-    return sorted(set.intersection(*(set(part.losses(name, budget)) for budget in part.measured(name))))
+def _means(part: Part, name: str, what: str) -> list[tuple[float, float]]:
+    """What was spent and the loss, a point for each budget: means over all seeds that a method has there."""
+    found = []
+    for budget in part.measured(name):
+        runs, losses = part.runs(name, budget), part.losses(name, budget)
+        found.append((statistics.fmean(runs[seed][what] for seed in losses), statistics.fmean(losses.values())))
+    return found
 
 
 def _over(axis: Axes, part: Part, what: str, unit: float) -> None:
     """Final losses over what was spent."""
     curves = []
     for name in part.fixed():
-        measured = points(part, name, what, _seeds(part, name))
+        measured = _means(part, name, what)
         if (curve := fitted(measured)) is not None:
             curves.append(curve)
         if name in FIXED:
@@ -75,7 +80,7 @@ def _over(axis: Axes, part: Part, what: str, unit: float) -> None:
             spent / unit, losses, color="#f2c94c", linewidth=5, alpha=0.6, zorder=0, label="envelope of all sizes"
         )
     for name, color in zip(shown(part), COLORS, strict=False):
-        measured = points(part, name, what, _seeds(part, name))
+        measured = _means(part, name, what)
         _line(axis, measured, unit, color=color, label=part.methods[name].title)
     axis.set_xscale("log")
     low, high = axis.get_xlim()
