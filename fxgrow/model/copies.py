@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..base.wording import dtype_name
 from ..errors import TraceError, in_words
 from .rebinding import WEAK, rebound, rebound_weakly
-from .walk import Paths, modules, named_modules
+from .walk import Paths, marks_of, modules, named_modules
 from .wrapped_class import own_attributes, own_class
 
 DEVICE = "_fxgrow_device"  # attribute of a module tree on meta: the device of the model that it stands for
@@ -128,7 +128,7 @@ def clone_shared(
 
 def _is_marked(tensor: Tensor) -> bool:
     """Whether users put something on a tensor that is not copied by keeping it."""
-    return type(tensor) in _MARKED and not _are_plain(vars(tensor).values())
+    return not _are_plain(marks_of(tensor).values())
 
 
 def _check_copy(model: nn.Module, copied: Any, memo: Mapping[int, Any]) -> None:
@@ -292,7 +292,6 @@ def _number(value: int, memo: dict[int, Any]) -> int:
 _HOOKS = [name for name in vars(nn.Module()) if re.fullmatch(r"_(forward|backward)(_pre)?_hooks(_\w+)?", name)]
 _IN_MODULES = vars(nn.Module()).keys()  # attributes that __setstate__ would add to a state of an older torch
 _IMMUTABLE = {NoneType, bool, int, float, complex, str, bytes, torch.dtype, torch.Size, torch.device}
-_MARKED = (Tensor, nn.Parameter)  # what subclasses, such as DTensor, have on themselves is their own
 _LISTS = {set, list}
 _TABLES = {dict, OrderedDict, *_LISTS}
 COMMON = _IMMUTABLE | _TABLES | {tuple}  # the types of most attributes of modules
@@ -339,8 +338,7 @@ def _cloned(tensor: Tensor) -> Tensor:
         made = data.clone()
     else:
         made = torch.empty_strided(data.shape, data.stride(), dtype=data.dtype, device=data.device).copy_(data)
-    if type(tensor) in _MARKED:
-        vars(made).update(vars(tensor))
+    vars(made).update(marks_of(tensor))
     return made
 
 

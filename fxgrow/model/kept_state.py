@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.structures import own_attributes
-from .walk import Paths, submodule
+from .walk import Paths, marks_of, submodule
 
 
 def attributes_of(paths: Paths) -> dict[tuple[str, str], Any]:
@@ -31,7 +31,7 @@ def attributes_of(paths: Paths) -> dict[tuple[str, str], Any]:
     }
     for path, module in paths:
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
-            for key, value in vars(tensor).items() if type(tensor) in (Tensor, nn.Parameter) else ():
+            for key, value in marks_of(tensor).items():
                 found[path, f"{name}.{key}"] = content_of(value, known)
     for path, module in [(path, module) for path, module in paths if _is_theirs(type(module))]:
         found.update({(path, f"class {key}"): value for key, value in _of_class(type(module), known).items()})

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..base.loaded import dtensors, fsdp
 from ..errors import TraceError
 from .copies import DEVICE, clone_shared, named_tensors
-from .walk import modules
+from .walk import marks_of, modules
 
 
 def is_dtensor(tensor: object) -> bool:
@@ -68,6 +68,5 @@ def whole(model: nn.Module) -> nn.Module:
 def _on_meta(parameter: nn.Parameter) -> nn.Parameter:
     data: Tensor = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
     twin = nn.Parameter(data, parameter.requires_grad)
-    attributes = vars(parameter) if not is_dtensor(parameter) else {}
-    twin.__dict__.update(attributes)
+    twin.__dict__.update(marks_of(parameter))
     return twin

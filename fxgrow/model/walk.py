@@ -66,3 +66,8 @@ def own_buffers(root: nn.Module) -> Iterator[None]:
         for table, own in tables:
             table.clear()
             table.update(own)
+
+
+def marks_of(tensor: object) -> dict[str, Any]:
+    """What users put on a tensor (`p.ema`); none of a subclass, such as a DTensor, whose attributes are its own."""
+    return vars(tensor) if type(tensor) in (Tensor, nn.Parameter) else {}
