@@ -24,7 +24,7 @@ from ..layouts.layout import Layout, Var, atoms, is_fixed, of
 from ..model.copies import named_tensors
 from ..ops import Value
 from .attributes import of_weights
-from .findings import CARRY, CONTRACT, IS_OUTPUT, REQUEST, Findings, Lifted, Trial
+from .findings import CARRY, CONTRACT, IS_OUTPUT, REQUEST, Findings, FixedDims, Lifted, Trial
 from .forms import settle_forms
 from .groups import Constraint, Constraints, Group, constrain
 from .inference import infer
@@ -105,8 +105,7 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted, preferred: froze
         mode: tuple(tuple(names.layout(la) for la in layouts) for layouts in leaves)
         for mode, leaves in findings.outputs.items()
     }
-    kept = (names.fixed(one, lifted) for one in findings.fixed)
-    fixed_dims = tuple(one for one in kept if not all(map(is_fixed, one.layouts)))
+    fixed_dims = _fixed_dims(findings, names, lifted)
     trials = tuple(_frozen_trial(one, names, lifted) for one in findings.trials)
     forms = tuple(_frozen_form(form, own, names) for form, own in zip(traced.forms, findings.forms, strict=True))
     # last, when every width has a name
@@ -132,6 +131,12 @@ def _frozen(inferred: Findings, traced: Traced, lifted: Lifted, preferred: froze
         findings=inferred,
         preferred=preferred,
     )
+
+
+def _fixed_dims(findings: Findings, names: Names, lifted: Lifted) -> tuple[FixedDims, ...]:
+    """The sizes of inputs that a student keeps to, where something that is mixed with them may grow."""
+    kept = (names.fixed(one, lifted) for one in findings.fixed)
+    return tuple(one for one in kept if not all(map(is_fixed, one.layouts)))
 
 
 def _frozen_form(traced: Traced, found: Findings, names: Names) -> OtherRun:
