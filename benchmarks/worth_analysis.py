@@ -4,8 +4,9 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
-from benchmarks.worth_fit import Saving, above_envelope, interval, saving
+from benchmarks.worth_fit import Saving, above_envelope, fitted, interval, saving
 from benchmarks.worth_methods import Method
 from benchmarks.worth_records import Found, Records
 from benchmarks.worth_settings import BUDGETS, PROTOCOL, Key, Settings
@@ -186,6 +187,49 @@ def saved(part: Part, name: str, what: str) -> tuple[Saving, Interval, int] | No
         return None  # of a method that was not measured with so much it is not known whether it reaches the loss
     ends = interval(seeds, lambda sample: None if (one := of(sample)) is None else one.part)
     return found, ends, len(seeds)
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """How far ahead a smaller net is: what the largest one spends from scratch until it has the loss of that net.
+
+    If growth were free, and the grown net then went on as the one from scratch does from the same loss, this is all
+    that it could save. A real growth starts from less, as the smaller net's rate does not come down before it.
+
+    Attributes:
+        share: Of the reference budget; below 0 the smaller net is behind.
+        bound: "<=" where scratch has this loss with the least that was measured, ">=" where it has not with the most.
+    """
+
+    share: float
+    bound: Literal["=", "<=", ">="]
+
+    def __str__(self) -> str:
+        sign = {"=": "", "<=": "≤ ", ">=": "≥ "}[self.bound]
+        return f"{sign}{round(100 * self.share):+d} %"
+
+
+def lead(part: Part, name: str, budget: str) -> Lead | None:
+    """How far a smaller net is ahead after a budget; None where it, or scratch with two budgets, was not measured."""
+    aim, curve = reference(part), fitted(_means(part, "scratch"))
+    losses = part.losses(name, budget)
+    if aim is None or curve is None or not losses:
+        return None
+    spent = statistics.fmean(run["flops"] for run in part.runs(name, budget).values())
+    needed = curve.reaches(statistics.fmean(losses.values()))
+    bound: Literal["=", "<=", ">="] = ">=" if needed is None else "<=" if needed == curve.low else "="
+    return Lead(((curve.high if needed is None else needed) - spent) / part.budgets[aim], bound)
+
+
+def _means(part: Part, name: str) -> list[tuple[float, float]]:
+    """What was spent and the loss, the mean over all seeds of each budget."""
+    return [
+        (
+            statistics.fmean(run["flops"] for run in part.runs(name, budget).values()),
+            statistics.fmean(part.losses(name, budget).values()),
+        )
+        for budget in part.measured(name)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.page import Table, spread, wrapped
-from benchmarks.worth_analysis import CLEARLY, Interval, Part, compared, reference, saved, smaller_net
+from benchmarks.worth_analysis import CLEARLY, Interval, Part, compared, lead, reference, saved, smaller_net
 from benchmarks.worth_fit import Saving
 from benchmarks.worth_picture import draw
-from benchmarks.worth_settings import PROTOCOL, RATES, SEEDS, SIZES, Net
+from benchmarks.worth_settings import BUDGETS, PROTOCOL, RATES, SEEDS, SIZES, Net
 
 INTRODUCTION = """
 Does growing a net save computation against nets that never grow? Each run spends one budget of FLOPs (B/4, B/2, B or
@@ -27,6 +27,11 @@ saved: 1 - what the method spends / what the envelope spends until the loss of s
 straight lines between the mean losses of neighbouring budgets, over the logarithm of what was spent, never beyond the
 budgets that were measured. "≥": the method has that loss with the least that was measured. In brackets: 95 % intervals
 of the paired bootstrap over seeds; with fewer than three seeds there is none.
+"""
+LEADS = """
+What the largest net spends from scratch until it has the loss of the smaller one, minus what that one spent. It is all
+that growth at this point could save, if it cost nothing and the grown net then went on as the one from scratch does
+from the same loss. "≤": scratch has this loss with the least that was measured; "≥": not with the most.
 """
 CHANGES = """
 changed: the most predictions that one growth changed, of those that were watched. Loss: on the watched part of the test
@@ -137,7 +142,7 @@ def track(part: Part) -> list[str]:
     """The section of one track."""
     of = part.of
     lines = [f"## {of.track.capitalize()}", "", *wrapped(setting(part)), "", *findings(part), ""]
-    for table in (losses(part), against(part), growths(part), free(part)):
+    for table in (losses(part), against(part), leads(part), growths(part), free(part)):
         if table.rows:
             lines += [f"#{line}" if line.startswith("## ") else line for line in table.lines()] + [""]
     return lines
@@ -280,6 +285,19 @@ def against(part: Part) -> Table:
 
 def _saving(found: tuple[Saving, Interval, int] | None) -> str:
     return "-" if found is None else f"{found[0]}{_percent(found[1])} ({_seeds(found[2])})"
+
+
+def leads(part: Part) -> Table:
+    """How far the smaller nets are ahead of the largest: what growth could save if it were free."""
+    budgets = [name for name in part.shown() if BUDGETS[name] <= 1]
+    table = Table("How far smaller nets are ahead", ("net", *(f"after {name}" for name in budgets)))
+    for name in part.fixed():
+        if part.methods[name].stages[0].net != part.of.big:
+            found = [lead(part, name, budget) for budget in budgets]
+            if any(found):
+                table.rows.append((part.methods[name].title, *(str(one) if one else "-" for one in found)))
+    table.remarks.append(f"{' '.join(LEADS.split())} In parts of {reference(part)}.")
+    return table
 
 
 def growths(part: Part) -> Table:

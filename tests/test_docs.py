@@ -109,6 +109,28 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
             assert "/" in name or name.startswith("."), f"{page.name} names {name} without its folder"
 
 
+def tables(text: str) -> list[list[list[str]]]:
+    """The tables of a page, as cells of rows: neighbouring lines that begin with a bar, outside of fenced blocks."""
+    outside = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    found = [match[0].splitlines() for match in re.finditer(r"(?:^ *\|.*\n)+", outside + "\n", re.MULTILINE)]
+    return [[re.split(r"(?<!\\)\|", row.strip())[1:-1] for row in table] for table in found]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_a_table_is_one_table(page: Path) -> None:
+    """A blank line among rows would end it, and what follows would be text; rows have as many cells as the head."""
+    for table in tables(page.read_text(encoding="utf-8")):
+        assert len(table) > 2, table
+        assert all(re.fullmatch(r" *:?-+:? *", cell) for cell in table[1]), table[:2]
+        assert {len(row) for row in table} == {len(table[0])}, table[0]
+
+
+def test_a_table_that_falls_in_two_is_found() -> None:
+    whole = "| a | b |\n| --- | --- |\n| 1 | `x \\| y` |\n"
+    assert tables(whole) == [[[" a ", " b "], [" --- ", " --- "], [" 1 ", " `x \\| y` "]]]
+    assert [len(table) for table in tables(whole + "\n| 3 | 4 |\n")] == [3, 1]
+
+
 def test_the_index_has_every_page() -> None:
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import worth_run
-from benchmarks.worth_analysis import Part, compared, reference, saved, smaller_net
+from benchmarks.worth_analysis import Part, compared, lead, reference, saved, smaller_net
 from benchmarks.worth_fit import above_envelope, envelope, envelope_reaches, fitted, interval, resamples, saving
 from benchmarks.worth_methods import methods_of
 from benchmarks.worth_page import write_markdown
@@ -194,6 +194,28 @@ def test_a_small_net_that_is_better_takes_the_saving_away(tmp_path: Path) -> Non
     assert beside is not None
     assert beside.lowest == "small"
     assert beside.difference == pytest.approx(0.5)
+
+
+def test_how_far_a_smaller_net_is_ahead(tmp_path: Path) -> None:
+    """Scratch reaches level 5 at B, and every further level with twice as much."""
+    levels = LEVELS | {"small": 4.0, "middle": 2.5, "shallow": 7.5}
+    part = _part(tmp_path, lambda name, budget, seed: levels[name] - math.log2(budget) + 0.01 * seed, NAMES)
+    leads = {name: lead(part, name, "B/2") for name in ("narrow", "small", "middle", "shallow")}
+    assert {name: one.bound for name, one in leads.items() if one} == {
+        "narrow": "=", "small": "=", "middle": ">=", "shallow": "<=",
+    }  # fmt: skip
+    shares = {name: one.share for name, one in leads.items() if one}
+    assert shares == pytest.approx({"narrow": 2**-1.5 - 0.5, "small": 0.5, "middle": 1.5, "shallow": -0.25})
+    assert str(leads["middle"]) == "≥ +150 %"
+    write_markdown(tmp_path / "worth.md", [part], "a command")
+    rows = [line.split(" | ") for line in (tmp_path / "worth.md").read_text().splitlines() if "≥ +150 %" in line]
+    assert [cell.strip(" |") for cell in rows[0][1:]] == ["+116 %", "≥ +150 %", "≥ +100 %"]
+
+
+def test_a_lead_that_was_not_measured_is_none(tmp_path: Path) -> None:
+    part = _part(tmp_path, _loss, ["narrow"])
+    assert lead(part, "narrow", "B") is None
+    assert lead(_part(tmp_path / "both", _loss, ["scratch"]), "narrow", "B") is None
 
 
 def test_a_page_of_no_records_says_so(tmp_path: Path) -> None:
