@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import fxgrow
+from fxgrow.base.wording import first_of
 from fxgrow.model.example_inputs import ModelInputs, brief
 from tests.nets import NETS
 
@@ -34,6 +35,13 @@ def test_a_module_without_parameters_is_found_and_its_neighbours_are_named() -> 
         fxgrow.grow(_net(), {"1": 2.0})
     with pytest.raises(fxgrow.PlanError, match="'9' matches no layer or parameter"):
         fxgrow.grow(_net(), {"9": 2.0})
+
+
+def test_long_lists_are_shortened_in_one_way() -> None:
+    assert first_of(["a", "b"], 2) == "a, b"
+    assert first_of("abcde", 2) == "a, b and 3 more"
+    assert first_of(["a: one", "b: two", "c: three"], 2, "; ") == "a: one; b: two; and 1 more"
+    assert first_of([], 2) == ""
 
 
 def test_long_values_are_shortened() -> None:

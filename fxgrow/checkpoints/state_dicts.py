@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..base.wording import first_of
 from ..errors import GrowError
 from ..model.strides import order_of
 from .outline import Info
@@ -73,5 +74,4 @@ def other_than_tensors(state: Any) -> str:
     if not isinstance(state, Mapping) or not any(map(is_entry, state.items())):
         return ""
     others = [f"{name!r:.60}" for name in state if not is_entry((name, state[name]))]
-    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-    return f" of tensors alone ({', '.join(others[:3])}{more}); save the file without the others"
+    return f" of tensors alone ({first_of(others, 3)}); save the file without the others"

@@ -13,6 +13,7 @@ import warnings
 from importlib import import_module
 from importlib.util import find_spec
 
+from ..base.wording import first_of
 from ..errors import DrawError
 from .registry import Picture, output, writer
 from .view import GROWS, Drawing
@@ -36,7 +37,7 @@ def _described(svg: str, drawing: Drawing) -> str:
     """The SVG with a role, a title and a description, for those who cannot see it."""
     grow = [f"{one.name} {one.size[0]} to {one.size[1]}" for one in drawing.legend if one.state == GROWS]
     parts = [f"{len(drawing.nodes)} boxes and {len(drawing.edges)} arrows.", *["Widths that grow:"] * bool(grow)]
-    text = " ".join([*parts, "; ".join([*grow[:SAID], *[f"and {len(grow) - SAID} more"] * (len(grow) > SAID)])])
+    text = " ".join([*parts, first_of(grow, SAID, "; ")])
     head = f"<title>{html.escape(drawing.title)}</title>\n<desc>{html.escape(text.strip())}</desc>"
     return re.sub(r"<svg\b([^>]*)>", lambda tag: f'<svg role="img"{tag[1]}>\n{head}', svg, count=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..base.tables import table
+from ..base.wording import first_of
 from .registry import Picture, output
 from .view import PINNED, SIGNS, Drawing, Edge, Node, arrow, own
 
@@ -49,13 +50,12 @@ def _row(node: Node, edges: list[Edge], names: dict[str, str]) -> tuple[str, ...
     sign = next((f"{sign} " for sign, name in MARKS.items() if name == known), "  ")
     words = [node.what, f"×{node.times}" if node.times > 1 else ""]
     reads = [f"{names[e.source]}{f' ({e.label or e.shapes[1]})' if e.label or e.shapes[1] else ''}" for e in edges]
-    more = f" and {len(reads) - READS} more" if len(reads) > READS else ""
     old, new = node.parameters
     count = f"{new:,}" if old == new or not old else f"{old:,}→{new:,}"
     return (
         f"{sign}{'  ' if node.home else ''}{own(node) or node.what or node.key}",
         arrow(node.size),
         " ".join(filter(None, words)),
-        ", ".join(reads[:READS]) + more,
+        first_of(reads, READS),
         count if new else "",
     )

@@ -11,6 +11,7 @@ from typing import Any
 from ..base.fitted import fitted_text, paragraph
 from ..base.roles import Role, TensorKind
 from ..base.tables import COLUMNS, html_table
+from ..base.wording import first_of
 from ..capture.traced import Traced
 from ..errors import WidthError
 from ..layouts.layout import Equality, InputDim, Layout, Places, atoms
@@ -320,8 +321,7 @@ class WidthGraph:
         rows: list[tuple[str, ...]] = []
         for group in self.groups:
             layers = list(dict.fromkeys(t.rpartition(".")[0] or t for t, _ in group.members))
-            more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
-            rows.append((group.name, str(group.size), ", ".join(layers[:3]) + more, self.state(group.name)))
+            rows.append((group.name, str(group.size), first_of(layers, 3), self.state(group.name)))
         return rows
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from .. import methods
 from ..api import LeafModules, reasons, widths
-from ..base.wording import a_type
+from ..base.wording import a_type, first_of
 from ..errors import PlanError
 from ..infer.width_graph import WidthGraph
 from ..model.example_inputs import ExampleInputs
@@ -139,14 +139,9 @@ def _other_eps(plan: Plan, target: Target) -> list[str]:
 
 
 def _refusal(name: str, target: Target, differences: Sequence[Difference]) -> str:
-    reasons = _by_reason(differences)
-    lines = [f"\n  {line}" for line in reasons[:SHOWN]]
-    more = len(reasons) - SHOWN
-    rest = f"\n  and {more} more" if more > 0 else ""
+    reasons = first_of(_by_reason(differences), SHOWN, "\n  ")
     number = f"{len(differences)} difference{'s' * (len(differences) > 1)}"
-    return (
-        f"{name} does not become {target.name} by growth ({number}; partial=True plans the rest):{''.join(lines)}{rest}"
-    )
+    return f"{name} does not become {target.name} by growth ({number}; partial=True plans the rest):\n  {reasons}"
 
 
 def _order_hint(small: nn.Module, target: Target) -> str:
@@ -163,12 +158,7 @@ def _by_reason(differences: Sequence[Difference]) -> list[str]:
     names: dict[str, list[str]] = {}
     for one in differences:
         names.setdefault(one.why, []).append(one.name)
-    return [str(Difference(_listed(some), why)) for why, some in names.items()]
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - NAMES
-    return ", ".join(names[:NAMES]) + (f" and {more} more" if more > 0 else "")
+    return [str(Difference(first_of(some, NAMES), why)) for why, some in names.items()]
 
 
 def _attempt(

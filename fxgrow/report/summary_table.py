@@ -13,6 +13,7 @@ from typing import Any
 from ..base.fitted import paragraph
 from ..base.tables import COLUMNS, short, table
 from ..base.tables import columns as width_of
+from ..base.wording import first_of
 from .fit import fit
 
 Pair = tuple[int | None, int | None]  # before and after growth; None: the layer does not exist, or not known
@@ -123,7 +124,9 @@ class Summary:
         for row, shown in zip(self.rows, held, strict=False):  # the totals are no row
             if row.why != shown:
                 layers.setdefault(row.why, []).append(row.layer or "(the model itself)")
-        return [f"{_listed(names)}: {_listed(why.split('; '), '; ')}" for why, names in layers.items()]
+        return [
+            f"{first_of(names, LISTED)}: {first_of(why.split('; '), LISTED, '; ')}" for why, names in layers.items()
+        ]
 
     def to_markdown(self) -> str:
         """The table as Markdown."""
@@ -168,12 +171,6 @@ class Summary:
         below = [*self._reasons_left(headings, shown), *(f"note: {note}" for note in self.notes)]
         made.caption = text("\n".join(below)) if below else None
         yield made
-
-
-def _listed(names: Sequence[str], between: str = ", ") -> str:
-    """The first of some names or reasons, and how many more there are."""
-    more = len(names) - LISTED
-    return between.join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _column(pairs: Sequence[Pair], how: Callable[[int], str]) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..base.fitted import fitted_text, paragraph
 from ..base.tables import html_table
+from ..base.wording import first_of
 
 _HEADINGS = ("width", "size", "score", "made by", "read by", "not counted")
 _PLACES = ("new layer or block", "follows", "score")
@@ -119,14 +120,9 @@ class Scores(Mapping[str, float]):
                 row.name,
                 str(row.size),
                 f"{row.value:.3g}",
-                _some(row.makers),
-                _some(row.readers),
-                _some(tuple(f"{maker} to {reader}" for maker, reader in row.not_counted)),
+                first_of(row.makers, _SHOWN),
+                first_of(row.readers, _SHOWN),
+                first_of([f"{maker} to {reader}" for maker, reader in row.not_counted], _SHOWN),
             )[: self._columns()]
             for row in self.rows
         ]
-
-
-def _some(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
+from ..base.wording import first_of
 from ..infer.width_graph import TensorWidths, WidthGraph
 from ..layouts.layout import atoms
 from ..spec.patterns import is_literal, module_of
@@ -42,9 +43,8 @@ def handed_on(widths: WidthGraph, pattern: str, found: Sequence[Meant]) -> dict[
         others = [layer for layer in layers if _around(f"{layer}.", modules) is None]
         making = dict.fromkeys(module for t in made if (module := _around(t.name, modules)) is not None)
         if others and not any(_reads_what_it_makes(name, inside[module], made) for module in making):
-            more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
             reasons[name] = (
-                f"{pattern!r} means the widths inside of what it matches, and {', '.join(others[:SHOWN])}{more} make "
+                f"{pattern!r} means the widths inside of what it matches, and {first_of(others, SHOWN)} make "
                 "this one, too; to widen it as well, ask for it by its name"
             )
     return {} if reasons.keys() >= singly | theirs.keys() else reasons

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
+from ..base.wording import first_of
 from ..infer.findings import IS_OUTPUT, STATES, input_of
 from ..infer.width_graph import WidthGraph
 from ..model.tree import Output
@@ -18,13 +19,7 @@ def listed(refused: Mapping[str, str]) -> str:
     names: dict[str, list[str]] = {}
     for name, reason in refused.items():
         names.setdefault(reason, []).append(name)
-    said = [f"{_some(some, ', ')}: {reason}" for reason, some in names.items()]
-    return _some(said, "; ")
-
-
-def _some(entries: Sequence[str], between: str) -> str:
-    more = f" and {len(entries) - SHOWN} more" if len(entries) > SHOWN else ""
-    return f"{between.join(entries[:SHOWN])}{more}"
+    return first_of([f"{first_of(some, SHOWN)}: {reason}" for reason, some in names.items()], SHOWN, "; ")
 
 
 def hint(widths: WidthGraph, request: Widen, found: Iterable[Meant]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from ..base.wording import first_of
 from ..errors import PlanError
 from ..infer.names import INPUT_OF
 from ..infer.width_graph import WidthGraph
@@ -88,8 +89,7 @@ def _class_hint(widths: WidthGraph, name: str) -> str:
     layers = [path for path, kind in widths.traced.classes.items() if path and kind.__name__ == name]
     if not layers:
         return ""
-    more = f" and {len(layers) - SHOWN} more" if len(layers) > SHOWN else ""
-    return f". {name} is a class; layers are asked for by their names: {', '.join(layers[:SHOWN])}{more}"
+    return f". {name} is a class; layers are asked for by their names: {first_of(layers, SHOWN)}"
 
 
 def is_of_model(widths: WidthGraph, name: str) -> bool:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
+from ..base.wording import first_of
 from ..errors import PlanError
 
 EVERYTHING = "*"
@@ -49,8 +50,7 @@ def match(pattern: str, tensors: Iterable[str], modules: Iterable[str] = (), oth
         known = dict.fromkeys([*(path for t in names for path in (*_containers(t), t)), *others])
         close = difflib.get_close_matches(pattern, known, 3, 0.5)
         layers = list(dict.fromkeys(map(module_of, filter(module_of, names))))
-        shown = [*layers[:SHOWN], *["..."] * (len(layers) > SHOWN)]
-        told = f"close: {', '.join(close)}" if close else f"the layers are {', '.join(shown)}"
+        told = f"close: {', '.join(close)}" if close else f"the layers are {first_of(layers, SHOWN)}"
         raise PlanError(f"{pattern!r} matches no layer or parameter; {told}")
     return found
 

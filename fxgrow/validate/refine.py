@@ -17,6 +17,7 @@ from functools import partial
 
 from ..base.isolation import no_collection, silent
 from ..base.progress import step
+from ..base.wording import first_of
 from ..depth.owners import Owners
 from ..depth.plan_depth import plan_depth
 from ..errors import PlanError
@@ -154,9 +155,8 @@ def _refuse_nothing(complete: Plan, requests: Sequence[Widen | Request]) -> None
         return
     reasons = [f"{entry.name}: {entry.reason}" for entry in complete.skipped]
     reasons = reasons or [f"no width of it becomes larger by a factor of {max(factors):g}"]
-    more = f"; and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
     advice = as_graph_hint(complete.output, reasons)
-    raise PlanError(f"nothing of {complete.model} would grow: {'; '.join(reasons[:SHOWN])}{more}{advice}")
+    raise PlanError(f"nothing of {complete.model} would grow: {first_of(reasons, SHOWN, '; ')}{advice}")
 
 
 def _repair(repairs: Repairs, widths: WidthGraph, proposal: Plan, verdict: Verdict) -> None:
