@@ -2,11 +2,12 @@
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from benchmarks.worth_fit import Saving, above_envelope, fitted, interval, saving
+from benchmarks.worth_fit import Saving, above_envelope, envelope_reaches, fitted, interval, saving
 from benchmarks.worth_methods import Method
 from benchmarks.worth_records import Found, Records
 from benchmarks.worth_settings import BUDGETS, PROTOCOL, Key, Settings
@@ -187,6 +188,35 @@ def saved(part: Part, name: str, what: str) -> tuple[Saving, Interval, int] | No
         return None  # of a method that was not measured with so much it is not known whether it reaches the loss
     ends = interval(seeds, lambda sample: None if (one := of(sample)) is None else one.part)
     return found, ends, len(seeds)
+
+
+def saved_after(part: Part, name: str, budget: str) -> tuple[Saving, Interval, int] | None:
+    """What a method saves of the FLOPs that the envelope spends for the loss that the method has after a budget.
+
+    ">=" where no fixed size has this loss with the most that was measured.
+    """
+    curves = [size for size in part.fixed() if len(part.measured(size)) > 1]
+    mine = part.losses(name, budget)
+    seeds = sorted(mine.keys() & _seeds_of(part, "scratch"))
+
+    def of(sample: Sequence[int]) -> Saving | None:
+        fixed = [found for size in curves if (found := fitted(points(part, size, "flops", sample)))]
+        if not fixed:
+            return None
+        spent = statistics.fmean(part.runs(name, budget)[seed]["flops"] for seed in sample)
+        least = envelope_reaches(fixed, statistics.fmean(mine[seed] for seed in sample))
+        return Saving(1 - spent / (least or max(curve.high for curve in fixed)), "=" if least else ">=")
+
+    found = of(seeds) if seeds else None
+    if found is None:
+        return None
+    return found, interval(seeds, lambda sample: None if (one := of(sample)) is None else one.part), len(seeds)
+
+
+def _seeds_of(part: Part, name: str) -> set[int]:
+    """The seeds that a method has with at least two budgets."""
+    counts = Counter(seed for budget in part.measured(name) for seed in part.losses(name, budget))
+    return {seed for seed, number in counts.items() if number > 1}
 
 
 @dataclass(frozen=True, slots=True)

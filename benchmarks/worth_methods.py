@@ -163,6 +163,7 @@ def methods_of(of: Settings) -> dict[str, Method]:
         "width-40-shrunk": replace(found["width-40"], title=f"{wide}, shrunk and perturbed", tier=2, fill="shrunk"),
         "free-width": Method((Stage(narrow, 1.0, free=True), Stage(big, 1.0)), f"{wide}, free teacher", 2),
         "free-depth": Method((Stage(shallow, 1.0, free=True), Stage(big, 1.0)), f"{deep}, free teacher", 2),
+        "free-middle": Method((Stage(of.middle, 1.0, free=True), Stage(big, 1.0)), f"{between}, free teacher", 2),
     }
     return found
 

@@ -6,7 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.page import Table, spread, wrapped
-from benchmarks.worth_analysis import CLEARLY, Interval, Part, compared, lead, reference, saved, smaller_net
+from benchmarks.worth_analysis import (
+    CLEARLY,
+    Interval,
+    Part,
+    compared,
+    lead,
+    reference,
+    saved,
+    saved_after,
+    smaller_net,
+)
 from benchmarks.worth_fit import Saving
 from benchmarks.worth_picture import draw
 from benchmarks.worth_settings import BUDGETS, PROTOCOL, RATES, SEEDS, SIZES, Net
@@ -27,6 +37,11 @@ saved: 1 - what the method spends / what the envelope spends until the loss of s
 straight lines between the mean losses of neighbouring budgets, over the logarithm of what was spent, never beyond the
 budgets that were measured. "≥": the method has that loss with the least that was measured. In brackets: 95 % intervals
 of the paired bootstrap over seeds; with fewer than three seeds there is none.
+"""
+FREE = """
+The teacher was there before: it was trained with as many FLOPs again, which are not counted. saved: 1 - what the grown
+net spends / what the envelope spends until it has the same loss; "≥": no fixed size has it with the most that was
+measured. It says what growing a net that is there saves, and not that training a smaller net first does.
 """
 LEADS = """
 What the largest net spends from scratch until it has the loss of the smaller one, minus what that one spent. It is all
@@ -321,11 +336,10 @@ def growths(part: Part) -> Table:
 
 def free(part: Part) -> Table:
     """Methods whose teacher's FLOPs do not count, apart from all others."""
-    table = Table("With a free teacher", ("method", *part.shown()))
+    table = Table("With a free teacher", ("method", *part.shown(), *(f"saved at {name}" for name in part.shown())))
     for name in part.grown(free=True):
         cells = [spread(list(part.losses(name, budget).values()), ".4f") for budget in part.shown()]
-        table.rows.append((_title(part, name), *cells))
-    table.remarks.append(
-        "The teacher was trained with as many FLOPs again, which are not counted: these rows show no saving."
-    )
+        savings = [_saving(saved_after(part, name, budget)) for budget in part.shown()]
+        table.rows.append((_title(part, name), *cells, *savings))
+    table.remarks.append(" ".join(FREE.split()))
     return table

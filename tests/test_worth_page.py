@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import worth_run
-from benchmarks.worth_analysis import Part, compared, lead, reference, saved, smaller_net
+from benchmarks.worth_analysis import Part, compared, lead, reference, saved, saved_after, smaller_net
 from benchmarks.worth_fit import above_envelope, envelope, envelope_reaches, fitted, interval, resamples, saving
 from benchmarks.worth_methods import methods_of
 from benchmarks.worth_page import write_markdown
@@ -216,6 +216,24 @@ def test_a_lead_that_was_not_measured_is_none(tmp_path: Path) -> None:
     part = _part(tmp_path, _loss, ["narrow"])
     assert lead(part, "narrow", "B") is None
     assert lead(_part(tmp_path / "both", _loss, ["scratch"]), "narrow", "B") is None
+
+
+def test_what_a_free_teacher_saves_stands_apart(tmp_path: Path) -> None:
+    levels = LEVELS | {"free-width": 4.0, "width-40": 9.0}
+    part = _part(tmp_path, lambda name, budget, seed: levels[name] - math.log2(budget), [*NAMES, "free-width"])
+    found = saved_after(part, "free-width", "B/2")
+    assert found is not None
+    assert (found[0].part, found[0].bound, found[2]) == (pytest.approx(0.5, abs=1e-3), "=", 3)
+    assert found[1] == (pytest.approx(0.5, abs=1e-3), pytest.approx(0.5, abs=1e-3))
+    beyond = saved_after(part, "free-width", "2B")  # scratch has this loss with 4B, which was not measured
+    assert beyond is not None
+    assert (beyond[0].bound, beyond[0].part) == (">=", pytest.approx(0.0, abs=1e-3))
+    write_markdown(tmp_path / "worth.md", [part], "a command")
+    text = (tmp_path / "worth.md").read_text()
+    assert "| 50 % [50, 50] (3 seeds) |" in text[text.index("With a free teacher") :]
+    assert "No saving is shown" in text
+    alone = _part(tmp_path / "alone", _loss, ["width-40"])
+    assert saved_after(alone, "width-40", "B") is None
 
 
 def test_a_page_of_no_records_says_so(tmp_path: Path) -> None:
