@@ -45,6 +45,7 @@ class Method:
         doubled: Whether narrow nets have batches of twice the size.
         scaled: Whether their rate is larger as well: twice as large for SGD, by the square root of 2 for Adam. Without
             it the noise of the steps grows where the batch becomes smaller, at growth.
+        between: Whether new layers stand between the old ones, as evenly as they can, and not after the last of them.
 
     Source: rates and batches, Goyal et al. (arXiv 1706.02677) for SGD, Malladi et al. (arXiv 2205.10287) for Adam.
     """
@@ -57,6 +58,7 @@ class Method:
     fill: Fill = "auto"
     doubled: bool = True
     scaled: bool = False
+    between: bool = False
 
     @property
     def is_fixed(self) -> bool:
@@ -76,10 +78,10 @@ class Method:
     def definition(self) -> dict[str, Any]:
         """What its runs depend on; neither its title nor its tier.
 
-        "scaled" came later, and is left out where it is False: records from before it stay what they are.
+        What came later is left out where it is False: records from before it stay what they are.
         """
-        left_out = ("title", "tier") if self.scaled else ("title", "tier", "scaled")
-        return {name: value for name, value in asdict(self).items() if name not in left_out}
+        later = [name for name in ("scaled", "between") if not getattr(self, name)]
+        return {name: value for name, value in asdict(self).items() if name not in ("title", "tier", *later)}
 
 
 def fixed(net: Net, title: str, tier: int = 0, **options: Any) -> Method:
@@ -145,6 +147,17 @@ def methods_of(of: Settings) -> dict[str, Method]:
                 (of.middle, big), percent / 100, f"{between}, {percent} % after growth, WSD", 1, schedule="wsd"
             )
             for percent in (40, 60, 20)
+        },
+        **{
+            f"middle-{percent}-between": grown(
+                (of.middle, big),
+                percent / 100,
+                f"{between}, new ones between the old, {percent} % after growth",
+                1,
+                between=True,
+            )
+            for percent in (40, 60, 80)
+            if of.middle.depth < big.depth
         },
         "small-steps": grown(steps_of(of), 0.4, f"{len(steps_of(of)) - 1} small steps, 40 % at the end", 1),
     }

@@ -109,15 +109,15 @@ def optimizer_of(of: Settings, model: nn.Module) -> torch.optim.Optimizer:
 # -- growth --------------------------------------------------------------------------------------------
 
 
-def requests_of(of: Settings, old: Net, new: Net, fill: Fill) -> list[Any]:
+def requests_of(of: Settings, method: Method, old: Net, new: Net) -> list[Any]:
     """What fxgrow is asked for."""
     requests: list[Any] = []
     if new.width > old.width:
-        method = "split" if fill == "split" else "auto"
-        requests.append(fxgrow.Widen("*", new.width / old.width, method=method))
-    if new.depth > old.depth:
-        stages = ("layers",) if of.track == "text" else STAGES
-        requests += [fxgrow.Deepen(stage, blocks=new.depth - old.depth) for stage in stages]
+        requests.append(fxgrow.Widen("*", new.width / old.width, method="split" if method.fill == "split" else "auto"))
+    if more := new.depth - old.depth:
+        for stage in ("layers",) if of.track == "text" else STAGES:
+            last = f"{stage}.{old.depth - 1}"
+            requests.append(fxgrow.Deepen(stage if method.between else last, blocks=more))
     return requests
 
 
@@ -130,7 +130,7 @@ def larger(
     carried: dict[str, Any] = {} if method.state == "new" else {"optimizer": optimizer}
     if method.state == "rewarmed":
         carried["warmup"] = of.rewarmed
-    requests = requests_of(of, old, new, method.fill)
+    requests = requests_of(of, method, old, new)
     student = fxgrow.grow(model, requests, x, seed=seed, output="module", progress=False, **carried)
     if method.is_baseline:
         refill(of, method.fill, student, old, new, seed)

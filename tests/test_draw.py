@@ -234,7 +234,7 @@ def test_a_chain_of_plans_shows_the_first_width_and_the_last() -> None:
         assert _shapes(drawing(source_of(given), "groups"))["stem.0"] == (4, 12)
 
 
-DEEPER = [fxgrow.Deepen("stem.0"), fxgrow.Deepen("blocks", blocks=2), fxgrow.Kernel("blocks.0.conv1", 5)]
+DEEPER = [fxgrow.Deepen("stem.0"), fxgrow.Deepen("blocks.2", blocks=2), fxgrow.Kernel("blocks.0.conv1", 5)]
 
 
 @pytest.mark.parametrize("at", ["layers", "ops", "blocks"])

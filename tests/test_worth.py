@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import worth, worth_data, worth_run
 from benchmarks.worth_methods import BASELINES, Method, Stage, fixed, grown, in_order, methods_of
-from benchmarks.worth_nets import built, flops_of, loss_of, optimizer_of, refill
+from benchmarks.worth_nets import built, flops_of, larger, loss_of, optimizer_of, refill
 from benchmarks.worth_settings import PROTOCOL, RATES, SIZES, Key, Net, Settings
 from experiment.data import DataError
 from tests.thinned import THOROUGH
@@ -153,6 +153,17 @@ def test_stacked_blocks_are_copies_and_random_ones_are_not() -> None:
     refill(of, "shrunk", student, old, of.big, 0)
     changed = weights["layers.0.up.weight"] - 0.6 * before
     assert 0.005 < float(changed.std()) < 0.02
+
+
+@pytest.mark.parametrize(("size", "new"), [("small", [1, 3]), ("cpu", [1, 2, 4, 5, 7])])
+def test_new_layers_stand_between_the_old_ones_where_a_method_asks_for_it(size: str, new: list[int]) -> None:
+    of, places = SIZES[size]["text"], {}
+    for name in ("middle-60", "middle-60-between"):
+        teacher, method = built(of, of.middle), methods_of(of)[name]
+        student, _ = larger(of, method, teacher, optimizer_of(of, teacher), of.middle, of.big, 0)
+        places[name] = [i for i in range(of.depth) if not student.get_parameter(f"layers.{i}.down.weight").any()]
+        assert ("between" in method.definition()) == method.between
+    assert places == {"middle-60": [*range(of.middle.depth, of.depth)], "middle-60-between": new}
 
 
 def test_vectors_do_not_decay_in_text() -> None:

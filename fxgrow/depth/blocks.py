@@ -85,8 +85,19 @@ def _check_identity(
             raise Unfit(f"with zeros in {', '.join(zeros)} {fault} in {run_mode} mode")
 
 
-def last_blocks(widths: WidthGraph, known: NodeValues, path: str) -> list[Repeat]:
-    """The last residual block of each stage in a module, without clones; a stage is a run of equal input layouts.
+def spread(clones: int, blocks: int) -> list[int]:
+    """How many clones stand behind each block of a stage: as evenly as they can, more behind later ones.
+
+    A net that grows so trains better than one whose clones all stand behind the last block (docs/results.md).
+
+    >>> spread(2, 6), spread(1, 3), spread(5, 3)
+    ([0, 0, 1, 0, 0, 1], [0, 0, 1], [1, 2, 2])
+    """
+    return [(place + 1) * clones // blocks - place * clones // blocks for place in range(blocks)]
+
+
+def stages(widths: WidthGraph, known: NodeValues, path: str) -> list[list[Repeat]]:
+    """The residual blocks of each stage in a module, without clones; a stage is a run of equal input layouts.
 
     Raises:
         Unfit: The module has no block that can be cloned; the message says why.
@@ -102,8 +113,7 @@ def last_blocks(widths: WidthGraph, known: NodeValues, path: str) -> list[Repeat
             "no block in it can be cloned without changing the function: "
             f"{details or 'all its modules are layers of torch.nn'}"
         )
-    stages = itertools.groupby(blocks, lambda block: _input_layouts(widths, block))
-    return [list(stage)[-1] for _, stage in stages]
+    return [list(stage) for _, stage in itertools.groupby(blocks, lambda block: _input_layouts(widths, block))]
 
 
 def _blocks(widths: WidthGraph, known: NodeValues, path: str, reasons: dict[str, str]) -> list[Repeat]:

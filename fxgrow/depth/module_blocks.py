@@ -46,23 +46,32 @@ def _may_be_block(kind: type) -> bool:
     return not is_layer_class(kind) and not issubclass(kind, CONTAINERS)
 
 
-def last_blocks(widths: WidthGraph, known: Programs, path: str) -> list[Repeat]:
-    """The last residual block of each stage in a module, without clones; a stage is a run of blocks of one shape.
+def stages(widths: WidthGraph, known: Programs, path: str) -> list[list[Repeat]]:
+    """The residual blocks of each stage in a module, without clones; a stage is a run of blocks of one shape.
+
+    Of a stage's only block that is a down-sampling one, clones keep the shape.
 
     Raises:
         Unfit: The module has no block that can be cloned; the message says why.
     """
     reasons: dict[str, str] = {}
     found = list(_blocks(widths, known, path, reasons))
-    stages = [list(stage)[-1] for _, stage in itertools.groupby(found, partial(_shapes, known))]
-    blocks = [block for block in (_completed(widths, one, reasons) for one in stages) if block is not None]
-    if not blocks:
+    alike = [list(stage) for _, stage in itertools.groupby(found, partial(_shapes, known))]
+    clonable = [stage for stage in (_that_can_be_cloned(widths, stage, reasons) for stage in alike) if stage]
+    if not clonable:
         details = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:4])
         raise Unfit(
             "no block in it can be cloned without changing the function: "
             f"{details or 'all its modules are layers of torch.nn'}"
         )
-    return blocks
+    return clonable
+
+
+def _that_can_be_cloned(widths: WidthGraph, stage: list[Repeat], reasons: dict[str, str]) -> list[Repeat]:
+    """The blocks of a stage that a clone can stand behind: those with values to fill it with, or else the last one."""
+    filled = [block for block in stage if block.fills]
+    last = None if filled else _completed(widths, stage[-1], reasons)
+    return filled or ([last] if last else [])
 
 
 def _blocks(widths: WidthGraph, known: Programs, path: str, reasons: dict[str, str]) -> Iterator[Repeat]:
@@ -111,9 +120,7 @@ def _ways(widths: WidthGraph, path: str) -> Iterator[KeptShape]:
 
 
 def _completed(widths: WidthGraph, block: Repeat, reasons: dict[str, str]) -> Repeat | None:
-    """The plan entry of a block; of a down-sampling one with what its clones keep the shape by, if there is that."""
-    if block.fills:
-        return block
+    """The plan entry of a down-sampling block with what its clones keep the shape by, if there is that."""
     reason = reasons[block.block]
     for kept in _ways(widths, block.block):
         try:

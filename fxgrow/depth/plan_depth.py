@@ -31,7 +31,7 @@ from ..spec.patterns import match, module_of
 from ..spec.requests import Deepen, Kernel, Request
 from . import module_blocks
 from .anchors import Anchor, anchors
-from .blocks import call_around, last_blocks
+from .blocks import call_around, spread, stages
 from .counts import counts
 from .kernels import enlarge
 from .owners import Owners, calls_entries
@@ -164,22 +164,24 @@ def _modules(widths: WidthGraph, request: Deepen) -> list[str]:
 def _block_maker(
     widths: WidthGraph, drafted: DepthPlan, requests: Iterable[Request]
 ) -> Callable[[Deepen, str], list[StructuralChange]]:
-    """What makes clones of a block, or of the last block of each stage in a container, for a request and a path."""
+    """What makes clones of a block, or of the blocks of each stage in a container, for a request and a path."""
     if not any(isinstance(request, Deepen) and request.blocks for request in requests):
         return lambda request, path: []
     if widths.traced.output == "module":
         programs = module_blocks.programs(widths.traced)
-        find = partial(module_blocks.last_blocks, widths, programs)
+        find = partial(module_blocks.stages, widths, programs)
     else:
-        find = partial(last_blocks, widths, node_values(widths.traced))
+        find = partial(stages, widths, node_values(widths.traced))
 
     def make(request: Deepen, path: str) -> list[StructuralChange]:
         changes: list[StructuralChange] = []
-        for block in find(path):
-            paths: list[str] = []
-            for _ in range(request.blocks):
-                paths.append(_free_name(widths, drafted.changes, block.block, paths))
-            changes.append(_shaped(replace(block, paths=tuple(paths)), request))
+        for stage in find(path):
+            for block, count in zip(stage, spread(request.blocks, len(stage)), strict=True):
+                paths: list[str] = []
+                for _ in range(count):
+                    paths.append(_free_name(widths, drafted.changes, block.block, paths))
+                if paths:
+                    changes.append(_shaped(replace(block, paths=tuple(paths)), request))
         return changes
 
     return make

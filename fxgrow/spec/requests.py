@@ -66,8 +66,8 @@ class Deepen(Request):
         kind: "identity" (Net2DeeperNet), "residual" (x + branch(x), with a branch that ends in zeros), or "random"
             (a baseline that does not keep the function). None: identity after an idempotent activation, residual
             elsewhere.
-        blocks: How many clones of a residual block: of the pattern's own, or, where that means a container, of the
-            last one of each stage in it (a run of blocks that take the same shape).
+        blocks: How many clones of a residual block: of the pattern's own, or, where that means a container, of those
+            of each stage in it (a run of blocks that take the same shape), behind which they are spread evenly.
         kernel: The new layer's kernel size; None: that of the layer before it, where it is odd, else 3. Its groups are
             those of the layer before it.
         norm: "batch" or "group": a norm after the new layer (in the branch, where it is residual).
