@@ -155,7 +155,7 @@ def test_stacked_blocks_are_copies_and_random_ones_are_not() -> None:
     assert 0.005 < float(changed.std()) < 0.02
 
 
-@pytest.mark.parametrize(("size", "new"), [("small", [1, 3]), ("cpu", [1, 2, 4, 5, 7])])
+@pytest.mark.parametrize(("size", "new"), [("small", [1, 3]), ("cpu", [1, 3, 4, 6, 7])])
 def test_new_layers_stand_between_the_old_ones_where_a_method_asks_for_it(size: str, new: list[int]) -> None:
     of, places = SIZES[size]["text"], {}
     for name in ("middle-60", "middle-60-between"):
