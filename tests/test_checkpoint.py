@@ -584,6 +584,31 @@ def test_state_that_an_optimizer_cannot_have_is_refused(tmp_path: Path, name: st
         fxgrow.load(path, net, optimizer=lambda m: torch.optim.Adam(m.parameters()))
 
 
+def test_complex_parameters_that_are_loaded_are_trained_on(tmp_path: Path) -> None:
+    def made() -> nn.Module:
+        model = nn.Sequential(nn.Linear(3, 6, dtype=torch.complex64), nn.Linear(6, 2, dtype=torch.complex64))
+        model[1].bias.requires_grad_(False)
+        return model
+
+    def adam(model: nn.Module) -> Optimizer:
+        return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-2)
+
+    teacher, x = made(), torch.randn(4, 3, dtype=torch.complex64)
+    optimizer = adam(teacher)
+    student = fxgrow.grow(teacher, {"0": 9}, x, optimizer=optimizer)
+    path = tmp_path / "a.safetensors"
+    fxgrow.save(student, path, optimizer=optimizer)
+    loaded = fxgrow.load(path, made, optimizer=adam)
+    flags = {name: p.requires_grad for name, p in student.named_parameters()}
+    assert {name: p.requires_grad for name, p in loaded.model.named_parameters()} == flags
+    assert sum(flags.values()) == 3
+    for model, its in ((student, optimizer), (loaded.model, loaded.optimizer)):
+        assert its is not None
+        model(x).abs().square().mean().backward()
+        its.step()
+    assert same(student, loaded.model)
+
+
 @pytest.mark.parametrize("name", ["0.weight", "1.running_var", "1.num_batches_tracked"])
 @pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.complex64, torch.float32])
 def test_tensors_of_another_kind_of_number_are_refused(tmp_path: Path, name: str, dtype: torch.dtype) -> None:

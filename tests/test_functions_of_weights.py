@@ -102,6 +102,8 @@ LAYERS: dict[str, tuple[Callable[[int, int], nn.Module], str]] = {
     "standardised, in columns": (_each(lambda w: (w - w.mean(0)) / (w.var(0, False) + 1e-5).sqrt()), ""),
     "less its mean": (_each(lambda w: w - w.flatten(1).mean(1)[:, None, None, None]), "split"),
     "less its mean, in place": (_each(lambda w: w.clone().sub_(w.mean((1, 2, 3), keepdim=True))), ""),
+    "less a negative mean": (_each(lambda w: w - (-w.mean((1, 2, 3), keepdim=True))), ""),
+    "rotated, less its mean": (_each(lambda w: w.rot90(1, (2, 3)) - w.mean((1, 2, 3), keepdim=True)), "split"),
     "less its mean, twice": (_each(lambda w: w - 2 * w.mean((1, 2, 3), keepdim=True)), ""),
     "less the mean of its negative": (_each(lambda w: w - (-w).mean((1, 2, 3), keepdim=True)), ""),
     "less its mean, written to": (_each(_written_to), ""),
@@ -159,6 +161,27 @@ def test_a_function_of_a_weight_grows_exactly_or_stays(name: str, factor: float)
         teacher.eval()
         student.train()(X).square().sum().backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in student.parameters())
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda w: w - w.mean((1, 2, 3), keepdim=True).flip(0),
+        lambda w: w - w.mean((1, 2, 3), keepdim=True).roll(1, 0),
+        lambda w: w.flip(0) - w.mean((1, 2, 3), keepdim=True),
+        lambda w: w.rot90(1, (0, 1)) - w.mean((0, 2, 3))[None, :, None, None],
+        lambda w: w - w.flip(0).mean((1, 2, 3), keepdim=True),
+    ],
+)
+def test_weights_less_the_means_of_other_rows_are_not_standardised(function: Function) -> None:
+    torch.manual_seed(0)
+    teacher = randomise(nn.Sequential(_conv(3, 8), nn.Tanh(), Conv(8, 8, function), nn.Tanh(), _conv(8, 2)).double())
+    for spec in (1.5, {"0": 12}):
+        try:
+            student = fxgrow.grow(teacher, spec, X)
+        except fxgrow.PlanError:
+            continue
+        assert_exact(teacher, student, X, 1e-10)
 
 
 @pytest.mark.parametrize("name", [name for name, (_, method) in LAYERS.items() if method and name != "clamped"])

@@ -37,6 +37,17 @@ class OneMore(nn.Module):
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * (1.0 + self.weight.float()).to(x.dtype)
 
 
+class OneLess(nn.Module):
+    """A gain of 1 - weight, and a shift of 2 - bias."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.zeros(size)), nn.Parameter(torch.zeros(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.tanh() * (-self.weight + 1) + (-(self.bias - 1.0).neg().neg()[None] + 1)
+
+
 class Shifted(nn.Module):
     """A gain and a shift without a norm."""
 
@@ -72,6 +83,7 @@ NORMS: dict[str, Callable[[], nn.Module]] = {
     "rms norm written out": lambda: RMS(8),
     "rms norm with 1 + weight": lambda: OneMore(8),
     "gain and shift": lambda: Shifted(8),
+    "gain of 1 - weight": lambda: OneLess(8),
 }
 READS: dict[str, Callable[[Any, Tensor], Any]] = {
     "at once": lambda net, h: net.head(net.norm(h)),
@@ -127,6 +139,9 @@ STAY: dict[str, Callable[[Any, Tensor], Any]] = {
     "another head reads it": lambda net, h: (net.head(n := net.norm(h)), net.up(n).sum(-1)),
     "the residual": lambda net, h: net.head(net.norm(h) + h),
     "no norm": lambda net, h: net.head(h),
+    "a gain that is true or false": lambda net, h: net.head(
+        nn.functional.layer_norm(h, (8,)) * (net.norm.weight.bool() + 1.0)
+    ),
     "an activation between": lambda net, h: net.head(torch.cos(net.norm(h))),
     "the gain is read elsewhere": lambda net, h: net.head(net.norm(h)) * net.norm.weight.mean(),
     "the gain is another's": lambda net, h: net.head(net.norm(net.down(net.up(net.norm(h)).relu()))),

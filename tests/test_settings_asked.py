@@ -124,7 +124,6 @@ SETTINGS: dict[str, Asked] = {
         lambda x: torch.initial_seed() == 4,
         lambda: set_to(torch.initial_seed, torch.manual_seed, 4),
     ),
-    "inference": (lambda x: x.is_inference(), torch.inference_mode),
 }
 
 
@@ -154,6 +153,15 @@ def test_a_student_answers_by_the_settings_of_its_own_time(output: Literal["grap
         x = X.clone()
         assert not torch.allclose(teacher(x), was)  # it does decide
         torch.testing.assert_close(student(x), teacher(x))
+
+
+@pytest.mark.parametrize("output", ["graph", "module"])
+def test_a_tensor_that_is_asked_whether_gradients_are_recorded_takes_one_path(
+    output: Literal["graph", "module"],
+) -> None:
+    for ask in (lambda x: x.is_inference(), lambda x: x.requires_grad, lambda x: torch.is_inference_mode_enabled()):
+        with pytest.raises(fxgrow.TraceError, match="asks whether gradients are recorded"):
+            fxgrow.grow(Net(ask), 2.0, X, output=output)
 
 
 ASKED: dict[str, Callable[[], object]] = {

@@ -628,9 +628,12 @@ def _gradient(model: nn.Module) -> Tensor:
 
 @pytest.mark.parametrize("method", ["zero_out", "split", "even"])
 @pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("bound", [False, True])
 @pytest.mark.parametrize("function", [ByCount, OverChannels, Sign, Flipped, Swish, StraightThrough])
-def test_gradients_are_kept(function: Any, output: Any, method: str) -> None:
-    teacher = made(lambda m, x: m.b(function.apply(m.a(x))))
+def test_gradients_are_kept(function: Any, bound: bool, output: Any, method: str) -> None:
+    """Also where code holds the method, as `swish = Swish.apply` at the top of a module does."""
+    apply = function.apply
+    teacher = made(lambda m, x: m.b(apply(m.a(x)) if bound else function.apply(m.a(x))))
     try:
         student = fxgrow.grow(teacher, 2.0, example(), output=output, method=method)
     except fxgrow.GrowError:
@@ -640,6 +643,104 @@ def test_gradients_are_kept(function: Any, output: Any, method: str) -> None:
     assert grows or function not in (Swish, StraightThrough)
     assert same(student(example()), teacher(example()))
     assert same(_gradient(student), _gradient(teacher))
+
+
+class Scale(torch.autograd.Function):
+    """A factor, whose gradients are computed where they are needed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(x, factor)
+        return x * factor
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        x, factor = ctx.saved_tensors
+        of_x = g * factor if ctx.needs_input_grad[0] else None
+        return of_x, (g * x).sum((0, 2, 3))[:, None, None] if ctx.needs_input_grad[1] else None
+
+
+class OtherwiseOverChannels(Scale):
+    """Another gradient where the factor is frozen."""
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        _, factor = ctx.saved_tensors
+        return (g if ctx.needs_input_grad[1] else g - g.sum(1, keepdim=True)) * factor, None
+
+
+class OnlyIfNeeded(Scale):
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        return (g - g.sum(1, keepdim=True) if ctx.needs_input_grad[0] else None), None
+
+
+class AsksInForward(Scale):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(x, factor)
+        return x * factor if ctx.needs_input_grad[0] else x * x.sum(1, keepdim=True)
+
+
+class Two(Scale):
+    """Two results, of which one may have no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor) -> Any:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, factor)
+        return x * factor, x * 2
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor, h: Tensor | None) -> Any:
+        of_first = g * ctx.saved_tensors[1]
+        return of_first if h is None else of_first + h * 2, None
+
+
+class TwoOverChannels(Two):
+    @staticmethod
+    def backward(ctx: Any, g: Tensor, h: Tensor | None) -> Any:
+        return (g - g.sum(1, keepdim=True) if h is None else g + h * 2), None
+
+
+@pytest.mark.parametrize("method", ["zero_out", "split"])
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize(
+    ("function", "grows"),
+    [
+        (Scale, True), (OtherwiseOverChannels, False), (OnlyIfNeeded, False), (AsksInForward, False), (Two, True),
+        (TwoOverChannels, False),
+    ],
+)  # fmt: skip
+def test_gradients_are_kept_whichever_of_them_are_needed(function: Any, grows: bool, output: Any, method: str) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        made = function.apply(m.a(x), m.factor.expand(8) if m.factor.numel() == 1 else m.factor)
+        return m.b(made[0] if isinstance(made, tuple) else made)  # type: ignore[no-any-return]
+
+    teacher = made(forward)
+    size = teacher.a.weight.shape[0]
+    teacher.factor = nn.Parameter(torch.randn(size, 1, 1, dtype=torch.float64), requires_grad=False)
+    try:
+        student = fxgrow.grow(teacher, {"a": 2.0}, example(), output=output, method=method)
+    except fxgrow.GrowError:
+        assert not grows
+        return
+    assert grows
+    for factor in (False, True):
+        for model in (teacher, student):
+            model.get_parameter("factor").requires_grad_(factor)
+        assert same(student(example()), teacher(example()))
+        assert same(_gradient(student), _gradient(teacher))
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_the_backward_of_complex_numbers_is_run(output: Any) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        z = torch.complex(y := m.a(x), y)
+        return m.b(OnlyIfNeeded.apply(z, z.real).real)  # type: ignore[no-any-return]
+
+    with pytest.raises(fxgrow.GrowError, match="depends on their number"):
+        fxgrow.grow(made(forward), {"a": 2.0}, example(), output=output, method="split")
 
 
 def _hooked_tensor(m: Net, x: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 import torch.utils.checkpoint as checkpoints
 
+from ..base.autograd_functions import functions_applied
 from ..base.replacing import Target
 from ..base.torch_private import checkpoint_steps_names
 from ..recording.backward import forward_of, ones_for
@@ -34,8 +34,8 @@ def _saves_nothing(*_args: Any, **_kwargs: Any) -> Iterator[None]:
 def lenient_autograd(tracer: Any) -> list[Target]:
     """What takes proxies of a lenient tracer, which is told where a backward does not."""
 
-    def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
+    def apply(cls: type, _apply: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return _apply_both(tracer, cls, *args, **kwargs)
 
     steps = [(checkpoints, name, _saves_nothing) for name in checkpoint_steps_names if hasattr(checkpoints, name)]
-    return [(torch.autograd.Function, "apply", classmethod(apply)), *steps]
+    return [*functions_applied(apply), *steps]

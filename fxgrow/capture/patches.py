@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ..base.autograd_functions import functions_applied
 from ..base.isolation import flags_restored
 from ..base.replacing import Target, replaced
 from ..base.torch_private import entered_modes, pytree
@@ -121,7 +122,7 @@ def patched(tracer: fx.Tracer, also: Iterable[Target] = ()) -> Iterator[None]:
     targets += [(nn.Module, "training", property(functools.partial(_mode_of, tracer), _set_mode))]
     targets += [(torch, name, _recorded(original(getattr(torch, name)))) for name in _FACTORIES]
     targets += [(torch, name, _recorded(getattr(torch, name))) for name in ("finfo", "iinfo")]  # of a dtype
-    targets += [(torch.autograd.Function, "apply", classmethod(_refuse_proxies))]
+    targets += functions_applied(_refuse_proxies)
     with replaced([*targets, *also]):
         yield
 
@@ -205,10 +206,7 @@ def _recorded(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-_apply = torch.autograd.Function.__dict__["apply"]
-
-
-def _refuse_proxies(cls: type, *args: Any, **kwargs: Any) -> Any:
+def _refuse_proxies(cls: type, apply: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if any(type(leaf) is MetaProxy for leaf in pytree.tree_leaves((args, kwargs))):
         raise TraceError(f"forward applies the autograd Function {cls.__name__}, whose backward a graph would lose")
-    return _apply.__get__(None, cls)(*args, **kwargs)
+    return apply(*args, **kwargs)

@@ -25,7 +25,11 @@ from .findings import CARRY, CONTRACT, Findings, Flow, KeyedValue
 
 At = tuple[str, int]  # (parameter, dimension)
 Key = int | str | None
-Vector = tuple[str, float]  # a parameter of one dimension, and what it is where the value that it makes is zero
+Vector = tuple[str, float, int]  # a parameter of one dimension, what it is where the value is zero, its sign (1 or -1)
+_MOVES = frozenset((  # calls after which entries of a vector are what they were
+    "detach", "alias", "clone", "lift_fresh", "view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "expand", "t",
+    "_to_copy", "neg",
+))  # fmt: skip
 _EACH = ("each", "rounded", "spread")
 _PASSES = (*_EACH, "scale", "divide")  # how channels of zeros may go through a call
 
@@ -98,12 +102,11 @@ class _Run:
         self._made_by = {key: flow for flow in flows for key, _ in flow.outs}
         self._vectors: dict[Key, Vector] = {}
         for flow, call in zip(flows, calls, strict=True):
-            self._vectors.update({key: (value.origin, 0.0) for key, value in flow.ins if _is_vector(value)})
-            made = self._vectors.get(flow.ins[0][0]) if len(flow.ins) == 1 and flow.outs else None
-            if made is not None and flow.linear in _EACH:
+            self._vectors.update({key: (value.origin, 0.0, 1) for key, value in flow.ins if _is_vector(value)})
+            given = self._vectors.get(flow.ins[0][0]) if len(flow.ins) == 1 and flow.outs else None
+            made = None if given is None else _made(given, flow, call)
+            if made is not None:
                 self._vectors[flow.outs[0][0]] = made
-            elif made is not None and (number := _added(call)) is not None:
-                self._vectors[flow.outs[0][0]] = (made[0], made[1] - number)
 
     def gains(self) -> dict[str, float] | None:
         """The parameters whose entries make all sums over the weight exact, and these; None where there are none."""
@@ -120,8 +123,8 @@ class _Run:
                     return None
                 starts.add(behind[0])
                 found += behind[1]
-        gains = dict(found)
-        alike = all(gains[name] == zero for name, zero in found)
+        gains = {name: zero for name, zero, _ in found}
+        alike = all(gains[name] == zero for name, zero, _ in found)
         return gains if alike and self._are_followed(starts, gains) else None
 
     def _factor(self, flow: Flow, place: int) -> Key:
@@ -157,7 +160,7 @@ class _Run:
         for flow in self._flows:
             made = flow.outs[0][0] if flow.outs else None
             read = [place for place, (key, _) in enumerate(flow.ins) if key in zero]
-            shifts = [place for place, (key, _) in enumerate(flow.ins) if self._vectors.get(key, ("",))[0] in gains]
+            shifts = [place for place, (key, _) in enumerate(flow.ins) if self._comes_from(key, gains)]
             if not read:
                 if shifts and made not in starts and made not in self._vectors:
                     return False  # a gain that is read in another place
@@ -166,6 +169,10 @@ class _Run:
                     return False
                 zero.update(key for key, _ in flow.outs)
         return True
+
+    def _comes_from(self, key: Key, gains: Mapping[str, float]) -> bool:
+        vector = self._vectors.get(key)
+        return vector is not None and vector[0] in gains
 
     def _is_summed(self, flow: Flow, read: Sequence[int]) -> bool:
         """Whether a call sums a value over the channels, with the columns that are only looked up otherwise."""
@@ -177,10 +184,21 @@ class _Run:
         )
 
 
+def _made(given: Vector, flow: Flow, call: Call) -> Vector | None:
+    """What a call makes of a vector; None where that is none."""
+    name, zero, sign = given
+    op = call.op._overloadpacket.__name__
+    if op in _MOVES:
+        return (name, zero, -sign if op == "neg" else sign) if flow.floating else None
+    number = _added(call)
+    return None if number is None else (name, zero - sign * number, sign)
+
+
 def _added(call: Call) -> float | None:
     """The number that a call adds to its only tensor; None where it does something else."""
     number = call.constants[0][1] if len(call.constants) == 1 else None
-    return float(number) if call.op._schema.name == "aten::add" and isinstance(number, int | float) else None
+    sign = {"aten::add": 1, "aten::sub": -1}.get(call.op._schema.name)
+    return sign * float(number) if sign is not None and isinstance(number, int | float) else None
 
 
 def _is_vector(value: Value) -> bool:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..api import apply
+from ..base.magnitude import is_inexact
 from ..base.rng import named_generator
 from ..base.structures import leaf_tensors
 from ..base.torch_private import pytree
@@ -104,7 +105,7 @@ def other_results(
     if [tensor.shape for tensor in ours] != [tensor.shape for tensor in theirs]:
         yield Difference("", f"{name} returns other tensors than the student")
         return
-    pairs = [(a, b) for a, b in zip(theirs, ours, strict=True) if b.is_floating_point() or b.is_complex()]
+    pairs = [(a, b) for a, b in zip(theirs, ours, strict=True) if is_inexact(b)]
     worst = max((relative_error(a, b) / TOLERANCE.get(b.dtype, FINEST) for a, b in pairs), default=0.0)
     if worst > SLACK:
         apart = max(relative_error(a, b) for a, b in pairs)
@@ -118,8 +119,9 @@ def _with_numbers(example: ExampleInputs) -> ModelInputs:
     def filled(tensor: Tensor) -> Tensor:
         if not tensor.is_meta:
             return tensor
-        if tensor.is_floating_point():
-            return torch.randn(tensor.shape, generator=draws, dtype=torch.float32).to(tensor.dtype)
+        if is_inexact(tensor):
+            dtype = torch.complex64 if tensor.is_complex() else torch.float32
+            return torch.randn(tensor.shape, generator=draws, dtype=dtype).to(tensor.dtype)
         return torch.zeros(tensor.shape, dtype=tensor.dtype)
 
     args, kwargs = arguments_of(example)

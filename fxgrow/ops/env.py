@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -64,6 +64,7 @@ class Value:
         sums: What it is a sum over. A division by the number of terms makes that a mean; in any other use, it stays.
         scaled: With an origin: its entries may be multiples of those of the origin.
         rows: What it is of the rows of a parameter, which is not its origin then.
+        moved: With an origin or rows: the dimensions of the parameter along which entries stand at other places.
         extreme: The dimensions that it is the largest or smallest entry over.
         tied: Such dimensions, where it was set against other activations, as in `x - x.amax(1)`.
     """
@@ -82,6 +83,7 @@ class Value:
     sums: tuple[Layout, ...] = ()
     scaled: bool = False
     rows: Rows | None = None
+    moved: frozenset[int] = frozenset()
     extreme: tuple[Layout, ...] = ()
     tied: tuple[Layout, ...] = ()
 
@@ -112,9 +114,15 @@ class Value:
             length=self.length,
             scaled=self.scaled,
             rows=self.rows,
+            moved=self.moved,
             extreme=self.extreme,
             tied=self.tied,
         )
+
+    def reordered(self, dims: Iterable[int]) -> Value:
+        """The same entries in another order along these dimensions."""
+        sources = [source for d in dims for source in (self.dims[d] if self.dims else ())]
+        return replace(self.derived(self.layouts, self.dims), moved=self.moved | frozenset(sources))
 
 
 class Env(ABC):
@@ -321,6 +329,7 @@ def less_mean(env: Env, x: Value, mean: Value) -> Rows | None:
         whole = x.shape[d] == math.prod(shape[source] for source in sources)
         in_row = not theirs and rows.over.issuperset(sources)
         beside = theirs == sources and rows.over.isdisjoint(sources) and mean.shape[d - more] == x.shape[d]
+        beside = beside and not (x.moved | mean.moved) & set(sources)
         if not whole or not (in_row or beside):
             return None
         found.extend(sources)

@@ -104,7 +104,7 @@ def batch_norm(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
         env.replicas_only(channels, "a batch norm without parameters, which takes inputs of any rank,")
     env.declare(num_features=channels)
     of_rows = None if rows is None else Rows(rows.origin, rows.over, centred=True)
-    normed = Value(x.layouts, dims=() if of_rows is None else x.dims, rows=of_rows)
+    normed = Value(x.layouts) if of_rows is None else Value(x.layouts, dims=x.dims, rows=of_rows, moved=x.moved)
     return [normed, *(((channels if n == x.shape[1] else fixed(n)),) for (n, *_) in env.outs[1:])]
 
 

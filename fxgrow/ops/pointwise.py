@@ -159,7 +159,7 @@ def added(env: Env, *args: Any, **kwargs: Any) -> Outcome:
     if rows is None:
         return out
     env.keeps_moments(rows, "subtracts the mean from the rows")
-    return replace(out, dims=args[0].dims, rows=rows)
+    return replace(out, dims=args[0].dims, rows=rows, moved=args[0].moved)
 
 
 @rule(
@@ -288,7 +288,7 @@ def _scaled(env: Env, weight: Value, factor: Value | None, out: Value) -> Value 
     spread = [n != own for n, own in zip(env.outs[0], own_shape, strict=True)]  # these have no entries in it
     dims = tuple([() if more else own for more, own in zip(spread, own_dims, strict=True)])
     whole = replace(out, origin=weight.origin, dims=dims, zeros=weight.zeros, nonnegative=False)  # a factor may be 0
-    return replace(whole, scaled=True, rows=weight.rows)
+    return replace(whole, scaled=True, rows=weight.rows, moved=weight.moved)
 
 
 @rule(
@@ -368,7 +368,11 @@ def glu(env: Env, x: Value, dim: int = -1) -> Outcome:
 def same(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     """The same values or their negatives; a weight can still be divided through it."""
     result = x.derived(x.layouts, x.dims)
-    return replace(result, nonnegative=False, scaled=True) if env.name == "neg" else result
+    if env.name != "neg":
+        return result
+    if x.rows is not None and not x.rows.centred:  # a mean is added where it is subtracted
+        return Value(x.layouts)
+    return replace(result, nonnegative=False, scaled=True)
 
 
 @rule(

@@ -75,7 +75,7 @@ def _means(x: Value, gone: Sequence[int], rows: Rows, keepdim: bool) -> Value:
     """The means of the rows of a weight, or of means of its rows."""
     over = rows.over | (x.rows.over if x.rows is not None else frozenset())
     dims = tuple([() if d in gone else own for d, own in enumerate(x.dims) if keepdim or d not in gone])
-    return Value(left(x, gone, keepdim), dims=dims, rows=Rows(rows.origin, over, centred=False))
+    return Value(left(x, gone, keepdim), dims=dims, rows=Rows(rows.origin, over, centred=False), moved=x.moved)
 
 
 @rule(

@@ -102,7 +102,7 @@ def flip(env: Env, x: Value, dims: Sequence[int]) -> Outcome:
     """Reversed along dims, which are pinned: the mapping of channels is not symmetric."""
     for d in dims:
         env.keep(x.layouts[d], "channels are reversed")
-    return x.derived(x.layouts, x.dims)
+    return x.reordered(dims)
 
 
 @rule(
@@ -115,7 +115,9 @@ def flip(env: Env, x: Value, dims: Sequence[int]) -> Outcome:
 )
 def rot90(env: Env, x: Value, times: int = 1, dims: Sequence[int] = (0, 1)) -> Outcome:
     """Rotated by multiples of 90 degrees in the plane of two dimensions, which are pinned."""
-    flip(env, x, dims)
+    x = x.reordered(dims)
+    for d in dims:
+        env.keep(x.layouts[d], "channels are reversed")
     order = list(range(len(x.layouts)))
     if times % 2:
         order[dims[0]], order[dims[1]] = order[dims[1]], order[dims[0]]
@@ -130,9 +132,10 @@ def rot90(env: Env, x: Value, times: int = 1, dims: Sequence[int] = (0, 1)) -> O
 )
 def roll(env: Env, x: Value, shifts: Sequence[int], dims: Sequence[int] = ()) -> Outcome:
     """Shifted cyclically along dims, which are pinned."""
-    for d in dims or range(len(x.layouts)):
+    rolled = dims or range(len(x.layouts))
+    for d in rolled:
         env.keep(x.layouts[d], "channels are rolled")
-    return x.derived(x.layouts, x.dims)
+    return x.reordered(rolled)
 
 
 @rule(

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..base.autograd_functions import functions_applied
 from ..base.isolation import users_device
 from ..base.kept_settings import hooks_kept, settings_kept
 from ..base.replacing import Target, replaced
@@ -213,6 +214,16 @@ def _of_gradients(name: str) -> property:
     return property(get, put)
 
 
+def _is_inference(tensor: Tensor) -> bool:
+    """`Tensor.is_inference()`: whether it was made where no gradients are recorded."""
+    fact, line = _is_inference_base(tensor), asker()
+    return fact if not line or isinstance(tensor, nn.Parameter) else _stack[-1].flag(GRADIENTS, fact, line)
+
+
+_is_inference_base = TensorBase.is_inference
+_is_inference.__name__ = "is_inference"
+
+
 def _method(name: str) -> Callable[..., Any]:
     base = getattr(TensorBase, name)
 
@@ -252,13 +263,10 @@ def _flag(name: str, question: str) -> Callable[..., bool]:
     return ask
 
 
-_FUNCTION_APPLY = torch.autograd.Function.__dict__["apply"]
-
-
-def _apply(cls: type, *args: Any, **kwargs: Any) -> Any:
+def _apply(cls: type, apply: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     refuse = _stack[-1].refuse if _stack else None
     if refuse is None or torch.is_grad_enabled() or cls.__module__.startswith("torch."):
-        return _FUNCTION_APPLY.__get__(None, cls)(*args, **kwargs)
+        return apply(*args, **kwargs)
     return apply_with_backward(cls, args, kwargs, refuse)
 
 
@@ -277,10 +285,11 @@ _ASKS = {name: _flag(name, question) for name, question in _FLAGS.items()}
 _TARGETS: tuple[Target, ...] = (
     *((Tensor, name, _place(name)) for name in PLACES),
     *((Tensor, name, _of_gradients(name)) for name in _OF_GRADIENTS),
+    (Tensor, "is_inference", _is_inference),
     *((Tensor, name, _method(name)) for name in _PLACE_METHODS),
     *((Tensor, name, _hook(name)) for name in _HOOKS),
     *((torch, name, ask) for name, ask in _ASKS.items()),
-    (torch.autograd.Function, "apply", classmethod(_apply)),
+    *functions_applied(_apply),
     (torch.backends.mha, "get_fastpath_enabled", fastpath_enabled),
     *REPLACED,
 )  # (owner, name, what is there while the user's code gets answers)

@@ -3,7 +3,8 @@
 A student's gradients are part of what it computes. For operators of torch they follow from the forward. A Function
 states its backward itself, and that may look over channels. So wherever a run meets one, its backward runs too, on a
 gradient of ones, and each input is added to its gradient: the two have to have the same layout. What the rules cannot
-express is pinned by them, and numbers that follow a width differ in the student, as everywhere else.
+express is pinned by them, and numbers that follow a width differ in the student, as everywhere else. A backward that
+asks which inputs need a gradient runs again with other answers; one that may be given None for a gradient, with that.
 
 One thing the rules cannot tell: whether the backward is linear in the gradient, as every true derivative is. Replicas
 share a gradient, so that the shares have to add up to the whole. `_Linear` follows the gradient through the calls.
@@ -11,12 +12,14 @@ share a gradient, so that the shares have to add up to the whole. `_Linear` foll
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..base.magnitude import is_inexact
 from ..base.structures import leaf_tensors
 from ..base.torch_private import TorchDispatchMode
 from .operators import results_of, tensors_in
@@ -36,7 +39,7 @@ def apply_with_backward(function: type, args: tuple[Any, ...], kwargs: dict[str,
     result, context = forward_of(function, args, kwargs)
     name = f"{function.__name__}, an autograd Function of the model's own,"
     try:
-        reason = _run_backward(function, context, args, result)
+        reason = _run_backwards(function, context, args, result)
     except Exception as error:  # noqa: BLE001 - whatever a backward raises that meets no gradients
         reason = f"has a backward that does not run alone ({type(error).__name__})"
     if reason:
@@ -59,25 +62,66 @@ def ones_for(result: Any) -> list[Tensor]:
     return [torch.ones_like(out) for out in results_of(result) if isinstance(out, Tensor)]
 
 
-def _run_backward(function: Any, context: _Context, args: tuple[Any, ...], result: Any) -> str:
-    gradients = ones_for(result)
-    with _Linear(gradients) as followed:
+def _run_backwards(function: Any, context: _Context, args: tuple[Any, ...], result: Any) -> str:
+    """Run a backward in every way in which autograd may run it; why that is refused, or ""."""
+    if context.asked:
+        return "asks in its forward which inputs need a gradient"
+    ones = ones_for(result)
+    reasons = [_run_backward(function, context, args, ones)]
+    if context.asked:
+        for needs in _other_needs(context.needs):
+            context.needs = needs
+            reasons.append(_run_backward(function, context, args, ones))
+        context.needs = _needs(args)
+    if not context.materialize_grads and len(ones) > 1:
+        for missing in range(len(ones)):
+            given = [None if place == missing else one for place, one in enumerate(ones)]
+            with suppress(TypeError):  # code that takes no None there: the teacher has no such gradient either
+                reasons.append(_run_backward(function, context, args, given))
+    return next(filter(None, reasons), "")
+
+
+def _run_backward(function: Any, context: _Context, args: tuple[Any, ...], gradients: Sequence[Tensor | None]) -> str:
+    with _Linear([g for g in gradients if g is not None]) as followed:
         given = results_of(function.backward(context, *gradients))
-    for argument, gradient in zip(args, given, strict=False):
-        if isinstance(gradient, Tensor) and isinstance(argument, Tensor):
+    for argument, gradient, needed in zip(args, given, context.needs, strict=False):
+        if needed and isinstance(gradient, Tensor) and isinstance(argument, Tensor):
             if gradient.shape != argument.shape:
                 return "gives a gradient of another shape"
             torch.add(argument, gradient)  # the same layout
     return f"has a backward that is not linear in the gradient ({followed.where})" if followed.where else ""
 
 
+def _needs(args: tuple[Any, ...]) -> tuple[bool, ...]:
+    """Which arguments can have a gradient."""
+    return tuple([isinstance(a, Tensor) and is_inexact(a) for a in args])
+
+
+def _other_needs(most: tuple[bool, ...]) -> list[tuple[bool, ...]]:
+    """Other answers to which inputs need a gradient: all but one, and one alone; never none."""
+    able = [place for place, need in enumerate(most) if need]
+    sets = [set(able) - {place} for place in able] + [{place} for place in able]
+    answers = [tuple([place in chosen for place in range(len(most))]) for chosen in sets if chosen]
+    return [needs for needs in dict.fromkeys(answers) if needs != most]
+
+
 class _Context:
-    """What a Function's forward hands to its backward."""
+    """What a Function's forward hands to its backward.
+
+    Attributes:
+        needs: The answer to which inputs need a gradient.
+        asked: Whether code asked for it.
+    """
 
     def __init__(self, args: tuple[Any, ...]) -> None:
-        self.needs_input_grad = tuple([isinstance(a, Tensor) and a.is_floating_point() for a in args])
+        self.needs, self.asked = _needs(args), False
         self.saved_tensors: tuple[Any, ...] = ()
         self.materialize_grads = True
+
+    @property
+    def needs_input_grad(self) -> tuple[bool, ...]:
+        self.asked = True
+        return self.needs
 
     def save_for_backward(self, *tensors: Any) -> None:
         self.saved_tensors = tensors
@@ -92,7 +136,8 @@ class _Context:
         """The gradient of these is ones all the same."""
 
     def set_materialize_grads(self, value: bool) -> None:
-        """Every gradient is given."""
+        """Whether the gradient of a result that nothing used is given as zeros; else it is None."""
+        self.materialize_grads = value
 
 
 _SHAPING = frozenset((

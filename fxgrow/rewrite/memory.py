@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..base.magnitude import is_inexact
 from ..base.memory import free_memory
 from ..base.tables import short
 from ..errors import PlanError
@@ -45,7 +46,7 @@ def _sizes(plan: Plan, tensors: Mapping[str, Tensor], device: torch.device | Non
         number = math.prod(map(plan.new_size, planned[name])) if name in planned else tensor.numel()
         sizes[device or tensor.device] += number * tensor.element_size()
         entries += number if isinstance(tensor, torch.nn.Parameter) else 0
-    first = next((tensor for tensor in tensors.values() if tensor.is_floating_point()), None)
+    first = next((tensor for tensor in tensors.values() if is_inexact(tensor)), None)
     if plan.changes and plan.costs and first is not None:
         more = total(plan.costs).parameters[1] - entries
         sizes[device or first.device] += max(more, 0) * first.element_size()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..base.magnitude import is_inexact
 from ..base.rng import named_generator
 from ..capture.traced import Traced
 from ..model.copies import DEVICE, clone_shared, named_tensors, plain_tensors
@@ -47,9 +48,9 @@ def sample_student(traced: Traced, plan: Plan) -> nn.Module:
 
 def _filled(tensor: Tensor, name: str, device: torch.device) -> Tensor:
     """A tensor of the same shape with numbers: of weights random ones, of other parts 1 or 0."""
-    if not tensor.is_floating_point():
+    if not is_inexact(tensor):
         return torch.zeros(tensor.shape, dtype=tensor.dtype, device=device)
     if not isinstance(tensor, nn.Parameter):
         return torch.ones(tensor.shape, dtype=tensor.dtype, device=device)
-    numbers = torch.empty(tensor.shape, dtype=torch.float32)
+    numbers = torch.empty(tensor.shape, dtype=torch.complex64 if tensor.is_complex() else torch.float32)
     return numbers.normal_(0, SCALE, generator=named_generator(0, name)).to(device, tensor.dtype)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..base.magnitude import is_inexact
 from ..base.rng import named_generator
 from ..model.call_args import relabelled, relabelled_inputs
 from ..model.example_inputs import ModelInputs
@@ -74,7 +75,8 @@ def _noise(shape: Sequence[int], like: Tensor, draws: torch.Generator) -> Tensor
     """Random numbers of a tensor's kind: normal ones, or integers that it holds."""
     if like.device.type == "meta":
         return torch.empty(shape, dtype=like.dtype, device="meta")
-    if like.is_floating_point() or not like.numel():
-        return torch.randn(shape, generator=draws, dtype=torch.float32).to(like)
+    if is_inexact(like) or not like.numel():
+        dtype = torch.complex64 if like.is_complex() else torch.float32
+        return torch.randn(shape, generator=draws, dtype=dtype).to(like)
     at = torch.randint(like.numel(), tuple(shape), generator=draws)
     return like.flatten()[at.to(like.device)]

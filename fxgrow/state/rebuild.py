@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..base.magnitude import is_inexact
 from ..base.wording import a_type
 from ..errors import GrowError, PlanError
 from ..model.copies import clone_shared, named_parameters, named_tensors, on_meta
@@ -134,7 +135,7 @@ def _filled(name: str, mine: Tensor, contents: Contents, tensors: Mapping[str, T
         data = data.contiguous(memory_format=MEMORY.get(contents.memory[name], torch.contiguous_format))
     if not isinstance(mine, nn.Parameter):
         return data
-    made = nn.Parameter(data, data.is_floating_point() and name not in contents.frozen)
+    made = nn.Parameter(data, is_inexact(data) and name not in contents.frozen)
     made.__dict__.update(mine.__dict__)
     return made
 
