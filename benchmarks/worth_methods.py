@@ -113,6 +113,7 @@ def methods_of(of: Settings) -> dict[str, Method]:
     """All methods of a track, by name."""
     big, narrow, shallow, small = of.big, of.narrow, of.shallow, of.small
     wide, deep = f"width {narrow.width} → {big.width}", f"depth 1 → {big.depth}"
+    deeper = of.middle.depth < big.depth
     between = f"{of.middle.width} wide, {of.middle.depth} deep → {big.width} wide, {big.depth} deep"
     found = {
         "scratch": fixed(big, f"from scratch: {big.width} wide, {big.depth} deep"),
@@ -157,7 +158,7 @@ def methods_of(of: Settings) -> dict[str, Method]:
                 between=True,
             )
             for percent in (40, 60, 80)
-            if of.middle.depth < big.depth
+            if deeper
         },
         "small-steps": grown(steps_of(of), 0.4, f"{len(steps_of(of)) - 1} small steps, 40 % at the end", 1),
     }
@@ -176,7 +177,9 @@ def methods_of(of: Settings) -> dict[str, Method]:
         "width-40-shrunk": replace(found["width-40"], title=f"{wide}, shrunk and perturbed", tier=2, fill="shrunk"),
         "free-width": Method((Stage(narrow, 1.0, free=True), Stage(big, 1.0)), f"{wide}, free teacher", 2),
         "free-depth": Method((Stage(shallow, 1.0, free=True), Stage(big, 1.0)), f"{deep}, free teacher", 2),
-        "free-middle": Method((Stage(of.middle, 1.0, free=True), Stage(big, 1.0)), f"{between}, free teacher", 2),
+        "free-middle": Method(
+            (Stage(of.middle, 1.0, free=True), Stage(big, 1.0)), f"{between}, free teacher", 2, between=deeper
+        ),
     }
     return found
 
