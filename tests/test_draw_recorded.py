@@ -120,7 +120,7 @@ def test_each_call_of_a_shared_layer_is_a_box() -> None:
     assert len({node.flops for node in boxes}) == 1
 
 
-SPEC = [fxgrow.Widen("*", 2.0), fxgrow.Deepen("body", blocks=2), fxgrow.Deepen("fc.0"), fxgrow.Kernel("stem", 5)]
+SPEC = [fxgrow.Widen("*", 2.0), fxgrow.Deepen("body.2", blocks=2), fxgrow.Deepen("fc.0"), fxgrow.Kernel("stem", 5)]
 
 
 @pytest.mark.parametrize("at", LEVELS[1:])
@@ -138,6 +138,13 @@ def test_new_entries_of_containers_are_drawn_with_what_they_cost(at: str) -> Non
     cost = plan.cost()
     assert total(node.parameters for node in drawn.nodes) == (cost.parameters.before, cost.parameters.after)
     assert any(node.kernel == ((3, 3), (5, 5)) for node in drawn.nodes)
+
+
+def test_clones_that_are_spread_over_a_stage_stand_in_their_places() -> None:
+    found = fxgrow.widths(fxgrow.trace(Own(), X, output="module"))
+    drawn = drawing(source_of((found, fxgrow.plan(found, fxgrow.Deepen("body", blocks=2)))), "layers")
+    inside = [path for node in drawn.nodes if (path := node.path).startswith("body") and path.endswith(".a")]
+    assert inside == ["body.0.a", "body.1.a", "body.1_deeper1.a", "body.2.a", "body.2_deeper1.a"]
 
 
 def test_what_is_written_in_place_or_through_a_view_is_read_from_its_writer() -> None:
