@@ -605,6 +605,18 @@ class Swish(torch.autograd.Function):
         return g * (s * (1 + x * (1 - s)))
 
 
+class ThroughAnother(torch.autograd.Function):
+    """Uses the forward and the backward of another class, with its own context."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return Swish.forward(ctx, x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        return Swish.backward(ctx, g)
+
+
 class StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor) -> Tensor:
@@ -626,21 +638,25 @@ def _gradient(model: nn.Module) -> Tensor:
     return gradient
 
 
+GOOD = (Swish, ThroughAnother, StraightThrough)
+
+
 @pytest.mark.parametrize("method", ["zero_out", "split", "even"])
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("bound", [False, True])
-@pytest.mark.parametrize("function", [ByCount, OverChannels, Sign, Flipped, Swish, StraightThrough])
+@pytest.mark.parametrize("function", [ByCount, OverChannels, Sign, Flipped, Swish, ThroughAnother, StraightThrough])
 def test_gradients_are_kept(function: Any, bound: bool, output: Any, method: str) -> None:
     """Also where code holds the method, as `swish = Swish.apply` at the top of a module does."""
-    apply = function.apply
+    apply, own = function.apply, dict(vars(function))
     teacher = made(lambda m, x: m.b(apply(m.a(x)) if bound else function.apply(m.a(x))))
     try:
         student = fxgrow.grow(teacher, 2.0, example(), output=output, method=method)
     except fxgrow.GrowError:
-        assert function not in (Swish, StraightThrough)
+        assert function not in GOOD
         return
+    assert dict(vars(function)) == own
     grows = student.get_parameter("a.weight").shape[0] > 8
-    assert grows or function not in (Swish, StraightThrough)
+    assert grows or function not in GOOD
     assert same(student(example()), teacher(example()))
     assert same(_gradient(student), _gradient(teacher))
 

@@ -22,9 +22,6 @@ from torch import Tensor
 # Where the attributes of tensors are defined. `Tensor` derives from it and defines none of them again.
 from torch._C import TensorBase
 
-# What has the `apply` that `Function.apply` calls by `super()`.
-from torch._C import _FunctionBase as FunctionInC
-
 # The classes of the operators in `torch.ops`, which a rule is registered for. They have no public name.
 from torch._ops import OpOverload, OpOverloadPacket
 
@@ -33,9 +30,6 @@ from torch._tensor_str import PRINT_OPTS as PRINT_OPTIONS
 
 # What `pad_packed_sequence` calls, and what a node of a graph for it is. It has no public name.
 from torch._VF import _pad_packed_sequence as native_pad_packed_sequence
-
-# The class between `Function` and that one, which can be given an `apply` of its own.
-from torch.autograd.function import _SingleLevelFunction as FunctionBase
 
 # The names beside Python's own that the code which FX generates may use (`torch`, `inf`, `device`).
 from torch.fx.graph import _custom_builtins as names_in_generated_code
@@ -77,8 +71,6 @@ __all__ = [
     "BINDINGS",
     "PRINT_OPTIONS",
     "CallOfGraphModule",
-    "FunctionBase",
-    "FunctionInC",
     "InstanceNormBase",
     "OpOverload",
     "OpOverloadPacket",

@@ -129,7 +129,12 @@ def answering(answers: Answers, paths: Paths) -> Iterator[None]:
             with users_device():
                 yield
         else:
-            with hooks_kept(), settings_kept(), replaced([*_TARGETS, *imported(paths, asks)]), users_device():
+            with (
+                hooks_kept(),
+                settings_kept(),
+                replaced([*_TARGETS, *functions_applied(_apply), *imported(paths, asks)]),
+                users_device(),
+            ):
                 yield
     finally:
         _stack.pop()
@@ -289,7 +294,6 @@ _TARGETS: tuple[Target, ...] = (
     *((Tensor, name, _method(name)) for name in _PLACE_METHODS),
     *((Tensor, name, _hook(name)) for name in _HOOKS),
     *((torch, name, ask) for name, ask in _ASKS.items()),
-    *functions_applied(_apply),
     (torch.backends.mha, "get_fastpath_enabled", fastpath_enabled),
     *REPLACED,
 )  # (owner, name, what is there while the user's code gets answers)
