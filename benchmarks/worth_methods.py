@@ -160,6 +160,18 @@ def methods_of(of: Settings) -> dict[str, Method]:
             for percent in (40, 60, 80)
             if deeper
         },
+        **(
+            {
+                "deep-jumps": Method(
+                    (Stage(shallow, 0.15), Stage(of.middle, 0.25), Stage(big, 0.6)),
+                    f"depth 1 → {of.middle.depth} → {big.depth}, new ones between the old, 60 % at the end",
+                    1,
+                    between=True,
+                )
+            }
+            if deeper
+            else {}
+        ),
         "small-steps": grown(steps_of(of), 0.4, f"{len(steps_of(of)) - 1} small steps, 40 % at the end", 1),
     }
     for name, change in (("width-40", wide), ("depth-40", deep), ("middle-60", f"{between}, 60 % after growth")):
