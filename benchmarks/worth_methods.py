@@ -114,7 +114,7 @@ def methods_of(of: Settings) -> dict[str, Method]:
     big, narrow, shallow, small = of.big, of.narrow, of.shallow, of.small
     wide, deep = f"width {narrow.width} → {big.width}", f"depth 1 → {big.depth}"
     deeper = of.middle.depth < big.depth
-    between = f"{of.middle.width} wide, {of.middle.depth} deep → {big.width} wide, {big.depth} deep"
+    between = f"depth {of.middle.depth} → {big.depth}" if deeper else f"width {of.middle.width} → {big.width}"
     found = {
         "scratch": fixed(big, f"from scratch: {big.width} wide, {big.depth} deep"),
         "narrow": fixed(narrow, f"narrow net alone: {narrow.width} wide, {narrow.depth} deep"),
@@ -153,7 +153,7 @@ def methods_of(of: Settings) -> dict[str, Method]:
             f"middle-{percent}-between": grown(
                 (of.middle, big),
                 percent / 100,
-                f"{between}, new ones between the old, {percent} % after growth",
+                f"{between}, spread, {percent} % after growth",
                 1,
                 between=True,
             )
@@ -164,7 +164,7 @@ def methods_of(of: Settings) -> dict[str, Method]:
             {
                 "deep-jumps": Method(
                     (Stage(shallow, 0.15), Stage(of.middle, 0.25), Stage(big, 0.6)),
-                    f"depth 1 → {of.middle.depth} → {big.depth}, new ones between the old, 60 % at the end",
+                    f"depth 1 → {of.middle.depth} → {big.depth}, spread, 60 % at the end",
                     1,
                     between=True,
                 )

@@ -28,7 +28,8 @@ protocol has four rates and four seeds for each method; the tables say how many 
 compared at their best rate of those, on the seeds that the compared runs share.
 Growth has to beat the lower envelope of all fixed sizes: the largest net from scratch, and the narrow, the shallow, the
 small and a middle-sized net alone, all with the same FLOPs. Batches are twice as large while a net is narrow, in all
-methods; a fixed size that is not doubled is the control for that. Seconds are processor time of training and growing,
+methods; a fixed size that is not doubled is the control for that. New layers stand behind the last old one, or, where a
+method is "spread", behind each old one. Seconds are processor time of training and growing,
 without evaluation; other jobs ran on the same processor, so they are less certain than FLOPs. The FLOPs of growing are
 not counted, its seconds are.
 """
