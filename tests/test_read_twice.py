@@ -38,14 +38,14 @@ class OneMore(nn.Module):
 
 
 class OneLess(nn.Module):
-    """A gain of 1 - weight, and a shift of 2 - bias."""
+    """A gain of 1 - weight and a shift of 2 - bias, in two spellings."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.zeros(size)), nn.Parameter(torch.zeros(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.tanh() * (-self.weight + 1) + (-(self.bias - 1.0).neg().neg()[None] + 1)
+        return x.tanh() * (-self.weight + 1) + (3 - (self.bias + 1.0).neg().neg()[None])
 
 
 class Shifted(nn.Module):

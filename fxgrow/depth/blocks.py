@@ -88,7 +88,7 @@ def _check_identity(
 def spread(clones: int, blocks: int) -> list[int]:
     """How many clones stand behind each block of a stage: as evenly as they can, more behind later ones.
 
-    A net that grows so trains better than one whose clones all stand behind the last block (docs/results.md).
+    A small GPT that grows so ends lower than one whose clones all stand behind the last block (docs/results.md).
 
     >>> spread(2, 6), spread(1, 3), spread(5, 3)
     ([0, 0, 1, 0, 0, 1], [0, 0, 1], [1, 2, 2])

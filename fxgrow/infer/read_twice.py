@@ -190,15 +190,13 @@ def _made(given: Vector, flow: Flow, call: Call) -> Vector | None:
     op = call.op._overloadpacket.__name__
     if op in _MOVES:
         return (name, zero, -sign if op == "neg" else sign) if flow.floating else None
-    number = _added(call)
-    return None if number is None else (name, zero - sign * number, sign)
-
-
-def _added(call: Call) -> float | None:
-    """The number that a call adds to its only tensor; None where it does something else."""
     number = call.constants[0][1] if len(call.constants) == 1 else None
-    sign = {"aten::add": 1, "aten::sub": -1}.get(call.op._schema.name)
-    return sign * float(number) if sign is not None and isinstance(number, int | float) else None
+    if not isinstance(number, int | float):
+        return None
+    if op == "rsub":  # number - value
+        return name, zero + sign * number, -sign
+    added = {"add": number, "sub": -number}.get(op)
+    return None if added is None else (name, zero - sign * added, sign)
 
 
 def _is_vector(value: Value) -> bool:
