@@ -8,6 +8,11 @@ import torch
 from torch import Generator, Tensor
 
 
+def dtype_drawn(tensor: Tensor) -> torch.dtype:
+    """The dtype in which normal numbers are drawn for a tensor: whatever its precision, they are the same."""
+    return torch.complex64 if tensor.is_complex() else torch.float32
+
+
 def named_generator(seed: int, name: str) -> Generator:
     """A CPU generator for one named draw, seeded with a hash of seed and name."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..api import apply
 from ..base.magnitude import is_inexact
-from ..base.rng import named_generator
+from ..base.rng import dtype_drawn, named_generator
 from ..base.structures import leaf_tensors
 from ..base.torch_private import pytree
 from ..checkpoints.outline import shapes_of_student
@@ -120,8 +120,7 @@ def _with_numbers(example: ExampleInputs) -> ModelInputs:
         if not tensor.is_meta:
             return tensor
         if is_inexact(tensor):
-            dtype = torch.complex64 if tensor.is_complex() else torch.float32
-            return torch.randn(tensor.shape, generator=draws, dtype=dtype).to(tensor.dtype)
+            return torch.randn(tensor.shape, generator=draws, dtype=dtype_drawn(tensor)).to(tensor.dtype)
         return torch.zeros(tensor.shape, dtype=tensor.dtype)
 
     args, kwargs = arguments_of(example)

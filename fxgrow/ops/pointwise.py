@@ -370,9 +370,8 @@ def same(env: Env, x: Value, *args: Any, **kwargs: Any) -> Outcome:
     result = x.derived(x.layouts, x.dims)
     if env.name != "neg":
         return result
-    if x.rows is not None and not x.rows.centred:  # a mean is added where it is subtracted
-        return Value(x.layouts)
-    return replace(result, nonnegative=False, scaled=True)
+    is_mean = x.source and not x.weighs  # which is added where its negative is subtracted
+    return Value(x.layouts) if is_mean else replace(result, nonnegative=False, scaled=True)
 
 
 @rule(

@@ -115,9 +115,7 @@ def flip(env: Env, x: Value, dims: Sequence[int]) -> Outcome:
 )
 def rot90(env: Env, x: Value, times: int = 1, dims: Sequence[int] = (0, 1)) -> Outcome:
     """Rotated by multiples of 90 degrees in the plane of two dimensions, which are pinned."""
-    x = x.reordered(dims)
-    for d in dims:
-        env.keep(x.layouts[d], "channels are reversed")
+    x = flip(env, x, dims)
     order = list(range(len(x.layouts)))
     if times % 2:
         order[dims[0]], order[dims[1]] = order[dims[1]], order[dims[0]]

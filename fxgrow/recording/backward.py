@@ -69,10 +69,10 @@ def _run_backwards(function: Any, context: _Context, args: tuple[Any, ...], resu
     ones = ones_for(result)
     reasons = [_run_backward(function, context, args, ones)]
     if context.asked:
-        for needs in _other_needs(context.needs):
-            context.needs = needs
+        most = context.needs
+        for context.needs in _other_needs(most):
             reasons.append(_run_backward(function, context, args, ones))
-        context.needs = _needs(args)
+        context.needs = most
     if not context.materialize_grads and len(ones) > 1:
         for missing in range(len(ones)):
             given = [None if place == missing else one for place, one in enumerate(ones)]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.magnitude import is_inexact
-from ..base.rng import named_generator
+from ..base.rng import dtype_drawn, named_generator
 from ..capture.traced import Traced
 from ..model.copies import DEVICE, clone_shared, named_tensors, plain_tensors
 from ..model.opaque import OPAQUE_MODEL
@@ -52,5 +52,5 @@ def _filled(tensor: Tensor, name: str, device: torch.device) -> Tensor:
         return torch.zeros(tensor.shape, dtype=tensor.dtype, device=device)
     if not isinstance(tensor, nn.Parameter):
         return torch.ones(tensor.shape, dtype=tensor.dtype, device=device)
-    numbers = torch.empty(tensor.shape, dtype=torch.complex64 if tensor.is_complex() else torch.float32)
+    numbers = torch.empty(tensor.shape, dtype=dtype_drawn(tensor))
     return numbers.normal_(0, SCALE, generator=named_generator(0, name)).to(device, tensor.dtype)

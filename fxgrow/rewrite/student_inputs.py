@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.magnitude import is_inexact
-from ..base.rng import named_generator
+from ..base.rng import dtype_drawn, named_generator
 from ..model.call_args import relabelled, relabelled_inputs
 from ..model.example_inputs import ModelInputs
 from ..plans.entries import IoDimPlan
@@ -76,7 +76,6 @@ def _noise(shape: Sequence[int], like: Tensor, draws: torch.Generator) -> Tensor
     if like.device.type == "meta":
         return torch.empty(shape, dtype=like.dtype, device="meta")
     if is_inexact(like) or not like.numel():
-        dtype = torch.complex64 if like.is_complex() else torch.float32
-        return torch.randn(shape, generator=draws, dtype=dtype).to(like)
+        return torch.randn(shape, generator=draws, dtype=dtype_drawn(like)).to(like)
     at = torch.randint(like.numel(), tuple(shape), generator=draws)
     return like.flatten()[at.to(like.device)]
