@@ -190,7 +190,9 @@ REMARKS = """\
 **Torch-Pruning** makes widths smaller, so the function is not preserved and exactness does not apply. The layers that
 produce the outputs are excluded and the heads of each `nn.MultiheadAttention` are named, as its documentation says.
 Settings that only one model needs are not given, as none are to fxgrow. Version 1.6.1 traces in eval mode only, so what
-runs only in training (the auxiliary heads of GoogLeNet and Inception) is not pruned with the rest.
+runs only in training (the auxiliary heads of GoogLeNet and Inception) is not pruned with the rest. It runs the model on
+its inputs, which fxgrow does on the meta device. With larger images it takes longer in comparison
+([speed.md](speed.md#against-torch_pruning) has them at 224 x 224).
 
 **gromo** has no entry point for an `nn.Module`: networks have to be written in its classes, hence no unmodified model.
 It is given the models that its ready-made containers can express, with the same weights, and its exact option (below).
