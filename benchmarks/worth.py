@@ -10,6 +10,10 @@ FLOPs, forward and backward, as torch's counter has them. Each method has four r
 (worth_methods.py) is a sequence of nets; those of one net are the fixed sizes, and growth is compared with the lower
 envelope of all of them. Batches are twice as large while a net is narrow, in all methods.
 
+`--time-steps` times a step of each net, all side by side, which takes minutes. From then on the page's seconds are
+those of a run's steps at these times, and of its growths. Runs are made on many days, so their own seconds do not
+compare.
+
 Each run writes a record to benchmarks/worth/<track>/, or to --out. Runs that have one are not made again, so a killed
 run costs itself alone. Those that decide most come first.
 """
@@ -26,6 +30,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import worth_clock
 from benchmarks.page import command_of, device_of, machine
 from benchmarks.worth_analysis import Part
 from benchmarks.worth_data import Data, data_of
@@ -83,6 +88,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rates", nargs="+", type=float, choices=RATES, default=RATES, help="default: all")
     parser.add_argument("--seeds", type=count, default=SEEDS, help="default: %(default)s")
     parser.add_argument("--order", action="store_true", help="print the runs that are missing, in their order, and end")
+    parser.add_argument("--time-steps", action="store_true", help="also time a step of each net, side by side")
     parser.add_argument("--threads", type=count, default=1, help="default: %(default)s")
     parser.add_argument("--device", type=device, default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument(
@@ -113,7 +119,9 @@ def part_of(track: str, options: argparse.Namespace) -> Part:
     unknown = sorted(set(options.methods or ()) - methods.keys())
     if unknown:
         raise SystemExit(f"error: no method {', '.join(unknown)}; there are {', '.join(methods)}")
-    folder = (options.out or HERE / "worth") / (track if options.size == "cpu" else f"{track}-{options.size}")
+    name = track if options.size == "cpu" else f"{track}-{options.size}"
+    out = options.out or HERE / "worth"
+    folder, clocked = out / name, out / "steps" / f"{name}.json"
     records = Records(folder, of, methods, data.digest)
     chosen = {name: method for name, method in methods.items() if not options.methods or name in options.methods}
     keys = keys_of(chosen, options.budgets, options.seeds, options.rates)
@@ -122,8 +130,11 @@ def part_of(track: str, options: argparse.Namespace) -> Part:
             print(track, key.method, key.budget, key.rate, key.seed)
     else:
         measure(of, methods, keys, records, data, options.hours, machine(options.device))
+    if options.time_steps:
+        worth_clock.write(clocked, of, worth_clock.timed(of, methods.values(), data), machine(options.device))
     whole = len(keys_of(methods, PROTOCOL, SEEDS))
-    return Part(of, methods, records, {budget: budget_of(of, budget) for budget in BUDGETS}, whole, data.digest)
+    budgets = {budget: budget_of(of, budget) for budget in BUDGETS}
+    return Part(of, methods, records, budgets, whole, data.digest, worth_clock.read(clocked, of))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from benchmarks.worth_clock import Times, seconds_of
 from benchmarks.worth_fit import Saving, above_envelope, envelope_reaches, fitted, interval, saving
 from benchmarks.worth_methods import Method
 from benchmarks.worth_records import Found, Records
@@ -29,6 +30,7 @@ class Part:
         budgets: FLOPs, by name.
         whole: The number of runs of the whole protocol.
         digest: Of the data.
+        times: Seconds of a step of each net, timed side by side; without them, runs have the seconds they took.
         best: The best rates, by method and budget.
     """
 
@@ -38,6 +40,7 @@ class Part:
     budgets: Mapping[str, float]
     whole: int
     digest: str
+    times: Times = field(default_factory=dict)
     best: Mapping[tuple[str, str], float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -48,8 +51,12 @@ class Part:
         return self.records.at_best_rate(name, budget, self.best)
 
     def runs(self, name: str, budget: str) -> dict[int, Found]:
-        """What was measured in them."""
-        return {seed: self.records.runs[key] for seed, key in self.keys(name, budget).items()}
+        """What was measured in them, with seconds that can be compared."""
+        return {seed: self._comparable(name, self.records.runs[key]) for seed, key in self.keys(name, budget).items()}
+
+    def _comparable(self, name: str, found: Found) -> Found:
+        seconds = seconds_of(self.of, self.methods[name], found, self.times) if self.times else None
+        return found if seconds is None else {**found, "seconds": seconds}
 
     def losses(self, name: str, budget: str) -> dict[int, float]:
         """The final test losses, by seed."""

@@ -29,9 +29,10 @@ compared at their best rate of those, on the seeds that the compared runs share.
 Growth has to beat the lower envelope of all fixed sizes: the largest net from scratch, and the narrow, the shallow, the
 small and a middle-sized net alone, all with the same FLOPs. Batches are twice as large while a net is narrow, in all
 methods; a fixed size that is not doubled is the control for that. New layers stand behind the last old one, or, where a
-method is "spread", behind each old one. Seconds are processor time of training and growing,
-without evaluation; other jobs ran on the same processor, so they are less certain than FLOPs. The FLOPs of growing are
-not counted, its seconds are.
+method is "spread", behind each old one. Seconds are processor time of training and growing, without evaluation. Runs
+were made on many days beside other jobs, so that their own seconds do not compare. So a step of each net was timed, all
+of them side by side, and a run has the seconds of its steps at these times, and those of its growths. The FLOPs of
+growing are not counted.
 """
 SAVING = """
 saved: 1 - what the method spends / what the envelope spends until the loss of scratch at the reference budget, from
@@ -148,7 +149,8 @@ def state(part: Part) -> list[str]:
     text = f"**{of.track}**: {inside} of {part.whole} runs{more} ({cost}{', on ' + on if on else ''})."
     size = "" if size_of(part) == "cpu" else f" --size {size_of(part)}"
     again = f"`OMP_NUM_THREADS=1 python benchmarks/worth.py{size} --track {of.track} --hours 8` goes on."
-    return [*wrapped(f"- {text} {again}")]
+    untimed = "" if part.times or not runs else " Steps were not timed: seconds are those that the runs took."
+    return [*wrapped(f"- {text} {again}{untimed}")]
 
 
 # -- a track -------------------------------------------------------------------------------------------

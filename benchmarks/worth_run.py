@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.worth_data import Data, Stream
 from benchmarks.worth_methods import Method, Schedule, Stage
 from benchmarks.worth_nets import built, flops_of, larger, loss_of, optimizer_of
-from benchmarks.worth_settings import BUDGETS, Key, Settings
+from benchmarks.worth_settings import BUDGETS, Key, Net, Settings
 
 CLIP = 1.0  # of the norm of the gradients, for text
 
@@ -48,6 +48,11 @@ def evaluated(model: nn.Module, x: Tensor, y: Tensor) -> tuple[float, Tensor]:
         total += float(loss_of(outputs, classes).double()) * len(inputs)
         predictions.append(outputs.argmax(-1))
     return total / len(x), torch.cat(predictions)
+
+
+def batch_in(of: Settings, method: Method, net: Net) -> int:
+    """Examples of a step of a net in a method."""
+    return of.batch_of(net) if method.doubled else of.batch
 
 
 def budget_of(of: Settings, name: str) -> float:
@@ -109,6 +114,13 @@ class Run:
             "growths": self.growths,
         }
 
+    def seconds_of(self, size: int, steps: int) -> float:
+        """How long some steps of `size` examples take, at a tenth of the rate."""
+        started = clock(self._device)
+        for _ in range(steps):
+            self._step(size, 0.1 * self._of.rate)
+        return clock(self._device) - started
+
     def _grow(self, old: Stage, new: Stage) -> None:
         loss, before = evaluated(self.model, *self._watched)
         started = clock(self._device)
@@ -136,8 +148,8 @@ class Run:
 
     def _train(self, stage: Stage, end: float, *, after: bool) -> None:
         """Steps until the FLOPs are spent, to the nearest step."""
-        of, doubled = self._of, self._method.doubled
-        size = of.batch_of(stage.net) if doubled else of.batch
+        of = self._of
+        size = batch_in(of, self._method, stage.net)
         cost = size * flops_of(of, stage.net)
         highest = self._key.rate * of.rate
         if self._method.scaled:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import worth, worth_data, worth_run
+from benchmarks import worth, worth_clock, worth_data, worth_run
 from benchmarks.worth_methods import BASELINES, Method, Stage, fixed, grown, in_order, methods_of
 from benchmarks.worth_nets import built, flops_of, larger, loss_of, optimizer_of, refill
 from benchmarks.worth_settings import PROTOCOL, RATES, SIZES, Key, Net, Settings
@@ -352,3 +352,38 @@ def test_the_nets_have_the_sizes_that_the_page_states() -> None:
     assert sizes["real", "text"] == pytest.approx(122e6, rel=0.01)
     assert sizes["cpu", "text"] == pytest.approx(1.67e6, rel=0.01)
     assert sizes["cpu", "images"] == pytest.approx(272_186)
+
+
+# -- steps that are timed side by side -----------------------------------------------------------------
+
+
+def test_all_nets_of_the_methods_are_timed(data: dict[str, worth_data.Data], tmp_path: Path) -> None:
+    of = QUICK["text"]
+    methods = methods_of(of)
+    pairs = worth_clock.pairs_of(of, methods.values())
+    assert {(of.narrow, of.batch), (of.narrow, 2 * of.batch), (of.big, of.batch)} <= set(pairs)
+    times = worth_clock.timed(of, methods.values(), data["text"], rounds=1, least=0.0)
+    assert list(times) == pairs
+    assert all(0 < one < 10 for one in times.values())
+    path = tmp_path / "steps" / "text.json"
+    worth_clock.write(path, of, times, "a machine")
+    assert worth_clock.read(path, of) == times
+    assert worth_clock.read(path, replace(of, examples=3)) == times  # the budget does not matter
+    assert worth_clock.read(path, replace(of, batch=3)) == {}
+    assert worth_clock.read(tmp_path / "none.json", of) == {}
+
+
+def test_seconds_are_those_of_a_runs_steps_and_growths(data: dict[str, worth_data.Data]) -> None:
+    of = QUICK["text"]
+    methods = methods_of(of)
+    times = {pair: 1.0 + i for i, pair in enumerate(worth_clock.pairs_of(of, methods.values()))}
+    for name in ("scratch", "narrow", "narrow-undoubled", "both-40"):
+        found = _made(of, name, data["text"])
+        sizes = [worth_run.batch_in(of, methods[name], stage.net) for stage in methods[name].stages]
+        pairs = [(stage.net, size) for stage, size in zip(methods[name].stages, sizes, strict=True)]
+        expected = sum(times[pair] * steps for pair, steps in zip(pairs, found["steps"], strict=True))
+        assert worth_clock.seconds_of(of, methods[name], found, times) == pytest.approx(expected + found["growing"])
+    found = _made(of, "free-depth", data["text"])  # the teacher's steps do not count
+    expected = found["steps"][1] * times[of.big, of.batch] + found["growing"]
+    assert worth_clock.seconds_of(of, methods["free-depth"], found, times) == pytest.approx(expected)
+    assert worth_clock.seconds_of(of, methods["scratch"], found | {"steps": [1]}, {}) is None

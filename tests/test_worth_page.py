@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import worth_run
+from benchmarks import worth_clock, worth_run
 from benchmarks.worth_analysis import Part, compared, lead, reference, saved, saved_after, smaller_net
 from benchmarks.worth_fit import above_envelope, envelope, envelope_reaches, fitted, interval, resamples, saving
 from benchmarks.worth_methods import methods_of
@@ -148,6 +148,25 @@ def test_records_give_known_savings(tmp_path: Path) -> None:
     assert "saves 29 % of the FLOPs [29, 29]" in " ".join(text.split())
     assert "it is clearly worse, as the protocol asks for (3 spreads at B)" in " ".join(text.split())
     assert (page.parent / "pictures" / "worth.png").stat().st_size > 10_000
+
+
+def test_seconds_are_compared_by_steps_that_were_timed_side_by_side(tmp_path: Path) -> None:
+    """The grown run took three times as long on its day, but its steps are no slower than those of scratch."""
+    measured = _part(tmp_path, _loss, NAMES)
+    for key, found in measured.records.runs.items():
+        slower = 3 if key.method == "width-40" else 1
+        stages = len(measured.methods[key.method].stages)
+        seconds = slower * found["flops"] / 1e6
+        steps = [found["flops"] / 1e6 / stages] * stages
+        measured.records.runs[key] = found | {"seconds": seconds, "steps": steps, "growing": 0.0}
+    write_markdown(tmp_path / "worth.md", [measured], "a command")
+    assert "Steps were not timed" in " ".join((tmp_path / "worth.md").read_text().split())
+    times = dict.fromkeys(worth_clock.pairs_of(measured.of, measured.methods.values()), 1.0)
+    timed = replace(measured, times=times)
+    savings = [saved(part, "width-40", "seconds") for part in (measured, timed)]
+    assert [found[0].part for found in savings if found] == pytest.approx([1 - 3 * 2**-0.5, 1 - 2**-0.5], abs=1e-3)
+    write_markdown(tmp_path / "worth.md", [timed], "a command")
+    assert "Steps were not timed" not in " ".join((tmp_path / "worth.md").read_text().split())
 
 
 def test_a_page_claims_no_saving_without_an_interval(tmp_path: Path) -> None:
